@@ -1,0 +1,1 @@
+"""From a spec to a graph to plain PyTorch; never imports torch."""

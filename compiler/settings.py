@@ -1,0 +1,173 @@
+"""What a spec's settings sections say, validated. The runtime reads these models; nothing here knows of text or torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Duration(Settings):
+    """A length of training: a number of steps, of epochs, or a fraction of the whole run."""
+
+    unit: Literal["steps", "epochs", "fraction"] = "steps"
+    n: float = Field(ge=0)
+
+
+class Ramp(Settings):
+    """`ramp(from, start, length, floor)`: linear to 1 over `length` after `start`, never under `floor`."""
+
+    kind: Literal["ramp"] = "ramp"
+    from_: float = Field(0.0, alias="from", ge=0, le=1)
+    start: Duration = Duration(n=0)
+    length: Duration
+    floor: float = Field(0.0, ge=0)
+
+
+class WithBeta(Settings):
+    """`with_beta(first, last)`: a weight that moves from `first` to `last`, log-linear in beta."""
+
+    kind: Literal["with_beta"] = "with_beta"
+    first: float = Field(gt=0)
+    last: float = Field(gt=0)
+
+
+class BySize(Settings):
+    """Balance groups by the size of their map while beta < 1 (NVAE, Vahdat & Kautz 2020)."""
+
+    kind: Literal["by_size"] = "by_size"
+    weight: Literal["square", "equal", "linear", "sqrt"] = "square"
+
+
+class ByRate(Settings):
+    """Balance groups by their mean rate per element (Efficient-VDVAE, Hazami 2022)."""
+
+    kind: Literal["by_rate"] = "by_rate"
+    until: Duration
+
+
+class AtLeast(Settings):
+    """Free bits: a rate under `nats` per `per` costs nothing."""
+
+    kind: Literal["at_least"] = "at_least"
+    nats: float = Field(ge=0)
+    per: Literal["latent", "channel", "element"] = "latent"
+    take_max: Literal["per_sample", "after_batch_mean"] = "after_batch_mean"
+    when: Literal["training", "always"] = "always"
+
+
+
+
+Holdout = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
+
+
+class Data(Settings):
+    name: str
+    shape: tuple[int, int, int]  # C, H, W after crop, resize and pad
+    bits: int = Field(8, ge=1, le=16)
+    input: str = "v"
+    target: str | None = None  # None: as the input
+    source: str | None = None
+    classes: int | None = Field(None, ge=1)
+    flip: bool = False
+    crop: tuple[int, int, int, int] | None = None  # left, top, right, bottom, in pixels of the file's image
+    resize: tuple[int, int] | None = None  # height, width
+    pad: int | tuple[int, int, int, int] = 0  # top, bottom, left, right
+    binarize: Literal["none", "threshold", "bernoulli"] = "none"
+    binarize_every: Literal["access", "epoch", "once"] = "access"
+    holdout: Holdout | None = None
+    split_seed: int = 0
+
+
+class Objective(Settings):
+    unit: Literal["nats_per_image", "nats_per_dim", "mean_square", "mean_absolute"]
+    kl: Literal["closed", "sample"] = "closed"
+    samples: int = Field(1, ge=1)
+    bound: Literal["elbo", "iwae"] = "elbo"
+    beta: float | Ramp = 1.0
+    balance: BySize | ByRate | None = None
+    free: AtLeast | None = None
+    commitment: float | WithBeta = 0.0
+    spectral: float | WithBeta = 0.0
+    batch_norm_gamma: float | WithBeta = 0.0
+
+
+class L2(Settings):
+    """`l2(w)`: weight decay that goes into the gradient. A plain number is decoupled."""
+
+    kind: Literal["l2"] = "l2"
+    weight: float = Field(ge=0)
+
+
+class Optimizer(Settings):
+    kind: Literal["adam", "adamw", "adamax", "sgd"]
+    lr: float = Field(gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0)
+    momentum: float = Field(0.0, ge=0, lt=1)
+    weight_decay: float | L2 = 0.0
+    decay_only: Literal["all", "weights"] = "all"
+    bias_correction: bool = True
+
+
+class Schedule(Settings):
+    """After the warm-up. `floor` is an absolute rate; cosine falls from `after` over `over` (default: what is left)."""
+
+    kind: Literal["constant", "cosine", "exponential", "one_cycle"] = "constant"
+    floor: float = Field(0.0, ge=0)
+    after: Duration | None = None
+    over: Duration | None = None
+    per: Literal["step", "epoch"] = "step"
+    factor: float | None = None  # exponential: per step
+    warm: float | None = None  # one_cycle: the rising fraction
+
+
+class Train(Settings):
+    steps: int | None = Field(None, ge=1)
+    epochs: int | None = Field(None, ge=1)
+    batch: int = Field(ge=1)  # over all devices
+    optimizer: Optimizer
+    schedule: Schedule = Schedule()
+    warmup: Duration = Duration(n=0)
+    clip: float | None = Field(None, gt=0)  # global norm
+    clip_each: float | None = Field(None, gt=0)
+    skip_above: float | None = Field(None, gt=0)  # global norm before clipping
+    ema: float | None = Field(None, ge=0, lt=1)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    initial_scale: float = Field(65536.0, gt=0)  # fp16 only
+    accumulate: int = Field(1, ge=1)
+    checkpointing: Literal["none", "group"] = "none"
+    seed: int = Field(0, ge=0)
+    log_every: int = Field(100, ge=1)
+    evaluate_every: Duration | None = None
+    sample_every: Duration | None = None
+    checkpoint_every: Duration = Duration(n=1000)
+    keep: int = Field(2, ge=1)
+
+
+class Evaluate(Settings):
+    samples: int = Field(1, ge=1)
+    use_ema: bool = True
+
+
+class Sample(Settings):
+    temperature: float = Field(1.0, ge=0)
+    recalibrate_batch_norm: int = Field(0, ge=0)
+    use_ema: bool = True
+
+
+class ModelSettings(Settings):
+    """Every settings section of a spec, complete."""
+
+    model: str
+    title: str = ""
+    data: Data
+    objective: Objective
+    train: Train | None = None  # None: the spec gives none, and `hvdsl train` says so
+    train_priors: dict[str, Train] = {}
+    evaluate: Evaluate = Evaluate()
+    sample: Sample = Sample()

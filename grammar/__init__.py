@@ -1,0 +1,1 @@
+"""Text and YAML readers, one syntax tree, the printer."""

@@ -1,0 +1,86 @@
+"""One value for everything that can be wrong with an input, and the declaration of each code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hvdsl.grammar.source import Span
+
+
+class Severity(StrEnum):
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A kind of diagnostic, declared once.
+
+    `bad` is a whole spec that gives this code, `good` its correction; the tests run both.
+    """
+
+    id: str
+    title: str
+    explanation: str
+    bad: str
+    good: str
+    severity: Severity = Severity.ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One mistake: what was found, what was expected, and a way out.
+
+    Wording: lower case, no full stop, names in backticks.
+    """
+
+    code: Code
+    message: str
+    span: Span | None
+    found: str = ""
+    expected: str = ""
+    help: str = ""
+    count: int = 1  # times this failure occurred in expanded copies of the same source text
+
+    @property
+    def severity(self) -> Severity:
+        return self.code.severity
+
+
+class SpecError(Exception):
+    """An input that cannot be used. Carries every diagnostic of the run, warnings included."""
+
+    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+        self.diagnostics = tuple(diagnostics)
+        super().__init__("; ".join(d.message for d in self.diagnostics))
+
+
+class Diagnostics:
+    """Collects diagnostics, so that one run reports as many mistakes as possible."""
+
+    def __init__(self) -> None:
+        self._found: list[Diagnostic] = []
+
+    def __iter__(self) -> Iterator[Diagnostic]:
+        return iter(self._found)
+
+    def add(self, diagnostic: Diagnostic) -> None:
+        """Record a diagnostic; a repetition (same code, span and message) only raises its count."""
+        for i, known in enumerate(self._found):
+            if (known.code, known.span, known.message) == (diagnostic.code, diagnostic.span, diagnostic.message):
+                self._found[i] = Diagnostic(
+                    known.code, known.message, known.span, known.found, known.expected, known.help, known.count + 1
+                )
+                return
+        self._found.append(diagnostic)
+
+    @property
+    def failed(self) -> bool:
+        return any(d.severity is Severity.ERROR for d in self._found)
+
+    def stop_if_failed(self) -> None:
+        """Raise `SpecError` with everything found so far if any of it is an error."""
+        if self.failed:
+            raise SpecError(self._found)

@@ -1,0 +1,1 @@
+"""Layers, distributions, objective, trainer, data: what emitted models run on."""

@@ -1,0 +1,1 @@
+"""The shipped models and, in `lib/`, the recipes they share."""
