@@ -14,6 +14,8 @@ from hvdsl.runtime.data.preprocess import random
 _SHIPPED = files("hvdsl.runtime.data") / "shipped"
 _TEST_DIGITS = 297  # the last of the 1,797: other writers than the first
 _TRAIN_CROPS, _HELD_CROPS = 4096, 256  # crops that count as one epoch, and as a validation or test set
+# Tiles 0-11 are of the first photograph, 12-23 of the second.
+_VALIDATION_TILES, _TEST_TILES = (5, 10, 14, 17), (3, 8, 18, 21)
 
 
 class Digits:
@@ -71,8 +73,8 @@ def digits() -> tuple[Images, Images]:
 def photos(size: tuple[int, int], seed: int) -> tuple[Images, Images, Images]:
     """Return crops of (height, width) for training, validation and testing, from disjoint regions of the photographs.
 
-    The right part of each photograph is held out (its upper half for validation, its lower half for testing). Crops too
-    large for that train on one photograph and are validated and tested on the other.
+    Each photograph is cut into 3 x 4 tiles, of which two are for validation and two for testing, so that every set shows
+    some of everything. Crops larger than a tile are trained on one photograph, validated and tested on the other.
 
     Raises:
         DataError: a crop would be larger than the photographs.
@@ -82,14 +84,13 @@ def photos(size: tuple[int, int], seed: int) -> tuple[Images, Images, Images]:
     full_height, full_width = pictures[0].shape[:2]
     if height > full_height or width > full_width:
         raise DataError(
-            f"`photos` are {full_height}x{full_width}, the spec wants crops of {height}x{width}: "
-            "choose a smaller `shape`"
+            f"`photos` are {full_height}x{full_width}, the spec wants crops of {height}x{width}: choose a smaller `shape`"
         )
-    held = max(160, width)
-    if 2 * height <= full_height and width <= full_width - held:
-        half = full_height // 2
-        train = [p[:, :-held] for p in pictures]
-        validation, test = [p[:half, -held:] for p in pictures], [p[half:, -held:] for p in pictures]
+    tiles = [tile for picture in pictures for tile in _tiles(picture)]
+    if height <= tiles[0].shape[0] and width <= tiles[0].shape[1]:
+        validation = [tiles[i] for i in _VALIDATION_TILES]
+        test = [tiles[i] for i in _TEST_TILES]
+        train = [tile for i, tile in enumerate(tiles) if i not in (*_VALIDATION_TILES, *_TEST_TILES)]
     else:
         train, validation, test = pictures[:1], pictures[1:], pictures[1:]
     return (
@@ -97,6 +98,16 @@ def photos(size: tuple[int, int], seed: int) -> tuple[Images, Images, Images]:
         Crops(validation, size, _HELD_CROPS, seed, fixed=True),
         Crops(test, size, _HELD_CROPS, seed + 1, fixed=True),
     )
+
+
+def _tiles(picture: Image) -> list[Image]:
+    """Cut a photograph into 3 rows of 4 tiles."""
+    height, width = picture.shape[0] // 3, picture.shape[1] // 4
+    return [
+        picture[row * height : (row + 1) * height, column * width : (column + 1) * width]
+        for row in range(3)
+        for column in range(4)
+    ]
 
 
 def _photo(name: str) -> NDArray[np.uint8]:
