@@ -1,7 +1,7 @@
 """The emitted VDVAE against numbers recorded from the published implementation.
 
-Limits are those that the recordings come with: activations and samples 1e-4, KL, distortion and ELBO 1e-5, float64 1e-9,
-gradients and training traces 1e-3; |a - b| / (1 + |b|), for gradients relative to the largest entry.
+Limits are those that the recordings come with: activations and samples 1e-4; KL, distortion and ELBO 1e-5; float64
+1e-9; gradients and training traces 1e-3. They bound |a - b| / (1 + |b|), for gradients relative to the largest entry.
 """
 
 from __future__ import annotations
