@@ -1,0 +1,79 @@
+"""`attention` over the positions of a map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hvdsl.compiler.graph import Shape
+from hvdsl.compiler.operations.shapes import show
+from hvdsl.compiler.operations.table import (
+    Args,
+    Argument,
+    ArgumentType,
+    Kind,
+    Operation,
+    OperationError,
+    Saves,
+)
+from hvdsl.compiler.operations.values import fraction, optional_term, positive
+
+
+def is_causal(args: Args) -> bool:
+    causal = optional_term(args, "causal")
+    return causal is not None and causal.name != "none"
+
+
+def _shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    query, key, value = inputs
+    heads = positive(args, "heads")
+    fraction(args, "dropout")
+    if query[0] != key[0]:
+        raise OperationError(
+            "queries and keys must have equal channels",
+            found=f"{show(query)} and {show(key)}",
+            expected="equal channels",
+        )
+    if key[1:] != value[1:]:
+        raise OperationError(
+            "keys and values must be on one map",
+            found=f"{show(key)} and {show(value)}",
+            expected="equal heights and widths",
+        )
+    if is_causal(args) and query[1:] != key[1:]:
+        raise OperationError(
+            "causal attention looks over its own map",
+            found=f"{show(query)} and {show(key)}",
+            expected="equal maps",
+        )
+    if query[0] % heads or value[0] % heads:
+        raise OperationError(
+            "`heads` must divide the channels",
+            found=f"{heads} heads, {query[0]} channels of queries, {value[0]} of values",
+            expected="a divisor of both",
+        )
+    return ((value[0], *query[1:]),)
+
+
+OPERATIONS = (
+    Operation(
+        "attention",
+        Kind.JOIN,
+        "Scaled dot-product attention of every position over all positions.",
+        (
+            Argument("query", ArgumentType.TENSOR, doc="what asks"),
+            Argument("key", ArgumentType.TENSOR, doc="what is compared"),
+            Argument("value", ArgumentType.TENSOR, doc="what is taken"),
+            Argument("heads", ArgumentType.INTEGER, 1, doc="equal parts of the channels, each by itself"),
+            Argument(
+                "causal",
+                ArgumentType.WORD,
+                None,
+                ("none", "strict", "inclusive"),
+                "see only what precedes in raster order; `inclusive`: and the own position",
+            ),
+            Argument("dropout", ArgumentType.NUMBER, 0.0, doc="of the weights, in training"),
+        ),
+        shape=_shape,
+        saves=Saves.INPUTS,
+    ),
+)
