@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hvdsl.compiler.graph import Shape
+from hvdsl.compiler.operations.expressions import template
 from hvdsl.compiler.operations.shapes import same
 from hvdsl.compiler.operations.table import (
     Args,
     Argument,
     ArgumentType,
+    ExpressionRule,
     Kind,
+    Layer,
     Operation,
     OperationError,
     Saves,
@@ -41,35 +44,46 @@ def _dropout_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     return (inputs[0],)
 
 
-def _activation(name: str, summary: str, saves: Saves, arguments: tuple[Argument, ...] = ()) -> Operation:
-    return Operation(name, Kind.STEP, summary, arguments, shape=same, saves=saves)
+def _default(function: str, name: str, default: float) -> ExpressionRule:
+    """A call that leaves its one argument out where it is the default."""
+
+    def rule(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+        value = number(args, name)
+        return f"{function}({operands[0]})" if value == default else f"{function}({operands[0]}, {value!r})"
+
+    return rule
+
+
+def _dropout_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+    return Layer("Dropout", (fraction(args, "p"),))
+
+
+def _function(name: str, summary: str, saves: Saves, call: str) -> Operation:
+    return Operation(name, Kind.STEP, summary, (), same, saves=saves, expression=template(f"{call}({{0}})"))
+
+
+def _with_number(name: str, summary: str, argument: str, default: float, doc: str) -> Operation:
+    return Operation(
+        name,
+        Kind.STEP,
+        summary,
+        (Argument(argument, ArgumentType.NUMBER, default, doc=doc),),
+        same,
+        saves=Saves.INPUT,
+        expression=_default(f"F.{name}", argument, default),
+    )
 
 
 OPERATIONS = (
-    _activation("gelu", "x Φ(x), with the exact normal distribution function.", Saves.INPUT),
-    _activation("silu", "x sigmoid(x).", Saves.INPUT),
-    _activation("swish", "x sigmoid(x); another name of `silu`.", Saves.INPUT),
-    _activation(
-        "elu",
-        "x above 0, alpha (exp(x) - 1) below.",
-        Saves.INPUT,
-        (Argument("alpha", ArgumentType.NUMBER, 1.0, doc="minus the limit below"),),
-    ),
-    _activation("relu", "max(x, 0).", Saves.OUTPUT),
-    _activation(
-        "leaky_relu",
-        "x above 0, slope x below.",
-        Saves.INPUT,
-        (Argument("slope", ArgumentType.NUMBER, 0.01, doc="slope below 0"),),
-    ),
-    _activation("sigmoid", "1 / (1 + exp(-x)).", Saves.OUTPUT),
-    _activation("tanh", "Hyperbolic tangent.", Saves.OUTPUT),
-    _activation(
-        "softplus",
-        "log(1 + exp(beta x)) / beta.",
-        Saves.INPUT,
-        (Argument("beta", ArgumentType.NUMBER, 1.0, doc="sharpness at 0"),),
-    ),
+    _function("gelu", "x Φ(x), with the exact normal distribution function.", Saves.INPUT, "F.gelu"),
+    _function("silu", "x sigmoid(x).", Saves.INPUT, "F.silu"),
+    _function("swish", "x sigmoid(x); another name of `silu`.", Saves.INPUT, "F.silu"),
+    _with_number("elu", "x above 0, alpha (exp(x) - 1) below.", "alpha", 1.0, "minus the limit below"),
+    _function("relu", "max(x, 0).", Saves.OUTPUT, "F.relu"),
+    _with_number("leaky_relu", "x above 0, slope x below.", "slope", 0.01, "slope below 0"),
+    _function("sigmoid", "1 / (1 + exp(-x)).", Saves.OUTPUT, "torch.sigmoid"),
+    _function("tanh", "Hyperbolic tangent.", Saves.OUTPUT, "torch.tanh"),
+    _with_number("softplus", "log(1 + exp(beta x)) / beta.", "beta", 1.0, "sharpness at 0"),
     Operation(
         "glu",
         Kind.STEP,
@@ -77,16 +91,21 @@ OPERATIONS = (
         (),
         _glu_shape,
         saves=Saves.INPUT,
+        expression=template("F.glu({0}, 1)"),
     ),
     Operation(
         "clip",
         Kind.STEP,
         "Limit every value.",
-        (Argument("low", ArgumentType.NUMBER), Argument("high", ArgumentType.NUMBER)),
+        (
+            Argument("low", ArgumentType.NUMBER, doc="what lower values become"),
+            Argument("high", ArgumentType.NUMBER, doc="what higher values become"),
+        ),
         _clip_shape,
         saves=Saves.INPUT,
+        expression=template("torch.clamp({0}, {low}, {high})"),
     ),
-    Operation("identity", Kind.STEP, "What comes in.", (), same),
+    Operation("identity", Kind.STEP, "What comes in.", (), same, expression=template("{0}")),
     Operation(
         "dropout",
         Kind.STEP,
@@ -94,5 +113,6 @@ OPERATIONS = (
         (Argument("p", ArgumentType.NUMBER, doc="probability of zero"),),
         _dropout_shape,
         saves=Saves.OUTPUT,
+        layer=_dropout_layer,
     ),
 )

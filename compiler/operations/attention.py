@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hvdsl.compiler.graph import Shape
-from hvdsl.compiler.operations.shapes import show
+from hvdsl.compiler.operations.shapes import positions, show
 from hvdsl.compiler.operations.table import (
     Args,
     Argument,
@@ -14,8 +14,10 @@ from hvdsl.compiler.operations.table import (
     Operation,
     OperationError,
     Saves,
+    Window,
 )
 from hvdsl.compiler.operations.values import fraction, optional_term, positive
+from hvdsl.compiler.operations.windows import EVERYWHERE
 
 
 def is_causal(args: Args) -> bool:
@@ -54,6 +56,16 @@ def _shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     return ((value[0], *query[1:]),)
 
 
+def _macs(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> int:
+    query, key, value = inputs
+    return positions(query) * positions(key) * (query[0] + value[0])
+
+
+def _field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
+    rows = inputs[1][1]
+    return (Window(1 - rows, 0) if is_causal(args) else EVERYWHERE), EVERYWHERE
+
+
 OPERATIONS = (
     Operation(
         "attention",
@@ -74,6 +86,8 @@ OPERATIONS = (
             Argument("dropout", ArgumentType.NUMBER, 0.0, doc="of the weights, in training"),
         ),
         shape=_shape,
+        macs=_macs,
+        field=_field,
         saves=Saves.INPUTS,
     ),
 )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hvdsl.compiler.graph import Parameter, Shape
-from hvdsl.compiler.operations.inits import BIAS_INIT, INIT, checked
+from hvdsl.compiler.operations.inits import BIAS_INIT, INIT, checked, init_options
 from hvdsl.compiler.operations.shapes import size
-from hvdsl.compiler.operations.table import Args, Argument, ArgumentType, Kind, Operation, Saves
+from hvdsl.compiler.operations.table import Args, Argument, ArgumentType, Kind, Layer, Operation, Saves
 from hvdsl.compiler.operations.values import positive, switch, term
-from hvdsl.compiler.operations.weight_norm import GAIN, NORM, gain_parameters
+from hvdsl.compiler.operations.weight_norm import GAIN, NORM, gain_parameters, norm_option
+from hvdsl.compiler.operations.windows import whole_map
 
 
 def _shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
@@ -18,11 +19,21 @@ def _shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
 
 def _parameters(inputs: Sequence[Shape], args: Args) -> tuple[Parameter, ...]:
     out = positive(args, "out")
-    parameters = [Parameter("weight", (out, size(inputs[0])), checked(term(args, "init")))]
-    parameters += gain_parameters(args, out)
+    weight = (out, size(inputs[0]))
+    parameters = [Parameter("weight", weight, checked(term(args, "init")))]
+    parameters += gain_parameters(args, weight)
     if switch(args, "bias"):
         parameters.append(Parameter("bias", (out,), checked(term(args, "bias_init"))))
     return tuple(parameters)
+
+
+def _macs(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> int:
+    return size(inputs[0]) * size(outputs[0])
+
+
+def _layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+    bias = () if switch(args, "bias") else (("bias", False),)
+    return Layer("Dense", (size(inputs[0]), outputs[0][0]), (*bias, *norm_option(args), *init_options(args)))
 
 
 OPERATIONS = (
@@ -40,6 +51,9 @@ OPERATIONS = (
         ),
         shape=_shape,
         parameters=_parameters,
+        macs=_macs,
         saves=Saves.INPUT,
+        field=whole_map,
+        layer=_layer,
     ),
 )

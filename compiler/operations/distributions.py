@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hvdsl.compiler.graph import Shape, Term
+from hvdsl.compiler.operations.expressions import template
 from hvdsl.compiler.operations.shapes import equal, same, show
 from hvdsl.compiler.operations.sources import GRID, grid_shape
 from hvdsl.compiler.operations.table import (
     Args,
     Argument,
     ArgumentType,
+    ExpressionRule,
     Kind,
     Operation,
     OperationError,
-    Saves,
 )
 from hvdsl.compiler.operations.values import bind, number, optional_term, term, text
 
@@ -92,7 +93,25 @@ def _standard_channels(args: Args) -> int:
     raise OperationError("a distribution needs parameters", expected="a tensor or `standard(channels)`")
 
 
-def _location_scale(name: str, summary: str) -> Operation:
+def _location_scale_text(cls: str) -> ExpressionRule:
+    def rule(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+        mean, scale = checked_maps(args)
+        options = [f"mean={_call(mean)}"] if mean.name != "identity" else []
+        options += [f"scale={_call(scale)}"] if scale != _map(Term("exp"), _SCALES["exp"], 0) else []
+        floor = number(args, "density_floor")
+        options += [f"density_floor={floor!r}"] if floor else []
+        return f"{cls}({', '.join([*operands, *options])})"
+
+    return rule
+
+
+def _call(given: Term) -> str:
+    defaults = dict(_MEANS.get(given.name, ()) or _SCALES.get(given.name, ()))
+    said = [f"{name}={value!r}" for name, value in given.options if value != defaults.get(name)]
+    return f"{given.name}({', '.join(said)})"
+
+
+def _location_scale(name: str, summary: str, cls: str | None = None) -> Operation:
     arguments = (
         Argument(
             "params",
@@ -105,7 +124,10 @@ def _location_scale(name: str, summary: str) -> Operation:
         DENSITY_FLOOR,
         GRID,
     )
-    return Operation(name, Kind.DISTRIBUTION, summary, arguments, _location_scale_shape, saves=Saves.OUTPUT)
+    expression = _location_scale_text(cls) if cls else None
+    return Operation(
+        name, Kind.DISTRIBUTION, summary, arguments, _location_scale_shape, expression=expression
+    )
 
 
 def _pair_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
@@ -118,7 +140,7 @@ _PAIR = (
 )
 
 OPERATIONS = (
-    _location_scale("normal", "Normal distribution in each element."),
+    _location_scale("normal", "Normal distribution in each element.", "Normal"),
     _location_scale("laplace", "Laplace distribution in each element."),
     _location_scale("logistic", "Logistic distribution in each element."),
     Operation(
@@ -127,7 +149,6 @@ OPERATIONS = (
         "A bit in each element.",
         (Argument("logits", ArgumentType.TENSOR, doc="log-odds of 1"),),
         same,
-        saves=Saves.OUTPUT,
     ),
     Operation(
         "categorical",
@@ -135,7 +156,6 @@ OPERATIONS = (
         "One of as many classes as channels at each position, as its one-hot vector.",
         (Argument("logits", ArgumentType.TENSOR, doc="a logit for each class"),),
         same,
-        saves=Saves.OUTPUT,
     ),
     Operation(
         "relative",
@@ -143,7 +163,7 @@ OPERATIONS = (
         "`a` relative to `t`: means add, scales multiply (after the maps).",
         _PAIR,
         _pair_shape,
-        saves=Saves.INPUTS,
+        expression=template("relative({0}, {1})"),
     ),
     Operation(
         "product",
@@ -151,6 +171,6 @@ OPERATIONS = (
         "Precision-weighted product of two normal distributions.",
         _PAIR,
         _pair_shape,
-        saves=Saves.INPUTS,
+        expression=template("product({0}, {1})"),
     ),
 )

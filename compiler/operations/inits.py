@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from hvdsl.compiler.graph import Term
-from hvdsl.compiler.operations.table import Argument, ArgumentType, OperationError
-from hvdsl.compiler.operations.values import bind, text
+from hvdsl.compiler.graph import Literal, Term
+from hvdsl.compiler.operations.table import Args, Argument, ArgumentType, OperationError
+from hvdsl.compiler.operations.values import bind, switch, term, text
 
 FAN_IN = Term("fan_in")
 ZEROS = Term("zeros")
@@ -51,3 +51,14 @@ def constant(value: float) -> Term:
     if value == 0:
         return ZEROS
     return ONES if value == 1 else Term("constant", (float(value),))
+
+
+def init_options(args: Args) -> tuple[tuple[str, Literal], ...]:
+    """The options of an emitted layer that say how weight and bias start, where that is not the default."""
+    weight, bias = checked(term(args, "init")), checked(term(args, "bias_init"))
+    options: list[tuple[str, Literal]] = []
+    if weight != FAN_IN:
+        options.append(("weight_init", weight))
+    if switch(args, "bias") and bias != FAN_IN:
+        options.append(("bias_init", bias))
+    return tuple(options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hvdsl.compiler.graph import Shape
+from hvdsl.compiler.operations.expressions import template
 from hvdsl.compiler.operations.shapes import broadcast, equal, show
 from hvdsl.compiler.operations.table import Args, Argument, ArgumentType, Kind, Operation, OperationError
 
@@ -25,6 +26,14 @@ def _mean_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     return (equal(inputs, "what `mean` joins"),)
 
 
+def _concat(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+    return f"torch.cat(({', '.join(operands)},), 1)"
+
+
+def _mean(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+    return f"({' + '.join(f'({operand})' for operand in operands)}) / {len(operands)}"
+
+
 OPERATIONS = (
     Operation(
         "concat",
@@ -32,6 +41,7 @@ OPERATIONS = (
         "Put the channels of several tensors one after the other.",
         (TENSORS,),
         _concat_shape,
+        expression=_concat,
     ),
     Operation(
         "mean",
@@ -39,6 +49,7 @@ OPERATIONS = (
         "Mean of several tensors of one shape, element by element.",
         (TENSORS,),
         _mean_shape,
+        expression=_mean,
     ),
     Operation(
         "add",
@@ -52,5 +63,6 @@ OPERATIONS = (
             ),
         ),
         broadcast,
+        expression=template("({0}) + ({1})"),
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.graph import Parameter, Shape
+from hvdsl.compiler.graph import Literal, Parameter, Shape
 from hvdsl.compiler.operations.inits import ONES, ZEROS, constant
 from hvdsl.compiler.operations.shapes import same
 from hvdsl.compiler.operations.table import (
@@ -12,11 +12,13 @@ from hvdsl.compiler.operations.table import (
     Argument,
     ArgumentType,
     Kind,
+    Layer,
     Operation,
     OperationError,
     Saves,
 )
 from hvdsl.compiler.operations.values import number, positive
+from hvdsl.compiler.operations.windows import whole_map
 
 EPS = Argument("eps", ArgumentType.NUMBER, 1e-5, doc="added to the variance")
 
@@ -48,8 +50,33 @@ def _group_norm_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
 
 
 def _affine_parameters(inputs: Sequence[Shape], args: Args) -> tuple[Parameter, ...]:
-    channels = (inputs[0][0],)
+    channels = (inputs[0][0], 1, 1)
     return Parameter("gain", channels, ONES), Parameter("bias", channels, ZEROS)
+
+
+def _eps(args: Args) -> tuple[tuple[str, Literal], ...]:
+    return () if number(args, "eps") == 1e-5 else (("eps", number(args, "eps")),)
+
+
+def _batch_norm_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+    options: list[tuple[str, Literal]] = list(_eps(args))
+    if number(args, "momentum") != 0.1:
+        options.append(("momentum", number(args, "momentum")))
+    if number(args, "shift") != 0:
+        options.append(("bias_init", constant(number(args, "shift"))))
+    return Layer("BatchNorm2d", (inputs[0][0],), tuple(options))
+
+
+def _group_norm_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+    return Layer("GroupNorm", (positive(args, "groups"), inputs[0][0]), _eps(args))
+
+
+def _layer_norm_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+    return Layer("LayerNorm", (inputs[0][0],), _eps(args))
+
+
+def _affine_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+    return Layer("Affine", (inputs[0][0],))
 
 
 OPERATIONS = (
@@ -67,6 +94,7 @@ OPERATIONS = (
         shape=same,
         parameters=_batch_norm_parameters,
         saves=Saves.INPUT,
+        layer=_batch_norm_layer,
     ),
     Operation(
         "group_norm",
@@ -76,6 +104,8 @@ OPERATIONS = (
         shape=_group_norm_shape,
         parameters=_scale_and_shift,
         saves=Saves.INPUT,
+        field=whole_map,
+        layer=_group_norm_layer,
     ),
     Operation(
         "layer_norm",
@@ -85,6 +115,7 @@ OPERATIONS = (
         shape=same,
         parameters=_scale_and_shift,
         saves=Saves.INPUT,
+        layer=_layer_norm_layer,
     ),
     Operation(
         "affine",
@@ -94,5 +125,6 @@ OPERATIONS = (
         shape=same,
         parameters=_affine_parameters,
         saves=Saves.INPUT,
+        layer=_affine_layer,
     ),
 )

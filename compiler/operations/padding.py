@@ -51,8 +51,8 @@ def resolve(
 ) -> Padding:
     """The padding of a window over `shape`.
 
-    `same` and `tf` give ceil(size / stride); `same` adds as much before as after, `tf` the odd one after. `reflect` takes the amounts of
-    `same`, or those of `tf` where a symmetric padding is impossible.
+    `same` and `tf` give ceil(size / stride); `same` adds as much before as after, `tf` the odd one after. `reflect` mirrors by the
+    amounts of `same`.
 
     Raises:
         OperationError: if `same` is impossible, or the argument is no padding.
@@ -66,29 +66,25 @@ def resolve(
     if name == "tf":
         (top, bottom), (left, right) = (_tf(*axis) for axis in axes)
         return Padding(top, bottom, left, right)
-    both = [_symmetric(*axis) for axis in axes]
-    if name == "reflect":
-        (top, bottom), (left, right) = (
-            _tf(*axis) if p is None else (p, p) for axis, p in zip(axes, both, strict=True)
-        )
-        if max(top, bottom) >= shape[1] or max(left, right) >= shape[2]:
-            raise OperationError(
-                "the map is too small to reflect", found=show(shape), expected="a map larger than its padding"
-            )
-        return Padding(top, bottom, left, right, reflect=True)
-    if name != "same":
+    vertical, horizontal = (_symmetric(*axis) for axis in axes)
+    if name not in ("same", "reflect"):
         raise OperationError(
-            "this is no padding", found=text(pad), expected="`same`, `tf`, `none`, `reflect` or four numbers"
+            "this is no padding",
+            found=text(pad),
+            expected="`same`, `tf`, `none`, `reflect` or `(top, bottom, left, right)`",
         )
-    vertical, horizontal = both
     if vertical is None or horizontal is None:
         raise OperationError(
             f"a {kernel[0]}x{kernel[1]} window with stride {_stride(stride)} has no symmetric padding here",
             found=f"a map of {shape[1]}x{shape[2]}",
             expected="as much padding before as after, giving ceil(size / stride)",
-            help="say `pad = tf`, `pad = none`, `pad = reflect` or `pad = (top, bottom, left, right)`",
+            help="say `pad = tf`, `pad = none` or `pad = (top, bottom, left, right)`",
         )
-    return Padding(vertical, vertical, horizontal, horizontal)
+    if name == "reflect" and (vertical >= shape[1] or horizontal >= shape[2]):
+        raise OperationError(
+            "the map is too small to reflect", found=show(shape), expected="a map larger than its padding"
+        )
+    return Padding(vertical, vertical, horizontal, horizontal, reflect=name == "reflect")
 
 
 def _stride(stride: tuple[int, int]) -> str:

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hvdsl.compiler.graph import Shape
+from hvdsl.compiler.operations.expressions import template
 from hvdsl.compiler.operations.shapes import same, show, size
-from hvdsl.compiler.operations.table import Args, Argument, ArgumentType, Kind, Operation, OperationError
+from hvdsl.compiler.operations.table import (
+    Args,
+    Argument,
+    ArgumentType,
+    Kind,
+    Operation,
+    OperationError,
+    Window,
+)
 from hvdsl.compiler.operations.values import integer, integers, positive
+from hvdsl.compiler.operations.windows import whole_map
 
 SIDES = ("top", "bottom", "left", "right")
 
@@ -115,6 +125,40 @@ def _chunk_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     return ((channels // n, height, width),) * n
 
 
+def _crop_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
+    top, _, left, _ = sides(args)
+    return Window(top, top), Window(left, left)
+
+
+def _pad_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
+    top, _, left, _ = sides(args)
+    return Window(-top, -top), Window(-left, -left)
+
+
+def _shift_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
+    down, right = integer(args, "down"), integer(args, "right")
+    return Window(-down, -down), Window(-right, -right)
+
+
+def _crop(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+    top, bottom, left, right = sides(args)
+    rows, columns = (f"{before or ''}:{-after or ''}" for before, after in ((top, bottom), (left, right)))
+    return f"({operands[0]})[:, :, {rows}, {columns}]"
+
+
+def _pad(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+    top, bottom, left, right = sides(args)
+    return f"F.pad({operands[0]}, {(left, right, top, bottom)})"
+
+
+def _reshape(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+    return f"({operands[0]}).reshape(-1, {', '.join(map(str, integers(args, 'shape')))})"
+
+
+def _pad_channels(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+    return f"F.pad({operands[0]}, {(0, 0, 0, 0, 0, positive(args, 'out') - shapes[0][0])})"
+
+
 OPERATIONS = (
     Operation(
         "crop",
@@ -122,6 +166,8 @@ OPERATIONS = (
         "Take away rows and columns.",
         tuple(Argument(side, ArgumentType.INTEGER, 0, doc=f"how many at the {side}") for side in SIDES),
         _crop_shape,
+        field=_crop_field,
+        expression=_crop,
     ),
     Operation(
         "pad",
@@ -129,6 +175,8 @@ OPERATIONS = (
         "Add rows and columns of zeros.",
         tuple(Argument(side, ArgumentType.INTEGER, 0, doc=f"how many at the {side}") for side in SIDES),
         _pad_shape,
+        field=_pad_field,
+        expression=_pad,
     ),
     Operation(
         "shift",
@@ -139,14 +187,26 @@ OPERATIONS = (
             Argument("right", ArgumentType.INTEGER, 0, doc="columns; to the left if negative"),
         ),
         same,
+        field=_shift_field,
+        expression=template("shift({0}, {down}, {right})"),
     ),
-    Operation("flatten", Kind.STEP, "All values as channels of a 1x1 map.", (), _flatten_shape),
+    Operation(
+        "flatten",
+        Kind.STEP,
+        "All values as channels of a 1x1 map.",
+        (),
+        _flatten_shape,
+        field=whole_map,
+        expression=template("({0}).flatten(1)[:, :, None, None]"),
+    ),
     Operation(
         "reshape",
         Kind.STEP,
         "The same values in another shape, in order of channels, rows, columns.",
         (Argument("shape", ArgumentType.SHAPE, doc="`1x28x28`"),),
         _reshape_shape,
+        field=whole_map,
+        expression=_reshape,
     ),
     Operation(
         "pad_channels",
@@ -154,6 +214,7 @@ OPERATIONS = (
         "Append channels of zeros.",
         (Argument("out", ArgumentType.INTEGER, doc="channels of the output"),),
         _pad_channels_shape,
+        expression=_pad_channels,
     ),
     Operation(
         "first_channels",
@@ -161,6 +222,7 @@ OPERATIONS = (
         "Keep the first channels.",
         (Argument("out", ArgumentType.INTEGER, doc="channels of the output"),),
         _first_channels_shape,
+        expression=template("({0}).narrow(1, 0, {out})"),
     ),
     Operation(
         "split",
@@ -168,6 +230,7 @@ OPERATIONS = (
         "Cut the channels into a tuple of parts.",
         (Argument("sizes", ArgumentType.INTEGER, doc="channels of each part", many=True),),
         _split_shape,
+        expression=template("({0}).split({sizes}, 1)"),
     ),
     Operation(
         "chunk",
@@ -175,5 +238,6 @@ OPERATIONS = (
         "Cut the channels into a tuple of equal parts.",
         (Argument("n", ArgumentType.INTEGER, doc="how many parts"),),
         _chunk_shape,
+        expression=template("({0}).chunk({n}, 1)"),
     ),
 )

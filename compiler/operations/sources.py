@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hvdsl.compiler.graph import Parameter, Shape
+from hvdsl.compiler.operations.expressions import template
 from hvdsl.compiler.operations.inits import MAP_INITS, checked
-from hvdsl.compiler.operations.table import Args, Argument, ArgumentType, Kind, Operation, OperationError
+from hvdsl.compiler.operations.table import (
+    Args,
+    Argument,
+    ArgumentType,
+    Kind,
+    Layer,
+    Operation,
+    OperationError,
+)
 from hvdsl.compiler.operations.values import positive, positive_pair, term
 
 GRID = Argument("grid", ArgumentType.KERNEL, None, doc="height and width; by default the row's label")
@@ -44,6 +53,10 @@ def _coordinates_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]
     return ((2, *inputs[0][1:]),)
 
 
+def _learned_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+    return Layer("Learned", (outputs[0], checked(term(args, "init"))))
+
+
 OPERATIONS = (
     Operation(
         "learned",
@@ -58,6 +71,7 @@ OPERATIONS = (
         ),
         shape=_learned_shape,
         parameters=_learned_parameters,
+        layer=_learned_layer,
     ),
     Operation(
         "constant",
@@ -72,5 +86,6 @@ OPERATIONS = (
         "Row and column of each position of a tensor, (i - size / 2) / size, as two channels.",
         (Argument("tensor", ArgumentType.TENSOR, doc="whose map"),),
         shape=_coordinates_shape,
+        expression=template("coordinates({0})"),
     ),
 )

@@ -20,7 +20,7 @@ from hvdsl.compiler.operations.table import (
     OperationError,
     Saves,
 )
-from hvdsl.compiler.operations.values import integers, positive, term
+from hvdsl.compiler.operations.values import integers, number, positive, term
 
 IAF_OUTPUTS = {"shift": 1, "affine": 2, "gated": 2}
 FAMILIES = ("normal", "laplace", "logistic", "bernoulli", "categorical", "codebook", "finite_scalar")
@@ -38,6 +38,12 @@ def _residual_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
             help="give a `shortcut` that changes the shape as the block does",
         )
     return (body,)
+
+
+def _residual(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+    shortcut, body = operands
+    scale = number(args, "scale")
+    return f"({shortcut}) + ({body})" if scale == 1 else f"({shortcut}) + {scale!r} * ({body})"
 
 
 def _iaf_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
@@ -81,6 +87,7 @@ OPERATIONS = (
             Argument("shortcut", ArgumentType.STEP, None, doc="by default the identity"),
         ),
         _residual_shape,
+        expression=_residual,
     ),
     Operation(
         "iaf",

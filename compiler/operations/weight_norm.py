@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hvdsl.compiler.graph import Parameter, Term
+from hvdsl.compiler.graph import Literal, Parameter, Term
 from hvdsl.compiler.operations.table import Args, Argument, ArgumentType, OperationError
 from hvdsl.compiler.operations.values import bind, number, optional_term, text
 
@@ -61,13 +61,37 @@ def _deviation(start: object) -> float | None:
     )
 
 
-def gain_parameters(args: Args, channels: int) -> tuple[Parameter, ...]:
-    """The gain of weight norm, one per output channel, or nothing.
+def gain_parameters(args: Args, weight: tuple[int, ...], channel_axis: int = 0) -> tuple[Parameter, ...]:
+    """The gain of weight norm, one per output channel and broadcastable to the weight, or nothing.
 
     Its first value is the norm of the first weight (times the argument `gain`), so that normalising changes nothing at the start.
     """
     norm = weight_norm(args)
     if norm is None:
         return ()
+    shape = tuple(n if axis == channel_axis else 1 for axis, n in enumerate(weight))
     init = Term("norm_of_weight", (float(number(args, "gain")),), (("log", norm.log),))
-    return (Parameter("gain", (channels,), init),)
+    return (Parameter("gain", shape, init),)
+
+
+def norm_option(args: Args) -> tuple[tuple[str, Literal], ...]:
+    """The option `norm` of an emitted layer, if there is weight norm.
+
+    Raises:
+        OperationError: for a start from a batch, which no layer has.
+    """
+    norm = weight_norm(args)
+    if norm is None:
+        return ()
+    if norm.from_batch is not None:
+        raise OperationError(
+            "weight norm that starts `from_batch` cannot be run yet", expected="`start = raw`"
+        )
+    options: list[tuple[str, Literal]] = []
+    if norm.log:
+        options.append(("gain", "log"))
+    if norm.eps:
+        options.append(("eps", norm.eps))
+    if number(args, "gain") != 1:
+        options.append(("scale", float(number(args, "gain"))))
+    return (("norm", Term("WeightNorm", (), tuple(options))),)
