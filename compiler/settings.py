@@ -199,3 +199,36 @@ class ModelSettings(Settings):
     train_priors: dict[str, Train] = {}
     evaluate: Evaluate = Evaluate()
     sample: Sample = Sample()
+
+
+DATA_NAMES = (
+    "digits",
+    "photos",
+    "mnist",
+    "omniglot",
+    "cifar10",
+    "imagenet32",
+    "imagenet64",
+    "celeba64",
+    "celebahq256",
+    "ffhq256",
+    "ffhq1024",
+    "images",
+    "arrays",
+)
+
+SECTIONS: dict[str, type[Settings]] = {
+    "data": Data,
+    "objective": Objective,
+    "train": Train,
+    "evaluate": Evaluate,
+    "sample": Sample,
+}
+
+# Written otherwise: the data's name before the braces, the rest as arguments of another key's word.
+_NO_KEYS = ("name", "initial_scale", "binarize_every")
+
+
+def keys(section: type[BaseModel]) -> tuple[str, ...]:
+    """Return the keys that a spec may set in a section."""
+    return tuple(f.alias or name for name, f in section.model_fields.items() if name not in _NO_KEYS)
