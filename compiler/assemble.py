@@ -16,23 +16,20 @@ from hvdsl.compiler.codes.assembly import (
     MISSING_ITEM,
     NOT_IN_VARIANT,
     UNKNOWN_VARIANT,
-    UNSUPPORTED_VERSION,
     USED_FILE_HOLDS_MORE,
 )
 from hvdsl.compiler.files import find, locate
 from hvdsl.compiler.graph import Term
 from hvdsl.compiler.merge import Layer, check_duplicates, describe, key, lets, merge
 from hvdsl.compiler.read_settings import read_settings
-from hvdsl.compiler.score import read_likelihood
+from hvdsl.compiler.read_likelihood import read_likelihood
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.compiler.suggest import did_you_mean
+from hvdsl import grammar
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity, SpecError
-from hvdsl.grammar.reader import read, read_text
+from hvdsl.grammar.text import read_text
 from hvdsl.grammar.source import Source, Span
-
-VERSION = 1  # of the language
-
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
@@ -106,7 +103,7 @@ class _Gathering:
     def read(self, path: Path) -> list[Layer]:
         """Return the layers of the spec in a file, lowest first."""
         self._open.append(path.resolve())
-        layers = self.layers(read(path), path.parent)
+        layers = self.layers(grammar.read(path), path.parent)
         self._open.pop()
         return layers
 
@@ -171,7 +168,7 @@ class _Gathering:
         if place in self._used:
             return self._used[place]
         self._open.append(place)
-        spec = read(path)
+        spec = grammar.read(path)
         self.sources.append(spec.span.source)
         check_duplicates(spec.items, self.found)
         own: dict[str, tree.SpecItem] = {}
@@ -258,7 +255,6 @@ def _canonical_order(items: Layer) -> Layer:
 
 
 _NEEDED = {
-    ("hv",): ("the language version", "hv 1"),
     ("model",): ("the model's name", "model my_model"),
     ("data",): ("`data`", "data digits { shape = 1x8x8, bits = 4 }"),
     ("encoder",): ("an `encoder`", "encoder { 8: conv(3x3, 16) -> tap }"),
@@ -276,15 +272,3 @@ def _check_whole(spec: tree.Spec, found: Diagnostics) -> None:
             found.add(
                 Diagnostic(MISSING_ITEM, f"the spec lacks {what}", end, "nothing", what, help=f"add `{example}`")
             )
-    version = present.get(("hv",))
-    if isinstance(version, tree.Version) and version.number.value != VERSION:
-        found.add(
-            Diagnostic(
-                UNSUPPORTED_VERSION,
-                f"this is no language version that `hvdsl` knows: {version.number.text}",
-                version.number.span,
-                found=f"`hv {version.number.text}`",
-                expected=f"`hv {VERSION}`",
-                help=f"write `hv {VERSION}`, or take the release of hvdsl that the spec was written for",
-            )
-        )

@@ -226,7 +226,7 @@ def _position(
 
 
 def label(row: tree.Row, values: Lets, found: Diagnostics) -> Size | None:
-    """Return the height and width that a row's label means; None after recording what is wrong with it (HV0213)."""
+    """Return the height and width that a row's label means; None after recording what is wrong with it (HV0212)."""
     try:
         value = constant(row.label, values)
     except SpecError as error:

@@ -17,7 +17,7 @@ from hvdsl.compiler.settings import SECTIONS, keys
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, SpecError
-from hvdsl.grammar.reader import read_expression
+from hvdsl.grammar.text import read_expression
 from hvdsl.grammar.source import Source, Span
 
 

@@ -110,18 +110,9 @@ class Objective(Settings):
     beta: Annotated[float, Field(ge=0)] | Ramp = 1.0
     balance: BySize | ByRate | None = None
     free: AtLeast | None = None
-    commitment: Size = Annotated[int, Field(ge=1)]
-Border = Annotated[int, Field(ge=0)]
-Rate = Annotated[float, Field(ge=0, lt=1)]
-Weight = 0.0
-    spectral: Size = Annotated[int, Field(ge=1)]
-Border = Annotated[int, Field(ge=0)]
-Rate = Annotated[float, Field(ge=0, lt=1)]
-Weight = 0.0
-    batch_norm_gamma: Size = Annotated[int, Field(ge=1)]
-Border = Annotated[int, Field(ge=0)]
-Rate = Annotated[float, Field(ge=0, lt=1)]
-Weight = 0.0
+    commitment: Weight = 0.0
+    spectral: Weight = 0.0
+    batch_norm_gamma: Weight = 0.0
 
 
 class L2(Settings):

@@ -86,20 +86,13 @@ UNKNOWN_OVERRIDE = Code(
 MISSING_ITEM = Code(
     "HV0210",
     "a part that every spec needs",
-    "A whole spec has a language version, a model name, data, an encoder, a decoder, a likelihood and an objective, of its own or "
+    "A whole spec has a model name, data, an encoder, a decoder, a likelihood and an objective, of its own or "
     "from what it extends.",
     bad=spec().replace("likelihood bernoulli\n", ""),
     good=spec(),
 )
-UNSUPPORTED_VERSION = Code(
-    "HV0211",
-    "a language version that this hvdsl does not know",
-    "`hv 1` says which version of the language a spec is written in, so that a later version can keep its meaning.",
-    bad=spec().replace("hv 1", "hv 2"),
-    good=spec(),
-)
 NOT_IN_VARIANT = Code(
-    "HV0212",
+    "HV0211",
     "what a variant cannot hold",
     "A variant changes parts of its spec. What identifies the file (`hv`, `model`, `use`, `extends`) and other variants stand at "
     "its top.",
@@ -107,7 +100,7 @@ NOT_IN_VARIANT = Code(
     good=spec(tail='variant small { title "smaller" }\n'),
 )
 BAD_LABEL = Code(
-    "HV0213",
+    "HV0212",
     "a row label that is no resolution",
     "A row is labelled with the resolution of the map that it works on: a whole number for a square one, `HxW` for an oblong one, or "
     "an expression that gives either.",
@@ -115,7 +108,7 @@ BAD_LABEL = Code(
     good=spec(encoder="8: conv(3x3, 8) -> tap"),
 )
 NO_ROW_TO_REMOVE = Code(
-    "HV0214",
+    "HV0213",
     "no row to remove",
     "`64: none` removes the row at 64 from what a spec extends, or from the spec of a variant.",
     bad=_BASE + _DERIVED + "encoder { 4: none }\n",
@@ -133,7 +126,6 @@ CODES = (
     BAD_OVERRIDE,
     UNKNOWN_OVERRIDE,
     MISSING_ITEM,
-    UNSUPPORTED_VERSION,
     NOT_IN_VARIANT,
     BAD_LABEL,
     NO_ROW_TO_REMOVE,
