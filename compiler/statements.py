@@ -13,7 +13,7 @@ from hvdsl.compiler.faults import Fault
 from hvdsl.compiler.graph import LatentGroup
 from hvdsl.compiler.interpreter import Interpreter
 from hvdsl.compiler.operations import OPERATIONS
-from hvdsl.compiler.program import KEYWORDS
+from hvdsl.compiler.program import KEYWORDS, PUBLIC_OPERATIONS
 from hvdsl.compiler.taps import grid
 from hvdsl.compiler.values import (
     INVALID,
@@ -101,7 +101,7 @@ def check_name(name: tree.Name) -> None:
     """
     kind = (
         "a keyword" if name.id in KEYWORDS and name.id != "x"
-        else "an operation" if name.id in OPERATIONS
+        else "an operation" if name.id in PUBLIC_OPERATIONS
         else "a context name" if name.id in CONTEXT_NAMES
         else ""
     )
