@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from hvdsl.compiler.model import Model
 CASES = Path(__file__).parents[2] / "grammar" / "cases"
 
 
+@cache
 def model(name: str) -> Model:
     return elaborate(assemble(CASES / f"{name}.hv"))
 
