@@ -18,7 +18,9 @@ _STEP = 2
 # How tightly a rule of the grammar binds; the place of an operand says which is the loosest that needs no parentheses.
 _TUPLE, _FLOW, _CHOOSE, _OR, _AND, _NOT, _COMPARE, _SUM, _TERM, _UNARY, _POWER, _POST = range(12)
 _LEVELS = {"or": _OR, "and": _AND, "+": _SUM, "-": _SUM, "**": _POWER}
-_LEVELS |= dict.fromkeys(("*", "/", "//", "%"), _TERM) | dict.fromkeys(("==", "!=", "<", "<=", ">", ">="), _COMPARE)
+_LEVELS |= dict.fromkeys(("*", "/", "//", "%"), _TERM) | dict.fromkeys(
+    ("==", "!=", "<", "<=", ">", ">="), _COMPARE
+)
 
 
 class _Break(NamedTuple):
@@ -36,7 +38,7 @@ class _Braces(NamedTuple):
     @property
     def open(self) -> bool:
         """Whether the entries need lines of their own."""
-        if len(self.entries) > self.crowd or self.trailing:
+        if len(self.entries) > self.crowd or any(self.trailing):
             return True
         return any(e.after or any(e.before) or _is_open(_pieces(e)) for e in self.entries)
 
@@ -55,9 +57,9 @@ def print_text(spec: tree.Spec) -> str:
         tall = len(body) > 1
         if lines and "" not in item.before and (tall or tall_before or group != before):
             lines.append("")
-        _node(item, 0, lines)
+        _node(item, 0, lines, 0)
         before, tall_before = group, tall
-    _comments(spec.trailing, 0, lines)
+    _trailing(spec.trailing, 0, lines, 0)
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -74,26 +76,39 @@ def print_statement(statement: tree.Commented) -> str:
 # -- lines ------------------------------------------------------------------------------------------------
 
 
-def _node(node: tree.Commented, indent: int, lines: list[str], label: int = 0) -> None:
-    """Append the lines of a node, its comments included; `label` is the width that row labels are brought to."""
-    _comments(node.before, indent, lines)
+def _node(node: tree.Commented, indent: int, lines: list[str], top: int, label: int = 0) -> None:
+    """Append the lines of a node, its comments included.
+
+    The braces around it begin at line `top`; row labels are brought to the width `label`.
+    """
+    _comments(node.before, indent, lines, top)
     start = len(lines)
     _lay_out(list(_pieces(node, label)), indent, lines)
     if node.after:
         lines[start] += f"  {node.after}"
 
 
-def _comments(comments: Sequence[str], indent: int, lines: list[str]) -> None:
+def _comments(comments: Sequence[str], indent: int, lines: list[str], top: int) -> None:
     for comment in comments:
         if comment:
             lines.append(" " * indent + comment)
-        elif lines and lines[-1] and not lines[-1].endswith("{"):
+        elif len(lines) > top and lines[-1]:
             lines.append("")
+
+
+def _trailing(comments: Sequence[str], indent: int, lines: list[str], top: int) -> None:
+    _comments(comments, indent, lines, top)
+    while len(lines) > top and not lines[-1]:
+        lines.pop()
 
 
 def _lay_out(pieces: list[_Piece], indent: int, lines: list[str]) -> None:
     fits = indent + len(_flat(pieces)) <= _limit(pieces)
-    opened = [p for p in pieces if isinstance(p, _Braces) and p.entries + p.trailing and (not fits or p.open)]
+    opened = [
+        p
+        for p in pieces
+        if isinstance(p, _Braces) and (p.entries or any(p.trailing)) and (not fits or p.open)
+    ]
     if not opened:
         _fill(pieces, indent, lines)
         return
@@ -114,10 +129,12 @@ def _limit(pieces: Sequence[_Piece]) -> int:
 
 
 def _entries(braces: _Braces, indent: int, lines: list[str]) -> None:
+    top = len(lines)
     labels = [len(print_expression(e.label)) for e in braces.entries if isinstance(e, tree.Row)]
+    label = max((n for n in labels if n <= 8), default=0)
     for entry in braces.entries:
-        _node(entry, indent, lines, max((n for n in labels if n <= 8), default=0))
-    _comments(braces.trailing, indent, lines)
+        _node(entry, indent, lines, top, label)
+    _trailing(braces.trailing, indent, lines, top)
 
 
 def _fill(pieces: list[_Piece], indent: int, lines: list[str]) -> None:
@@ -128,7 +145,11 @@ def _fill(pieces: list[_Piece], indent: int, lines: list[str]) -> None:
         length, best, at = margin, -1, start
         while at < len(pieces) and (length + len(texts[at]) <= WIDTH or best < 0):
             piece = pieces[at]
-            if isinstance(piece, _Break) and at > start and (best < 0 or _better(piece, pieces[best], length)):
+            if (
+                isinstance(piece, _Break)
+                and at > start
+                and (best < 0 or _better(piece, pieces[best], length))
+            ):
                 best = at
             length += len(texts[at])
             at += 1
@@ -206,7 +227,9 @@ def _statement(node: tree.Commented) -> Iterator[_Piece]:
     match node:
         case tree.Bare(value=value):
             pieces = list(_expression(value, _TUPLE, 0))
-            guard = isinstance(pieces[0], str) and pieces[0].startswith("-")  # no statement begins with an operator
+            guard = isinstance(pieces[0], str) and pieces[0].startswith(
+                "-"
+            )  # no statement begins with an operator
             yield from ["(", *pieces, ")"] if guard else pieces
         case tree.Bind(targets=targets, value=value):
             yield ", ".join(map(print_expression, targets)) + " = "
