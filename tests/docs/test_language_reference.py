@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hvdsl.compiler.assemble import assemble
+from hvdsl.compiler.check import check
 from hvdsl.compiler.likelihoods import LIKELIHOODS
 from hvdsl.compiler.settings import DATA_NAMES, SECTIONS, keys
 from hvdsl.grammar import read_text, read_yaml
@@ -25,7 +26,7 @@ def test_every_example_is_a_valid_spec(number: int, tmp_path: Path) -> None:
         block = f'hv 1\nmodel fragment\nextends "first.hv"\n{block}'
     path = tmp_path / "example.hv"
     path.write_text(block, encoding="utf-8")
-    assemble(path)
+    check(path)
 
 
 def test_the_yaml_example_is_the_first_spec() -> None:
