@@ -90,15 +90,13 @@ Holdout = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
 class Data(Settings):
     name: str
     shape: tuple[Size, Size, Size]  # C, H, W after crop, resize and pad
-    bits: int = Field(default=8, ge=1, le=16)
+    bits: int = Field(default=8, ge=1, le=8)
     input: str = "v"  # canonical text of an expression in `v`; `hvdsl.compiler.pixels` reads it
     target: str | None = None  # None: as the input
     source: str | None = None
     classes: int | None = Field(default=None, ge=1)
     flip: bool = False
-    crop: tuple[Border, Border, Size, Size] | None = (
-        None  # left, top, right, bottom, in pixels of the file's image
-    )
+    crop: tuple[Border, Border, Size, Size] | None = None  # left, top, right, bottom, in the file's pixels
     resize: tuple[Size, Size] | None = None  # height, width
     pad: Border | tuple[Border, Border, Border, Border] = 0  # top, bottom, left, right
     binarize: Literal["none", "threshold", "bernoulli"] = "none"
