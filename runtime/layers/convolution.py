@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hvdsl.runtime.layers.init import Fill, Init, fan_in
+from hvdsl.runtime.layers.init import Fill, Init, Layer, fan_in
 from hvdsl.runtime.layers.weight_norm import WeightNorm
 
 Pair = int | tuple[int, int]  # vertical and horizontal
-Padding = Literal["symmetric", "tf", "reflect"] | Sequence[int]  # or (top, bottom, left, right), of zeros
+Padding = Literal["symmetric", "tf"] | Sequence[int]  # or (top, bottom, left, right)
 
 
-class _Weighted(nn.Module):
+class _Weighted(Layer):
     """What convolutions and dense layers share: a weight, perhaps its gain, perhaps a bias, and how they start."""
 
     channel_axis = 0  # the weight's axis of output channels
@@ -32,11 +32,7 @@ class _Weighted(nn.Module):
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(shape))
-        self.gain: nn.Parameter | None = None
-        if norm is not None:
-            gain = [1] * len(shape)
-            gain[self.channel_axis] = shape[self.channel_axis]
-            self.gain = nn.Parameter(torch.empty(gain))
+        self.gain = None if norm is None else nn.Parameter(torch.empty(outputs))
         self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
         self.norm, self.weight_init, self.bias_init = norm, weight_init, bias_init
 
@@ -58,8 +54,8 @@ class _Weighted(nn.Module):
 class Conv2d(_Weighted):
     """Convolution of `(N, in_channels, H, W)`.
 
-    Padding `symmetric` is the least, of zeros, that gives H / stride rows where the stride divides H; `tf` gives
-    ceil(H / stride) always, with an odd row below and an odd column to the right; `reflect` mirrors by the symmetric amount.
+    Padding `symmetric` is the least that gives H / stride rows where the stride divides H; `tf` gives ceil(H / stride)
+    always, with an odd row below and an odd column to the right. It is of zeros, or mirrors the map where `reflect`.
 
     Raises:
         ValueError: groups do not divide the channels, or no symmetric padding exists (an even kernel at stride 1).
@@ -73,6 +69,7 @@ class Conv2d(_Weighted):
         *,
         stride: Pair = 1,
         padding: Padding = "symmetric",
+        reflect: bool = False,
         dilation: Pair = 1,
         groups: int = 1,
         bias: bool = True,
@@ -91,13 +88,13 @@ class Conv2d(_Weighted):
         )
         self.kernel, self.stride, self.dilation, self.groups = kernel, _pair(stride), _pair(dilation), groups
         self.padding = "tf" if padding == "tf" else _sides(padding, kernel, self.stride, self.dilation)
-        self.mode = "reflect" if padding == "reflect" else "constant"
+        self.reflect = reflect
 
     def forward(self, x: Tensor) -> Tensor:
         top, bottom, left, right = self._pads(x)
         inside = (top, left)
-        if top != bottom or left != right or self.mode == "reflect":
-            x = F.pad(x, (left, right, top, bottom), mode=self.mode)
+        if top != bottom or left != right or self.reflect:
+            x = F.pad(x, (left, right, top, bottom), mode="reflect" if self.reflect else "constant")
             inside = (0, 0)
         return F.conv2d(
             x, self.effective_weight(), self.bias, self.stride, inside, self.dilation, self.groups

@@ -6,7 +6,6 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -74,11 +73,12 @@ def orthogonal() -> Init:
 Fill = Callable[[str, Init, int], None]  # the role of a parameter, its rule, the fan-in
 
 
-@runtime_checkable
-class Initialized(Protocol):
-    """A layer that owns parameters or buffers. `initial(fill)` gives each its first value, `fill` the random ones."""
+class Layer(nn.Module):
+    """A module that owns parameters or buffers and says how each starts."""
 
-    def initial(self, fill: Fill) -> None: ...
+    def initial(self, fill: Fill) -> None:
+        """Give every own parameter and buffer its first value, the random ones by `fill`."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it starts")
 
 
 def initialize(module: nn.Module, seed: int | torch.Generator) -> None:
@@ -97,16 +97,16 @@ def initialize(module: nn.Module, seed: int | torch.Generator) -> None:
     filled: set[int] = set()
     with torch.no_grad():
         for path, layer in module.named_modules():
-            if not isinstance(layer, Initialized):
+            if not isinstance(layer, Layer):
                 continue
             layer.initial(_filler(layer, f"{path}." if path else "", seed, generator))
             filled.update(id(p) for p in layer.parameters(recurse=False))
     for name, parameter in module.named_parameters():
         if id(parameter) not in filled:
-            raise ValueError(f"`{name}` has no initial value: its module has no `initial` method")
+            raise ValueError(f"`{name}` has no initial value: its module is no `Layer`")
 
 
-def _filler(layer: nn.Module, prefix: str, seed: int, generator: torch.Generator) -> Fill:
+def _filler(layer: Layer, prefix: str, seed: int, generator: torch.Generator) -> Fill:
     def fill(role: str, init: Init, fan: int) -> None:
         parameter = layer.get_parameter(role)
         if parameter.is_meta:

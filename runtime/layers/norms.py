@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hvdsl.runtime.layers.init import Fill, Init, ones, zeros
+from hvdsl.runtime.layers.init import Fill, Init, Layer, ones, zeros
 
 
-class _Norm(nn.Module):
+class _Norm(Layer):
     """A gain (`weight`) and a shift (`bias`) per channel."""
 
     def __init__(self, channels: int, eps: float, weight_init: Init | None, bias_init: Init | None) -> None:

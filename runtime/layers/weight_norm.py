@@ -22,18 +22,19 @@ class WeightNorm:
     scale: float = 1.0
 
     def weight(self, direction: Tensor, gain: Tensor, channel_axis: int) -> Tensor:
-        """The weight in use."""
+        """The weight in use, from v and a gain `(channels,)`."""
         factor = gain.exp() if self.gain == "log" else gain
-        return direction * (factor / (norm(direction, channel_axis) + self.eps))
+        lengths = norm(direction, channel_axis) + self.eps
+        return direction * (factor.view_as(lengths) / lengths)
 
     def first_gain(self, direction: Tensor, channel_axis: int) -> Tensor:
-        length = norm(direction, channel_axis)
-        if self.gain == "log":
-            return torch.log((length + 0.01) * self.scale)
-        return length * self.scale
+        """The gain `(channels,)` that goes with a first v."""
+        lengths = norm(direction, channel_axis).flatten()
+        return torch.log((lengths + 0.01) * self.scale) if self.gain == "log" else lengths * self.scale
 
 
 def norm(direction: Tensor, channel_axis: int) -> Tensor:
     """‖v‖₂ per output channel, kept broadcastable."""
     axes = tuple(i for i in range(direction.dim()) if i != channel_axis)
-    return torch.linalg.vector_norm(direction, dim=axes, keepdim=True)
+    lengths: Tensor = torch.linalg.vector_norm(direction, dim=axes, keepdim=True)
+    return lengths
