@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from numbers import Real
 from typing import Literal, overload
 
 import torch
@@ -143,7 +142,8 @@ class Traversal:
         """The first groups from `given`, all others from their priors."""
         if len(given) > len(groups):
             raise ValueError(f"{len(given)} latents are given; the model has {len(groups)} groups")
-        sources = [*map(Given, given), *[Source.PRIOR] * (len(groups) - len(given))]
+        sources: list[Source | Given] = [Given(z) for z in given]
+        sources += [Source.PRIOR] * (len(groups) - len(given))
         return cls(groups, batch, noise, sources, temperature, device=device)
 
     @classmethod
@@ -348,9 +348,10 @@ def _sources(
 
 
 def _temperatures(temperature: float | Sequence[float], groups: tuple[LatentGroup, ...]) -> tuple[float, ...]:
-    if isinstance(temperature, Real):
-        temperature = [float(temperature)] * len(groups)
-    temperatures = tuple(float(t) for t in temperature)
+    if isinstance(temperature, Sequence):
+        temperatures = tuple(float(t) for t in temperature)
+    else:
+        temperatures = (float(temperature),) * len(groups)
     if len(temperatures) != len(groups):
         raise ValueError(
             f"{len(temperatures)} temperatures are given; the model has {len(groups)} latent groups: give one, or one for each"

@@ -130,7 +130,7 @@ class DiscretizedLogisticMixture(nn.Module):
         if c == 3:
             means, raw, coefficients = rest.reshape(n, c, 3, k, height, width).unbind(2)
         else:
-            colours, coefficients = rest.split((2 * c * k, pairs * k), 1)
+            colours, coefficients = rest[:, : 2 * c * k], rest[:, 2 * c * k :]
             means, raw = colours.reshape(n, c, 2, k, height, width).unbind(2)
             coefficients = coefficients.reshape(n, pairs, k, height, width)
         return logits, means, self._log_scales(raw), torch.tanh(coefficients)
