@@ -224,9 +224,7 @@ class Traversal:
         Raises:
             RuntimeError: the traversal was not asked for densities, or a group's value was given.
         """
-        terms = [
-            _known(o.log_p, g, "density") - _known(o.log_q, g, "density") for o, g in self._with_groups()
-        ]
+        terms = [_known(o.log_p, g, "density") - _known(o.log_q, g, "density") for o, g in self._with_groups()]
         return torch.stack(terms).sum(0)
 
     def _with_groups(self) -> list[tuple[Outcome, LatentGroup]]:
@@ -237,9 +235,7 @@ class Traversal:
         eps = self._noise[group]
         if eps is None:
             if self.noise is None:
-                raise ValueError(
-                    f"group `{self.groups[group].path}` is sampled, but the traversal was given no noise"
-                )
+                raise ValueError(f"group `{self.groups[group].path}` is sampled, but the traversal was given no noise")
             eps = self.noise.normal(latent_stream(group), self.groups[group].shape).to(like)
             self._noise[group] = eps
         return eps
@@ -309,9 +305,7 @@ class Draw:
     def _check(self, distribution: Normal, role: str) -> None:
         expected = (self._walk.batch, *self._walk.groups[self._group].shape)
         if tuple(distribution.shape) != expected:
-            raise ValueError(
-                f"the {role} of group `{self._name}` is {tuple(distribution.shape)}; expected {expected}"
-            )
+            raise ValueError(f"the {role} of group `{self._name}` is {tuple(distribution.shape)}; expected {expected}")
 
     @property
     def _name(self) -> str:
@@ -332,9 +326,7 @@ def _known(value: Tensor | None, group: LatentGroup, what: str) -> Tensor:
     return value
 
 
-def _sources(
-    sources: Sources, groups: tuple[LatentGroup, ...], batch: int
-) -> tuple[Source | Given, ...]:
+def _sources(sources: Sources, groups: tuple[LatentGroup, ...], batch: int) -> tuple[Source | Given, ...]:
     if isinstance(sources, Source | Given):
         sources = [sources] * len(groups)
     if len(sources) != len(groups):

@@ -96,9 +96,7 @@ class Conv2d(_Weighted):
         if top != bottom or left != right or self.reflect:
             x = F.pad(x, (left, right, top, bottom), mode="reflect" if self.reflect else "constant")
             inside = (0, 0)
-        return F.conv2d(
-            x, self.effective_weight(), self.bias, self.stride, inside, self.dilation, self.groups
-        )
+        return F.conv2d(x, self.effective_weight(), self.bias, self.stride, inside, self.dilation, self.groups)
 
     def _pads(self, x: Tensor) -> tuple[int, int, int, int]:
         if not isinstance(self.padding, str):
@@ -153,9 +151,7 @@ class ConvTranspose2d(_Weighted):
 
     def forward(self, x: Tensor) -> Tensor:
         cut, added = zip(*map(self._border, self.kernel, self.stride), strict=True)
-        y = F.conv_transpose2d(
-            x, self.effective_weight(), self.bias, self.stride, cut, added, self.groups
-        )
+        y = F.conv_transpose2d(x, self.effective_weight(), self.bias, self.stride, cut, added, self.groups)
         return y[:, :, : x.shape[2] * self.stride[0], : x.shape[3] * self.stride[1]]
 
     def _border(self, kernel: int, stride: int) -> tuple[int, int]:
@@ -197,9 +193,7 @@ class Dense(_Weighted):
 
 def _divides(groups: int, in_channels: int, out_channels: int) -> None:
     if in_channels % groups or out_channels % groups:
-        raise ValueError(
-            f"{groups} groups do not divide {in_channels} input and {out_channels} output channels"
-        )
+        raise ValueError(f"{groups} groups do not divide {in_channels} input and {out_channels} output channels")
 
 
 def _pair(value: Pair) -> tuple[int, int]:

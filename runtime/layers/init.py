@@ -58,16 +58,12 @@ def gaussian(std: float) -> Init:
 
 def uniform(low: float, high: float) -> Init:
     """Uniform on [low, high)."""
-    return Init(
-        "uniform", (low, high), lambda tensor, fan, generator: tensor.uniform_(low, high, generator=generator)
-    )
+    return Init("uniform", (low, high), lambda tensor, fan, generator: tensor.uniform_(low, high, generator=generator))
 
 
 def orthogonal() -> Init:
     """Orthonormal rows or columns of the weight as a (first axis, rest) matrix (Saxe, McClelland & Ganguli 2014)."""
-    return Init(
-        "orthogonal", (), lambda tensor, fan, generator: nn.init.orthogonal_(tensor, generator=generator)
-    )
+    return Init("orthogonal", (), lambda tensor, fan, generator: nn.init.orthogonal_(tensor, generator=generator))
 
 
 Fill = Callable[[str, Init, int], None]  # the role of a parameter, its rule, the fan-in

@@ -26,9 +26,7 @@ class Bernoulli(nn.Module):
 
     def log_prob(self, params: Tensor, target: Tensor) -> Tensor:
         logits, target = at_least_float32(params), at_least_float32(target)
-        scored = -F.binary_cross_entropy_with_logits(
-            self._cropped(logits), self._cropped(target), reduction="none"
-        )
+        scored = -F.binary_cross_entropy_with_logits(self._cropped(logits), self._cropped(target), reduction="none")
         return scored.flatten(1).sum(1)
 
     def sample(self, params: Tensor, noise: Noise, temperature: float = 1.0) -> Tensor:

@@ -54,7 +54,9 @@ class DiscretizedLogisticMixture(nn.Module):
         if bins not in ("exact", "published"):
             raise ValueError(f"`bins` is `exact` or `published`, not `{bins}`")
         if bins == "exact" and (lower_edge, upper_edge) != (-0.999, 0.999):
-            raise ValueError("`lower_edge` and `upper_edge` belong to `bins = published`; exact bins end at the grid's ends")
+            raise ValueError(
+                "`lower_edge` and `upper_edge` belong to `bins = published`; exact bins end at the grid's ends"
+            )
         super().__init__()
         self.mixtures, self.channels, self.bits, self.bins = mixtures, channels, bits, bins
         self.lower, self.lower_edge, self.upper_edge = lower, lower_edge, upper_edge
@@ -79,9 +81,7 @@ class DiscretizedLogisticMixture(nn.Module):
         if self.bins == "exact":
             log_mass = logistic_bins.exact(x, distance, log_scales, half_bin)
         else:
-            log_mass = logistic_bins.published(
-                x, distance, log_scales, half_bin, self.lower_edge, self.upper_edge
-            )
+            log_mass = logistic_bins.published(x, distance, log_scales, half_bin, self.lower_edge, self.upper_edge)
         return torch.logsumexp(log_mass.sum(1) + F.log_softmax(logits, 1), 1)
 
     def sample(self, params: Tensor, noise: Noise, temperature: float = 1.0) -> Tensor:

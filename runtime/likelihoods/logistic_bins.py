@@ -26,9 +26,7 @@ def exact(x: Tensor, distance: Tensor, log_scale: Tensor, half_bin: float) -> Te
     above_b = F.logsigmoid(-inverse * (distance - half_bin))
     between = torch.log(-torch.expm1(-width))
     lowest, highest = x < -1 + half_bin, x > 1 - half_bin
-    return torch.where(
-        lowest, below_a, torch.where(highest, above_b, below_a + above_b + between)
-    )
+    return torch.where(lowest, below_a, torch.where(highest, above_b, below_a + above_b + between))
 
 
 def published(
