@@ -15,7 +15,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.distributed import World
 
 
-class Images(Protocol):
+class PixelSource(Protocol):
     """The part of a data set that training and evaluation read."""
 
     @property
@@ -77,7 +77,7 @@ class Order:
         return epoch, self._permutation[turn * self._batch : (turn + 1) * self._batch][self._mine].tolist()
 
 
-def batches(images: Images, order: Order, start: int, workers: int = 0) -> Iterator[Batch]:
+def batches(images: PixelSource, order: Order, start: int, workers: int = 0) -> Iterator[Batch]:
     """The batches of steps `start`, `start + 1`, … without end; with `workers`, that many threads read ahead.
 
     Threads suffice: decoding releases the interpreter's lock, and nothing has to be copied between processes.

@@ -25,7 +25,7 @@ def to_bytes(images: Tensor, bits: int) -> NDArray[np.uint8]:
     One channel becomes grey; of two channels or more than three, the first is shown.
     """
     levels = 2**bits - 1
-    scaled = (images.detach().float().cpu().round().clamp(0, levels) * (255 / levels)).round().to(torch.uint8)
+    scaled = (images.detach().float().cpu().clamp(0, levels) * (255 / levels)).round().to(torch.uint8)
     if scaled.shape[1] != 3:
         scaled = scaled[:, :1].expand(-1, 3, -1, -1)
     return scaled.permute(0, 2, 3, 1).contiguous().numpy()

@@ -6,33 +6,31 @@ likelihood stay in float32. Summing a rate in bf16 is off by about two percent; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+import functools
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
 _LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
-    """The context in which a forward pass runs."""
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, _LOW[precision])
+def train_in(model: nn.Module, precision: Precision) -> None:
+    """Make the model's forward pass run in mixed precision while it is training; evaluation stays in float32.
 
-
-def keep_stream_in_float32(model: nn.Module) -> list[RemovableHandle]:
-    """Make every composite module (a recipe, a section, the model) hand on float32.
-
-    A sum of float32 and a low-precision tensor is float32, so once each recipe returns float32 the stream is, and so
-    are the parameters of every distribution that a recipe computes. Remove the handles to undo it.
+    Every composite module (a recipe, a section, the model itself) hands on float32: a sum of float32 and a
+    low-precision tensor is float32, so once each recipe returns float32 the stream is, and so are the parameters of
+    every distribution. The likelihood is computed from the model's output, outside its forward pass.
     """
-    return [m.register_forward_hook(_to_float32) for m in _composites(model)]
+    if precision == "fp32":
+        return
+    device = next(model.parameters()).device.type
+    model.forward = _autocast_in_training(model, device, _LOW[precision])
+    for module in model.modules():
+        if next(module.children(), None) is not None:
+            module.register_forward_hook(_to_float32)
 
 
 def gradient_scaler(precision: Precision, initial_scale: float, device: torch.device) -> torch.amp.GradScaler:
@@ -40,10 +38,15 @@ def gradient_scaler(precision: Precision, initial_scale: float, device: torch.de
     return torch.amp.GradScaler(device.type, init_scale=initial_scale, enabled=precision == "fp16")
 
 
-def _composites(model: nn.Module) -> Iterator[nn.Module]:
-    for module in model.modules():
-        if next(module.children(), None) is not None:
-            yield module
+def _autocast_in_training(model: nn.Module, device: str, low: torch.dtype) -> Any:
+    forward = model.forward
+
+    @functools.wraps(forward)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(device, low, enabled=model.training):
+            return forward(*args, **kwargs)
+
+    return wrapped
 
 
 def _to_float32(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
