@@ -1,4 +1,4 @@
-"""Activation checkpointing from outside: a recipe's activations are computed again in the backward pass (Chen et al. 2016)."""
+"""Activation checkpointing from outside: recipes compute their activations again in the backward pass (Chen 2016)."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Which images make up the batch of a step: a function of (seed, step), so that a resumed run has nothing to remember."""
+"""Which images make up the batch of a step: a function of (seed, step), so that there is nothing to remember."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -51,10 +51,13 @@ class Order:
 
     def __init__(self, images: int, batch: int, seed: int, world: World, accumulate: int = 1) -> None:
         if batch > images:
-            raise HvdslError(f"`train.batch` is {batch} but there are only {images} training images: lower it to {images} or less")
+            raise HvdslError(
+                f"`train.batch` is {batch} but there are only {images} training images: lower it to {images} or less"
+            )
         if batch % (world.size * accumulate):
             raise HvdslError(
-                f"`train.batch` is {batch}, which does not divide by {world.size} process(es) times `train.accumulate` {accumulate}: "
+                f"`train.batch` is {batch}, which does not divide by {world.size} process(es) "
+                f"times `train.accumulate` {accumulate}: "
                 f"take a multiple of {world.size * accumulate}"
             )
         self._images, self._batch, self._seed = images, batch, seed
@@ -77,7 +80,7 @@ class Order:
         return epoch, self._permutation[turn * self._batch : (turn + 1) * self._batch][self._mine].tolist()
 
 
-def batches(images: PixelSource, order: Order, start: int, workers: int = 0) -> Iterator[Batch]:
+def batches(images: PixelSource, order: Order, start: int, workers: int = 0) -> Generator[Batch, None, None]:
     """The batches of steps `start`, `start + 1`, … without end; with `workers`, that many threads read ahead.
 
     Threads suffice: decoding releases the interpreter's lock, and nothing has to be copied between processes.

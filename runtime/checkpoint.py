@@ -62,7 +62,9 @@ class Checkpoint:
         actual = {key: (tuple(t.shape), t.dtype) for key, t in found.items()}
         for key in expected.keys() | actual.keys():
             if expected.get(key) != actual.get(key):
-                raise CheckpointError(_mismatch(self.path / f"{name}.safetensors", key, expected.get(key), actual.get(key)))
+                raise CheckpointError(
+                    _mismatch(self.path / f"{name}.safetensors", key, expected.get(key), actual.get(key))
+                )
         return found
 
     def load(self, name: str) -> dict[str, Tensor]:
@@ -76,11 +78,15 @@ class Checkpoint:
         except OSError as error:
             raise CheckpointError(f"cannot read {self.path / file}: {error.strerror}{_way_out(self.path)}") from error
         if _entry(data) != self.files[file]:
-            raise CheckpointError(f"{self.path / file} is damaged: its size or SHA-256 is not the manifest's{_way_out(self.path)}")
+            raise CheckpointError(
+                f"{self.path / file} is damaged: its size or SHA-256 is not the manifest's{_way_out(self.path)}"
+            )
         try:
             return load_tensors(data)
         except (SafetensorError, ValueError) as error:
-            raise CheckpointError(f"{self.path / file} is not a safetensors file ({error}){_way_out(self.path)}") from error
+            raise CheckpointError(
+                f"{self.path / file} is not a safetensors file ({error}){_way_out(self.path)}"
+            ) from error
 
 
 class CheckpointStore:
@@ -160,7 +166,7 @@ class CheckpointStore:
         kept = f"the checkpoint of step {steps[-1]} is intact" if steps else "there is no earlier checkpoint"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return f"no space for the checkpoint of step {step} in {self.folder}; {kept}: free some space and resume"
-        return f"cannot write the checkpoint of step {step} in {self.folder}: {error.strerror}; {kept}: put it right and resume"
+        return f"cannot write the checkpoint of step {step} in {self.folder}: {error.strerror}; {kept}"
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -199,7 +205,11 @@ def _read_manifest(path: Path, step: int) -> tuple[Mapping[str, Any], Mapping[st
     state, files = manifest.get("state"), manifest.get("files")
     if manifest.get("complete") is not True or manifest.get("step") != step:
         raise CheckpointError(f"{path / MANIFEST} does not say that step {step} is complete{_way_out(path)}")
-    if not isinstance(state, dict) or not isinstance(files, dict) or not all(isinstance(f, dict) for f in files.values()):
+    if (
+        not isinstance(state, dict)
+        or not isinstance(files, dict)
+        or not all(isinstance(f, dict) for f in files.values())
+    ):
         raise CheckpointError(f"{path / MANIFEST} lacks `state` or `files`{_way_out(path)}")
     return state, files
 
@@ -209,9 +219,8 @@ def _mismatch(file: Path, key: str, expected: Any, actual: Any) -> str:
         return f"{file} belongs to another model: it has no `{key}`, which this model has"
     if expected is None:
         return f"{file} belongs to another model: its `{key}` is not in this one"
-    return (
-        f"{file} belongs to another model: `{key}` is {list(actual[0])} {actual[1]} there and {list(expected[0])} {expected[1]} here"
-    )
+    there, here = (f"{list(shape)} {dtype}" for shape, dtype in (actual, expected))
+    return f"{file} belongs to another model: `{key}` is {there} there and {here} here"
 
 
 def _way_out(path: Path) -> str:

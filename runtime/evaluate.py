@@ -115,9 +115,7 @@ def evaluate(
     return _summary(totals, samples, dims, data.name)
 
 
-def _score(
-    model: HierarchicalVae, v: Tensor, indices: range, samples: int, seed: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def _score(model: HierarchicalVae, v: Tensor, indices: range, samples: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Bound and distortion `(N,)` and rates `(groups, N)` of a batch, float64 nats per image.
 
     One sample per pass, the weights summed as they come: memory does not grow with the number of samples.
@@ -142,7 +140,9 @@ def _summary(totals: list[float], samples: int, dims: int, name: str) -> Evaluat
     bound, square, distortion, images, *rates = totals
     n = round(images)
     if not math.isfinite(bound):
-        raise HvdslError(f"the bound on {name} is not finite: the weights are damaged or training diverged; try an earlier checkpoint")
+        raise HvdslError(
+            f"the bound on {name} is not finite: training diverged or the weights are damaged; try an earlier one"
+        )
     mean = bound / n
     variance = max(0.0, square / n - mean**2) * n / (n - 1) if n > 1 else 0.0
     per_group = tuple(rate / n for rate in rates)

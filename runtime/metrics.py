@@ -1,4 +1,4 @@
-"""What a run measures: one JSON object per line, with the unit in each name; TensorBoard as well where it is installed."""
+"""What a run measures: a JSON object per line, units in the names; TensorBoard as well where it is installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 from hvdsl.errors import HvdslError
 
-Value: TypeAlias = int | float | str | None | Sequence[float | None]
+Value: TypeAlias = int | float | str | Sequence[float | None] | None
 
 
 class Scalars(Protocol):
@@ -48,7 +48,9 @@ class MetricsLog:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
         except OSError as error:
-            raise HvdslError(f"cannot write metrics to {self._path}: {error.strerror}; free some space or check its permissions") from error
+            raise HvdslError(
+                f"cannot write metrics to {self._path}: {error.strerror}; free some space or check its permissions"
+            ) from error
         if self._scalars is not None:
             for name, value in record.items():
                 if name != "step" and isinstance(value, int | float):

@@ -1,4 +1,4 @@
-"""One update of a model, and everything that it changes: parameters, moments, averages, counts. No files, no data, no display."""
+"""One update of a model and all that it changes: parameters, moments, averages, counts. No data, files or display."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ class _Objective(nn.Module):
 class Optimization:
     """A model under training.
 
-    Every step: the gradient of the mean loss over the parts, its global norm, the decision to skip, clipping, the update,
-    the average. A skipped step changes neither parameters, moments nor averages but advances the schedule.
+    Every step: the gradient of the mean loss over the parts, its global norm, the decision to skip, clipping, the
+    update, the average. A skipped step changes neither parameters, moments nor averages but advances the schedule.
 
     Args:
         model: Already on its device and initialised. Activation checkpointing and the float32 stream of mixed
@@ -136,7 +136,10 @@ class Optimization:
 
     def tensors(self) -> dict[str, Tensors]:
         """The parts of a checkpoint, by file name."""
-        parts: dict[str, Tensors] = {"model": model_tensors(self.model), "optimizer": optimizer_tensors(self.model, self.optimizer)}
+        parts: dict[str, Tensors] = {
+            "model": model_tensors(self.model),
+            "optimizer": optimizer_tensors(self.model, self.optimizer),
+        }
         if self.ema is not None:
             parts["ema"] = self.ema.state_dict()
         return parts
@@ -154,14 +157,18 @@ class Optimization:
         weights = checkpoint.tensors("model", model_tensors(self.model))
         averages = checkpoint.tensors("ema", self.ema.state_dict()) if self.ema is not None else {}
         if "optimizer" not in checkpoint:
-            raise CheckpointError(f"{checkpoint.path} holds weights but no optimizer: it can be evaluated and sampled, not resumed")
+            raise CheckpointError(
+                f"{checkpoint.path} holds weights but no optimizer: it can be evaluated and sampled, not resumed"
+            )
         moments = checkpoint.load("optimizer")
         try:
             self.guard.load_state_dict(checkpoint.state["guard"])
             if self.scaler.is_enabled():
                 self.scaler.load_state_dict(checkpoint.state["scaler"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"the state in {checkpoint.path / 'manifest.json'} is not that of a training run: {error!r}") from error
+            raise CheckpointError(
+                f"the state in {checkpoint.path / 'manifest.json'} is not that of a training run: {error!r}"
+            ) from error
         load_optimizer_tensors(self.model, self.optimizer, moments, checkpoint.path)
         with torch.no_grad():
             for name, tensor in model_tensors(self.model).items():

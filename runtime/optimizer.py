@@ -49,16 +49,17 @@ class PlainAdamax(torch.optim.Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    self._update(p, group)
+                    self._update(p, p.grad, group)
         return loss
 
-    def _update(self, p: Tensor, group: dict[str, Any]) -> None:
+    def _update(self, p: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[p]
         if not state:
             state["exp_avg"] = torch.zeros_like(p)
             state["exp_inf"] = torch.zeros_like(p)
         b1, b2 = group["betas"]
-        gradient = p.grad if group["weight_decay"] == 0 else p.grad.add(p, alpha=group["weight_decay"])
+        if group["weight_decay"] != 0:
+            gradient = gradient.add(p, alpha=group["weight_decay"])
         state["exp_avg"].lerp_(gradient, 1 - b1)
         torch.maximum(state["exp_inf"].mul_(b2), gradient.abs().add_(group["eps"]), out=state["exp_inf"])
         p.addcdiv_(state["exp_avg"], state["exp_inf"], value=-group["lr"])
@@ -77,7 +78,8 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
     decay, decoupled = _decay(settings)
     if not settings.bias_correction and settings.kind != "adamax":
         raise HvdslError(
-            f"`{settings.kind}` has no form without bias correction: use `adamax(bias_correction = no)` or remove `bias_correction`"
+            f"`{settings.kind}` has no form without bias correction: "
+            "use `adamax(bias_correction = no)` or remove `bias_correction`"
         )
     groups = _groups(model, decay, settings.decay_only == "weights")
     lr, betas, eps = settings.lr, settings.betas, settings.eps

@@ -44,7 +44,9 @@ def load_optimizer_tensors(
                 f"its parameter {list(parameters[name].shape)}"
             )
         by_parameter.setdefault(name, {})[key] = tensor
-    optimizer.load_state_dict({"state": _numbered(parameters, optimizer, by_parameter), "param_groups": _groups(optimizer)})
+    optimizer.load_state_dict(
+        {"state": _numbered(parameters, optimizer, by_parameter), "param_groups": _groups(optimizer)}
+    )
 
 
 def _numbered(

@@ -28,11 +28,12 @@ def to_bytes(images: Tensor, bits: int) -> NDArray[np.uint8]:
     scaled = (images.detach().float().cpu().clamp(0, levels) * (255 / levels)).round().to(torch.uint8)
     if scaled.shape[1] != 3:
         scaled = scaled[:, :1].expand(-1, 3, -1, -1)
-    return scaled.permute(0, 2, 3, 1).contiguous().numpy()
+    pixels: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).contiguous().numpy()
+    return pixels
 
 
 def grid(images: Tensor, bits: int, columns: int | None = None, gap: int = 2) -> Image.Image:
-    """Images `(N, C, H, W)` in raw pixel values, row by row in a grid that is about square unless `columns` says otherwise."""
+    """Images `(N, C, H, W)` in raw pixel values, row by row; about square unless `columns` says otherwise."""
     tiles = to_bytes(images, bits)
     n, height, width, _ = tiles.shape
     scale = max(1, math.ceil(SMALLEST_TILE / max(height, width)))

@@ -1,7 +1,7 @@
 """Mixed precision from outside the model.
 
 Convolutions run in the low precision; the stream that they add to, every distribution's parameters, the rate and the
-likelihood stay in float32. Summing a rate in bf16 is off by about two percent; with this rule by less than a thousandth.
+likelihood stay in float32. A rate summed in bf16 is off by about two percent; with this rule, by a thousandth.
 """
 
 from __future__ import annotations

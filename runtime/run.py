@@ -34,7 +34,9 @@ class Run:
     folder: Path
 
     @classmethod
-    def create(cls, folder: str | os.PathLike[str], files: Mapping[str, str], environment: Mapping[str, Any] | None = None) -> Run:
+    def create(
+        cls, folder: str | os.PathLike[str], files: Mapping[str, str], environment: Mapping[str, Any] | None = None
+    ) -> Run:
         """Make a new run folder that holds `files` (name to text) and a description of this machine.
 
         Raises:
@@ -127,5 +129,3 @@ def describe_environment() -> dict[str, Any]:
         "byte_order": sys.byteorder,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-
-

@@ -45,7 +45,8 @@ class Clock:
             return round(duration.n * self.per_epoch)
         if self.total is None:
             raise HvdslError(
-                f"`fraction({duration.n:g})` needs a run with an end, but `train` gives neither `steps` nor `epochs`: add one of them"
+                f"`fraction({duration.n:g})` needs a run with an end, "
+                "but `train` gives neither `steps` nor `epochs`: add one of them"
             )
         return round(duration.n * self.total)
 
@@ -91,7 +92,8 @@ class LearningRate:
             return max(1, self._clock.steps(self._schedule.over))
         if self._clock.total is None:
             raise HvdslError(
-                f"the `{self._schedule.kind}` schedule needs an end: give `train` `steps` or `epochs`, or the schedule `over`"
+                f"the `{self._schedule.kind}` schedule needs an end: "
+                "give `train` `steps` or `epochs`, or the schedule `over`"
             )
         length = self._clock.total - self._start
         if self._schedule.per == "epoch":

@@ -79,7 +79,9 @@ class Trainer:
         workers: int = 0,
     ) -> None:
         if settings.train is None:
-            raise HvdslError(f"`{settings.model}` has no `train` section: add one, or give its values with `--set train.…`")
+            raise HvdslError(
+                f"`{settings.model}` has no `train` section: add one, or give its values with `--set train.…`"
+            )
         self.model, self.settings, self.train, self.data = model, settings, settings.train, data
         self.world = world()
         self.order = Order(len(data), self.train.batch, self.train.seed, self.world, self.train.accumulate)
@@ -103,7 +105,9 @@ class Trainer:
             raise HvdslError("only a run with a folder can be resumed")
         checkpoint = self.run.checkpoints().latest()
         if checkpoint is None:
-            raise CheckpointError(f"{self.run.folder} has no complete checkpoint to resume from: start again with another `--out`")
+            raise CheckpointError(
+                f"{self.run.folder} has no complete checkpoint to resume from: start again with another `--out`"
+            )
         self.optimization.load(checkpoint)
         self._saved = checkpoint.step
         for note in self._differences(checkpoint):

@@ -81,7 +81,9 @@ def fail_after(calls: int, error: OSError, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("calls", [0, 1])
-def test_a_full_disk_leaves_the_last_good_checkpoint(calls: int, store: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_last_good_checkpoint(
+    calls: int, store: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save(store, 1)
     fail_after(calls, OSError(28, "No space left on device"), monkeypatch)
     with pytest.raises(CheckpointError, match=r"no space .* step 2 .* step 1 is intact: free some space and resume"):
@@ -120,7 +122,7 @@ def test_another_models_names_are_named(name: str, message: str, store: Checkpoi
 
 def test_a_part_that_is_not_there_is_named(store: CheckpointStore) -> None:
     save(store, 1)
-    with pytest.raises(CheckpointError, match="has no `optimizer`: it holds model.safetensors"):
+    with pytest.raises(CheckpointError, match=r"has no `optimizer`: it holds model.safetensors"):
         store.open(1).load("optimizer")
 
 
@@ -137,7 +139,7 @@ def test_one_flipped_bit_is_found(position: int, store: CheckpointStore) -> None
 def test_a_file_cut_short_is_found(store: CheckpointStore) -> None:
     file = save(store, 1) / "model.safetensors"
     os.truncate(file, 20)
-    with pytest.raises(CheckpointError, match="damaged"):
+    with pytest.raises(CheckpointError, match=r"damaged"):
         store.open(1).load("model")
 
 
@@ -158,7 +160,7 @@ HOSTILE: list[Any] = [
 def test_a_manifest_that_is_not_one_is_refused_in_a_sentence(manifest: bytes, store: CheckpointStore) -> None:
     path = save(store, 1)
     (path / "manifest.json").write_bytes(manifest)
-    with pytest.raises(CheckpointError, match="manifest.json"):
+    with pytest.raises(CheckpointError, match=r"manifest.json"):
         store.latest()
 
 
@@ -169,5 +171,5 @@ def test_a_consistent_manifest_of_a_file_that_is_no_safetensors(store: Checkpoin
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["files"]["model.safetensors"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     (path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(CheckpointError, match="not a safetensors file"):
+    with pytest.raises(CheckpointError, match=r"not a safetensors file"):
         store.open(1).load("model")

@@ -34,7 +34,9 @@ def one_step(settings: Optimizer, p: Tensor, gradient: Tensor) -> Tensor:
     return model.weight.detach()
 
 
-@pytest.mark.parametrize(("corrected", "expected"), [(True, "torch_bias_corrected"), (False, "iaf_theano_no_bias_correction")])
+@pytest.mark.parametrize(
+    ("corrected", "expected"), [(True, "torch_bias_corrected"), (False, "iaf_theano_no_bias_correction")]
+)
 def test_adamax_reproduces_the_recorded_trajectories(corrected: bool, expected: str) -> None:
     model = Holder(weight=torch.tensor(RECORDED["in.param0"], dtype=torch.float64))
     optimizer = build_optimizer(model, Optimizer(kind="adamax", lr=0.002, bias_correction=corrected))

@@ -61,7 +61,9 @@ def test_a_step_reports_terms_that_add_up_to_the_loss() -> None:
     result = optimization(tiny()).step([part()])
     assert result.applied
     assert len(result.terms["rate_per_group_nats"]) == 3
-    assert sum(result.terms["rate_per_group_nats"]) / 64 == pytest.approx(result.terms["rate_nats_per_dim"][0], rel=1e-6)
+    assert sum(result.terms["rate_per_group_nats"]) / 64 == pytest.approx(
+        result.terms["rate_nats_per_dim"][0], rel=1e-6
+    )
     total = result.terms["distortion_nats_per_dim"][0] + result.terms["rate_nats_per_dim"][0]
     assert result.loss == pytest.approx(total, rel=1e-6)
 
@@ -91,7 +93,7 @@ def test_the_limit_is_compared_with_the_norm_before_clipping() -> None:
 
 def test_a_threshold_that_freezes_training_stops_it() -> None:
     made = optimization(tiny(), skip_above=1e-6)
-    with pytest.raises(TrainingStalledError, match="raise `train.skip_above`"):
+    with pytest.raises(TrainingStalledError, match=r"raise `train.skip_above`"):
         for i in range(60):
             made.step([part(2, step=i)])
     assert made.step_number == 50
@@ -99,7 +101,10 @@ def test_a_threshold_that_freezes_training_stops_it() -> None:
 
 def test_parts_of_a_batch_give_the_gradient_of_the_whole() -> None:
     whole, parts = tiny(), tiny()
-    a, b = optimization(whole, optimizer=Optimizer(kind="sgd", lr=0.1)), optimization(parts, optimizer=Optimizer(kind="sgd", lr=0.1))
+    a, b = (
+        optimization(whole, optimizer=Optimizer(kind="sgd", lr=0.1)),
+        optimization(parts, optimizer=Optimizer(kind="sgd", lr=0.1)),
+    )
     for i in range(3):
         one = a.step([part(8, 0, i)])
         two = b.step([part(2, 0, i), part(6, 2, i)])
@@ -144,7 +149,9 @@ def test_bf16_keeps_stream_rate_and_likelihood_in_float32() -> None:
     made = optimization(model, precision="bf16")
     dtypes = []
     for module in (model.encoder, model.decoder, model.decoder.r4.layer[0], model.encoder.r8.block[0].bottleneck[0]):
-        module.register_forward_hook(lambda m, args, out: dtypes.extend(t.dtype for t in (out if isinstance(out, tuple) else (out,))))
+        module.register_forward_hook(
+            lambda m, args, out: dtypes.extend(t.dtype for t in (out if isinstance(out, tuple) else (out,)))
+        )
     low: list[torch.dtype] = []
     model.encoder.r8.conv[0].register_forward_hook(lambda m, args, out: low.append(out.dtype))
     result, reference = made.step([part()]), optimization(exact).step([part()])

@@ -1,4 +1,4 @@
-"""A three-group hierarchy on 8x8 images, written by hand in the form of emitted code, and what is needed to train it."""
+"""A three-group hierarchy on 8x8 images, by hand in the form of emitted code, and what is needed to train it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
