@@ -60,8 +60,6 @@ class AtLeast(Settings):
     when: Literal["training", "always"] = "always"
 
 
-
-
 Holdout = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
 
 

@@ -104,7 +104,9 @@ class Layer:
 
 
 LayerRule: TypeAlias = Callable[[Sequence[Shape], Sequence[Shape], Args], Layer]  # inputs, outputs, args
-ExpressionRule: TypeAlias = Callable[[Sequence[str], Sequence[Shape], Args], str]  # operands as source text -> source text
+ExpressionRule: TypeAlias = Callable[
+    [Sequence[str], Sequence[Shape], Args], str
+]  # operands as source text -> source text
 
 
 @dataclass(frozen=True, slots=True)

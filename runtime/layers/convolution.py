@@ -96,9 +96,7 @@ class Conv2d(_Weighted):
         if top != bottom or left != right or self.reflect:
             x = F.pad(x, (left, right, top, bottom), mode="reflect" if self.reflect else "constant")
             inside = (0, 0)
-        return F.conv2d(
-            x, self.effective_weight(), self.bias, self.stride, inside, self.dilation, self.groups
-        )
+        return F.conv2d(x, self.effective_weight(), self.bias, self.stride, inside, self.dilation, self.groups)
 
     def _pads(self, x: Tensor) -> tuple[int, int, int, int]:
         if not isinstance(self.padding, str):
@@ -115,8 +113,8 @@ class Conv2d(_Weighted):
 class ConvTranspose2d(_Weighted):
     """Transposed convolution of `(N, in_channels, H, W)` to `(N, out_channels, H · stride, W · stride)`.
 
-    It is the adjoint of the convolution with the same kernel, stride and padding (`symmetric`, or `tf`) whose output is H x W.
-    The fan-in of its weight `(in, out / groups, h, w)` is out / groups · h · w, as in torch.
+    It is the adjoint of the convolution with the same kernel, stride and padding (`symmetric`, or `tf`) whose output
+    is H x W. The fan-in of its weight `(in, out / groups, h, w)` is out / groups · h · w, as in torch.
 
     Raises:
         ValueError: groups do not divide the channels, or are combined with weight normalisation.
@@ -153,9 +151,7 @@ class ConvTranspose2d(_Weighted):
 
     def forward(self, x: Tensor) -> Tensor:
         cut, added = zip(*map(self._border, self.kernel, self.stride), strict=True)
-        y = F.conv_transpose2d(
-            x, self.effective_weight(), self.bias, self.stride, cut, added, self.groups
-        )
+        y = F.conv_transpose2d(x, self.effective_weight(), self.bias, self.stride, cut, added, self.groups)
         return y[:, :, : x.shape[2] * self.stride[0], : x.shape[3] * self.stride[1]]
 
     def _border(self, kernel: int, stride: int) -> tuple[int, int]:
@@ -197,9 +193,7 @@ class Dense(_Weighted):
 
 def _divides(groups: int, in_channels: int, out_channels: int) -> None:
     if in_channels % groups or out_channels % groups:
-        raise ValueError(
-            f"{groups} groups do not divide {in_channels} input and {out_channels} output channels"
-        )
+        raise ValueError(f"{groups} groups do not divide {in_channels} input and {out_channels} output channels")
 
 
 def _pair(value: Pair) -> tuple[int, int]:

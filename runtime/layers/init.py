@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Init:
-    """A rule that fills a tensor, given the fan-in of the weight that it belongs to. It prints as the call that makes it."""
+    """A rule that fills a tensor, given the fan-in of the weight that it belongs to; printed as the call that made it."""
 
     name: str
     arguments: tuple[float, ...]
@@ -58,16 +58,12 @@ def gaussian(std: float) -> Init:
 
 def uniform(low: float, high: float) -> Init:
     """Uniform on [low, high)."""
-    return Init(
-        "uniform", (low, high), lambda tensor, fan, generator: tensor.uniform_(low, high, generator=generator)
-    )
+    return Init("uniform", (low, high), lambda tensor, fan, generator: tensor.uniform_(low, high, generator=generator))
 
 
 def orthogonal() -> Init:
     """Orthonormal rows or columns of the weight as a (first axis, rest) matrix (Saxe, McClelland & Ganguli 2014)."""
-    return Init(
-        "orthogonal", (), lambda tensor, fan, generator: nn.init.orthogonal_(tensor, generator=generator)
-    )
+    return Init("orthogonal", (), lambda tensor, fan, generator: nn.init.orthogonal_(tensor, generator=generator))
 
 
 Fill = Callable[[str, Init, int], None]  # the role of a parameter, its rule, the fan-in
@@ -84,9 +80,9 @@ class Layer(nn.Module):
 def initialize(module: nn.Module, seed: int | torch.Generator) -> None:
     """Give every parameter and buffer of `module` its first value.
 
-    Each parameter draws from a stream of its own, a function of the seed and of the parameter's name. So the values do not
-    depend on the order of construction, on the device, or on what else the model holds; a module built on the `meta`
-    device and then moved by `to_empty` starts the same. A generator is asked for one number, which is the seed.
+    Each parameter draws from a stream of its own, a function of the seed and of the parameter's name. So the values do
+    not depend on the order of construction, on the device, or on what else the model holds; a module built on the
+    `meta` device and then moved by `to_empty` starts the same. A generator is asked for one number, which is the seed.
 
     Raises:
         ValueError: a parameter belongs to a module that does not say how it starts, or is still on the `meta` device.

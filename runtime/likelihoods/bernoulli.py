@@ -15,7 +15,8 @@ STREAM = "likelihood.bernoulli"
 class Bernoulli(nn.Module):
     """A logit for each value of a target in {0, 1}: log p = t log σ(l) + (1 - t) log σ(-l).
 
-    `crop` leaves out that many rows and columns at each border, which padding added (NVAE scores 28x28 of a 32x32 canvas).
+    `crop` leaves out that many rows and columns at each border, which padding added (NVAE scores 28x28 of a 32x32
+    canvas).
     """
 
     def __init__(self, crop: int = 0) -> None:
@@ -26,9 +27,7 @@ class Bernoulli(nn.Module):
 
     def log_prob(self, params: Tensor, target: Tensor) -> Tensor:
         logits, target = at_least_float32(params), at_least_float32(target)
-        scored = -F.binary_cross_entropy_with_logits(
-            self._cropped(logits), self._cropped(target), reduction="none"
-        )
+        scored = -F.binary_cross_entropy_with_logits(self._cropped(logits), self._cropped(target), reduction="none")
         return scored.flatten(1).sum(1)
 
     def sample(self, params: Tensor, noise: Noise, temperature: float = 1.0) -> Tensor:

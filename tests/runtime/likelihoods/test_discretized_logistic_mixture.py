@@ -25,9 +25,7 @@ def nchw(x):
 
 
 def published(case):
-    return DiscretizedLogisticMixture(
-        case["num_mixtures"], channels=3, bits=case["n_bits"], bins="published"
-    )
+    return DiscretizedLogisticMixture(case["num_mixtures"], channels=3, bits=case["n_bits"], bins="published")
 
 
 def nats_per_dim(likelihood, params, target):
@@ -108,8 +106,7 @@ def test_published_form_departs_from_the_exact_one_in_the_tails():
     x = torch.full((1, 1, 1, 1), 0.2).double()
     params = torch.tensor([0.0, -0.1, -7.0]).double().reshape(1, 3, 1, 1)
     exact, reference = (
-        -DiscretizedLogisticMixture(1, channels=1, bins=bins).log_prob(params, x)
-        for bins in ("exact", "published")
+        -DiscretizedLogisticMixture(1, channels=1, bins=bins).log_prob(params, x) for bins in ("exact", "published")
     )
     assert reference - exact > 1  # nats
 
