@@ -38,7 +38,7 @@ class Batch(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bound:
-    """The negative ELBO of each image in its terms, nats: `distortion` `(N,)`, `rates` `(groups, N)`; `dims` to divide by."""
+    """The negative ELBO in nats per image: `distortion` `(N,)`, `rates` `(groups, N)`, and the `dims` to divide by."""
 
     distortion: Tensor
     rates: Tensor
@@ -146,7 +146,7 @@ class Objective:
 
 
 class Beta:
-    """The weight of the rate: a constant, or linearly from `from` at `start` to 1 after `length`, never below `floor`."""
+    """The rate's weight: a constant, or linearly from `from` at `start` to 1 after `length`, never below `floor`."""
 
     def __init__(self, beta: float | Ramp, steps: Callable[[Duration], int]) -> None:
         self._beta = beta
@@ -161,17 +161,14 @@ class Beta:
 
 
 def free_bits(rate: Tensor, free: AtLeast, across_ranks: Callable[[Tensor], Tensor]) -> Tensor:
-    """The rate of one group averaged over the batch, no part of it under `free.nats` (IAF-VAE, Kingma et al. 2016,
-    section C.8).
+    """The mean rate of one group, no part of it under `free.nats` (IAF-VAE, Kingma et al. 2016, section C.8).
 
     `rate` is `(N,)`, `(N, Z)` or `(N, Z, H, W)`: a value for each part that has a floor of its own. Under its floor a
     part costs the floor and has no gradient. The floor is applied to each image, or to the mean over the whole batch.
     """
     floor = torch.full((), free.nats, dtype=rate.dtype, device=rate.device)
     if free.take_max == "per_sample":
-        return (
-            torch.maximum(rate, floor).flatten(1).sum(1).mean() if rate.dim() > 1 else torch.maximum(rate, floor).mean()
-        )
+        return torch.maximum(rate, floor).sum() / len(rate)
     mean = rate.mean(0)
     above = across_ranks(mean.detach()) > floor
     return torch.where(above, mean, floor).sum()
