@@ -60,15 +60,13 @@ class AtLeast(Settings):
     when: Literal["training", "always"] = "always"
 
 
-
-
 Holdout = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
 
 
 class Data(Settings):
     name: str
     shape: tuple[int, int, int]  # C, H, W after crop, resize and pad
-    bits: int = Field(8, ge=1, le=16)
+    bits: int = Field(8, ge=1, le=8)
     input: str = "v"
     target: str | None = None  # None: as the input
     source: str | None = None
