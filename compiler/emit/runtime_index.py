@@ -77,3 +77,25 @@ def _definitions(module: str) -> list[ast.stmt]:
         if isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith(PACKAGE + "." + module):
             found += tree((statement.module or "").removeprefix(PACKAGE + ".")).body
     return found
+
+
+def parameters(cls: str, module: str = "layers") -> dict[str, ast.expr | None]:
+    """The constructor's parameters of a runtime class, with their defaults as syntax.
+
+    Raises:
+        KeyError: if the module has no such class with a constructor.
+    """
+    for statement in _definitions(module):
+        if isinstance(statement, ast.ClassDef) and statement.name == cls:
+            for member in statement.body:
+                if isinstance(member, ast.FunctionDef) and member.name == "__init__":
+                    return _defaults(member.args)
+    raise KeyError(cls)
+
+
+def _defaults(args: ast.arguments) -> dict[str, ast.expr | None]:
+    positional = [*args.posonlyargs, *args.args][1:]
+    without = len(positional) - len(args.defaults)
+    found: dict[str, ast.expr | None] = {a.arg: None for a in positional[:without]}
+    found |= {a.arg: d for a, d in zip(positional[without:], args.defaults, strict=True)}
+    return found | {a.arg: d for a, d in zip(args.kwonlyargs, args.kw_defaults, strict=True)}
