@@ -80,27 +80,18 @@ class AtLeast(Settings):
     when: Literal["training", "always"] = "always"
 
 
-<<<<<<< HEAD
-=======
 Size = Annotated[int, Field(ge=1)]
 Border = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)] | WithBeta
->>>>>>> elaborate
 Holdout = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
 
 
 class Data(Settings):
     name: str
-<<<<<<< HEAD
-    shape: tuple[int, int, int]  # C, H, W after crop, resize and pad
-    bits: int = Field(8, ge=1, le=8)
-    input: str = "v"
-=======
     shape: tuple[Size, Size, Size]  # C, H, W after crop, resize and pad
     bits: int = Field(8, ge=1, le=16)
     input: str = "v"  # canonical text of an expression in `v`; `hvdsl.compiler.pixels` reads it
->>>>>>> elaborate
     target: str | None = None  # None: as the input
     source: str | None = None
     classes: int | None = Field(None, ge=1)
