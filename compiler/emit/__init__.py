@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from hvdsl.compiler.emit.module import module_text
 from hvdsl.compiler.model import Model
@@ -17,4 +17,11 @@ def emit(model: Model, level: int = 1, passes: tuple[str, ...] | None = None) ->
     graph = model.graph
     digest = hashlib.sha256(print_text(model.resolved).encode()).hexdigest()
     settings = model.settings
-    return module_text(graph, model.likelihood, settings.data, settings.title, digest, version("hvdsl"))
+    return module_text(graph, model.likelihood, settings.data, settings.title, digest, _version())
+
+
+def _version() -> str:
+    try:
+        return version("hvdsl")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "(not installed)"

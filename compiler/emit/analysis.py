@@ -55,4 +55,4 @@ def tap_key(node: Node) -> tuple[str, int, int]:
     """Taps of one name and resolution belong together."""
     name = node.args.get("name")
     _, height, width = node.shapes[0]
-    return (name if isinstance(name, str) else "skip"), height, width
+    return (name if isinstance(name, str) and name else "skip"), height, width

@@ -14,6 +14,9 @@ from hvdsl.compiler.graph import Graph, Literal, Term
 from hvdsl.compiler.operations.table import Layer
 
 
+OMITTED: dict[str, Literal] = {"weight_init": Term("fan_in"), "bias_init": Term("fan_in")}  # what layers make of None
+
+
 @dataclass(slots=True)
 class Parameter:
     """An argument of a constructor, with its value in each instance."""
@@ -58,7 +61,7 @@ class _Unifier:
         self._known = known
         self._class = Class(_class_name(units[0], graph, taken), units)
         self._names = Names({str(address[0]) for address in units[0].entries} | set(runtime_index.exports()) | MODULE_ATTRIBUTES)
-        self._named = _contexts(units)
+        self._named = _contexts(units, graph)
         self._parameters: dict[str, Parameter] = {}
 
     def result(self) -> Class:
@@ -84,13 +87,15 @@ class _Unifier:
 
     def _layer(self, layers: list[Layer], args: list[dict[str, Literal]]) -> ast.expr:
         first = layers[0]
-        positional = [
-            self._resolve(tuple(layer.args[i] for layer in layers), _hints(tuple(v.args[i] for v in layers), args))
-            for i in range(len(first.args))
-        ]
+        roles = list(runtime_index.parameters(first.name))
+        positional = []
+        for i in range(len(first.args)):
+            values = tuple(layer.args[i] for layer in layers)
+            positional.append(self._resolve(values, [*_hints(values, args), roles[i]]))
+        said = dict.fromkeys(key for layer in layers for key, _ in layer.options)
         options = {
-            key: self._resolve(tuple(layer.options[i][1] for layer in layers), [key])
-            for i, (key, _) in enumerate(first.options)
+            key: self._resolve(tuple(_option(layer, key) for layer in layers), _preferred(key, layers, args))
+            for key in sorted(said, key=roles.index)
         }
         return literals.call(first.name, *positional, **options)
 
@@ -119,20 +124,14 @@ class _Unifier:
         return literals.dotted("self", parameter.name) if kept else literals.name(parameter.name)
 
     def _parts(self, values: tuple[Literal, ...], hints: Sequence[str], kept: bool) -> ast.expr | None:
-        """Tuples and calls that agree in form differ in their parts only."""
+        """Tuples of one length, of which a part is the same everywhere, differ in their other parts only."""
         tuples = [v for v in values if isinstance(v, tuple)]
-        if len(tuples) == len(values) and len({len(t) for t in tuples}) == 1:
-            parts = [self._resolve(p, hints, kept) for p in zip(*tuples, strict=True)]
-            return ast.Tuple(parts, ast.Load())
-        terms = [v for v in values if isinstance(v, Term)]
-        if len(terms) == len(values) and len({(t.name, len(t.args), tuple(k for k, _ in t.options)) for t in terms}) == 1:
-            args = [self._resolve(p, hints, kept) for p in zip(*(t.args for t in terms), strict=True)]
-            options = {
-                key: self._resolve(tuple(t.options[i][1] for t in terms), [key], kept)
-                for i, (key, _) in enumerate(terms[0].options)
-            }
-            return literals.call(terms[0].name, *args, **options)
-        return None
+        if len(tuples) < len(values) or len({len(t) for t in tuples}) != 1:
+            return None
+        columns = list(zip(*tuples, strict=True))
+        if not any(len(set(map(repr, column))) == 1 for column in columns):
+            return None
+        return ast.Tuple([self._resolve(column, hints, kept) for column in columns], ast.Load())
 
 
 def _class_name(unit: Unit, graph: Graph, taken: Names) -> str:
@@ -144,18 +143,34 @@ def _class_name(unit: Unit, graph: Graph, taken: Names) -> str:
     return taken.take(name)
 
 
-def _contexts(units: Sequence[Unit]) -> dict[str, str]:
+def _contexts(units: Sequence[Unit], graph: Graph) -> dict[str, str]:
     """The recipe's own names by their values over all instances; parameters come first, then lets and context names."""
     found: dict[str, str] = {}
     for name in units[0].scope.constants:
         if all(name in u.scope.constants for u in units):
             found.setdefault(repr(tuple(u.scope.constants[name] for u in units)), name)
+    if all(u.inputs for u in units):
+        found.setdefault(repr(tuple(graph.shape(u.inputs[0])[0] for u in units)), "channels")
     return found
 
 
 def _hints(values: tuple[Literal, ...], args: Sequence[dict[str, Literal]]) -> list[str]:
     """Arguments of the operation that have these values."""
     return [name for name in args[0] if tuple(a.get(name) for a in args) == values]
+
+
+def _preferred(key: str, layers: Sequence[Layer], args: Sequence[dict[str, Literal]]) -> list[str]:
+    return [*_hints(tuple(_option(layer, key) for layer in layers), args), key]
+
+
+def _option(layer: Layer, key: str) -> Literal:
+    """What a layer says for an option, or what its class takes where it says nothing."""
+    given = dict(layer.options)
+    if key in given:
+        return given[key]
+    default = runtime_index.parameters(layer.name)[key]
+    value = None if default is None else ast.literal_eval(default)
+    return OMITTED.get(key, value) if value is None else value
 
 
 def _expressions(unit: Unit) -> list[Step]:

@@ -33,13 +33,13 @@ def _form(unit: Unit) -> Hashable:
     inputs = tuple(_ref(v, numbers) for v in unit.inputs)
     items = tuple(_item(i, numbers) for i in unit.items)
     outputs = tuple(_ref(v, numbers) for v in unit.outputs)
-    return unit.scope.kind, unit.scope.name, unit.generative, unit.takes_latents, inputs, entries, items, outputs
+    return unit.scope.kind, unit.scope.name, unit.takes_latents, inputs, entries, items, outputs
 
 
 def _entry(entry: Layer | Unit) -> Hashable:
     if isinstance(entry, Unit):
         return entry.form
-    return entry.name, len(entry.args), tuple(k for k, _ in entry.options)
+    return entry.name, len(entry.args)
 
 
 def _ref(ref: Ref, numbers: dict[Value, int]) -> Hashable:

@@ -18,6 +18,8 @@ from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.emit.variables import Variables, lifetimes
 from hvdsl.compiler.graph import Value
 
+BODY = 2  # levels of indentation of a method's statements
+
 
 class Forward:
     """Writes the body of one class's `forward`."""
@@ -40,8 +42,8 @@ class Forward:
         for ref, name in self._signature.arguments:
             self._variables.hold(ref, name)
         for name in self._signature.filled_lists:
-            self._line(1, f"{name}: list[Tensor] = []")
-        self._block(self._items, 1)
+            self._line(BODY, f"{name}: list[Tensor] = []")
+        self._block(self._items, BODY)
         self._return()
         return self._lines
 
@@ -81,6 +83,7 @@ class Forward:
 
     def _when(self, when: When, depth: int) -> None:
         now, stop = self._times.start[id(when)], self._times.stop[id(when)]
+        absent = []
         for step in steps(when.items):
             names = step.names or (None,) * len(step.outputs)
             for value, name in zip(step.outputs, names, strict=True):
@@ -88,9 +91,11 @@ class Forward:
                     self._times.made[value] = now
                     wanted = self._signature.name_of(value) or name
                     fallback = ("posterior",) if self._signature.is_distribution(value) else ("h",)
-                    self._line(depth, f"{self._variables.bind(value, wanted, now, fallback)} = None")
+                    absent.append(self._variables.bind(value, wanted, now, fallback))
             for name, length in self._signature.absent_lists(step):
                 self._line(depth, f"{name}: list[Tensor | None] = [None] * {length}")
+        if absent:
+            self._line(depth, " = ".join([*absent, "None"]))
         self._line(depth, f"if {self._signature.condition(self._latents(when.first, when.last.shifted(1)))}:")
         self._block(when.items, depth + 1)
 
@@ -144,9 +149,9 @@ class Forward:
     def _return(self) -> None:
         values = [self._operand(ref) for ref in self._results] + [literals.name(n) for n in self._signature.returned_lists]
         if len(values) == 1:
-            self._lines += layout.lines("return ", values[0], depth=1)
+            self._lines += layout.lines("return ", values[0], depth=BODY)
         elif values:
-            self._line(1, f"return {', '.join(layout.unparse(v) for v in values)}")
+            self._line(BODY, f"return {', '.join(layout.unparse(v) for v in values)}")
 
     def _line(self, depth: int, text: str) -> None:
         self._lines.append(layout.INDENT * depth + text)

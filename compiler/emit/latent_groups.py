@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from hvdsl.compiler.emit import layout
 from hvdsl.compiler.emit.constructor import REPEATED
 from hvdsl.compiler.emit.names import identifier
 from hvdsl.compiler.graph import LatentGroup
@@ -20,10 +21,11 @@ def latent_groups(groups: Sequence[LatentGroup]) -> list[str]:
             before, number, after = _split(groups[start].path)
             counted = "i" if number == 0 else f"{number} + i"
             path = f'f"{before}{{{counted}}}{after}"'
-            lines.append("        *(")
-            lines.append(f"            {_entry(groups[start], path)}")
-            lines.append(f"            for i in range({stop - start})")
-            lines.append("        ),")
+            entry, turns = _entry(groups[start], path), f"for i in range({stop - start})"
+            if len(entry) + len(turns) + 14 <= layout.WIDTH:
+                lines.append(f"        *({entry} {turns}),")
+            else:
+                lines += ["        *(", f"            {entry}", f"            {turns}", "        ),"]
             start = stop
         else:
             lines.append(f"        {_entry(groups[start], _quoted(groups[start].path))},")

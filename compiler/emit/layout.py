@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Sequence
 
 WIDTH = 110
 INDENT = "    "
+SLICE = re.compile(r"\[([^\[\]:]+ [^\[\]:]+):([^\[\]:]+ [^\[\]:]+)\]")  # compound bounds have spaces around their colon
 
 
 def unparse(node: ast.expr) -> str:
     if isinstance(node, ast.Tuple) and len(node.elts) > 1:
         return f"({', '.join(unparse(e) for e in node.elts)})"
-    return ast.unparse(node)
+    return SLICE.sub(r"[\1 : \2]", ast.unparse(node))
 
 
 def lines(head: str, node: ast.expr, tail: str = "", depth: int = 0) -> list[str]:

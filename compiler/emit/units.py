@@ -12,8 +12,9 @@ from hvdsl.compiler.emit.schedule import schedule
 from hvdsl.compiler.emit.steps import Address, Index, Item, Kind, ListItem, Ref, Repeat, Step
 from hvdsl.compiler.graph import Graph, Node, Scope, Value
 from hvdsl.compiler.operations import OPERATIONS
-from hvdsl.compiler.operations.table import Layer, Operation
+from hvdsl.compiler.operations.table import Layer, Operation, OperationError
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
+from hvdsl.grammar.source import Span
 
 BATCH = "latents.batch"
 SEPARATE = ("model", "section", "recipe")  # scopes that become classes; the others are part of the code around them
@@ -55,6 +56,7 @@ class Units:
         self._latent_number = {group.node: i for i, group in enumerate(graph.latents)}
         self._unit_of: dict[int, Unit] = {}
         self._problems = Diagnostics()
+        self._stateless: dict[tuple[str, str, int], str] = {}
         end = graph.nodes[graph.output.node]
         self.result = end.inputs[0] if end.op == "output" else graph.output
         self.root = self._unit(graph.root, None)
@@ -82,8 +84,10 @@ class Units:
                 self._unit_of[member.index] = unit
                 layer = self._layer(member)
                 if layer is not None:
-                    address = _address(member.path, unit.scope)
+                    address = self._layer_address(member, unit)
                     unit.entries[address], unit.nodes[address] = layer, member
+            elif member.kind == "shared":
+                self._refuse(f"the shared instance `{member.name}`", member.span, member.path)
             elif member.kind in SEPARATE:
                 child = self._unit(member, unit)
                 if child.entries or any(True for _ in member.nodes()):
@@ -96,14 +100,29 @@ class Units:
         if node.op in ("image", "tap", "latent", "output"):
             return None
         if operation is None or (operation.layer is None and operation.expression is None):
-            self._problems.add(
-                Diagnostic(NO_LAYER, f"`{node.op}` cannot be emitted yet", node.span, f"`{node.op}` at `{node.scope.path}`")
-            )
+            self._refuse(f"`{node.op}`", node.span, node.scope.path)
             return None
         if operation.layer is None:
             return None
         shapes = [self.graph.shape(v) for v in node.inputs]
-        return operation.layer(shapes, node.shapes, node.args)
+        try:
+            return operation.layer(shapes, node.shapes, node.args)
+        except OperationError as error:
+            self._problems.add(Diagnostic(NO_LAYER, error.message, node.span, error.found, error.expected, error.help))
+            return None
+
+    def _refuse(self, what: str, span: Span, path: str) -> None:
+        help = "`check`, `info` and `viz` work with it; to run the model, write it without"
+        self._problems.add(Diagnostic(NO_LAYER, f"{what} cannot be run yet", span, f"{what} in `{path}`", help=help))
+
+    def _layer_address(self, node: Node, unit: Unit) -> Address:
+        """Where a layer is kept: by its path, or, if it owns no tensor and so has none, by its own count."""
+        path = node.path
+        if not path:
+            kept = (a for a in self._stateless if a[:2] == (node.scope.path, node.op))
+            path = f"{node.scope.path}.{node.op}.{sum(1 for _ in kept)}"
+            self._stateless[node.scope.path, node.op, node.index] = path
+        return _address(path, unit.scope)
 
     # -- dataflow
 
@@ -183,7 +202,7 @@ class Units:
         if operation.layer is not None:
             text = f"_module_({BATCH if not inputs else ', '.join(slot(i) for i in range(len(inputs)))})"
             template, values = Template(text), ()
-            module = _address(node.path, unit.scope)
+            module = next(a for a, n in unit.nodes.items() if n is node)
             return [Step(Kind.LAYER, inputs, outputs, names, template, values, module, needed=needed)]
         template, values = abstract(self._expression(operation, node))
         return [Step(Kind.EXPRESSION, inputs, outputs, names, template, values, needed=needed)]
