@@ -1,7 +1,7 @@
 """Distributions of latents: their parameters' maps, densities, draws, closed-form divergences and couplings.
 
-Everything here is elementwise, in nats, and in float32 or wider whatever the precision around it: summed in bfloat16 a rate
-is off by 2 %.
+Everything here is elementwise, in nats, and in float32 or wider whatever the precision around it: summed in bfloat16 a
+rate is off by 2 %.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The importance-weighted bound (IWAE, Burda, Grosse & Salakhutdinov 2016), one sample at a time.
 
-With log w_k = log p(x | z_k) + log p(z_k) - log q(z_k | x), z_k ~ q: L_K = log (1/K) Σ w_k, at most log p(x), and the ELBO for K = 1.
+With log w_k = log p(x | z_k) + log p(z_k) - log q(z_k | x), z_k ~ q: L_K = log (1/K) Σ w_k, at most log p(x), and the
+ELBO for K = 1.
 """
 
 from __future__ import annotations

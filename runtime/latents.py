@@ -1,15 +1,15 @@
 """The one walk over the latent groups that training, evaluation, sampling and reconstruction all are.
 
-A model calls `latents[i].draw(prior, posterior)` for its group i, in order of generation. What comes of it (a posterior sample,
-the prior's mean, a value that was given, …) is the `Traversal`'s business, and so is the noise. Afterwards the traversal holds each
-group's z, log q, log p and rate.
+A model calls `latents[i].draw(prior, posterior)` for its group i, in order of generation. What comes of it (a
+posterior sample, the prior's mean, a value that was given, …) is the `Traversal`'s business, and so is the noise.
+Afterwards the traversal holds each group's z, log q, log p and rate.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, overload
@@ -23,7 +23,7 @@ from hvdsl.runtime.noise import Noise, latent_stream
 
 @dataclass(frozen=True, slots=True)
 class LatentGroup:
-    """One latent variable: its name in the spec, its path in the model, its family, and the shape `(Z, H, W)` of one draw."""
+    """One latent variable: its name in the spec, its path in the model, its family, the shape `(Z, H, W)` of a draw."""
 
     name: str
     path: str
@@ -51,9 +51,10 @@ class Given:
 class Outcome:
     """What became of a group. Sums over the group are `(N,)`, in nats.
 
-    `rate` is the information that z carries about the image: KL(q ‖ p), or log q - log p of the one sample. It is 0 where z came
-    from the prior, and unknown (None) where it was given. `log_q` and `log_p` are kept where the traversal was asked for `densities`.
-    `rate_detail` is `(N,)`, `(N, Z)` or `(N, Z, H, W)`, as the traversal's `detail` says.
+    `rate` is the information that z carries about the image: KL(q ‖ p), or log q - log p of the one sample. It is 0
+    where z came from the prior, and unknown (None) where it was given. `log_q` and `log_p` are kept where the
+    traversal was asked for `densities`. `rate_detail` is `(N,)`, `(N, Z)` or `(N, Z, H, W)`, as the traversal's
+    `detail` says.
     """
 
     z: Tensor
@@ -75,18 +76,20 @@ class Traversal:
         batch: how many images, N.
         noise: random numbers for the groups that are sampled. None: nothing is sampled.
         sources: one for all groups or one for each.
-        temperature: factor on the standard deviation of prior samples, one for all groups or one for each. It is not part of log p.
+        temperature: factor on the standard deviation of prior samples, one for all groups or one for each; not part of
+            log p.
         kl: `closed`, the divergence itself; `sample`, log q - log p at the z that was drawn.
         densities: also keep log q and log p.
         detail: how finely rates are kept beside their sums.
         device: where the model computes; for the constants that it asks for.
 
-    A draw is a pure function of its group. The noise is fixed when a group first asks for it and the first outcome is the one that is
-    kept, so that running a part of the model again, as activation checkpointing does, changes nothing. Take a new traversal for each pass.
+    A draw is a pure function of its group. The noise is fixed when a group first asks for it and the first outcome is
+    the one that is kept, so that running a part of the model again, as activation checkpointing does, changes nothing.
+    Take a new traversal for each pass.
 
     Raises:
-        ValueError: a number of sources or temperatures that is not the number of groups, a temperature below 0, a given value
-            or noise of another batch or shape.
+        ValueError: a number of sources or temperatures that is not the number of groups, a temperature below 0,
+            a given value or noise of another batch or shape.
     """
 
     def __init__(
@@ -340,13 +343,14 @@ def _sources(sources: Sources, groups: tuple[LatentGroup, ...], batch: int) -> t
 
 
 def _temperatures(temperature: float | Sequence[float], groups: tuple[LatentGroup, ...]) -> tuple[float, ...]:
-    if isinstance(temperature, Sequence):
+    if isinstance(temperature, Iterable):
         temperatures = tuple(float(t) for t in temperature)
     else:
         temperatures = (float(temperature),) * len(groups)
     if len(temperatures) != len(groups):
         raise ValueError(
-            f"{len(temperatures)} temperatures are given; the model has {len(groups)} latent groups: give one, or one for each"
+            f"{len(temperatures)} temperatures are given; the model has {len(groups)} latent groups: "
+            "give one, or one for each"
         )
     for t in temperatures:
         if not (math.isfinite(t) and t >= 0):

@@ -1,7 +1,7 @@
 """Where randomness comes from: a stream per purpose, a value per image, or a recording.
 
-Noise is a pure function of (seed, step, image, stream): one rank or two, large batches or small, a draw skipped or not, an
-image always meets the same noise.
+Noise is a pure function of (seed, step, image, stream): one rank or two, large batches or small, a draw skipped or
+not, an image always meets the same noise.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The evidence lower bound, its terms by name, and what training makes of them.
 
-With distortion D = -log p(x | z) and the rate R_l of latent group l, the negative ELBO of an image is D + Σ R_l. Training minimises
-D + β Σ γ_l max(λ, R_l), in the unit that the spec states; what is reported beside it is the plain bound.
+With distortion D = -log p(x | z) and the rate R_l of latent group l, the negative ELBO of an image is D + Σ R_l.
+Training minimises D + β Σ γ_l max(λ, R_l), in the unit that the spec states; what is reported beside it is the plain
+bound.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _BALANCE_FLOOR = 0.01  # nats: keeps a collapsed group's weight above zero (NVAE
 
 
 class Batch(Protocol):
-    """What a step sees: `x` as the encoder takes it, `target` as the likelihood scores it, and the noise of the latents."""
+    """What a step sees: `x` for the encoder, `target` for the likelihood, the noise of the latents."""
 
     @property
     def x(self) -> Tensor: ...
@@ -37,7 +38,7 @@ class Batch(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bound:
-    """The terms of the negative ELBO of each image, in nats: `distortion` `(N,)` and `rates` `(groups, N)`; `dims` to divide by."""
+    """The negative ELBO in nats per image: `distortion` `(N,)`, `rates` `(groups, N)`, and the `dims` to divide by."""
 
     distortion: Tensor
     rates: Tensor
@@ -82,8 +83,8 @@ class Objective:
     Args:
         settings: that section.
         steps: turns the durations in it into steps.
-        across_ranks: the mean of a tensor over all processes, without gradients. Balancing and free bits after the batch mean are
-            decided by the whole batch, so that one process and two train alike.
+        across_ranks: the mean of a tensor over all processes, without gradients. Balancing, and free bits after the
+            batch mean, are decided by the whole batch, so that one process and two train alike.
 
     Raises:
         HvdslError: the section asks for what training cannot do.
@@ -101,7 +102,7 @@ class Objective:
         self._balance_until = steps(settings.balance.until) if isinstance(settings.balance, ByRate) else None
 
     def __call__(self, model: nn.Module, batch: Batch, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The loss in the objective's unit, a scalar, and the terms of `Bound.terms` with `beta` and the rate as it was weighted."""
+        """The loss in the objective's unit; the terms of `Bound.terms`, with `beta` and the rate as it was weighted."""
         groups = latent_groups(model)
         latents = Traversal.infer(
             groups,
@@ -145,7 +146,7 @@ class Objective:
 
 
 class Beta:
-    """The weight of the rate at each step: a constant, or from `from` at `start` linearly to 1 after `length`, never below `floor`."""
+    """The rate's weight: a constant, or linearly from `from` at `start` to 1 after `length`, never below `floor`."""
 
     def __init__(self, beta: float | Ramp, steps: Callable[[Duration], int]) -> None:
         self._beta = beta
@@ -160,16 +161,14 @@ class Beta:
 
 
 def free_bits(rate: Tensor, free: AtLeast, across_ranks: Callable[[Tensor], Tensor]) -> Tensor:
-    """The rate of one group averaged over the batch, no part of it under `free.nats` (IAF-VAE, Kingma et al. 2016, section C.8).
+    """The mean rate of one group, no part of it under `free.nats` (IAF-VAE, Kingma et al. 2016, section C.8).
 
-    `rate` is `(N,)`, `(N, Z)` or `(N, Z, H, W)`: a value for each part that has a floor of its own. Under its floor a part costs the floor
-    and has no gradient. The floor is applied to each image, or to the mean over the whole batch.
+    `rate` is `(N,)`, `(N, Z)` or `(N, Z, H, W)`: a value for each part that has a floor of its own. Under its floor a
+    part costs the floor and has no gradient. The floor is applied to each image, or to the mean over the whole batch.
     """
     floor = torch.full((), free.nats, dtype=rate.dtype, device=rate.device)
     if free.take_max == "per_sample":
-        return (
-            torch.maximum(rate, floor).flatten(1).sum(1).mean() if rate.dim() > 1 else torch.maximum(rate, floor).mean()
-        )
+        return torch.maximum(rate, floor).sum() / len(rate)
     mean = rate.mean(0)
     above = across_ranks(mean.detach()) > floor
     return torch.where(above, mean, floor).sum()
@@ -209,5 +208,6 @@ def _refuse_unsupported(settings: ObjectiveSettings) -> None:
     for setting, asked in refused.items():
         if asked:
             raise HvdslError(
-                f"training with `objective.{setting}` is not supported yet; take it out of the `objective` section or override it with `--set`"
+                f"training with `objective.{setting}` is not supported yet; "
+                "take it out of the `objective` section or override it with `--set`"
             )

@@ -113,8 +113,8 @@ class Conv2d(_Weighted):
 class ConvTranspose2d(_Weighted):
     """Transposed convolution of `(N, in_channels, H, W)` to `(N, out_channels, H · stride, W · stride)`.
 
-    It is the adjoint of the convolution with the same kernel, stride and padding (`symmetric`, or `tf`) whose output is H x W.
-    The fan-in of its weight `(in, out / groups, h, w)` is out / groups · h · w, as in torch.
+    It is the adjoint of the convolution with the same kernel, stride and padding (`symmetric`, or `tf`) whose output
+    is H x W. The fan-in of its weight `(in, out / groups, h, w)` is out / groups · h · w, as in torch.
 
     Raises:
         ValueError: groups do not divide the channels, or are combined with weight normalisation.

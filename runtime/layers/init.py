@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Init:
-    """A rule that fills a tensor, given the fan-in of the weight that it belongs to. It prints as the call that makes it."""
+    """A rule that fills a tensor, given the fan-in of its weight; printed as the call that made it."""
 
     name: str
     arguments: tuple[float, ...]
@@ -80,9 +80,9 @@ class Layer(nn.Module):
 def initialize(module: nn.Module, seed: int | torch.Generator) -> None:
     """Give every parameter and buffer of `module` its first value.
 
-    Each parameter draws from a stream of its own, a function of the seed and of the parameter's name. So the values do not
-    depend on the order of construction, on the device, or on what else the model holds; a module built on the `meta`
-    device and then moved by `to_empty` starts the same. A generator is asked for one number, which is the seed.
+    Each parameter draws from a stream of its own, a function of the seed and of the parameter's name. So the values do
+    not depend on the order of construction, on the device, or on what else the model holds; a module built on the
+    `meta` device and then moved by `to_empty` starts the same. A generator is asked for one number, which is the seed.
 
     Raises:
         ValueError: a parameter belongs to a module that does not say how it starts, or is still on the `meta` device.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Module):
-    """Sets each entry to zero with probability `p` and divides the others by 1 - p, in training (Srivastava et al. 2014).
+    """In training, sets entries to zero with probability `p` and divides the others by 1 - p (Srivastava et al. 2014).
 
     `whole_channels` drops channels instead of entries.
     """

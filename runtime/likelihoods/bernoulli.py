@@ -15,7 +15,8 @@ STREAM = "likelihood.bernoulli"
 class Bernoulli(nn.Module):
     """A logit for each value of a target in {0, 1}: log p = t log σ(l) + (1 - t) log σ(-l).
 
-    `crop` leaves out that many rows and columns at each border, which padding added (NVAE scores 28x28 of a 32x32 canvas).
+    `crop` leaves out that many rows and columns at each border, which padding added (NVAE scores 28x28 of a 32x32
+    canvas).
     """
 
     def __init__(self, crop: int = 0) -> None:

@@ -21,19 +21,21 @@ _MARGIN = 1e-5  # keeps log u and log(1 - u) finite, as in the published sampler
 class DiscretizedLogisticMixture(nn.Module):
     """K logistics per pixel, over C colours of which each also depends linearly on those before it.
 
-    Targets lie on the grid -1 + 2k / (2^bits - 1). For colour c of component i the mean is m_ic + Σ_{b<c} tanh(r_icb) x_b, with the true
-    colours x_b; the mass is that of the bin of width 2 / (2^bits - 1) around the target, and the bins at the ends hold the tails.
-    log p(x) = log Σ_i π_i Π_c P_ic(x_c).
+    Targets lie on the grid -1 + 2k / (2^bits - 1). For colour c of component i the mean is m_ic + Σ_{b<c} tanh(r_icb)
+    x_b, with the true colours x_b; the mass is that of the bin of width 2 / (2^bits - 1) around the target, and the
+    bins at the ends hold the tails. log p(x) = log Σ_i π_i Π_c P_ic(x_c).
 
-    `params` has K (1 + 2C + C(C - 1)/2) channels. First come K mixture logits. For three colours, the published layout: for each colour K
-    means, K raw scales, K coefficients, where the first colour's coefficients take green from red, the second's blue from red, the third's
-    blue from green. For any other C: for each colour K means and K raw scales; then K coefficients for each pair, (1, 0), (2, 0), (2, 1), (3, 0) ….
+    `params` has K (1 + 2C + C(C - 1)/2) channels. First come K mixture logits. For three colours, the published
+    layout: for each colour K means, K raw scales, K coefficients, where the first colour's coefficients take green
+    from red, the second's blue from red, the third's blue from green. For any other C: for each colour K means and K
+    raw scales; then K coefficients for each pair, (1, 0), (2, 0), (2, 1), (3, 0) ….
 
     Args:
         mixtures: K.
         channels: C.
         bits: of the target's grid.
-        bins: `exact`, the bin's probability; `published`, the form of the released code, with a density below a bin mass of 1e-5.
+        bins: `exact`, the bin's probability; `published`, the form of the released code, with a density below a bin
+            mass of 1e-5.
         lower: the least log-scale.
         lower_edge, upper_edge: `published` only; targets beyond them take the tails.
         scale: raw scale to scale.
@@ -87,8 +89,9 @@ class DiscretizedLogisticMixture(nn.Module):
     def sample(self, params: Tensor, noise: Noise, temperature: float = 1.0) -> Tensor:
         """Draw a component per pixel by Gumbel-max, then the colours in turn, each clamped to [-1, 1].
 
-        Streams: `likelihood.mixture` `(N, K, H, W)` and `likelihood.logistic` `(N, C, H, W)`, uniform between 1e-5 and 1 - 1e-5. The temperature
-        divides the mixture logits and multiplies the scales; 0 gives the likeliest component's centre.
+        Streams: `likelihood.mixture` `(N, K, H, W)` and `likelihood.logistic` `(N, C, H, W)`, uniform between 1e-5 and
+        1 - 1e-5. The temperature divides the mixture logits and multiplies the scales; 0 gives the likeliest
+        component's centre.
         """
         logits, means, log_scales, coefficients = self._unpack(params)
         chosen = logits
@@ -122,7 +125,8 @@ class DiscretizedLogisticMixture(nn.Module):
         expected = k * (1 + 2 * c + pairs)
         if params.shape[1] != expected:
             raise ValueError(
-                f"the likelihood's parameters have {params.shape[1]} channels; {k} components of {c} colours need {expected}"
+                f"the likelihood's parameters have {params.shape[1]} channels; "
+                f"{k} components of {c} colours need {expected}"
             )
         n, _, height, width = params.shape
         params = at_least_float32(params)

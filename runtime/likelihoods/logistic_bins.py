@@ -1,7 +1,8 @@
 """The log-probability of a bin under a logistic distribution, in two forms.
 
-With s = exp(-log scale), d = x - mean and half a bin h: a = s (d + h) and b = s (d - h) are the bin's edges, and its mass is
-sigmoid(a) - sigmoid(b). The lowest bin also holds what is below it, sigmoid(a); the highest what is above, sigmoid(-b).
+With s = exp(-log scale), d = x - mean and half a bin h: a = s (d + h) and b = s (d - h) are the bin's edges, and its
+mass is sigmoid(a) - sigmoid(b). The lowest bin also holds what is below it, sigmoid(a); the highest what is above,
+sigmoid(-b).
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ _SMALLEST = 1e-30  # of a bin's width in scales: finite logarithm and gradient w
 def exact(x: Tensor, distance: Tensor, log_scale: Tensor, half_bin: float) -> Tensor:
     """log mass = log sigmoid(a) + log sigmoid(-b) + log(1 - exp(-(a - b))), without cancellation.
 
-    a - b = 2 h s holds exactly, so no difference of nearly equal numbers is ever formed, and the masses of a grid sum to 1.
+    a - b = 2 h s holds exactly, so no difference of nearly equal numbers is ever formed, and the masses of a grid sum
+    to 1.
     """
     inverse = torch.exp(-log_scale)
     width = (2 * half_bin * inverse).clamp_min(_SMALLEST)
