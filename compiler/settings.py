@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    """Strict: `yes` is no number, `0.5` no count. Fields are set by their names or, where Python reserves one, its alias."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
 
 
 class Duration(Settings):
@@ -16,6 +18,21 @@ class Duration(Settings):
 
     unit: Literal["steps", "epochs", "fraction"] = "steps"
     n: float = Field(ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_number_is_steps(cls, value: Any) -> Any:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return {"n": value}
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Duration:
+        if self.unit == "steps" and self.n != int(self.n):
+            raise ValueError("a number of steps is whole; write `fraction(f)` for a part of the run")
+        if self.unit == "fraction" and self.n > 1:
+            raise ValueError("a fraction of the run is at most 1")
+        return self
 
 
 class Ramp(Settings):
@@ -25,7 +42,7 @@ class Ramp(Settings):
     from_: float = Field(0.0, alias="from", ge=0, le=1)
     start: Duration = Duration(n=0)
     length: Duration
-    floor: float = Field(0.0, ge=0)
+    floor: float = Field(0.0, ge=0, le=1)
 
 
 class WithBeta(Settings):
@@ -60,23 +77,25 @@ class AtLeast(Settings):
     when: Literal["training", "always"] = "always"
 
 
-
-
+Size = Annotated[int, Field(ge=1)]
+Border = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Weight = Annotated[float, Field(ge=0)] | WithBeta
 Holdout = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
 
 
 class Data(Settings):
     name: str
-    shape: tuple[int, int, int]  # C, H, W after crop, resize and pad
+    shape: tuple[Size, Size, Size]  # C, H, W after crop, resize and pad
     bits: int = Field(8, ge=1, le=16)
-    input: str = "v"
+    input: str = "v"  # canonical text of an expression in `v`; `hvdsl.compiler.pixels` reads it
     target: str | None = None  # None: as the input
     source: str | None = None
     classes: int | None = Field(None, ge=1)
     flip: bool = False
-    crop: tuple[int, int, int, int] | None = None  # left, top, right, bottom, in pixels of the file's image
-    resize: tuple[int, int] | None = None  # height, width
-    pad: int | tuple[int, int, int, int] = 0  # top, bottom, left, right
+    crop: tuple[Border, Border, Size, Size] | None = None  # left, top, right, bottom, in pixels of the file's image
+    resize: tuple[Size, Size] | None = None  # height, width
+    pad: Border | tuple[Border, Border, Border, Border] = 0  # top, bottom, left, right
     binarize: Literal["none", "threshold", "bernoulli"] = "none"
     binarize_every: Literal["access", "epoch", "once"] = "access"
     holdout: Holdout | None = None
@@ -88,12 +107,12 @@ class Objective(Settings):
     kl: Literal["closed", "sample"] = "closed"
     samples: int = Field(1, ge=1)
     bound: Literal["elbo", "iwae"] = "elbo"
-    beta: float | Ramp = 1.0
+    beta: Annotated[float, Field(ge=0)] | Ramp = 1.0
     balance: BySize | ByRate | None = None
     free: AtLeast | None = None
-    commitment: float | WithBeta = 0.0
-    spectral: float | WithBeta = 0.0
-    batch_norm_gamma: float | WithBeta = 0.0
+    commitment: Weight = 0.0
+    spectral: Weight = 0.0
+    batch_norm_gamma: Weight = 0.0
 
 
 class L2(Settings):
@@ -106,10 +125,10 @@ class L2(Settings):
 class Optimizer(Settings):
     kind: Literal["adam", "adamw", "adamax", "sgd"]
     lr: float = Field(gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Rate, Rate] = (0.9, 0.999)
     eps: float = Field(1e-8, gt=0)
     momentum: float = Field(0.0, ge=0, lt=1)
-    weight_decay: float | L2 = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] | L2 = 0.0
     decay_only: Literal["all", "weights"] = "all"
     bias_correction: bool = True
 
@@ -171,3 +190,36 @@ class ModelSettings(Settings):
     train_priors: dict[str, Train] = {}
     evaluate: Evaluate = Evaluate()
     sample: Sample = Sample()
+
+
+DATA_NAMES = (
+    "digits",
+    "photos",
+    "mnist",
+    "omniglot",
+    "cifar10",
+    "imagenet32",
+    "imagenet64",
+    "celeba64",
+    "celebahq256",
+    "ffhq256",
+    "ffhq1024",
+    "images",
+    "arrays",
+)
+
+SECTIONS: dict[str, type[Settings]] = {
+    "data": Data,
+    "objective": Objective,
+    "train": Train,
+    "evaluate": Evaluate,
+    "sample": Sample,
+}
+
+# Written otherwise: the data's name before the braces, the rest as arguments of another key's word.
+_NO_KEYS = ("name", "initial_scale", "binarize_every")
+
+
+def keys(section: type[BaseModel]) -> tuple[str, ...]:
+    """Return the keys that a spec may set in a section."""
+    return tuple(f.alias or name for name, f in section.model_fields.items() if name not in _NO_KEYS)
