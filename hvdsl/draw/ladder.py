@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from hvdsl.compiler.graph import Graph, Scope
-from hvdsl.compiler.model import Model
 from hvdsl.draw.folding import Folder
 from hvdsl.draw.items import Item, Kind
 from hvdsl.draw.labels import shape, size
+
+if TYPE_CHECKING:
+    from hvdsl.compiler.model import Model
 
 
 @dataclass(slots=True)
