@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hvdsl import grammar
 from hvdsl.compiler import overrides as override
 from hvdsl.compiler.codes.assembly import (
     AMBIGUOUS_USE,
@@ -21,15 +22,15 @@ from hvdsl.compiler.codes.assembly import (
 from hvdsl.compiler.files import find, locate
 from hvdsl.compiler.graph import Term
 from hvdsl.compiler.merge import Layer, check_duplicates, describe, key, lets, merge
-from hvdsl.compiler.read_settings import read_settings
 from hvdsl.compiler.read_likelihood import read_likelihood
+from hvdsl.compiler.read_settings import read_settings
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.compiler.suggest import did_you_mean
-from hvdsl import grammar
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity, SpecError
-from hvdsl.grammar.text import read_text
 from hvdsl.grammar.source import Source, Span
+from hvdsl.grammar.text import read_text
+
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
@@ -51,8 +52,8 @@ def assemble(
 ) -> Assembled:
     """Assemble a spec.
 
-    `spec` is a file (`model.hv`, `model.hv@NAME`, the name of a shipped spec), a text, or a tree; `overrides` are
-    `name=value` and `section.key=value`; `base` is the folder where `use` looks first for a text or tree.
+    `spec` is a file (`model.hv`, `model.hv@NAME`, the name of a shipped spec), a text, or a tree; `overrides`
+    are `name=value` and `section.key=value`; `base` is the folder where `use` looks first for a text or tree.
     Raises `SpecError` with everything found.
     """
     if isinstance(spec, str | Path):
@@ -120,7 +121,9 @@ class _Gathering:
         self.root = spec
         own = {item.name.id for item in spec.items if isinstance(item, tree.Let | tree.Recipe | tree.Shared)}
         layers.append(tuple(self._use(headers, folder, own).values()))
-        layers.append(tuple(i for i in spec.items if not (isinstance(i, tree.Header) and i.kind in ("use", "extends"))))
+        layers.append(
+            tuple(i for i in spec.items if not (isinstance(i, tree.Header) and i.kind in ("use", "extends")))
+        )
         for item in spec.items:
             if isinstance(item, tree.Variant):
                 self._check_variant(item)
@@ -244,7 +247,19 @@ def _variant(layers: Sequence[Layer], name: str) -> Layer:
     )
 
 
-_ORDER = ("hv", "model", "title", "name", "default", "data", "encoder", "decoder", "likelihood", "objective", "train")
+_ORDER = (
+    "hv",
+    "model",
+    "title",
+    "name",
+    "default",
+    "data",
+    "encoder",
+    "decoder",
+    "likelihood",
+    "objective",
+    "train",
+)
 
 
 def _canonical_order(items: Layer) -> Layer:
@@ -270,5 +285,7 @@ def _check_whole(spec: tree.Spec, found: Diagnostics) -> None:
     for needed, (what, example) in _NEEDED.items():
         if needed not in present:
             found.add(
-                Diagnostic(MISSING_ITEM, f"the spec lacks {what}", end, "nothing", what, help=f"add `{example}`")
+                Diagnostic(
+                    MISSING_ITEM, f"the spec lacks {what}", end, "nothing", what, help=f"add `{example}`"
+                )
             )

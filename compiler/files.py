@@ -19,7 +19,7 @@ def shipped() -> Path:
 
 
 def locate(name: str | Path) -> tuple[Path, str | None]:
-    """Return the file and the variant that `model.hv`, `model.hv@NAME` or the bare name of a shipped spec means.
+    """Return the file and variant that `model.hv`, `model.hv@NAME` or the name of a shipped spec means.
 
     Raises `SpecError` (HV0201) where there is no such file.
     """
@@ -42,7 +42,9 @@ def locate(name: str | Path) -> tuple[Path, str | None]:
                 None,
                 found="no such file",
                 expected="a file that ends in `.hv` or `.yaml`, or the name of a shipped spec",
-                help=f"did you mean the shipped `{near}`?" if near else "`hvdsl specs list` names the shipped ones",
+                help=f"did you mean the shipped `{near}`?"
+                if near
+                else "`hvdsl specs list` names the shipped ones",
             )
         ]
     )
@@ -56,8 +58,8 @@ def _plain_name(place: str, path: Path) -> bool:
 def find(header: tree.Header, beside: Path | None) -> Path:
     """Return the file that a `use` or `extends` names.
 
-    Looked for in `beside` (the folder of the file that says it; None for text without a file), then among the shipped:
-    recipes of `specs/lib/` for `use`, specs for `extends`. A found file, links resolved, lies in the folder searched.
+    Looked for in `beside` (the folder of the file that says it; None for text without a file), then among the
+    shipped: recipes of `specs/lib/` for `use`, specs for `extends`. The file, links resolved, lies in the folder searched.
     Raises `SpecError` (HV0201, HV0202).
     """
     node = header.value
@@ -75,7 +77,9 @@ def find(header: tree.Header, beside: Path | None) -> Path:
         if not candidate.resolve().is_relative_to(root.resolve()):
             raise _unsafe(header, name, f"a link that leads out of {root.name or 'its folder'}")
         return candidate
-    known = [p.name for root in (beside, folder) if root for s in SUFFIXES for p in sorted(root.glob(f"*{s}"))]
+    known = [
+        p.name for root in (beside, folder) if root for s in SUFFIXES for p in sorted(root.glob(f"*{s}"))
+    ]
     near = nearest(name, known)
     raise SpecError(
         [
@@ -85,7 +89,9 @@ def find(header: tree.Header, beside: Path | None) -> Path:
                 node.span,
                 found="no such file beside this one, nor among the shipped ones",
                 expected="the name of a file, relative to this one",
-                help=f"did you mean `{near}`?" if near else "check the name; it is relative to the file that says it",
+                help=f"did you mean `{near}`?"
+                if near
+                else "check the name; it is relative to the file that says it",
             )
         ]
     )

@@ -1,6 +1,7 @@
-"""The likelihoods of the language: one entry declares a likelihood's arguments, channels, parameters and fitting units.
+"""The likelihoods of the language: an entry declares arguments, channels, parameters and the units that fit.
 
-A likelihood scores the target image given what the decoder ends with. `A default normal` of the spec does not reach one.
+A likelihood scores the target image given what the decoder ends with. A `default normal` of the spec does not
+reach one.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def _no_parameters(shape: Shape, args: Args) -> tuple[Parameter, ...]:
 
 
 def _mixture_channels(channels: int, args: Args) -> int:
-    """Per component: a weight, then per image channel a mean and a log-scale, and a coefficient per pair of channels."""
+    """Per component a weight; per image channel a mean and a log-scale; per pair of channels a coefficient."""
     components = args["n"]
     if not isinstance(components, int):
         raise TypeError("the number of components is checked before")
@@ -107,10 +108,15 @@ _ENTRIES = (
         "one discretised logistic per pixel and channel (Kingma et al. 2016)",
         (
             _word(
-                "scale", Term("learned"), ("learned", "exp", "softplus"), "one `learned` scale, or one per pixel and channel"
+                "scale",
+                Term("learned"),
+                ("learned", "exp", "softplus"),
+                "one `learned` scale, or one per pixel and channel",
             ),
             _number("bin", None, "width of a bin, in the target's units; by default the target's spacing"),
-            _word("bins", Term("exact"), ("exact", "open"), "`open`: the outermost bins do not take the tails"),
+            _word(
+                "bins", Term("exact"), ("exact", "open"), "`open`: the outermost bins do not take the tails"
+            ),
             _BITS,
             _number("lower", -7, "least log-scale"),
             _number("at_least", 0, "added to a bin's probability before the logarithm"),

@@ -1,7 +1,7 @@
 """Merge the layers of a spec, lowest first: what it uses, what it extends, itself, a variant of it.
 
-Pure functions tree -> tree. A `let`, recipe, likelihood or prior of the same name replaces the lower one, a row its
-namesake (`64: none` removes one), a setting or `default` its key.
+Pure functions tree -> tree. A `let`, recipe, likelihood or prior of the same name replaces the lower one, a row
+its namesake (`64: none` removes one), a setting or `default` its key.
 """
 
 from __future__ import annotations
@@ -190,9 +190,7 @@ def _merge_rows(
     return tuple(rows)
 
 
-def _put_definition(
-    rows: list[RowItem], item: tree.Let | tree.Shared | tree.Default
-) -> None:
+def _put_definition(rows: list[RowItem], item: tree.Let | tree.Shared | tree.Default) -> None:
     """Replace the definition of the same name, or add it before the rows that may use it."""
     for i, other in enumerate(rows):
         if isinstance(other, tree.Row) or key(other) != key(item):
@@ -226,7 +224,7 @@ def _position(
 
 
 def label(row: tree.Row, values: Lets, found: Diagnostics) -> Size | None:
-    """Return the height and width that a row's label means; None after recording what is wrong with it (HV0212)."""
+    """Return the height and width that a row's label means; None after recording what is wrong (HV0212)."""
     try:
         value = constant(row.label, values)
     except SpecError as error:
@@ -235,7 +233,9 @@ def label(row: tree.Row, values: Lets, found: Diagnostics) -> Size | None:
         return None
     sizes = value if isinstance(value, tuple) else (value, value)
     match sizes:
-        case (int(height), int(width)) if not any(isinstance(s, bool) for s in sizes) and height > 0 and width > 0:
+        case (int(height), int(width)) if (
+            not any(isinstance(s, bool) for s in sizes) and height > 0 and width > 0
+        ):
             return height, width
     found.add(
         Diagnostic(

@@ -1,6 +1,6 @@
 """Apply `--set name=value` to a merged spec: a top-level `let`, or `section.key` for any setting.
 
-    --set width=64    --set train.batch=16    --set train.z_top.batch=16    --set likelihood.bins=exact
+--set width=64    --set train.batch=16    --set train.z_top.batch=16    --set likelihood.bins=exact
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from hvdsl.compiler.settings import SECTIONS, keys
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, SpecError
-from hvdsl.grammar.text import read_expression
 from hvdsl.grammar.source import Source, Span
+from hvdsl.grammar.text import read_expression
 
 
 def apply(items: Layer, overrides: Iterable[str], found: Diagnostics) -> Layer:
-    """Return the items with every override applied, in order; what cannot be applied is recorded in `found`."""
+    """Return the items with every override applied, in order; record what cannot be in `found`."""
     for text in overrides:
         name, equals, written = text.partition("=")
         name = name.strip()
@@ -61,18 +61,26 @@ def _apply_one(items: Layer, path: list[str], value: tree.Expr, at: Span, found:
         case ["train", prior, key]:
             return _set_setting(items, "train", prior, key, value, at, found)
     known = [*SECTIONS, "likelihood"]
-    found.add(_unknown(f"there is no section `{path[0]}`", at, "a settings section", did_you_mean(path[0], known)))
+    found.add(
+        _unknown(f"there is no section `{path[0]}`", at, "a settings section", did_you_mean(path[0], known))
+    )
     return items
 
 
 def _unknown(message: str, at: Span, expected: str, help: str) -> Diagnostic:
-    return Diagnostic(UNKNOWN_OVERRIDE, message, at, found=f"`{at.text.strip()}`", expected=expected, help=help)
+    return Diagnostic(
+        UNKNOWN_OVERRIDE, message, at, found=f"`{at.text.strip()}`", expected=expected, help=help
+    )
 
 
 def _set_let(items: Layer, name: str, value: tree.Expr, at: Span, found: Diagnostics) -> Layer:
     lets = [item.name.id for item in items if isinstance(item, tree.Let)]
     if name not in lets:
-        help = f"settings take their section's name, as `train.{name}`" if name in _all_keys() else did_you_mean(name, lets)
+        help = (
+            f"settings take their section's name, as `train.{name}`"
+            if name in _all_keys()
+            else did_you_mean(name, lets)
+        )
         found.add(_unknown(f"the spec has no `let {name}`", at, "the name of a top-level `let`", help))
         return items
     return tuple(
@@ -95,7 +103,9 @@ def _set_setting(
         return items
     priors = [item.name.id for item in items if isinstance(item, tree.Prior)]
     if prior is not None and prior not in priors:
-        found.add(_unknown(f"there is no prior `{prior}`", at, "the name of a prior", did_you_mean(prior, priors)))
+        found.add(
+            _unknown(f"there is no prior `{prior}`", at, "the name of a prior", did_you_mean(prior, priors))
+        )
         return items
     setting = tree.Setting(span=at, key=tree.Name(key, span=at), value=value)
     for i, item in enumerate(items):

@@ -1,7 +1,7 @@
 """Pixel maps: the expressions in `v` that say what the encoder receives and what the likelihood scores.
 
-`v` is the raw pixel, 0 … 2^bits - 1 (0 or 1 once binarised). A map is a closed little language of arithmetic, so that it can
-be evaluated here over every pixel value, and emitted as tensor code.
+`v` is the raw pixel, 0 … 2^bits - 1 (0 or 1 once binarised). A map is a closed little language of arithmetic,
+so that it can be evaluated here over every pixel value, and emitted as tensor code.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.printer import print_expression
-from hvdsl.grammar.text import read_expression
 from hvdsl.grammar.source import Source, Span
+from hvdsl.grammar.text import read_expression
 
 _OPERATORS: Mapping[str, Callable[[float, float], float]] = {
     "+": lambda a, b: a + b,
@@ -73,7 +73,7 @@ def pixel_map(expr: tree.Expr, lets: Mapping[str, tree.Expr]) -> PixelMap:
 
 
 def _fault(expr: tree.Expr, message: str, found: str, help: str) -> SpecError:
-    allowed = "an expression of `v` and numbers with + - * / // % **, " + ", ".join(_FUNCTIONS)
+    allowed = "`v` and numbers with + - * / // % ** " + " ".join(_FUNCTIONS)
     return SpecError([Diagnostic(BAD_PIXEL_MAP, message, expr.span, found, allowed, help)])
 
 
@@ -93,8 +93,12 @@ def _fold(expr: tree.Expr, lets: Mapping[str, tree.Expr], depth: int) -> tree.Ex
         case tree.Call(function=tree.Name(id=name)) if name in _FUNCTIONS:
             return _folded_call(expr, name, lets, depth)
         case tree.Call(function=tree.Name(id=name)):
-            raise _fault(expr, f"`{name}` does not map pixels", f"`{name}(…)`", did_you_mean(name, _FUNCTIONS))
-    raise _fault(expr, "this does not map pixels", f"`{print_expression(expr)}`", "use arithmetic on `v` only")
+            raise _fault(
+                expr, f"`{name}` does not map pixels", f"`{name}(…)`", did_you_mean(name, _FUNCTIONS)
+            )
+    raise _fault(
+        expr, "this does not map pixels", f"`{print_expression(expr)}`", "use arithmetic on `v` only"
+    )
 
 
 def _named(expr: tree.Name, lets: Mapping[str, tree.Expr], depth: int) -> tree.Expr:
@@ -118,7 +122,9 @@ def _folded_call(expr: tree.Call, name: str, lets: Mapping[str, tree.Expr], dept
     if len(expr.arguments) != wanted or any(a.name is not None for a in expr.arguments):
         noun = "argument" if wanted == 1 else "arguments"
         raise _fault(expr, f"`{name}` takes {wanted} {noun}", f"{len(expr.arguments)}", "correct the call")
-    arguments = tuple(tree.Argument(None, _fold(a.value, lets, depth + 1), span=a.span) for a in expr.arguments)
+    arguments = tuple(
+        tree.Argument(None, _fold(a.value, lets, depth + 1), span=a.span) for a in expr.arguments
+    )
     return tree.Call(expr.function, arguments, span=expr.span)
 
 

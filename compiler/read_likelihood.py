@@ -1,4 +1,4 @@
-"""Read the `likelihood` of a merged spec: its arguments complete, checked against the target and the objective."""
+"""Read the `likelihood` of a merged spec: arguments complete, checked against target and objective."""
 
 from __future__ import annotations
 
@@ -125,11 +125,17 @@ def _checked(entry: Likelihood, argument: Argument, given: dict[str, Literal], e
     if value == argument.default or _fits(argument, value):
         return value
     expected = {
-        ArgumentType.INTEGER: "a positive whole number" if argument.name != "crop" else "a whole number from 0",
+        ArgumentType.INTEGER: "a positive whole number"
+        if argument.name != "crop"
+        else "a whole number from 0",
         ArgumentType.NUMBER: "a number",
     }.get(argument.type, "one of " + ", ".join(f"`{w}`" for w in argument.words))
     position = [a.name for a in entry.arguments].index(argument.name)
-    near = did_you_mean(value.name, argument.words) if isinstance(value, Term) and argument.words else "correct it"
+    near = (
+        did_you_mean(value.name, argument.words)
+        if isinstance(value, Term) and argument.words
+        else "correct it"
+    )
     raise _fail(
         codes.BAD_LIKELIHOOD,
         f"this is no value for `{argument.name}` of `{entry.name}`",
@@ -170,7 +176,12 @@ def _check_unit(entry: Likelihood, objective: Objective, span: Span) -> None:
 
 
 def _check_target(
-    entry: Likelihood, args: dict[str, Literal], data: Data, pixels: Pixels, likelihood: Span, found: Diagnostics
+    entry: Likelihood,
+    args: dict[str, Literal],
+    data: Data,
+    pixels: Pixels,
+    likelihood: Span,
+    found: Diagnostics,
 ) -> dict[str, Literal]:
     """Evaluate the target over every pixel value: its range and its grid must be the likelihood's."""
     values = _target_values(data, pixels)
@@ -247,5 +258,7 @@ def _bits(entry: Likelihood, bits: Literal, values: list[float], place: Span, li
         likelihood if bits is not None else place,
         f"a target of {len(values)} distinct values",
         stated,
-        f"write `bits = {near}` in the likelihood" if 2**near == len(values) else "let `target` take 2^bits values",
+        f"write `bits = {near}` in the likelihood"
+        if 2**near == len(values)
+        else "let `target` take 2^bits values",
     )

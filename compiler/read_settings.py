@@ -1,4 +1,4 @@
-"""Read the settings sections of a merged spec into `ModelSettings`; every mistake becomes a diagnostic at its place."""
+"""Read the settings sections of a merged spec into `ModelSettings`; a mistake is a diagnostic at its place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ from hvdsl.compiler.constants import constant
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.compiler.pixels import PixelMap, pixel_map
 from hvdsl.compiler.setting_words import INNER, WORDS, Word, unfold
-from hvdsl.compiler.settings import DATA_NAMES, SECTIONS, Data, ModelSettings, Objective, Settings, Train, keys
+from hvdsl.compiler.settings import (
+    DATA_NAMES,
+    SECTIONS,
+    Data,
+    ModelSettings,
+    Objective,
+    Settings,
+    Train,
+    keys,
+)
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.compiler.train_rules import check_data, check_objective, check_train
 from hvdsl.grammar import tree
@@ -38,8 +47,10 @@ class Pixels:
 def read_settings(
     spec: tree.Spec, lets: Lets, found: Diagnostics
 ) -> tuple[ModelSettings | None, Pixels | None]:
-    """Return the validated settings of a spec and its pixel maps; None where something is wrong, recorded in `found`."""
-    sections = {item.kind: item for item in spec.items if isinstance(item, tree.Settings) and item.kind != "train"}
+    """Return the validated settings of a spec and its pixel maps; None after recording what is wrong."""
+    sections = {
+        item.kind: item for item in spec.items if isinstance(item, tree.Settings) and item.kind != "train"
+    }
     trains = [item for item in spec.items if isinstance(item, tree.Settings) and item.kind == "train"]
     before = sum(1 for _ in found)
     data, pixels = _read_data(sections.get("data"), lets, found)
@@ -185,7 +196,9 @@ def _value(key: str, literal: Literal, setting: tree.Setting, found: Diagnostics
     word = WORDS.get(key, {}).get(literal.name)
     if word is None:
         if literal.args or literal.options:
-            raise SpecError([_wrong(key, setting, describe(literal), did_you_mean(literal.name, WORDS.get(key, {})))])
+            raise SpecError(
+                [_wrong(key, setting, describe(literal), did_you_mean(literal.name, WORDS.get(key, {})))]
+            )
         return literal.name
     return _call(word, literal, setting, found)
 
@@ -194,14 +207,26 @@ def _call(word: Word, term: Term, setting: tree.Setting, found: Diagnostics) -> 
     """Build the model that a word such as `cosine(floor = 1e-4)` stands for."""
     if len(term.args) > len(word.arguments):
         message = f"{len(term.args)} arguments without a name, where there are {len(word.arguments)}"
-        raise SpecError([_wrong(term.name, setting, message, f"`{term.name}` takes {_listed(word.arguments)}")])
+        raise SpecError(
+            [_wrong(term.name, setting, message, f"`{term.name}` takes {_listed(word.arguments)}")]
+        )
     given = dict(zip(word.arguments, term.args, strict=False))
     for name, value in term.options:
         if name not in word.arguments:
             help = did_you_mean(name, word.arguments) if word.arguments else f"write `{term.name}` alone"
             message = f"`{term.name}` has no argument `{name}`"
-            raise SpecError([Diagnostic(codes.UNKNOWN_SETTING, message, _argument(setting.value, name), f"`{name}`",
-                                        f"an argument of `{term.name}`: {_listed(word.arguments)}", help)])
+            raise SpecError(
+                [
+                    Diagnostic(
+                        codes.UNKNOWN_SETTING,
+                        message,
+                        _argument(setting.value, name),
+                        f"`{name}`",
+                        f"an argument of `{term.name}`: {_listed(word.arguments)}",
+                        help,
+                    )
+                ]
+            )
         if name in given:
             raise SpecError([_wrong(term.name, setting, f"`{name}` twice", f"give `{name}` once")])
         given[name] = value
@@ -268,18 +293,33 @@ def _expected(detail: ErrorDetails) -> str:
     return _KINDS.get(detail["type"], text)
 
 
-_KINDS = {"model_type": "a call as the language reference lists", "tuple_type": "a tuple, as `(0.9, 0.9)` or `3x32x32`"}
+_KINDS = {
+    "model_type": "a call as the language reference lists",
+    "tuple_type": "a tuple, as `(0.9, 0.9)` or `3x32x32`",
+}
 
 
 def _nested(term: Term, setting: tree.Setting, detail: ErrorDetails) -> Diagnostic:
     key = str(detail["loc"][0]) if detail["loc"] else ""
     if detail["type"] == "missing":
-        return Diagnostic(codes.MISSING_SETTING, f"`{term.name}` needs `{key}`", setting.value.span, "nothing",
-                          f"`{key} = …` among its arguments", f"write `{term.name}({key} = …)`")
+        return Diagnostic(
+            codes.MISSING_SETTING,
+            f"`{term.name}` needs `{key}`",
+            setting.value.span,
+            "nothing",
+            f"`{key} = …` among its arguments",
+            f"write `{term.name}({key} = …)`",
+        )
     place = _argument(setting.value, key) if key else setting.value.span
     what = f"`{key}` of `{term.name}`" if key else f"`{term.name}`"
-    return Diagnostic(codes.BAD_SETTING, f"this is no value for {what}", place, _shown(detail["input"]),
-                      _expected(detail), "correct the value")
+    return Diagnostic(
+        codes.BAD_SETTING,
+        f"this is no value for {what}",
+        place,
+        _shown(detail["input"]),
+        _expected(detail),
+        "correct the value",
+    )
 
 
 def _shown(value: Any) -> str:
@@ -312,6 +352,10 @@ def _report(
         elif key in places:
             expected = _expected(detail)
             value = _shown(detail["input"])
-            found.add(_wrong(key, places[key], value, f"write `{codes.EXAMPLES.get(key, f'{key} = …')}`", expected))
+            found.add(
+                _wrong(key, places[key], value, f"write `{codes.EXAMPLES.get(key, f'{key} = …')}`", expected)
+            )
         else:
-            raise RuntimeError(f"a setting that was not written is wrong: {section.kind}.{key}: {detail['msg']}")
+            raise RuntimeError(
+                f"a setting that was not written is wrong: {section.kind}.{key}: {detail['msg']}"
+            )

@@ -1,4 +1,4 @@
-"""The words that settings take: `ramp(…)`, `cosine(…)`, `adamw(…)`; for each its model and its arguments in order."""
+"""The words that settings take, such as `cosine(…)`; for each its model and its arguments in order."""
 
 from __future__ import annotations
 
@@ -51,6 +51,11 @@ def _unit(name: str) -> dict[str, Any]:
 
 _ADAM = Word(Optimizer, ("lr", "betas", "eps", "weight_decay", "decay_only", "bias_correction"))
 _DURATION = {unit: Word(Duration, ("n",), _unit) for unit in ("epochs", "fraction")}
+_DURATIONS = ("start", "length", "until", "after", "over", "warmup") + (
+    "evaluate_every",
+    "sample_every",
+    "checkpoint_every",
+)
 _WEIGHT = {"with_beta": Word(WithBeta, ("first", "last"))}
 
 # Per key of a section (or argument of a word), the words it may say.
@@ -84,12 +89,7 @@ WORDS: Mapping[str, Mapping[str, Word]] = {
         "threshold": Word(_Binarize, (), lambda name: {"binarize": name}),
         "bernoulli": Word(_Binarize, ("every",), lambda name: {"binarize": name}),
     },
-} | {
-    key: _DURATION
-    for key in (
-        "start", "length", "until", "after", "over", "warmup", "evaluate_every", "sample_every", "checkpoint_every",
-    )
-}  # fmt: skip
+} | dict.fromkeys(_DURATIONS, _DURATION)
 
 # Fields of a section that are written inside a word, never as keys.
 INNER = {

@@ -1,4 +1,7 @@
-"""What a spec's settings sections say, validated. The runtime reads these models; nothing here knows of text or torch."""
+"""What a spec's settings sections say, validated.
+
+The runtime reads these models; nothing here knows of text or torch.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Settings(BaseModel):
-    """Strict: `yes` is no number, `0.5` no count. Fields are set by their names or, where Python reserves one, its alias."""
+    """Strict: `yes` is no number, `0.5` no count. A name that Python reserves has an alias."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
 
@@ -93,7 +96,9 @@ class Data(Settings):
     source: str | None = None
     classes: int | None = Field(None, ge=1)
     flip: bool = False
-    crop: tuple[Border, Border, Size, Size] | None = None  # left, top, right, bottom, in pixels of the file's image
+    crop: tuple[Border, Border, Size, Size] | None = (
+        None  # left, top, right, bottom, in pixels of the file's image
+    )
     resize: tuple[Size, Size] | None = None  # height, width
     pad: Border | tuple[Border, Border, Border, Border] = 0  # top, bottom, left, right
     binarize: Literal["none", "threshold", "bernoulli"] = "none"
@@ -134,7 +139,7 @@ class Optimizer(Settings):
 
 
 class Schedule(Settings):
-    """After the warm-up. `floor` is an absolute rate; cosine falls from `after` over `over` (default: what is left)."""
+    """After the warm-up. `floor` is a rate; cosine falls from `after` over `over` (default: what is left)."""
 
     kind: Literal["constant", "cosine", "exponential", "one_cycle"] = "constant"
     floor: float = Field(0.0, ge=0)

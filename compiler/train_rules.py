@@ -8,7 +8,9 @@ from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 
 
-def _refuse(section: tree.Settings, key: str, found: str, expected: str, help: str, all_found: Diagnostics) -> None:
+def _refuse(
+    section: tree.Settings, key: str, found: str, expected: str, help: str, all_found: Diagnostics
+) -> None:
     place = next((s.span for s in section.settings if s.key.id == key), section.span)
     message = f"`{key}` does not apply here"
     all_found.add(Diagnostic(DOES_NOT_APPLY, message, place, found, expected, help))
@@ -17,7 +19,14 @@ def _refuse(section: tree.Settings, key: str, found: str, expected: str, help: s
 def check_train(train: Train, section: tree.Settings, found: Diagnostics) -> None:
     """Check the settings of one `train` section against each other."""
     if train.steps is not None and train.epochs is not None:
-        _refuse(section, "epochs", "both `steps` and `epochs`", "one length of training", "remove one of the two", found)
+        _refuse(
+            section,
+            "epochs",
+            "both `steps` and `epochs`",
+            "one length of training",
+            "remove one of the two",
+            found,
+        )
     if train.clip is not None and train.skip_above is not None and train.clip >= train.skip_above:
         _refuse(
             section,
@@ -30,7 +39,12 @@ def check_train(train: Train, section: tree.Settings, found: Diagnostics) -> Non
     optimizer = train.optimizer
     if optimizer.decay_only == "weights" and optimizer.weight_decay == 0:
         _refuse(
-            section, "optimizer", "`decay_only` without `weight_decay`", "a weight decay", "add `weight_decay`", found
+            section,
+            "optimizer",
+            "`decay_only` without `weight_decay`",
+            "a weight decay",
+            "add `weight_decay`",
+            found,
         )
     _check_lengths(train, section, found)
 
@@ -57,7 +71,14 @@ def _check_lengths(train: Train, section: tree.Settings, found: Diagnostics) -> 
     for key in ("warmup", "evaluate_every", "sample_every", "checkpoint_every"):
         duration = getattr(train, key)
         if isinstance(duration, Duration) and duration.unit == "fraction":
-            _refuse(section, key, f"a fraction of {endless}", finite, "give the run a length, or count in steps", found)
+            _refuse(
+                section,
+                key,
+                f"a fraction of {endless}",
+                finite,
+                "give the run a length, or count in steps",
+                found,
+            )
 
 
 def check_objective(objective: Objective, section: tree.Settings, found: Diagnostics) -> None:

@@ -1,4 +1,4 @@
-"""Text and YAML readers, one syntax tree, the printer."""
+"""Text and YAML readers, one syntax tree, the printer. What it exports is loaded when it is first used."""
 
 from __future__ import annotations
 
@@ -6,11 +6,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hvdsl.grammar.files import format_text, read
+    from hvdsl.grammar.printer import print_expression, print_text
     from hvdsl.grammar.text import read_expression, read_text
+    from hvdsl.grammar.yaml_printer import canonical, print_yaml
+    from hvdsl.grammar.yaml_reader import read_yaml
 
-__all__ = ["read_expression", "read_text"]
+__all__ = [
+    "canonical",
+    "format_text",
+    "print_expression",
+    "print_text",
+    "print_yaml",
+    "read",
+    "read_expression",
+    "read_text",
+    "read_yaml",
+]
 
-_HOMES = {"read_expression": "text", "read_text": "text"}
+_HOMES = {
+    "canonical": "yaml_printer",
+    "format_text": "files",
+    "print_expression": "printer",
+    "print_text": "printer",
+    "print_yaml": "yaml_printer",
+    "read": "files",
+    "read_expression": "text",
+    "read_text": "text",
+    "read_yaml": "yaml_reader",
+}
 
 
 def __getattr__(name: str) -> object:

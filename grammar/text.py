@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from hvdsl.grammar import codes, tree
+from hvdsl.grammar import codes, limits, tree
 from hvdsl.grammar.builder import Builder
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 from hvdsl.grammar.parser import Parser
@@ -49,8 +49,14 @@ def parse(fragment: Fragment, start: str, found: Diagnostics) -> object:
     return Parser(tokens, lambda action: getattr(builder, action), found).parse(start)
 
 
-def check_text(source: Source, found: Diagnostics) -> None:
+def check_text(source: Source, found: Diagnostics, *, yaml: bool = False) -> None:
     """Stop at a text that is too long, or none."""
+    most = limits.YAML_BYTES if yaml else limits.BYTES
+    if len(source.text) > most:
+        message = f"the file has more than {most // 1024} KiB"
+        help_ = "split it with `use`, or use repetition: `block * 100`"
+        found.add(Diagnostic(codes.TOO_LARGE, message, Span(source, 0, 0), help=help_))
+        found.stop_if_failed()
     at = source.text.find("\0")
     if at >= 0:
         help_ = "save the file as UTF-8 text"

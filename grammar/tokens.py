@@ -84,7 +84,7 @@ def _pattern() -> re.Pattern[str]:
     table = tables.load()
     symbols = sorted((s for s in table.literals if not s.isalpha()), key=len, reverse=True)
     groups = {
-        "SPACE": r"[ \t\r\f]+",
+        "SPACE": r"[ \t\r\f]+|\A\ufeff",
         "LINE": r"\n",
         "COMMENT": r"\#[^\n]*",
         "SEMICOLON": ";",

@@ -10,7 +10,13 @@ __all__ = ["names", "path", "text"]
 
 def names() -> tuple[str, ...]:
     """Return the names of the shipped specs, sorted."""
-    return tuple(sorted(entry.name.removesuffix(".hv") for entry in files(__name__).iterdir() if entry.name.endswith(".hv")))
+    return tuple(
+        sorted(
+            entry.name.removesuffix(".hv")
+            for entry in files(__name__).iterdir()
+            if entry.name.endswith(".hv")
+        )
+    )
 
 
 def path(name: str) -> Path:

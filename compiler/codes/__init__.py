@@ -13,7 +13,7 @@ from hvdsl.grammar.diagnostics import Code
 
 @cache
 def all_codes() -> Mapping[str, Code]:
-    """Return every code of the language by its id, the grammar's too. The modules are imported on the first call."""
+    """Return every code by its id, the grammar's too. The modules are imported on the first call."""
     modules = ["hvdsl.grammar.codes", *(f"{__name__}.{m.name}" for m in iter_modules(__path__))]
     found: dict[str, Code] = {}
     for name in modules:

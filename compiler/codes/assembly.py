@@ -1,6 +1,7 @@
 """HV02xx: files, headers, assembly, `--set`.
 
-An example of several files marks each with `# file: NAME`; one that needs options says them in `# --set …` or `# @VARIANT`.
+An example of several files marks each with `# file: NAME`; one that needs options says them in a first line,
+`# --set …` or `# @VARIANT`.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ _DERIVED = '# file: model.hv\nhv 1\nmodel other\nextends "base.hv"\n'
 FILE_NOT_FOUND = Code(
     "HV0201",
     "no such file",
-    "`use` and `extends` name a file relative to the one that says it. What is not found there is looked for among the shipped "
-    "files: `specs/lib/` for `use`, the shipped specs for `extends`.",
+    "`use` and `extends` name a file relative to the one that says it. What is not found there is looked "
+    "for among the shipped files: `specs/lib/` for `use`, the shipped specs for `extends`.",
     bad=_WITH_C.replace("cells.hv", "cels.hv") + "# file: cells.hv\n" + _CELL,
     good=_WITH_C + "# file: cells.hv\n" + _CELL,
 )
 UNSAFE_PATH = Code(
     "HV0202",
     "a path that leads out of the folder",
-    "A spec may be somebody else's text, so that it can name only files in its own folder or below it: no absolute path, no "
-    "`..`, no link that leads elsewhere.",
+    "A spec may be somebody else's text, so that it can name only files in its own folder or below it: no "
+    "absolute path, no `..`, no link that leads elsewhere.",
     bad=_WITH_C.replace("cells.hv", "../cells.hv"),
     good=_WITH_C + "# file: cells.hv\n" + _CELL,
 )
@@ -39,8 +40,8 @@ CIRCULAR_USE = Code(
 USED_FILE_HOLDS_MORE = Code(
     "HV0204",
     "a used file that is no library",
-    "A file brought in by `use` holds cells, groups, `let`s and further `use`s, and nothing else: what a model is, its own file "
-    "says. To start from a whole spec, `extends` it.",
+    "A file brought in by `use` holds cells, groups, `let`s and further `use`s, and nothing else: what a "
+    "model is, its own file says. To start from a whole spec, `extends` it.",
     bad=_WITH_C + "# file: cells.hv\nlikelihood mse\n" + _CELL,
     good=_WITH_C + "# file: cells.hv\n" + _CELL,
 )
@@ -54,15 +55,16 @@ UNKNOWN_VARIANT = Code(
 DUPLICATE = Code(
     "HV0206",
     "said twice",
-    "A file says each thing once: each name, section, row label, setting, `default` of an operation. Other files, variants and "
-    "`--set` are how something is replaced.",
+    "A file says each thing once: each name, section, row label, setting, `default` of an operation. "
+    "Other files, variants and `--set` are how something is replaced.",
     bad=spec(tail="objective { unit = nats_per_dim }\n"),
     good=spec(),
 )
 AMBIGUOUS_USE = Code(
     "HV0207",
     "a name from two used files",
-    "Two used files define the same name, and the spec itself does not say which is meant by defining its own.",
+    "Two used files define the same name, and the spec itself does not say which is meant by defining its "
+    "own.",
     bad=spec(top='use "cells.hv"\nuse "more.hv"', encoder="8: c -> tap")
     + f"# file: cells.hv\n{_CELL}# file: more.hv\n{_CELL}",
     good=_WITH_C + f"# file: cells.hv\n{_CELL}# file: more.hv\n{_CELL}",
@@ -70,40 +72,40 @@ AMBIGUOUS_USE = Code(
 BAD_OVERRIDE = Code(
     "HV0208",
     "an override that sets nothing",
-    "`--set` takes `name=value` for a top-level `let`, and `section.key=value` for a setting. The value is an expression, as "
-    "in the spec.",
+    "`--set` takes `name=value` for a top-level `let`, and `section.key=value` for a setting. The value "
+    "is an expression, as in the spec.",
     bad="# --set width\n" + spec(top="let width = 8"),
     good="# --set width=16\n" + spec(top="let width = 8"),
 )
 UNKNOWN_OVERRIDE = Code(
     "HV0209",
     "an override of something that is not there",
-    "`--set name=value` changes a top-level `let` that the spec has; `--set section.key=value` a setting of `data`, `objective`, "
-    "`train`, `evaluate` or `sample`, or an argument of the likelihood.",
+    "`--set name=value` changes a top-level `let` that the spec has; `--set section.key=value` a setting "
+    "of `data`, `objective`, `train`, `evaluate` or `sample`, or an argument of the likelihood.",
     bad="# --set wdith=16\n" + spec(top="let width = 8"),
     good="# --set width=16\n" + spec(top="let width = 8"),
 )
 MISSING_ITEM = Code(
     "HV0210",
     "a part that every spec needs",
-    "A whole spec has a model name, data, an encoder, a decoder, a likelihood and an objective, of its own or "
-    "from what it extends.",
+    "A whole spec has a model name, data, an encoder, a decoder, a likelihood and an objective, of its "
+    "own or from what it extends.",
     bad=spec().replace("likelihood bernoulli\n", ""),
     good=spec(),
 )
 NOT_IN_VARIANT = Code(
     "HV0211",
     "what a variant cannot hold",
-    "A variant changes parts of its spec. What identifies the file (`hv`, `model`, `use`, `extends`) and other variants stand at "
-    "its top.",
+    "A variant changes parts of its spec. What identifies the file (`hv`, `model`, `use`, `extends`) and "
+    "other variants stand at its top.",
     bad=spec(tail="variant small { model smaller }\n"),
     good=spec(tail='variant small { title "smaller" }\n'),
 )
 BAD_LABEL = Code(
     "HV0212",
     "a row label that is no resolution",
-    "A row is labelled with the resolution of the map that it works on: a whole number for a square one, `HxW` for an oblong one, or "
-    "an expression that gives either.",
+    "A row is labelled with the resolution of the map that it works on: a whole number for a square one, "
+    "`HxW` for an oblong one, or an expression that gives either.",
     bad=spec(encoder="full: conv(3x3, 8) -> tap"),
     good=spec(encoder="8: conv(3x3, 8) -> tap"),
 )

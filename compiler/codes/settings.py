@@ -29,32 +29,32 @@ def _train(settings: str) -> str:
 UNKNOWN_SETTING = Code(
     "HV0601",
     "no such setting",
-    "Each settings section has its own keys, and each word such as `cosine(…)` its own arguments; the language reference lists "
-    "them.",
+    "Each settings section has its own keys, and each word such as `cosine(…)` its own arguments; the "
+    "language reference lists them.",
     bad=_train("warm_up = 100"),
     good=_train("warmup = 100"),
 )
 BAD_SETTING = Code(
     "HV0602",
     "a setting with a value of the wrong kind",
-    "A setting takes a number in a range, `yes` or `no`, one of a few words, or a word with arguments, as the language reference "
-    "lists.",
+    "A setting takes a number in a range, `yes` or `no`, one of a few words, or a word with arguments, as "
+    "the language reference lists.",
     bad=_train("ema = 1.5"),
     good=_train("ema = 0.999"),
 )
 MISSING_SETTING = Code(
     "HV0603",
     "a setting without a default is missing",
-    "`data` needs a `shape`, `objective` a `unit` (a clipping norm means nothing without it), `train` a `batch` and an `optimizer` "
-    "with its rate.",
+    "`data` needs a `shape`, `objective` a `unit` (a clipping norm means nothing without it), `train` a "
+    "`batch` and an `optimizer` with its rate.",
     bad=spec(tail="train { batch = 8 }\n"),
     good=spec(tail=_TRAIN),
 )
 DOES_NOT_APPLY = Code(
     "HV0604",
     "a setting that does not apply",
-    "Two settings contradict each other, or nothing would ever read one of them. It is refused, because a run whose log says one thing "
-    "and does another is worse than an error.",
+    "Two settings contradict each other, or nothing would ever read one of them. It is refused, because a "
+    "run whose log says one thing and does another is worse than an error.",
     bad=_train("clip = 400, skip_above = 200"),
     good=_train("clip = 200, skip_above = 400"),
 )
@@ -75,15 +75,16 @@ BAD_LIKELIHOOD = Code(
 BAD_PIXEL_MAP = Code(
     "HV0607",
     "not a map of pixels",
-    "`input` and `target` are arithmetic on the raw pixel `v`, numbers and `let`s, with a value for every pixel from 0 to 2^bits - 1.",
+    "`input` and `target` are arithmetic on the raw pixel `v`, numbers and `let`s, with a value for every "
+    "pixel from 0 to 2^bits - 1.",
     bad=spec().replace("input = v / 15", "input = v / 15 + w"),
     good=spec().replace("input = v / 15", "input = v / 15"),
 )
 TARGET_OUT_OF_RANGE = Code(
     "HV0608",
     "a target outside the likelihood's range",
-    "Discretised logistics score targets in [-1, 1], a Bernoulli likelihood targets in [0, 1]. The target is evaluated over every pixel value "
-    "before anything runs.",
+    "Discretised logistics score targets in [-1, 1], a Bernoulli likelihood targets in [0, 1]. The target "
+    "is evaluated over every pixel value before anything runs.",
     bad=spec().replace("input = v / 15", "input = v"),
     good=spec().replace("input = v / 15", "input = v / 15"),
 )
@@ -91,8 +92,9 @@ _MIXTURE = "likelihood discretized_logistic_mixture(2, bits = 4)"
 GRID_DOES_NOT_FIT = Code(
     "HV0609",
     "a target of another bit depth than the likelihood",
-    "A discretised likelihood gives each bin of the target's grid a probability. The number of distinct values that the target takes over "
-    "all pixels must be 2^bits of the likelihood, whatever the depth of the data.",
+    "A discretised likelihood gives each bin of the target's grid a probability. The number of distinct "
+    "values that the target takes over all pixels must be 2^bits of the likelihood, whatever the depth of "
+    "the data.",
     bad=spec()
     .replace("likelihood bernoulli", _MIXTURE.replace("4", "8"))
     .replace("input = v / 15", "input = v / 7.5 - 1"),
@@ -108,7 +110,8 @@ UNIT_DOES_NOT_FIT = Code(
 UNKNOWN_DATA = Code(
     "HV0611",
     "no such data",
-    "`data` names a known set, or one of the kinds `images` (a folder) and `arrays` (npy or npz), whose place `source` or `--data` says.",
+    "`data` names a known set, or one of the kinds `images` (a folder) and `arrays` (npy or npz), whose "
+    "place `source` or `--data` says.",
     bad=spec().replace("data digits", "data digit"),
     good=spec(),
 )
@@ -122,8 +125,8 @@ UNKNOWN_PRIOR = Code(
 SOFT_TARGET = Code(
     "HV0911",
     "a Bernoulli likelihood of grey values",
-    "Grey levels taken as probabilities train well enough, but what is then reported is a cross entropy and no density: it is not "
-    "comparable with results on binarised images.",
+    "Grey levels taken as probabilities train well enough, but what is then reported is a cross entropy "
+    "and no density: it is not comparable with results on binarised images.",
     bad=spec(),
     good=spec().replace("bits = 4, input = v / 15", "binarize = bernoulli"),
     severity=Severity.WARNING,

@@ -51,3 +51,32 @@ NOT_CONSTANT = Code(
     bad=spec(encoder="{ relu }: conv(3x3, 8) -> tap"),
     good=spec(encoder="8: conv(3x3, 8) -> tap"),
 )
+WRONG_ARGUMENTS = Code(
+    "HV0407",
+    "arguments that do not belong",
+    "Operations and recipes take the arguments that they declare, by position or by name, each once; what has no default must be given.",
+    bad=spec(encoder="8: conv(3x3) -> tap"),
+    good=spec(encoder="8: conv(3x3, 8) -> tap"),
+)
+NEGATIVE_REPEAT = Code(
+    "HV0408",
+    "a negative number of repeats",
+    "A step is repeated 0 or more times; repeated 0 times it changes nothing.",
+    bad=spec(top="let n = 3", encoder="8: conv(3x3, 8) -> relu * (n - 5) -> tap"),
+    good=spec(top="let n = 3", encoder="8: conv(3x3, 8) -> relu * (n - 3) -> tap"),
+)
+COUNT_IN_SHAPE = Code(
+    "HV0409",
+    "`count` or `latents` where something is decided",
+    "`count` and `latents` are known only when everything is placed. They may scale numbers and initial values; they cannot say how many "
+    "channels, how often, or which branch.",
+    bad=spec(top="cell block { conv(3x3, 8 * count) }", encoder="8: block -> tap"),
+    good=spec(top="cell block { conv(3x3, 8, init = scaled(1 / sqrt(count))) }", encoder="8: block -> tap"),
+)
+OBLONG = Code(
+    "HV0410",
+    "`res` of an oblong map",
+    "`res` is the one number that height and width of a square map are. Of an oblong map it would have to be two.",
+    bad=spec(encoder="8x4: conv(3x3, res) -> tap", data="1x8x4", decoder="8x4: level"),
+    good=spec(encoder="8x4: conv(3x3, width_px) -> tap", data="1x8x4", decoder="8x4: level"),
+)
