@@ -93,7 +93,14 @@ def stack(items: Sequence[Item], middle: float, top: float, width: float, *, upw
             inner = width - 2 * style.FRAME_PADDING
             begin = y + style.FRAME_PADDING + style.LINE_HEIGHT
             places |= stack(item.children, middle, begin, inner, upwards=upwards)
-        own = 2 * style.CIRCLE if item.kind is Kind.LATENT else style.TAP_HEIGHT if item.kind is Kind.TAP else width
-        places[id(item)] = Place(middle - own / 2, y, own, size)
+        wide, high = _outline(item, width, size)
+        places[id(item)] = Place(middle - wide / 2, y + (size - high) / 2, wide, high)
         y += size + style.GAP
     return places
+
+
+def _outline(item: Item, width: float, height: float) -> tuple[float, float]:
+    """Return the width and height of what is drawn for an item in its part of the column."""
+    if item.kind is Kind.LATENT:
+        return 2 * style.CIRCLE, 2 * style.CIRCLE
+    return (style.TAP_HEIGHT if item.kind is Kind.TAP else width), height

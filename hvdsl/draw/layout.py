@@ -43,11 +43,13 @@ def layout(ladder: Ladder) -> Picture:
     paint = Painter(sheet.picture, sheet.places)
     bottom = _ends(sheet, paint, top)
     draw_links(sheet.picture, ladder, sheet.places, (sheet.encoder, sheet.encoder_width), (sheet.decoder, sheet.decoder_width))
+    reach = style.REACH + style.CIRCLE
     for band in ladder.bands:
         for item in band.encoder:
-            paint.item(item, style.ENCODER, marks=-1)
+            paint.item(item, style.ENCODER, sheet.encoder - sheet.encoder_width / 2 - reach)
         for item in band.decoder:
-            paint.item(item, style.DECODER, marks=+1, lanes=sheet.lanes * LANE)
+            edge = sheet.decoder + sheet.decoder_width / 2 + sheet.lanes * LANE
+            paint.item(item, style.DECODER, edge + reach)
     bottom = max(bottom, draw_priors(sheet.picture, ladder, sheet.places, sheet.right + 34))
     _header(sheet)
     sheet.picture.height = _legend(sheet, bottom + 16)
@@ -76,7 +78,7 @@ def _columns(ladder: Ladder) -> Sheet:
 
 def _marks_width(items: Sequence[Item]) -> float:
     texts = [text for item in items for mark in item.marks for text in Painter.mark_lines(mark)]
-    return 2 * style.CIRCLE + 44 + max(text_width(text, style.DETAIL) for text in texts) if texts else 0.0
+    return 2 * style.CIRCLE + style.REACH + 18 + max(text_width(text, style.DETAIL) for text in texts) if texts else 0.0
 
 
 def _band(sheet: Sheet, band: Band, top: float, fill: str) -> float:

@@ -10,7 +10,6 @@ from hvdsl.draw.items import Item, Kind, Mark
 from hvdsl.draw.picture import Circle, Picture, Point, Polygon, Text, Wire, box, text_width
 
 SLANT = 13.0  # of the sides of a box that changes the resolution
-REACH = 26.0  # from a box to the circle of its latent
 
 
 class Painter:
@@ -23,13 +22,13 @@ class Painter:
     def place(self, item: Item) -> Place:
         return self._places[id(item)]
 
-    def item(self, item: Item, ink: style.Ink, *, marks: int, lanes: float = 0.0) -> None:
-        """Paint an item. `marks` is the side of its latents: -1 left, +1 right; `lanes` keeps them off links there."""
+    def item(self, item: Item, ink: style.Ink, circles: float) -> None:
+        """Paint an item; `circles` is the middle of the latents beside the column."""
         place = self.place(item)
         if item.kind is Kind.FRAME:
             self._frame(item, place, ink)
             for child in item.children:
-                self.item(child, ink, marks=marks, lanes=lanes)
+                self.item(child, ink, circles)
         elif item.kind is Kind.TAP:
             self._shapes.append(Circle((place.middle, place.centre), 3.6, ink.stroke, about=_about(item)))
         elif item.kind is Kind.LATENT:
@@ -39,7 +38,7 @@ class Painter:
             self._box(item, place, ink)
             for n, mark in enumerate(item.marks):
                 y = place.y + place.height * (n + 0.5) / len(item.marks)
-                self._beside(mark, place, y, marks, lanes, item)
+                self._beside(mark, place, (circles, y), item)
 
     def two_lines(self, place: Place, name: str, detail: str, ink: style.Ink) -> None:
         """Paint a box that is no item: a name and a smaller line under it."""
@@ -83,10 +82,10 @@ class Painter:
         self._shapes.append(Text(heading, (place.middle, place.centre - 7), style.NAME, style.TEXT, "SemiBold"))
         self._shapes.append(Text(columns.detail(item), (place.middle, place.centre + 9), style.DETAIL, style.FAINT))
 
-    def _beside(self, mark: Mark, place: Place, y: float, side: int, lanes: float, item: Item) -> None:
-        edge = place.right if side > 0 else place.x
-        x = edge + side * (REACH + lanes + style.CIRCLE)
-        inner, outer = (x - side * style.CIRCLE, y), (edge, y)
+    def _beside(self, mark: Mark, place: Place, centre: Point, item: Item) -> None:
+        x, y = centre
+        side = 1 if x > place.middle else -1
+        inner, outer = (x - side * style.CIRCLE, y), (place.right if side > 0 else place.x, y)
         # Bottom-up the box gives the latent its distribution; top-down the latent flows back into the box.
         ends = (outer, inner) if side < 0 else (inner, outer)
         self._shapes.append(Wire(ends, style.LATENT.stroke))

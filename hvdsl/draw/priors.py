@@ -69,7 +69,7 @@ def _fill(picture: Picture, places: dict[int, Place], prior: PriorColumn, card: 
     for before, after in zip(leaves, leaves[1:], strict=False):
         paint.flow(before, after)
     for item in prior.items:
-        paint.item(item, style.PRIOR, marks=+1)
+        paint.item(item, style.PRIOR, card.right)
 
 
 def _latent(ladder: Ladder, places: Mapping[int, Place], name: str) -> Place | None:

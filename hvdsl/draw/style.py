@@ -30,4 +30,5 @@ BAND_PADDING = 16.0
 BOX_HEIGHT = 38.0
 LINE_HEIGHT = 14.0
 CIRCLE = 16.0  # radius of a latent
+REACH = 28.0  # from a column to its latents' circles
 LEAST_WIDTH = 150.0  # of a box

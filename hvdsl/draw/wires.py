@@ -8,10 +8,11 @@ from hvdsl.draw import style
 from hvdsl.draw.columns import Place
 from hvdsl.draw.items import Kind
 from hvdsl.draw.ladder import Ladder, Link
-from hvdsl.draw.picture import Picture, Text, Wire
+from hvdsl.draw.picture import Anchor, Picture, Point, Text, Wire
 
 LANE = 9.0  # between parallel lines
 SHORT = 3.0  # heights that differ by less make a straight line
+INSET = 7.0  # from the corners of a box to where a line may reach it
 
 
 class Ports:
@@ -29,6 +30,13 @@ class Ports:
     def target(self, link: Link, place: Place) -> float:
         """Return the height at which a link reaches its target."""
         return place.y + place.height * self._in[id(link)]
+
+    def level(self, link: Link, start: float, place: Place) -> float:
+        """Return the height at which a link from `start` reaches its target: level with it, if that meets the target."""
+        alone = self._in[id(link)] == 0.5
+        inside = place.y + INSET <= start <= place.bottom - INSET
+        port = self.target(link, place)
+        return start if abs(start - port) < SHORT or (alone and inside and link.target.kind is not Kind.LATENT) else port
 
 
 def _turn(link: Link, siblings: Sequence[Link]) -> float:
@@ -54,23 +62,27 @@ def draw_links(
 def _across(picture: Picture, links: Sequence[Link], places: Mapping[int, Place], left: float, right: float) -> None:
     """Draw the taps through the gutter between the columns."""
     ports = Ports(links)
-    ends = []
+    bends = 0
+    most = max(1, int((right - left - 40) / LANE))
     for link in links:
         source, target = places[id(link.source)], places[id(link.target)]
         start = (source.middle if link.source.kind is Kind.TAP else source.right, ports.source(link, source))
-        ends.append((link, start, (target.x, ports.target(link, target))))
-    bent = [link for link, start, end in ends if abs(start[1] - end[1]) > SHORT]
-    for link, start, end in ends:
-        points = [start, end]
-        if link in bent:
-            lane = right - 20 - LANE * (bent.index(link) % max(1, int((right - left - 40) / LANE)))
-            points = [start, (lane, start[1]), (lane, end[1]), end]
-        else:
-            points = [start, (end[0], start[1])]
-        picture.shapes.append(Wire(tuple(points), style.ENCODER.stroke, 1.5, radius=7))
-        if link.label:
-            at = ((left + right) / 2, start[1] - 9)
-            picture.shapes.append(Text(link.label, at, style.DETAIL, style.ENCODER.stroke, halo=style.BANDS[0]))
+        y = ports.level(link, start[1], target)
+        end = (target.x, y)
+        if y == start[1]:
+            _wire(picture, (start, end), link.label, ((left + right) / 2, y - 9), "middle")
+            continue
+        lane = right - 20 - LANE * (bends % most)
+        bends += 1
+        words = (lane - 6, y) if abs(y - start[1]) > 2 * style.DETAIL else (lane - 6, start[1] - 9)
+        _wire(picture, (start, (lane, start[1]), (lane, y), end), link.label, words, "end")
+
+
+def _wire(picture: Picture, points: tuple[Point, ...], label: str, at: Point, anchor: Anchor) -> None:
+    picture.shapes.append(Wire(points, style.ENCODER.stroke, 1.5, radius=7))
+    if label:
+        ink = style.ENCODER.stroke
+        picture.shapes.append(Text(label, at, style.DETAIL, ink, anchor=anchor, halo=style.BANDS[0]))
 
 
 def _beside(picture: Picture, links: Sequence[Link], places: Mapping[int, Place], edge: float, side: int) -> None:
