@@ -51,9 +51,7 @@ def send(interpreter: Interpreter, flowing: Flowing, expr: tree.Expr, environmen
                 flowing = interpreter.send(flowing, step, environment)
             return flowing
         case tree.Choose():
-            value = static(interpreter.evaluate(expr.test, environment))
-            branch = expr.then if arithmetic.switch(value, expr.test.span) else expr.other
-            return interpreter.send(flowing, branch, environment)
+            return interpreter.send(flowing, chosen(interpreter, expr, environment), environment)
         case tree.Binary(operator="*"):
             return _repeat(interpreter, flowing, expr, environment)
         case tree.WithBlock(head=tree.Name(id="parallel") | tree.Call(function=tree.Name(id="parallel"))):
@@ -73,6 +71,12 @@ def send(interpreter: Interpreter, flowing: Flowing, expr: tree.Expr, environmen
             _not_a_step(expr),
         )
     return interpreter.apply(value, flowing, expr.span)
+
+
+def chosen(interpreter: Interpreter, expr: tree.Choose, environment: Environment) -> tree.Expr:
+    """Return the branch that a conditional takes; the other is not elaborated."""
+    test = interpreter.evaluate(expr.test, environment)
+    return expr.then if arithmetic.switch(test, expr.test.span) else expr.other
 
 
 def _not_a_step(expr: tree.Expr) -> str:
@@ -123,7 +127,9 @@ def result_of(environment: Environment, span: Span) -> Flowing:
         return value
     if isinstance(value, tuple):
         return tuple(v for v in value if v is None or isinstance(v, Tensor | Invalid))
-    raise Fault(codes.WRONG_KIND, "the result is no tensor", span, kind_of(value), "a tensor or a tuple of tensors")
+    raise Fault(
+        codes.WRONG_KIND, "the result is no tensor", span, kind_of(value), "a tensor or a tuple of tensors"
+    )
 
 
 # -- repeats ----------------------------------------------------------------------------------------------
@@ -144,12 +150,14 @@ def _times(interpreter: Interpreter, expr: tree.Expr, environment: Environment) 
         raise Fault(codes.WRONG_KIND, "a step is repeated a whole number of times", expr.span, kind_of(value))
     n = arithmetic.integer(value, expr.span, "the number of repeats")
     if n < 0:
-        raise Fault(
-            codes.NEGATIVE_REPEAT, "a negative number of repeats", expr.span, str(n), "0 or more"
-        )
+        raise Fault(codes.NEGATIVE_REPEAT, "a negative number of repeats", expr.span, str(n), "0 or more")
     if n > MOST_REPEATS:
         raise Fault(
-            limits.REPEATED_TOO_OFTEN, "repeated too often", expr.span, f"{n:,} times", f"at most {MOST_REPEATS:,}"
+            limits.REPEATED_TOO_OFTEN,
+            "repeated too often",
+            expr.span,
+            f"{n:,} times",
+            f"at most {MOST_REPEATS:,}",
         )
     return n
 
@@ -179,9 +187,16 @@ def _parallel(
     join = given.get("join")
     how = join.id if isinstance(join, tree.Name) else "sum" if join is None else ""
     if "n" not in given or len(given) != len(arguments) or given.keys() - {"n", "join"} or block is None:
-        raise Fault(codes.WRONG_ARGUMENTS, "`parallel` takes a number and a join", expr.span, expected=_PARALLEL)
+        raise Fault(
+            codes.WRONG_ARGUMENTS, "`parallel` takes a number and a join", expr.span, expected=_PARALLEL
+        )
     if how not in ("sum", "concat", "mean", "delta"):
-        raise Fault(codes.WRONG_ARGUMENTS, "`parallel` cannot join in this way", join.span if join else expr.span, expected=_PARALLEL)
+        raise Fault(
+            codes.WRONG_ARGUMENTS,
+            "`parallel` cannot join in this way",
+            join.span if join else expr.span,
+            expected=_PARALLEL,
+        )
     n = _times(interpreter, given["n"], environment)
     if isinstance(n, Invalid) or isinstance(flowing, Invalid):
         return INVALID
@@ -205,7 +220,9 @@ def _parallel(
 _PARALLEL = "`parallel(n, join = sum | concat | mean | delta) { … }`"
 
 
-def _join(interpreter: Interpreter, how: str, results: list[Tensor], flowing: Flowing, span: Span) -> Tensor | Invalid:
+def _join(
+    interpreter: Interpreter, how: str, results: list[Tensor], flowing: Flowing, span: Span
+) -> Tensor | Invalid:
     if how in ("concat", "mean"):
         return add_node(interpreter, how, {}, results, span)
     total: Tensor | Invalid
@@ -245,9 +262,7 @@ def source(
     return _place(interpreter, operation, bound, call.span, environment)
 
 
-def materialise(
-    interpreter: Interpreter, waiting: Unshaped, shape: Shape | None, span: Span
-) -> Tensor:
+def materialise(interpreter: Interpreter, waiting: Unshaped, shape: Shape | None, span: Span) -> Tensor:
     """Make the learned map of `learned(init)`, in the shape of what it is added to."""
     bound = bind(interpreter, waiting.operation, waiting.call, waiting.environment)
     if shape is not None:
@@ -337,13 +352,13 @@ def _origins(builder: Builder, inputs: Sequence[Tensor]) -> str:
     parts = []
     for tensor in inputs:
         node = builder.nodes[tensor.value.node]
-        parts.append(f"{show(tensor.shape)} comes from `{node.op}` at {node.span.source.name}:{node.span.line}")
+        parts.append(
+            f"{show(tensor.shape)} comes from `{node.op}` at {node.span.source.name}:{node.span.line}"
+        )
     return "; ".join(parts)
 
 
-def _apply_operation(
-    interpreter: Interpreter, step: OperationStep, flowing: Flowing, span: Span
-) -> Flowing:
+def _apply_operation(interpreter: Interpreter, step: OperationStep, flowing: Flowing, span: Span) -> Flowing:
     operation = step.operation
     if isinstance(flowing, tuple):
         raise Fault(
@@ -397,9 +412,7 @@ def _residual(
     return add_node(interpreter, "residual", bound.args, both, span)
 
 
-def _iaf(
-    interpreter: Interpreter, step: OperationStep, bound: Bound, tensor: Tensor, span: Span
-) -> Flowing:
+def _iaf(interpreter: Interpreter, step: OperationStep, bound: Bound, tensor: Tensor, span: Span) -> Flowing:
     block = _body(step, span)
     body = run_block(interpreter, block, tensor, step.environment)
     parts = body if isinstance(body, tuple) else (body,)
@@ -480,7 +493,9 @@ def _parameters(interpreter: Interpreter, step: RecipeStep) -> dict[str, Value]:
 
 
 def _signature(recipe: tree.Recipe) -> str:
-    parts = [p.name.id if p.default is None else f"{p.name.id} = {p.default.span.text}" for p in recipe.parameters]
+    parts = [
+        p.name.id if p.default is None else f"{p.name.id} = {p.default.span.text}" for p in recipe.parameters
+    ]
     return f"`{recipe.name.id}({', '.join(parts)})`" if parts else f"`{recipe.name.id}` without arguments"
 
 

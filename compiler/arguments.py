@@ -1,4 +1,4 @@
-"""Arguments of operations: binding them to their declarations, evaluating each as its type says, filling in defaults."""
+"""Arguments of operations: matched to their declarations, evaluated as their types say, defaults filled in."""
 
 from __future__ import annotations
 
@@ -45,12 +45,10 @@ class Bound:
 
 def call_parts(call: tree.Expr) -> tuple[tree.Expr, tuple[tree.Argument, ...], tree.Block | None]:
     """Take `f(a, b) { … }` apart: what is called, its arguments, its block."""
-    block: tree.Block | None = None
-    if isinstance(call, tree.WithBlock):
-        call, block = call.head, call.block
-    if isinstance(call, tree.Call):
-        return call.function, call.arguments, block
-    return call, (), block
+    head, block = (call.head, call.block) if isinstance(call, tree.WithBlock) else (call, None)
+    if isinstance(head, tree.Call):
+        return head.function, head.arguments, block
+    return head, (), block
 
 
 def bind(interpreter: Interpreter, operation: Operation, call: tree.Expr, environment: Environment) -> Bound:
@@ -245,7 +243,9 @@ def _inner(interpreter: Interpreter, expr: tree.Expr, environment: Environment) 
     value = interpreter.evaluate(expr, environment)
     plain = static(value)
     if isinstance(plain, Invalid):
-        raise Fault(codes.WRONG_KIND, "this is not a number or word", expr.span, kind_of(value), "a number or a word")
+        raise Fault(
+            codes.WRONG_KIND, "this is not a number or word", expr.span, kind_of(value), "a number or a word"
+        )
     return plain.name if isinstance(plain, Term) and not (plain.args or plain.options) else plain
 
 
@@ -253,7 +253,11 @@ def static(value: Value) -> Literal | Invalid:
     """Return a value as a literal, or INVALID where it is none."""
     if isinstance(value, list | tuple):
         items = [static(v) for v in value]
-        return INVALID if any(isinstance(i, Invalid) for i in items) else tuple(i for i in items if not isinstance(i, Invalid))
+        return (
+            INVALID
+            if any(isinstance(i, Invalid) for i in items)
+            else tuple(i for i in items if not isinstance(i, Invalid))
+        )
     if value is None or isinstance(value, bool | int | float | str | Term):
         return value
     return INVALID
@@ -281,7 +285,9 @@ def kind_of(value: object) -> str:
 def _wrong(argument: Argument, span: Span, value: object, expected: str) -> Fault:
     if argument.words:
         expected += ", " + ", ".join(f"`{w}`" for w in argument.words)
-    return Fault(codes.WRONG_KIND, f"`{argument.name}` takes {expected}", span, kind_of(value), expected, argument.doc)
+    return Fault(
+        codes.WRONG_KIND, f"`{argument.name}` takes {expected}", span, kind_of(value), expected, argument.doc
+    )
 
 
 def literal_argument(argument: Argument, value: Value, span: Span) -> Literal:

@@ -104,7 +104,7 @@ def _checked(compute: Callable[[], Number], span: Span) -> Number:
         raise Fault(codes.NOT_A_NUMBER, "this has no finite real value", span) from None
     if isinstance(result, complex):
         raise Fault(codes.NOT_A_NUMBER, "a fractional power of a negative number has no real value", span)
-    if not math.isfinite(result) or abs(result) > MOST and isinstance(result, int):
+    if not math.isfinite(result) or (abs(result) > MOST and isinstance(result, int)):
         raise Fault(
             codes.NOT_A_NUMBER, "the result is too large", span, expected=f"at most {MOST:.0e} in size"
         )
@@ -131,7 +131,7 @@ def _power(a: Number, b: Number) -> Number:
 
 
 def binary(op: str, left: object, right: object, span: Span) -> Literal:
-    """Evaluate an arithmetic operator or a comparison on static values. `/` is exact: 6 / 2 is the whole number 3."""
+    """Evaluate arithmetic or a comparison on static values. `/` is exact: 6 / 2 is the whole number 3."""
     if op in ("==", "!="):
         same = is_number(left) == is_number(right) and left == right
         return same if op == "==" else not same

@@ -1,4 +1,4 @@
-"""Checks of a finished graph: nothing of the encoder may reach the output but through a latent, and what is likely a mistake."""
+"""Checks of a finished graph: what generation could not do, and what is likely a mistake."""
 
 from __future__ import annotations
 

@@ -142,7 +142,9 @@ class Builder:
         for node, operation in self._late:
             node.args = {k: resolve(v, totals) for k, v in node.args.items()}
             if operation.parameters:
-                node.parameters = operation.parameters([self.nodes[v.node].shapes[v.port] for v in node.inputs], node.args)
+                node.parameters = operation.parameters(
+                    [self.nodes[v.node].shapes[v.port] for v in node.inputs], node.args
+                )
         _settle_constants(self.root, totals)
 
 

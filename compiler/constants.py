@@ -14,7 +14,7 @@ from hvdsl.grammar.diagnostics import SpecError
 
 _Value: TypeAlias = "Literal | list[_Value] | tree.Map"
 
-KEYWORDS: dict[str, Literal] = {"yes": True, "no": False, "none": None}
+KEYWORDS: dict[str, bool | None] = {"yes": True, "no": False, "none": None}
 # Deeper nesting has no use, and must not exhaust the interpreter's stack.
 DEEPEST = 100
 
@@ -173,7 +173,7 @@ class _Constants:
 def number_of(expr: tree.Number) -> int | float:
     """Return the value of a number as written, which must not be out of all proportion."""
     value = expr.value if len(expr.text) <= 40 else float("inf")
-    if abs(value) > arithmetic.MOST and isinstance(value, int) or value == float("inf"):
+    if (abs(value) > arithmetic.MOST and isinstance(value, int)) or value == float("inf"):
         raise Fault(
             codes.NOT_A_NUMBER,
             "this number is too large",

@@ -12,6 +12,7 @@ from hvdsl.compiler.codes import shapes as shape_codes
 from hvdsl.compiler.environment import Environment, Frame, Owner
 from hvdsl.compiler.faults import Fault
 from hvdsl.compiler.graph import Graph, Shape, Term
+from hvdsl.compiler.graph import Value as Output
 from hvdsl.compiler.interpreter import Interpreter
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.program import Program
@@ -20,11 +21,10 @@ from hvdsl.compiler.sections import elaborate_prior, elaborate_sections
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.compiler.values import (
     INVALID,
-    Distribution,
     Drawn,
     Flowing,
     Invalid,
-    SharedStep,
+    SharedInstance,
     Step,
     Tensor,
     Totals,
@@ -55,16 +55,25 @@ class Elaborator(Interpreter):
     """Ties the rules of the language together."""
 
     def evaluate(self, expr: tree.Expr, environment: Environment) -> Value:
-        with self.deeper(expr.span):
+        self.deepen(expr.span)
+        try:
             return expressions.evaluate(self, expr, environment)
+        finally:
+            self.depth -= 1
 
     def tensor(self, expr: tree.Expr, environment: Environment) -> Value:
-        with self.deeper(expr.span):
+        self.deepen(expr.span)
+        try:
             return expressions.tensor(self, expr, environment)
+        finally:
+            self.depth -= 1
 
     def send(self, flowing: Flowing, expr: tree.Expr, environment: Environment) -> Flowing:
-        with self.deeper(expr.span):
+        self.deepen(expr.span)
+        try:
             return application.send(self, flowing, expr, environment)
+        finally:
+            self.depth -= 1
 
     def apply(self, step: Step, flowing: Flowing, span: Span) -> Flowing:
         return application.apply(self, step, flowing, span)
@@ -78,7 +87,9 @@ class Elaborator(Interpreter):
                 name_codes.MISPLACED,
                 "nothing can be read here",
                 span,
-                f"`skip` in `{owner.name}`, a cell" if owner.kind == "cell" else f"`skip` in the {environment.frame.section}",
+                f"`skip` in `{owner.name}`, a cell"
+                if owner.kind == "cell"
+                else f"`skip` in the {environment.frame.section}",
                 "`skip` in a group or row of the decoder",
                 f"write `group {owner.name}`" if owner.kind == "cell" else "",
             )
@@ -127,7 +138,7 @@ def _model(closed: Closed, program: Program, found: Diagnostics) -> tuple[Graph 
     _declare_shared(elaborator)
     shape = settings.data.shape
     image = builder.node("image", {"shape": shape}, (), (shape,), spec.span)
-    out = elaborate_sections(elaborator, spec, Tensor(expressions.value_of(image.index), shape))
+    out = elaborate_sections(elaborator, spec, Tensor(Output(image.index), shape))
     if not elaborator.failed:
         for diagnostic in elaborator.taps.audit():
             found.add(diagnostic)
@@ -139,9 +150,7 @@ def _model(closed: Closed, program: Program, found: Diagnostics) -> tuple[Graph 
         return None, elaborator
     output = builder.node("output", {}, (tensor,), (tensor.shape,), span)
     builder.settle(Totals(elaborator.counts, len(builder.latents)))
-    graph = Graph(
-        settings.model, builder.nodes, builder.root, builder.latents, expressions.value_of(output.index), shape
-    )
+    graph = Graph(settings.model, builder.nodes, builder.root, builder.latents, Output(output.index), shape)
     audit(graph, found)
     return graph, elaborator
 
@@ -153,13 +162,13 @@ def _wrong_output(tensor: Tensor, span: Span, logits: int, image: Shape, builder
         span,
         show(tensor.shape),
         f"{show((logits, *image[1:]))}: {logits} channels for the likelihood, {image[1]}x{image[2]} for the image",
-        "end the last row with `conv(1x1, logits)`" if tensor.shape[1:] == image[1:] else "add a row at the image's size",
+        "end the last row with `conv(1x1, logits)`"
+        if tensor.shape[1:] == image[1:]
+        else "add a row at the image's size",
     )
 
 
 def _declare_shared(elaborator: Elaborator) -> None:
-    from hvdsl.compiler.values import SharedInstance
-
     builder = elaborator.builder
     environment = Environment(Frame("model", None), Owner("model", "model"))
     for name, item in elaborator.program.shared.items():
@@ -181,7 +190,4 @@ def _prior(item: tree.Prior, program: Program, model: Elaborator, found: Diagnos
         return None
     output = builder.node("output", {}, (result,), (result.shape,), item.body.span)
     builder.settle(Totals(elaborator.counts, len(model.builder.latents)))
-    return Graph(item.name.id, builder.nodes, builder.root, [], expressions.value_of(output.index), None)
-
-
-__all__ = ["Closed", "Distribution", "Elaborator", "SharedStep", "elaborate"]
+    return Graph(item.name.id, builder.nodes, builder.root, [], Output(output.index), None)

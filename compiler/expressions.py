@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler import arithmetic
-from hvdsl.compiler.application import add_node, materialise, source
+from hvdsl.compiler import arithmetic, graph
+from hvdsl.compiler.application import add_node, chosen, materialise, source
 from hvdsl.compiler.arguments import call_parts, kind_of, static, term
 from hvdsl.compiler.codes import names as name_codes
 from hvdsl.compiler.codes import values as codes
@@ -14,7 +14,6 @@ from hvdsl.compiler.environment import CONTEXT_NAMES, Environment
 from hvdsl.compiler.faults import Fault
 from hvdsl.compiler.interpreter import Interpreter
 from hvdsl.compiler.operations import OPERATIONS
-from hvdsl.compiler.operations.table import Kind
 from hvdsl.compiler.program import PUBLIC_OPERATIONS, WORDS
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.compiler.values import (
@@ -25,6 +24,7 @@ from hvdsl.compiler.values import (
     Distribution,
     Drawn,
     ExpressionStep,
+    Flowing,
     Invalid,
     NamedStep,
     OperationStep,
@@ -100,7 +100,7 @@ def _part(interpreter: Interpreter, expr: tree.Expr, environment: Environment) -
     raise Fault(codes.WRONG_KIND, "a tuple of streams holds tensors", expr.span, kind_of(value), "a tensor")
 
 
-def current(interpreter: Interpreter, environment: Environment, span: Span) -> Tensor | tuple[Tensor | None | Invalid, ...] | Invalid | None:
+def current(interpreter: Interpreter, environment: Environment, span: Span) -> Flowing:
     """Return `x`, the tensor that a flow without a start starts from.
 
     Raises:
@@ -120,7 +120,7 @@ def current(interpreter: Interpreter, environment: Environment, span: Span) -> T
     return flowing(value, span)
 
 
-def flowing(value: Value, span: Span) -> Tensor | tuple[Tensor | None | Invalid, ...] | Invalid | None:
+def flowing(value: Value, span: Span) -> Flowing:
     """Return a value as something that can pass through steps.
 
     Raises:
@@ -135,12 +135,6 @@ def flowing(value: Value, span: Span) -> Tensor | tuple[Tensor | None | Invalid,
         if all(p is None or isinstance(p, Tensor | Invalid) for p in parts):
             return tuple(p for p in parts if p is None or isinstance(p, Tensor | Invalid))
     raise Fault(codes.WRONG_KIND, "only tensors flow", span, kind_of(value), "a tensor or a tuple of tensors")
-
-
-def chosen(interpreter: Interpreter, expr: tree.Choose, environment: Environment) -> tree.Expr:
-    """Return the branch that a conditional takes; the other is not elaborated."""
-    value = static(interpreter.evaluate(expr.test, environment))
-    return expr.then if arithmetic.switch(value, expr.test.span) else expr.other
 
 
 def _flow(interpreter: Interpreter, expr: tree.Flow, environment: Environment) -> Value:
@@ -200,7 +194,9 @@ def _name(interpreter: Interpreter, expr: tree.Name, environment: Environment) -
 
 def unknown(interpreter: Interpreter, name: tree.Name, environment: Environment) -> Fault:
     """Say that a name means nothing here, and which one is near."""
-    known = environment.known() | interpreter.program.known() | PUBLIC_OPERATIONS | {"skip", "tap", "parallel"}
+    known = (
+        environment.known() | interpreter.program.known() | PUBLIC_OPERATIONS | {"skip", "tap", "parallel"}
+    )
     known |= {*CONTEXT_NAMES, *arithmetic.FUNCTIONS} - {"v"}
     near = did_you_mean(name.id, known)
     return Fault(
@@ -308,7 +304,7 @@ def _label(interpreter: Interpreter, span: Span) -> Tensor:
     if interpreter.label_tensor is None:
         shape = (interpreter.program.classes, 1, 1)
         node = interpreter.builder.node("label", {"classes": interpreter.program.classes}, (), (shape,), span)
-        interpreter.label_tensor = Tensor(value_of(node.index), shape)
+        interpreter.label_tensor = Tensor(graph.Value(node.index), shape)
     return interpreter.label_tensor
 
 
@@ -318,7 +314,9 @@ def _label(interpreter: Interpreter, span: Span) -> Tensor:
 def _call(interpreter: Interpreter, expr: tree.Call | tree.WithBlock, environment: Environment) -> Value:
     function, arguments, block = call_parts(expr)
     if not isinstance(function, tree.Name):
-        raise Fault(codes.WRONG_KIND, "only a name can be called", function.span, expected="a recipe or operation")
+        raise Fault(
+            codes.WRONG_KIND, "only a name can be called", function.span, expected="a recipe or operation"
+        )
     name = function.id
     where = environment.find(name)
     if where is not None:
@@ -340,8 +338,7 @@ def _call(interpreter: Interpreter, expr: tree.Call | tree.WithBlock, environmen
             _no_block(block, f"`{name}`")
         return source(interpreter, OPERATIONS[name], expr, environment)
     if name == "parallel":
-        from_block = _parallel(expr, environment)
-        return from_block
+        return ExpressionStep(expr, environment)
     if name in arithmetic.FUNCTIONS and block is None:
         return _function(interpreter, name, arguments, expr.span, environment)
     if name in WORDS and isinstance(expr, tree.Call):
@@ -349,14 +346,13 @@ def _call(interpreter: Interpreter, expr: tree.Call | tree.WithBlock, environmen
     raise unknown(interpreter, function, environment)
 
 
-def _parallel(expr: tree.Expr, environment: Environment) -> Value:
-    return ExpressionStep(expr, environment)
-
-
 def _no_block(block: tree.Block | None, what: str) -> None:
     if block is not None:
         raise Fault(
-            codes.WRONG_ARGUMENTS, f"{what} takes no block", block.span, expected="a block after `residual` or `iaf`"
+            codes.WRONG_ARGUMENTS,
+            f"{what} takes no block",
+            block.span,
+            expected="a block after `residual` or `iaf`",
         )
 
 
@@ -378,7 +374,11 @@ def _call_value(
         return INVALID
     else:
         raise Fault(
-            codes.WRONG_KIND, f"`{name.id}` takes no arguments", name.span, kind_of(value), "a recipe or operation"
+            codes.WRONG_KIND,
+            f"`{name.id}` takes no arguments",
+            name.span,
+            kind_of(value),
+            "a recipe or operation",
         )
     return NamedStep(value.name, step) if isinstance(value, NamedStep) else step
 
@@ -387,7 +387,12 @@ def tap_name(arguments: Sequence[tree.Argument], call: tree.Expr) -> str:
     """Return the name in `tap(name)` or `skip(name)`: tap names are a namespace of their own."""
     if len(arguments) == 1 and arguments[0].name is None and isinstance(arguments[0].value, tree.Name):
         return arguments[0].value.id
-    raise Fault(codes.WRONG_ARGUMENTS, "a tap has one name", call.span, expected="`tap`, `tap(name)`, `skip`, `skip(name)`")
+    raise Fault(
+        codes.WRONG_ARGUMENTS,
+        "a tap has one name",
+        call.span,
+        expected="`tap`, `tap(name)`, `skip`, `skip(name)`",
+    )
 
 
 def _call_tap(
@@ -454,7 +459,6 @@ def _function(
     if any(isinstance(v, Invalid) for v in values):
         return INVALID
     if any(isinstance(v, Deferred) for v in values):
-
         return Deferred(
             lambda totals: arithmetic.function(
                 name, [v.compute(totals) if isinstance(v, Deferred) else v for v in values], span
@@ -527,7 +531,13 @@ def _binary(interpreter: Interpreter, expr: tree.Binary, environment: Environmen
 def _plain(value: Value, span: Span) -> object:
     plain = static(value)
     if isinstance(plain, Invalid):
-        raise Fault(codes.WRONG_KIND, "arithmetic takes numbers or tensors", span, kind_of(value), "a number or tensor")
+        raise Fault(
+            codes.WRONG_KIND,
+            "arithmetic takes numbers or tensors",
+            span,
+            kind_of(value),
+            "a number or tensor",
+        )
     return plain
 
 
@@ -567,7 +577,11 @@ def _tensors(
             or (isinstance(value, int | float) and not isinstance(value, bool))
         ):
             raise Fault(
-                codes.WRONG_KIND, "arithmetic takes numbers or tensors", side.span, kind_of(value), "a number or tensor"
+                codes.WRONG_KIND,
+                "arithmetic takes numbers or tensors",
+                side.span,
+                kind_of(value),
+                "a number or tensor",
             )
         operands.append(value)
     a, b = operands
@@ -576,7 +590,11 @@ def _tensors(
             kept = a if b is None else b
             return materialise(interpreter, kept, None, expr.span) if isinstance(kept, Unshaped) else kept
         raise Fault(
-            codes.WRONG_KIND, f"`none` cannot stand at this side of `{expr.operator}`", expr.span, "none", "a tensor"
+            codes.WRONG_KIND,
+            f"`none` cannot stand at this side of `{expr.operator}`",
+            expr.span,
+            "none",
+            "a tensor",
         )
     if isinstance(a, Unshaped):
         a = materialise(interpreter, a, b.shape if isinstance(b, Tensor) else None, expr.left.span)
@@ -613,6 +631,3 @@ def _item(interpreter: Interpreter, expr: tree.Item, environment: Environment) -
     if other is None:
         raise no_such_item(key, expr)
     return interpreter.evaluate(other, environment)
-
-
-from hvdsl.compiler.graph import Value as value_of  # noqa: E402

@@ -6,7 +6,7 @@ from hvdsl.grammar.diagnostics import Code, Diagnostic
 from hvdsl.grammar.source import Span
 
 
-class Fault(Exception):
+class Fault(Exception):  # noqa: N818 - it is control flow, never an error that leaves the compiler
     """A mistake in the spec, found while evaluating. Caught per statement, so that one run reports many."""
 
     def __init__(

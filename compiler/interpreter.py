@@ -7,8 +7,6 @@ The rules live in modules of their own, which know each other only through this 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from hvdsl.compiler.builder import Builder
 from hvdsl.compiler.codes import limits
@@ -39,12 +37,15 @@ class Interpreter(ABC):
         self.drawn: dict[str, list[Distribution]] = {}  # priors of the latents drawn, by name
         self.failed = False  # some statement was given up, so that what follows is incomplete
         self.label_tensor: Tensor | None = None
-        self._depth = 0
+        self.depth = 0
         self._evaluations = 0
 
-    @contextmanager
-    def deeper(self, span: Span) -> Iterator[None]:
-        """Count one level of nesting, and one evaluation."""
+    def deepen(self, span: Span) -> None:
+        """Count one level of nesting, and one evaluation; `depth` is to be lowered again afterwards.
+
+        Raises:
+            Fault: at the limit of either.
+        """
         self._evaluations += 1
         if self._evaluations > MOST_EVALUATIONS:
             raise Fault(
@@ -54,18 +55,14 @@ class Interpreter(ABC):
                 expected=f"at most {MOST_EVALUATIONS:,} evaluations",
                 help="look for recipes that repeat each other many times over",
             )
-        if self._depth >= DEEPEST:
+        if self.depth >= DEEPEST:
             raise Fault(
                 limits.NESTED_TOO_DEEP,
                 "nested too deep",
                 span,
                 expected="recipes, blocks and lets nested to a depth of about 100",
             )
-        self._depth += 1
-        try:
-            yield
-        finally:
-            self._depth -= 1
+        self.depth += 1
 
     @abstractmethod
     def evaluate(self, expr: tree.Expr, environment: Environment) -> Value:

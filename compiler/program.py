@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hvdsl.compiler.graph import Term
 from hvdsl.compiler.operations import OPERATIONS
@@ -12,10 +12,43 @@ from hvdsl.grammar import tree
 
 # Words that stand inside the arguments of other words, which no argument of an operation declares.
 _INNER_WORDS = ("exclude", "before", "upto", "all", "linear", "log", "raw", "from_batch", "identity")
-KEYWORDS = (
-    "hv model title use extends let shared default cell group encoder decoder likelihood data objective train evaluate "
-    "sample prior given variant posterior if else and or not yes no none skip tap x _ parallel"
-).split()
+KEYWORDS = [
+    "hv",
+    "model",
+    "title",
+    "use",
+    "extends",
+    "let",
+    "shared",
+    "default",
+    "cell",
+    "group",
+    "encoder",
+    "decoder",
+    "likelihood",
+    "data",
+    "objective",
+    "train",
+    "evaluate",
+    "sample",
+    "prior",
+    "given",
+    "variant",
+    "posterior",
+    "if",
+    "else",
+    "and",
+    "or",
+    "not",
+    "yes",
+    "no",
+    "none",
+    "skip",
+    "tap",
+    "x",
+    "_",
+    "parallel",
+]
 
 
 @dataclass(slots=True)
@@ -28,7 +61,6 @@ class Program:
     defaults: Mapping[str, tuple[tree.Setting, ...]]
     logits: int
     classes: int | None
-    words: frozenset[str] = field(default_factory=lambda: WORDS)
 
     @classmethod
     def of(cls, spec: tree.Spec, logits: int, classes: int | None) -> Program:

@@ -66,7 +66,9 @@ def _uses(recipe: tree.Recipe, recipes: dict[str, tree.Recipe]) -> Iterator[str]
         elif isinstance(node, tree.Latent):
             todo += [node.prior, node.posterior]
         elif isinstance(node, tree.Node) and not isinstance(node, tree.Number | tree.Dim | tree.String):
-            todo += [getattr(node, f) for f in node.__dataclass_fields__ if f not in ("span", "before", "after")]
+            todo += [
+                getattr(node, f) for f in node.__dataclass_fields__ if f not in ("span", "before", "after")
+            ]
 
 
 def _circles(uses: dict[str, list[str]]) -> Iterator[list[str]]:

@@ -27,7 +27,9 @@ def elaborate_sections(
     for kind in ("encoder", "decoder"):
         if kind not in sections:
             interpreter.found.add(
-                Diagnostic(name_codes.NO_SECTION, f"the spec has no {kind}", spec.span, expected=f"`{kind} {{ … }}`")
+                Diagnostic(
+                    name_codes.NO_SECTION, f"the spec has no {kind}", spec.span, expected=f"`{kind} {{ … }}`"
+                )
             )
             interpreter.failed = True
             return INVALID
@@ -77,7 +79,12 @@ def _section(interpreter: Interpreter, section: tree.Section, start: Flowing) ->
     result = outer.names.get("x", INVALID)
     if not labels and not interpreter.failed:
         interpreter.found.add(
-            Diagnostic(name_codes.NO_SECTION, f"the {section.kind} has no rows", section.span, expected="a row, as `8: …`")
+            Diagnostic(
+                name_codes.NO_SECTION,
+                f"the {section.kind} has no rows",
+                section.span,
+                expected="a row, as `8: …`",
+            )
         )
         interpreter.failed = True
     if result is None or isinstance(result, Tensor | Invalid):
@@ -102,7 +109,11 @@ def _label(
         height = width = arithmetic.integer(value, row.label.span, "a label")
     else:
         raise Fault(
-            codes.WRONG_KIND, "a label is a resolution", row.label.span, kind_of(value), "`32`, `8x6` or an expression"
+            codes.WRONG_KIND,
+            "a label is a resolution",
+            row.label.span,
+            kind_of(value),
+            "`32`, `8x6` or an expression",
         )
     label = (height, width)
     if labels:
@@ -204,7 +215,13 @@ def _drawn(interpreter: Interpreter, name: tree.Name, incomplete: bool) -> Distr
     if not drawn and incomplete:
         return None
     if len(drawn) != 1 or drawn[0].classes is None:
-        found = "no latent" if not drawn else f"{len(drawn)} latents" if len(drawn) > 1 else f"a latent of `{drawn[0].family}`"
+        found = (
+            "no latent"
+            if not drawn
+            else f"{len(drawn)} latents"
+            if len(drawn) > 1
+            else f"a latent of `{drawn[0].family}`"
+        )
         raise Fault(
             name_codes.NOT_A_DISCRETE_LATENT,
             f"`{name.id}` has no codes",

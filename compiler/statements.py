@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hvdsl.compiler.application import MOST_REPEATS, add_node
+from hvdsl.compiler.application import add_node, tap
 from hvdsl.compiler.arguments import check_default, kind_of, static
 from hvdsl.compiler.codes import names as name_codes
 from hvdsl.compiler.codes import shapes as shape_codes
@@ -11,9 +11,10 @@ from hvdsl.compiler.environment import CONTEXT_NAMES, Environment
 from hvdsl.compiler.expressions import flowing, tap_name
 from hvdsl.compiler.faults import Fault
 from hvdsl.compiler.graph import LatentGroup
+from hvdsl.compiler.graph import Value as Output
 from hvdsl.compiler.interpreter import Interpreter
 from hvdsl.compiler.operations import OPERATIONS
-from hvdsl.compiler.program import KEYWORDS
+from hvdsl.compiler.program import KEYWORDS, PUBLIC_OPERATIONS
 from hvdsl.compiler.taps import grid
 from hvdsl.compiler.values import (
     INVALID,
@@ -21,14 +22,13 @@ from hvdsl.compiler.values import (
     Drawn,
     Invalid,
     SharedInstance,
+    SharedStep,
     Tensor,
     Unshaped,
     Value,
     show,
 )
 from hvdsl.grammar import tree
-
-__all__ = ["MOST_REPEATS", "declare", "execute", "run"]
 
 
 def run(interpreter: Interpreter, body: tree.Block, environment: Environment) -> None:
@@ -100,9 +100,12 @@ def check_name(name: tree.Name) -> None:
         Fault: for keywords, operations and context names.
     """
     kind = (
-        "a keyword" if name.id in KEYWORDS and name.id != "x"
-        else "an operation" if name.id in OPERATIONS
-        else "a context name" if name.id in CONTEXT_NAMES
+        "a keyword"
+        if name.id in KEYWORDS and name.id != "x"
+        else "an operation"
+        if name.id in PUBLIC_OPERATIONS
+        else "a context name"
+        if name.id in CONTEXT_NAMES
         else ""
     )
     if kind:
@@ -130,13 +133,7 @@ def declare(interpreter: Interpreter, statement: tree.Shared, environment: Envir
     builder = interpreter.builder
     name = statement.name.id
     instance = SharedInstance(name, statement.value, environment, builder.scope, builder.path)
-    environment.names[name] = shared_step(instance)
-
-
-def shared_step(instance: SharedInstance) -> Value:
-    from hvdsl.compiler.values import SharedStep
-
-    return SharedStep(instance.name, instance)
+    environment.names[name] = SharedStep(name, instance)
 
 
 # -- bindings ---------------------------------------------------------------------------------------------
@@ -215,9 +212,9 @@ def _tap(interpreter: Interpreter, statement: tree.Bind, target: tree.Call, envi
         value = interpreter.tensor(statement.value, environment)
         stream = flowing(value, statement.value.span)
         if isinstance(stream, tuple):
-            raise Fault(codes.WRONG_KIND, "a tap is one tensor", statement.value.span, kind_of(value), "one tensor")
-    from hvdsl.compiler.application import tap
-
+            raise Fault(
+                codes.WRONG_KIND, "a tap is one tensor", statement.value.span, kind_of(value), "one tensor"
+            )
     tap(interpreter, name, stream, statement.span)
 
 
@@ -315,7 +312,9 @@ def _check_latent(
         )
 
 
-def _distribution(interpreter: Interpreter, expr: tree.Expr, environment: Environment) -> Distribution | Invalid:
+def _distribution(
+    interpreter: Interpreter, expr: tree.Expr, environment: Environment
+) -> Distribution | Invalid:
     value = interpreter.evaluate(expr, environment)
     if isinstance(value, Drawn):
         return value.distribution
@@ -340,7 +339,9 @@ def _posterior(
             return value.distribution, value.tensor
         if isinstance(value, Distribution | Invalid):
             return value, None
-        raise Fault(codes.WRONG_KIND, "this is not a distribution", expr.span, kind_of(value), "a distribution")
+        raise Fault(
+            codes.WRONG_KIND, "this is not a distribution", expr.span, kind_of(value), "a distribution"
+        )
     head = _distribution(interpreter, expr.steps[0], environment)
     if isinstance(head, Invalid):
         return INVALID, None
@@ -352,7 +353,9 @@ def _posterior(
         return head, None  # a flow of no steps
     if isinstance(result, Tensor | Invalid):
         return head, result
-    raise Fault(codes.WRONG_KIND, "a flow of a posterior gives one tensor", expr.span, kind_of(result), "one tensor")
+    raise Fault(
+        codes.WRONG_KIND, "a flow of a posterior gives one tensor", expr.span, kind_of(result), "one tensor"
+    )
 
 
 def _draw_upwards(
@@ -377,9 +380,9 @@ def _draw_upwards(
         if sample is None:
             sample = add_node(interpreter, "sample", {}, (inputs,), name.span)
         _remember(interpreter, sample.value.node, sample.value.port, name.id)
-        node = builder.node("tap", {"name": name.id}, (sample, inputs), (sample.shape, posterior.shape), name.span)
-    from hvdsl.compiler.graph import Value as Output
-
+        node = builder.node(
+            "tap", {"name": name.id}, (sample, inputs), (sample.shape, posterior.shape), name.span
+        )
     drawn = Drawn(
         Tensor(Output(node.index, 0), sample.shape),
         Distribution(Output(node.index, 1), posterior.shape, posterior.family, posterior.classes),

@@ -161,9 +161,11 @@ class TapStep:
 Step: TypeAlias = OperationStep | RecipeStep | SharedStep | BlockStep | ExpressionStep | NamedStep | TapStep
 STEPS = (OperationStep, RecipeStep, SharedStep, BlockStep, ExpressionStep, NamedStep, TapStep)
 
-Flowing: TypeAlias = "Tensor | tuple[Tensor | None | Invalid, ...] | None | Invalid"
+Stream: TypeAlias = "Tensor | Invalid | None"
+Flowing: TypeAlias = "Stream | tuple[Stream, ...]"
 Value: TypeAlias = (
-    "Literal | list[Value] | tuple[Value, ...] | tree.Map | Tensor | Distribution | Drawn | Unshaped | Step | Invalid"
+    "Literal | list[Value] | tuple[Value, ...] | tree.Map | Tensor | Distribution | Drawn | Unshaped | Step"
+    " | Invalid"
 )
 
 

@@ -22,7 +22,8 @@ REPEATED_TOO_OFTEN = Code(
 NESTED_TOO_DEEP = Code(
     "HV0703",
     "nested too deep",
-    "Recipes that use recipes, blocks within blocks and `let`s made of `let`s may be nested to a depth of 100.",
+    "Recipes that use recipes, blocks within blocks and `let`s made of `let`s may be nested to a depth of "
+    "100.",
     bad=spec(
         top="cell twice(f) { f }\n"
         + "let a0 = relu\n"
@@ -41,8 +42,8 @@ TENSOR_TOO_LARGE = Code(
 TOO_MUCH_WORK = Code(
     "HV0705",
     "the spec takes too long to expand",
-    "Expanding a spec may take at most five million evaluations; recipes that call each other many times over, without "
-    "placing anything, reach that.",
+    "Expanding a spec may take at most five million evaluations; recipes that call each other many times "
+    "over, without placing anything, reach that.",
     bad=spec(
         top="cell a0 { x }\n" + "\n".join(f"cell a{i + 1} {{ a{i} * 60 }}" for i in range(6)),
         encoder="8: conv(3x3, 8) -> a6 -> tap",

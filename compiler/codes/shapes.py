@@ -9,8 +9,8 @@ from hvdsl.grammar.diagnostics import Code
 DOES_NOT_FIT = Code(
     "HV0501",
     "shapes or arguments that do not fit",
-    "An operation cannot take tensors of these shapes, or these arguments. On tensors `+ - * /` work elementwise, and only 1x1 maps, "
-    "single channels and numbers broadcast; `concat` joins maps of one size.",
+    "An operation cannot take tensors of these shapes, or these arguments. On tensors `+ - * /` work "
+    "elementwise, and only 1x1 maps, single channels and numbers broadcast; `concat` joins maps of one size.",
     bad=spec(encoder="8: conv(3x3, 8) -> { h = conv(1x1, 4); x + h } -> tap"),
     good=spec(encoder="8: conv(3x3, 8) -> { h = conv(1x1, 8); x + h } -> tap"),
 )
@@ -24,7 +24,8 @@ WRONG_NUMBER = Code(
 PRIOR_AND_POSTERIOR = Code(
     "HV0503",
     "prior and posterior differ in shape",
-    "Prior and posterior are distributions of the same latent. `normal(f)` takes half of the channels of `f` as means.",
+    "Prior and posterior are distributions of the same latent. `normal(f)` takes half of the channels of "
+    "`f` as means.",
     bad=spec(
         top="group level { z ~ normal(standard(4)) posterior normal(skip -> conv(1x1, 4)); z -> conv(1x1, logits) }"
     ),
@@ -52,7 +53,9 @@ ROW_ORDER = Code(
     "HV0506",
     "rows out of order",
     "Labels are unique in their section; they fall in the encoder and rise in the decoder.",
-    bad=spec(encoder="4: conv(3x3, 8)\n  8: conv(3x3, 8) -> tap", data="1x4x4", decoder="4: learned(zeros, 8)"),
+    bad=spec(
+        encoder="4: conv(3x3, 8)\n  8: conv(3x3, 8) -> tap", data="1x4x4", decoder="4: learned(zeros, 8)"
+    ),
     good=spec(encoder="8: conv(3x3, 8) -> tap -> avg_pool(2)\n  4: conv(3x3, 8)"),
 )
 WRONG_OUTPUT = Code(
