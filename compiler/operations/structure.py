@@ -68,6 +68,10 @@ def _latent_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     return (inputs[0],)
 
 
+def _tap_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    return tuple(inputs)
+
+
 def _image_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     channels, height, width = integers(args, "shape")
     return ((channels, height, width),)
@@ -111,7 +115,7 @@ OPERATIONS = (
         (Argument("shape", ArgumentType.SHAPE),),
         _image_shape,
     ),
-    Operation("tap", Kind.INTERNAL, "Publish a tensor.", (_NAME,), same),
+    Operation("tap", Kind.INTERNAL, "Publish tensors.", (_NAME,), _tap_shape),
     Operation("sample", Kind.INTERNAL, "Draw from the posterior, before a flow.", (), same),
     Operation(
         "latent",
