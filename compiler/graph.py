@@ -70,7 +70,9 @@ class Scope:
     number: int | None  # among siblings of that name, from 0; None for what is unique by construction
     parent: Scope | None
     span: Span
-    constants: dict[str, Literal] = field(default_factory=dict)  # a recipe's parameters, lets and context names: they name arguments
+    constants: dict[str, Literal] = field(
+        default_factory=dict
+    )  # a recipe's parameters, lets and context names: they name arguments
     members: list[Node | Scope] = field(default_factory=list)
 
     @property

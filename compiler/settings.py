@@ -90,7 +90,7 @@ Holdout = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
 class Data(Settings):
     name: str
     shape: tuple[Size, Size, Size]  # C, H, W after crop, resize and pad
-    bits: int = Field(8, ge=1, le=16)
+    bits: int = Field(8, ge=1, le=8)
     input: str = "v"  # canonical text of an expression in `v`; `hvdsl.compiler.pixels` reads it
     target: str | None = None  # None: as the input
     source: str | None = None

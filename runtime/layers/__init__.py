@@ -1,0 +1,51 @@
+"""One class per operation that owns parameters or state, and functions for those that torch does not say in one call.
+
+Constructors allocate and never initialise; `initialize(module, seed)` does, once and explicitly.
+"""
+
+from hvdsl.runtime.layers.convolution import Conv2d, ConvTranspose2d, Dense
+from hvdsl.runtime.layers.functional import avg_pool, coordinates, shift
+from hvdsl.runtime.layers.init import (
+    Init,
+    constant,
+    fan_in,
+    gaussian,
+    initialize,
+    ones,
+    orthogonal,
+    scaled,
+    uniform,
+    zeros,
+)
+from hvdsl.runtime.layers.maps import Affine, Learned
+from hvdsl.runtime.layers.norms import BatchNorm2d, GroupNorm, LayerNorm
+from hvdsl.runtime.layers.scope import Scope
+from hvdsl.runtime.layers.stochastic import Dropout
+from hvdsl.runtime.layers.weight_norm import WeightNorm
+
+__all__ = [
+    "Affine",
+    "BatchNorm2d",
+    "Conv2d",
+    "ConvTranspose2d",
+    "Dense",
+    "Dropout",
+    "GroupNorm",
+    "Init",
+    "LayerNorm",
+    "Learned",
+    "Scope",
+    "WeightNorm",
+    "avg_pool",
+    "constant",
+    "coordinates",
+    "fan_in",
+    "gaussian",
+    "initialize",
+    "ones",
+    "orthogonal",
+    "scaled",
+    "shift",
+    "uniform",
+    "zeros",
+]

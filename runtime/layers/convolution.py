@@ -1,0 +1,226 @@
+"""Convolutions and the dense layer. Weights are allocated, never initialised: see `init.initialize`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hvdsl.runtime.layers.init import Fill, Init, Layer, fan_in
+from hvdsl.runtime.layers.weight_norm import WeightNorm
+
+Pair = int | tuple[int, int]  # vertical and horizontal
+Padding = Literal["symmetric", "tf"] | Sequence[int]  # or (top, bottom, left, right)
+
+
+class _Weighted(Layer):
+    """What convolutions and dense layers share: a weight, perhaps its gain, perhaps a bias, and how they start."""
+
+    channel_axis = 0  # the weight's axis of output channels
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        outputs: int,
+        bias: bool,
+        norm: WeightNorm | None,
+        weight_init: Init,
+        bias_init: Init,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.gain = None if norm is None else nn.Parameter(torch.empty(outputs))
+        self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
+        self.norm, self.weight_init, self.bias_init = norm, weight_init, bias_init
+
+    def effective_weight(self) -> Tensor:
+        """The weight that the layer multiplies with: normalised where the layer is."""
+        if self.norm is None or self.gain is None:
+            return self.weight
+        return self.norm.weight(self.weight, self.gain, self.channel_axis)
+
+    def initial(self, fill: Fill) -> None:
+        fan = self.weight[0].numel()  # torch's definition, also for transposed convolutions
+        fill("weight", self.weight_init, fan)
+        if self.bias is not None:
+            fill("bias", self.bias_init, fan)
+        if self.norm is not None and self.gain is not None:
+            self.gain.copy_(self.norm.first_gain(self.weight, self.channel_axis))
+
+
+class Conv2d(_Weighted):
+    """Convolution of `(N, in_channels, H, W)`.
+
+    Padding `symmetric` is the least that gives H / stride rows where the stride divides H; `tf` gives ceil(H / stride)
+    always, with an odd row below and an odd column to the right. It is of zeros, or mirrors the map where `reflect`.
+
+    Raises:
+        ValueError: groups do not divide the channels, or no symmetric padding exists (an even kernel at stride 1).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: tuple[int, int],
+        *,
+        stride: Pair = 1,
+        padding: Padding = "symmetric",
+        reflect: bool = False,
+        dilation: Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        norm: WeightNorm | None = None,
+        weight_init: Init | None = None,
+        bias_init: Init | None = None,
+    ) -> None:
+        _divides(groups, in_channels, out_channels)
+        super().__init__(
+            (out_channels, in_channels // groups, *kernel),
+            out_channels,
+            bias,
+            norm,
+            weight_init or fan_in(),
+            bias_init or fan_in(),
+        )
+        self.kernel, self.stride, self.dilation, self.groups = kernel, _pair(stride), _pair(dilation), groups
+        self.padding = "tf" if padding == "tf" else _sides(padding, kernel, self.stride, self.dilation)
+        self.reflect = reflect
+
+    def forward(self, x: Tensor) -> Tensor:
+        top, bottom, left, right = self._pads(x)
+        inside = (top, left)
+        if top != bottom or left != right or self.reflect:
+            x = F.pad(x, (left, right, top, bottom), mode="reflect" if self.reflect else "constant")
+            inside = (0, 0)
+        return F.conv2d(x, self.effective_weight(), self.bias, self.stride, inside, self.dilation, self.groups)
+
+    def _pads(self, x: Tensor) -> tuple[int, int, int, int]:
+        if not isinstance(self.padding, str):
+            return self.padding
+        top, bottom = _tf_pads(x.shape[2], self.kernel[0], self.stride[0], self.dilation[0])
+        left, right = _tf_pads(x.shape[3], self.kernel[1], self.stride[1], self.dilation[1])
+        return top, bottom, left, right
+
+    def extra_repr(self) -> str:
+        out_channels, in_channels = self.weight.shape[0], self.weight.shape[1] * self.groups
+        return f"{in_channels}, {out_channels}, {self.kernel}, stride={self.stride}, padding={self.padding}"
+
+
+class ConvTranspose2d(_Weighted):
+    """Transposed convolution of `(N, in_channels, H, W)` to `(N, out_channels, H · stride, W · stride)`.
+
+    It is the adjoint of the convolution with the same kernel, stride and padding (`symmetric`, or `tf`) whose output
+    is H x W. The fan-in of its weight `(in, out / groups, h, w)` is out / groups · h · w, as in torch.
+
+    Raises:
+        ValueError: groups do not divide the channels, or are combined with weight normalisation.
+    """
+
+    channel_axis = 1
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: tuple[int, int],
+        *,
+        stride: Pair = 2,
+        padding: Literal["symmetric", "tf"] = "symmetric",
+        groups: int = 1,
+        bias: bool = True,
+        norm: WeightNorm | None = None,
+        weight_init: Init | None = None,
+        bias_init: Init | None = None,
+    ) -> None:
+        _divides(groups, in_channels, out_channels)
+        if groups > 1 and norm is not None:
+            raise ValueError("a transposed convolution in groups has no weight norm; use groups = 1 or no norm")
+        super().__init__(
+            (in_channels, out_channels // groups, *kernel),
+            out_channels,
+            bias,
+            norm,
+            weight_init or fan_in(),
+            bias_init or fan_in(),
+        )
+        self.kernel, self.stride, self.groups, self.padding = kernel, _pair(stride), groups, padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        cut, added = zip(*map(self._border, self.kernel, self.stride), strict=True)
+        y = F.conv_transpose2d(x, self.effective_weight(), self.bias, self.stride, cut, added, self.groups)
+        return y[:, :, : x.shape[2] * self.stride[0], : x.shape[3] * self.stride[1]]
+
+    def _border(self, kernel: int, stride: int) -> tuple[int, int]:
+        """What torch cuts on both sides, and then adds at the end; anything beyond the wanted size is sliced off."""
+        surplus = kernel - stride
+        if surplus <= 0:
+            return 0, -surplus
+        cut = surplus // 2 if self.padding == "tf" else (surplus + 1) // 2
+        return cut, max(0, 2 * cut - surplus)
+
+    def extra_repr(self) -> str:
+        in_channels, out_channels = self.weight.shape[0], self.weight.shape[1] * self.groups
+        return f"{in_channels}, {out_channels}, {self.kernel}, stride={self.stride}, padding={self.padding}"
+
+
+class Dense(_Weighted):
+    """All channels and positions of `(N, C, H, W)` to `(N, out_features, 1, 1)`; `in_features` is C · H · W."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = True,
+        norm: WeightNorm | None = None,
+        weight_init: Init | None = None,
+        bias_init: Init | None = None,
+    ) -> None:
+        super().__init__(
+            (out_features, in_features), out_features, bias, norm, weight_init or fan_in(), bias_init or fan_in()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.flatten(1), self.effective_weight(), self.bias)[:, :, None, None]
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[1]}, {self.weight.shape[0]}"
+
+
+def _divides(groups: int, in_channels: int, out_channels: int) -> None:
+    if in_channels % groups or out_channels % groups:
+        raise ValueError(f"{groups} groups do not divide {in_channels} input and {out_channels} output channels")
+
+
+def _pair(value: Pair) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else value
+
+
+def _sides(
+    padding: Padding, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    if not isinstance(padding, str):
+        top, bottom, left, right = padding
+        return top, bottom, left, right
+    rows, columns = map(_symmetric, kernel, stride, dilation)
+    return rows, rows, columns, columns
+
+
+def _symmetric(kernel: int, stride: int, dilation: int) -> int:
+    extent = (kernel - 1) * dilation + 1
+    if extent % 2 == 0 and stride == 1:
+        raise ValueError(
+            f"no symmetric padding keeps the size under a kernel of {extent}; "
+            "use an odd kernel, `tf` or explicit (top, bottom, left, right)"
+        )
+    return max(0, -((stride - extent) // 2))  # ceil((extent - stride) / 2)
+
+
+def _tf_pads(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    extent = (kernel - 1) * dilation + 1
+    total = max((-(-size // stride) - 1) * stride + extent - size, 0)
+    return total // 2, total - total // 2

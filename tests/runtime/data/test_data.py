@@ -1,0 +1,202 @@
+"""What a model sees of shipped data and of files."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hvdsl.compiler.settings import Data
+from hvdsl.runtime.data import DataError, open_data
+from hvdsl.runtime.data.plain_pickle import RefusedError, read_plain
+
+
+def settings(name: str = "images", shape: tuple[int, int, int] = (3, 8, 8), **options: object) -> Data:
+    return Data.model_validate({"name": name, "shape": shape, **options})
+
+
+def random_images(count: int, height: int = 8, width: int = 8) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+def write_images(folder: Path, images: np.ndarray, suffix: str = ".png") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{i:03}{suffix}")
+
+
+def test_digits_are_split_into_1350_150_and_297() -> None:
+    splits = open_data(settings("digits", (1, 8, 8), bits=4))
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (1350, 150, 297)
+    batch = splits.train.batch(range(1350))
+    assert batch.shape == (1350, 1, 8, 8)
+    assert (batch.min(), batch.max()) == (0, 15)
+
+
+def test_the_split_follows_its_seed() -> None:
+    first, again, other = (
+        open_data(settings("digits", (1, 8, 8), split_seed=seed)).validation.batch(range(150)) for seed in (1, 1, 2)
+    )
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("size", [32, 64, 160, 400, 427])
+def test_photo_crops_for_validation_never_show_training_pixels(size: int) -> None:
+    splits = open_data(settings("photos", (3, size, size)))
+    train = {bytes(row) for image in splits.train.batch(range(24)) for row in image.astype(np.uint8).reshape(-1, size)}
+    held = splits.validation.batch(range(24)).astype(np.uint8).reshape(-1, size)
+    distinct = [row for row in held if len(np.unique(row)) > 4]  # a saturated row of sky can be anywhere
+    assert distinct
+    assert not any(bytes(row) in train for row in distinct)
+
+
+def test_photo_crops_change_with_the_epoch_in_training_only() -> None:
+    splits = open_data(settings("photos", (3, 32, 32)))
+    assert not np.array_equal(splits.train.batch([0], epoch=0), splits.train.batch([0], epoch=1))
+    assert np.array_equal(splits.validation.batch([0], epoch=0), splits.validation.batch([0], epoch=1))
+
+
+def test_photos_larger_than_the_pictures_are_refused() -> None:
+    with pytest.raises(DataError, match=r"427x640.*crops of 512x512"):
+        open_data(settings("photos", (3, 512, 512)))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg"])
+def test_a_nested_folder_of_images_is_read_in_path_order(tmp_path: Path, suffix: str) -> None:
+    images = random_images(20)
+    write_images(tmp_path / "train" / "a", images[:10], suffix)
+    write_images(tmp_path / "train" / "b", images[10:], suffix)
+    write_images(tmp_path / "valid", images[:4], suffix)
+    splits = open_data(settings(), tmp_path)
+    assert (len(splits.train), len(splits.validation)) == (20, 4)
+    if suffix == ".png":
+        assert np.array_equal(splits.train.batch(range(20)), images.transpose(0, 3, 1, 2))
+
+
+def test_damaged_files_are_named_and_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_images(tmp_path, random_images(12))
+    (tmp_path / "003.png").write_bytes(b"not an image")
+    whole = (tmp_path / "005.png").read_bytes()
+    (tmp_path / "005.png").write_bytes(whole[: len(whole) // 2])
+    splits = open_data(settings(holdout=2), tmp_path)
+    splits.train.batch(range(len(splits.train)))
+    splits.validation.batch(range(2))
+    assert len(splits.train) + len(splits.validation) == 11
+    assert "003.png" in caplog.text
+    assert "005.png" in caplog.text
+
+
+def test_too_many_damaged_files_are_an_error(tmp_path: Path) -> None:
+    write_images(tmp_path, random_images(20))
+    for i in range(11):
+        (tmp_path / f"{i:03}.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"11 image files.*are damaged"):
+        open_data(settings(), tmp_path)
+
+
+def test_an_image_of_another_size_says_how_to_fit_it(tmp_path: Path) -> None:
+    write_images(tmp_path, random_images(10, 9, 12))
+    with pytest.raises(DataError, match=r"3x9x12.*says 3x8x8.*resize = 8x8"):
+        open_data(settings(), tmp_path).train.batch([0])
+    assert open_data(settings(resize=(8, 8)), tmp_path).train.batch([0]).shape == (1, 3, 8, 8)
+
+
+@pytest.mark.parametrize("planar", [False, True])
+def test_array_files_in_both_axis_orders(tmp_path: Path, planar: bool) -> None:
+    images = random_images(10)
+    np.save(tmp_path / "x.npy", images.transpose(0, 3, 1, 2) if planar else images)
+    splits = open_data(settings("arrays", holdout=2), tmp_path / "x.npy")
+    together = np.concatenate([splits.train.batch(range(8)), splits.validation.batch(range(2))])
+    assert {bytes(i) for i in together.astype(np.uint8)} == {bytes(i) for i in images.transpose(0, 3, 1, 2).copy()}
+
+
+def test_an_npz_with_named_splits_and_labels(tmp_path: Path) -> None:
+    images = random_images(9)
+    np.savez(tmp_path / "x.npz", train=images[:5], valid=images[5:7], test=images[7:], test_labels=np.array([3, 1]))
+    splits = open_data(settings("arrays"), tmp_path / "x.npz")
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (5, 2, 2)
+    assert splits.test.labels([0, 1]).tolist() == [3, 1]  # type: ignore[union-attr]  # given above
+
+
+def test_object_arrays_are_refused_unread(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match="cannot be read"):
+        open_data(settings("arrays"), tmp_path / "x.npy")
+
+
+def cifar_batch(count: int) -> dict[str, Any]:
+    rows = np.random.default_rng(1).integers(0, 256, (count, 3072), dtype=np.uint8)
+    return {"data": rows, "labels": [i % 10 for i in range(count)]}
+
+
+@pytest.mark.parametrize("form", ["bin", "py"])
+def test_both_published_forms_of_cifar10(tmp_path: Path, form: str) -> None:
+    batch = cifar_batch(4)
+    folder = tmp_path / f"cifar-10-batches-{form}"
+    folder.mkdir()
+    for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
+        if form == "py":
+            (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
+        else:
+            labels = np.asarray(batch["labels"], np.uint8)[:, None]
+            (folder / f"{name}.bin").write_bytes(np.concatenate([labels, batch["data"]], axis=1).tobytes())
+    splits = open_data(settings("cifar10", (3, 32, 32), holdout=5), tmp_path)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (15, 5, 4)
+    assert np.array_equal(splits.test.batch(range(4)).reshape(4, -1), batch["data"])
+
+
+class Payload:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("/tmp/hvdsl-was-here"),)  # what a hostile file would run
+
+
+@pytest.mark.parametrize("value", [Payload(), {"data": Payload()}, np.array([print], dtype=object)])
+def test_a_pickle_that_asks_for_anything_else_is_refused(value: object) -> None:
+    with pytest.raises(RefusedError):
+        read_plain(pickle.dumps(value, protocol=2))
+
+
+def test_damaged_pickles_are_refused() -> None:
+    whole = pickle.dumps(cifar_batch(2), protocol=2)
+    for i in range(0, 400, 3):
+        for damaged in (whole[:i], whole[:i] + bytes([whole[i] ^ 0x55]) + whole[i + 1 :]):
+            try:
+                read_plain(damaged)
+            except RefusedError:
+                continue
+
+
+def test_missing_data_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="--data PATH"):
+        open_data(settings("cifar10"))
+    with pytest.raises(DataError, match="does not exist"):
+        open_data(settings(), tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"holds no \.png"):
+        open_data(settings(), tmp_path)
+
+
+def test_a_holdout_that_takes_everything_is_refused() -> None:
+    with pytest.raises(DataError, match="`holdout` takes 1500 of 1500"):
+        open_data(settings("digits", (1, 8, 8), holdout=1500))
+
+
+def test_bernoulli_binarization_is_drawn_anew_each_epoch() -> None:
+    train = open_data(settings("digits", (1, 8, 8), binarize="bernoulli")).train
+    first, second = train.batch(range(50), epoch=0), train.batch(range(50), epoch=1)
+    assert set(np.unique(first)) == {0, 1}
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, train.batch(range(50), epoch=0))
+
+
+def test_flips_touch_training_images_only() -> None:
+    plain = open_data(settings("digits", (1, 8, 8)))
+    flipped = open_data(settings("digits", (1, 8, 8), flip=True))
+    before, after = plain.train.batch(range(200)), flipped.train.batch(range(200))
+    turned = sum(
+        np.array_equal(a, b[:, :, ::-1]) and not np.array_equal(a, b) for a, b in zip(before, after, strict=True)
+    )
+    assert 60 < turned < 140
+    assert np.array_equal(plain.test.batch(range(50)), flipped.test.batch(range(50)))
