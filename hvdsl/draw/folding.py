@@ -167,7 +167,10 @@ def _join_runs(pieces: list[Item]) -> list[Item]:
 
 
 def _stands_alone(last: Item, piece: Item) -> bool:
-    return bool(last.title and piece.title) and (_changes_grid(last) or _changes_grid(piece))
+    """Whether an operation starts a box of its own: one that resamples, and one with weights right after it."""
+    if not (last.title and piece.title):
+        return False
+    return _changes_grid(piece) or (_changes_grid(last) and piece.parameters > 0)
 
 
 def _fold_neighbours(items: list[Item]) -> list[Item]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hvdsl.compiler.graph import Node, Shape
 
 # Operations that move numbers about without a step that a reader of the figure would look for.
-SILENT = frozenset({"split", "chunk", "identity", "sample", "output", "image"})
+SILENT = frozenset({"split", "chunk", "identity", "sample", "output", "image", "codes"})
 _WRITTEN = {
     "add": "+",
     "sub": "−",
@@ -25,12 +25,13 @@ _WRITTEN = {
 def operation(node: Node) -> str:
     """Return the short name of an operation: `conv 4×4 /2`, `avg pool 2×2`, `gelu`."""
     text = _WRITTEN.get(node.op, node.op.replace("_", " "))
-    for name in ("kernel", "factor"):
-        value = node.args.get(name)
-        if isinstance(value, tuple):
-            text += " " + "×".join(str(length) for length in value)
-        elif isinstance(value, int):
-            text += f" {value}×{value}"
+    kernel, factor = node.args.get("kernel"), node.args.get("factor")
+    if isinstance(kernel, tuple):
+        text += " " + "×".join(str(length) for length in kernel)
+    if isinstance(factor, tuple) and len(set(factor)) == 1:
+        factor = factor[0]
+    if isinstance(factor, int):
+        text += f" ×{factor}"
     stride = node.args.get("stride")
     if isinstance(stride, tuple) and stride != (1, 1) and "pool" not in node.op:
         text += f" /{stride[0]}" if stride[0] == stride[1] else f" /{stride[0]}×{stride[1]}"

@@ -41,6 +41,8 @@ class PriorColumn:
     name: str
     given: tuple[str, ...]
     items: list[Item]
+    flows: list[tuple[Item, Item]]
+    links: list[Link]
     grid: str
     parameters: int
 
@@ -81,7 +83,7 @@ def ladder(model: Model) -> Ladder:
         image=shape(*graph.image) if graph.image else "",
         likelihood=model.likelihood.name.replace("_", " "),
     )
-    drawn.flows, drawn.links = _connections(graph, drawn)
+    drawn.flows, drawn.links = _connections(graph, (drawn.encoder(), drawn.decoder()))
     return drawn
 
 
@@ -118,8 +120,9 @@ def _prior(name: str, graph: Graph) -> PriorColumn:
     codes = [node for node in graph.nodes if node.op == "codes"]
     given = tuple(str(n.args["name"]) for n in codes if n.args["name"] != name)
     own = next((n.shapes[0] for n in codes if n.args["name"] == name), graph.shape(graph.output))
-    items = [item for item in Folder(graph).items(graph.root) if item.title != "codes"]
-    return PriorColumn(name, given, items, f"{own[1]}×{own[2]}", graph.parameter_count())
+    items = Folder(graph).items(graph.root)
+    flows, links = _connections(graph, ([leaf for item in items for leaf in item.leaves()],))
+    return PriorColumn(name, given, items, flows, links, f"{own[1]}×{own[2]}", graph.parameter_count())
 
 
 class _Owners:
@@ -138,13 +141,14 @@ class _Owners:
         return self._owner[index]
 
 
-def _connections(graph: Graph, drawn: Ladder) -> tuple[list[tuple[Item, Item]], list[Link]]:
+def _connections(
+    graph: Graph, columns: Sequence[Sequence[Item]]
+) -> tuple[list[tuple[Item, Item]], list[Link]]:
     """Return what passes between neighbours, and what crosses columns or passes over pieces of its own."""
-    columns = (drawn.encoder(), drawn.decoder())
     place = {id(item): (side, n) for side, items in enumerate(columns) for n, item in enumerate(items)}
     flows: list[tuple[Item, Item]] = []
     links: list[Link] = []
-    for edges in _edges(graph, _Owners(graph, [*columns[0], *columns[1]]), place):
+    for edges in _edges(graph, _Owners(graph, [item for items in columns for item in items]), place):
         source, target = edges[0][:2]
         (side, first), (other, last) = place[id(source)], place[id(target)]
         between = columns[side][first + 1 : last]

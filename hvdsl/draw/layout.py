@@ -70,7 +70,7 @@ def _columns(ladder: Ladder) -> Sheet:
     sheet.decoder = left + sheet.encoder_width + gutter + sheet.decoder_width / 2
     right = _marks_width(down) + sheet.lanes * LANE
     sheet.right = sheet.decoder + sheet.decoder_width / 2 + right + 12
-    end = sheet.right + (priors_width(ladder) + 34 if ladder.priors else 0)
+    end = sheet.right + (priors_width(ladder) + 34 + 10 * (len(ladder.priors) - 1) if ladder.priors else 0)
     heading = max(text_width(ladder.title, style.TITLE, "SemiBold"), text_width(ladder.facts, style.OPERATION))
     sheet.picture.width = max(end, heading + MARGIN) + MARGIN
     return sheet

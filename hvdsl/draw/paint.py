@@ -33,7 +33,8 @@ class Painter:
             self._shapes.append(Circle((place.middle, place.centre), 3.6, ink.stroke, about=_about(item)))
         elif item.kind is Kind.LATENT:
             self._latent(item.marks[0], (place.middle, place.centre), item)
-            self._mark_text(item.marks[0], place.right + 8, place.centre, "start")
+            # Above the middle: what passes over the next pieces leaves on this side, too.
+            self._mark_text(item.marks[0], place.right + 8, place.centre - 8, "start")
         else:
             self._box(item, place, ink)
             for n, mark in enumerate(item.marks):

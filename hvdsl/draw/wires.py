@@ -55,8 +55,9 @@ def draw_links(
     _across(picture, [link for link in ladder.links if link.tap], places, left, right)
     inside = [link for link in ladder.links if not link.tap]
     up = {id(item) for item in ladder.encoder()}
-    _beside(picture, [link for link in inside if id(link.source) not in up], places, decoder[0] + decoder[1] / 2, 1)
-    _beside(picture, [link for link in inside if id(link.source) in up], places, encoder[0] - encoder[1] / 2, -1)
+    draw_beside(picture, [link for link in inside if id(link.source) not in up], places, decoder[0] + decoder[1] / 2)
+    edge = encoder[0] - encoder[1] / 2
+    draw_beside(picture, [link for link in inside if id(link.source) in up], places, edge, side=-1)
 
 
 def _across(picture: Picture, links: Sequence[Link], places: Mapping[int, Place], left: float, right: float) -> None:
@@ -85,7 +86,9 @@ def _wire(picture: Picture, points: tuple[Point, ...], label: str, at: Point, an
         picture.shapes.append(Text(label, at, style.DETAIL, ink, anchor=anchor, halo=style.BANDS[0]))
 
 
-def _beside(picture: Picture, links: Sequence[Link], places: Mapping[int, Place], edge: float, side: int) -> None:
+def draw_beside(
+    picture: Picture, links: Sequence[Link], places: Mapping[int, Place], edge: float, side: int = 1
+) -> None:
     """Draw what passes over pieces of its own column: out at the side, along it, and in again."""
     for n, link in enumerate(links):
         a, b = places[id(link.source)], places[id(link.target)]
