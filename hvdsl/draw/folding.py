@@ -170,7 +170,8 @@ def _stands_alone(last: Item, piece: Item) -> bool:
     """Whether an operation starts a box of its own: one that resamples, and one with weights right after it."""
     if not (last.title and piece.title):
         return False
-    return _changes_grid(piece) or (_changes_grid(last) and piece.parameters > 0)
+    joins = OPERATIONS[piece.nodes[0].op].kind is OperationKind.JOIN
+    return _changes_grid(piece) or (_changes_grid(last) and (joins or piece.parameters > 0))
 
 
 def _fold_neighbours(items: list[Item]) -> list[Item]:
