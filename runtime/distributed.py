@@ -42,6 +42,10 @@ class World:
             dist.all_reduce(values)
         return values
 
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over all ranks; `values` itself where there is one rank."""
+        return values if self.size == 1 else self.sum(values.clone()) / self.size
+
     def any(self, flag: bool) -> bool:
         """Whether any rank says yes: what one rank alone learns (a signal, a full disk), all must act on."""
         if self.size == 1:

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.batches import PixelSource
 from hvdsl.runtime.distributed import World
+from hvdsl.runtime.importance import ImportanceBound
 from hvdsl.runtime.inference import chunks, inference
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.noise import SampleNoise
-from hvdsl.runtime.protocol import HierarchicalVae
+from hvdsl.runtime.protocol import HierarchicalVae, as_vae
 from hvdsl.runtime.seeds import derive_seed
 
 
@@ -63,10 +64,10 @@ class Evaluation:
         """For the metrics log: every name carries its unit."""
         return {
             "bits_per_dim": self.bits_per_dim,
-            "elbo_nats_per_dim" if self.samples == 1 else "importance_weighted_nats_per_dim": self.nats_per_dim,
+            f"negative_{'elbo' if self.samples == 1 else 'importance_bound'}_nats_per_dim": self.nats_per_dim,
             "distortion_nats_per_dim": self.distortion,
             "rate_nats_per_dim": self.rate,
-            "rate_per_group_nats": list(self.rate_per_group),
+            "rate_per_group_nats_per_image": list(self.rate_per_group),
             "standard_error_bits_per_dim": self.standard_error,
             "images": self.images,
             "samples": self.samples,
@@ -74,7 +75,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: HierarchicalVae,
+    model: nn.Module,
     data: PixelSource,
     *,
     samples: int = 1,
@@ -97,43 +98,41 @@ def evaluate(
     if len(data) == 0:
         raise HvdslError(f"{data.name} has no images to evaluate on")
     world = world or World()
-    noise_seed = derive_seed(seed, "evaluation noise")
-    groups = len(model.LATENTS)
-    sums = torch.zeros(4 + groups, dtype=torch.float64)  # bound, its square, distortion, images, rates
+    vae, noise_seed = as_vae(model), derive_seed(seed, "evaluation noise")
+    sums = torch.zeros(4 + len(vae.LATENTS), dtype=torch.float64)  # bound, its square, distortion, images, rates
     with inference(model) as device:
         mine = world.share(len(data))
         for indices in chunks(mine, batch):
             v = torch.from_numpy(data.batch(indices, 0).astype(np.float32)).to(device)
-            bound, distortion, rates = _score(model, v, indices, samples, noise_seed)
+            bound, distortion, rates = _score(vae, v, indices, samples, noise_seed)
             sums[:3] += torch.stack([bound.sum(), bound.square().sum(), distortion.sum()]).cpu()
             sums[3] += len(indices)
             sums[4:] += rates.sum(1).cpu()
             if progress is not None:
                 progress(indices.stop - mine.start)
-        dims = model.likelihood.dims((v.shape[1], v.shape[2], v.shape[3]))
+        dims = vae.likelihood.dims((v.shape[1], v.shape[2], v.shape[3]))
         totals = world.sum(sums.to(device) if world.size > 1 else sums).tolist()
     return _summary(totals, samples, dims, data.name)
 
 
-def _score(model: HierarchicalVae, v: Tensor, indices: range, samples: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def _score(vae: HierarchicalVae, v: Tensor, indices: range, samples: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Bound and distortion `(N,)` and rates `(groups, N)` of a batch, float64 nats per image.
 
     One sample per pass, the weights summed as they come: memory does not grow with the number of samples.
     """
-    x, target = model.input(v), model.target(v)
-    bound = torch.full((len(v),), -math.inf, dtype=torch.float64, device=v.device)
-    distortion = torch.zeros_like(bound)
-    rates = torch.zeros(len(model.LATENTS), len(v), dtype=torch.float64, device=v.device)
+    x, target = vae.input(v), vae.target(v)
+    distortion = torch.zeros(len(v), dtype=torch.float64, device=v.device)
+    rates = torch.zeros(len(vae.LATENTS), len(v), dtype=torch.float64, device=v.device)
+    weights = ImportanceBound()
     for k in range(samples):
         noise = SampleNoise(seed, indices, k)
-        latents = Traversal.infer(model.LATENTS, len(v), noise, densities=samples > 1, device=v.device)
-        log_likelihood = model.likelihood.log_prob(model(x, latents), target).double()
-        rate = latents.rates.double()
+        latents = Traversal.infer(vae.LATENTS, len(v), noise, densities=samples > 1, device=v.device)
+        log_likelihood = vae.likelihood.log_prob(vae(x, latents), target).double()
         distortion -= log_likelihood / samples
-        rates += rate / samples
-        log_ratio = latents.log_weight.double() if samples > 1 else -rate.sum(0)
-        bound = torch.logaddexp(bound, log_likelihood + log_ratio)
-    return bound - math.log(samples), distortion, rates
+        rates += latents.rates.double() / samples
+        if samples > 1:
+            weights.add(log_likelihood + latents.log_weight.double())
+    return (weights.bound if samples > 1 else -distortion - rates.sum(0)), distortion, rates
 
 
 def _summary(totals: list[float], samples: int, dims: int, name: str) -> Evaluation:

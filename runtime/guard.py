@@ -100,7 +100,8 @@ class SkipGuard:
         if self.limit is None or self._not_finite > self.streak / 2:
             return (
                 ", since the loss or its gradient was NaN or infinite: lower `train.optimizer.lr`, "
-                "lengthen `train.warmup`, set `train.clip`, or train in `fp32`; and look at the data for values that are not finite"
+                "lengthen `train.warmup`, set `train.clip`, or train in `fp32`; "
+                "and look at the data for values that are not finite"
             )
         return (
             f", since the gradient norm (last {self._last_norm:.4g}) is not below `train.skip_above` ({self.limit:g}): "

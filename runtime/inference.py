@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.protocol import HierarchicalVae
 
 
 @contextmanager
-def inference(model: HierarchicalVae) -> Iterator[torch.device]:
+def inference(model: nn.Module) -> Iterator[torch.device]:
     """The model in evaluation mode and without gradients; gives its device, and puts its mode back."""
     training = model.training
     model.train(False)
@@ -35,15 +35,15 @@ def pixel_bits(data: Data) -> int:
     return data.bits if data.binarize == "none" else 1
 
 
-def to_pixels(model: HierarchicalVae, images: Tensor, data: Data) -> Tensor:
-    """Images in the target's units as raw pixel values, float: the inverse of `model.target`.
+def to_pixels(vae: HierarchicalVae, images: Tensor, data: Data) -> Tensor:
+    """Images in the target's units as raw pixel values, float: the inverse of the model's `target`.
 
     The map is inverted by its table (one entry per pixel value), linearly between entries, so that any monotone map
     will do; where it sends several values to one, as a 5-bit target does, the least of them is taken.
     """
     channels = images.shape[1]
     values = torch.arange(2 ** pixel_bits(data), dtype=torch.float32, device=images.device)
-    table = model.target(values.view(-1, 1, 1, 1).expand(-1, channels, 1, 1)).flatten(1)
+    table = vae.target(values.view(-1, 1, 1, 1).expand(-1, channels, 1, 1)).flatten(1)
     pixels = [_interpolate(images[:, c].float(), table[:, c].float(), values) for c in range(channels)]
     return torch.stack(pixels, 1)
 

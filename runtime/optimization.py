@@ -41,7 +41,7 @@ class Part:
 class Loss(Protocol):
     """The objective of a batch: a scalar to minimise, and the named terms (batch means) to report."""
 
-    def __call__(self, model: nn.Module, part: Part, step: int) -> tuple[Tensor, Mapping[str, Tensor]]: ...
+    def __call__(self, model: nn.Module, part: Part, step: int, /) -> tuple[Tensor, Mapping[str, Tensor]]: ...
 
 
 @dataclass(frozen=True, slots=True)

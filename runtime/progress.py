@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 # How a measurement is shown: its label and format. What is not here stays in the log.
 SHOWN = {
     "bits_per_dim": ("bits/dim", ".3f"),
-    "elbo_nats_per_dim": ("elbo", ".4f"),
+    "negative_elbo_nats_per_dim": ("-elbo", ".4f"),
     "distortion_nats_per_dim": ("distortion", ".4f"),
     "rate_nats_per_dim": ("rate", ".4f"),
     "objective": ("objective", ".4g"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol, Self
+from collections.abc import Sequence
+from typing import Protocol, cast
 
 from torch import Tensor, nn
 
+from hvdsl.errors import HvdslError
 from hvdsl.runtime.latents import LatentGroup, Traversal
 from hvdsl.runtime.likelihoods import Likelihood
 
@@ -20,7 +21,6 @@ class HierarchicalVae(Protocol):
     """
 
     LATENTS: Sequence[LatentGroup]
-    training: bool
 
     @property
     def likelihood(self) -> Likelihood: ...
@@ -37,6 +37,14 @@ class HierarchicalVae(Protocol):
         """The likelihood's parameters; `x = None` generates."""
         ...
 
-    def parameters(self) -> Iterator[nn.Parameter]: ...
 
-    def train(self, mode: bool = True) -> Self: ...
+def as_vae(model: nn.Module) -> HierarchicalVae:
+    """The same object, seen as a hierarchical VAE.
+
+    Raises:
+        HvdslError: It is not one.
+    """
+    missing = [name for name in ("LATENTS", "likelihood", "input", "target") if not hasattr(model, name)]
+    if missing:
+        raise HvdslError(f"{type(model).__name__} is not a hierarchical VAE: it has no `{missing[0]}`")
+    return cast("HierarchicalVae", model)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.inference import inference, to_pixels
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.noise import SampleNoise
-from hvdsl.runtime.protocol import HierarchicalVae
+from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.sample import Decode, decode_image
 from hvdsl.runtime.seeds import derive_seed
 
@@ -23,7 +23,7 @@ def depths(groups: int, rows: int) -> list[int]:
 
 
 def reconstruct(
-    model: HierarchicalVae,
+    model: nn.Module,
     data: Data,
     pixels: Tensor,
     keep: Sequence[int],
@@ -43,18 +43,19 @@ def reconstruct(
     Raises:
         HvdslError: There are not so many groups.
     """
-    groups = len(model.LATENTS)
+    vae = as_vae(model)
+    groups = len(vae.LATENTS)
     wrong = [k for k in keep if not 0 <= k <= groups]
     if wrong:
         raise HvdslError(f"cannot keep {wrong[0]} latent groups: the model has {groups}")
     noise = SampleNoise(derive_seed(seed, "reconstruction noise"), range(len(pixels)))
     rows = []
     with inference(model) as device:
-        x = model.input(pixels.float().to(device))
+        x = vae.input(pixels.float().to(device))
         for kept in keep:
             latents = Traversal.reconstruct(
-                model.LATENTS, len(pixels), noise, keep=kept, rest="sample", temperature=temperature, device=device
+                vae.LATENTS, len(pixels), noise, keep=kept, rest="sample", temperature=temperature, device=device
             )
-            decoded = decode_image(model, model(x, latents), noise, decode)
-            rows.append(to_pixels(model, decoded, data).cpu())
+            decoded = decode_image(vae, vae(x, latents), noise, decode)
+            rows.append(to_pixels(vae, decoded, data).cpu())
     return rows

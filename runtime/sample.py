@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.inference import chunks, inference, to_pixels
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.noise import Noise, SampleNoise
-from hvdsl.runtime.protocol import HierarchicalVae
+from hvdsl.runtime.protocol import HierarchicalVae, as_vae
 from hvdsl.runtime.seeds import derive_seed
 
 Decode = Literal["sample", "mean"]
 
 
 def sample(
-    model: HierarchicalVae,
+    model: nn.Module,
     data: Data,
     n: int,
     *,
@@ -41,20 +41,20 @@ def sample(
     Raises:
         HvdslError: The temperature is negative, or not one for each group.
     """
-    noise_seed = derive_seed(seed, "sampling noise")
+    vae, noise_seed = as_vae(model), derive_seed(seed, "sampling noise")
     images = []
     with inference(model) as device:
         for indices in chunks(range(n), batch):
             noise = SampleNoise(noise_seed, indices)
             try:
-                latents = Traversal.generate(model.LATENTS, len(indices), noise, temperature, device=device)
+                latents = Traversal.generate(vae.LATENTS, len(indices), noise, temperature, device=device)
             except ValueError as error:
                 raise HvdslError(str(error)) from error
-            decoded = decode_image(model, model(None, latents), noise, decode)
-            images.append(to_pixels(model, decoded, data).round().cpu())
+            decoded = decode_image(vae, vae(None, latents), noise, decode)
+            images.append(to_pixels(vae, decoded, data).round().cpu())
     return torch.cat(images) if images else torch.empty(0, *data.shape)
 
 
-def decode_image(model: HierarchicalVae, params: Tensor, noise: Noise, decode: Decode) -> Tensor:
+def decode_image(vae: HierarchicalVae, params: Tensor, noise: Noise, decode: Decode) -> Tensor:
     """An image in the target's units, from the likelihood's parameters."""
-    return model.likelihood.mean(params) if decode == "mean" else model.likelihood.sample(params, noise)
+    return vae.likelihood.mean(params) if decode == "mean" else vae.likelihood.sample(params, noise)

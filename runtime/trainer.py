@@ -20,8 +20,10 @@ from hvdsl.runtime.checkpoint import Checkpoint, CheckpointError
 from hvdsl.runtime.distributed import world
 from hvdsl.runtime.metrics import MetricsLog, Value
 from hvdsl.runtime.noise import SampleNoise
-from hvdsl.runtime.optimization import Loss, Optimization, Part, StepResult
+from hvdsl.runtime.objective import Objective
+from hvdsl.runtime.optimization import Optimization, Part, StepResult
 from hvdsl.runtime.progress import ProgressDisplay
+from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.run import Run
 from hvdsl.runtime.schedule import Clock
 from hvdsl.runtime.seeds import derive_seed
@@ -58,7 +60,6 @@ class Trainer:
         model: Initialised and on its device.
         settings: A spec's settings; `settings.train` must be there.
         data: The training images.
-        loss: The objective.
         run: Where to write; without one nothing is written.
         console: Where to show progress; without one nothing is shown.
         workers: Threads that read ahead.
@@ -72,7 +73,6 @@ class Trainer:
         model: nn.Module,
         settings: ModelSettings,
         data: PixelSource,
-        loss: Loss,
         *,
         run: Run | None = None,
         console: Console | None = None,
@@ -86,7 +86,8 @@ class Trainer:
         self.world = world()
         self.order = Order(len(data), self.train.batch, self.train.seed, self.world, self.train.accumulate)
         self.clock = Clock.of(self.train, self.order.per_epoch)
-        self.optimization = Optimization(model, self.train, loss, self.clock, self.world)
+        objective = Objective(settings.objective, self.clock.steps, self.world.mean)
+        self.optimization = Optimization(model, self.train, objective, self.clock, self.world)
         self.run = run
         self.periodic: list[Periodic] = []
         self._console = console if self.world.leads else None
@@ -170,11 +171,11 @@ class Trainer:
         seed = derive_seed(self.train.seed, "training noise")
         indices = range(batch.first, batch.first + len(pixels))
         size = len(pixels) // self.train.accumulate
-        parts = []
+        vae, parts = as_vae(self.model), []
         for at in range(0, len(pixels), size):
             v = pixels[at : at + size]
             noise = SampleNoise(seed, indices[at : at + size], batch.step)
-            parts.append(Part(self.model.input(v), self.model.target(v), noise))
+            parts.append(Part(vae.input(v), vae.target(v), noise))
         return parts
 
     def _measure(self, log: MetricsLog | None, display: ProgressDisplay) -> None:

@@ -35,7 +35,7 @@ class Window:
         values: dict[str, Value] = {"objective": _mean([r.loss for r in self._results])}
         for name, numbers in last.terms.items():
             columns = [_mean([r.terms[name][i] for r in self._results]) for i in range(len(numbers))]
-            values[name] = columns if name.startswith("rate_per_group") else columns[0]
+            values[name] = columns if "_per_group_" in name else columns[0]
         norms = [r.gradient_norm for r in self._results if math.isfinite(r.gradient_norm)]
         values |= {
             "gradient_norm": max(norms, default=math.nan),

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_hierarchy import Blobs, TinyHierarchy, elbo, settings, tiny
+from tiny_hierarchy import Blobs, TinyHierarchy, settings, tiny
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Duration, Optimizer
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.guard import TrainingStalledError
 from hvdsl.runtime.noise import SampleNoise
+from hvdsl.runtime.objective import Objective
 from hvdsl.runtime.optimization import Optimization, Part
 from hvdsl.runtime.run import Run
 from hvdsl.runtime.schedule import Clock
@@ -32,7 +33,11 @@ def part(n: int = 8, first: int = 0, step: int = 0) -> Part:
 def optimization(model: nn.Module, **train: Any) -> Optimization:
     chosen = settings(**{"warmup": Duration(n=0), **train}).train
     assert chosen is not None
-    return Optimization(model, chosen, elbo, Clock(8, None))
+    return Optimization(model, chosen, objective(), Clock(8, None))
+
+
+def objective() -> Objective:
+    return Objective(settings().objective, Clock(8, None).steps)
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -48,7 +53,7 @@ def furthest(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
 
 
 def trainer(model: nn.Module, run: Run | None = None, **train: Any) -> Trainer:
-    return Trainer(model, settings(**train), Blobs(20), elbo, run=run)
+    return Trainer(model, settings(**train), Blobs(20), run=run)
 
 
 def test_training_lowers_the_objective() -> None:
@@ -60,8 +65,8 @@ def test_training_lowers_the_objective() -> None:
 def test_a_step_reports_terms_that_add_up_to_the_loss() -> None:
     result = optimization(tiny()).step([part()])
     assert result.applied
-    assert len(result.terms["rate_per_group_nats"]) == 3
-    assert sum(result.terms["rate_per_group_nats"]) / 64 == pytest.approx(
+    assert len(result.terms["rate_per_group_nats_per_image"]) == 3
+    assert sum(result.terms["rate_per_group_nats_per_image"]) / 64 == pytest.approx(
         result.terms["rate_nats_per_dim"][0], rel=1e-6
     )
     total = result.terms["distortion_nats_per_dim"][0] + result.terms["rate_nats_per_dim"][0]
@@ -167,7 +172,7 @@ def test_evaluation_of_a_model_trained_in_bf16_is_in_float32() -> None:
     low: list[torch.dtype] = []
     model.encoder.r8.conv[0].register_forward_hook(lambda m, args, out: low.append(out.dtype))
     model.eval()
-    elbo(model, part(), 0)
+    objective()(model, part(), 0)
     assert low == [torch.float32]
 
 
@@ -206,14 +211,21 @@ def test_a_resumed_log_equals_that_of_a_straight_run(tmp_path: Path) -> None:
     logs = [[{k: v for k, v in r.items() if k not in timing} for r in run.metrics()] for run in (a, b)]
     assert logs[0] == logs[1]
     assert [r["step"] for r in logs[0]] == [1, 2, 3, 4, 5, 6]
-    expected = {"rate_per_group_nats", "gradient_norm", "learning_rate", "skipped_steps", "objective", "epoch"}
+    expected = {
+        "rate_per_group_nats_per_image",
+        "gradient_norm",
+        "learning_rate",
+        "skipped_steps",
+        "objective",
+        "epoch",
+    }
     assert expected <= logs[0][0].keys()
 
 
 def test_reading_ahead_changes_nothing() -> None:
     alone, threads = tiny(), tiny()
-    Trainer(alone, settings(), Blobs(20), elbo).fit()
-    Trainer(threads, settings(), Blobs(20), elbo, workers=2).fit()
+    Trainer(alone, settings(), Blobs(20)).fit()
+    Trainer(threads, settings(), Blobs(20), workers=2).fit()
     assert same(weights(alone), weights(threads))
 
 
@@ -225,7 +237,7 @@ def test_resuming_with_other_threads_or_settings_says_so(tmp_path: Path, capsys:
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
-        second = Trainer(tiny(), settings(batch=4), Blobs(20), elbo, run=run, console=Console(width=200))
+        second = Trainer(tiny(), settings(batch=4), Blobs(20), run=run, console=Console(width=200))
         second.resume()
     finally:
         torch.set_num_threads(threads)
@@ -277,7 +289,7 @@ def test_a_batch_that_does_not_fit_says_what_would(train: dict[str, Any], messag
 
 def test_a_spec_without_training_says_so() -> None:
     with pytest.raises(HvdslError, match="`tiny` has no `train` section"):
-        Trainer(tiny(), settings().model_copy(update={"train": None}), Blobs(20), elbo)
+        Trainer(tiny(), settings().model_copy(update={"train": None}), Blobs(20))
 
 
 def test_resuming_another_model_is_refused_and_changes_nothing(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from hvdsl.runtime.distributions import Normal
 from hvdsl.runtime.latents import LatentGroup, Traversal
 from hvdsl.runtime.layers import Affine, BatchNorm2d, Conv2d, Dropout, Learned, Scope, initialize
 from hvdsl.runtime.likelihoods import DiscretizedLogisticMixture
-from hvdsl.runtime.optimization import Part
 
 WIDTH, Z = 8, 2
 
@@ -161,16 +160,3 @@ def settings(**train: Any) -> ModelSettings:
         objective=Objective(unit="nats_per_dim"),
         train=Train(**chosen),
     )
-
-
-def elbo(model: nn.Module, part: Part, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-    """The negative ELBO in nats per dimension."""
-    n = len(part.x)
-    latents = Traversal.infer(model.LATENTS, n, part.noise)
-    params = model(part.x, latents)
-    dims = 64
-    distortion = -model.likelihood.log_prob(params, part.target).mean() / dims
-    rates = latents.rates.mean(1)
-    rate = rates.sum() / dims
-    terms = {"distortion_nats_per_dim": distortion, "rate_nats_per_dim": rate, "rate_per_group_nats": rates}
-    return distortion + rate, terms
