@@ -41,7 +41,7 @@ def _no_parameters(shape: Shape, args: Args) -> tuple[Parameter, ...]:
 
 
 def _mixture_channels(channels: int, args: Args) -> int:
-    """Per component a weight; per image channel a mean and a log-scale; per pair of channels a coefficient."""
+    """Per component a weight; per channel a mean and a log-scale; per pair of channels a coefficient."""
     components = args["n"]
     if not isinstance(components, int):
         raise TypeError("the number of components is checked before")

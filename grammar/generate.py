@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from lark import Lark
-from lark.grammar import Rule
+from lark.grammar import Rule, Terminal
 from lark.lexer import PatternStr
 
 from hvdsl.grammar.tables import Tables
@@ -44,11 +44,13 @@ def generate() -> Tables:
         ends={name: number[table.end_states[name]] for name in STARTS},
         states=states,
         rules=[
-            (rule.origin.name, _action(rule), [not (s.is_term and s.filter_out) for s in rule.expansion])
+            (rule.origin.name, _action(rule), [not (isinstance(s, Terminal) and s.filter_out) for s in rule.expansion])
             for rule in rules
         ],
         literals={t.pattern.value: t.name for t in lark.terminals if isinstance(t.pattern, PatternStr)},
-        patterns={t.name: t.pattern.to_regexp() for t in lark.terminals if not isinstance(t.pattern, PatternStr)},
+        patterns={
+            t.name: t.pattern.to_regexp() for t in lark.terminals if not isinstance(t.pattern, PatternStr)
+        },
     )
 
 

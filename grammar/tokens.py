@@ -153,7 +153,9 @@ class _Scanner:
             self._check_size(kind, text, start, end)
         elif kind == "HABIT":
             spelling, kind = _HABITS[text]
-            self._error(codes.FOREIGN, f"`{text}` is not HV", start, end, text, f"`{spelling}`", f"write `{spelling}`")
+            self._error(
+                codes.FOREIGN, f"`{text}` is not HV", start, end, text, f"`{spelling}`", f"write `{spelling}`"
+            )
         elif kind == "BAD_NUMBER":
             self._bad_number(text, start, end)
             kind, text = "NUMBER", "0"
@@ -169,11 +171,22 @@ class _Scanner:
         parts = text.split("x") if kind == "DIM" else [text]
         if len(text) <= limits.DIGITS * len(parts) and all(len(p) <= limits.DIGITS for p in parts):
             values = [float(p.replace("_", "")) for p in parts]
-            if all(v <= limits.INTEGER or (not isinf(v) and not p.isdigit()) for v, p in zip(values, parts, strict=True)):
+            if all(
+                v <= limits.INTEGER or (not isinf(v) and not p.isdigit())
+                for v, p in zip(values, parts, strict=True)
+            ):
                 return
         shown = text if len(text) <= 20 else f"{text[:17]}…"
         expected = f"at most {limits.DIGITS} digits, integers up to 2^53, floats up to 1e308"
-        self._error(codes.NUMBER_TOO_LARGE, f"`{shown}` is out of range", start, end, shown, expected, "use a smaller number")
+        self._error(
+            codes.NUMBER_TOO_LARGE,
+            f"`{shown}` is out of range",
+            start,
+            end,
+            shown,
+            expected,
+            "use a smaller number",
+        )
 
     def _bad_number(self, text: str, start: int, end: int) -> None:
         shown = text if len(text) <= 20 else f"{text[:17]}…"
@@ -196,7 +209,15 @@ class _Scanner:
     def _add(self, token: Token) -> None:
         if len(self.tokens) >= limits.TOKENS:
             message = f"the file has more than {limits.TOKENS:,} tokens"
-            self._error(codes.TOO_MANY_TOKENS, message, token.start, token.end, "", "", "split it, or use repetition: `block * 100`")
+            self._error(
+                codes.TOO_MANY_TOKENS,
+                message,
+                token.start,
+                token.end,
+                "",
+                "",
+                "split it, or use repetition: `block * 100`",
+            )
             raise SpecError(self.found)
         self._add_stop(token)
         if token.type in OPENING:
@@ -230,7 +251,15 @@ class _Scanner:
     def _close(self, token: Token) -> None:
         if not self.brackets:
             message = f"`{token.text}` closes nothing"
-            self._error(codes.UNOPENED, message, token.start, token.end, token.text, "", "take it out, or open it before")
+            self._error(
+                codes.UNOPENED,
+                message,
+                token.start,
+                token.end,
+                token.text,
+                "",
+                "take it out, or open it before",
+            )
             raise SpecError(self.found)
         opened = self.brackets.pop()
         if OPENING[opened.type] != token.type:
@@ -241,7 +270,13 @@ class _Scanner:
         close = _SHAPES[OPENING[opened.type]]
         message = f"this `{opened.text}` is never closed"
         self._error(
-            codes.UNCLOSED, message, opened.start, opened.end, found, f"`{close}`", f"add the missing `{close}`"
+            codes.UNCLOSED,
+            message,
+            opened.start,
+            opened.end,
+            found,
+            f"`{close}`",
+            f"add the missing `{close}`",
         )
         raise SpecError(self.found)
 
@@ -256,7 +291,14 @@ class _Scanner:
         return Tokens(self.fragment, self.tokens, self.trivia)
 
     def _error(
-        self, code: Code, message: str, start: int, end: int, found: str = "", expected: str = "", help_: str = ""
+        self,
+        code: Code,
+        message: str,
+        start: int,
+        end: int,
+        found: str = "",
+        expected: str = "",
+        help_: str = "",
     ) -> None:
         self.found.add(Diagnostic(code, message, self.fragment.span(start, end), found, expected, help_))
         if len(list(self.found)) >= limits.DIAGNOSTICS:

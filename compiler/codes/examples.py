@@ -7,11 +7,11 @@ def spec(
     *,
     top: str = "",
     encoder: str = "8: conv(3x3, 8) -> tap",
-    decoder: str = "8: level",
+    decoder: str = "8: learned(zeros, 8) -> level",
     data: str = "1x8x8",
     tail: str = "",
 ) -> str:
-    """Return a small model of 8x8 images; `top` may redefine `group level`, which starts from nothing."""
+    """Return a small model of 8x8 images; `top` may redefine `group level`."""
     level = "" if "group level" in top or "level" not in decoder else LEVEL
     return f"""hv 1
 model small
