@@ -18,9 +18,11 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class LatentStructure:
-    """`parents[k]`: the latents that the prior of latent k reads, directly; numbers are in order of generation.
+    """`parents[k]`: the latents that the prior of latent k reads, directly; numbers are in order of
+    generation.
 
-    `level[k]`: how many latents must be drawn one after the other before k. Latents of one level can be drawn in parallel.
+    `level[k]`: how many latents must be drawn one after the other before k. Latents of one level can be drawn
+    in parallel.
     """
 
     parents: tuple[tuple[int, ...], ...]
