@@ -27,7 +27,7 @@ class Span:
     last: float
 
     def through(self, window: Window, length: int) -> Span:
-        """What an output position sees whose window lies on positions that see this. `length` is the input's."""
+        """What an output sees whose window lies on positions that see this; `length` is the input's."""
         if window.everywhere and length > 1:
             return Span(self.jump, -WHOLE, WHOLE)
         if window.everywhere:

@@ -52,7 +52,7 @@ def generation(graph: Graph) -> Generation:
 
 
 def path_past_latents(graph: Graph) -> tuple[int, ...]:
-    """A shortest way from the image to the output that passes no latent; empty in a model that can generate."""
+    """A shortest way from the image to the output past all latents; empty in a model that can generate."""
     readers: dict[int, list[int]] = {}
     for node in graph.nodes:
         for value in _generative_inputs(node):
