@@ -30,7 +30,7 @@ _HABITS = {
     "|>": ("->", "ARROW"),
     "^": ("**", "POWER"),
     "→": ("->", "ARROW"),
-    "×": ("*", "TIMES"),
+    "\u00d7": ("*", "TIMES"),
 }
 
 
@@ -38,7 +38,8 @@ _HABITS = {
 class Fragment:
     """Text to be read, and where it stands in its source.
 
-    `places` maps each character (and the end) to its offset there: a scalar of a YAML file is seldom what stands in the file.
+    `places` maps each character (and the end) to its offset there: a scalar of a YAML file is seldom what
+    stands in the file.
     """
 
     source: Source
@@ -54,7 +55,7 @@ class Fragment:
 
 
 class Token(NamedTuple):
-    type: str  # terminal of the grammar; a word that may be a keyword is a NAME until the parser has a place for it
+    type: str  # terminal of the grammar; a keyword is a NAME until the parser has a place for it
     text: str
     start: int
     end: int
@@ -64,7 +65,8 @@ class Token(NamedTuple):
 class Trivia:
     """Comments and blank lines, until the node that they belong to takes them.
 
-    `leading` has the whole lines before the token that starts at the key; `beside` the comment on the line of the token that ends
+    `leading` has the whole lines before the token that starts at the key; `beside` the comment on the
+    line of the token that ends
     there.
     """
 
@@ -94,7 +96,7 @@ def _pattern() -> re.Pattern[str]:
         "NUMBER": table.patterns["NUMBER"],
         "BAD_NUMBER": r"\.?[0-9](?:[eE][+-]|[A-Za-z0-9_.])*",
         "NAME": table.patterns["NAME"],
-        "HABIT": r":=|&&|\|\||!(?!=)|=>|\|>|\^|→|×",
+        "HABIT": r":=|&&|\|\||!(?!=)|=>|\|>|\^|→|\u00d7",
         "SYMBOL": "|".join(map(re.escape, symbols)),
         "STRANGE": r"[^\x00-\x7f]+|.",
     }
@@ -153,7 +155,9 @@ class _Scanner:
             self._check_size(kind, text, start, end)
         elif kind == "HABIT":
             spelling, kind = _HABITS[text]
-            self._error(codes.FOREIGN, f"`{text}` is not HV", start, end, text, f"`{spelling}`", f"write `{spelling}`")
+            self._error(
+                codes.FOREIGN, f"`{text}` is not HV", start, end, text, f"`{spelling}`", f"write `{spelling}`"
+            )
         elif kind == "BAD_NUMBER":
             self._bad_number(text, start, end)
             kind, text = "NUMBER", "0"
@@ -169,11 +173,22 @@ class _Scanner:
         parts = text.split("x") if kind == "DIM" else [text]
         if len(text) <= limits.DIGITS * len(parts) and all(len(p) <= limits.DIGITS for p in parts):
             values = [float(p.replace("_", "")) for p in parts]
-            if all(v <= limits.INTEGER or (not isinf(v) and not p.isdigit()) for v, p in zip(values, parts, strict=True)):
+            if all(
+                v <= limits.INTEGER or (not isinf(v) and not p.isdigit())
+                for v, p in zip(values, parts, strict=True)
+            ):
                 return
         shown = text if len(text) <= 20 else f"{text[:17]}…"
         expected = f"at most {limits.DIGITS} digits, integers up to 2^53, floats up to 1e308"
-        self._error(codes.NUMBER_TOO_LARGE, f"`{shown}` is out of range", start, end, shown, expected, "use a smaller number")
+        self._error(
+            codes.NUMBER_TOO_LARGE,
+            f"`{shown}` is out of range",
+            start,
+            end,
+            shown,
+            expected,
+            "use a smaller number",
+        )
 
     def _bad_number(self, text: str, start: int, end: int) -> None:
         shown = text if len(text) <= 20 else f"{text[:17]}…"
@@ -196,7 +211,15 @@ class _Scanner:
     def _add(self, token: Token) -> None:
         if len(self.tokens) >= limits.TOKENS:
             message = f"the file has more than {limits.TOKENS:,} tokens"
-            self._error(codes.TOO_MANY_TOKENS, message, token.start, token.end, "", "", "split it, or use repetition: `block * 100`")
+            self._error(
+                codes.TOO_MANY_TOKENS,
+                message,
+                token.start,
+                token.end,
+                "",
+                "",
+                "split it, or use repetition: `block * 100`",
+            )
             raise SpecError(self.found)
         self._add_stop(token)
         if token.type in OPENING:
@@ -230,7 +253,15 @@ class _Scanner:
     def _close(self, token: Token) -> None:
         if not self.brackets:
             message = f"`{token.text}` closes nothing"
-            self._error(codes.UNOPENED, message, token.start, token.end, token.text, "", "take it out, or open it before")
+            self._error(
+                codes.UNOPENED,
+                message,
+                token.start,
+                token.end,
+                token.text,
+                "",
+                "take it out, or open it before",
+            )
             raise SpecError(self.found)
         opened = self.brackets.pop()
         if OPENING[opened.type] != token.type:
@@ -241,7 +272,13 @@ class _Scanner:
         close = _SHAPES[OPENING[opened.type]]
         message = f"this `{opened.text}` is never closed"
         self._error(
-            codes.UNCLOSED, message, opened.start, opened.end, found, f"`{close}`", f"add the missing `{close}`"
+            codes.UNCLOSED,
+            message,
+            opened.start,
+            opened.end,
+            found,
+            f"`{close}`",
+            f"add the missing `{close}`",
         )
         raise SpecError(self.found)
 
@@ -256,7 +293,14 @@ class _Scanner:
         return Tokens(self.fragment, self.tokens, self.trivia)
 
     def _error(
-        self, code: Code, message: str, start: int, end: int, found: str = "", expected: str = "", help_: str = ""
+        self,
+        code: Code,
+        message: str,
+        start: int,
+        end: int,
+        found: str = "",
+        expected: str = "",
+        help_: str = "",
     ) -> None:
         self.found.add(Diagnostic(code, message, self.fragment.span(start, end), found, expected, help_))
         if len(list(self.found)) >= limits.DIAGNOSTICS:
@@ -266,6 +310,7 @@ class _Scanner:
 def tokenize(fragment: Fragment, found: Diagnostics) -> Tokens:
     """Return the tokens of a text, the end included, and its comments.
 
-    Mistakes that leave a token in no doubt go to `found`; brackets that do not match and limits raise `SpecError`.
+    Mistakes that leave a token in no doubt go to `found`; brackets that do not match and limits raise
+    `SpecError`.
     """
     return _Scanner(fragment, found).scan()

@@ -13,10 +13,28 @@ from hvdsl.grammar.text import check_text, check_version, parse
 from hvdsl.grammar.tokens import Fragment
 from hvdsl.grammar.yaml_nodes import Mapping, Node, Scalar, Sequence, compose
 
-_KEYS = (
-    "hv model title use extends let shared default data cells groups encoder decoder likelihood objective priors train evaluate sample "
-    "variants"
-).split()
+_KEYS = [
+    "hv",
+    "model",
+    "title",
+    "use",
+    "extends",
+    "let",
+    "shared",
+    "default",
+    "data",
+    "cells",
+    "groups",
+    "encoder",
+    "decoder",
+    "likelihood",
+    "objective",
+    "priors",
+    "train",
+    "evaluate",
+    "sample",
+    "variants",
+]
 
 
 def read_yaml(source: Source) -> tree.Spec:
@@ -44,7 +62,9 @@ class _Reader:
     # -- leaves -------------------------------------------------------------------------------------------
 
     def _wrong(self, node: Node, found: str, expected: str, help_: str = "") -> None:
-        self.found.add(Diagnostic(codes.BAD_YAML, f"{found} cannot stand here", node.span, found, expected, help_))
+        self.found.add(
+            Diagnostic(codes.BAD_YAML, f"{found} cannot stand here", node.span, found, expected, help_)
+        )
 
     def _parse(self, node: Node, start: str) -> Any:
         """Return what `start` of the grammar makes of a scalar, None after an error."""
@@ -73,7 +93,7 @@ class _Reader:
             self._wrong(node, "a list" if isinstance(node, Sequence) else "a mapping", "text")
             return None
         if '"' in node.text or "\n" in node.text:
-            self._wrong(node, "a string with a `\"` or a line break", "text on one line without `\"`")
+            self._wrong(node, 'a string with a `"` or a line break', 'text on one line without `"`')
             return None
         return tree.String(node.text, span=node.span)
 
@@ -117,7 +137,10 @@ class _Reader:
                     yield tree.Likelihood(expression, span=span)
             case "encoder" | "decoder":
                 yield tree.Section(cast(Any, kind), tuple(self._rows(value)), span=span)
-            case "data" | "train" | "objective" | "evaluate" | "sample" if not rest or kind in ("data", "train"):
+            case "data" | "train" | "objective" | "evaluate" | "sample" if not rest or kind in (
+                "data",
+                "train",
+            ):
                 yield from self._settings_item(kind, key, value)
             case "cells" | "groups":
                 for head, body in self._entries(value, "recipes"):
@@ -125,7 +148,7 @@ class _Reader:
             case "priors":
                 for head, body in self._entries(value, "priors"):
                     if parts := self._parse(head, "prior_head"):
-                        yield tree.Prior(*parts, self._block(body), span=head.span.to(body.span))
+                        yield tree.Prior(parts[0], parts[1], self._block(body), span=head.span.to(body.span))
             case "variants":
                 for head, body in self._entries(value, "variants"):
                     if name := self._name(head):
@@ -135,7 +158,9 @@ class _Reader:
                 help_ = f"did you mean `{near[0]}`?" if near else ""
                 message = f"`{key.text[:40]}` is not something that a spec is made of"
                 expected = ", ".join(f"`{word}`" for word in _KEYS)
-                self.found.add(Diagnostic(codes.UNKNOWN_ITEM, message, key.span, key.text[:40], expected, help_))
+                self.found.add(
+                    Diagnostic(codes.UNKNOWN_ITEM, message, key.span, key.text[:40], expected, help_)
+                )
 
     def _definition(self, kind: str, key: Node, value: Node) -> Iterator[tree.Let | tree.Shared]:
         name, expression = self._name(key), self._expression(value)
@@ -161,14 +186,24 @@ class _Reader:
         elif kind == "data":
             name = next((s.value for s in settings if s.key.id == "source"), None)
             settings = tuple(s for s in settings if s.value is not name)
-        if isinstance(name, tree.Name) or (kind == "data" and isinstance(name, tree.String)) or (not name and kind != "data"):
+        if (
+            isinstance(name, tree.Name)
+            or (kind == "data" and isinstance(name, tree.String))
+            or (not name and kind != "data")
+        ):
             yield tree.Settings(cast(Any, kind), cast(Any, name), settings, span=key.span.to(value.span))
         elif not self.found.failed:
-            self._wrong(key, f"`{key.text[:30]}`", "`data` with its `source`, or `data NAME`" if kind == "data" else "a name")
+            self._wrong(
+                key,
+                f"`{key.text[:30]}`",
+                "`data` with its `source`, or `data NAME`" if kind == "data" else "a name",
+            )
 
     def _recipe(self, kind: str, head: Scalar, body: Node) -> Iterator[tree.Recipe]:
         if parts := self._parse(head, "recipe_head"):
-            yield tree.Recipe(cast(Any, kind), *parts, self._block(body), span=head.span.to(body.span))
+            yield tree.Recipe(
+                cast(Any, kind), parts[0], parts[1], self._block(body), span=head.span.to(body.span)
+            )
 
     def _rows(self, node: Node) -> Iterator[tree.Row | tree.Let | tree.Shared | tree.Default]:
         for key, value in self._entries(node, "rows"):
