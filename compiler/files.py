@@ -59,7 +59,7 @@ def find(header: tree.Header, beside: Path | None) -> Path:
     """Return the file that a `use` or `extends` names.
 
     Looked for in `beside` (the folder of the file that says it; None for text without a file), then among the
-    shipped: recipes of `specs/lib/` for `use`, specs for `extends`. The file, links resolved, lies in the folder searched.
+    shipped: recipes of `specs/lib/` for `use`, specs for `extends`. Links may not lead out of the folder.
     Raises `SpecError` (HV0201, HV0202).
     """
     node = header.value

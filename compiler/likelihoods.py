@@ -41,7 +41,7 @@ def _no_parameters(shape: Shape, args: Args) -> tuple[Parameter, ...]:
 
 
 def _mixture_channels(channels: int, args: Args) -> int:
-    """Per component a weight; per image channel a mean and a log-scale; per pair of channels a coefficient."""
+    """Per component a weight; per channel a mean and a log-scale; per pair of channels a coefficient."""
     components = args["n"]
     if not isinstance(components, int):
         raise TypeError("the number of components is checked before")
@@ -61,7 +61,7 @@ def _categorical_channels(channels: int, args: Args) -> int:
     bits = args["bits"]
     if not isinstance(bits, int):
         raise TypeError("the number of bits is checked before")
-    return channels * 2**bits
+    return channels * (1 << bits)
 
 
 def _integer(name: str, default: Literal | Required, doc: str) -> Argument:

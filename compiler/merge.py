@@ -1,7 +1,7 @@
 """Merge the layers of a spec, lowest first: what it uses, what it extends, itself, a variant of it.
 
-Pure functions tree -> tree. A `let`, recipe, likelihood or prior of the same name replaces the lower one, a row
-its namesake (`64: none` removes one), a setting or `default` its key.
+Pure functions tree -> tree. A `let`, recipe, likelihood or prior of the same name replaces the lower one, a
+row its namesake (`64: none` removes one), a setting or `default` its key.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class PixelMap:
         return print_expression(self.expr)
 
     def __call__(self, v: float) -> float:
-        """Return the value for one raw pixel. Raises `ArithmeticError` or `ValueError` where there is none."""
+        """Return the value for one pixel. Raises `ArithmeticError` or `ValueError` where there is none."""
         return float(_evaluate(self.expr, v))
 
     def torch(self, v: str = "v") -> str:

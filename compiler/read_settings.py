@@ -1,4 +1,4 @@
-"""Read the settings sections of a merged spec into `ModelSettings`; a mistake is a diagnostic at its place."""
+"""Read the settings sections of a merged spec; a mistake is a diagnostic at its place."""
 
 from __future__ import annotations
 

@@ -34,15 +34,18 @@ CIRCULAR_USE = Code(
     "HV0203",
     "files that name each other in a circle",
     "A file that is used cannot, directly or through others, use the file that uses it; likewise `extends`.",
-    bad=_WITH_C + '# file: cells.hv\nuse "more.hv"\n' + _CELL + '# file: more.hv\nuse "cells.hv"\n',
-    good=_WITH_C + '# file: cells.hv\nuse "more.hv"\n' + _CELL + "# file: more.hv\nlet k = 3\n",
+    bad=_WITH_C
+    + '# file: cells.hv\nhv 1\nuse "more.hv"\n'
+    + _CELL
+    + '# file: more.hv\nhv 1\nuse "cells.hv"\n',
+    good=_WITH_C + '# file: cells.hv\nhv 1\nuse "more.hv"\n' + _CELL + "# file: more.hv\nlet k = 3\n",
 )
 USED_FILE_HOLDS_MORE = Code(
     "HV0204",
     "a used file that is no library",
     "A file brought in by `use` holds cells, groups, `let`s and further `use`s, and nothing else: what a "
     "model is, its own file says. To start from a whole spec, `extends` it.",
-    bad=_WITH_C + "# file: cells.hv\nlikelihood mse\n" + _CELL,
+    bad=_WITH_C + "# file: cells.hv\nhv 1\nlikelihood mse\n" + _CELL,
     good=_WITH_C + "# file: cells.hv\n" + _CELL,
 )
 UNKNOWN_VARIANT = Code(
