@@ -31,8 +31,8 @@ SCALE = Argument(
     ArgumentType.WORD,
     Term("exp"),
     ("exp", "softplus", "softplus_variance", "softplus_logvar"),
-    "second half to scale: `exp(soft_clamp = none, add = 0)`, `softplus(beta = 1)`, `softplus_variance` (square root of softplus), "
-    "`softplus_logvar` (exp of half the softplus)",
+    "second half to scale: `exp(soft_clamp = none, add = 0)`, `softplus(beta = 1)`, "
+    "`softplus_variance` (square root of softplus), `softplus_logvar` (exp of half the softplus)",
 )
 DENSITY_FLOOR = Argument(
     "density_floor", ArgumentType.NUMBER, 0.0, doc="added to the variance in log-densities only"
@@ -95,6 +95,9 @@ def _standard_channels(args: Args) -> int:
 
 def _location_scale_text(cls: str) -> ExpressionRule:
     def rule(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+        if not operands:
+            shape = ", ".join(str(n) for n in grid_shape(_standard_channels(args), args))
+            return f"{cls}.standard((latents.batch, {shape}), latents.device)"
         mean, scale = checked_maps(args)
         options = [f"mean={_call(mean)}"] if mean.name != "identity" else []
         options += [f"scale={_call(scale)}"] if scale != _map(Term("exp"), _SCALES["exp"], 0) else []
@@ -106,8 +109,11 @@ def _location_scale_text(cls: str) -> ExpressionRule:
 
 
 def _call(given: Term) -> str:
+    """What differs from the defaults; a map of one number without a default takes it by position."""
     defaults = dict(_MEANS.get(given.name, ()) or _SCALES.get(given.name, ()))
-    said = [f"{name}={value!r}" for name, value in given.options if value != defaults.get(name)]
+    if given.name == "soft_clamp":
+        return f"soft_clamp({dict(given.options)['c']!r})"
+    said = [f"{name}={value!r}" for name, value in given.options if value != defaults[name]]
     return f"{given.name}({', '.join(said)})"
 
 

@@ -1,4 +1,7 @@
-"""Tensors from nothing. Where `grid` is not given, the compiler puts the row's label there."""
+"""Tensors from nothing. Where `grid` is not given, the compiler puts the row's label there.
+
+Emitted code takes the batch and the device, where it needs them, from the traversal `latents`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from hvdsl.compiler.operations.table import (
     Operation,
     OperationError,
 )
-from hvdsl.compiler.operations.values import positive, positive_pair, term
+from hvdsl.compiler.operations.values import number, positive, positive_pair, term
 
 GRID = Argument("grid", ArgumentType.KERNEL, None, doc="height and width; by default the row's label")
 
@@ -57,6 +60,11 @@ def _learned_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args
     return Layer("Learned", (outputs[0], checked(term(args, "init"))))
 
 
+def _constant(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+    shape = ", ".join(str(n) for n in _constant_shape(shapes, args)[0])
+    return f"torch.full((latents.batch, {shape}), {float(number(args, 'value'))!r}, device=latents.device)"
+
+
 OPERATIONS = (
     Operation(
         "learned",
@@ -77,8 +85,13 @@ OPERATIONS = (
         "constant",
         Kind.SOURCE,
         "A map with one value everywhere.",
-        (Argument("value", ArgumentType.NUMBER), Argument("channels", ArgumentType.INTEGER), GRID),
+        (
+            Argument("value", ArgumentType.NUMBER, doc="the value"),
+            Argument("channels", ArgumentType.INTEGER, doc="how many channels"),
+            GRID,
+        ),
         shape=_constant_shape,
+        expression=_constant,
     ),
     Operation(
         "coordinates",

@@ -1,7 +1,7 @@
 """Operations around a block, and the nodes that stand for the parts of a model.
 
-`residual` and `iaf` take a block. The compiler places the block's operations (and the shortcut's) before the node, which only joins them:
-`residual` has inputs (shortcut(x), body), `iaf` (z, m) or (z, m, s).
+`residual` and `iaf` take a block. The compiler places the block's operations (and the shortcut's) before the
+node, which only joins them: `residual` has inputs (shortcut(x), body), `iaf` (z, m) or (z, m, s).
 """
 
 from __future__ import annotations
@@ -68,6 +68,10 @@ def _latent_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     return (inputs[0],)
 
 
+def _tap_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    return tuple(inputs)
+
+
 def _image_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     channels, height, width = integers(args, "shape")
     return ((channels, height, width),)
@@ -98,7 +102,7 @@ OPERATIONS = (
                 "form",
                 ArgumentType.WORD,
                 words=tuple(IAF_OUTPUTS),
-                doc="`shift`: z - m; `affine`: (z - m) / exp(s); `gated`: g z + (1 - g) m with g = sigmoid(s)",
+                doc="`shift`: z - m; `affine`: (z - m) / exp(s); `gated`: g z + (1 - g) m, g = sigmoid(s)",
             ),
         ),
         _iaf_shape,
@@ -111,7 +115,7 @@ OPERATIONS = (
         (Argument("shape", ArgumentType.SHAPE),),
         _image_shape,
     ),
-    Operation("tap", Kind.INTERNAL, "Publish a tensor.", (_NAME,), same),
+    Operation("tap", Kind.INTERNAL, "Publish tensors.", (_NAME,), _tap_shape),
     Operation("sample", Kind.INTERNAL, "Draw from the posterior, before a flow.", (), same),
     Operation(
         "latent",
