@@ -1,0 +1,45 @@
+"""Train the tiny hierarchy into a folder, resuming what is there: `train_tiny.py FOLDER STEPS OPTIMIZER DROPOUT`.
+
+Run by itself (to be killed) or by torchrun (one process of several).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from tiny_hierarchy import Blobs, settings, tiny
+
+from hvdsl.compiler.settings import Duration, Optimizer
+from hvdsl.runtime.distributed import process_group
+from hvdsl.runtime.evaluate import evaluate
+from hvdsl.runtime.run import Run
+from hvdsl.runtime.trainer import Trainer
+
+
+def main(folder: str, steps: int, kind: Any, dropout: float) -> None:
+    torch.set_num_threads(1)
+    with process_group() as world:
+        if world.leads and not Path(folder).exists():
+            Run.create(folder, {})
+        world.any(False)  # nobody goes on before the folder is there
+        run = Run.open(folder)
+        model = tiny(dropout=dropout)
+        chosen = settings(
+            steps=steps, optimizer=Optimizer(kind=kind, lr=0.01), clip=1.0, checkpoint_every=Duration(n=1), keep=3
+        )
+        trainer = Trainer(model, chosen, Blobs(20), run=run)
+        if run.checkpoints().latest() is not None:
+            trainer.resume()
+        if world.leads:
+            print("ready", flush=True)
+        trainer.fit()
+        bound = evaluate(model, Blobs(7), batch=3, world=world)
+        if world.leads:
+            print(bound.images, bound.nats_per_dim, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4]))
