@@ -61,7 +61,7 @@ def _categorical_channels(channels: int, args: Args) -> int:
     bits = args["bits"]
     if not isinstance(bits, int):
         raise TypeError("the number of bits is checked before")
-    return channels * 2**bits
+    return channels * (1 << bits)
 
 
 def _integer(name: str, default: Literal | Required, doc: str) -> Argument:

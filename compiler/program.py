@@ -12,7 +12,7 @@ from hvdsl.grammar import tree
 
 # Words that stand inside the arguments of other words, which no argument of an operation declares.
 _INNER_WORDS = ("exclude", "before", "upto", "all", "linear", "log", "raw", "from_batch", "identity")
-KEYWORDS = [
+RESERVED = [
     "hv",
     "model",
     "title",

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from hvdsl.compiler.arguments import check_default
 from hvdsl.compiler.codes import names as codes
 from hvdsl.compiler.faults import Fault
+from hvdsl.compiler.lookup import check_name
 from hvdsl.compiler.operations import OPERATIONS
-from hvdsl.compiler.statements import check_name
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 

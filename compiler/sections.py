@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from hvdsl.compiler import arithmetic
-from hvdsl.compiler.application import add_node
 from hvdsl.compiler.arguments import kind_of, static
 from hvdsl.compiler.codes import names as name_codes
 from hvdsl.compiler.codes import shapes as shape_codes
@@ -11,6 +10,7 @@ from hvdsl.compiler.codes import values as codes
 from hvdsl.compiler.environment import Environment, Frame, Owner
 from hvdsl.compiler.faults import Fault
 from hvdsl.compiler.interpreter import Interpreter
+from hvdsl.compiler.placing import add_node
 from hvdsl.compiler.statements import execute
 from hvdsl.compiler.taps import grid
 from hvdsl.compiler.values import INVALID, Distribution, Flowing, Invalid, Tensor, Unshaped, first, show

@@ -24,12 +24,12 @@ from hvdsl.compiler.settings import (
 
 class _Precision(Settings):
     precision: str
-    initial_scale: float = Field(65536.0, gt=0)
+    initial_scale: float = Field(default=65536.0, gt=0)
 
 
 class _Binarize(Settings):
     binarize: str
-    binarize_every: Literal["access", "epoch", "once"] = Field("access", alias="every")
+    binarize_every: Literal["access", "epoch", "once"] = Field(default="access", alias="every")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,9 @@ def _unit(name: str) -> dict[str, Any]:
 
 _ADAM = Word(Optimizer, ("lr", "betas", "eps", "weight_decay", "decay_only", "bias_correction"))
 _DURATION = {unit: Word(Duration, ("n",), _unit) for unit in ("epochs", "fraction")}
-_DURATIONS = ("start", "length", "until", "after", "over", "warmup") + (
-    "evaluate_every",
-    "sample_every",
-    "checkpoint_every",
+_DURATIONS = (
+    *("start", "length", "until", "after", "over"),  # arguments of words
+    *("warmup", "evaluate_every", "sample_every", "checkpoint_every"),  # keys of `train`
 )
 _WEIGHT = {"with_beta": Word(WithBeta, ("first", "last"))}
 

@@ -42,10 +42,10 @@ class Ramp(Settings):
     """`ramp(from, start, length, floor)`: linear to 1 over `length` after `start`, never under `floor`."""
 
     kind: Literal["ramp"] = "ramp"
-    from_: float = Field(0.0, alias="from", ge=0, le=1)
+    from_: float = Field(default=0.0, alias="from", ge=0, le=1)
     start: Duration = Duration(n=0)
     length: Duration
-    floor: float = Field(0.0, ge=0, le=1)
+    floor: float = Field(default=0.0, ge=0, le=1)
 
 
 class WithBeta(Settings):
@@ -90,15 +90,13 @@ Holdout = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
 class Data(Settings):
     name: str
     shape: tuple[Size, Size, Size]  # C, H, W after crop, resize and pad
-    bits: int = Field(8, ge=1, le=8)
+    bits: int = Field(default=8, ge=1, le=8)
     input: str = "v"  # canonical text of an expression in `v`; `hvdsl.compiler.pixels` reads it
     target: str | None = None  # None: as the input
     source: str | None = None
-    classes: int | None = Field(None, ge=1)
+    classes: int | None = Field(default=None, ge=1)
     flip: bool = False
-    crop: tuple[Border, Border, Size, Size] | None = (
-        None  # left, top, right, bottom, in pixels of the file's image
-    )
+    crop: tuple[Border, Border, Size, Size] | None = None  # left, top, right, bottom, in the file's pixels
     resize: tuple[Size, Size] | None = None  # height, width
     pad: Border | tuple[Border, Border, Border, Border] = 0  # top, bottom, left, right
     binarize: Literal["none", "threshold", "bernoulli"] = "none"
@@ -110,7 +108,7 @@ class Data(Settings):
 class Objective(Settings):
     unit: Literal["nats_per_image", "nats_per_dim", "mean_square", "mean_absolute"]
     kl: Literal["closed", "sample"] = "closed"
-    samples: int = Field(1, ge=1)
+    samples: int = Field(default=1, ge=1)
     bound: Literal["elbo", "iwae"] = "elbo"
     beta: Annotated[float, Field(ge=0)] | Ramp = 1.0
     balance: BySize | ByRate | None = None
@@ -131,8 +129,8 @@ class Optimizer(Settings):
     kind: Literal["adam", "adamw", "adamax", "sgd"]
     lr: float = Field(gt=0)
     betas: tuple[Rate, Rate] = (0.9, 0.999)
-    eps: float = Field(1e-8, gt=0)
-    momentum: float = Field(0.0, ge=0, lt=1)
+    eps: float = Field(default=1e-8, gt=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
     weight_decay: Annotated[float, Field(ge=0)] | L2 = 0.0
     decay_only: Literal["all", "weights"] = "all"
     bias_correction: bool = True
@@ -142,7 +140,7 @@ class Schedule(Settings):
     """After the warm-up. `floor` is a rate; cosine falls from `after` over `over` (default: what is left)."""
 
     kind: Literal["constant", "cosine", "exponential", "one_cycle"] = "constant"
-    floor: float = Field(0.0, ge=0)
+    floor: float = Field(default=0.0, ge=0)
     after: Duration | None = None
     over: Duration | None = None
     per: Literal["step", "epoch"] = "step"
@@ -151,36 +149,36 @@ class Schedule(Settings):
 
 
 class Train(Settings):
-    steps: int | None = Field(None, ge=1)
-    epochs: int | None = Field(None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    epochs: int | None = Field(default=None, ge=1)
     batch: int = Field(ge=1)  # over all devices
     optimizer: Optimizer
     schedule: Schedule = Schedule()
     warmup: Duration = Duration(n=0)
-    clip: float | None = Field(None, gt=0)  # global norm
-    clip_each: float | None = Field(None, gt=0)
-    skip_above: float | None = Field(None, gt=0)  # global norm before clipping
-    ema: float | None = Field(None, ge=0, lt=1)
+    clip: float | None = Field(default=None, gt=0)  # global norm
+    clip_each: float | None = Field(default=None, gt=0)
+    skip_above: float | None = Field(default=None, gt=0)  # global norm before clipping
+    ema: float | None = Field(default=None, ge=0, lt=1)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    initial_scale: float = Field(65536.0, gt=0)  # fp16 only
-    accumulate: int = Field(1, ge=1)
+    initial_scale: float = Field(default=65536.0, gt=0)  # fp16 only
+    accumulate: int = Field(default=1, ge=1)
     checkpointing: Literal["none", "group"] = "none"
-    seed: int = Field(0, ge=0)
-    log_every: int = Field(100, ge=1)
+    seed: int = Field(default=0, ge=0)
+    log_every: int = Field(default=100, ge=1)
     evaluate_every: Duration | None = None
     sample_every: Duration | None = None
     checkpoint_every: Duration = Duration(n=1000)
-    keep: int = Field(2, ge=1)
+    keep: int = Field(default=2, ge=1)
 
 
 class Evaluate(Settings):
-    samples: int = Field(1, ge=1)
+    samples: int = Field(default=1, ge=1)
     use_ema: bool = True
 
 
 class Sample(Settings):
-    temperature: float = Field(1.0, ge=0)
-    recalibrate_batch_norm: int = Field(0, ge=0)
+    temperature: float = Field(default=1.0, ge=0)
+    recalibrate_batch_norm: int = Field(default=0, ge=0)
     use_ema: bool = True
 
 

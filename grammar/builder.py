@@ -36,7 +36,8 @@ class Builder:
     def _commented(self, start: int, end: int) -> dict[str, Any]:
         """Return span and comments of a node, once the nodes in it have taken theirs.
 
-        What is left inside it would be lost when it is printed: the first one that stands on its first line goes behind it, the
+        What is left inside it would be lost when it is printed: the first one that stands on its
+        first line goes behind it, the
         others go before it.
         """
         before = list(self.trivia.leading.pop(start, ()))

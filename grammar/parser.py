@@ -50,7 +50,7 @@ class Parser:
         self.parts: list[Part] = []
 
     def parse(self, start: str) -> object:
-        """Return what the start symbol's action built, or None after an error; every error goes to `found`."""
+        """Return what the start symbol's action built, or None after an error. Errors go to `found`."""
         self.states = [self.tables.starts[start]]
         final = self.tables.ends[start]
         at, resumed = 0, -1
@@ -123,7 +123,7 @@ class Parser:
 
     @staticmethod
     def _splice(values: list[object]) -> Inline:
-        """Flatten the repetitions among `values`; the first one is extended in place, so that long lists take linear time."""
+        """Flatten the repetitions among `values`, the first in place: long lists take linear time."""
         out = values[0] if values and isinstance(values[0], Inline) else Inline()
         for value in values[1:] if values and out is values[0] else values:
             if isinstance(value, Inline):
@@ -180,7 +180,7 @@ class Parser:
         return ""
 
     def _accepted(self) -> set[str]:
-        """Return the terminals that can stand here: those of the state's row that survive the reductions they ask for."""
+        """Return the terminals that can stand here: those that survive the reductions they ask for."""
         return {
             kind for kind in self.tables.states[self.states[-1]] if not kind.islower() and self._accepts(kind)
         }
@@ -204,7 +204,7 @@ class Parser:
                 return True
 
     def _recover(self, at: int) -> int | None:
-        """Give up the statement around token `at`; return where to go on, after a placeholder for it, or None."""
+        """Give up the statement around token `at`; return where to go on behind it, or None."""
         opened = 0
         while self.states:
             row = self.tables.states[self.states[-1]]
@@ -222,7 +222,7 @@ class Parser:
         return None
 
     def _skip(self, at: int, opened: int, commas: bool) -> int:
-        """Return the place of the token that ends the statement: a stop or closing brace outside its own brackets."""
+        """Return the place of the token that ends the statement, outside its own brackets."""
         while True:
             kind = self.tokens[at].type
             if kind == END or (

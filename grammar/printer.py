@@ -1,7 +1,9 @@
 """Print a tree in the text form, in one canonical layout that keeps comments and single blank lines.
 
-A node becomes a list of pieces: text, places where a line may break, and braces with what stands in them. On one line they are
-joined; where they do not fit, or comments or several statements stand in braces, the braces are opened and the rest is filled.
+A node becomes a list of pieces: text, places where a line may break, and braces with what stands in them. On
+one line they are
+joined; where they do not fit, or comments or several statements stand in braces, the braces are opened and
+the rest is filled.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ WIDTH = 110
 SHORT = 90  # settings longer than this get a line each
 _STEP = 2
 
-# How tightly a rule of the grammar binds; the place of an operand says which is the loosest that needs no parentheses.
+# How tightly a rule of the grammar binds; the place of an operand says which is the loosest that needs no
+# parentheses.
 _TUPLE, _FLOW, _CHOOSE, _OR, _AND, _NOT, _COMPARE, _SUM, _TERM, _UNARY, _POWER, _POST = range(12)
 _LEVELS = {"or": _OR, "and": _AND, "+": _SUM, "-": _SUM, "**": _POWER}
 _LEVELS |= dict.fromkeys(("*", "/", "//", "%"), _TERM) | dict.fromkeys(

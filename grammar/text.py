@@ -40,7 +40,7 @@ def read_expression(source: Source) -> tree.Expr:
 
 
 def parse(fragment: Fragment, start: str, found: Diagnostics) -> object:
-    """Return what `start` (a start symbol of the grammar) builds of a fragment; None if it could not be built.
+    """Return what `start` (a start symbol of the grammar) builds of a fragment, or None.
 
     Mistakes go to `found`; those that end the reading raise `SpecError`.
     """

@@ -42,7 +42,8 @@ Node: TypeAlias = Scalar | Sequence | Mapping
 def compose(source: Source, found: Diagnostics) -> Node | None:
     """Return the skeleton of a YAML file, None if it is empty.
 
-    Works on PyYAML's events: no value is typed, no tag resolved, and an alias is refused before it could stand for anything.
+    Works on PyYAML's events: no value is typed, no tag resolved, and an alias is refused before it could
+    stand for anything.
     Raises `SpecError` for what is no YAML or uses parts of YAML that this form does without.
     """
     try:
@@ -161,7 +162,9 @@ class _Composer:
 
     def _stop(self, code: Code, message: str, event: yaml.Event, help_: str) -> NoReturn:
         end = max(_index(event.end_mark), _index(event.start_mark))
-        self.found.add(Diagnostic(code, message, Span(self.source, _index(event.start_mark), end), help=help_))
+        self.found.add(
+            Diagnostic(code, message, Span(self.source, _index(event.start_mark), end), help=help_)
+        )
         raise SpecError(self.found)
 
 
@@ -176,7 +179,8 @@ _ESCAPES = {"x": 4, "u": 6, "U": 10}
 def _places(raw: str, value: str, style: str | None, start: int) -> Iterator[int]:
     """Yield the offset in the file of every character of a scalar's value, and of its end.
 
-    What YAML changes between the two is white space (folding, indentation) and, in quotes, escapes; all else stands in both, in order.
+    What YAML changes between the two is white space (folding, indentation) and, in quotes, escapes; all
+    else stands in both, in order.
     White space maps to where it stands, or to the next thing after it.
     """
     at = 0

@@ -201,7 +201,9 @@ class _Reader:
 
     def _recipe(self, kind: str, head: Scalar, body: Node) -> Iterator[tree.Recipe]:
         if parts := self._parse(head, "recipe_head"):
-            yield tree.Recipe(cast(Any, kind), parts[0], parts[1], self._block(body), span=head.span.to(body.span))
+            yield tree.Recipe(
+                cast(Any, kind), parts[0], parts[1], self._block(body), span=head.span.to(body.span)
+            )
 
     def _rows(self, node: Node) -> Iterator[tree.Row | tree.Let | tree.Shared | tree.Default]:
         for key, value in self._entries(node, "rows"):

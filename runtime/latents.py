@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, overload
@@ -343,7 +343,7 @@ def _sources(sources: Sources, groups: tuple[LatentGroup, ...], batch: int) -> t
 
 
 def _temperatures(temperature: float | Sequence[float], groups: tuple[LatentGroup, ...]) -> tuple[float, ...]:
-    if isinstance(temperature, Sequence):
+    if isinstance(temperature, Iterable):
         temperatures = tuple(float(t) for t in temperature)
     else:
         temperatures = (float(temperature),) * len(groups)

@@ -38,7 +38,7 @@ class Batch(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bound:
-    """The negative ELBO of each image in its terms, nats: `distortion` `(N,)`, `rates` `(groups, N)`; `dims` to divide by."""
+    """The negative ELBO in nats per image: `distortion` `(N,)`, `rates` `(groups, N)`, and the `dims` to divide by."""
 
     distortion: Tensor
     rates: Tensor
@@ -114,7 +114,7 @@ class Objective:
         )
         bound = measure(model, batch.x, batch.target, latents)
         beta = self._beta(step)
-        rates = self._floored(latents, training=model.training)
+        rates = self._floored(bound, latents, training=model.training)
         weights = self._balance(bound.rates.detach(), groups, step, beta) if model.training else None
         rate = beta * (rates if weights is None else weights * rates).sum()
         loss = bound.distortion.mean() + rate
@@ -128,11 +128,11 @@ class Objective:
     def _detail(self) -> Detail:
         return "latent" if self.settings.free is None else self.settings.free.per
 
-    def _floored(self, latents: Traversal, training: bool) -> Tensor:
+    def _floored(self, bound: Bound, latents: Traversal, training: bool) -> Tensor:
         """What each group contributes before weighting, `(groups,)`: its mean rate, never under the free bits."""
         free = self.settings.free
         if free is None or not (training or free.when == "always"):
-            return latents.rates.mean(1)
+            return bound.rates.mean(1)
         details = [o.rate_detail for o in latents.outcomes if o.rate_detail is not None]
         return torch.stack([free_bits(rate, free, self._across_ranks) for rate in details])
 
@@ -146,7 +146,7 @@ class Objective:
 
 
 class Beta:
-    """The weight of the rate: a constant, or linearly from `from` at `start` to 1 after `length`, never below `floor`."""
+    """The rate's weight: a constant, or linearly from `from` at `start` to 1 after `length`, never below `floor`."""
 
     def __init__(self, beta: float | Ramp, steps: Callable[[Duration], int]) -> None:
         self._beta = beta
@@ -161,17 +161,14 @@ class Beta:
 
 
 def free_bits(rate: Tensor, free: AtLeast, across_ranks: Callable[[Tensor], Tensor]) -> Tensor:
-    """The rate of one group averaged over the batch, no part of it under `free.nats` (IAF-VAE, Kingma et al. 2016,
-    section C.8).
+    """The mean rate of one group, no part of it under `free.nats` (IAF-VAE, Kingma et al. 2016, section C.8).
 
     `rate` is `(N,)`, `(N, Z)` or `(N, Z, H, W)`: a value for each part that has a floor of its own. Under its floor a
     part costs the floor and has no gradient. The floor is applied to each image, or to the mean over the whole batch.
     """
     floor = torch.full((), free.nats, dtype=rate.dtype, device=rate.device)
     if free.take_max == "per_sample":
-        return (
-            torch.maximum(rate, floor).flatten(1).sum(1).mean() if rate.dim() > 1 else torch.maximum(rate, floor).mean()
-        )
+        return torch.maximum(rate, floor).sum() / len(rate)
     mean = rate.mean(0)
     above = across_ranks(mean.detach()) > floor
     return torch.where(above, mean, floor).sum()

@@ -127,15 +127,17 @@ class Storages:
                 values = []
         return {self.base(value) for value in values}
 
+    def saved(self, nodes: Sequence[Node]) -> int:
+        """Bytes that the backward pass through `nodes` keeps for one image: distinct storages, each once."""
+        kept: set[Value] = set()
+        for node in nodes:
+            kept |= self.kept(node)
+        return sum(map(self.bytes, kept)) + _drawn_bytes(nodes)
+
 
 def saved_bytes(graph: Graph, nodes: Iterable[Node] | None = None) -> int:
     """Bytes that the backward pass through `nodes` (by default all) keeps for one image: distinct storages, each once."""
-    storages = Storages(graph)
-    chosen = graph.nodes if nodes is None else list(nodes)
-    kept: set[Value] = set()
-    for node in chosen:
-        kept |= storages.kept(node)
-    return sum(map(storages.bytes, kept)) + _drawn_bytes(chosen)
+    return Storages(graph).saved(graph.nodes if nodes is None else list(nodes))
 
 
 def _drawn_bytes(nodes: Iterable[Node]) -> int:

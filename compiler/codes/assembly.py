@@ -34,7 +34,10 @@ CIRCULAR_USE = Code(
     "HV0203",
     "files that name each other in a circle",
     "A file that is used cannot, directly or through others, use the file that uses it; likewise `extends`.",
-    bad=_WITH_C + '# file: cells.hv\nhv 1\nuse "more.hv"\n' + _CELL + '# file: more.hv\nhv 1\nuse "cells.hv"\n',
+    bad=_WITH_C
+    + '# file: cells.hv\nhv 1\nuse "more.hv"\n'
+    + _CELL
+    + '# file: more.hv\nhv 1\nuse "cells.hv"\n',
     good=_WITH_C + '# file: cells.hv\nhv 1\nuse "more.hv"\n' + _CELL + "# file: more.hv\nlet k = 3\n",
 )
 USED_FILE_HOLDS_MORE = Code(

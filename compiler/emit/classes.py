@@ -129,7 +129,8 @@ class _Unifier:
         if len(tuples) < len(values) or len({len(t) for t in tuples}) != 1:
             return None
         columns = list(zip(*tuples, strict=True))
-        if not any(len(set(map(repr, column))) == 1 for column in columns):
+        known = [repr(column) in self._named or repr(column) in self._parameters for column in columns]
+        if not all(known) and not any(len(set(map(repr, column))) == 1 for column in columns):
             return None
         return ast.Tuple([self._resolve(column, hints, kept) for column in columns], ast.Load())
 
@@ -150,7 +151,11 @@ def _contexts(units: Sequence[Unit], graph: Graph) -> dict[str, str]:
         if all(name in u.scope.constants for u in units):
             found.setdefault(repr(tuple(u.scope.constants[name] for u in units)), name)
     if all(u.inputs for u in units):
-        found.setdefault(repr(tuple(graph.shape(u.inputs[0])[0] for u in units)), "channels")
+        shapes = [graph.shape(u.inputs[0]) for u in units]
+        found.setdefault(repr(tuple(s[0] for s in shapes)), "channels")
+        found.setdefault(repr(tuple(s[1] for s in shapes)), "res")
+    if all(u.outputs for u in units):
+        found.setdefault(repr(tuple(graph.shape(u.outputs[0])[1] for u in units)), "size")
     return found
 
 

@@ -62,11 +62,11 @@ class Forward:
     def _step(self, step: Step, depth: int) -> None:
         expression = self._expression(step)
         if step.kind is Kind.APPEND:
-            call = literals.call(literals.dotted(step.list, "append"), expression)
+            call = literals.call(literals.dotted(step.fills[0], "append"), expression)
             self._lines += layout.lines("", call, depth=depth)
             return
         targets = [self._target(v, n, step) for v, n in zip(step.outputs, step.names or (None,) * len(step.outputs), strict=True)]
-        targets += self._signature.unpacked_lists(step)
+        targets += step.fills
         head = ", ".join(targets)
         if head != layout.unparse(expression):
             self._lines += layout.lines(f"{head} = ", expression, depth=depth)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from hvdsl.compiler.emit import layout
@@ -16,53 +15,73 @@ def latent_groups(groups: Sequence[LatentGroup]) -> list[str]:
     lines = ["    LATENTS = ("]
     start = 0
     while start < len(groups):
-        stop = _run(groups, start)
-        if stop - start >= REPEATED:
-            before, number, after = _split(groups[start].path)
-            counted = "i" if number == 0 else f"{number} + i"
-            path = f'f"{before}{{{counted}}}{after}"'
-            entry, turns = _entry(groups[start], path), f"for i in range({stop - start})"
-            if len(entry) + len(turns) + 14 <= layout.WIDTH:
-                lines.append(f"        *({entry} {turns}),")
-            else:
-                lines += ["        *(", f"            {entry}", f"            {turns}", "        ),"]
-            start = stop
-        else:
-            lines.append(f"        {_entry(groups[start], _quoted(groups[start].path))},")
-            start += 1
+        inner, place = _run(groups, start)
+        outer, above = _blocks(groups, start, inner)
+        if inner * outer < REPEATED:
+            inner, place, outer, above = 1, -1, 1, -1
+        lines += _folded(groups[start], (outer, above), (inner, place))
+        start += inner * outer
     return [*lines, "    )"]
 
 
-def _entry(group: LatentGroup, path: str) -> str:
-    shape = ", ".join(str(int(n)) for n in group.shape)
-    return f'LatentGroup("{identifier(group.name)}", {path}, "{identifier(group.family)}", ({shape}))'
+def _folded(first: LatentGroup, outer: tuple[int, int], inner: tuple[int, int]) -> list[str]:
+    """One entry, or a comprehension over one or two numbers of the path."""
+    steps = first.path.split(".")
+    turns, names = [], iter("ij")
+    for count, place in (outer, inner):
+        if count > 1:
+            variable, base = next(names), int(steps[place])
+            steps[place] = "{" + (variable if base == 0 else f"{base} + {variable}") + "}"
+            turns.append(f"for {variable} in range({count})")
+    path = ".".join(step if step[0] == "{" or step.isdigit() else identifier(step) for step in steps)
+    shape = ", ".join(str(int(n)) for n in first.shape)
+    quoted = f'f"{path}"' if turns else f'"{path}"'
+    entry = f'LatentGroup("{identifier(first.name)}", {quoted}, "{identifier(first.family)}", ({shape}))'
+    if not turns:
+        return [f"        {entry},"]
+    flat = f"        *({' '.join([entry, *turns])}),"
+    if len(flat) <= layout.WIDTH:
+        return [flat]
+    return ["        *(", f"            {entry}", *(f"            {turn}" for turn in turns), "        ),"]
 
 
-def _quoted(path: str) -> str:
-    for step in path.split("."):
-        if not step.isdigit():
-            identifier(step)
-    return f'"{path}"'
+def _run(groups: Sequence[LatentGroup], start: int) -> tuple[int, int]:
+    """How many groups from `start` differ only in one number of the path that counts up, and which number."""
+    place = _counting(groups[start], groups[start + 1], 1) if start + 1 < len(groups) else None
+    if place is None:
+        return 1, -1
+    length = 2
+    while start + length < len(groups) and _counting(groups[start], groups[start + length], length) == place:
+        length += 1
+    return length, place
 
 
-def _run(groups: Sequence[LatentGroup], start: int) -> int:
-    """Where the run of groups ends that differ only in a number that counts up."""
-    first = groups[start]
-    _quoted(first.path)
-    stop = start + 1
-    before, number, after = _split(first.path)
-    while stop < len(groups):
-        group = groups[stop]
-        same = (group.name, group.family, group.shape) == (first.name, first.family, first.shape)
-        if not same or number < 0 or group.path != f"{before}{number + stop - start}{after}":
-            break
-        stop += 1
-    return stop
+def _blocks(groups: Sequence[LatentGroup], start: int, length: int) -> tuple[int, int]:
+    """How often such a run follows on itself, with another number that counts up."""
+
+    def place(block: int) -> int | None:
+        at = start + block * length
+        if at + length > len(groups):
+            return None
+        places = {_counting(groups[start + i], groups[at + i], block) for i in range(length)}
+        return places.pop() if len(places) == 1 else None
+
+    first = place(1) if length > 1 else None
+    if first is None:
+        return 1, -1
+    count = 2
+    while place(count) == first:
+        count += 1
+    return count, first
 
 
-def _split(path: str) -> tuple[str, int, str]:
-    """A path around its last number: that of the repeated instance. -1 without one."""
-    found = re.match(r"(.*\.)(\d+)(\.[^0-9]*)?\Z", path)
-    if found is None:
-        return path, -1, ""
-    return found[1], int(found[2]), found[3] or ""
+def _counting(first: LatentGroup, other: LatentGroup, by: int) -> int | None:
+    """Which number of the path is larger by `by`, where nothing else differs."""
+    if (first.name, first.family, first.shape) != (other.name, other.family, other.shape):
+        return None
+    a, b = first.path.split("."), other.path.split(".")
+    places = [i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y]
+    if len(a) != len(b) or len(places) != 1:
+        return None
+    x, y = a[places[0]], b[places[0]]
+    return places[0] if x.isdigit() and y.isdigit() and int(y) == int(x) + by else None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 WIDTH = 110
 INDENT = "    "
-SLICE = re.compile(r"\[([^\[\]:]+ [^\[\]:]+):([^\[\]:]+ [^\[\]:]+)\]")  # compound bounds have spaces around their colon
+SLICE = re.compile(r"\[(?=[^\[\]]* )([^\[\]:]+):([^\[\]:]+)\]")  # compound bounds have spaces around their colon
 
 
 def unparse(node: ast.expr) -> str:

@@ -169,8 +169,8 @@ class _Merger:
         first = versions[0]
         for other in versions[1:]:
             if (
-                (first.kind, first.template, first.values, first.list, len(first.inputs), len(first.outputs))
-                != (other.kind, other.template, other.values, other.list, len(other.inputs), len(other.outputs))
+                (first.kind, first.template, first.values, first.fills, len(first.inputs), len(first.outputs))
+                != (other.kind, other.template, other.values, other.fills, len(other.inputs), len(other.outputs))
                 or first.names != other.names
                 or (first.callee is None) != (other.callee is None)
                 or (first.callee and other.callee and first.callee.form != other.callee.form)

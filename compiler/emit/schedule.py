@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hvdsl.compiler.emit.steps import Index, Item, Repeat, Step, When, steps
+from hvdsl.compiler.emit.steps import Carried, Index, Item, ListItem, Repeat, When, steps
 from hvdsl.compiler.graph import Value
 
 
@@ -42,15 +42,19 @@ def _wanted(item: Item, waiting: list[Item]) -> list[Item]:
     uses = _inputs(item)
     wanted: list[Item] = []
     for candidate in reversed(waiting):
-        made = {v for s in steps((candidate,)) for v in s.outputs}
-        if made & uses:
+        if _outputs(candidate) & uses:
             wanted.append(candidate)
             uses |= _inputs(candidate)
     return wanted[::-1]
 
 
-def _inputs(item: Item) -> set[Value]:
-    return {v for s in steps((item,)) for v in s.inputs if isinstance(v, Value)}
+def _inputs(item: Item) -> set[Value | str]:
+    """The values that an item takes, and the lists that it takes values from."""
+    return {r.list if isinstance(r, ListItem) else r for s in steps((item,)) for r in s.inputs if not isinstance(r, Carried)}
+
+
+def _outputs(item: Item) -> set[Value | str]:
+    return {made for s in steps((item,)) for made in (*s.outputs, *s.fills)}
 
 
 def _conditions(items: list[Item], first_latent: int) -> list[Item]:

@@ -29,7 +29,7 @@ class Signature:
         self.arguments: list[tuple[Ref, str]] = []
         self._parameters: list[str] = []
         self._arguments()
-        self.filled_lists = list(dict.fromkeys(s.list for s in steps(unit.items) if s.kind is Kind.APPEND))
+        self.filled_lists = list(dict.fromkeys(s.fills[0] for s in steps(unit.items) if s.kind is Kind.APPEND))
         in_lists = units.lists if unit.is_section else {}
         self.returned = (units.result,) if self.is_model else tuple(v for v in outputs if v not in in_lists)
         self.returned_lists = [] if self.is_model else self._lists_of(outputs)
@@ -97,7 +97,7 @@ class Signature:
             return None
         name, height, width = tap_key(self._graph.nodes[value.node])
         size = str(height) if height == width else f"{height}x{width}"
-        return f"{name}_{size}" if self._unit.is_section else name
+        return f"{name}_{size}" if self._unit.is_section and value not in self._units.lists else name
 
     def is_distribution(self, value: Value) -> bool:
         operation = OPERATIONS.get(self._graph.nodes[value.node].op)
@@ -112,16 +112,10 @@ class Signature:
             return []
         return list(dict.fromkeys(self._units.lists[v].list for v in values if v in self._units.lists))
 
-    def unpacked_lists(self, step: Step) -> list[str]:
-        """Lists that a section returns to the model."""
-        if step.callee is None or not step.callee.is_section:
-            return []
-        return self._lists_of(step.callee.outputs)
-
     def absent_lists(self, step: Step) -> list[tuple[str, int]]:
         """Lists that a conditional step would make, and how long they are."""
         lengths = [item.list for item in self._units.lists.values()]
-        return [(name, lengths.count(name)) for name in self.unpacked_lists(step)]
+        return [(name, lengths.count(name)) for name in step.fills]
 
     def call_arguments(self, step: Step, operands: list[ast.expr]) -> list[ast.expr]:
         """A section takes a list as one argument."""

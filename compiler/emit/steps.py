@@ -65,7 +65,7 @@ class Step:
     module: Address = ()
     callee: Unit | None = None
     latents: tuple[Index, Index] | None = None  # the part of the unit's latents that it takes, or draws
-    list: str = ""
+    fills: tuple[str, ...] = ()  # lists of taps that it makes or extends
     needed: tuple[int, int] | None = None  # posterior only: the latents (of the model) that depend on it
 
 

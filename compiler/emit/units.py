@@ -148,7 +148,7 @@ class Units:
         for node in self.graph.nodes:
             if node.index in self.uses.live and node.op != "output":
                 for value in node.inputs:
-                    carry(value, self._unit_of[node.index])
+                    carry(self._passed(value, self._unit_of[node.index]), self._unit_of[node.index])
         carry(self.result, self.root)
         for key, unit in units.items():
             taps_last = sorted(inputs[key], key=lambda v: self.graph.nodes[v.node].op == "tap")
@@ -185,14 +185,14 @@ class Units:
     def _node(self, node: Node, unit: Unit) -> list[Step]:
         if node.index not in self.uses.live or node.op in ("image", "output"):
             return []
-        inputs = tuple(self._ref(v, unit) for v in node.inputs)
+        inputs = tuple(self._ref(self._passed(v, unit), unit) for v in node.inputs)
         outputs = tuple(Value(node.index, port) for port in range(len(node.shapes)))
         names = node.names + (None,) * (len(outputs) - len(node.names))
         needed = self._needed([node.index], unit)
         if node.op == "tap":
             published = self.lists.get(outputs[0])
             if published is not None and unit.is_section:
-                return [Step(Kind.APPEND, inputs, list=published.list, needed=needed)]
+                return [Step(Kind.APPEND, inputs, fills=(published.list,), needed=needed)]
             return [Step(Kind.ALIAS, inputs, outputs, needed=needed)]
         if node.op == "latent":
             number = self._latent_number[node.index] - unit.latents[0]
@@ -228,9 +228,20 @@ class Units:
         outputs = tuple(v for v in callee.outputs if not (callee.is_section and v in self.lists))
         names = tuple(self._name(v) for v in outputs)
         needed = None if callee.generative else self._needed(live, unit)
-        call = Step(Kind.CALL, inputs, outputs, names, module=module, callee=callee, latents=latents, needed=needed)
+        fills = tuple(dict.fromkeys(self.lists[v].list for v in callee.outputs if callee.is_section and v in self.lists))
+        call = Step(
+            Kind.CALL, inputs, outputs, names, module=module, callee=callee, latents=latents, fills=fills, needed=needed
+        )
         published = [v for v in callee.outputs if unit.is_section and not callee.is_section and v in self.lists]
-        return [call, *(Step(Kind.APPEND, (v,), list=self.lists[v].list, needed=needed) for v in published)]
+        return [call, *(Step(Kind.APPEND, (v,), fills=(self.lists[v].list,), needed=needed) for v in published)]
+
+    def _passed(self, value: Value, reader: Unit) -> Value:
+        """What runs on through a tap is, in the tap's own section, still what went in."""
+        node = self.graph.nodes[value.node]
+        while node.op == "tap" and _section(self._unit_of[node.index]) is _section(reader):
+            value = node.inputs[value.port]
+            node = self.graph.nodes[value.node]
+        return value
 
     def _name(self, value: Value) -> str | None:
         names = self.graph.nodes[value.node].names
@@ -247,6 +258,12 @@ class Units:
             return None
         ranges = [self.uses.needed[n] for n in nodes if n in self.uses.needed]
         return (min(r[0] for r in ranges), max(r[1] for r in ranges)) if ranges else None
+
+
+def _section(unit: Unit) -> Unit:
+    while unit.depth > 1:
+        unit = _parent(unit)
+    return unit
 
 
 def _parent(unit: Unit) -> Unit:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Init:
-    """A rule that fills a tensor, given the fan-in of the weight that it belongs to; printed as the call that made it."""
+    """A rule that fills a tensor, given the fan-in of its weight; printed as the call that made it."""
 
     name: str
     arguments: tuple[float, ...]

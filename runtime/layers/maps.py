@@ -13,12 +13,12 @@ class Affine(Layer):
 
     def __init__(self, channels: int, *, gain_init: Init | None = None, bias_init: Init | None = None) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.empty(channels))
-        self.bias = nn.Parameter(torch.empty(channels))
+        self.gain = nn.Parameter(torch.empty(channels, 1, 1))
+        self.bias = nn.Parameter(torch.empty(channels, 1, 1))
         self.gain_init, self.bias_init = gain_init or ones(), bias_init or zeros()
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.gain[:, None, None] + self.bias[:, None, None]
+        return x * self.gain + self.bias
 
     def initial(self, fill: Fill) -> None:
         fill("gain", self.gain_init, 1)

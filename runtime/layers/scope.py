@@ -9,7 +9,7 @@ from torch import nn
 
 
 class Scope(nn.Module):
-    """Holds modules under names, lists as `ModuleList`s, and computes nothing: `Scope(conv=[Conv2d(…)], q=Scope(…))`."""
+    """Holds modules by name, lists as `ModuleList`s, and computes nothing: `Scope(conv=[Conv2d(…)], q=Scope(…))`."""
 
     def __init__(self, **members: nn.Module | Sequence[nn.Module]) -> None:
         super().__init__()

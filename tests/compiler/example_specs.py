@@ -1,4 +1,4 @@
-"""Run an example of a diagnostic code: several files after `# file: NAME`, options in a first `# --set …` or `# @…`."""
+"""Write an example: several files after `# file: NAME`, options in a first line `# --set …` or `# @…`."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from example_specs import SMALL
 
 from hvdsl import specs
 from hvdsl.compiler.assemble import Assembled, assemble
@@ -12,7 +13,6 @@ from hvdsl.compiler.graph import Term
 from hvdsl.grammar import print_text, read_text, tree
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
-from example_specs import SMALL
 
 
 def small(text: str = SMALL, **options: object) -> Assembled:
@@ -49,7 +49,11 @@ def test_the_merged_tree_of_a_shipped_spec_prints_and_assembles_to_the_same(name
     first = assemble(name)
     again = assemble(Source("resolved.hv", print_text(first.spec)))
     assert again.spec == first.spec
-    assert (again.settings, again.likelihood, again.logits) == (first.settings, first.likelihood, first.logits)
+    assert (again.settings, again.likelihood, again.logits) == (
+        first.settings,
+        first.likelihood,
+        first.logits,
+    )
 
 
 def test_the_likelihood_is_complete_and_says_how_many_channels_it_needs() -> None:
@@ -61,11 +65,19 @@ def test_the_likelihood_is_complete_and_says_how_many_channels_it_needs() -> Non
 
 
 def test_used_recipes_come_in_and_the_specs_own_definition_wins(tmp_path: Path) -> None:
-    write(tmp_path, cells="cell a { relu }\ncell b { relu }\nlet width = 4", m='use "cells.hv"\ncell b { gelu }\n')
+    write(
+        tmp_path,
+        cells="cell a { relu }\ncell b { relu }\nlet width = 4",
+        m='use "cells.hv"\ncell b { gelu }\n',
+    )
     path = tmp_path / "m.hv"
     path.write_text(SMALL + path.read_text())
     assembled = assemble(path)
-    recipes = {i.name.id: print_text(tree.Spec((i,), span=i.span)) for i in assembled.spec.items if isinstance(i, tree.Recipe)}
+    recipes = {
+        i.name.id: print_text(tree.Spec((i,), span=i.span))
+        for i in assembled.spec.items
+        if isinstance(i, tree.Recipe)
+    }
     assert "relu" in recipes["a"]
     assert "gelu" in recipes["b"]
     assert let(assembled, "width").span.text == "8"
@@ -135,7 +147,8 @@ def test_new_rows_go_in_by_size(tmp_path: Path) -> None:
 
 def test_labels_are_compared_by_value_after_the_lets_are_merged(tmp_path: Path) -> None:
     base = SMALL.replace("8: conv(3x3, width)", "size: conv(3x3, width)") + "let size = 8\n"
-    derived = 'hv 1\nmodel m\nextends "base.hv"\nlet half = 4\nencoder { half: none\n 2 * half: conv(1x1, 8) -> tap }\n'
+    derived = 'hv 1\nmodel m\nextends "base.hv"\nlet half = 4\n'
+    derived += "encoder { half: none\n 2 * half: conv(1x1, 8) -> tap }\n"
     write(tmp_path, base=base, m=derived)
     assert labels(assemble(tmp_path / "m.hv"), "encoder") == ["2 * half"]
 
@@ -153,7 +166,13 @@ def test_a_later_length_of_training_replaces_the_other_kind() -> None:
 
 
 def test_overrides_reach_lets_settings_and_the_likelihood() -> None:
-    overrides = ["width=64", "train.batch=16", "evaluate.samples=5", "likelihood.n=3", "train.optimizer=adamw(lr = 1)"]
+    overrides = [
+        "width=64",
+        "train.batch=16",
+        "evaluate.samples=5",
+        "likelihood.n=3",
+        "train.optimizer=adamw(lr = 1)",
+    ]
     assembled = small(SMALL, overrides=overrides)
     assert let(assembled, "width") == tree.Number("64", span=assembled.spec.span)
     train = assembled.settings.train
@@ -178,7 +197,11 @@ def test_a_wrong_override_points_into_itself() -> None:
 
 
 def test_everything_wrong_is_reported_in_one_run() -> None:
-    text = SMALL.replace("steps = 100", "stepps = 100").replace("unit = nats_per_dim", "").replace("bits = 4", "bits = yes")
+    text = (
+        SMALL.replace("steps = 100", "stepps = 100")
+        .replace("unit = nats_per_dim", "")
+        .replace("bits = 4", "bits = yes")
+    )
     with pytest.raises(SpecError) as caught:
         small(text)
     assert sorted(codes_of(caught.value)) == ["HV0601", "HV0602", "HV0603"]

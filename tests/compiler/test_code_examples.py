@@ -14,7 +14,7 @@ from hvdsl.grammar import read_text, read_yaml
 from hvdsl.grammar.diagnostics import Code, Severity, SpecError
 from hvdsl.grammar.source import Source
 
-# What is wrong with the text itself, or its size, shows when it is read; the examples need be no whole models.
+# What is wrong with the text itself shows when it is read; these examples need be no whole models.
 READING = [c for c in vars(grammar_codes).values() if isinstance(c, Code) and c.bad]
 CHECKING = [c for c in all_codes().values() if c not in vars(grammar_codes).values() and c.bad]
 

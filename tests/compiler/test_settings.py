@@ -6,7 +6,7 @@ import pytest
 from example_specs import SMALL
 
 from hvdsl.compiler.assemble import assemble
-from hvdsl.compiler.settings import Duration, L2, ModelSettings, Ramp
+from hvdsl.compiler.settings import L2, Duration, ModelSettings, Ramp
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.source import Source
 
@@ -23,7 +23,9 @@ def error(*overrides: str, text: str = SMALL) -> Diagnostic:
 
 
 def test_durations_are_steps_unless_written_otherwise() -> None:
-    read = settings("train.warmup=100", "train.evaluate_every=epochs(2)", "train.sample_every=fraction(0.1)").train
+    read = settings(
+        "train.warmup=100", "train.evaluate_every=epochs(2)", "train.sample_every=fraction(0.1)"
+    ).train
     assert read is not None
     assert read.warmup == Duration(unit="steps", n=100)
     assert read.evaluate_every == Duration(unit="epochs", n=2)
@@ -31,7 +33,10 @@ def test_durations_are_steps_unless_written_otherwise() -> None:
 
 
 def test_words_take_arguments_by_position_and_by_name() -> None:
-    read = settings("train.optimizer=adamax(2e-3, weight_decay = l2(3e-4))", "objective.beta=ramp(length = epochs(5), from = 0.5)")
+    read = settings(
+        "train.optimizer=adamax(2e-3, weight_decay = l2(3e-4))",
+        "objective.beta=ramp(length = epochs(5), from = 0.5)",
+    )
     assert read.train is not None
     assert (read.train.optimizer.lr, read.train.optimizer.weight_decay) == (2e-3, L2(weight=3e-4))
     assert isinstance(read.objective.beta, Ramp)
@@ -45,7 +50,9 @@ def test_half_precision_carries_its_first_scale() -> None:
 
 
 def test_binarization_says_how_often() -> None:
-    data = settings("data.binarize=bernoulli(every = epoch)", "data.input=2 * v - 1", "likelihood.bits=1").data
+    data = settings(
+        "data.binarize=bernoulli(every = epoch)", "data.input=2 * v - 1", "likelihood.bits=1"
+    ).data
     assert (data.binarize, data.binarize_every) == ("bernoulli", "epoch")
 
 

@@ -1,4 +1,4 @@
-"""The language reference says what the compiler does: its examples hold, and nothing is missing from its tables."""
+"""The language reference holds: its examples pass check, and nothing is missing from its tables."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.hv"))
-laws = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+laws = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def text(content: str) -> Source:

@@ -33,9 +33,12 @@ def main(folder: str, steps: int, kind: Any, dropout: float) -> None:
         trainer = Trainer(model, chosen, Blobs(20), run=run)
         if run.checkpoints().latest() is not None:
             trainer.resume()
-        print("ready", flush=True)
+        if world.leads:
+            print("ready", flush=True)
         trainer.fit()
-        print(evaluate(model, Blobs(7), batch=3, world=world).nats_per_dim, flush=True)
+        bound = evaluate(model, Blobs(7), batch=3, world=world)
+        if world.leads:
+            print(bound.images, bound.nats_per_dim, flush=True)
 
 
 if __name__ == "__main__":
