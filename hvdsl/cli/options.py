@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hvdsl.grammar.source import Source
     from hvdsl.compiler.model import Model
+    from hvdsl.grammar.source import Source
 
 
 def add_spec(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def add_output(parser: argparse.ArgumentParser, help: str, *, required: bool = F
 def add_machine(parser: argparse.ArgumentParser) -> None:
     """Options of every command that runs a model."""
     parser.add_argument("--data", metavar="PATH", type=Path, help="where the spec's data is read from")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, … (default: an accelerator if there is one)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, … (default: an accelerator, if any)")
     parser.add_argument("--seed", metavar="N", type=natural, help="seed of every random draw")
     parser.add_argument("--batch", metavar="N", type=positive, help="images per batch")
     parser.add_argument("--workers", metavar="N", type=natural, default=0, help="processes that read data (default 0)")

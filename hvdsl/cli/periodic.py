@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 from torch import nn
 
@@ -13,7 +12,6 @@ from hvdsl.runtime.evaluate import evaluate
 from hvdsl.runtime.inference import pixel_bits
 from hvdsl.runtime.metrics import Value
 from hvdsl.runtime.pictures import grid, save_png
-from hvdsl.runtime.protocol import HierarchicalVae
 from hvdsl.runtime.run import Run
 from hvdsl.runtime.sample import sample
 from hvdsl.runtime.trainer import Periodic, Trainer
@@ -23,15 +21,14 @@ PAGE = 36  # images on a page of samples
 
 def periodic(trainer: Trainer, module: nn.Module, settings: ModelSettings, splits: Splits, run: Run) -> list[Periodic]:
     """Return the actions that the spec's `train` section asks for."""
-    model = cast(HierarchicalVae, module)
     train = trainer.train
 
     def score(step: int) -> Mapping[str, Value]:
-        return evaluate(model, splits.validation, batch=train.batch, world=trainer.world).as_metrics()
+        return evaluate(module, splits.validation, batch=train.batch, world=trainer.world).as_metrics()
 
     def draw(step: int) -> Mapping[str, Value]:
         if trainer.world.leads:
-            images = sample(model, settings.data, PAGE, temperature=settings.sample.temperature, batch=train.batch)
+            images = sample(module, settings.data, PAGE, temperature=settings.sample.temperature, batch=train.batch)
             save_png(grid(images, pixel_bits(settings.data)), run.pictures / f"samples-{step:07d}.png")
         return {}
 

@@ -14,14 +14,17 @@ from torch import nn
 
 from hvdsl.cli.options import checked
 from hvdsl.compiler.emit import emit
+from hvdsl.compiler.files import locate
 from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
+from hvdsl.draw.export import graph_json
 from hvdsl.errors import HvdslError, UsageError
+from hvdsl.grammar import print_text
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.checkpoint import Checkpoint, CheckpointError
 from hvdsl.runtime.data import Splits, open_data
+from hvdsl.runtime.distributed import world
 from hvdsl.runtime.layers import initialize
-from hvdsl.runtime.protocol import HierarchicalVae
 from hvdsl.runtime.run import Run
 
 
@@ -31,7 +34,7 @@ class Trained:
 
     run: Run
     model: Model
-    module: HierarchicalVae  # with the run's weights, on its device
+    module: nn.Module  # with the run's weights, on its device
     step: int
     data: Path | None  # where the run's data was read from, as far as it is known
 
@@ -67,6 +70,22 @@ def instantiate(model: Model, seed: int = 0, device: torch.device | None = None)
     return module.to(device) if device else module
 
 
+def create_run(folder: Path, spec: str, model: Model, data: Path | None) -> Run:
+    """Make a run folder with everything that says what is trained; of several processes the first makes it."""
+    path, _ = locate(spec)
+    files = {
+        f"spec{path.suffix}": path.read_text(encoding="utf-8"),
+        "resolved.hv": print_text(model.resolved),
+        "model.py": emit(model),
+        "graph.json": graph_json(model),
+    }
+    here = world()
+    if here.leads:
+        Run.create(folder, files, {"spec": spec, "data": str(data.resolve()) if data else None})
+    here.any(False)  # nobody goes on before the folder is there
+    return Run.open(folder)
+
+
 def read_model(run: Run, overrides: Sequence[str] = ()) -> Model:
     """Return the model of a run, from its `resolved.hv`."""
     return checked(Source(str(run.folder / "resolved.hv"), run.read("resolved.hv")), overrides)
@@ -81,7 +100,7 @@ def data_path(run: Run, given: Path | None) -> Path | None:
 
 
 def open_trained(args: argparse.Namespace) -> Trained:
-    """Open the run of a command for evaluation or sampling: its newest checkpoint, averaged weights where the spec says so."""
+    """Open the run that a command names: its newest checkpoint, with averaged weights where the spec says so."""
     device = use_machine(args)
     run = Run.open(args.run_folder)
     model = read_model(run, args.overrides)
@@ -90,7 +109,7 @@ def open_trained(args: argparse.Namespace) -> Trained:
     _load_weights(module, checkpoint, averaged=args.use_ema and model.settings.evaluate.use_ema)
     module.to(device)
     data = data_path(run, args.data)
-    return Trained(run, model, cast(HierarchicalVae, module), checkpoint.step, data)
+    return Trained(run, model, module, checkpoint.step, data)
 
 
 def _checkpoint(run: Run, step: int | None) -> Checkpoint:

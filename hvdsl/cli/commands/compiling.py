@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     report(model.warnings)
     source = emit(model, args.level)
     if args.standalone:
-        from hvdsl.compiler.emit.inlining import standalone
+        from hvdsl.compiler.emit.standalone import standalone
 
         source = standalone(source)
     if args.output is None:

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_set(parser)
-    parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="which images (default test)")
-    parser.add_argument("--samples", metavar="K", type=positive, help="posterior samples per image; more than 1: importance-weighted")
+    parser.add_argument(
+        "--split", choices=("train", "validation", "test"), default="test", help="which images (default test)"
+    )
+    parser.add_argument(
+        "--samples", metavar="K", type=positive, help="posterior samples per image; more than 1: importance-weighted"
+    )
     add_output(parser, "also draw the rate of each latent group, as a PNG")
     add_json(parser)
     add_machine(parser)
@@ -54,9 +58,10 @@ def _table(result: Evaluation, split: str) -> str:
 
 
 def _draw(result: Evaluation, trained: Trained, args: argparse.Namespace) -> None:
+    from hvdsl.runtime.objective import latent_groups
     from hvdsl.runtime.pictures import rate_bars, save_png
 
-    labels = [f"{group.name} {'×'.join(map(str, group.shape))}" for group in trained.module.LATENTS]
+    labels = [f"{group.name} {'×'.join(map(str, group.shape))}" for group in latent_groups(trained.module)]
     labels = [label.replace("×", "x") for label in labels]
     title = f"Rate of each latent group, {trained.model.settings.title or trained.model.settings.model}"
     save_png(rate_bars(result.rate_per_group, labels, title), args.output)

@@ -18,7 +18,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--temperature", metavar="T", type=float, default=0.1, help="of the groups that are not kept (default 0.1)"
     )
-    parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="which images (default test)")
+    parser.add_argument(
+        "--split", choices=("train", "validation", "test"), default="test", help="which images (default test)"
+    )
     add_output(parser, "the PNG to write (default: RUN/pictures/reconstructions.png)")
     add_machine(parser)
 
@@ -29,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     from hvdsl.cli.runs import open_trained
     from hvdsl.runtime.inference import pixel_bits
+    from hvdsl.runtime.objective import latent_groups
     from hvdsl.runtime.pictures import labelled_rows, save_png
     from hvdsl.runtime.reconstruct import depths, reconstruct
 
@@ -37,12 +40,10 @@ def run(args: argparse.Namespace) -> int:
     # Spread over the data, so that the images differ.
     chosen = np.linspace(0, len(data) - 1, min(args.number, len(data))).astype(int).tolist()
     pixels = torch.from_numpy(data.batch(chosen).astype(np.float32))
-    groups = len(trained.module.LATENTS)
+    groups = len(latent_groups(trained.module))
     keep = depths(groups, args.depths)
     settings = trained.model.settings
-    rows = reconstruct(
-        trained.module, settings.data, pixels, keep, temperature=args.temperature, seed=args.seed or 0
-    )
+    rows = reconstruct(trained.module, settings.data, pixels, keep, temperature=args.temperature, seed=args.seed or 0)
     labels = ["images", *(f"{kept} of {groups} groups" for kept in keep)]
     output: Path = args.output or trained.run.pictures / "reconstructions.png"
     save_png(labelled_rows([pixels, *rows], labels, pixel_bits(settings.data)), output)

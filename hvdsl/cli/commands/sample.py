@@ -14,7 +14,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_set(parser)
     parser.add_argument("-n", "--number", metavar="N", type=positive, default=36, help="how many images (default 36)")
-    parser.add_argument("--temperature", metavar="T", type=float, help="factor on every prior's scale (default: the spec's)")
+    parser.add_argument(
+        "--temperature", metavar="T", type=float, help="factor on every prior's scale (default: the spec's)"
+    )
     parser.add_argument("--mean", action="store_true", help="show the likelihood's mean, not a draw from it")
     add_output(parser, "the PNG to write (default: RUN/pictures/samples.png)")
     add_machine(parser)

@@ -53,9 +53,10 @@ def _train(args: argparse.Namespace, model: Model | None, overrides: list[str], 
     from rich.console import Console
 
     from hvdsl.cli.periodic import periodic
-    from hvdsl.cli.runs import data_path, instantiate, read_model
+    from hvdsl.cli.runs import create_run, data_path, instantiate, read_model
     from hvdsl.runtime.data import open_data
-    from hvdsl.runtime.run import Run
+    from hvdsl.runtime.distributed import world
+    from hvdsl.runtime.run import Run, default_folder
     from hvdsl.runtime.trainer import Trainer
 
     if model is None:
@@ -64,7 +65,9 @@ def _train(args: argparse.Namespace, model: Model | None, overrides: list[str], 
         if args.spec is not None:
             _same_spec(run, checked(args.spec), args.spec)
     else:
-        run = _create(args, model)
+        if args.out is None and world().size > 1:
+            raise UsageError("several processes need --out RUN, so that all of them mean the same folder")
+        run = create_run(args.out or default_folder(model.settings.model), args.spec, model, args.data)
     settings = model.settings
     if settings.train is None:
         raise HvdslError(f"`{settings.model}` has no `train` section: add one, or give its values with `--set train.…`")
@@ -78,7 +81,8 @@ def _train(args: argparse.Namespace, model: Model | None, overrides: list[str], 
         console.print(f"going on with {run.folder} at step {step}", highlight=False)
     elif trainer.world.leads:
         console.print(
-            f"training {settings.model} on {device}: {len(splits.train):,} images, run folder {run.folder}", highlight=False
+            f"training {settings.model} on {device}: {len(splits.train):,} images, run folder {run.folder}",
+            highlight=False,
         )
     outcome = trainer.fit()
     if outcome.signal is not None:
@@ -89,38 +93,11 @@ def _train(args: argparse.Namespace, model: Model | None, overrides: list[str], 
     return 0
 
 
-def _create(args: argparse.Namespace, model: Model) -> Run:
-    """Make the run folder; with several processes the first makes it and the others wait."""
-    from hvdsl.compiler.emit import emit
-    from hvdsl.compiler.files import locate
-    from hvdsl.draw.export import graph_json
-    from hvdsl.grammar import print_text
-    from hvdsl.runtime.distributed import world
-    from hvdsl.runtime.run import Run, default_folder
-
-    here = world()
-    if here.size > 1 and args.out is None:
-        raise UsageError("several processes need --out RUN, so that all of them mean the same folder")
-    folder = args.out or default_folder(model.settings.model)
-    path, _ = locate(args.spec)
-    files = {
-        f"spec{path.suffix}": path.read_text(encoding="utf-8"),
-        "resolved.hv": print_text(model.resolved),
-        "model.py": emit(model),
-        "graph.json": graph_json(model),
-    }
-    environment = {"command": args.spec, "data": str(args.data.resolve()) if args.data else None}
-    if here.leads:
-        Run.create(folder, files, environment)
-    here.any(False)  # nobody goes on before the folder is there
-    return Run.open(folder)
-
-
 def _same_spec(run: Run, model: Model, spec: str) -> None:
     """Refuse to go on with a run under a spec that says something else."""
     from hvdsl.cli.runs import read_model
 
     if model.graph.parameter_count() != read_model(run).graph.parameter_count():
         raise HvdslError(
-            f"`{spec}` is not the model that {run.folder} was begun with; leave the spec out to go on with the run's own"
+            f"`{spec}` is not the model of {run.folder}; leave the spec out to go on with the run's own"
         )
