@@ -16,8 +16,8 @@ FORMAT = 1
 
 
 def to_networkx(graph: Graph) -> networkx.MultiDiGraph[int]:
-    """Nodes by index with op, args, shapes, path, scope, span, parameters and the node itself; edges with the producer's `port`, the
-    reader's `operand` number and the tensor's `shape`.
+    """Nodes by index with op, args, shapes, path, scope, span, parameters and the node itself; edges with the
+    producer's `port`, the reader's `operand` number and the tensor's `shape`.
     """
     import networkx
 

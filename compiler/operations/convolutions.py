@@ -90,8 +90,9 @@ def _upconv_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
 def upconv_crop(args: Args) -> tuple[tuple[int, int], tuple[int, int]]:
     """What a transposed convolution cuts from its full output, as ((top, bottom), (left, right)).
 
-    The full output has (size - 1) stride + kernel positions, the result size * stride. A negative number adds positions that no kernel
-    element reaches by itself (PyTorch's `output_padding`). `same` mirrors the symmetric convolution of that stride, `tf` TensorFlow's.
+    The full output has (size - 1) stride + kernel positions, the result size * stride. A negative number adds
+    positions that no kernel element reaches by itself (PyTorch's `output_padding`). `same` mirrors the
+    symmetric convolution of that stride, `tf` TensorFlow's.
     """
     (height, width), (down, right) = positive_pair(args, "kernel"), positive_pair(args, "stride")
     tf = term(args, "pad").name == "tf"

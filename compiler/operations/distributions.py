@@ -31,8 +31,8 @@ SCALE = Argument(
     ArgumentType.WORD,
     Term("exp"),
     ("exp", "softplus", "softplus_variance", "softplus_logvar"),
-    "second half to scale: `exp(soft_clamp = none, add = 0)`, `softplus(beta = 1)`, `softplus_variance` (square root of softplus), "
-    "`softplus_logvar` (exp of half the softplus)",
+    "second half to scale: `exp(soft_clamp = none, add = 0)`, `softplus(beta = 1)`, "
+    "`softplus_variance` (square root of softplus), `softplus_logvar` (exp of half the softplus)",
 )
 DENSITY_FLOOR = Argument(
     "density_floor", ArgumentType.NUMBER, 0.0, doc="added to the variance in log-densities only"

@@ -1,6 +1,7 @@
 """Initial values as a spec says them, checked once for every operation that owns parameters.
 
-`fan_in` is PyTorch's default for convolutions and dense layers: uniform in ±1/sqrt(fan in), for weights and biases alike.
+`fan_in` is PyTorch's default for convolutions and dense layers: uniform in ±1/sqrt(fan in), for weights and
+biases alike.
 """
 
 from __future__ import annotations

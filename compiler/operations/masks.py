@@ -1,7 +1,8 @@
 """`mask = causal(at, mirror)`: which kernel elements of a convolution take part.
 
-Kernel elements before the output's own position in raster order stay. At the position itself, `at` says which channels stay: `exclude`
-none, `before` the earlier ones, `upto` the earlier and the own, `all`. `mirror` turns space, not channels.
+Kernel elements before the output's own position in raster order stay. At the position itself, `at` says which
+channels stay: `exclude` none, `before` the earlier ones, `upto` the earlier and the own, `all`. `mirror`
+turns space, not channels.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def causal_mask(args: Args, channels: int, out: int) -> Mask | None:
     """What `mask` says, or None without one.
 
     Raises:
-        OperationError: for unknown words, or if the channels of input and output are no multiples of each other where they count.
+        OperationError: for unknown words, or if the channels of input and output are no multiples of each
+        other where they count.
     """
     mask = optional_term(args, "mask")
     if mask is None or mask.name == "none":

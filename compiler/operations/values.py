@@ -1,4 +1,4 @@
-"""Typed reading of checked arguments. The compiler has checked them: a wrong type here is a bug of ours, a `TypeError`."""
+"""Typed reading of arguments that the compiler has checked: a wrong type here is a bug, a `TypeError`."""
 
 from __future__ import annotations
 
@@ -96,7 +96,8 @@ def fraction(args: Args, name: str) -> float:
 
 
 def bind(term: Term, signature: tuple[tuple[str, Literal], ...], required: int = 0) -> dict[str, Literal]:
-    """The arguments of a term by name: `weight(log)` and `weight(gain = log)` give the same, with defaults filled in.
+    """The arguments of a term by name: `weight(log)` and `weight(gain = log)` give the same, with defaults
+    filled in.
 
     Raises:
         OperationError: for too many or too few arguments, an unknown name, or one given twice.
