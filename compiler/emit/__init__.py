@@ -6,10 +6,11 @@ import hashlib
 from importlib.metadata import PackageNotFoundError, version
 
 from hvdsl.compiler.emit.module import module_text
+from hvdsl.compiler.emit.standalone import standalone
 from hvdsl.compiler.model import Model
 from hvdsl.grammar import print_text
 
-__all__ = ["emit"]
+__all__ = ["emit", "standalone"]
 
 
 def emit(model: Model, level: int = 1, passes: tuple[str, ...] | None = None) -> str:
