@@ -1,4 +1,4 @@
-"""Arguments of operations: matched to their declarations, evaluated as their types say, defaults filled in."""
+"""Arguments of operations: matched to declarations, evaluated as their types say, with defaults."""
 
 from __future__ import annotations
 

@@ -8,13 +8,13 @@ from typing import Literal as Choice
 
 from hvdsl.compiler import graph
 from hvdsl.compiler.codes import limits
-from hvdsl.compiler.faults import Fault
+from hvdsl.compiler.faults import Exhausted, Fault
 from hvdsl.compiler.graph import Literal, Node, Scope, Shape
 from hvdsl.compiler.operations.table import Operation
 from hvdsl.compiler.values import Tensor, Totals, is_deferred, resolve
 from hvdsl.grammar.source import Span
 
-MOST_NODES = 200_000
+MOST_NODES = 100_000
 MOST_ELEMENTS = 2**48  # of one tensor or parameter
 
 ScopeKind = Choice["section", "row", "recipe", "binding", "part", "repeat", "turn", "shared"]
@@ -116,7 +116,7 @@ class Builder:
     ) -> Node:
         """Add a node in the current scope."""
         if len(self.nodes) >= MOST_NODES:
-            raise Fault(
+            raise Exhausted(
                 limits.TOO_MANY_NODES,
                 "the expanded model has too many operations",
                 span,

@@ -30,8 +30,9 @@ def constant(
         context: names with fixed values, such as `logits`.
 
     Returns:
-        A number, switch, string, `None`, or tuple of these (a list becomes a tuple, `3x32x32` becomes `(3, 32, 32)`). A bare word that
-        names nothing becomes `Term(word)`, a call of one `Term(word, args, options)`; inside such arguments a bare word is a `str`.
+        A number, switch, string, `None`, or tuple of these (a list becomes a tuple, `3x32x32` becomes
+        `(3, 32, 32)`). A bare word that names nothing becomes `Term(word)`, a call of one
+        `Term(word, args, options)`; inside such arguments a bare word is a `str`.
 
     Raises:
         SpecError: the expression has no constant value.

@@ -1,4 +1,4 @@
-"""From a closed syntax tree to a graph: recipes expanded, expressions evaluated, shapes and parameters known."""
+"""From a closed syntax tree to a graph: recipes expanded, expressions evaluated, shapes known."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hvdsl.compiler.builder import Builder
 from hvdsl.compiler.codes import names as name_codes
 from hvdsl.compiler.codes import shapes as shape_codes
 from hvdsl.compiler.environment import Environment, Frame, Owner
-from hvdsl.compiler.faults import Fault
+from hvdsl.compiler.faults import Exhausted, Fault
 from hvdsl.compiler.graph import Graph, Shape, Term
 from hvdsl.compiler.graph import Value as Output
 from hvdsl.compiler.interpreter import Interpreter
@@ -116,13 +116,17 @@ def elaborate(closed: Closed) -> Model:
     program = Program.of(closed.spec, closed.logits, settings.data.classes)
     check_program(closed.spec, found)
     found.stop_if_failed()
-    graph, elaborator = _model(closed, program, found)
     priors: dict[str, Graph] = {}
-    for item in closed.spec.items:
-        if isinstance(item, tree.Prior):
-            prior = _prior(item, program, elaborator, found)
-            if prior is not None:
-                priors[item.name.id] = prior
+    try:
+        graph, elaborator = _model(closed, program, found)
+        for item in closed.spec.items:
+            if isinstance(item, tree.Prior):
+                prior = _prior(item, program, elaborator, found)
+                if prior is not None:
+                    priors[item.name.id] = prior
+    except Exhausted as limit:
+        found.add(limit.diagnostic)
+        graph = None
     found.stop_if_failed()
     if graph is None:
         raise TypeError("a graph without output, and no diagnostic that says why")
@@ -161,7 +165,7 @@ def _wrong_output(tensor: Tensor, span: Span, logits: int, image: Shape, builder
         "the decoder does not end as the likelihood needs it",
         span,
         show(tensor.shape),
-        f"{show((logits, *image[1:]))}: {logits} channels for the likelihood, {image[1]}x{image[2]} for the image",
+        f"{show((logits, *image[1:]))}: the likelihood's {logits} channels at the image's size",
         "end the last row with `conv(1x1, logits)`"
         if tensor.shape[1:] == image[1:]
         else "add a row at the image's size",
@@ -183,6 +187,8 @@ def _prior(item: tree.Prior, program: Program, model: Elaborator, found: Diagnos
     _declare_shared(elaborator)
     try:
         result = elaborate_prior(elaborator, item, model.failed)
+    except Exhausted:
+        raise
     except Fault as fault:
         found.add(fault.diagnostic)
         return None

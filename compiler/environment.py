@@ -45,7 +45,7 @@ class Frame:
 
 @dataclass(slots=True, eq=False)
 class Environment:
-    """A nested table of names. A closed one (a recipe's) has no parent: beyond it are only top-level and context names."""
+    """A nested table of names. A recipe's has no parent: it sees only top-level and context names besides."""
 
     frame: Frame
     owner: Owner

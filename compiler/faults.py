@@ -14,3 +14,7 @@ class Fault(Exception):  # noqa: N818 - it is control flow, never an error that 
     ) -> None:
         super().__init__(message)
         self.diagnostic = Diagnostic(code, message, span, found, expected, help)
+
+
+class Exhausted(Fault):
+    """A limit of the whole run is reached: nothing more is elaborated."""

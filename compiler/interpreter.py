@@ -1,7 +1,7 @@
 """The state that elaborating one graph shares, and the three ways in which an expression is used.
 
-The rules live in modules of their own, which know each other only through this class: `expressions` (values), `application`
-(what steps do), `statements` (bodies), `arguments` (operations' arguments).
+The rules live in modules of their own, which call each other through this class: `expressions` (what
+something is worth), `application` (what steps do), `statements` (bodies).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from hvdsl.compiler.builder import Builder
 from hvdsl.compiler.codes import limits
 from hvdsl.compiler.environment import Environment, Owner
-from hvdsl.compiler.faults import Fault
+from hvdsl.compiler.faults import Exhausted, Fault
 from hvdsl.compiler.program import Program
 from hvdsl.compiler.taps import Taps
 from hvdsl.compiler.values import Distribution, Drawn, Flowing, Invalid, SharedInstance, Step, Tensor, Value
@@ -19,8 +19,10 @@ from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostics
 from hvdsl.grammar.source import Span
 
-DEEPEST = 300  # evaluations within evaluations: about 100 nested recipes
-MOST_EVALUATIONS = 5_000_000
+DEEPEST = (
+    100  # evaluations within evaluations, some forty nested recipes; one takes up to seven Python frames
+)
+MOST_EVALUATIONS = 400_000  # ten times what the largest published model takes
 
 
 class Interpreter(ABC):
@@ -48,7 +50,7 @@ class Interpreter(ABC):
         """
         self._evaluations += 1
         if self._evaluations > MOST_EVALUATIONS:
-            raise Fault(
+            raise Exhausted(
                 limits.TOO_MUCH_WORK,
                 "the spec takes too long to expand",
                 span,
@@ -60,7 +62,7 @@ class Interpreter(ABC):
                 limits.NESTED_TOO_DEEP,
                 "nested too deep",
                 span,
-                expected="recipes, blocks and lets nested to a depth of about 100",
+                expected="recipes, blocks and lets nested some forty deep",
             )
         self.depth += 1
 

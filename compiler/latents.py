@@ -173,7 +173,7 @@ def _draw_upwards(
             name_codes.MISPLACED,
             "the encoder draws without a prior",
             statement.span,
-            expected=f"`{name.id} ~ posterior D` here, and `{name.id} ~ PRIOR posterior skip({name.id})` in the decoder",
+            expected=f"`{name.id} ~ posterior D`; its prior is the decoder's to say",
         )
     builder = interpreter.builder
     with builder.enter("binding", name.id, statement.span):

@@ -118,7 +118,7 @@ def _step_times(interpreter: Interpreter, expr: tree.Binary, environment: Enviro
 def _tensors(
     interpreter: Interpreter, expr: tree.Binary, left: Value, right: Value, environment: Environment
 ) -> Value:
-    """Arithmetic of which one side is a tensor: elementwise; `none` adds nothing; a step is applied to `x`."""
+    """Arithmetic with a tensor: elementwise; `none` adds nothing; a step is applied to `x`."""
     operands: list[Tensor | Unshaped | int | float | None] = []
     for value, side in ((left, expr.left), (right, expr.right)):
         if isinstance(value, STEPS):

@@ -29,7 +29,7 @@ from hvdsl.grammar.source import Span
 def source(
     interpreter: Interpreter, operation: Operation, call: tree.Expr, environment: Environment
 ) -> Value:
-    """Return what a mention of an operation is: a step, or for sources, joins and distributions what they make."""
+    """Return what an operation's name or call is: a step, or what a source, join or distribution makes."""
     if operation.kind is Kind.STEP:
         return OperationStep(operation, call, environment)
     if operation.name == "learned" and len(call_parts(call)[1]) < 2:

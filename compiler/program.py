@@ -12,43 +12,13 @@ from hvdsl.grammar import tree
 
 # Words that stand inside the arguments of other words, which no argument of an operation declares.
 _INNER_WORDS = ("exclude", "before", "upto", "all", "linear", "log", "raw", "from_batch", "identity")
-RESERVED = [
-    "hv",
-    "model",
-    "title",
-    "use",
-    "extends",
-    "let",
-    "shared",
-    "default",
-    "cell",
-    "group",
-    "encoder",
-    "decoder",
-    "likelihood",
-    "data",
-    "objective",
-    "train",
-    "evaluate",
-    "sample",
-    "prior",
-    "given",
-    "variant",
-    "posterior",
-    "if",
-    "else",
-    "and",
-    "or",
-    "not",
-    "yes",
-    "no",
-    "none",
-    "skip",
-    "tap",
-    "x",
-    "_",
-    "parallel",
-]
+RESERVED = frozenset(
+    """
+    hv model title use extends let shared default cell group encoder decoder likelihood data objective
+    train evaluate sample prior given variant posterior if else and or not yes no none skip tap x _
+    parallel
+    """.split()  # noqa: SIM905 - as a list, one line for each word
+)
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Checks of the top level that need no elaboration: names that may not be redefined, and recipes that use themselves."""
+"""Checks of the top level before elaboration: reserved names, defaults, recipes that use themselves."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from hvdsl.compiler.arguments import check_default
 from hvdsl.compiler.codes import names as codes
+from hvdsl.compiler.codes import warnings as warning_codes
 from hvdsl.compiler.faults import Fault
 from hvdsl.compiler.lookup import check_name
 from hvdsl.compiler.operations import OPERATIONS
@@ -26,6 +27,9 @@ def check_program(spec: tree.Spec, found: Diagnostics) -> None:
         if isinstance(item, tree.Default):
             for fault in check_default(OPERATIONS, item):
                 found.add(fault.diagnostic)
+    for item in spec.items:
+        for flow in _flows(item):
+            _check_conditionals(flow, found)
     uses = {name: list(_uses(recipe, recipes)) for name, recipe in recipes.items()}
     for circle in _circles(uses):
         recipe = recipes[circle[0]]
@@ -46,6 +50,45 @@ def _check_name(name: tree.Name, found: Diagnostics) -> None:
         check_name(name)
     except Fault as fault:
         found.add(fault.diagnostic)
+
+
+def _nodes(root: object) -> Iterator[tree.Node]:
+    """Yield a node and all below it."""
+    todo = [root]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, tuple):
+            todo += node
+        elif isinstance(node, tree.Node):
+            yield node
+            todo += [
+                getattr(node, f) for f in node.__dataclass_fields__ if f not in ("span", "before", "after")
+            ]
+
+
+def _flows(item: tree.SpecItem) -> Iterator[tree.Flow]:
+    for node in _nodes(item):
+        if isinstance(node, tree.Flow):
+            yield node
+
+
+def _check_conditionals(flow: tree.Flow, found: Diagnostics) -> None:
+    """Warn of `a -> b if c else d -> e`, which is `a -> (b if c else d) -> e`."""
+    for step in flow.steps:
+        if not isinstance(step, tree.Choose):
+            continue
+        text, start = step.span.source.text, step.span.start
+        if text[start] != "(" and not text[:start].rstrip().endswith("("):
+            found.add(
+                Diagnostic(
+                    warning_codes.FLOW_IN_CONDITIONAL,
+                    "a conditional inside a flow, without parentheses",
+                    step.span,
+                    step.span.text,
+                    f"({step.span.text})",
+                    "`->` binds more loosely than `if`: what is before and after belongs to both branches",
+                )
+            )
 
 
 def _uses(recipe: tree.Recipe, recipes: dict[str, tree.Recipe]) -> Iterator[str]:

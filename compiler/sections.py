@@ -8,7 +8,7 @@ from hvdsl.compiler.codes import names as name_codes
 from hvdsl.compiler.codes import shapes as shape_codes
 from hvdsl.compiler.codes import values as codes
 from hvdsl.compiler.environment import Environment, Frame, Owner
-from hvdsl.compiler.faults import Fault
+from hvdsl.compiler.faults import Exhausted, Fault
 from hvdsl.compiler.interpreter import Interpreter
 from hvdsl.compiler.placing import add_node
 from hvdsl.compiler.statements import execute
@@ -71,6 +71,8 @@ def _section(interpreter: Interpreter, section: tree.Section, start: Flowing) ->
             try:
                 label = _label(interpreter, row, outer, section, labels)
                 _row(interpreter, row, label, outer, section.kind)
+            except Exhausted:
+                raise
             except Fault as fault:
                 interpreter.found.add(fault.diagnostic)
                 interpreter.failed = True

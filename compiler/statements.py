@@ -8,7 +8,7 @@ from hvdsl.compiler.calls import tap_name
 from hvdsl.compiler.codes import shapes as shape_codes
 from hvdsl.compiler.codes import values as codes
 from hvdsl.compiler.environment import Environment
-from hvdsl.compiler.faults import Fault
+from hvdsl.compiler.faults import Exhausted, Fault
 from hvdsl.compiler.interpreter import Interpreter
 from hvdsl.compiler.latents import latent, remember
 from hvdsl.compiler.lookup import check_name
@@ -38,6 +38,8 @@ def execute(interpreter: Interpreter, statement: tree.Statement, environment: En
     """Execute one statement. If it fails, what it would have bound becomes invalid."""
     try:
         _execute(interpreter, statement, environment)
+    except Exhausted:
+        raise
     except Fault as fault:
         interpreter.found.add(fault.diagnostic)
         interpreter.failed = True

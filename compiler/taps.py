@@ -1,7 +1,7 @@
 """Taps: what the encoder publishes, and who reads which of them.
 
-Per name and resolution there are as many readers as instances whose own text reads. One tap is shared by all readers; as many
-taps as readers are read in reverse order of publication.
+Per name and resolution there are as many readers as instances whose own text reads. One tap is shared by all
+readers; as many taps as readers are read in reverse order of publication.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The kinds of value that an expression can have while a spec is elaborated.
 
-Static values are plain Python: int, float, bool, None, str, tuple, list, `Term` for words, `tree.Map` (unevaluated), and `Deferred`.
-What flows is a `Tensor`, a tuple of tensors, or None for absence. `INVALID` stands for what could not be made: whatever touches
-it is invalid too, without a second report.
+Static values are plain Python: int, float, bool, None, str, tuple, list, `Term` for words, `tree.Map`
+(unevaluated) and `Deferred`. What flows is a `Tensor`, a tuple of tensors, or None for absence.
+`INVALID` stands for what could not be made: whatever touches it is invalid too, without a second report.
 """
 
 from __future__ import annotations

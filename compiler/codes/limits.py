@@ -8,8 +8,8 @@ from hvdsl.grammar.diagnostics import Code
 TOO_MANY_NODES = Code(
     "HV0701",
     "too many operations",
-    "A spec may expand to at most 200,000 operations. Published models have some thousands.",
-    bad=spec(top="cell many { relu * 10_000 }", encoder="8: conv(3x3, 8) -> many * 100 -> tap"),
+    "A spec may expand to at most 100,000 operations. Published models have some thousands.",
+    bad=spec(top="cell many { relu * 9_999 }", encoder="8: conv(3x3, 8) -> many * 100 -> tap"),
     good=spec(top="cell many { relu * 10 }", encoder="8: conv(3x3, 8) -> many * 10 -> tap"),
 )
 REPEATED_TOO_OFTEN = Code(
@@ -27,8 +27,8 @@ NESTED_TOO_DEEP = Code(
     bad=spec(
         top="cell twice(f) { f }\n"
         + "let a0 = relu\n"
-        + "\n".join(f"let a{i + 1} = a{i} -> identity" for i in range(120)),
-        encoder="8: conv(3x3, 8) -> a120 -> tap",
+        + "\n".join(f"let a{i + 1} = a{i} -> identity" for i in range(100)),
+        encoder="8: conv(3x3, 8) -> a100 -> tap",
     ),
     good=spec(top="let a0 = relu\nlet a1 = a0 -> identity", encoder="8: conv(3x3, 8) -> a1 -> tap"),
 )
@@ -42,11 +42,19 @@ TENSOR_TOO_LARGE = Code(
 TOO_MUCH_WORK = Code(
     "HV0705",
     "the spec takes too long to expand",
-    "Expanding a spec may take at most five million evaluations; recipes that call each other many times "
+    "Expanding a spec may take at most 400,000 evaluations; recipes that call each other many times "
     "over, without placing anything, reach that.",
     bad=spec(
         top="cell a0 { x }\n" + "\n".join(f"cell a{i + 1} {{ a{i} * 60 }}" for i in range(6)),
         encoder="8: conv(3x3, 8) -> a6 -> tap",
     ),
     good=spec(top="cell a0 { x }\ncell a1 { a0 * 8 }", encoder="8: conv(3x3, 8) -> a1 -> tap"),
+)
+
+CODES = (
+    TOO_MANY_NODES,
+    REPEATED_TOO_OFTEN,
+    NESTED_TOO_DEEP,
+    TENSOR_TOO_LARGE,
+    TOO_MUCH_WORK,
 )
