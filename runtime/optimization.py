@@ -21,6 +21,7 @@ from hvdsl.runtime.optimizer import build_optimizer, set_learning_rate
 from hvdsl.runtime.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from hvdsl.runtime.precision import gradient_scaler, train_in
 from hvdsl.runtime.schedule import Clock, LearningRate
+from hvdsl.runtime.weights import copy_into, model_tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +171,7 @@ class Optimization:
                 f"the state in {checkpoint.path / 'manifest.json'} is not that of a training run: {error!r}"
             ) from error
         load_optimizer_tensors(self.model, self.optimizer, moments, checkpoint.path)
-        with torch.no_grad():
-            for name, tensor in model_tensors(self.model).items():
-                tensor.copy_(weights[name])
+        copy_into(self.model, weights)
         if self.ema is not None:
             self.ema.load_state_dict(averages)
         self.step_number = checkpoint.step
@@ -205,10 +204,3 @@ class Optimization:
             means[name] = numbers[start : start + value.numel()]
             start += value.numel()
         return means
-
-
-def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and persistent buffers by name; what is shared appears once."""
-    persistent = model.state_dict().keys()
-    buffers = {name: b for name, b in model.named_buffers() if name in persistent}
-    return dict(model.named_parameters()) | buffers

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -136,7 +137,7 @@ class Trainer:
             with StopRequest() as stop, display:
                 stopped = False
                 while not stopped and (total is None or self.optimization.step_number < total):
-                    self._one_step(next(stream), log, display)
+                    self._one_step(stream, log, display)
                     stopped = self.world.any(stop.requested)
                 if not stopped:
                     self._do_periodic(log, display, at_end=True)
@@ -153,10 +154,11 @@ class Trainer:
         torch.manual_seed(derive_seed(self.train.seed, "step", batch.step, self.world.rank))
         return self.optimization.step(self._parts(batch))
 
-    def _one_step(self, batch: Batch, log: MetricsLog | None, display: ProgressDisplay) -> None:
-        result = self.step(batch)
+    def _one_step(self, stream: Iterator[Batch], log: MetricsLog | None, display: ProgressDisplay) -> None:
+        began = time.perf_counter()
+        result = self.step(next(stream))
         done = self.optimization.step_number
-        self._window.add(result, self.train.batch)
+        self._window.add(result, self.train.batch, time.perf_counter() - began)
         display.advance(done)
         if done % self.train.log_every == 0 or done == self.clock.total:
             self._measure(log, display)
@@ -183,6 +185,7 @@ class Trainer:
         values = self._window.summary() | {
             "epoch": step / self.order.per_epoch,
             "skipped_steps": guard.skipped,
+            "skip_streak_steps": guard.streak,
             "longest_skip_streak_steps": guard.longest_streak,
         }
         display.show(step, values)
@@ -194,7 +197,7 @@ class Trainer:
         for periodic in self.periodic:
             if periodic.every is None or not (at_end or step % periodic.every == 0):
                 continue
-            with self._weights(periodic.use_ema), torch.random.fork_rng():
+            with self._weights(periodic.use_ema):
                 self.model.eval()
                 values = periodic.action(step)
                 self.model.train()

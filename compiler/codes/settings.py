@@ -96,9 +96,9 @@ GRID_DOES_NOT_FIT = Code(
     "A discretised likelihood gives each bin of the target's grid a probability. The number of distinct "
     "values that the target takes over all pixels must be 2^bits of the likelihood, whatever the depth of "
     "the data.",
-    bad=_GREY
-    .replace("likelihood bernoulli", _MIXTURE.replace("4", "8"))
-    .replace("input = v / 15", "input = v / 7.5 - 1"),
+    bad=_GREY.replace("likelihood bernoulli", _MIXTURE.replace("4", "8")).replace(
+        "input = v / 15", "input = v / 7.5 - 1"
+    ),
     good=_GREY.replace("likelihood bernoulli", _MIXTURE).replace("input = v / 15", "input = v / 7.5 - 1"),
 )
 UNIT_DOES_NOT_FIT = Code(
