@@ -1,4 +1,4 @@
-"""HV07xx: limits."""
+"""HV071x: limits of what a spec expands to (HV070x: of what is read)."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from hvdsl.compiler.codes.examples import spec
 from hvdsl.grammar.diagnostics import Code
 
 TOO_MANY_NODES = Code(
-    "HV0701",
+    "HV0711",
     "too many operations",
     "A spec may expand to at most 100,000 operations. Published models have some thousands.",
     bad=spec(top="cell many { relu * 9_999 }", encoder="8: conv(3x3, 8) -> many * 100 -> tap"),
     good=spec(top="cell many { relu * 10 }", encoder="8: conv(3x3, 8) -> many * 10 -> tap"),
 )
 REPEATED_TOO_OFTEN = Code(
-    "HV0702",
+    "HV0712",
     "repeated too often",
     "A step may be repeated at most 10,000 times in one place.",
     bad=spec(encoder="8: conv(3x3, 8) -> relu * 1_000_000 -> tap"),
     good=spec(encoder="8: conv(3x3, 8) -> relu * 10 -> tap"),
 )
 NESTED_TOO_DEEP = Code(
-    "HV0703",
+    "HV0713",
     "nested too deep",
     "Recipes that use recipes, blocks within blocks and `let`s made of `let`s may be nested to a depth of "
     "100.",
@@ -33,14 +33,14 @@ NESTED_TOO_DEEP = Code(
     good=spec(top="let a0 = relu\nlet a1 = a0 -> identity", encoder="8: conv(3x3, 8) -> a1 -> tap"),
 )
 TENSOR_TOO_LARGE = Code(
-    "HV0704",
+    "HV0714",
     "a tensor of unreasonable size",
     "One tensor, or one parameter, may hold at most 2^48 numbers.",
     bad=spec(encoder="8: conv(3x3, 1_000_000_000_000_000) -> tap"),
     good=spec(encoder="8: conv(3x3, 16) -> tap"),
 )
 TOO_MUCH_WORK = Code(
-    "HV0705",
+    "HV0715",
     "the spec takes too long to expand",
     "Expanding a spec may take at most 400,000 evaluations; recipes that call each other many times "
     "over, without placing anything, reach that.",

@@ -134,8 +134,8 @@ NOT_A_DISCRETE_LATENT = Code(
 NAMED_TWICE = Code(
     "HV0315",
     "a binding named as a recipe beside it",
-    "Parameters are called after the bindings and recipes that hold them. A binding that has the name of a recipe "
-    "used in the same place would give two things one name.",
+    "Parameters are called after the bindings and recipes that hold them. A binding "
+    "with the name of a recipe used in the same place would give two things one name.",
     bad=spec(top="cell f { conv(1x1, 8) }", encoder="8: { conv(3x3, 8) -> f\n f = conv(1x1, 8)\n f -> tap }"),
     good=spec(
         top="cell f { conv(1x1, 8) }", encoder="8: { conv(3x3, 8) -> f\n h = conv(1x1, 8)\n h -> tap }"
