@@ -1,4 +1,4 @@
-"""HV071x: limits of what a spec expands to (HV070x: of what is read)."""
+"""HV071x: limits on what a spec expands to; those on its text are HV070x."""
 
 from __future__ import annotations
 
