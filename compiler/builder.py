@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Literal as Choice
 
 from hvdsl.compiler import graph
-from hvdsl.compiler.codes import limits
+from hvdsl.compiler.codes import limits, names
 from hvdsl.compiler.faults import Exhausted, Fault
 from hvdsl.compiler.graph import Literal, Node, Scope, Shape, Term
 from hvdsl.compiler.operations.table import Operation
@@ -33,6 +33,7 @@ class Builder:
         self.nodes: list[Node] = []
         self.latents: list[graph.LatentGroup] = []
         self._numbers: dict[str, dict[str, int]] = {}
+        self._plain: dict[str, set[str]] = {}  # names without a number, by the path that they stand in
         self._late: list[tuple[Node, Operation]] = []
         self._sharing: tuple[bool, tuple[str, ...]] | None = None  # is this a later use; the roles it owns
 
@@ -40,7 +41,18 @@ class Builder:
     def enter(self, kind: ScopeKind, name: str, span: Span, *, numbered: bool = False) -> Iterator[Scope]:
         """Open a scope inside the current one. Empty ones leave no trace but their number."""
         above, path = self.scope, self.path
+        if not numbered and kind not in ("repeat", "turn"):
+            self._plain.setdefault(path, set()).add(name)
         scope = Scope(kind, name, self.number(name) if numbered else None, above, span)
+        if name in self._plain.get(path, ()) and name in self._numbers.get(path, {}):
+            raise Fault(
+                names.NAMED_TWICE,
+                f"`{name}` names a binding and a recipe in one place",
+                span,
+                f"`{path}.{name}` and `{path}.{name}.0`",
+                "different names, since parameters are called after them",
+                "rename the binding",
+            )
         above.members.append(scope)
         self.scope = scope
         if kind not in ("repeat", "turn"):

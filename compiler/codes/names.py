@@ -131,6 +131,16 @@ NOT_A_DISCRETE_LATENT = Code(
     bad=spec(tail="prior z { conv(1x1, 4) }"),
     good=spec(),
 )
+NAMED_TWICE = Code(
+    "HV0315",
+    "a binding named as a recipe beside it",
+    "Parameters are called after the bindings and recipes that hold them. A binding "
+    "with the name of a recipe used in the same place would give two things one name.",
+    bad=spec(top="cell f { conv(1x1, 8) }", encoder="8: { conv(3x3, 8) -> f\n f = conv(1x1, 8)\n f -> tap }"),
+    good=spec(
+        top="cell f { conv(1x1, 8) }", encoder="8: { conv(3x3, 8) -> f\n h = conv(1x1, 8)\n h -> tap }"
+    ),
+)
 
 CODES = (
     UNKNOWN_NAME,
@@ -147,4 +157,5 @@ CODES = (
     MISPLACED,
     FLOW_OF_PRIOR,
     NOT_A_DISCRETE_LATENT,
+    NAMED_TWICE,
 )

@@ -99,7 +99,7 @@ def test_a_prior_that_reads_the_encoder_is_a_leak() -> None:
         ("8: conv(3x3, 8) -> relu + elu -> tap", "HV0401", "relu + elu"),
         ("8: conv(3x3, 8) -> relu * 1.5 -> tap", "HV0402", "1.5"),
         ("8: conv(3x3, 8) -> relu * (1 - 2) -> tap", "HV0408", "1 - 2"),
-        ("8: conv(3x3, 8) -> relu * 20_000 -> tap", "HV0702", "20_000"),
+        ("8: conv(3x3, 8) -> relu * 20_000 -> tap", "HV0712", "20_000"),
         ("8: conv(3x3, 8) -> 3 -> tap", "HV0401", "3"),
         ("8: conv(3x3, 8) -> learned(zeros, 8) -> tap", "HV0401", "learned(zeros, 8)"),
         ("8: conv(3x3, 8) -> split(4, 4) -> relu -> tap", "HV0401", "relu"),
@@ -132,7 +132,7 @@ def test_recipes_that_use_themselves_name_the_circle(top: str, encoder: str) -> 
 
 def test_recursion_through_parameters_ends() -> None:
     found = faults(top="cell f(g) { x -> g(g) }", encoder="8: conv(3x3, 8) -> f(f) -> tap")
-    assert codes(found) == ["HV0703"]
+    assert codes(found) == ["HV0713"]
 
 
 def test_lets_in_a_circle() -> None:
@@ -146,7 +146,7 @@ def test_deep_nesting_never_exhausts_the_stack(depth: int) -> None:
         f"cell a{i + 1} {{ residual {{ h = x -> {{ a{i} }}\n h }} }}" for i in range(depth)
     )
     found = faults(top=cells, encoder=f"8: conv(3x3, 8) -> a{depth} -> tap")
-    assert set(codes(found)) <= {"HV0703"}
+    assert set(codes(found)) <= {"HV0713"}
     assert (depth == 30) or found
 
 
