@@ -11,6 +11,7 @@ from hvdsl.compiler.codes import limits, names
 from hvdsl.compiler.faults import Exhausted, Fault
 from hvdsl.compiler.graph import Literal, Node, Scope, Shape, Term
 from hvdsl.compiler.operations.table import Operation
+from hvdsl.compiler.reserved import attribute
 from hvdsl.compiler.values import Deferred, Tensor, Totals, is_deferred, resolve
 from hvdsl.grammar.source import Span
 
@@ -41,6 +42,7 @@ class Builder:
     def enter(self, kind: ScopeKind, name: str, span: Span, *, numbered: bool = False) -> Iterator[Scope]:
         """Open a scope inside the current one. Empty ones leave no trace but their number."""
         above, path = self.scope, self.path
+        name = attribute(name)
         if not numbered and kind not in ("repeat", "turn"):
             self._plain.setdefault(path, set()).add(name)
         scope = Scope(kind, name, self.number(name) if numbered else None, above, span)
@@ -71,6 +73,7 @@ class Builder:
     ) -> Iterator[Scope]:
         """Open a use of a shared instance: named where it is declared, held where it is used."""
         above = (self.scope, self.path, self._numbers, self._sharing)
+        name = attribute(name)
         scope = Scope("shared", name, None, declared, span)
         self.scope.members.append(scope)
         self.scope, self.path = scope, f"{path}.{name}" if path else name

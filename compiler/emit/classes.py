@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hvdsl.compiler.emit import literals, runtime_index
-from hvdsl.compiler.emit.names import MODULE_ATTRIBUTES, Names, camel
+from hvdsl.compiler.emit.names import Names, camel
 from hvdsl.compiler.emit.steps import Address, Kind, Step, steps
 from hvdsl.compiler.emit.units import Unit
 from hvdsl.compiler.graph import Graph, Literal, Term
 from hvdsl.compiler.operations.table import Layer
+from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
 
 
 OMITTED: dict[str, Literal] = {"weight_init": Term("fan_in"), "bias_init": Term("fan_in")}  # what layers make of None

@@ -164,7 +164,7 @@ def test_a_module_that_fails_to_load_leaves_nothing_behind() -> None:
 
 
 def test_an_operation_without_a_layer_is_refused_by_name_and_place() -> None:
-    text = MIRRORED.replace("swish -> conv(3x3, width)", "swish -> conv(3x3, width, mask = causal(all))")
+    text = MIRRORED.replace("swish -> conv(3x3, width,", "swish -> conv(3x3, width, mask = causal(all),")
     with pytest.raises(SpecError) as caught:
         hvdsl.compile(Source("masked.hv", text))
     diagnostic = caught.value.diagnostics[0]
