@@ -59,6 +59,7 @@ def bind(interpreter: Interpreter, operation: Operation, call: tree.Expr, enviro
     """
     given = _match(operation, call)
     bound = Bound()
+    defaults = _defaults(interpreter, operation.name, environment)
     for argument in operation.arguments:
         if argument.name in given:
             exprs = given[argument.name]
@@ -69,9 +70,8 @@ def bind(interpreter: Interpreter, operation: Operation, call: tree.Expr, enviro
             else:
                 _store(bound, argument, _one(interpreter, argument, exprs[0], environment, bound))
             continue
-        default = _default(interpreter, operation, argument, environment)
-        if default is not None:
-            setting, where = default
+        if argument.name in defaults:
+            setting, where = defaults[argument.name]
             _store(bound, argument, _one(interpreter, argument, setting.value, where, bound))
         elif isinstance(argument.default, Required):
             if not argument.many:
@@ -138,19 +138,17 @@ def _match(operation: Operation, call: tree.Expr) -> dict[str, list[tree.Expr]]:
     return given
 
 
-def _default(
-    interpreter: Interpreter, operation: Operation, argument: Argument, environment: Environment
-) -> tuple[tree.Setting, Environment] | None:
-    """Find what a `default` says: in this text, in the section, at top level; the nearest wins."""
-    found = environment.default(operation.name, argument.name)
-    if found is None and interpreter.section_defaults is not None:
-        found = interpreter.section_defaults.default(operation.name, argument.name)
-    if found is not None:
-        return found
-    for setting in reversed(interpreter.program.defaults.get(operation.name, ())):
-        if setting.key.id == argument.name:
-            return setting, Environment(environment.frame, environment.owner)
-    return None
+def _defaults(
+    interpreter: Interpreter, operation: str, environment: Environment
+) -> dict[str, tuple[tree.Setting, Environment]]:
+    """Collect what `default`s say, by argument: this text's, then the section's, then the top level's."""
+    found: dict[str, tuple[tree.Setting, Environment]] = {}
+    for setting in interpreter.program.defaults.get(operation, ()):
+        found[setting.key.id] = (setting, Environment(environment.frame, environment.owner))
+    if interpreter.section_defaults is not None:
+        found.update(interpreter.section_defaults.default(operation))
+    found.update(environment.default(operation))
+    return found
 
 
 def _store(bound: Bound, argument: Argument, value: Literal | Invalid | None) -> None:

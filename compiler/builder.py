@@ -9,13 +9,15 @@ from typing import Literal as Choice
 from hvdsl.compiler import graph
 from hvdsl.compiler.codes import limits
 from hvdsl.compiler.faults import Exhausted, Fault
-from hvdsl.compiler.graph import Literal, Node, Scope, Shape
+from hvdsl.compiler.graph import Literal, Node, Scope, Shape, Term
 from hvdsl.compiler.operations.table import Operation
-from hvdsl.compiler.values import Tensor, Totals, is_deferred, resolve
+from hvdsl.compiler.values import Deferred, Tensor, Totals, is_deferred, resolve
 from hvdsl.grammar.source import Span
 
 MOST_NODES = 100_000
 MOST_ELEMENTS = 2**48  # of one tensor or parameter
+
+_MAY_DEFER = (Term, tuple, Deferred)  # most arguments are plain numbers and words: spare them the search
 
 ScopeKind = Choice["section", "row", "recipe", "binding", "part", "repeat", "turn", "shared"]
 
@@ -102,7 +104,7 @@ class Builder:
         if parameters and self._sharing:
             later, own = self._sharing
             node.shared = tuple(p.role for p in parameters if later and p.role not in own)
-        if any(is_deferred(v) for v in args.values()):
+        if any(v.__class__ in _MAY_DEFER and is_deferred(v) for v in args.values()):
             self._late.append((node, operation))
         return tuple(Tensor(graph.Value(node.index, i), shape) for i, shape in enumerate(outputs))
 

@@ -72,12 +72,13 @@ class Environment:
             here = here.parent
         return names
 
-    def default(self, operation: str, argument: str) -> tuple[tree.Setting, Environment] | None:
-        """Return what the nearest `default` in this text says of an argument."""
+    def default(self, operation: str) -> dict[str, tuple[tree.Setting, Environment]]:
+        """Return what the `default`s in this text say of an operation, by argument; the nearest wins."""
+        found: dict[str, tuple[tree.Setting, Environment]] = {}
         here: Environment | None = self
         while here is not None:
-            for setting, environment in reversed(here.defaults.get(operation, ())):
-                if setting.key.id == argument:
-                    return setting, environment
+            if operation in here.defaults:
+                said = {setting.key.id: (setting, where) for setting, where in here.defaults[operation]}
+                found = {**said, **found}
             here = here.parent
-        return None
+        return found

@@ -116,7 +116,7 @@ def _set_setting(
         found.add(_unknown("the spec has no `data` to set", at, "a spec with a `data` section", "add one"))
         return items
     name = tree.Name(prior, span=at) if prior is not None else None
-    return (*items, tree.Settings(section, name, (setting,), span=at))  # type: ignore[arg-type]
+    return (*items, tree.Settings(section, name, (setting,), span=at))  # type: ignore[arg-type]  # a key of SECTIONS
 
 
 def _named(item: tree.Settings, prior: str | None) -> bool:

@@ -167,7 +167,7 @@ def _read(
             failed = True
             continue
         try:
-            values |= unfold(key, _value(key, constant(setting.value, lets), setting, found))
+            values |= unfold(key, _value(key, constant(setting.value, lets), setting))
         except SpecError as error:
             _record(error, found)
             failed = True
@@ -187,7 +187,7 @@ def _required(model: type[Settings]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items() if field.is_required()]
 
 
-def _value(key: str, literal: Literal, setting: tree.Setting, found: Diagnostics) -> Any:
+def _value(key: str, literal: Literal, setting: tree.Setting) -> Any:
     """Turn a literal into what the model of its key takes: words and calls into nested models."""
     if isinstance(literal, str) and key in WORDS and literal in WORDS[key]:
         literal = Term(literal)
@@ -200,10 +200,10 @@ def _value(key: str, literal: Literal, setting: tree.Setting, found: Diagnostics
                 [_wrong(key, setting, describe(literal), did_you_mean(literal.name, WORDS.get(key, {})))]
             )
         return literal.name
-    return _call(word, literal, setting, found)
+    return _call(word, literal, setting)
 
 
-def _call(word: Word, term: Term, setting: tree.Setting, found: Diagnostics) -> Any:
+def _call(word: Word, term: Term, setting: tree.Setting) -> Any:
     """Build the model that a word such as `cosine(floor = 1e-4)` stands for."""
     if len(term.args) > len(word.arguments):
         message = f"{len(term.args)} arguments without a name, where there are {len(word.arguments)}"
@@ -230,7 +230,7 @@ def _call(word: Word, term: Term, setting: tree.Setting, found: Diagnostics) -> 
         if name in given:
             raise SpecError([_wrong(term.name, setting, f"`{name}` twice", f"give `{name}` once")])
         given[name] = value
-    values = {name: _value(name, value, setting, found) for name, value in given.items()}
+    values = {name: _value(name, value, setting) for name, value in given.items()}
     try:
         return word.model.model_validate(word.fixed(term.name) | values)
     except ValidationError as error:

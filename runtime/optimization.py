@@ -162,8 +162,9 @@ class Optimization:
                 f"{checkpoint.path} holds weights but no optimizer: it can be evaluated and sampled, not resumed"
             )
         moments = checkpoint.load("optimizer")
+        guard = SkipGuard(self.guard.limit)
         try:
-            self.guard.load_state_dict(checkpoint.state["guard"])
+            guard.load_state_dict(checkpoint.state["guard"])
             if self.scaler.is_enabled():
                 self.scaler.load_state_dict(checkpoint.state["scaler"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -172,6 +173,7 @@ class Optimization:
             ) from error
         load_optimizer_tensors(self.model, self.optimizer, moments, checkpoint.path)
         copy_into(self.model, weights)
+        self.guard = guard
         if self.ema is not None:
             self.ema.load_state_dict(averages)
         self.step_number = checkpoint.step

@@ -77,7 +77,7 @@ def codes(diagnostics: tuple[Diagnostic, ...]) -> list[str]:
 
 
 def encoded(encoder: str, top: str = "", data: str = "1x8x8") -> list[Node]:
-    """Return the nodes of an encoder whose row ends (or continues) as given, from the image to the first tap."""
+    """Return the nodes that an encoder places, but for taps."""
     graph = model(encoder=encoder, top=top, data=data).graph
     return [n for n in graph.nodes if n.op not in ("image", "tap", "output") and _in_encoder(n)]
 

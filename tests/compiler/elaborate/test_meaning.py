@@ -139,7 +139,8 @@ def test_kernels_are_numbers_pairs_or_sizes() -> None:
 
 def test_the_nearest_default_wins_and_the_call_always() -> None:
     nodes = encoded(
-        "default conv { bias_init = ones }\n  8: conv(3x3, 8) -> f -> conv(3x3, 8, bias_init = fan_in) -> g -> tap",
+        "default conv { bias_init = ones }\n"
+        "  8: conv(3x3, 8) -> f -> conv(3x3, 8, bias_init = fan_in) -> g -> tap",
         "default conv { bias_init = zeros, bias = yes }\n"
         "cell f { default conv { bias = no }\n conv(1x1, 8) -> g }\ncell g { conv(1x1, 8) }",
     )
@@ -165,7 +166,8 @@ def test_learned_takes_the_shape_of_what_it_is_added_to() -> None:
 
 def test_sources_stand_at_the_row_s_label() -> None:
     graph = model(
-        decoder="4: learned(zeros, 8) -> nearest(2) -> avg_pool(2)\n  8: nearest(2) -> level -> conv(1x1, logits)"
+        decoder="4: learned(zeros, 8) -> nearest(2) -> avg_pool(2)\n"
+        "  8: nearest(2) -> level -> conv(1x1, logits)"
     ).graph
     assert next(n for n in graph.nodes if n.op == "learned").shapes == ((8, 4, 4),)
 
@@ -211,7 +213,10 @@ def test_shared_is_one_instance_wherever_it_is_used() -> None:
 
 SHARED_LEVEL = """
 cell g { f }
-group level { z ~ normal(standard(4)) posterior normal(skip -> conv(1x1, 8)); x + (z -> conv(1x1, channels)) }"""
+group level {
+  z ~ normal(standard(4)) posterior normal(skip -> conv(1x1, 8))
+  x + (z -> conv(1x1, channels))
+}"""
 
 
 def test_shared_in_a_recipe_is_one_for_each_instance() -> None:
@@ -228,7 +233,10 @@ def test_one_tap_is_shared_by_all_readers() -> None:
 
 
 def test_an_instance_reads_once_however_often_it_says_skip() -> None:
-    group = "group level { z ~ normal(standard(4)) posterior normal(skip + skip -> conv(1x1, 8)); x + (z -> conv(1x1, 8)) }"
+    group = (
+        "group level { z ~ normal(standard(4)) posterior normal(skip + skip -> conv(1x1, 8))\n"
+        " x + (z -> conv(1x1, 8)) }"
+    )
     graph = model(
         level=group,
         encoder="8: conv(3x3, 8) -> (relu -> tap) * 2",
@@ -241,7 +249,8 @@ def test_an_instance_reads_once_however_often_it_says_skip() -> None:
 
 def test_an_outer_group_reads_and_hands_on() -> None:
     graph = model(
-        level="group one(s) { z ~ normal(standard(4)) posterior normal(s -> conv(1x1, 8)); x + (z -> conv(1x1, 8)) }\n"
+        level="group one(s) { z ~ normal(standard(4)) posterior normal(s -> conv(1x1, 8))\n"
+        " x + (z -> conv(1x1, 8)) }\n"
         "group level(n) { s = skip -> conv(1x1, 8)\n one(s) * n }",
         encoder="8: conv(3x3, 8) -> (relu -> tap) * 2",
         decoder="8: learned(zeros, 8) -> level(3) -> level(1) -> conv(1x1, logits)",
@@ -261,7 +270,8 @@ def test_taps_of_a_name_are_read_by_that_name() -> None:
 
 def test_names_bound_in_a_row_are_seen_by_later_rows() -> None:
     graph = model(
-        encoder="8: { h = conv(3x3, 8)\n h -> tap -> avg_pool(2) }\n  4: { conv(1x1, 8) + (h -> avg_pool(2)) -> tap(low) }"
+        encoder="8: { h = conv(3x3, 8)\n h -> tap -> avg_pool(2) }\n"
+        "  4: { conv(1x1, 8) + (h -> avg_pool(2)) -> tap(low) }"
     ).graph
     assert "add" in [n.op for n in graph.nodes]
 

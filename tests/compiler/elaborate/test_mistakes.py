@@ -77,7 +77,8 @@ def test_a_leak_names_its_path() -> None:
 def test_a_prior_that_reads_the_encoder_is_a_leak() -> None:
     found = only(
         faults(
-            level="group level { s = skip -> conv(1x1, 8)\n z ~ normal(s) posterior normal(s)\n x + (z -> conv(1x1, 8)) }"
+            level="group level { s = skip -> conv(1x1, 8)\n z ~ normal(s) posterior normal(s)\n"
+            " x + (z -> conv(1x1, 8)) }"
         )
     )
     assert found.code.id == "HV0310"

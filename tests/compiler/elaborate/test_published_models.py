@@ -1,4 +1,4 @@
-"""The published models come out with exactly the parameters, latents and orders that their papers' code has."""
+"""The published models come out with the exact parameters, latents and orders of their code."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_every_image_counts_once_whatever_the_batch(model: TinyHierarchy) -> Non
 
 def test_ranks_share_all_images_and_no_image_twice() -> None:
     shares = [list(World(rank, 3).share(10)) for rank in range(3)]
-    assert sum(shares, []) == list(range(10))
+    assert [i for share in shares for i in share] == list(range(10))
     assert {len(s) for s in shares} == {3, 4}
 
 

@@ -14,13 +14,12 @@ from tiny_hierarchy import Blobs, settings, tiny
 
 from hvdsl.compiler.settings import Duration, Optimizer
 from hvdsl.runtime.distributed import process_group
-from hvdsl.runtime.evaluate import evaluate
+from hvdsl.runtime.evaluate import Evaluation, evaluate
 from hvdsl.runtime.run import Run
 from hvdsl.runtime.trainer import Trainer
 
 
-def main(folder: str, steps: int, kind: Any, dropout: float) -> None:
-    torch.set_num_threads(1)
+def train_tiny(folder: str | Path, steps: int, kind: Any, dropout: float) -> Evaluation:
     with process_group() as world:
         if world.leads and not Path(folder).exists():
             Run.create(folder, {})
@@ -39,7 +38,9 @@ def main(folder: str, steps: int, kind: Any, dropout: float) -> None:
         bound = evaluate(model, Blobs(7), batch=3, world=world)
         if world.leads:
             print(bound.images, bound.nats_per_dim, flush=True)
+        return bound
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4]))
+    torch.set_num_threads(1)
+    train_tiny(sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4]))
