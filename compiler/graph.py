@@ -59,11 +59,13 @@ class Scope:
 
     `kind`:
       model, section (`encoder`, `decoder`, `prior`), row (`r32`), recipe (one use of a cell or group), binding (`q = …`),
-      part (a named piece of an operation: `shortcut`, `posterior`), repeat and turn (`step * n`: n turns).
+      part (a named piece of an operation: `shortcut`, `posterior`), repeat and turn (`step * n`: n turns),
+      shared (one use of a `shared` instance: a member where it is used, its `parent` is where it is declared, so that every
+      use has the same names).
     Repeats and turns have no part in names: `(cell -> tap) * 2` gives `cell.0` and `cell.1`.
     """
 
-    kind: Choice["model", "section", "row", "recipe", "binding", "part", "repeat", "turn"]
+    kind: Choice["model", "section", "row", "recipe", "binding", "part", "repeat", "turn", "shared"]
     name: str
     number: int | None  # among siblings of that name, from 0; None for what is unique by construction
     parent: Scope | None
@@ -114,6 +116,7 @@ class Node:
     parameters: tuple[Parameter, ...] = ()
     path: str = ""
     names: tuple[str | None, ...] = ()
+    shared: tuple[str, ...] = ()  # roles of `parameters` that an earlier node of the same `path` owns
 
 
 @dataclass(slots=True)
@@ -133,7 +136,8 @@ class Graph:
 
     Node kinds with a fixed meaning, beside the operation table's entries:
       `image`    the mapped input image; no inputs
-      `tap`      publishes its input (args: name); its output is what readers of that tap take
+      `tap`      publishes its input (args: name); its output is what readers of that tap take. A latent drawn on the way up is
+                 published as two inputs and outputs: the draw, and the distribution that it comes from
       `sample`   draws from a distribution on the posterior side only (before a flow); input: distribution
       `latent`   draws z (args: name, family); inputs: prior, posterior[, the posterior's sample after its flow]
       `codes`    the one-hot map of a latent that enters a second-stage prior (args: name)
@@ -152,4 +156,4 @@ class Graph:
         return self.nodes[value.node].shapes[value.port]
 
     def parameter_count(self) -> int:
-        return sum(p.size for n in self.nodes for p in n.parameters if p.trainable)
+        return sum(p.size for n in self.nodes for p in n.parameters if p.trainable and p.role not in n.shared)

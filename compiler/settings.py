@@ -1,14 +1,19 @@
-"""What a spec's settings sections say, validated. The runtime reads these models; nothing here knows of text or torch."""
+"""What a spec's settings sections say, validated.
+
+The runtime reads these models; nothing here knows of text or torch.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    """Strict: `yes` is no number, `0.5` no count. A name that Python reserves has an alias."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
 
 
 class Duration(Settings):
@@ -17,15 +22,30 @@ class Duration(Settings):
     unit: Literal["steps", "epochs", "fraction"] = "steps"
     n: float = Field(ge=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_number_is_steps(cls, value: Any) -> Any:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return {"n": value}
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Duration:
+        if self.unit == "steps" and self.n != int(self.n):
+            raise ValueError("a number of steps is whole; write `fraction(f)` for a part of the run")
+        if self.unit == "fraction" and self.n > 1:
+            raise ValueError("a fraction of the run is at most 1")
+        return self
+
 
 class Ramp(Settings):
     """`ramp(from, start, length, floor)`: linear to 1 over `length` after `start`, never under `floor`."""
 
     kind: Literal["ramp"] = "ramp"
-    from_: float = Field(0.0, alias="from", ge=0, le=1)
+    from_: float = Field(default=0.0, alias="from", ge=0, le=1)
     start: Duration = Duration(n=0)
     length: Duration
-    floor: float = Field(0.0, ge=0)
+    floor: float = Field(default=0.0, ge=0, le=1)
 
 
 class WithBeta(Settings):
@@ -60,21 +80,25 @@ class AtLeast(Settings):
     when: Literal["training", "always"] = "always"
 
 
+Size = Annotated[int, Field(ge=1)]
+Border = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Weight = Annotated[float, Field(ge=0)] | WithBeta
 Holdout = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
 
 
 class Data(Settings):
     name: str
-    shape: tuple[int, int, int]  # C, H, W after crop, resize and pad
-    bits: int = Field(8, ge=1, le=8)
-    input: str = "v"
+    shape: tuple[Size, Size, Size]  # C, H, W after crop, resize and pad
+    bits: int = Field(default=8, ge=1, le=8)
+    input: str = "v"  # canonical text of an expression in `v`; `hvdsl.compiler.pixels` reads it
     target: str | None = None  # None: as the input
     source: str | None = None
-    classes: int | None = Field(None, ge=1)
+    classes: int | None = Field(default=None, ge=1)
     flip: bool = False
-    crop: tuple[int, int, int, int] | None = None  # left, top, right, bottom, in pixels of the file's image
-    resize: tuple[int, int] | None = None  # height, width
-    pad: int | tuple[int, int, int, int] = 0  # top, bottom, left, right
+    crop: tuple[Border, Border, Size, Size] | None = None  # left, top, right, bottom, in the file's pixels
+    resize: tuple[Size, Size] | None = None  # height, width
+    pad: Border | tuple[Border, Border, Border, Border] = 0  # top, bottom, left, right
     binarize: Literal["none", "threshold", "bernoulli"] = "none"
     binarize_every: Literal["access", "epoch", "once"] = "access"
     holdout: Holdout | None = None
@@ -84,14 +108,14 @@ class Data(Settings):
 class Objective(Settings):
     unit: Literal["nats_per_image", "nats_per_dim", "mean_square", "mean_absolute"]
     kl: Literal["closed", "sample"] = "closed"
-    samples: int = Field(1, ge=1)
+    samples: int = Field(default=1, ge=1)
     bound: Literal["elbo", "iwae"] = "elbo"
-    beta: float | Ramp = 1.0
+    beta: Annotated[float, Field(ge=0)] | Ramp = 1.0
     balance: BySize | ByRate | None = None
     free: AtLeast | None = None
-    commitment: float | WithBeta = 0.0
-    spectral: float | WithBeta = 0.0
-    batch_norm_gamma: float | WithBeta = 0.0
+    commitment: Weight = 0.0
+    spectral: Weight = 0.0
+    batch_norm_gamma: Weight = 0.0
 
 
 class L2(Settings):
@@ -104,19 +128,19 @@ class L2(Settings):
 class Optimizer(Settings):
     kind: Literal["adam", "adamw", "adamax", "sgd"]
     lr: float = Field(gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = Field(1e-8, gt=0)
-    momentum: float = Field(0.0, ge=0, lt=1)
-    weight_decay: float | L2 = 0.0
+    betas: tuple[Rate, Rate] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    weight_decay: Annotated[float, Field(ge=0)] | L2 = 0.0
     decay_only: Literal["all", "weights"] = "all"
     bias_correction: bool = True
 
 
 class Schedule(Settings):
-    """After the warm-up. `floor` is an absolute rate; cosine falls from `after` over `over` (default: what is left)."""
+    """After the warm-up. `floor` is a rate; cosine falls from `after` over `over` (default: what is left)."""
 
     kind: Literal["constant", "cosine", "exponential", "one_cycle"] = "constant"
-    floor: float = Field(0.0, ge=0)
+    floor: float = Field(default=0.0, ge=0)
     after: Duration | None = None
     over: Duration | None = None
     per: Literal["step", "epoch"] = "step"
@@ -125,36 +149,36 @@ class Schedule(Settings):
 
 
 class Train(Settings):
-    steps: int | None = Field(None, ge=1)
-    epochs: int | None = Field(None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    epochs: int | None = Field(default=None, ge=1)
     batch: int = Field(ge=1)  # over all devices
     optimizer: Optimizer
     schedule: Schedule = Schedule()
     warmup: Duration = Duration(n=0)
-    clip: float | None = Field(None, gt=0)  # global norm
-    clip_each: float | None = Field(None, gt=0)
-    skip_above: float | None = Field(None, gt=0)  # global norm before clipping
-    ema: float | None = Field(None, ge=0, lt=1)
+    clip: float | None = Field(default=None, gt=0)  # global norm
+    clip_each: float | None = Field(default=None, gt=0)
+    skip_above: float | None = Field(default=None, gt=0)  # global norm before clipping
+    ema: float | None = Field(default=None, ge=0, lt=1)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    initial_scale: float = Field(65536.0, gt=0)  # fp16 only
-    accumulate: int = Field(1, ge=1)
+    initial_scale: float = Field(default=65536.0, gt=0)  # fp16 only
+    accumulate: int = Field(default=1, ge=1)
     checkpointing: Literal["none", "group"] = "none"
-    seed: int = Field(0, ge=0)
-    log_every: int = Field(100, ge=1)
+    seed: int = Field(default=0, ge=0)
+    log_every: int = Field(default=100, ge=1)
     evaluate_every: Duration | None = None
     sample_every: Duration | None = None
     checkpoint_every: Duration = Duration(n=1000)
-    keep: int = Field(2, ge=1)
+    keep: int = Field(default=2, ge=1)
 
 
 class Evaluate(Settings):
-    samples: int = Field(1, ge=1)
+    samples: int = Field(default=1, ge=1)
     use_ema: bool = True
 
 
 class Sample(Settings):
-    temperature: float = Field(1.0, ge=0)
-    recalibrate_batch_norm: int = Field(0, ge=0)
+    temperature: float = Field(default=1.0, ge=0)
+    recalibrate_batch_norm: int = Field(default=0, ge=0)
     use_ema: bool = True
 
 
@@ -169,3 +193,36 @@ class ModelSettings(Settings):
     train_priors: dict[str, Train] = {}
     evaluate: Evaluate = Evaluate()
     sample: Sample = Sample()
+
+
+DATA_NAMES = (
+    "digits",
+    "photos",
+    "mnist",
+    "omniglot",
+    "cifar10",
+    "imagenet32",
+    "imagenet64",
+    "celeba64",
+    "celebahq256",
+    "ffhq256",
+    "ffhq1024",
+    "images",
+    "arrays",
+)
+
+SECTIONS: dict[str, type[Settings]] = {
+    "data": Data,
+    "objective": Objective,
+    "train": Train,
+    "evaluate": Evaluate,
+    "sample": Sample,
+}
+
+# Written otherwise: the data's name before the braces, the rest as arguments of another key's word.
+_NO_KEYS = ("name", "initial_scale", "binarize_every")
+
+
+def keys(section: type[BaseModel]) -> tuple[str, ...]:
+    """Return the keys that a spec may set in a section."""
+    return tuple(f.alias or name for name, f in section.model_fields.items() if name not in _NO_KEYS)

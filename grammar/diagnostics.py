@@ -69,9 +69,19 @@ class Diagnostics:
     def add(self, diagnostic: Diagnostic) -> None:
         """Record a diagnostic; a repetition (same code, span and message) only raises its count."""
         for i, known in enumerate(self._found):
-            if (known.code, known.span, known.message) == (diagnostic.code, diagnostic.span, diagnostic.message):
+            if (known.code, known.span, known.message) == (
+                diagnostic.code,
+                diagnostic.span,
+                diagnostic.message,
+            ):
                 self._found[i] = Diagnostic(
-                    known.code, known.message, known.span, known.found, known.expected, known.help, known.count + 1
+                    known.code,
+                    known.message,
+                    known.span,
+                    known.found,
+                    known.expected,
+                    known.help,
+                    known.count + 1,
                 )
                 return
         self._found.append(diagnostic)

@@ -39,7 +39,7 @@ class Argument:
     name: str
     type: ArgumentType
     default: Literal | Required = REQUIRED
-    words: tuple[str, ...] = ()  # what a WORD may say; also the words that an INTEGER, KERNEL … may say instead
+    words: tuple[str, ...] = ()  # what a WORD may say; also what an INTEGER, TENSOR … may say instead
     doc: str = ""
     many: bool = False  # takes all remaining positional arguments, as a tuple
 
@@ -49,6 +49,7 @@ class Kind(StrEnum):
     SOURCE = "source"  # a tensor from nothing: `learned`, `constant`, `coordinates`
     JOIN = "join"  # a tensor from tensors given as arguments: `concat`, `attention`
     DISTRIBUTION = "distribution"  # a distribution from tensors or other distributions
+    INTERNAL = "internal"  # made by the compiler (arithmetic, latents, taps); no spec can name it
 
 
 class OperationError(Exception):
@@ -62,7 +63,8 @@ class OperationError(Exception):
 Args: TypeAlias = Mapping[str, Literal]
 ShapeRule: TypeAlias = Callable[[Sequence[Shape], Args], tuple[Shape, ...]]
 ParameterRule: TypeAlias = Callable[[Sequence[Shape], Args], tuple[Parameter, ...]]
-CostRule: TypeAlias = Callable[[Sequence[Shape], Sequence[Shape], Args], int]  # inputs, outputs -> multiply-accumulates
+CostRule: TypeAlias = Callable[[Sequence[Shape], Sequence[Shape], Args], int]
+"""Inputs, outputs -> multiply-accumulates for one image."""
 
 
 class Saves(StrEnum):
@@ -104,9 +106,8 @@ class Layer:
 
 
 LayerRule: TypeAlias = Callable[[Sequence[Shape], Sequence[Shape], Args], Layer]  # inputs, outputs, args
-ExpressionRule: TypeAlias = Callable[
-    [Sequence[str], Sequence[Shape], Args], str
-]  # operands as source text -> source text
+ExpressionRule: TypeAlias = Callable[[Sequence[str], Sequence[Shape], Args], str]
+"""Operands as source text, their shapes -> source text."""
 
 
 @dataclass(frozen=True, slots=True)

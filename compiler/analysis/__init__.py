@@ -1,0 +1,1 @@
+"""Analyses: pure functions of a graph. None of them imports torch."""

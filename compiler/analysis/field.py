@@ -1,0 +1,145 @@
+"""Receptive fields: how many input pixels a tensor's position depends on.
+
+Positions are followed in units of input positions (Araujo, Norris & Sim 2019): a kernel widens the field by
+its reach times the distance between neighbouring positions, a stride multiplies that distance and up-sampling
+divides it. The field is exact without up-sampling and to within one coarse position after it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hvdsl.compiler.graph import Graph, Node, Value
+from hvdsl.compiler.operations import OPERATIONS
+from hvdsl.compiler.operations.table import Window
+
+WHOLE = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Along one axis, position i sees the source's positions [jump * i + first, jump * i + last]."""
+
+    jump: float
+    first: float
+    last: float
+
+    def through(self, window: Window, length: int) -> Span:
+        """What an output sees whose window lies on positions that see this; `length` is the input's."""
+        if window.everywhere and length > 1:
+            return Span(self.jump, -WHOLE, WHOLE)
+        if window.everywhere:
+            return self
+        return Span(
+            self.jump * window.stride / window.up,
+            self.first + self.jump * window.first,
+            self.last + self.jump * window.last,
+        )
+
+    def join(self, other: Span) -> Span:
+        return Span(min(self.jump, other.jump), min(self.first, other.first), max(self.last, other.last))
+
+    @property
+    def size(self) -> float:
+        return self.last - self.first + 1
+
+
+Field = tuple[Span, Span]  # vertical, horizontal
+POINT = (Span(1, 0, 0), Span(1, 0, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Height and width in pixels of what is seen, never more than the image.
+
+    `posterior`: by latent, in order of generation: what its posterior sees of the image directly, not through
+    other latents. `output`: what the output sees of the image through everything, in reconstruction.
+    """
+
+    posterior: tuple[tuple[int, int], ...]
+    output: tuple[int, int]
+
+
+def receptive_fields(graph: Graph) -> Fields:
+    """The fields of a model.
+
+    Raises:
+        ValueError: for a graph without an image (a second-stage prior).
+    """
+    image = next((node for node in graph.nodes if node.op == "image"), None)
+    if image is None:
+        raise ValueError(f"{graph.name} has no image")
+    source = Value(image.index)
+    limit = image.shapes[0][1:]
+    direct = _follow(graph, source, through_latents=False)
+    through = _follow(graph, source, through_latents=True)
+    posteriors = [graph.nodes[group.node].inputs[1:] for group in graph.latents]
+    return Fields(
+        tuple(_pixels(_joined([direct.get(v) for v in values]), limit) for values in posteriors),
+        _pixels(through.get(graph.output), limit),
+    )
+
+
+def prior_field(graph: Graph) -> tuple[int, int]:
+    """How many positions of its code map the output of a second-stage prior depends on.
+
+    Raises:
+        ValueError: for a graph without codes.
+    """
+    codes = next((node for node in graph.nodes if node.op == "codes"), None)
+    if codes is None:
+        raise ValueError(f"{graph.name} has no codes")
+    seen = _follow(graph, Value(codes.index), through_latents=False)
+    return _pixels(seen.get(graph.output), codes.shapes[0][1:])
+
+
+def _follow(graph: Graph, source: Value, *, through_latents: bool) -> dict[Value, Field]:
+    """The field in `source` of every tensor that depends on it."""
+    fields: dict[Value, Field] = {source: POINT}
+    for node in graph.nodes:
+        if node.op == "coordinates" or (node.op == "latent" and not through_latents):
+            continue
+        seen = _joined([_entering(graph, node, value, fields.get(value)) for value in node.inputs])
+        if seen is None:
+            continue
+        for port in range(len(node.shapes)):
+            fields[Value(node.index, port)] = seen
+    return fields
+
+
+def _entering(graph: Graph, node: Node, value: Value, field: Field | None) -> Field | None:
+    """What one operand brings to an output position."""
+    if field is None:
+        return None
+    rule = OPERATIONS[node.op].field
+    windows = rule([graph.shape(v) for v in node.inputs], node.args) if rule else (Window(), Window())
+    lengths, outputs = graph.shape(value)[1:], node.shapes[0][1:]
+    vertical, horizontal = (
+        # A single row or column that is broadcast, or repeated, is seen from everywhere.
+        Span(span.jump, -WHOLE, WHOLE)
+        if rule is None and length == 1 < output
+        else span.through(window, length)
+        for span, window, length, output in zip(field, windows, lengths, outputs, strict=True)
+    )
+    return vertical, horizontal
+
+
+def _joined(fields: Sequence[Field | None]) -> Field | None:
+    known = [field for field in fields if field is not None]
+    if not known:
+        return None
+    vertical, horizontal = known[0]
+    for down, across in known[1:]:
+        vertical, horizontal = vertical.join(down), horizontal.join(across)
+    return vertical, horizontal
+
+
+def _pixels(field: Field | None, limit: Sequence[int]) -> tuple[int, int]:
+    if field is None:
+        return 0, 0
+    height, width = (
+        most if span.size >= most else math.ceil(span.size) for span, most in zip(field, limit, strict=True)
+    )
+    return height, width

@@ -1,0 +1,132 @@
+"""What `hvdsl info` tells of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from hvdsl.compiler.analysis.cost import Cost, Storages, memory, node_cost
+from hvdsl.compiler.analysis.field import receptive_fields
+from hvdsl.compiler.analysis.generation import generation, latent_structure
+from hvdsl.compiler.analysis.places import holders, label, row_of
+from hvdsl.compiler.graph import Graph, Node, Scope
+from hvdsl.compiler.operations.shapes import size
+
+if TYPE_CHECKING:
+    from hvdsl.compiler.analysis.export import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """The rows at one label, whole, wherever in them the map changes size. Work and memory are per image."""
+
+    height: int
+    width: int
+    blocks: int  # recipe instances placed by the encoder's row
+    groups: int  # latents
+    latent_shapes: tuple[tuple[int, int, int], ...]  # distinct ones, in order of generation
+    parameters: int
+    macs: int
+    activation_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Totals for one image and float32; the likelihood's own work and memory are not in them.
+
+    `receptive_field`: height and width in pixels of the largest direct field of any posterior.
+    `activation_bytes`: what a training step keeps for the backward pass; `peak_bytes` and
+    `checkpointed_peak_bytes` predict the allocator's peak.
+    """
+
+    name: str
+    parameters: int
+    encoder_parameters: int
+    decoder_parameters: int
+    parameter_tensors: int
+    buffers: int
+    macs: int
+    generation_macs: int
+    activation_bytes: int
+    peak_bytes: int
+    checkpointed_peak_bytes: int
+    latent_groups: int
+    latent_dims: int
+    stochastic_depth: int
+    receptive_field: tuple[int, int]
+    resolutions: tuple[Resolution, ...]
+
+    def to_json(self) -> dict[str, Json]:
+        return asdict(self)
+
+
+def summary(graph: Graph) -> Summary:
+    """Summarise a model's graph.
+
+    Raises:
+        ValueError: for a second-stage prior, which has no image.
+    """
+    costs = [node_cost(graph, node) for node in graph.nodes]
+    steps = memory(graph)
+    seen = receptive_fields(graph).posterior
+    return Summary(
+        name=graph.name,
+        parameters=sum(c.parameters for c in costs),
+        encoder_parameters=_section_parameters(graph, costs, "encoder"),
+        decoder_parameters=_section_parameters(graph, costs, "decoder"),
+        parameter_tensors=sum(
+            p.trainable and p.role not in node.shared for node in graph.nodes for p in node.parameters
+        ),
+        buffers=sum(c.buffers for c in costs),
+        macs=sum(c.macs for c in costs),
+        generation_macs=sum(costs[i].macs for i in generation(graph).nodes),
+        activation_bytes=steps.saved,
+        peak_bytes=steps.peak,
+        checkpointed_peak_bytes=steps.checkpointed,
+        latent_groups=len(graph.latents),
+        latent_dims=sum(size(group.shape) for group in graph.latents),
+        stochastic_depth=latent_structure(graph).depth,
+        receptive_field=(max((h for h, _ in seen), default=0), max((w for _, w in seen), default=0)),
+        resolutions=_resolutions(graph, costs),
+    )
+
+
+def _section_parameters(graph: Graph, costs: Sequence[Cost], name: str) -> int:
+    sections = [m for m in graph.root.members if isinstance(m, Scope) and m.name == name]
+    return sum(costs[node.index].parameters for section in sections for node in section.nodes())
+
+
+def _resolutions(graph: Graph, costs: Sequence[Cost]) -> tuple[Resolution, ...]:
+    """Finest first."""
+    above = holders(graph)
+    storages = Storages(graph)
+    nodes: dict[tuple[int, int], list[Node]] = {}
+    blocks: dict[tuple[int, int], set[int]] = {}
+    for node in graph.nodes:
+        row = row_of(above[node.index])
+        if row is None:
+            continue
+        place = label(row)
+        nodes.setdefault(place, []).append(node)
+        known = blocks.setdefault(place, set())
+        block = next((scope for scope in above[node.index] if scope.kind in ("recipe", "shared")), None)
+        if block is not None and row.parent is not None and row.parent.name == "encoder":
+            known.add(id(block))
+    found = []
+    for place in sorted(nodes, reverse=True):
+        own = {node.index for node in nodes[place]}
+        drawn = [group for group in graph.latents if group.node in own]
+        found.append(
+            Resolution(
+                height=place[0],
+                width=place[1],
+                blocks=len(blocks[place]),
+                groups=len(drawn),
+                latent_shapes=tuple(dict.fromkeys(group.shape for group in drawn)),
+                parameters=sum(costs[i].parameters for i in own),
+                macs=sum(costs[i].macs for i in own),
+                activation_bytes=storages.saved(nodes[place]),
+            )
+        )
+    return tuple(found)

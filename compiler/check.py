@@ -1,0 +1,27 @@
+"""The compiler's front door: from a spec to a checked model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hvdsl.compiler.assemble import assemble
+from hvdsl.compiler.elaborate import elaborate
+from hvdsl.compiler.model import Model
+from hvdsl.grammar import tree
+from hvdsl.grammar.source import Source
+
+
+def check(
+    spec: str | Path | Source | tree.Spec,
+    overrides: Sequence[str] = (),
+    variant: str | None = None,
+    base: Path | None = None,
+) -> Model:
+    """Return the model that a spec describes, everything about it known and checked; no tensor is made.
+
+    `spec` is a file (`model.hv`, `model.hv@NAME`, the name of a shipped spec), a text, or a tree; `overrides`
+    are `name=value` and `section.key=value`; `base` is the folder where `use` looks first for a text or tree.
+    `Model.warnings` holds what is questionable. Raises `SpecError` with everything that is wrong.
+    """
+    return elaborate(assemble(spec, overrides, variant, base))

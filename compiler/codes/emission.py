@@ -1,0 +1,39 @@
+"""HV08xx: what cannot be emitted or run."""
+
+from __future__ import annotations
+
+from hvdsl.compiler.codes.examples import spec
+from hvdsl.grammar.diagnostics import Code
+
+_FLOW = """
+cell flow { iaf(shift) { conv(3x3, 4, mask = causal(exclude)) } }
+group level {
+  z ~ normal(standard(4)) posterior normal(skip -> conv(1x1, 8))%s
+  z -> conv(1x1, logits)
+}"""
+
+NO_LAYER = Code(
+    "HV0801",
+    "an operation that cannot be run yet",
+    "The language knows the operation, so that `check`, `info` and `viz` work, but the runtime of this version has no "
+    "layer for it: `compile`, `train` and what builds on them refuse the spec.",
+    bad=spec(top=_FLOW % " -> flow"),
+    good=spec(top=_FLOW % ""),
+)
+UNKNOWN_PASS = Code(
+    "HV0802",
+    "an unknown optimisation pass",
+    "Passes are switched by name. `hvdsl compile --help` lists them; without names, the optimisation level chooses.",
+    bad=spec(),
+    good=spec(),
+)
+NO_LIKELIHOOD = Code(
+    "HV0803",
+    "a likelihood that cannot be run yet",
+    "The language knows the likelihood, so that `check`, `info` and `viz` work, but the runtime of this version does not "
+    "have it.",
+    bad=spec(tail="").replace("likelihood bernoulli", "likelihood categorical"),
+    good=spec(),
+)
+
+CODES = (NO_LAYER, UNKNOWN_PASS, NO_LIKELIHOOD)

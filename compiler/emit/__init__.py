@@ -1,0 +1,28 @@
+"""Emission: from a graph to the source of a Python module that a person would be glad to have written."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import PackageNotFoundError, version
+
+from hvdsl.compiler.emit.module import module_text
+from hvdsl.compiler.emit.standalone import standalone
+from hvdsl.compiler.model import Model
+from hvdsl.grammar import print_text
+
+__all__ = ["emit", "standalone"]
+
+
+def emit(model: Model, level: int = 1, passes: tuple[str, ...] | None = None) -> str:
+    """Write the PyTorch module of a model. Equal models give equal bytes."""
+    graph = model.graph
+    digest = hashlib.sha256(print_text(model.resolved).encode()).hexdigest()
+    settings = model.settings
+    return module_text(graph, model.likelihood, settings.data, settings.title, digest, _version())
+
+
+def _version() -> str:
+    try:
+        return version("hvdsl")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "(not installed)"

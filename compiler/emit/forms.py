@@ -1,0 +1,62 @@
+"""Which instances share a class: those of one recipe that do the same, up to the numbers in it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable
+
+from hvdsl.compiler.emit.steps import Item, ListItem, Ref, Repeat, Step, When
+from hvdsl.compiler.emit.units import Unit
+from hvdsl.compiler.graph import Value
+from hvdsl.compiler.operations.table import Layer
+
+
+def forms(root: Unit) -> list[list[Unit]]:
+    """Group all units by form, the parts of a class before the class itself, and number them in `Unit.form`."""
+    known: dict[Hashable, int] = {}
+    groups: dict[int, list[Unit]] = defaultdict(list)
+
+    def visit(unit: Unit) -> None:
+        for entry in unit.entries.values():
+            if isinstance(entry, Unit):
+                visit(entry)
+        unit.form = known.setdefault(_form(unit), len(known))
+        groups[unit.form].append(unit)
+
+    visit(root)
+    return [groups[i] for i in range(len(groups))]
+
+
+def _form(unit: Unit) -> Hashable:
+    numbers: dict[Value, int] = {}
+    entries = tuple((address, _entry(entry)) for address, entry in unit.entries.items())
+    inputs = tuple(_ref(v, numbers) for v in unit.inputs)
+    items = tuple(_item(i, numbers) for i in unit.items)
+    outputs = tuple(_ref(v, numbers) for v in unit.outputs)
+    return unit.scope.kind, unit.scope.name, unit.takes_latents, inputs, entries, items, outputs
+
+
+def _entry(entry: Layer | Unit) -> Hashable:
+    if isinstance(entry, Unit):
+        return entry.form
+    return entry.name, len(entry.args)
+
+
+def _ref(ref: Ref, numbers: dict[Value, int]) -> Hashable:
+    if isinstance(ref, ListItem):
+        return ref
+    if isinstance(ref, Value):
+        return numbers.setdefault(ref, len(numbers))
+    raise AssertionError("loops are found after forms")
+
+
+def _item(item: Item, numbers: dict[Value, int]) -> Hashable:
+    if isinstance(item, Repeat):
+        return "repeat", tuple(tuple(_item(i, numbers) for i in turn) for turn in item.turns)
+    if isinstance(item, When):
+        return "when", item.first, item.last, tuple(_item(i, numbers) for i in item.items)
+    if not isinstance(item, Step):
+        raise AssertionError("loops are found after forms")
+    inputs = tuple(_ref(i, numbers) for i in item.inputs)
+    outputs = tuple(_ref(o, numbers) for o in item.outputs)
+    return item.kind, item.template, inputs, outputs, item.module, item.latents, item.fills, item.callee and item.callee.form

@@ -1,0 +1,47 @@
+"""The likelihood of a spec as the construction of a runtime class."""
+
+from __future__ import annotations
+
+import ast
+
+from hvdsl.compiler.codes.emission import NO_LIKELIHOOD
+from hvdsl.compiler.emit import literals, runtime_index
+from hvdsl.compiler.emit.names import camel
+from hvdsl.compiler.graph import Literal, Term
+from hvdsl.compiler.likelihoods import LIKELIHOODS
+from hvdsl.grammar.diagnostics import Diagnostic, SpecError
+
+ALWAYS = ("bits",)  # said even where it is the default, since a reader asks for it first
+
+
+def likelihood(term: Term, channels: int) -> ast.expr:
+    """`DiscretizedLogisticMixture(10, channels=3, bits=8)`: arguments that are the language's defaults are left out.
+
+    Raises:
+        SpecError: HV0803, for a likelihood that the runtime does not have.
+    """
+    name = camel(term.name)
+    entry = LIKELIHOODS[term.name]
+    if not entry.emitted or name not in runtime_index.public("likelihoods"):
+        known = ", ".join(f"`{e.name}`" for e in LIKELIHOODS.values() if e.emitted)
+        message = f"the likelihood `{term.name}` cannot be emitted yet"
+        raise SpecError([Diagnostic(NO_LIKELIHOOD, message, None, f"`{term.name}`", f"one of {known}")])
+    given = dict(term.options)
+    positional: list[ast.expr] = []
+    options: dict[str, ast.expr] = {}
+    for argument in entry.arguments:
+        value = given.get(argument.name)
+        if argument.name == "n":
+            positional.append(literals.literal(value))
+        elif argument.name in ALWAYS or value != argument.default:
+            options[argument.name] = _argument(value)
+    if "channels" in runtime_index.parameters(name, "likelihoods"):
+        options = {"channels": literals.constant(channels), **options}
+    return literals.call(name, *positional, **options)
+
+
+def _argument(value: Literal) -> ast.expr:
+    """A word that names a function of the runtime is a call of it; any other is a string."""
+    if isinstance(value, Term) and value.name not in runtime_index.exports():
+        return literals.constant(value.name)
+    return literals.literal(value)

@@ -1,0 +1,130 @@
+"""What a class's `forward` takes and returns, and by which names."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+
+from hvdsl.compiler.emit import layout, literals
+from hvdsl.compiler.emit.analysis import is_tap, tap_key
+from hvdsl.compiler.emit.steps import Kind, ListItem, Ref, Step, steps
+from hvdsl.compiler.emit.units import Unit, Units
+from hvdsl.compiler.emit.variables import allowed
+from hvdsl.compiler.graph import Value
+from hvdsl.compiler.operations import OPERATIONS
+from hvdsl.compiler.operations.table import Kind as OperationKind
+
+
+class Signature:
+    """Taken from one instance; it holds for all of its class.
+
+    `arguments`: values that come in, with their names. `filled_lists`: lists of taps that the code makes.
+    `returned`: values that go out, before `returned_lists`.
+    """
+
+    def __init__(self, unit: Unit, units: Units, outputs: Sequence[Value]) -> None:
+        self._unit, self._units = unit, units
+        self._graph = units.graph
+        self.is_model = unit.scope.kind == "model"
+        self.arguments: list[tuple[Ref, str]] = []
+        self._parameters: list[str] = []
+        self._arguments()
+        self.filled_lists = list(dict.fromkeys(s.fills[0] for s in steps(unit.items) if s.kind is Kind.APPEND))
+        in_lists = units.lists if unit.is_section else {}
+        self.returned = (units.result,) if self.is_model else tuple(v for v in outputs if v not in in_lists)
+        self.returned_lists = [] if self.is_model else self._lists_of(outputs)
+
+    def _arguments(self) -> None:
+        unit, taken = self._unit, set[str]()
+        if self.is_model:
+            images = [Value(n.index) for n in self._graph.nodes if n.op == "image"]
+            self.arguments = [(v, "x") for v in images]
+            self._parameters = ["x: Tensor | None"] if images else []
+        for value in unit.inputs:
+            optional = " | None" if unit.generative and value.node not in self._units.uses.generative else ""
+            listed = self._units.lists.get(value) if unit.is_section else None
+            if listed is not None:
+                if listed.list not in taken:
+                    self._parameters.append(f"{listed.list}: list[Tensor{optional}]")
+                    taken.add(listed.list)
+                continue
+            name = self._input_name(value, taken)
+            taken.add(name)
+            self.arguments.append((value, name))
+            kind = "Normal" if self.is_distribution(value) else "Tensor"
+            self._parameters.append(f"{name}: {kind}{optional}")
+        if unit.takes_latents:
+            self._parameters.append("latents: Traversal")
+
+    def _input_name(self, value: Value, taken: set[str]) -> str:
+        node = self._graph.nodes[value.node]
+        if is_tap(self._graph, value):
+            name = self.name_of(value) or tap_key(node)[0]
+        elif "x" not in taken:
+            name = "x"
+        else:
+            name = (node.names[value.port] if value.port < len(node.names) else None) or "h"
+        free, number = allowed(name), 2
+        while free in taken:
+            free, number = f"{allowed(name)}_{number}", number + 1
+        return free
+
+    @property
+    def text(self) -> list[str]:
+        """The `def` line, broken where it is too long."""
+        flat = f"{layout.INDENT}def forward({', '.join(['self', *self._parameters])}) -> {self._result}:"
+        if len(flat) <= layout.WIDTH:
+            return [flat]
+        inner = ", ".join(["self", *self._parameters])
+        if len(inner) + 8 <= layout.WIDTH:
+            return [f"{layout.INDENT}def forward(", f"{layout.INDENT * 2}{inner}", f"{layout.INDENT}) -> {self._result}:"]
+        each = [f"{layout.INDENT * 2}{p}," for p in ["self", *self._parameters]]
+        return [f"{layout.INDENT}def forward(", *each, f"{layout.INDENT}) -> {self._result}:"]
+
+    @property
+    def _result(self) -> str:
+        kinds = ["Normal" if self.is_distribution(v) else "Tensor" for v in self.returned]
+        kinds += ["list[Tensor]"] * len(self.returned_lists)
+        if not kinds:
+            return "None"
+        if len(kinds) == 1:
+            return kinds[0]
+        return f"tuple[{kinds[0]}, ...]" if len(set(kinds)) == 1 and len(kinds) > 3 else f"tuple[{', '.join(kinds)}]"
+
+    def name_of(self, value: Value) -> str | None:
+        """What a tap is called: by its resolution where several rows are in view."""
+        if not is_tap(self._graph, value):
+            return None
+        name, height, width = tap_key(self._graph.nodes[value.node])
+        size = str(height) if height == width else f"{height}x{width}"
+        return f"{name}_{size}" if self._unit.is_section and value not in self._units.lists else name
+
+    def is_distribution(self, value: Value) -> bool:
+        operation = OPERATIONS.get(self._graph.nodes[value.node].op)
+        return operation is not None and operation.kind is OperationKind.DISTRIBUTION
+
+    def condition(self, latents: ast.expr) -> str:
+        """When posterior-only code runs: the model knows by its image, all others by their latents."""
+        return "x is not None" if self.is_model else f"{layout.unparse(latents)}.inferred"
+
+    def _lists_of(self, values: Sequence[Value]) -> list[str]:
+        if not self._unit.is_section:
+            return []
+        return list(dict.fromkeys(self._units.lists[v].list for v in values if v in self._units.lists))
+
+    def absent_lists(self, step: Step) -> list[tuple[str, int]]:
+        """Lists that a conditional step would make, and how long they are."""
+        lengths = [item.list for item in self._units.lists.values()]
+        return [(name, lengths.count(name)) for name in step.fills]
+
+    def call_arguments(self, step: Step, operands: list[ast.expr]) -> list[ast.expr]:
+        """A section takes a list as one argument."""
+        if step.callee is None or not step.callee.is_section:
+            return operands
+        found: dict[str, ast.expr] = {}
+        for i, (ref, operand) in enumerate(zip(step.inputs, operands, strict=True)):
+            if isinstance(ref, ListItem):
+                found[ref.list] = literals.name(ref.list)
+            else:
+                found[f"{i}"] = operand
+        return list(found.values())

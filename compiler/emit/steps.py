@@ -1,0 +1,121 @@
+"""What a forward method does, before it is text: steps, loops and conditional parts over single-assignment values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeAlias
+
+from hvdsl.compiler.emit.expressions import Template
+from hvdsl.compiler.graph import Literal, Value
+
+if TYPE_CHECKING:
+    from hvdsl.compiler.emit.units import Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """`base + sum(step * variable)`: the number of a module, a latent or a list item, perhaps inside loops."""
+
+    base: int
+    steps: tuple[tuple[str, int], ...] = ()
+
+    def shifted(self, by: int) -> Index:
+        return replace(self, base=self.base + by)
+
+
+@dataclass(frozen=True, slots=True)
+class ListItem:
+    """A tensor of a list: taps that repeats publish."""
+
+    list: str
+    index: Index
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What a loop hands from turn to turn."""
+
+    loop: int
+    number: int
+
+
+Ref: TypeAlias = Value | ListItem | Carried
+Address: TypeAlias = tuple[str | Index, ...]  # a submodule, from the module that holds the code
+
+
+class Kind(StrEnum):
+    EXPRESSION = "expression"
+    LAYER = "layer"
+    CALL = "call"  # a recipe's or a section's forward
+    DRAW = "draw"
+    ALIAS = "alias"  # another name for a tensor
+    APPEND = "append"  # to a list of taps
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    kind: Kind
+    inputs: tuple[Ref, ...]
+    outputs: tuple[Value, ...] = ()
+    names: tuple[str | None, ...] = ()
+    template: Template | None = None
+    values: tuple[Literal, ...] = ()  # the expression's literals
+    module: Address = ()
+    callee: Unit | None = None
+    latents: tuple[Index, Index] | None = None  # the part of the unit's latents that it takes, or draws
+    fills: tuple[str, ...] = ()  # lists of taps that it makes or extends
+    needed: tuple[int, int] | None = None  # posterior only: the latents (of the model) that depend on it
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """`step * n` as the graph has it: n turns."""
+
+    turns: tuple[tuple[Item, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    number: int
+    variable: str
+    count: int
+    items: tuple[Item, ...]
+    carried: tuple[tuple[Carried, Ref, Ref], ...]  # what it is inside, what it was before, what the turn makes of it
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """What only the posterior of these latents needs."""
+
+    first: Index
+    last: Index
+    items: tuple[Item, ...]
+
+
+Item: TypeAlias = Step | Repeat | Loop | When
+
+
+@dataclass(slots=True)
+class Body:
+    items: tuple[Item, ...]
+    aliases: dict[Value, Ref] = field(default_factory=dict)  # values of a last turn, as they are known after its loop
+
+    def known(self, ref: Ref) -> Ref:
+        """The value of the written code that `ref` became."""
+        while isinstance(ref, Value) and ref in self.aliases:
+            ref = self.aliases[ref]
+        return ref
+
+
+def steps(items: tuple[Item, ...]) -> Iterator[Step]:
+    """Every step inside, in order."""
+    for item in items:
+        if isinstance(item, Step):
+            yield item
+        elif isinstance(item, Repeat):
+            for turn in item.turns:
+                yield from steps(turn)
+        else:
+            yield from steps(item.items)

@@ -1,0 +1,296 @@
+"""From the graph's scopes to units: instances that become objects of a class, with what they hold, take and return."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from hvdsl.compiler.codes.emission import NO_LAYER
+from hvdsl.compiler.emit.analysis import Uses, tap_key, uses
+from hvdsl.compiler.emit.expressions import Template, abstract, slot
+from hvdsl.compiler.emit.schedule import schedule
+from hvdsl.compiler.emit.steps import Address, Index, Item, Kind, ListItem, Ref, Repeat, Step
+from hvdsl.compiler.graph import Graph, Node, Scope, Value
+from hvdsl.compiler.operations import OPERATIONS
+from hvdsl.compiler.operations.table import Layer, Operation, OperationError
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
+from hvdsl.grammar.source import Span
+
+BATCH = "latents.batch"
+SEPARATE = ("model", "section", "recipe")  # scopes that become classes; the others are part of the code around them
+
+
+@dataclass(slots=True, eq=False)
+class Unit:
+    """One instance of a class-to-be. `entries` are its own submodules, by address."""
+
+    scope: Scope
+    parent: Unit | None
+    depth: int
+    items: tuple[Item, ...] = ()
+    entries: dict[Address, Layer | Unit] = field(default_factory=dict)
+    nodes: dict[Address, Node] = field(default_factory=dict)  # of the entries that are layers
+    inputs: tuple[Value, ...] = ()
+    outputs: tuple[Value, ...] = ()
+    latents: tuple[int, int] = (0, 0)  # those drawn inside, of the model's
+    takes_latents: bool = False
+    generative: bool = False  # whether any of it runs without an image
+    form: int = -1  # units of one form share a class
+
+    @property
+    def is_section(self) -> bool:
+        return self.scope.kind in ("model", "section")
+
+
+class Units:
+    """Reads a graph once, into a tree of units.
+
+    Raises:
+        SpecError: HV0801 for operations that cannot be emitted.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.uses: Uses = uses(graph)
+        self.lists = _lists(graph, self.uses)
+        self._latent_number = {group.node: i for i, group in enumerate(graph.latents)}
+        self._unit_of: dict[int, Unit] = {}
+        self._problems = Diagnostics()
+        self._stateless: dict[tuple[str, str, int], str] = {}
+        end = graph.nodes[graph.output.node]
+        self.result = end.inputs[0] if end.op == "output" else graph.output
+        self.root = self._unit(graph.root, None)
+        self._unit_of |= {n.index: self.root for n in graph.nodes if n.op == "image"}  # `forward` takes it
+        self._problems.stop_if_failed()
+        self._cross_borders()
+        self._read(self.root)
+
+    # -- structure
+
+    def _unit(self, scope: Scope, parent: Unit | None) -> Unit:
+        unit = Unit(scope, parent, parent.depth + 1 if parent else 0)
+        self._place(scope, unit)
+        drawn = [self._latent_number[n.index] for n in scope.nodes() if n.index in self._latent_number]
+        unit.latents = (min(drawn), max(drawn) + 1) if drawn else (0, 0)
+        live = [n for n in scope.nodes() if n.index in self.uses.live]
+        unit.generative = any(n.index in self.uses.generative for n in live)
+        sources = any(not n.inputs and n.op != "image" for n in live)  # they ask for the size of the batch
+        unit.takes_latents = bool(drawn) or sources
+        return unit
+
+    def _place(self, scope: Scope, unit: Unit) -> None:
+        for member in scope.members:
+            if isinstance(member, Node):
+                self._unit_of[member.index] = unit
+                layer = self._layer(member)
+                if layer is not None:
+                    address = self._layer_address(member, unit)
+                    unit.entries[address], unit.nodes[address] = layer, member
+            elif member.kind == "shared":
+                self._refuse(f"the shared instance `{member.name}`", member.span, member.path)
+            elif member.kind in SEPARATE:
+                child = self._unit(member, unit)
+                if child.entries or any(True for _ in member.nodes()):
+                    unit.entries[_address(member.path, unit.scope)] = child
+            else:
+                self._place(member, unit)
+
+    def _layer(self, node: Node) -> Layer | None:
+        operation = OPERATIONS.get(node.op)
+        if node.op in ("image", "tap", "latent", "output"):
+            return None
+        if operation is None or (operation.layer is None and operation.expression is None):
+            self._refuse(f"`{node.op}`", node.span, node.scope.path)
+            return None
+        if operation.layer is None:
+            return None
+        shapes = [self.graph.shape(v) for v in node.inputs]
+        try:
+            return operation.layer(shapes, node.shapes, node.args)
+        except OperationError as error:
+            self._problems.add(Diagnostic(NO_LAYER, error.message, node.span, error.found, error.expected, error.help))
+            return None
+
+    def _refuse(self, what: str, span: Span, path: str) -> None:
+        help = "`check`, `info` and `viz` work with it; to run the model, write it without"
+        self._problems.add(Diagnostic(NO_LAYER, f"{what} cannot be run yet", span, f"{what} in `{path}`", help=help))
+
+    def _layer_address(self, node: Node, unit: Unit) -> Address:
+        """Where a layer is kept: by its path, or, if it owns no tensor and so has none, by its own count."""
+        path = node.path
+        if not path:
+            kept = (a for a in self._stateless if a[:2] == (node.scope.path, node.op))
+            path = f"{node.scope.path}.{node.op}.{sum(1 for _ in kept)}"
+            self._stateless[node.scope.path, node.op, node.index] = path
+        return _address(path, unit.scope)
+
+    # -- dataflow
+
+    def _cross_borders(self) -> None:
+        """Find what each unit takes from outside, in order of use, and what of it is used outside."""
+        inputs: dict[int, dict[Value, None]] = defaultdict(dict)
+        outputs: dict[int, dict[Value, None]] = defaultdict(dict)
+        units: dict[int, Unit] = {}
+
+        def carry(value: Value, to: Unit) -> None:
+            source = self._unit_of[value.node]
+            inside, outside = to, source
+            while inside is not outside:
+                if inside.depth > outside.depth:
+                    inputs[id(inside)][value] = None
+                    units[id(inside)] = inside
+                    inside = _parent(inside)
+                else:
+                    outputs[id(outside)][value] = None
+                    units[id(outside)] = outside
+                    outside = _parent(outside)
+
+        for node in self.graph.nodes:
+            if node.index in self.uses.live and node.op != "output":
+                for value in node.inputs:
+                    carry(self._passed(value, self._unit_of[node.index]), self._unit_of[node.index])
+        carry(self.result, self.root)
+        for key, unit in units.items():
+            taps_last = sorted(inputs[key], key=lambda v: self.graph.nodes[v.node].op == "tap")
+            unit.inputs = tuple(taps_last)
+            unit.outputs = tuple(sorted(outputs[key], key=lambda v: (self.graph.nodes[v.node].op == "tap", v.node, v.port)))
+
+    # -- code
+
+    def _read(self, unit: Unit) -> None:
+        items = self._items(unit.scope, unit)
+        unit.items = schedule(items, unit.latents[0]) if unit.generative else items
+        for entry in unit.entries.values():
+            if isinstance(entry, Unit):
+                self._read(entry)
+
+    def _items(self, scope: Scope, unit: Unit) -> tuple[Item, ...]:
+        found: list[Item] = []
+        for member in scope.members:
+            if isinstance(member, Node):
+                found += self._node(member, unit)
+            elif member.kind in SEPARATE:
+                found += self._call(member, unit)
+            elif member.kind == "repeat":
+                found.append(Repeat(tuple(self._turn(t, unit) for t in member.members)))
+            else:
+                found += self._items(member, unit)
+        return tuple(found)
+
+    def _turn(self, member: Node | Scope, unit: Unit) -> tuple[Item, ...]:
+        if isinstance(member, Scope):
+            return self._items(member, unit) if member.kind not in SEPARATE else tuple(self._call(member, unit))
+        return tuple(self._node(member, unit))
+
+    def _node(self, node: Node, unit: Unit) -> list[Step]:
+        if node.index not in self.uses.live or node.op in ("image", "output"):
+            return []
+        inputs = tuple(self._ref(self._passed(v, unit), unit) for v in node.inputs)
+        outputs = tuple(Value(node.index, port) for port in range(len(node.shapes)))
+        names = node.names + (None,) * (len(outputs) - len(node.names))
+        needed = self._needed([node.index], unit)
+        if node.op == "tap":
+            published = self.lists.get(outputs[0])
+            if published is not None and unit.is_section:
+                return [Step(Kind.APPEND, inputs, fills=(published.list,), needed=needed)]
+            return [Step(Kind.ALIAS, inputs, outputs, needed=needed)]
+        if node.op == "latent":
+            number = self._latent_number[node.index] - unit.latents[0]
+            part = (Index(number), Index(number + 1))
+            return [Step(Kind.DRAW, inputs, outputs, names, latents=part)]
+        operation = OPERATIONS[node.op]
+        if operation.layer is not None:
+            text = f"_module_({BATCH if not inputs else ', '.join(slot(i) for i in range(len(inputs)))})"
+            template, values = Template(text), ()
+            module = next(a for a, n in unit.nodes.items() if n is node)
+            return [Step(Kind.LAYER, inputs, outputs, names, template, values, module, needed=needed)]
+        template, values = abstract(self._expression(operation, node))
+        return [Step(Kind.EXPRESSION, inputs, outputs, names, template, values, needed=needed)]
+
+    def _expression(self, operation: Operation, node: Node) -> str:
+        if operation.expression is None:
+            raise AssertionError(f"{operation.name} has neither layer nor expression")
+        shapes = [self.graph.shape(v) for v in node.inputs]
+        return operation.expression([slot(i) for i in range(len(node.inputs))], shapes, node.args)
+
+    def _call(self, scope: Scope, unit: Unit) -> list[Step]:
+        module = _address(scope.path, unit.scope)
+        callee = unit.entries.get(module)
+        live = [n.index for n in scope.nodes() if n.index in self.uses.live]
+        if not isinstance(callee, Unit) or not live:
+            return []
+        latents = None
+        if callee.takes_latents:
+            first = unit.latents[0]
+            low, high = callee.latents if callee.latents != (0, 0) else unit.latents
+            latents = (Index(low - first), Index(high - first))
+        inputs = tuple(self._ref(v, unit) for v in callee.inputs)
+        outputs = tuple(v for v in callee.outputs if not (callee.is_section and v in self.lists))
+        names = tuple(self._name(v) for v in outputs)
+        needed = None if callee.generative else self._needed(live, unit)
+        fills = tuple(dict.fromkeys(self.lists[v].list for v in callee.outputs if callee.is_section and v in self.lists))
+        call = Step(
+            Kind.CALL, inputs, outputs, names, module=module, callee=callee, latents=latents, fills=fills, needed=needed
+        )
+        published = [v for v in callee.outputs if unit.is_section and not callee.is_section and v in self.lists]
+        return [call, *(Step(Kind.APPEND, (v,), fills=(self.lists[v].list,), needed=needed) for v in published)]
+
+    def _passed(self, value: Value, reader: Unit) -> Value:
+        """What runs on through a tap is, in the tap's own section, still what went in."""
+        node = self.graph.nodes[value.node]
+        while node.op == "tap" and _section(self._unit_of[node.index]) is _section(reader):
+            value = node.inputs[value.port]
+            node = self.graph.nodes[value.node]
+        return value
+
+    def _name(self, value: Value) -> str | None:
+        names = self.graph.nodes[value.node].names
+        return names[value.port] if value.port < len(names) else None
+
+    def _ref(self, value: Value, unit: Unit) -> Ref:
+        if unit.is_section and value in self.lists:
+            return self.lists[value]
+        return value
+
+    def _needed(self, nodes: list[int], unit: Unit) -> tuple[int, int] | None:
+        """The latents whose posteriors need these nodes, where the unit also runs without an image."""
+        if not unit.generative or any(n in self.uses.generative for n in nodes):
+            return None
+        ranges = [self.uses.needed[n] for n in nodes if n in self.uses.needed]
+        return (min(r[0] for r in ranges), max(r[1] for r in ranges)) if ranges else None
+
+
+def _section(unit: Unit) -> Unit:
+    while unit.depth > 1:
+        unit = _parent(unit)
+    return unit
+
+
+def _parent(unit: Unit) -> Unit:
+    if unit.parent is None:
+        raise AssertionError("a value crosses the border of the model")
+    return unit.parent
+
+
+def _address(path: str, scope: Scope) -> Address:
+    """A path from a scope down: `q.bottleneck.0` gives ("q", "bottleneck", Index(0))."""
+    above = scope.path
+    if above and not path.startswith(above + "."):
+        raise AssertionError(f"{path} is not inside {above}")
+    steps = path[len(above) + 1 :] if above else path
+    return tuple(Index(int(s)) if s.isdigit() else s for s in steps.split("."))
+
+
+def _lists(graph: Graph, used: Uses) -> dict[Value, ListItem]:
+    """Taps of one name and resolution, where there are several, form a list."""
+    together: dict[tuple[str, int, int], list[Node]] = defaultdict(list)
+    for node in graph.nodes:
+        if node.op == "tap" and node.index in used.live:
+            together[tap_key(node)].append(node)
+    found = {}
+    for (name, height, width), nodes in together.items():
+        size = str(height) if height == width else f"{height}x{width}"
+        if len(nodes) > 1:
+            for i, node in enumerate(nodes):
+                found[Value(node.index)] = ListItem(f"{name}_{size}", Index(i))
+    return found

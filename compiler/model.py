@@ -1,0 +1,23 @@
+"""What the compiler knows of a spec when it has understood it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hvdsl.compiler.graph import Graph, Term
+from hvdsl.compiler.settings import ModelSettings
+from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Diagnostic
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A checked spec: settings, likelihood and graphs, all complete."""
+
+    settings: ModelSettings
+    likelihood: Term
+    graph: Graph
+    priors: Mapping[str, Graph]  # second-stage priors by the latent that they are of, in the spec's order
+    resolved: tree.Spec  # the merged spec; printed, it is `resolved.hv`
+    warnings: tuple[Diagnostic, ...] = ()

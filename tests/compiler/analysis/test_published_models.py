@@ -1,0 +1,90 @@
+"""Summaries of whole models equal what is published or was measured of them."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from hvdsl.compiler.analysis.cost import cost
+from hvdsl.compiler.analysis.field import prior_field
+from hvdsl.compiler.analysis.generation import path_past_latents
+from hvdsl.compiler.analysis.summary import Summary, summary
+from hvdsl.compiler.assemble import assemble
+from hvdsl.compiler.elaborate import elaborate
+from hvdsl.compiler.model import Model
+
+CASES = Path(__file__).parents[2] / "grammar" / "cases"
+
+
+@cache
+def model(name: str) -> Model:
+    return elaborate(assemble(CASES / f"{name}.hv"))
+
+
+def told(name: str) -> Summary:
+    return summary(model(name).graph)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "encoder", "tensors", "groups", "dims"),
+    [
+        ("vdvae_cifar10", 39_145_700, 7_497_888, 1393, 43, 412_432),
+        ("vdvae_ffhq1024", 109_366_904, 23_759_288, 2392, 70, 27_588_640),
+    ],
+)
+def test_very_deep_vae(
+    name: str, parameters: int, encoder: int, tensors: int, groups: int, dims: int
+) -> None:
+    found = told(name)
+    assert (found.parameters, found.encoder_parameters, found.parameter_tensors) == (
+        parameters,
+        encoder,
+        tensors,
+    )
+    assert found.encoder_parameters + found.decoder_parameters == parameters
+    assert (found.latent_groups, found.latent_dims) == (groups, dims)
+    assert found.stochastic_depth == groups
+
+
+def test_start_maps_of_very_deep_vae() -> None:
+    maps = [n for n in model("vdvae_cifar10").graph.nodes if n.op == "learned"]
+    assert sum(p.size for n in maps for p in n.parameters) == 522_624
+
+
+def test_nouveau_vae() -> None:
+    found = told("nvae_cifar10")
+    assert (found.parameters, found.latent_groups) == (130_852_480, 30)
+    norms = [n for n in model("nvae_cifar10").graph.nodes if n.op == "batch_norm"]
+    assert len(norms) == 364
+
+
+def test_vector_quantised_vae_and_its_priors() -> None:
+    known = model("vqvae2_256")
+    found = summary(known.graph)
+    assert (found.parameters, found.buffers) == (1_388_867, 132_096)
+    assert {name: cost(graph).parameters for name, graph in known.priors.items()} == {
+        "z_top": 84_873_280,
+        "z_bottom": 89_762_816,
+    }
+    assert prior_field(known.priors["z_top"]) == (32, 32)
+
+
+def test_inverse_autoregressive_flow() -> None:
+    found = told("iaf_cifar10")
+    assert found.parameters == 41_557_927 - 1  # the last is the likelihood's scale
+    assert round(found.macs / 1e9, 1) == 10.6
+    assert found.latent_dims == 163_840
+
+
+def test_two_directions_of_inference_draw_pairs_together() -> None:
+    found = told("biva_cifar10")
+    assert (found.latent_groups, found.stochastic_depth) == (29, 15)
+
+
+@pytest.mark.parametrize(
+    "name", ["vdvae_cifar10", "nvae_cifar10", "vqvae2_256", "biva_cifar10", "lvae_mnist"]
+)
+def test_models_can_generate(name: str) -> None:
+    assert path_past_latents(model(name).graph) == ()

@@ -1,0 +1,123 @@
+"""Settings sections and the likelihood of a spec, validated."""
+
+from __future__ import annotations
+
+import pytest
+from example_specs import SMALL
+
+from hvdsl.compiler.assemble import assemble
+from hvdsl.compiler.settings import L2, Duration, ModelSettings, Ramp
+from hvdsl.grammar.diagnostics import Diagnostic, SpecError
+from hvdsl.grammar.source import Source
+
+
+def settings(*overrides: str, text: str = SMALL) -> ModelSettings:
+    return assemble(Source("small.hv", text), overrides).settings
+
+
+def error(*overrides: str, text: str = SMALL) -> Diagnostic:
+    with pytest.raises(SpecError) as caught:
+        settings(*overrides, text=text)
+    (diagnostic,) = caught.value.diagnostics
+    return diagnostic
+
+
+def test_durations_are_steps_unless_written_otherwise() -> None:
+    read = settings(
+        "train.warmup=100", "train.evaluate_every=epochs(2)", "train.sample_every=fraction(0.1)"
+    ).train
+    assert read is not None
+    assert read.warmup == Duration(unit="steps", n=100)
+    assert read.evaluate_every == Duration(unit="epochs", n=2)
+    assert read.sample_every == Duration(unit="fraction", n=0.1)
+
+
+def test_words_take_arguments_by_position_and_by_name() -> None:
+    read = settings(
+        "train.optimizer=adamax(2e-3, weight_decay = l2(3e-4))",
+        "objective.beta=ramp(length = epochs(5), from = 0.5)",
+    )
+    assert read.train is not None
+    assert (read.train.optimizer.lr, read.train.optimizer.weight_decay) == (2e-3, L2(weight=3e-4))
+    assert isinstance(read.objective.beta, Ramp)
+    assert (read.objective.beta.from_, read.objective.beta.length.unit) == (0.5, "epochs")
+
+
+def test_half_precision_carries_its_first_scale() -> None:
+    read = settings("train.precision=fp16(initial_scale = 1024)").train
+    assert read is not None
+    assert (read.precision, read.initial_scale) == ("fp16", 1024.0)
+
+
+def test_binarization_says_how_often() -> None:
+    data = settings(
+        "data.binarize=bernoulli(every = epoch)", "data.input=2 * v - 1", "likelihood.bits=1"
+    ).data
+    assert (data.binarize, data.binarize_every) == ("bernoulli", "epoch")
+
+
+def test_lets_are_folded_into_pixel_maps() -> None:
+    text = SMALL.replace("v / 7.5 - 1", "v / half - 1") + "let half = 15 / 2\n"
+    assert settings(text=text).data.input == "v / 7.5 - 1"
+
+
+@pytest.mark.parametrize(
+    ("override", "code"),
+    [
+        ("train.optimizer=adam", "HV0603"),
+        ("train.optimizer=adam(lr = -1)", "HV0602"),
+        ("train.optimizer=adam(lr = 1, momentum = 0.9)", "HV0601"),
+        ("train.optimizer=adan(lr = 1)", "HV0602"),
+        ("train.batch=yes", "HV0602"),
+        ("train.batch=1.5", "HV0602"),
+        ("train.warmup=0.5", "HV0602"),
+        ("train.precision=bf16(initial_scale = 2)", "HV0601"),
+        ("train.schedule=exponential", "HV0604"),
+        ("train.optimizer=adam(lr = 1, decay_only = weights)", "HV0604"),
+        ("objective.bound=iwae", "HV0604"),
+        ("objective.unit=mean_square", "HV0610"),
+        ("data.bits=0", "HV0602"),
+        ("data.shape=8x8", "HV0602"),
+        ("data.input=log(v)", "HV0607"),
+        ("data.input=v if v > 3 else 0", "HV0607"),
+        ("data.input=exp(v)", "HV0607"),
+        ("data.input=v / 5", "HV0608"),
+        ("data.target=v // 3 / 5", "HV0609"),
+        ("likelihood.bits=5", "HV0609"),
+        ("likelihood.n=0", "HV0606"),
+        ("likelihood.bins=publishd", "HV0606"),
+    ],
+)
+def test_what_is_refused(override: str, code: str) -> None:
+    diagnostic = error(override)
+    assert diagnostic.code.id == code
+    assert diagnostic.found
+    assert diagnostic.expected
+    assert diagnostic.help
+
+
+def test_a_mistake_in_an_argument_is_marked_there() -> None:
+    diagnostic = error(text=SMALL.replace("lr = 1e-3", "lr = 0"))
+    assert diagnostic.span is not None
+    assert diagnostic.span.text == "lr = 0"
+
+
+def test_both_lengths_of_training_in_one_section_are_refused() -> None:
+    diagnostic = error(text=SMALL.replace("steps = 100", "steps = 100, epochs = 3"))
+    assert diagnostic.code.id == "HV0604"
+
+
+def test_an_endless_run_has_no_fractions() -> None:
+    text = SMALL.replace("steps = 100, ", "")
+    assert settings(text=text).train is not None
+    assert error("train.warmup=fraction(0.1)", text=text).code.id == "HV0604"
+
+
+def test_targets_may_be_coarser_than_the_data() -> None:
+    text = SMALL.replace("input = v / 7.5 - 1", "input = v / 7.5 - 1, target = v // 2 * 2 / 7 - 1")
+    assert dict(assemble(Source("m.hv", text)).likelihood.options)["bits"] == 3
+
+
+@pytest.mark.parametrize(("channels", "logits"), [(1, 6), (2, 12), (3, 20), (4, 30)])
+def test_a_mixtures_channels_for_any_number_of_image_channels(channels: int, logits: int) -> None:
+    assert assemble(Source("m.hv", SMALL), [f"data.shape={channels}x8x8"]).logits == logits

@@ -1,0 +1,43 @@
+"""The language reference holds: its examples pass check, and nothing is missing from its tables."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hvdsl.compiler.assemble import assemble
+from hvdsl.compiler.check import check
+from hvdsl.compiler.likelihoods import LIKELIHOODS
+from hvdsl.compiler.settings import DATA_NAMES, SECTIONS, keys
+from hvdsl.grammar import read_text, read_yaml
+from hvdsl.grammar.source import Source
+
+TEXT = (Path(__file__).parents[2] / "docs" / "language.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```hv\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_every_example_is_a_valid_spec(number: int, tmp_path: Path) -> None:
+    block = BLOCKS[number]
+    (tmp_path / "first.hv").write_text(BLOCKS[0], encoding="utf-8")
+    if not block.startswith("hv 1"):
+        block = f'hv 1\nmodel fragment\nextends "first.hv"\n{block}'
+    path = tmp_path / "example.hv"
+    path.write_text(block, encoding="utf-8")
+    check(path)
+
+
+def test_the_yaml_example_is_the_first_spec() -> None:
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+    yaml, text = read_yaml(Source("first.yaml", block)), read_text(Source("first.hv", BLOCKS[0]))
+    assert {type(i).__name__: i for i in yaml.items} == {type(i).__name__: i for i in text.items}
+    assert assemble(yaml).settings == assemble(text).settings
+
+
+@pytest.mark.parametrize(
+    "name", [*LIKELIHOODS, *DATA_NAMES, *(key for section in SECTIONS.values() for key in keys(section))]
+)
+def test_every_setting_and_likelihood_is_listed(name: str) -> None:
+    assert re.search(rf"`[^`]*\b{name}\b[^`]*`", TEXT)
