@@ -109,6 +109,14 @@ def test_a_threshold_that_freezes_training_stops_it() -> None:
     assert made.step_number == 50
 
 
+def test_a_stalled_run_leaves_its_counts_in_the_log(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "a", {})
+    with pytest.raises(TrainingStalledError):
+        trainer(tiny(), run, steps=100, batch=2, skip_above=1e-6, checkpoint_every=Duration(n=1000)).fit()
+    last = run.metrics()[-1]
+    assert (last["event"], last["step"], last["skip_streak_steps"], last["skipped_steps"]) == ("stalled", 50, 50, 50)
+
+
 def test_parts_of_a_batch_give_the_gradient_of_the_whole() -> None:
     whole, parts = tiny(), tiny()
     a, b = (
