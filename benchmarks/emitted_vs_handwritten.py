@@ -26,7 +26,12 @@ from hvdsl.runtime.noise import RecordedNoise
 LIMIT = 1.05
 BATCH = 4
 CONFIG = Config(
-    image_size=32, width=96, zdim=16, mixtures=10, encoder="32x3,32d2,16x3,16d2,8x3,8d8,1x2", decoder="1x1,8m1,8x3,16m8,16x4,32m16,32x5"
+    image_size=32,
+    width=96,
+    zdim=16,
+    mixtures=10,
+    encoder="32x3,32d2,16x3,16d2,8x3,8d8,1x2",
+    decoder="1x1,8m1,8x3,16m8,16x4,32m16,32x5",
 )
 SPEC = """hv 1
 model vdvae_benchmark

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 import hvdsl
 from hvdsl.cli.main import main
-from hvdsl.compiler.files import shipped
+from hvdsl.compiler.assembly.files import shipped
 assert Path(hvdsl.__file__).is_relative_to(sys.prefix), hvdsl.__file__
 names = sorted(path.stem for path in shipped().glob("*.hv"))
 codes = [main(["compile", name, "-o", f"{name}.py"]) for name in names]

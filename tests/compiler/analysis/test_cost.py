@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that torch uses
+import torch.nn.functional as F
 from small_graphs import Maker, ladder
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode

@@ -33,16 +33,12 @@ def test_several_mistakes_are_reported_in_one_run() -> None:
 
 
 def test_what_depends_on_a_mistake_is_silent() -> None:
-    found = only(
-        faults(encoder="8: { a = conv(3x3, nothing)\n b = a + a -> conv(1x1, 8)\n b -> tap -> avg_pool(2) }")
-    )
+    found = only(faults(encoder="8: { a = conv(3x3, nothing)\n b = a + a -> conv(1x1, 8)\n b -> tap -> avg_pool(2) }"))
     assert place(found) == "nothing"
 
 
 def test_a_failure_in_repeated_text_is_reported_once_with_its_count() -> None:
-    found = only(
-        faults(top="cell f { h = conv(1x1, nothing)\n relu }", encoder="8: conv(3x3, 8) -> f * 5 -> tap")
-    )
+    found = only(faults(top="cell f { h = conv(1x1, nothing)\n relu }", encoder="8: conv(3x3, 8) -> f * 5 -> tap"))
     assert found.count == 5
 
 
@@ -61,9 +57,7 @@ def test_nothing_to_read_says_what_there_is() -> None:
 
 
 def test_taps_and_readers_must_match() -> None:
-    found = only(
-        faults(encoder="8: conv(3x3, 8) -> (relu -> tap) * 3", decoder=DECODER.replace("level", "level * 2"))
-    )
+    found = only(faults(encoder="8: conv(3x3, 8) -> (relu -> tap) * 3", decoder=DECODER.replace("level", "level * 2")))
     assert found.code.id == "HV0308"
     assert found.message == "3 taps at 8 for 2 readers"
 

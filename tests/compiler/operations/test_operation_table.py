@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that torch uses
+import torch.nn.functional as F
 from calls import complete, expression, layer, macs, shape, windows
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -55,9 +55,7 @@ CONVOLUTIONS: list[tuple[str, Shape, dict[str, Literal]]] = [
 ]
 
 
-def run_convolution(
-    op: str, x: torch.Tensor, weight: torch.Tensor, given: dict[str, Literal]
-) -> torch.Tensor:
+def run_convolution(op: str, x: torch.Tensor, weight: torch.Tensor, given: dict[str, Literal]) -> torch.Tensor:
     args = complete(op, **given)
     pad = resolve(args["pad"], tuple(x.shape[1:]), args["kernel"], args["stride"], args["dilation"])
     groups = x.shape[1] if op == "depthwise" else args["groups"]
