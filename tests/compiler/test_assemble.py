@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from example_specs import SMALL
 
 from hvdsl import specs
 from hvdsl.compiler.assembly.assemble import Assembled, assemble
@@ -13,6 +12,7 @@ from hvdsl.compiler.graph import Term
 from hvdsl.grammar import print_text, read_text, tree
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
+from tests.compiler.example_specs import SMALL
 
 
 def small(text: str = SMALL, **options: object) -> Assembled:

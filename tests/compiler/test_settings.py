@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from example_specs import SMALL
 
 from hvdsl.compiler.assembly.assemble import assemble
 from hvdsl.compiler.settings import L2, Duration, ModelSettings, Ramp
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.source import Source
+from tests.compiler.example_specs import SMALL
 
 
 def settings(*overrides: str, text: str = SMALL) -> ModelSettings:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from small_models import codes, encoded, faults, model, operations, paths
 
 from hvdsl.compiler.graph import Term
+from tests.compiler.elaborate.small_models import codes, encoded, faults, model, operations, paths
 
 
 def test_arithmetic_comes_before_flows() -> None:

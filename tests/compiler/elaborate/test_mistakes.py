@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from small_models import DECODER, codes, faults
 
 from hvdsl.grammar.diagnostics import Diagnostic
+from tests.compiler.elaborate.small_models import DECODER, codes, faults
 
 
 def only(found: tuple[Diagnostic, ...]) -> Diagnostic:

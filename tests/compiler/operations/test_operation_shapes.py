@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from calls import parameters, shape
 
 from hvdsl.compiler.graph import Term
 from hvdsl.compiler.operations.table import OperationError
+from tests.compiler.operations.calls import parameters, shape
 
 
 @pytest.mark.parametrize(

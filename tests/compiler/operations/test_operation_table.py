@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from calls import complete, expression, layer, macs, shape, windows
 from torch.utils.flop_counter import FlopCounterMode
 
 from hvdsl.compiler.graph import Literal, Shape, Term
@@ -16,6 +15,7 @@ from hvdsl.compiler.operations.convolutions import upconv_crop
 from hvdsl.compiler.operations.padding import resolve
 from hvdsl.compiler.operations.reference import markdown
 from hvdsl.compiler.operations.table import Kind, OperationError
+from tests.compiler.operations.calls import complete, expression, layer, macs, shape, windows
 
 NOT_EMITTED = {
     "attention", "iaf", "laplace", "logistic", "bernoulli", "categorical", "codebook", "nearest_code",

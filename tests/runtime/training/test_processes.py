@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from train_tiny import train_tiny
 
 from hvdsl.runtime.run import Run
+from tests.runtime.training.train_tiny import train_tiny
 
 SCRIPT = Path(__file__).parent / "train_tiny.py"
 ROOT = Path(__file__).parents[3]

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_hierarchy import Blobs, TinyHierarchy, settings, tiny
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Duration, Optimizer
@@ -23,6 +22,7 @@ from hvdsl.runtime.optimization import Optimization, Part
 from hvdsl.runtime.run import Run
 from hvdsl.runtime.schedule import Clock
 from hvdsl.runtime.trainer import Outcome, Trainer
+from tests.runtime.training.tiny_hierarchy import Blobs, TinyHierarchy, settings, tiny
 
 
 def part(n: int = 8, first: int = 0, step: int = 0) -> Part:

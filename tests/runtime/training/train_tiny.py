@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import torch
-from tiny_hierarchy import Blobs, settings, tiny
 
 from hvdsl.compiler.settings import Duration, Optimizer
 from hvdsl.runtime.distributed import process_group
 from hvdsl.runtime.evaluate import Evaluation, evaluate
 from hvdsl.runtime.run import Run
 from hvdsl.runtime.trainer import Trainer
+from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 
 
 def train_tiny(folder: str | Path, steps: int, dropout: float, accumulate: int = 1) -> Evaluation:
