@@ -36,4 +36,13 @@ NO_LIKELIHOOD = Code(
     good=spec(),
 )
 
-CODES = (NO_LAYER, UNKNOWN_PASS, NO_LIKELIHOOD)
+UNKNOWN_LEVEL = Code(
+    "HV0804",
+    "an unknown optimisation level",
+    "Level 0 computes operation by operation what the spec says. Level 1, the default, applies rewrites that keep the "
+    "mathematics and every parameter's name.",
+    bad=spec(),
+    good=spec(),
+)
+
+CODES = (NO_LAYER, UNKNOWN_PASS, NO_LIKELIHOOD, UNKNOWN_LEVEL)
