@@ -1,8 +1,9 @@
-"""What generality costs: a training step of the emitted module against a plain hand-written one of the same mathematics.
+"""What generality costs: a training step of the emitted module against a plain hand-written one.
 
     python -m benchmarks.emitted_vs_handwritten [--repeats 12] [--threads 1]
 
-Both run side by side in one process, forward and backward, taking turns, in process CPU time. The emitted module at -O0 must cost at
+Both run side by side in one process, forward and backward, taking turns, in process CPU time. The emitted
+module at -O0 must cost at
 most 1.05 times the hand-written one. Levels above it are shown beside, with the bytes that their backward passes keep.
 """
 
@@ -26,7 +27,12 @@ from hvdsl.runtime.noise import RecordedNoise
 LIMIT = 1.05
 BATCH = 4
 CONFIG = Config(
-    image_size=32, width=96, zdim=16, mixtures=10, encoder="32x3,32d2,16x3,16d2,8x3,8d8,1x2", decoder="1x1,8m1,8x3,16m8,16x4,32m16,32x5"
+    image_size=32,
+    width=96,
+    zdim=16,
+    mixtures=10,
+    encoder="32x3,32d2,16x3,16d2,8x3,8d8,1x2",
+    decoder="1x1,8m1,8x3,16m8,16x4,32m16,32x5",
 )
 SPEC = """hv 1
 model vdvae_benchmark

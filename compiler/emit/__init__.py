@@ -17,7 +17,8 @@ __all__ = ["emit", "standalone"]
 def emit(model: Model, level: int = 1, passes: tuple[str, ...] | None = None) -> str:
     """Write the PyTorch module of a model. Equal models give equal bytes.
 
-    `level` 0 is operation by operation what the spec says, 1 applies the rewrites of `hvdsl.compiler.passes`; `passes` names those to
+    `level` 0 is operation by operation what the spec says, 1 applies the rewrites of `hvdsl.compiler.passes`;
+    `passes` names those to
     apply in place of the level's own.
 
     Raises:

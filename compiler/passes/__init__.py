@@ -36,7 +36,7 @@ def optimise(graph: Graph, level: int = 1, names: tuple[str, ...] | None = None)
     """
     if level not in LEVELS:
         message = f"there is no optimisation level {level}"
-        told = "level 2, `torch.compile` of each repeated recipe, costs 6 to 14 s a recipe on a CPU and gains nothing there"
+        told = "`torch.compile` of each recipe, meant for level 2, gains nothing on a CPU and is not built yet"
         raise SpecError([Diagnostic(UNKNOWN_LEVEL, message, None, str(level), "0 or 1", told if level == 2 else "")])
     known = [p.name for p in PASSES]
     for name in names or ():

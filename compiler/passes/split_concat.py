@@ -4,9 +4,12 @@
     ==>
     g = gelu(x);  h = gelu(skip);  g -> conv_p;  conv_q(g, h)
 
-`conv_q(g, h)` adds the convolutions of its inputs with their parts of the weight. An elementwise function of a concatenation is the
-concatenation of the function's values, and convolution is linear, so that nothing changes but rounding. It saves memory, not time:
-neither the concatenation nor its activation is kept for the backward pass, and `gelu(skip)` is kept once for all that read the tap.
+`conv_q(g, h)` adds the convolutions of its inputs with their parts of the weight. An elementwise function of a
+concatenation is the
+concatenation of the function's values, and convolution is linear, so that nothing changes but rounding. It
+saves memory, not time:
+neither the concatenation nor its activation is kept for the backward pass, and `gelu(skip)` is kept once for
+all that read the tap.
 """
 
 from __future__ import annotations
@@ -92,7 +95,8 @@ def _only(nodes: list[Node]) -> Node | None:
 def _place(part: _Activated, users: list[Node], draft: Draft) -> tuple[Scope, Node | Scope] | None:
     """Where to compute what all users share: the innermost scope around them, before the member that holds the first.
 
-    For an encoder's feature that is a row, so that all instances in it look alike, be they one or many. None if the value itself comes into being inside that member.
+    For an encoder's feature that is a row, so that all instances in it look alike, be they one or many. None
+    if the value itself comes into being inside that member.
     """
     above = [_scopes(user) for user in users]
     common = [s for s in above[0] if all(any(s is o for o in other) for other in above[1:])]

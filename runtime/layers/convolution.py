@@ -95,7 +95,7 @@ class Conv2d(_Weighted):
         if not more:
             return self._convolve(x, self.effective_weight(), self.bias)
         parts = (x, *more)
-        weights = self.effective_weight().split([part.shape[1] for part in parts], 1)
+        weights = torch.split(self.effective_weight(), [part.shape[1] for part in parts], 1)
         y = self._convolve(x, weights[0], self.bias)
         for part, weight in zip(more, weights[1:], strict=True):
             y = y + self._convolve(part, weight, None)
