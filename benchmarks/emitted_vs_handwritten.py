@@ -1,8 +1,9 @@
-"""What generality costs: a training step of the emitted module against a plain hand-written one of the same mathematics.
+"""What generality costs: a training step of the emitted module against a plain hand-written one.
 
     python -m benchmarks.emitted_vs_handwritten [--repeats 12] [--threads 1]
 
-Both run side by side in one process, forward and backward, taking turns, in process CPU time. The emitted module at -O0 must cost at
+Both run side by side in one process, forward and backward, taking turns, in process CPU time. The emitted
+module at -O0 must cost at
 most 1.05 times the hand-written one. Levels above it are shown beside, with the bytes that their backward passes keep.
 """
 

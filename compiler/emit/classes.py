@@ -75,8 +75,8 @@ class _Unifier:
             else:
                 nodes = [dict(unit.nodes[address].args) for unit in self._units]
                 self._class.entries[address] = self._layer([v for v in versions if isinstance(v, Layer)], nodes)
-        for versions in zip(*(_expressions(unit) for unit in self._units), strict=True):
-            self._expression(versions)
+        for same in zip(*(_expressions(unit) for unit in self._units), strict=True):
+            self._expression(same)
         self._class.parameters = list(self._parameters.values())
         return self._class
 

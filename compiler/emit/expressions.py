@@ -1,4 +1,4 @@
-"""What the operation table says in text, as syntax trees: slots for operands, and literals that may be replaced by names."""
+"""What the operation table says in text, as syntax trees: slots for operands, literals that may become names."""
 
 from __future__ import annotations
 

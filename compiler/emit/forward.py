@@ -141,7 +141,7 @@ class Forward:
 
     def _carry(self, slot: Carried, before: Ref, following: Ref, now: int, stop: int, depth: int) -> None:
         """Choose the variable that goes round, and put the first value there."""
-        held = self._variables[before] if before in self._variables else None
+        held = self._variables.get(before)
         if held is not None and self._variables.is_last(before, now):
             self._variables.hold(slot, held)
         else:
@@ -231,7 +231,7 @@ class Forward:
 
 
 def _resolved(items: tuple[Item, ...], owner: Class) -> tuple[Item, ...]:
-    """Put what the class writes for literals in their place, so that turns are only joined if they agree in every instance."""
+    """Put what the class writes for literals in their place: turns are joined if they agree in every instance."""
     done: list[Item] = []
     for item in items:
         if isinstance(item, Step) and item.kind is Kind.EXPRESSION:

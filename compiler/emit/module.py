@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import collections.abc
+import typing
 from collections.abc import Sequence
 from pathlib import PurePath
 
@@ -30,7 +32,7 @@ def module_text(graph: Graph, scored: Term, data: Data, title: str, digest: str,
         SpecError: HV08xx, if an operation or likelihood cannot be emitted.
     """
     units = Units(graph)
-    names = Names({"Model", "Scope"})
+    names = Names({"Model", *typing.__all__, *collections.abc.__all__})  # what a standalone file imports besides torch
     made = classes(graph, forms(units.root), names)
     parts = [_class(c, units) for c in made[:-1]]
     parts.append(_model(made[-1], units, scored, data, title))

@@ -16,7 +16,8 @@ def identifier(name: str) -> str:
     """Return `name` if it can stand in Python source as it is.
 
     Raises:
-        ValueError: if it is anything but an ASCII identifier. The grammar admits no other, so this is the last line of defence.
+        ValueError: if it is anything but an ASCII identifier. The grammar admits no other, so this is the last
+        line of defence.
     """
     if not _IDENTIFIER.match(name) or keyword.iskeyword(name):
         raise ValueError(f"{name!r} cannot be an identifier of emitted code")

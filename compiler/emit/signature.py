@@ -58,8 +58,11 @@ class Signature:
 
     def _input_name(self, value: Value, taken: set[str]) -> str:
         node = self._graph.nodes[value.node]
+        source = self._graph.nodes[node.inputs[0].node] if len(node.inputs) == 1 else node
         if is_tap(self._graph, value):
             name = self.name_of(value) or tap_key(node)[0]
+        elif source.op == "tap":  # a pass moved an activation out
+            name = tap_key(source)[0]
         elif "x" not in taken:
             name = "x"
         else:

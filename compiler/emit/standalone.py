@@ -1,4 +1,4 @@
-"""A file that runs with torch alone: the emitted module with exactly the runtime definitions that it uses put into it."""
+"""A file that runs with torch alone: the emitted module, with the runtime definitions that it uses put into it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from hvdsl.compiler.emit.names import camel
 from hvdsl.compiler.emit.runtime_index import PACKAGE, source, tree
 
 Key = tuple[str, str]  # a runtime module, below `hvdsl.runtime`, and a name that it defines
@@ -20,7 +21,8 @@ ALWAYS: tuple[Key, ...] = (
 def standalone(text: str) -> str:
     """Put the runtime's definitions in the place of the imports from it.
 
-    Definitions keep their text, comments included, and the order in which importing would run them. A name that the model or
+    Definitions keep their text, comments included, and the order in which importing would run them. A name
+    that the model or
     another definition has already gets its module's name behind it.
     """
     model = ast.parse(text)
@@ -170,9 +172,9 @@ class _Closure:
         for statement in tree(module).body:
             if name in _bound(statement):
                 return True
-            if isinstance(statement, ast.ImportFrom) and _runtime(statement.module):
-                if any((alias.asname or alias.name) == name for alias in statement.names):
-                    return True
+            imported = statement.names if isinstance(statement, ast.ImportFrom) and _runtime(statement.module) else []
+            if any((alias.asname or alias.name) == name for alias in imported):
+                return True
         return False
 
     def used(self, module: str) -> set[str]:
@@ -190,7 +192,8 @@ class _Closure:
         for module, name in self.ordered():
             free = name
             while free in taken:
-                free = f"{free}_{module.split('.')[-1]}"
+                place = module.split(".")[-1]
+                free = f"{camel(place)}{free}" if free[0].isupper() else f"{free}_{place}"
             taken.add(free)
             names[module, name] = free
         return names

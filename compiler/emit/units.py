@@ -105,6 +105,8 @@ class Units:
         if operation.layer is None:
             return None
         shapes = [self.graph.shape(v) for v in node.inputs]
+        if node.op == "conv":  # of several inputs: of their concatenation (`passes.split_concat`)
+            shapes = [(sum(s[0] for s in shapes), *shapes[0][1:])]
         try:
             return operation.layer(shapes, node.shapes, node.args)
         except OperationError as error:
@@ -203,9 +205,9 @@ class Units:
         operation = OPERATIONS[node.op]
         if operation.layer is not None:
             text = f"_module_({BATCH if not inputs else ', '.join(slot(i) for i in range(len(inputs)))})"
-            template, values = Template(text), ()
+            template = Template(text)
             module = next(a for a, n in unit.nodes.items() if n is node)
-            return [Step(Kind.LAYER, inputs, outputs, names, template, values, module, needed=needed)]
+            return [Step(Kind.LAYER, inputs, outputs, names, template, (), module, needed=needed)]
         template, values = abstract(self._expression(operation, node))
         return [Step(Kind.EXPRESSION, inputs, outputs, names, template, values, needed=needed)]
 

@@ -18,6 +18,7 @@ import hvdsl
 from hvdsl.api import Compiled
 from hvdsl.compiler.emit.module import docstring
 from hvdsl.compiler.load import load
+from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.latents import Source as From
@@ -180,7 +181,8 @@ def test_an_operation_without_a_layer_is_refused_by_name_and_place() -> None:
 
 
 def test_compiling_imports_no_torch() -> None:
-    code = f"import sys, hvdsl; from hvdsl.grammar.source import Source; hvdsl.compile(Source('a.hv', {VDVAE!r})); print('torch' in sys.modules)"
+    code = f"import sys, hvdsl; from hvdsl.grammar.source import Source; hvdsl.compile(Source('a.hv', {VDVAE!r}))"
+    code += "; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -222,3 +224,8 @@ def test_a_standalone_file_runs_where_hvdsl_cannot_be_imported(name: str, tmp_pa
         expected = [output, latents.rates, module.likelihood.log_prob(output, images()), drawn, image]
     for found, wanted in zip(torch.load(tmp_path / "results.pt", weights_only=True), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_every_attribute_of_a_torch_module_is_reserved() -> None:
+    own = {name for name in dir(nn.Module()) if not name.startswith("_")}
+    assert own <= MODULE_ATTRIBUTES
