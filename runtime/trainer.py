@@ -116,7 +116,7 @@ class Trainer:
         for note in self._differences(checkpoint):
             self._say(note)
         if self.world.leads:
-            self.run.metrics_log().rewind(checkpoint.step)
+            MetricsLog(self.run.metrics_path).rewind(checkpoint.step)
         return checkpoint.step
 
     def fit(self) -> Outcome:
@@ -140,9 +140,9 @@ class Trainer:
                 while not stopped and (total is None or self.optimization.step_number < total):
                     self._one_step(stream, log, display)
                     stopped = self.world.any(stop.requested)
+                self._save()
                 if not stopped:
                     self._do_periodic(log, display, at_end=True)
-                self._save()
                 return Outcome(self.optimization.step_number, stop.signal if stopped else None)
         finally:
             stream.close()
@@ -169,10 +169,10 @@ class Trainer:
         if done % self.train.log_every == 0 or done == self.clock.total:
             self._measure(log, display)
         if done != self.clock.total:
-            self._do_periodic(log, display)
             every = self.clock.every(self.train.checkpoint_every)
             if every is not None and done % every == 0:
-                self._save()
+                self._save()  # before anything that may fail
+            self._do_periodic(log, display)
 
     def _parts(self, batch: Batch) -> list[Part]:
         pixels = torch.from_numpy(batch.pixels.astype(np.float32)).to(self._device)
