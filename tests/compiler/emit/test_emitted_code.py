@@ -40,7 +40,7 @@ def shaken(done: Compiled) -> nn.Module:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter += 0.03 * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(0.03 * torch.randn(parameter.shape, generator=generator))
     return module
 
 

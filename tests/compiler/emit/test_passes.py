@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from emit_specs import ALL, VDVAE
-from test_emitted_code import compiled, images, shaken, walk
+from tests.compiler.emit.emit_specs import ALL, VDVAE
+from tests.compiler.emit.test_emitted_code import compiled, images, shaken, walk
 
 import hvdsl
 from hvdsl.compiler.passes import PASSES
