@@ -125,7 +125,7 @@ class LatentGroup:
     """One latent variable, in the order of generation."""
 
     name: str
-    node: int  # the `latent` node
+    node: int  # of the `latent` operation
     family: str  # normal, laplace, logistic, bernoulli, categorical, codebook, finite_scalar
     shape: Shape
     path: str
