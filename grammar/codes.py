@@ -9,7 +9,8 @@ _HEAD = "hv 1\nmodel m\n"
 UNEXPECTED = Code(
     "HV0101",
     "something stands where it cannot",
-    "The text up to here is fine, and what follows does not continue it. The message says what could stand in this place. Often the "
+    "The text up to here is fine, and what follows does not continue it. The message says what could stand "
+    "in this place. Often the "
     "mistake is just before: a missing operator, comma, `->` or closing bracket.",
     _HEAD + "let a = 1 2\n",
     _HEAD + "let a = 1 + 2\n",
@@ -17,15 +18,18 @@ UNEXPECTED = Code(
 UNKNOWN_ITEM = Code(
     "HV0102",
     "unknown item",
-    "A spec is made of items: `hv`, `model`, `title`, `use`, `extends`, `let`, `shared`, `default`, `cell`, `group`, `data`, `encoder`, "
-    "`decoder`, `likelihood`, `objective`, `train`, `evaluate`, `sample`, `prior` and `variant`. Each begins on a line of its own.",
+    "A spec is made of items: `hv`, `model`, `title`, `use`, `extends`, `let`, `shared`, `default`, "
+    "`cell`, `group`, `data`, `encoder`, "
+    "`decoder`, `likelihood`, `objective`, `train`, `evaluate`, `sample`, `prior` and `variant`. Each "
+    "begins on a line of its own.",
     _HEAD + "grup layer { relu }\n",
     _HEAD + "group layer { relu }\n",
 )
 BAD_TARGET = Code(
     "HV0103",
     "wrong left side",
-    "Left of `=` stands a name, names with commas between them, or `tap(name)`; left of `~` a name, or names with commas between them. "
+    "Left of `=` stands a name, names with commas between them, or `tap(name)`; left of `~` a name, or "
+    "names with commas between them. "
     "`==` compares.",
     _HEAD + "cell c { a + b = relu }\n",
     _HEAD + "cell c { a = relu }\n",
@@ -33,7 +37,8 @@ BAD_TARGET = Code(
 UNCLOSED = Code(
     "HV0104",
     "a bracket is never closed",
-    "Every `(`, `[` and `{` needs its partner, in order. The span is the opening one; the message says where the search for its partner "
+    "Every `(`, `[` and `{` needs its partner, in order. The span is the opening one; the message says "
+    "where the search for its partner "
     "ended.",
     _HEAD + "cell c { conv(3x3, 8 }\n",
     _HEAD + "cell c { conv(3x3, 8) }\n",
@@ -55,7 +60,8 @@ UNTERMINATED = Code(
 BAD_NUMBER = Code(
     "HV0107",
     "not a number",
-    "Numbers are written `12`, `1_000`, `0.5` or `2e-4`, with a digit on either side of the point; shapes and kernels `3x3`, `3x32x32`. "
+    "Numbers are written `12`, `1_000`, `0.5` or `2e-4`, with a digit on either side of the point; shapes "
+    "and kernels `3x3`, `3x32x32`. "
     "Names begin with a letter or `_`.",
     _HEAD + "let a = 12abc\n",
     _HEAD + "let a = 12\n",
@@ -63,7 +69,8 @@ BAD_NUMBER = Code(
 STRANGE = Code(
     "HV0108",
     "a character that has no place in a spec",
-    "Outside comments and strings a spec is plain ASCII. Text copied from a document may hold typographic quotes, dashes or blanks.",
+    "Outside comments and strings a spec is plain ASCII. Text copied from a document may hold typographic "
+    "quotes, dashes or blanks.",
     _HEAD + "let a = 'b'\n",
     _HEAD + 'let a = "b"\n',
 )
@@ -77,8 +84,10 @@ FOREIGN = Code(
 LEADING_OPERATOR = Code(
     "HV0110",
     "a statement begins with an operator",
-    "A line break ends a statement. Were `x` on one line and `- y` on the next two statements, a sum cut in two would quietly mean "
-    "something else; so no statement begins with an operator. End the line before with the operator inside parentheses.",
+    "A line break ends a statement. Were `x` on one line and `- y` on the next two statements, a sum cut "
+    "in two would quietly mean "
+    "something else; so no statement begins with an operator. End the line before with the operator inside "
+    "parentheses.",
     _HEAD + "cell c {\n  x\n  - y\n}\n",
     _HEAD + "cell c {\n  (x\n  - y)\n}\n",
 )
@@ -92,8 +101,10 @@ MIXED_MAP = Code(
 NO_VERSION = Code(
     "HV0112",
     "the language version is missing",
-    "A model says on its first line which version of the language it is written in, `hv 1`, so that it keeps its meaning when the "
-    "language grows. A file of recipes for `use` may leave it out: it is read as the version of the spec that uses it.",
+    "A model says on its first line which version of the language it is written in, `hv 1`, so that it "
+    "keeps its meaning when the "
+    "language grows. A file of recipes for `use` may leave it out: it is read as the version of the spec "
+    "that uses it.",
     "model m\n",
     "hv 1\nmodel m\n",
 )
@@ -114,7 +125,8 @@ NOT_TEXT = Code(
 BAD_YAML = Code(
     "HV0115",
     "not the YAML form",
-    "The YAML form has YAML's skeleton, with expressions of the language as its leaves. Anchors, aliases, tags and several documents are "
+    "The YAML form has YAML's skeleton, with expressions of the language as its leaves. Anchors, aliases, "
+    "tags and several documents are "
     "not part of it.",
     "hv: 1\nmodel: *m\n",
     "hv: 1\nmodel: m\n",
@@ -136,7 +148,8 @@ TOO_LARGE = Code(
 TOO_DEEP = Code(
     "HV0702",
     "nested too deeply",
-    "At most 64 brackets may be open at once, and an expression may be 100 levels deep; every operator of a chain `a + b + c …` is a level. "
+    "At most 64 brackets may be open at once, and an expression may be 100 levels deep; every operator of "
+    "a chain `a + b + c …` is a level. "
     "Deeper parts get a name with `let`, a binding or a recipe.",
     _HEAD + f"let a = {'(' * 80}1{')' * 80}\n",
     _HEAD + "let a = (1)\n",

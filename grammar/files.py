@@ -14,7 +14,7 @@ YAML_SUFFIXES = frozenset({".yaml", ".yml"})
 
 
 def read(path: Path | str) -> tree.Spec:
-    """Return the tree of a file: the YAML form if its name ends in `.yaml` or `.yml`, the text form otherwise.
+    """Return the tree of a file: the YAML form for `.yaml` and `.yml`, the text form otherwise.
 
     Raises `SpecError` for what is wrong in it, `OSError` where it cannot be opened.
     """
@@ -27,7 +27,7 @@ def read(path: Path | str) -> tree.Spec:
 
 
 def read_source(path: Path | str) -> Source:
-    """Return a file's text. Raises `SpecError` where it is no UTF-8 or beyond the size that is read, and `OSError`."""
+    """Return a file's text. Raises `SpecError` where it is no UTF-8 or too large, and `OSError`."""
     with Path(path).open("rb") as file:
         data = file.read(limits.BYTES + 1)
     name = str(path)

@@ -1,7 +1,9 @@
 """Turn `hv.lark` into `tables.json`: `python -m hvdsl.grammar.generate`.
 
-Building LALR tables takes lark some 50 ms and importing lark 60 ms more, in every process that reads a spec; loading these tables
-takes about 2 ms. Lark's own cache is a pickle, and its serialised form belongs to one version of lark; this form is plain JSON,
+Building LALR tables takes lark some 50 ms and importing lark 60 ms more, in every process that reads a spec;
+loading these tables
+takes about 2 ms. Lark's own cache is a pickle, and its serialised form belongs to one version of lark; this
+form is plain JSON,
 holds no code, and does not depend on the lark that is installed. A test fails when the file is stale.
 """
 
@@ -44,18 +46,20 @@ def generate() -> Tables:
         ends={name: number[table.end_states[name]] for name in STARTS},
         states=states,
         rules=[
-            (rule.origin.name, _action(rule), [not (isinstance(s, Terminal) and s.filter_out) for s in rule.expansion])
+            (
+                rule.origin.name,
+                _action(rule),
+                [not (isinstance(s, Terminal) and s.filter_out) for s in rule.expansion],
+            )
             for rule in rules
         ],
         literals={t.pattern.value: t.name for t in lark.terminals if isinstance(t.pattern, PatternStr)},
-        patterns={
-            t.name: t.pattern.to_regexp() for t in lark.terminals if not isinstance(t.pattern, PatternStr)
-        },
+        patterns={t.name: t.pattern.to_regexp() for t in lark.terminals if not isinstance(t.pattern, PatternStr)},
     )
 
 
 def _action(rule: Rule) -> str:
-    """Name what to do on a reduction: `inline` and `pass` build no node, every other name is a method of the builder."""
+    """Name what a reduction does: `inline` and `pass` build no node, others are methods of the builder."""
     name = rule.origin.name
     if rule.alias:
         return str(rule.alias)

@@ -50,7 +50,7 @@ class Parser:
         self.parts: list[Part] = []
 
     def parse(self, start: str) -> object:
-        """Return what the start symbol's action built, or None after an error; every error goes to `found`."""
+        """Return what the start symbol's action built, or None after an error. Errors go to `found`."""
         self.states = [self.tables.starts[start]]
         final = self.tables.ends[start]
         at, resumed = 0, -1
@@ -113,9 +113,7 @@ class Parser:
             if depth > limits.DEPTH:
                 message = f"this is more than {limits.DEPTH} levels deep"
                 help_ = "give parts of it names of their own with `let`, a binding or a recipe"
-                self.found.add(
-                    Diagnostic(codes.TOO_DEEP, message, self.fragment.span(start, end), help=help_)
-                )
+                self.found.add(Diagnostic(codes.TOO_DEEP, message, self.fragment.span(start, end), help=help_))
                 raise SpecError(self.found)
             value = self.actions(action)(start, end, *self._splice(values))
         self.states.append(self.tables.states[self.states[-1]][origin])
@@ -123,7 +121,7 @@ class Parser:
 
     @staticmethod
     def _splice(values: list[object]) -> Inline:
-        """Flatten the repetitions among `values`; the first one is extended in place, so that long lists take linear time."""
+        """Flatten the repetitions among `values`, the first in place: long lists take linear time."""
         out = values[0] if values and isinstance(values[0], Inline) else Inline()
         for value in values[1:] if values and out is values[0] else values:
             if isinstance(value, Inline):
@@ -139,16 +137,10 @@ class Parser:
         if any(d.span is not None and d.span.start == span.start and token.text for d in self.found):
             return  # the tokenizer has already said what is wrong here
         accepted = self._accepted()
-        keywords = [
-            word for word, kind in self.tables.literals.items() if kind in accepted and word.isalpha()
-        ]
+        keywords = [word for word, kind in self.tables.literals.items() if kind in accepted and word.isalpha()]
         if token.type == "NAME" and "CELL" in accepted:
             near = get_close_matches(token.text, keywords, 1)
-            help_ = (
-                f"did you mean `{near[0]}`?"
-                if near
-                else "the language reference lists what a spec is made of"
-            )
+            help_ = f"did you mean `{near[0]}`?" if near else "the language reference lists what a spec is made of"
             expected = ", ".join(f"`{w}`" for w in sorted(keywords))
             message = f"`{token.text}` is not something that a spec is made of"
             self.found.add(Diagnostic(codes.UNKNOWN_ITEM, message, span, f"`{token.text}`", expected, help_))
@@ -180,10 +172,8 @@ class Parser:
         return ""
 
     def _accepted(self) -> set[str]:
-        """Return the terminals that can stand here: those of the state's row that survive the reductions they ask for."""
-        return {
-            kind for kind in self.tables.states[self.states[-1]] if not kind.islower() and self._accepts(kind)
-        }
+        """Return the terminals that can stand here: those that survive the reductions they ask for."""
+        return {kind for kind in self.tables.states[self.states[-1]] if not kind.islower() and self._accepts(kind)}
 
     def _accepts(self, kind: str) -> bool:
         states = list(self.states)
@@ -204,7 +194,7 @@ class Parser:
                 return True
 
     def _recover(self, at: int) -> int | None:
-        """Give up the statement around token `at`; return where to go on, after a placeholder for it, or None."""
+        """Give up the statement around token `at`; return where to go on behind it, or None."""
         opened = 0
         while self.states:
             row = self.tables.states[self.states[-1]]
@@ -222,12 +212,10 @@ class Parser:
         return None
 
     def _skip(self, at: int, opened: int, commas: bool) -> int:
-        """Return the place of the token that ends the statement: a stop or closing brace outside its own brackets."""
+        """Return the place of the token that ends the statement, outside its own brackets."""
         while True:
             kind = self.tokens[at].type
-            if kind == END or (
-                opened == 0 and (kind == STOP or kind in CLOSING or (commas and kind == "COMMA"))
-            ):
+            if kind == END or (opened == 0 and (kind == STOP or kind in CLOSING or (commas and kind == "COMMA"))):
                 return at
             opened += (kind in OPENING) - (kind in CLOSING)
             at += 1

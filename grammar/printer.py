@@ -1,7 +1,9 @@
 """Print a tree in the text form, in one canonical layout that keeps comments and single blank lines.
 
-A node becomes a list of pieces: text, places where a line may break, and braces with what stands in them. On one line they are
-joined; where they do not fit, or comments or several statements stand in braces, the braces are opened and the rest is filled.
+A node becomes a list of pieces: text, places where a line may break, and braces with what stands in them. On
+one line they are
+joined; where they do not fit, or comments or several statements stand in braces, the braces are opened and
+the rest is filled.
 """
 
 from __future__ import annotations
@@ -15,12 +17,11 @@ WIDTH = 110
 SHORT = 90  # settings longer than this get a line each
 _STEP = 2
 
-# How tightly a rule of the grammar binds; the place of an operand says which is the loosest that needs no parentheses.
+# How tightly a rule of the grammar binds; the place of an operand says which is the loosest that needs no
+# parentheses.
 _TUPLE, _FLOW, _CHOOSE, _OR, _AND, _NOT, _COMPARE, _SUM, _TERM, _UNARY, _POWER, _POST = range(12)
 _LEVELS = {"or": _OR, "and": _AND, "+": _SUM, "-": _SUM, "**": _POWER}
-_LEVELS |= dict.fromkeys(("*", "/", "//", "%"), _TERM) | dict.fromkeys(
-    ("==", "!=", "<", "<=", ">", ">="), _COMPARE
-)
+_LEVELS |= dict.fromkeys(("*", "/", "//", "%"), _TERM) | dict.fromkeys(("==", "!=", "<", "<=", ">", ">="), _COMPARE)
 
 
 class _Break(NamedTuple):
@@ -104,11 +105,7 @@ def _trailing(comments: Sequence[str], indent: int, lines: list[str], top: int) 
 
 def _lay_out(pieces: list[_Piece], indent: int, lines: list[str]) -> None:
     fits = indent + len(_flat(pieces)) <= _limit(pieces)
-    opened = [
-        p
-        for p in pieces
-        if isinstance(p, _Braces) and (p.entries or any(p.trailing)) and (not fits or p.open)
-    ]
+    opened = [p for p in pieces if isinstance(p, _Braces) and (p.entries or any(p.trailing)) and (not fits or p.open)]
     if not opened:
         _fill(pieces, indent, lines)
         return
@@ -145,11 +142,7 @@ def _fill(pieces: list[_Piece], indent: int, lines: list[str]) -> None:
         length, best, at = margin, -1, start
         while at < len(pieces) and (length + len(texts[at]) <= WIDTH or best < 0):
             piece = pieces[at]
-            if (
-                isinstance(piece, _Break)
-                and at > start
-                and (best < 0 or _better(piece, pieces[best], length))
-            ):
+            if isinstance(piece, _Break) and at > start and (best < 0 or _better(piece, pieces[best], length)):
                 best = at
             length += len(texts[at])
             at += 1
@@ -227,9 +220,7 @@ def _statement(node: tree.Commented) -> Iterator[_Piece]:
     match node:
         case tree.Bare(value=value):
             pieces = list(_expression(value, _TUPLE, 0))
-            guard = isinstance(pieces[0], str) and pieces[0].startswith(
-                "-"
-            )  # no statement begins with an operator
+            guard = isinstance(pieces[0], str) and pieces[0].startswith("-")  # no statement begins with an operator
             yield from ["(", *pieces, ")"] if guard else pieces
         case tree.Bind(targets=targets, value=value):
             yield ", ".join(map(print_expression, targets)) + " = "

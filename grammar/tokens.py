@@ -30,7 +30,7 @@ _HABITS = {
     "|>": ("->", "ARROW"),
     "^": ("**", "POWER"),
     "→": ("->", "ARROW"),
-    "×": ("*", "TIMES"),
+    "\u00d7": ("*", "TIMES"),
 }
 
 
@@ -38,7 +38,8 @@ _HABITS = {
 class Fragment:
     """Text to be read, and where it stands in its source.
 
-    `places` maps each character (and the end) to its offset there: a scalar of a YAML file is seldom what stands in the file.
+    `places` maps each character (and the end) to its offset there: a scalar of a YAML file is seldom what
+    stands in the file.
     """
 
     source: Source
@@ -54,7 +55,7 @@ class Fragment:
 
 
 class Token(NamedTuple):
-    type: str  # terminal of the grammar; a word that may be a keyword is a NAME until the parser has a place for it
+    type: str  # terminal of the grammar; a keyword is a NAME until the parser has a place for it
     text: str
     start: int
     end: int
@@ -64,7 +65,8 @@ class Token(NamedTuple):
 class Trivia:
     """Comments and blank lines, until the node that they belong to takes them.
 
-    `leading` has the whole lines before the token that starts at the key; `beside` the comment on the line of the token that ends
+    `leading` has the whole lines before the token that starts at the key; `beside` the comment on the
+    line of the token that ends
     there.
     """
 
@@ -94,7 +96,7 @@ def _pattern() -> re.Pattern[str]:
         "NUMBER": table.patterns["NUMBER"],
         "BAD_NUMBER": r"\.?[0-9](?:[eE][+-]|[A-Za-z0-9_.])*",
         "NAME": table.patterns["NAME"],
-        "HABIT": r":=|&&|\|\||!(?!=)|=>|\|>|\^|→|×",
+        "HABIT": r":=|&&|\|\||!(?!=)|=>|\|>|\^|→|\u00d7",
         "SYMBOL": "|".join(map(re.escape, symbols)),
         "STRANGE": r"[^\x00-\x7f]+|.",
     }
@@ -153,9 +155,7 @@ class _Scanner:
             self._check_size(kind, text, start, end)
         elif kind == "HABIT":
             spelling, kind = _HABITS[text]
-            self._error(
-                codes.FOREIGN, f"`{text}` is not HV", start, end, text, f"`{spelling}`", f"write `{spelling}`"
-            )
+            self._error(codes.FOREIGN, f"`{text}` is not HV", start, end, text, f"`{spelling}`", f"write `{spelling}`")
         elif kind == "BAD_NUMBER":
             self._bad_number(text, start, end)
             kind, text = "NUMBER", "0"
@@ -172,8 +172,7 @@ class _Scanner:
         if len(text) <= limits.DIGITS * len(parts) and all(len(p) <= limits.DIGITS for p in parts):
             values = [float(p.replace("_", "")) for p in parts]
             if all(
-                v <= limits.INTEGER or (not isinf(v) and not p.isdigit())
-                for v, p in zip(values, parts, strict=True)
+                v <= limits.INTEGER or (not isinf(v) and not p.isdigit()) for v, p in zip(values, parts, strict=True)
             ):
                 return
         shown = text if len(text) <= 20 else f"{text[:17]}…"
@@ -308,6 +307,7 @@ class _Scanner:
 def tokenize(fragment: Fragment, found: Diagnostics) -> Tokens:
     """Return the tokens of a text, the end included, and its comments.
 
-    Mistakes that leave a token in no doubt go to `found`; brackets that do not match and limits raise `SpecError`.
+    Mistakes that leave a token in no doubt go to `found`; brackets that do not match and limits raise
+    `SpecError`.
     """
     return _Scanner(fragment, found).scan()

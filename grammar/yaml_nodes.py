@@ -42,7 +42,8 @@ Node: TypeAlias = Scalar | Sequence | Mapping
 def compose(source: Source, found: Diagnostics) -> Node | None:
     """Return the skeleton of a YAML file, None if it is empty.
 
-    Works on PyYAML's events: no value is typed, no tag resolved, and an alias is refused before it could stand for anything.
+    Works on PyYAML's events: no value is typed, no tag resolved, and an alias is refused before it could
+    stand for anything.
     Raises `SpecError` for what is no YAML or uses parts of YAML that this form does without.
     """
     try:
@@ -50,9 +51,7 @@ def compose(source: Source, found: Diagnostics) -> Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = min(mark.index, len(source.text)) if mark else 0
-        found.add(
-            Diagnostic(codes.BAD_YAML, f"this is not YAML: {error.problem or error}", Span(source, at, at))
-        )
+        found.add(Diagnostic(codes.BAD_YAML, f"this is not YAML: {error.problem or error}", Span(source, at, at)))
     except yaml.reader.ReaderError as error:
         at = min(error.position, len(source.text))
         found.add(
@@ -78,18 +77,14 @@ class _Composer:
         for event in self.events:
             if isinstance(event, yaml.DocumentStartEvent):
                 if root is not None:
-                    self._stop(
-                        codes.BAD_YAML, "a second document begins here", event, "a file holds one spec"
-                    )
+                    self._stop(codes.BAD_YAML, "a second document begins here", event, "a file holds one spec")
                 root = self._node(next(self.events))
         return root
 
     def _node(self, event: yaml.Event) -> Node:
         self.count += 1
         if self.count > limits.TOKENS:
-            self._stop(
-                codes.TOO_MANY_TOKENS, f"the file has more than {limits.TOKENS:,} parts", event, "split it"
-            )
+            self._stop(codes.TOO_MANY_TOKENS, f"the file has more than {limits.TOKENS:,} parts", event, "split it")
         if isinstance(event, yaml.AliasEvent):
             self._stop(
                 codes.BAD_YAML,
@@ -176,7 +171,8 @@ _ESCAPES = {"x": 4, "u": 6, "U": 10}
 def _places(raw: str, value: str, style: str | None, start: int) -> Iterator[int]:
     """Yield the offset in the file of every character of a scalar's value, and of its end.
 
-    What YAML changes between the two is white space (folding, indentation) and, in quotes, escapes; all else stands in both, in order.
+    What YAML changes between the two is white space (folding, indentation) and, in quotes, escapes; all
+    else stands in both, in order.
     White space maps to where it stands, or to the next thing after it.
     """
     at = 0

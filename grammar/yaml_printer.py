@@ -46,11 +46,9 @@ def canonical(spec: tree.Spec) -> tree.Spec:
 
 
 def print_yaml(spec: tree.Spec) -> str:
-    """Return a spec in the YAML form. Raises `SpecError` where one name stands twice, which YAML cannot say."""
+    """Return a spec in the YAML form. Raises `SpecError` where a name stands twice: YAML cannot say it."""
     return str(
-        yaml.serialize(
-            _node(_items(_sorted(spec.items))), Dumper=yaml.BaseDumper, width=4096, allow_unicode=True
-        )
+        yaml.serialize(_node(_items(_sorted(spec.items))), Dumper=yaml.BaseDumper, width=4096, allow_unicode=True)
         if spec.items
         else ""
     )
@@ -60,12 +58,7 @@ def _kind(item: tree.SpecItem) -> str:
     match item:
         case tree.Version():
             return "hv"
-        case (
-            tree.Header(kind=kind)
-            | tree.Recipe(kind=kind)
-            | tree.Section(kind=kind)
-            | tree.Settings(kind=kind)
-        ):
+        case tree.Header(kind=kind) | tree.Recipe(kind=kind) | tree.Section(kind=kind) | tree.Settings(kind=kind):
             return kind
         case _:
             return type(item).__name__.lower()
@@ -173,11 +166,12 @@ def _body(block: tree.Block) -> _Value:
 
 
 def _node(value: _Value) -> yaml.Node:
-    tag = ""  # values are raw text: BaseDumper resolves nothing, and so quotes only where YAML's syntax needs it
+    """Build YAML nodes; BaseDumper resolves no types, and so quotes only where YAML's syntax needs it."""
+    plain = yaml.resolver.BaseResolver
     if isinstance(value, str):
-        return yaml.ScalarNode(yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG, value)
+        return yaml.ScalarNode(plain.DEFAULT_SCALAR_TAG, value)
     if isinstance(value, list):
-        tag = yaml.resolver.BaseResolver.DEFAULT_SEQUENCE_TAG
-        return yaml.SequenceNode(tag, [_node(v) for v in value], flow_style=not value)
-    tag = yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG
-    return yaml.MappingNode(tag, [(_node(k), _node(v)) for k, v in value.items()], flow_style=not value)
+        items = [_node(v) for v in value]
+        return yaml.SequenceNode(plain.DEFAULT_SEQUENCE_TAG, items, flow_style=not value)
+    entries = [(_node(k), _node(v)) for k, v in value.items()]
+    return yaml.MappingNode(plain.DEFAULT_MAPPING_TAG, entries, flow_style=not value)

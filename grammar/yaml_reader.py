@@ -62,9 +62,7 @@ class _Reader:
     # -- leaves -------------------------------------------------------------------------------------------
 
     def _wrong(self, node: Node, found: str, expected: str, help_: str = "") -> None:
-        self.found.add(
-            Diagnostic(codes.BAD_YAML, f"{found} cannot stand here", node.span, found, expected, help_)
-        )
+        self.found.add(Diagnostic(codes.BAD_YAML, f"{found} cannot stand here", node.span, found, expected, help_))
 
     def _parse(self, node: Node, start: str) -> Any:
         """Return what `start` of the grammar makes of a scalar, None after an error."""
@@ -158,9 +156,7 @@ class _Reader:
                 help_ = f"did you mean `{near[0]}`?" if near else ""
                 message = f"`{key.text[:40]}` is not something that a spec is made of"
                 expected = ", ".join(f"`{word}`" for word in _KEYS)
-                self.found.add(
-                    Diagnostic(codes.UNKNOWN_ITEM, message, key.span, key.text[:40], expected, help_)
-                )
+                self.found.add(Diagnostic(codes.UNKNOWN_ITEM, message, key.span, key.text[:40], expected, help_))
 
     def _definition(self, kind: str, key: Node, value: Node) -> Iterator[tree.Let | tree.Shared]:
         name, expression = self._name(key), self._expression(value)

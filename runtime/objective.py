@@ -114,7 +114,7 @@ class Objective:
         )
         bound = measure(model, batch.x, batch.target, latents)
         beta = self._beta(step)
-        rates = self._floored(latents, training=model.training)
+        rates = self._floored(bound, latents, training=model.training)
         weights = self._balance(bound.rates.detach(), groups, step, beta) if model.training else None
         rate = beta * (rates if weights is None else weights * rates).sum()
         loss = bound.distortion.mean() + rate
@@ -128,11 +128,11 @@ class Objective:
     def _detail(self) -> Detail:
         return "latent" if self.settings.free is None else self.settings.free.per
 
-    def _floored(self, latents: Traversal, training: bool) -> Tensor:
+    def _floored(self, bound: Bound, latents: Traversal, training: bool) -> Tensor:
         """What each group contributes before weighting, `(groups,)`: its mean rate, never under the free bits."""
         free = self.settings.free
         if free is None or not (training or free.when == "always"):
-            return latents.rates.mean(1)
+            return bound.rates.mean(1)
         details = [o.rate_detail for o in latents.outcomes if o.rate_detail is not None]
         return torch.stack([free_bits(rate, free, self._across_ranks) for rate in details])
 

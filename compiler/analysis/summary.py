@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from hvdsl.compiler.analysis.cost import Cost, cost, memory, node_cost, saved_bytes
+from hvdsl.compiler.analysis.cost import Cost, Storages, memory, node_cost
 from hvdsl.compiler.analysis.field import receptive_fields
 from hvdsl.compiler.analysis.generation import generation, latent_structure
 from hvdsl.compiler.analysis.places import holders, label, row_of
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The rows at one label. Counts are of the whole rows, wherever in them the map changes size; per image where that matters."""
+    """The rows at one label, whole, wherever in them the map changes size. Work and memory are per image."""
 
     height: int
     width: int
@@ -34,8 +35,9 @@ class Resolution:
 class Summary:
     """Totals for one image and float32; the likelihood's own work and memory are not in them.
 
-    `receptive_field`: height and width in pixels of the largest direct field of any posterior. `activation_bytes`: what a training
-    step keeps for the backward pass; `peak_bytes` and `checkpointed_peak_bytes` predict the allocator's peak.
+    `receptive_field`: height and width in pixels of the largest direct field of any posterior.
+    `activation_bytes`: what a training step keeps for the backward pass; `peak_bytes` and
+    `checkpointed_peak_bytes` predict the allocator's peak.
     """
 
     name: str
@@ -65,22 +67,20 @@ def summary(graph: Graph) -> Summary:
     Raises:
         ValueError: for a second-stage prior, which has no image.
     """
-    total = cost(graph)
+    costs = [node_cost(graph, node) for node in graph.nodes]
     steps = memory(graph)
     seen = receptive_fields(graph).posterior
-    above = holders(graph)
-    encoder, decoder = (_section(graph, name) for name in ("encoder", "decoder"))
     return Summary(
         name=graph.name,
-        parameters=total.parameters,
-        encoder_parameters=encoder.parameters,
-        decoder_parameters=decoder.parameters,
+        parameters=sum(c.parameters for c in costs),
+        encoder_parameters=_section_parameters(graph, costs, "encoder"),
+        decoder_parameters=_section_parameters(graph, costs, "decoder"),
         parameter_tensors=sum(
             p.trainable and p.role not in node.shared for node in graph.nodes for p in node.parameters
         ),
-        buffers=total.buffers,
-        macs=total.macs,
-        generation_macs=cost(graph, (graph.nodes[i] for i in generation(graph).nodes)).macs,
+        buffers=sum(c.buffers for c in costs),
+        macs=sum(c.macs for c in costs),
+        generation_macs=sum(costs[i].macs for i in generation(graph).nodes),
         activation_bytes=steps.saved,
         peak_bytes=steps.peak,
         checkpointed_peak_bytes=steps.checkpointed,
@@ -88,17 +88,19 @@ def summary(graph: Graph) -> Summary:
         latent_dims=sum(size(group.shape) for group in graph.latents),
         stochastic_depth=latent_structure(graph).depth,
         receptive_field=(max((h for h, _ in seen), default=0), max((w for _, w in seen), default=0)),
-        resolutions=_resolutions(graph, above),
+        resolutions=_resolutions(graph, costs),
     )
 
 
-def _section(graph: Graph, name: str) -> Cost:
-    members = [m for m in graph.root.members if isinstance(m, Scope) and m.name == name]
-    return sum((cost(graph, section.nodes()) for section in members), Cost())
+def _section_parameters(graph: Graph, costs: Sequence[Cost], name: str) -> int:
+    sections = [m for m in graph.root.members if isinstance(m, Scope) and m.name == name]
+    return sum(costs[node.index].parameters for section in sections for node in section.nodes())
 
 
-def _resolutions(graph: Graph, above: dict[int, tuple[Scope, ...]]) -> tuple[Resolution, ...]:
+def _resolutions(graph: Graph, costs: Sequence[Cost]) -> tuple[Resolution, ...]:
     """Finest first."""
+    above = holders(graph)
+    storages = Storages(graph)
     nodes: dict[tuple[int, int], list[Node]] = {}
     blocks: dict[tuple[int, int], set[int]] = {}
     for node in graph.nodes:
@@ -108,29 +110,23 @@ def _resolutions(graph: Graph, above: dict[int, tuple[Scope, ...]]) -> tuple[Res
         place = label(row)
         nodes.setdefault(place, []).append(node)
         known = blocks.setdefault(place, set())
-        if row.parent is not None and row.parent.name == "encoder":
-            known.update(id(scope) for scope in above[node.index] if _is_block(scope, above[node.index]))
-    return tuple(
-        _resolution(graph, place, nodes[place], len(blocks[place])) for place in sorted(nodes, reverse=True)
-    )
-
-
-def _is_block(scope: Scope, above: tuple[Scope, ...]) -> bool:
-    """Whether a scope is the outermost recipe instance around a node."""
-    return scope is next((s for s in above if s.kind in ("recipe", "shared")), None)
-
-
-def _resolution(graph: Graph, place: tuple[int, int], nodes: list[Node], blocks: int) -> Resolution:
-    total = sum((node_cost(graph, node) for node in nodes), Cost())
-    own = {node.index for node in nodes}
-    drawn = [group for group in graph.latents if group.node in own]
-    return Resolution(
-        height=place[0],
-        width=place[1],
-        blocks=blocks,
-        groups=len(drawn),
-        latent_shapes=tuple(dict.fromkeys(group.shape for group in drawn)),
-        parameters=total.parameters,
-        macs=total.macs,
-        activation_bytes=saved_bytes(graph, nodes),
-    )
+        block = next((scope for scope in above[node.index] if scope.kind in ("recipe", "shared")), None)
+        if block is not None and row.parent is not None and row.parent.name == "encoder":
+            known.add(id(block))
+    found = []
+    for place in sorted(nodes, reverse=True):
+        own = {node.index for node in nodes[place]}
+        drawn = [group for group in graph.latents if group.node in own]
+        found.append(
+            Resolution(
+                height=place[0],
+                width=place[1],
+                blocks=len(blocks[place]),
+                groups=len(drawn),
+                latent_shapes=tuple(dict.fromkeys(group.shape for group in drawn)),
+                parameters=sum(costs[i].parameters for i in own),
+                macs=sum(costs[i].macs for i in own),
+                activation_bytes=storages.saved(nodes[place]),
+            )
+        )
+    return tuple(found)

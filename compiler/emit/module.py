@@ -8,6 +8,7 @@ import typing
 from collections.abc import Sequence
 from pathlib import PurePath
 
+from hvdsl.compiler.assembly.pixels import parse_pixel_map
 from hvdsl.compiler.emit import layout, runtime_index
 from hvdsl.compiler.emit.classes import Class, classes
 from hvdsl.compiler.emit.constructor import members
@@ -19,7 +20,6 @@ from hvdsl.compiler.emit.names import Names, identifier
 from hvdsl.compiler.emit.signature import Signature
 from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.graph import Graph, Term
-from hvdsl.compiler.pixels import parse_pixel_map
 from hvdsl.compiler.settings import Data
 
 FROM_TORCH = {"torch": "import torch", "F": "import torch.nn.functional as F"}

@@ -73,8 +73,9 @@ def digits() -> tuple[Images, Images]:
 def photos(size: tuple[int, int], seed: int) -> tuple[Images, Images, Images]:
     """Return crops of (height, width) for training, validation and testing, from disjoint regions of the photographs.
 
-    Each photograph is cut into 3 x 4 tiles, of which two are for validation and two for testing, chosen so that
-    every set shows some sky, some texture and some of what is out of focus. Crops larger than a tile are trained on one photograph, validated and tested on the other.
+    Each photograph is cut into 3 x 4 tiles, of which two are for validation and two for testing, chosen so that every
+    set shows some sky, some texture and some of what is out of focus. Crops larger than a tile are trained on one
+    photograph, validated and tested on the other.
 
     Raises:
         DataError: a crop would be larger than the photographs.
@@ -84,7 +85,8 @@ def photos(size: tuple[int, int], seed: int) -> tuple[Images, Images, Images]:
     full_height, full_width = pictures[0].shape[:2]
     if height > full_height or width > full_width:
         raise DataError(
-            f"`photos` are {full_height}x{full_width}, the spec wants crops of {height}x{width}: choose a smaller `shape`"
+            f"`photos` are {full_height}x{full_width}, the spec wants crops of {height}x{width}: "
+            "choose a smaller `shape`"
         )
     tiles = [tile for picture in pictures for tile in _tiles(picture)]
     if height <= tiles[0].shape[0] and width <= tiles[0].shape[1]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -13,7 +12,8 @@ from hvdsl.runtime.layers.init import Fill, Init, Layer, fan_in
 from hvdsl.runtime.layers.weight_norm import WeightNorm
 
 Pair = int | tuple[int, int]  # vertical and horizontal
-Padding = Literal["symmetric", "tf"] | Sequence[int]  # or (top, bottom, left, right)
+Sides = tuple[int, int, int, int]  # top, bottom, left, right
+Padding = Literal["symmetric", "tf", "reflect"] | Sides
 
 
 class _Weighted(Layer):
@@ -32,7 +32,10 @@ class _Weighted(Layer):
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(shape))
-        self.gain = None if norm is None else nn.Parameter(torch.empty(outputs))
+        self.gain: nn.Parameter | None = None
+        if norm is not None:
+            gain = [n if axis == self.channel_axis else 1 for axis, n in enumerate(shape)]
+            self.gain = nn.Parameter(torch.empty(gain))
         self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
         self.norm, self.weight_init, self.bias_init = norm, weight_init, bias_init
 
@@ -55,7 +58,8 @@ class Conv2d(_Weighted):
     """Convolution of `(N, in_channels, H, W)`.
 
     Padding `symmetric` is the least that gives H / stride rows where the stride divides H; `tf` gives ceil(H / stride)
-    always, with an odd row below and an odd column to the right. It is of zeros, or mirrors the map where `reflect`.
+    always, with an odd row below and an odd column to the right; both are of zeros. `reflect` mirrors the map instead,
+    by the symmetric amounts, or by those of `tf` where there are none. Four numbers are zeros at each side.
 
     Raises:
         ValueError: groups do not divide the channels, or no symmetric padding exists (an even kernel at stride 1).
@@ -69,7 +73,6 @@ class Conv2d(_Weighted):
         *,
         stride: Pair = 1,
         padding: Padding = "symmetric",
-        reflect: bool = False,
         dilation: Pair = 1,
         groups: int = 1,
         bias: bool = True,
@@ -87,8 +90,8 @@ class Conv2d(_Weighted):
             bias_init or fan_in(),
         )
         self.kernel, self.stride, self.dilation, self.groups = kernel, _pair(stride), _pair(dilation), groups
-        self.padding = "tf" if padding == "tf" else _sides(padding, kernel, self.stride, self.dilation)
-        self.reflect = reflect
+        self.padding = _resolved(padding, kernel, self.stride, self.dilation)
+        self.reflect = padding == "reflect"
 
     def forward(self, x: Tensor, *more: Tensor) -> Tensor:
         """With `more`: of all inputs joined along the channels, without joining them; in one group only."""
@@ -109,8 +112,8 @@ class Conv2d(_Weighted):
             inside = (0, 0)
         return F.conv2d(x, weight, bias, self.stride, inside, self.dilation, self.groups)
 
-    def _pads(self, x: Tensor) -> tuple[int, int, int, int]:
-        if not isinstance(self.padding, str):
+    def _pads(self, x: Tensor) -> Sides:
+        if self.padding is not None:
             return self.padding
         top, bottom = _tf_pads(x.shape[2], self.kernel[0], self.stride[0], self.dilation[0])
         left, right = _tf_pads(x.shape[3], self.kernel[1], self.stride[1], self.dilation[1])
@@ -211,23 +214,29 @@ def _pair(value: Pair) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else value
 
 
-def _sides(
+def _resolved(
     padding: Padding, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
-) -> tuple[int, int, int, int]:
+) -> Sides | None:
+    """The padding in numbers; None where it depends on the size of the map."""
     if not isinstance(padding, str):
-        top, bottom, left, right = padding
-        return top, bottom, left, right
+        return padding
     rows, columns = map(_symmetric, kernel, stride, dilation)
+    if padding == "tf":
+        return None
+    if rows is None or columns is None:
+        if padding == "reflect":
+            return None
+        raise ValueError(
+            f"no symmetric padding keeps the size under a {kernel[0]}x{kernel[1]} kernel; "
+            "use an odd kernel, `tf` or explicit (top, bottom, left, right)"
+        )
     return rows, rows, columns, columns
 
 
-def _symmetric(kernel: int, stride: int, dilation: int) -> int:
+def _symmetric(kernel: int, stride: int, dilation: int) -> int | None:
     extent = (kernel - 1) * dilation + 1
     if extent % 2 == 0 and stride == 1:
-        raise ValueError(
-            f"no symmetric padding keeps the size under a kernel of {extent}; "
-            "use an odd kernel, `tf` or explicit (top, bottom, left, right)"
-        )
+        return None
     return max(0, -((stride - extent) // 2))  # ceil((extent - stride) / 2)
 
 

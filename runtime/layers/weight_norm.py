@@ -22,14 +22,13 @@ class WeightNorm:
     scale: float = 1.0
 
     def weight(self, direction: Tensor, gain: Tensor, channel_axis: int) -> Tensor:
-        """The weight in use, from v and a gain `(channels,)`."""
+        """The weight in use, from v and a gain that broadcasts to it."""
         factor = gain.exp() if self.gain == "log" else gain
-        lengths = norm(direction, channel_axis) + self.eps
-        return direction * (factor.view_as(lengths) / lengths)
+        return direction * (factor / (norm(direction, channel_axis) + self.eps))
 
     def first_gain(self, direction: Tensor, channel_axis: int) -> Tensor:
-        """The gain `(channels,)` that goes with a first v."""
-        lengths = norm(direction, channel_axis).flatten()
+        """The gain that goes with a first v."""
+        lengths = norm(direction, channel_axis)
         return torch.log((lengths + 0.01) * self.scale) if self.gain == "log" else lengths * self.scale
 
 

@@ -26,9 +26,9 @@ def only(content: str, name: str = "t.hv") -> Diagnostic:
 
 
 def place(content: str) -> tuple[str, str]:
-    """Return a text without its ‹marks› and what stands between them."""
-    before, rest = content.split("‹")
-    inside, after = rest.split("›")
+    """Return a text without its «marks» and what stands between them."""
+    before, rest = content.split("«")
+    inside, after = rest.split("»")
     return before + inside + after, f"{len(before)}:{inside}"
 
 
@@ -51,26 +51,26 @@ def test_codes_are_unique() -> None:
 @pytest.mark.parametrize(
     ("marked", "code", "words"),
     [
-        ("hv 1\n‹modle› m\n", "HV0102", "did you mean `model`?"),
-        ("hv 1\ncell c { ‹a + b› = relu }", "HV0103", "a name"),
-        ("hv 1\ncell c { ‹f(x)› ~ normal(p) }", "HV0103", "z ~ normal(p)"),
-        ("hv 1\ncell c ‹{›\n  relu\n\nencoder {\n 1: relu\n}\n", "HV0104", "add the missing `}`"),
-        ("hv 1\ncell c { conv‹(›3x3 }\n", "HV0104", "add the missing `)`"),
-        ('hv 1\nmodel m\ntitle ‹"A model›\nlet a = 1\n', "HV0106", 'end the string with `"`'),
-        ("hv 1\nlet a = ‹12abc›", "HV0107", "cannot start with a digit"),
-        ("hv 1\nlet a = ‹.5›", "HV0107", "write `0.5`"),
-        ("hv 1\nlet a = ‹5.›", "HV0107", "write `5.0`"),
-        ("hv 1\nlet a = b ‹&&› c", "HV0109", "write `and`"),
-        ("hv 1\nlet a = ‹!›c", "HV0109", "write `not`"),
-        ("hv 1\nlet a ‹:=› c", "HV0109", "write `=`"),
-        ("hv 1\nlet a = ‹'›b", "HV0108", "double quotes"),
-        ("hv 1\ncell c {\n  x\n  ‹- y›\n}", "HV0110", "parentheses"),
-        ("hv 1\ncell c {\n  x\n  ‹+› y\n}", "HV0101", "no statement begins with an operator"),
-        ("hv 1\nlet a = 1 < 2 ‹<› 3", "HV0101", "do not chain"),
-        ("hv 1\nlet a = f(1‹;› 2)", "HV0101", "`;` ends a statement"),
-        ("hv 1\nlet ‹if› = 1", "HV0101", "cannot be a name"),
-        ("hv ‹7›\nmodel m\n", "HV0113", "write `hv 1`"),
-        ("‹model m›\n", "HV0112", "make `hv 1` the first line"),
+        ("hv 1\n«modle» m\n", "HV0102", "did you mean `model`?"),
+        ("hv 1\ncell c { «a + b» = relu }", "HV0103", "a name"),
+        ("hv 1\ncell c { «f(x)» ~ normal(p) }", "HV0103", "z ~ normal(p)"),
+        ("hv 1\ncell c «{»\n  relu\n\nencoder {\n 1: relu\n}\n", "HV0104", "add the missing `}`"),
+        ("hv 1\ncell c { conv«(»3x3 }\n", "HV0104", "add the missing `)`"),
+        ('hv 1\nmodel m\ntitle «"A model»\nlet a = 1\n', "HV0106", 'end the string with `"`'),
+        ("hv 1\nlet a = «12abc»", "HV0107", "cannot start with a digit"),
+        ("hv 1\nlet a = «.5»", "HV0107", "write `0.5`"),
+        ("hv 1\nlet a = «5.»", "HV0107", "write `5.0`"),
+        ("hv 1\nlet a = b «&&» c", "HV0109", "write `and`"),
+        ("hv 1\nlet a = «!»c", "HV0109", "write `not`"),
+        ("hv 1\nlet a «:=» c", "HV0109", "write `=`"),
+        ("hv 1\nlet a = «'»b", "HV0108", "double quotes"),
+        ("hv 1\ncell c {\n  x\n  «- y»\n}", "HV0110", "parentheses"),
+        ("hv 1\ncell c {\n  x\n  «+» y\n}", "HV0101", "no statement begins with an operator"),
+        ("hv 1\nlet a = 1 < 2 «<» 3", "HV0101", "do not chain"),
+        ("hv 1\nlet a = f(1«;» 2)", "HV0101", "`;` ends a statement"),
+        ("hv 1\nlet «if» = 1", "HV0101", "cannot be a name"),
+        ("hv «7»\nmodel m\n", "HV0113", "write `hv 1`"),
+        ("«model m»\n", "HV0112", "make `hv 1` the first line"),
     ],
 )
 def test_a_mistake_is_placed_exactly_and_helped(marked: str, code: str, words: str) -> None:
@@ -81,17 +81,16 @@ def test_a_mistake_is_placed_exactly_and_helped(marked: str, code: str, words: s
 
 
 def test_several_mistakes_are_reported_in_one_run() -> None:
-    content = "hv 1\nlet a = 1 2\ncell c {\n  relu relu\n  a + b = gelu\n  fine\n}\ndata d { a 1, b = 2, c = = 3 }\nmodle x\n"
+    content = (
+        "hv 1\nlet a = 1 2\ncell c {\n  relu relu\n  a + b = gelu\n  fine\n}\ndata d { a 1, b = 2, c = = 3 }\nmodle x\n"
+    )
     assert [d.span.line for d in mistakes(content) if d.span] == [2, 4, 5, 8, 8, 9]
 
 
 def test_expectations_are_in_the_languages_own_words() -> None:
     found = only("hv 1\nlet = 3")
     assert (found.found, found.expected) == ("`=`", "a name")
-    assert (
-        only("hv 1\nlet a = ").expected == "a value or step or `{`"
-        or "a value" in only("hv 1\nlet a = ").expected
-    )
+    assert only("hv 1\nlet a = ").expected == "a value or step or `{`" or "a value" in only("hv 1\nlet a = ").expected
     assert "_STOP" not in str([d.expected for d in mistakes("hv 1\ncell c(a b) { x } }")])
 
 
@@ -101,21 +100,21 @@ YAML = "hv: 1\nmodel: m\n"
 @pytest.mark.parametrize(
     ("marked", "code"),
     [
-        ("let:\n  a: 1 + ‹&&› 2\n".replace("+ ", ""), "HV0109"),
-        ("let:\n  a: 'f(x) ‹&&› 2'\n", "HV0109"),
-        ("let:\n  a: 'f(''x'', ‹12a›)'\n".replace("''x''", "x"), "HV0107"),
-        ('let:\n  a: "f(\\x78,\\t‹12a›)"\n', "HV0107"),
-        ('let:\n  a: "f(x,\n\n    y) \\\n    + ‹12a›"\n', "HV0107"),
-        ("let:\n  a: f(x,\n     y)\n     + ‹12a›\n", "HV0107"),
-        ("cells:\n  c: |\n    relu\n\n    conv(‹12a›)\n", "HV0107"),
-        ("cells:\n  c: >-  # folded\n    relu ->\n    conv(‹12a›)\n", "HV0107"),
-        ("cells:\n  c:\n    - relu\n    - ‹a + b› = x\n", "HV0103"),
-        ("cells:\n  c(‹12a›): relu\n", "HV0107"),
-        ("train z_top: {steps: ‹12a›}\n", "HV0107"),
-        ("train ‹12a›: {steps: 1}\n", "HV0107"),
-        ("let: {a: 1, ‹a›: 2}\n", "HV0116"),
-        ("‹lett›: {a: 1}\n", "HV0102"),
-        ("title: ‹[a]›\n", "HV0115") if False else ("model: ‹[a]›\n", "HV0115"),
+        ("let:\n  a: 1 + «&&» 2\n".replace("+ ", ""), "HV0109"),
+        ("let:\n  a: 'f(x) «&&» 2'\n", "HV0109"),
+        ("let:\n  a: 'f(''x'', «12a»)'\n".replace("''x''", "x"), "HV0107"),
+        ('let:\n  a: "f(\\x78,\\t«12a»)"\n', "HV0107"),
+        ('let:\n  a: "f(x,\n\n    y) \\\n    + «12a»"\n', "HV0107"),
+        ("let:\n  a: f(x,\n     y)\n     + «12a»\n", "HV0107"),
+        ("cells:\n  c: |\n    relu\n\n    conv(«12a»)\n", "HV0107"),
+        ("cells:\n  c: >-  # folded\n    relu ->\n    conv(«12a»)\n", "HV0107"),
+        ("cells:\n  c:\n    - relu\n    - «a + b» = x\n", "HV0103"),
+        ("cells:\n  c(«12a»): relu\n", "HV0107"),
+        ("train z_top: {steps: «12a»}\n", "HV0107"),
+        ("train «12a»: {steps: 1}\n", "HV0107"),
+        ("let: {a: 1, «a»: 2}\n", "HV0116"),
+        ("«lett»: {a: 1}\n", "HV0102"),
+        ("model: «[a]»\n", "HV0115"),
     ],
 )
 def test_places_in_yaml_are_exact(marked: str, code: str) -> None:
@@ -149,9 +148,7 @@ def test_line_breaks_end_statements_only_where_the_rule_says() -> None:
 
 
 def test_words_of_items_are_names_elsewhere() -> None:
-    spec = read_text(
-        Source("t.hv", "hv 1\nobjective { kl = sample, data = model }\ndata sample { title = cell }\n")
-    )
+    spec = read_text(Source("t.hv", "hv 1\nobjective { kl = sample, data = model }\ndata sample { title = cell }\n"))
     assert len(spec.items) == 3
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
-from strategies import expressions, specs
 
 from hvdsl.grammar import (
     canonical,
@@ -23,9 +22,10 @@ from hvdsl.grammar import (
 )
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
+from tests.grammar.strategies import expressions, specs
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.hv"))
-laws = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+laws = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def text(content: str) -> Source:

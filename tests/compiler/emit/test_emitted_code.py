@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from emit_specs import ALL, LADDER, MIRRORED, VDVAE
-from reference import interpret
 from torch import nn
 
 import hvdsl
@@ -26,6 +24,8 @@ from hvdsl.grammar.source import Source
 from hvdsl.runtime.latents import Source as From
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.noise import SampleNoise
+from tests.compiler.emit.emit_specs import ALL, LADDER, MIRRORED, VDVAE
+from tests.compiler.emit.reference import interpret
 
 BATCH = 2
 

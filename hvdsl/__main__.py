@@ -1,0 +1,7 @@
+"""`python -m hvdsl`: the command line."""
+
+import sys
+
+from hvdsl.cli.main import main
+
+sys.exit(main())

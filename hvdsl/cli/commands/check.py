@@ -1,0 +1,37 @@
+"""`hvdsl check SPEC…`: every mistake in one run, against the source line."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hvdsl.cli.options import add_json, add_spec, checked
+from hvdsl.cli.report import report, report_json
+from hvdsl.grammar.diagnostics import SpecError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_spec(parser)
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="how to print what is found")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    as_json = args.json or args.format == "json"
+    try:
+        model = checked(args.spec, args.overrides)
+    except SpecError as failure:
+        return report_json(failure.diagnostics, spec=args.spec) if as_json else report(failure.diagnostics)
+    numbers = {
+        "model": model.settings.model,
+        "parameters": model.graph.parameter_count(),
+        "latent_groups": len(model.graph.latents),
+    }
+    if as_json:
+        return report_json(model.warnings, spec=args.spec, **numbers)
+    report(model.warnings)
+    print(
+        f"{Path(args.spec).name}: {numbers['model']} is fine: "
+        f"{numbers['parameters']:,} parameters, {numbers['latent_groups']} latent groups"
+    )
+    return 0

@@ -1,0 +1,43 @@
+"""`hvdsl convert FILE -o FILE`: text to YAML and back; only comments are lost."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from hvdsl.cli.options import add_output
+from hvdsl.errors import HvdslError, UsageError
+
+FORMS = {".hv": "hv", ".yaml": "yaml", ".yml": "yaml"}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("spec", metavar="SPEC", help="a .hv or .yaml file, or the name of a shipped spec")
+    add_output(parser, "where to write; its ending says the form (default: standard output)")
+    parser.add_argument("--to", choices=("hv", "yaml"), help="the form to write (default: by -o, else the other one)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from hvdsl.compiler.assembly.files import locate
+    from hvdsl.grammar import print_text, print_yaml, read
+
+    path, variant = locate(args.spec)
+    if variant:
+        raise UsageError(f"`{args.spec}` names a variant; convert works on whole files, so give `{path}`")
+    form = args.to or _form_of(args.output) or ("yaml" if path.suffix == ".hv" else "hv")
+    spec = read(path)
+    text = print_yaml(spec) if form == "yaml" else print_text(spec)
+    if args.output is None:
+        sys.stdout.write(text)
+    else:
+        args.output.write_text(text, encoding="utf-8")
+    return 0
+
+
+def _form_of(output: Path | None) -> str | None:
+    if output is None:
+        return None
+    if output.suffix not in FORMS:
+        raise HvdslError(f"cannot tell the form of `{output}`; end it in .hv or .yaml, or give --to")
+    return FORMS[output.suffix]

@@ -1,0 +1,155 @@
+"""Entry of the command line: the table of commands, and the one place where failures become exit codes.
+
+0 fine; 1 the input is wrong or the work failed; 2 usage; 3 `fmt --check` would change a file; 70 a bug of ours;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Protocol, cast
+
+from hvdsl.errors import HvdslError, UsageError
+
+FAILED, USAGE, BUG, INTERRUPTED = 1, 2, 70, 130
+
+# Name, module in hvdsl.cli.commands, one line of help. A module is imported only when its command is used.
+COMMANDS = (
+    ("check", "check", "check a spec and report every mistake in it"),
+    ("fmt", "fmt", "print or rewrite specs in the canonical form"),
+    ("convert", "convert", "turn a spec from text to YAML or back"),
+    ("info", "info", "show parameters, costs and latents per resolution"),
+    ("compile", "compiling", "write the spec as a PyTorch module"),
+    ("explain", "explain", "explain a diagnostic code, with an example"),
+    ("viz", "viz", "draw a spec"),
+    ("train", "train", "train a spec, or go on with a run"),
+    ("eval", "evaluate", "evaluate a run in bits per dimension"),
+    ("sample", "sample", "draw images from a run"),
+    ("reconstruct", "reconstruct", "reconstruct images at several depths of the hierarchy"),
+    ("import", "importing", "turn published weights into a run"),
+    ("specs", "specs", "list, show or copy the specs that come with hvdsl"),
+)
+
+
+class Command(Protocol):
+    """What a module of hvdsl.cli.commands offers."""
+
+    def configure(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, args: argparse.Namespace) -> int: ...
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Compiling makes many long-lived objects and no cycles worth collecting; the collector would only walk them.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return _guarded(arguments)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser; only the `chosen` command gets its options, or all of them where none is chosen."""
+    parser = argparse.ArgumentParser(
+        prog="hvdsl",
+        description="Deep hierarchical VAEs as text: check, draw, compile, train and sample specs.",
+        epilog="`hvdsl COMMAND --help` shows the options of a command.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name, module, summary in COMMANDS:
+        sub = commands.add_parser(
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
+        )
+        if chosen in (None, name):
+            command = cast(Command, import_module(f"hvdsl.cli.commands.{module}"))
+            command.configure(sub)
+            sub.set_defaults(run=command.run)
+    return parser
+
+
+def _guarded(arguments: list[str]) -> int:
+    try:
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
+    except SystemExit as stop:  # argparse: --help and usage errors
+        return stop.code if isinstance(stop.code, int) else USAGE
+    except UsageError as failure:
+        return _say(failure, USAGE)
+    except HvdslError as failure:
+        return _say(failure, FAILED)
+    except KeyboardInterrupt:
+        print("hvdsl: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has what it wanted (`hvdsl info SPEC | head`); nothing may flush into the closed pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as failure:
+        return _say(_file_failure(failure), FAILED)
+    except Exception as failure:
+        return _not_ours(failure)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), "")
+    parser = build_parser(chosen)
+    args = parser.parse_args(arguments)
+    if args.version:
+        print(f"hvdsl {_version()}")
+        return 0
+    if args.command is None:
+        parser.print_help()
+        return USAGE
+    return cast(int, args.run(args))
+
+
+def _not_ours(failure: Exception) -> int:
+    """Tell what a spec or the surroundings did wrong, or admit a bug."""
+    diagnostics = sys.modules.get("hvdsl.grammar.diagnostics")
+    if diagnostics is not None and isinstance(failure, diagnostics.SpecError):
+        from hvdsl.cli.report import report
+
+        return report(failure.diagnostics)
+    if os.environ.get("HVDSL_TRACEBACK") == "1":
+        raise failure
+    print(
+        f"hvdsl: internal error: {type(failure).__name__}: {failure}\n"
+        "This is a bug in hvdsl, not in your spec. Run again with HVDSL_TRACEBACK=1 to see where it happened,\n"
+        "and report it with that traceback, the spec and the output of `hvdsl --version`.",
+        file=sys.stderr,
+    )
+    return BUG
+
+
+def _say(failure: Exception | str, code: int) -> int:
+    print(f"hvdsl: {failure}", file=sys.stderr)
+    return code
+
+
+def _file_failure(failure: OSError) -> str:
+    reason = (failure.strerror or str(failure)).lower()
+    return f"`{failure.filename}`: {reason}" if failure.filename else reason
+
+
+def _version() -> str:
+    try:
+        return version("hvdsl")
+    except PackageNotFoundError:  # a checkout that was never installed
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Options that several commands share, spelled once."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hvdsl.compiler.model import Model
+    from hvdsl.grammar.source import Source
+
+
+def add_spec(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("spec", metavar="SPEC", help="a file, FILE@VARIANT, or the name of a shipped spec")
+    add_set(parser)
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        dest="overrides",
+        help="replace a `let` (width=64) or a setting (train.batch=16); may be repeated",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+
+
+def add_output(parser: argparse.ArgumentParser, help: str, *, required: bool = False) -> None:
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=required, help=help)
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that runs a model."""
+    parser.add_argument("--data", metavar="PATH", type=Path, help="where the spec's data is read from")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, … (default: an accelerator, if any)")
+    parser.add_argument("--seed", metavar="N", type=natural, help="seed of every random draw")
+    parser.add_argument("--batch", metavar="N", type=positive, help="images per batch")
+    parser.add_argument("--workers", metavar="N", type=natural, default=0, help="processes that read data (default 0)")
+    parser.add_argument("--threads", metavar="N", type=positive, help="threads of one operation on the CPU")
+
+
+def natural(text: str) -> int:
+    return _integer(text, 0)
+
+
+def positive(text: str) -> int:
+    return _integer(text, 1)
+
+
+def _integer(text: str, least: int) -> int:
+    try:
+        number = int(text.replace("_", ""))
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, found `{text}`")
+    return number
+
+
+def checked(spec: str | Source, overrides: Sequence[str] = ()) -> Model:
+    """Return the model that a spec argument and its `--set` options describe.
+
+    Raises `SpecError` with everything that is wrong.
+    """
+    from hvdsl.compiler.assembly.assemble import assemble
+    from hvdsl.compiler.elaboration.elaborate import elaborate
+
+    return elaborate(assemble(spec, overrides))

@@ -1,0 +1,191 @@
+"""From a scope of the graph (a row, a prior) to the pieces that its column shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hvdsl.compiler.graph import Graph, Node, Scope
+from hvdsl.compiler.operations import OPERATIONS
+from hvdsl.compiler.operations.table import Kind as OperationKind
+from hvdsl.draw.items import Item, Kind, Mark, add_mark, join, same_shapes, signature
+from hvdsl.draw.labels import SILENT, operation
+
+
+class Folder:
+    """Folds the scopes of one graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._users: dict[int, list[Node]] = {}
+        for node in graph.nodes:
+            for value in node.inputs:
+                self._users.setdefault(value.node, []).append(node)
+
+    def items(self, scope: Scope) -> list[Item]:
+        """Return the pieces of a row or prior, in order of execution."""
+        latents = {str(node.args["name"]) for node in scope.nodes() if node.op == "latent"}
+        return self._folded(scope, latents)
+
+    def _folded(self, scope: Scope, latents: set[str]) -> list[Item]:
+        runs = _join_runs(list(self._pieces(scope, latents)))
+        for item in runs:
+            item.scale = self._scale(item)
+        return _fold_neighbours(runs)
+
+    def _scale(self, item: Item) -> float:
+        inside = {node.index for node in item.nodes}
+        entering = next((v for node in item.nodes for v in node.inputs if v.node not in inside), None)
+        return item.nodes[-1].shapes[0][1] / self._graph.shape(entering)[1] if entering else 1.0
+
+    def _pieces(self, scope: Scope, latents: set[str]) -> Iterator[Item]:
+        for member in scope.members:
+            if isinstance(member, Node):
+                yield from self._node(member)
+            elif member.kind == "recipe":
+                yield self._recipe(member)
+            elif member.kind == "repeat":
+                yield from self._repeat(member, latents)
+            elif member.kind == "binding" and member.name in latents:
+                yield Item(Kind.LATENT, member.name, list(member.nodes()), marks=self._marks(member), scope=member)
+            else:
+                yield from self._pieces(member, latents)
+
+    def _node(self, node: Node) -> Iterator[Item]:
+        if node.op == "latent":
+            name = str(node.args["name"])
+            yield Item(Kind.LATENT, name, [node], marks=[self._mark(node)], scope=node.scope)
+        elif node.op == "tap":
+            yield Item(Kind.TAP, _tap_name(node), [node], scope=node.scope)
+        elif self._belongs_to_latent(node):
+            owner = next(user for user in self._users[node.index] if user.op == "latent")
+            yield Item(Kind.LATENT, str(owner.args["name"]), [node], scope=node.scope)
+        elif node.op in SILENT or self._swallowed(node):
+            yield Item(Kind.OPERATIONS, "", [node], scope=node.scope)
+        else:
+            yield Item(Kind.OPERATIONS, self._written(node), [node], scope=node.scope)
+
+    def _recipe(self, scope: Scope) -> Item:
+        return Item(Kind.RECIPE, scope.name, list(scope.nodes()), marks=self._marks(scope), scope=scope)
+
+    def _repeat(self, scope: Scope, latents: set[str]) -> Iterator[Item]:
+        turns = [self._folded(turn, latents) for turn in scope.members if isinstance(turn, Scope)]
+        if len(turns) < 2 or any(signature(turn) != signature(turns[0]) for turn in turns):
+            for turn in turns:
+                yield from turn
+            return
+        first, *others = turns
+        alone = len(first) == 1 and first[0].kind is not Kind.FRAME
+        for i, item in enumerate(first):
+            join(item, [turn[i] for turn in others], counts=alone)
+        if alone:
+            yield first[0]
+        else:
+            nodes = [node for item in first for node in item.nodes]
+            yield Item(Kind.FRAME, "", nodes, count=len(turns), children=first, scope=scope)
+
+    def _marks(self, scope: Scope) -> list[Mark]:
+        marks: list[Mark] = []
+        for node in scope.nodes():
+            if node.op == "latent" or (node.op == "sample" and self._in_encoder(node)):
+                add_mark(marks, self._mark(node), counts=True)
+        return marks
+
+    def _mark(self, node: Node) -> Mark:
+        name = node.names[0] if node.op == "sample" and node.names else node.args.get("name")
+        up = node.op == "sample" or self._drawn_above(node)
+        codes = next((self._classes(self._graph.nodes[value.node]) for value in node.inputs), None)
+        return Mark(str(name or "z"), [node.shapes[0]], 1, codes, on_the_way_up=up)
+
+    def _classes(self, distribution: Node) -> int | None:
+        codes = distribution.args.get("codes")
+        return codes if isinstance(codes, int) else None
+
+    def _drawn_above(self, latent: Node) -> bool:
+        """Whether the latent's value is drawn in the encoder."""
+        return any(
+            source.op in ("sample", "tap") and self._in_encoder(source)
+            for source in (self._graph.nodes[value.node] for value in latent.inputs[2:])
+        )
+
+    @staticmethod
+    def _in_encoder(node: Node) -> bool:
+        scope: Scope | None = node.scope
+        while scope is not None and scope.kind != "section":
+            scope = scope.parent
+        return scope is not None and scope.name == "encoder"
+
+    def _belongs_to_latent(self, node: Node) -> bool:
+        return OPERATIONS[node.op].kind is OperationKind.DISTRIBUTION and any(
+            user.op == "latent" for user in self._users.get(node.index, [])
+        )
+
+    def _swallowed(self, node: Node) -> bool:
+        """Whether the operation is named by the one that it feeds: `+ learned`."""
+        users = self._users.get(node.index, [])
+        source = OPERATIONS[node.op].kind is OperationKind.SOURCE
+        return source and len(users) == 1 and users[0].op == "add" and users[0].scope is node.scope
+
+    def _written(self, node: Node) -> str:
+        text = operation(node)
+        for value in node.inputs:
+            source = self._graph.nodes[value.node]
+            if node.op == "add" and self._swallowed(source):
+                text += f" {operation(source)}"
+        return text
+
+
+def _tap_name(node: Node) -> str:
+    name = node.args.get("name")
+    return name if isinstance(name, str) and name != "tap" else ""
+
+
+def _changes_grid(item: Item) -> bool:
+    first, last = item.nodes[0], item.nodes[-1]
+    return first is last and bool(first.inputs) and item.title.split()[0] in _RESAMPLING
+
+
+_RESAMPLING = frozenset({"avg", "max", "nearest", "bilinear", "pixel", "upconv", "global"})
+
+
+def _join_runs(pieces: list[Item]) -> list[Item]:
+    """Join neighbouring operations into one box, and what a latent statement says into its latent."""
+    joined: list[Item] = []
+    for piece in pieces:
+        last = joined[-1] if joined else None
+        if last and last.kind is piece.kind is Kind.OPERATIONS and not _stands_alone(last, piece):
+            last.nodes += piece.nodes
+            last.title = " | ".join(title for title in (last.title, piece.title) if title)
+        elif last and last.kind is piece.kind is Kind.LATENT and last.title == piece.title:
+            last.nodes += piece.nodes
+            for mark in piece.marks:
+                add_mark(last.marks, mark, counts=True)
+        else:
+            joined.append(piece)
+    return [item for item in joined if item.title or item.kind is not Kind.OPERATIONS]
+
+
+def _stands_alone(last: Item, piece: Item) -> bool:
+    """Whether an operation starts a box of its own: one that resamples, and one with weights right after it."""
+    if not (last.title and piece.title):
+        return False
+    joins = OPERATIONS[piece.nodes[0].op].kind is OperationKind.JOIN
+    return _changes_grid(piece) or (_changes_grid(last) and (joins or piece.parameters > 0))
+
+
+def _fold_neighbours(items: list[Item]) -> list[Item]:
+    """Fold a recipe into the instance right before it where both are equal."""
+    folded: list[Item] = []
+    for item in items:
+        last = folded[-1] if folded else None
+        equal = last and last.kind is item.kind is Kind.RECIPE and last.title == item.title
+        if last and equal and same_shapes(_one(last), _one(item)):
+            join(last, [item], counts=True)
+        else:
+            folded.append(item)
+    return folded
+
+
+def _one(item: Item) -> Item:
+    """Return an item that stands for one instance of a folded one."""
+    each = len(item.nodes) // item.count
+    return Item(item.kind, item.title, item.nodes[:each])

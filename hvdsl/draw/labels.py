@@ -1,0 +1,72 @@
+"""How operations, shapes and sizes are written in a drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hvdsl.compiler.graph import Node, Shape
+
+# Operations that move numbers about without a step that a reader of the figure would look for.
+SILENT = frozenset({"split", "chunk", "identity", "sample", "output", "image", "codes"})
+_WRITTEN = {
+    "add": "+",
+    "sub": "−",
+    "mul": "×",
+    "div": "÷",
+    "residual": "+",
+    "number_sub": "−",
+    "mul_number": "scale",
+    "div_number": "scale",
+    "add_number": "shift",
+    "sub_number": "shift",
+}
+
+
+def operation(node: Node) -> str:
+    """Return the short name of an operation: `conv 4×4 /2`, `avg pool 2×2`, `gelu`."""
+    text = _WRITTEN.get(node.op, node.op.replace("_", " "))
+    kernel, factor = node.args.get("kernel"), node.args.get("factor")
+    if isinstance(kernel, tuple):
+        text += " " + "×".join(str(length) for length in kernel)
+    if isinstance(factor, tuple) and len(set(factor)) == 1:
+        factor = factor[0]
+    if isinstance(factor, int):
+        text += f" ×{factor}"
+    stride = node.args.get("stride")
+    if isinstance(stride, tuple) and stride != (1, 1) and "pool" not in node.op:
+        text += f" /{stride[0]}" if stride[0] == stride[1] else f" /{stride[0]}×{stride[1]}"
+    out = node.args.get("out")
+    return f"{text} → {out}" if isinstance(out, int) else text
+
+
+def size(count: int) -> str:
+    """Return a number with a unit prefix and at most three digits: `2.36 M`."""
+    for limit, unit in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
+        if count >= limit:
+            scaled = count / limit
+            digits = 2 if scaled < 10 else 1 if scaled < 100 else 0
+            return f"{scaled:.{digits}f}{unit}"
+    return str(count)
+
+
+def shape(channels: str | int, height: int, width: int) -> str:
+    return f"{channels}×{height}×{width}"
+
+
+def shapes(found: Sequence[Shape]) -> str:
+    """Return one shape, or the range of channels where equal grids differ in them: `36…20×16×16`."""
+    first, last = found[0], found[-1]
+    if first[1:] != last[1:]:
+        return f"{shape(*first)} … {shape(*last)}"
+    return shape(first[0] if first[0] == last[0] else f"{first[0]}…{last[0]}", *first[1:])
+
+
+def wrapped(parts: Sequence[str], columns: int) -> list[str]:
+    """Join parts by middle dots into lines of about `columns` characters."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len(part) + 3 <= columns:
+            lines[-1] += f" · {part}"
+        else:
+            lines.append(part)
+    return lines

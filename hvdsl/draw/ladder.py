@@ -1,0 +1,191 @@
+"""The ladder: bands of equal resolution with a bottom-up and a top-down column, and the links between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from hvdsl.compiler.graph import Graph, Scope
+from hvdsl.draw.folding import Folder
+from hvdsl.draw.items import Item, Kind
+from hvdsl.draw.labels import shape, size
+
+if TYPE_CHECKING:
+    from hvdsl.compiler.model import Model
+
+
+@dataclass(slots=True)
+class Band:
+    """One resolution. Both columns are in order of execution: the encoder goes up the page, the decoder down."""
+
+    label: str
+    encoder: list[Item] = field(default_factory=list)
+    decoder: list[Item] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Tensors that pass between two items that do not follow each other."""
+
+    source: Item
+    target: Item
+    label: str = ""
+    tap: bool = False  # from the encoder to the decoder
+
+
+@dataclass(slots=True)
+class PriorColumn:
+    """A second-stage prior."""
+
+    name: str
+    given: tuple[str, ...]
+    items: list[Item]
+    flows: list[tuple[Item, Item]]
+    links: list[Link]
+    grid: str
+    parameters: int
+
+
+@dataclass(slots=True)
+class Ladder:
+    """Everything that a drawing shows, without coordinates."""
+
+    title: str
+    facts: str
+    bands: list[Band]  # coarsest first
+    flows: list[tuple[Item, Item]]  # neighbours in a column, taps apart, that pass something on
+    links: list[Link]
+    priors: list[PriorColumn]
+    image: str
+    likelihood: str
+
+    def encoder(self) -> list[Item]:
+        """The bottom-up column in order of execution: finest first."""
+        return [leaf for band in reversed(self.bands) for item in band.encoder for leaf in item.leaves()]
+
+    def decoder(self) -> list[Item]:
+        """The top-down column in order of execution: coarsest first."""
+        return [leaf for band in self.bands for item in band.decoder for leaf in item.leaves()]
+
+
+def ladder(model: Model) -> Ladder:
+    """Return the ladder of a model."""
+    graph = model.graph
+    bands = _bands(graph)
+    drawn = Ladder(
+        title=model.settings.title or model.settings.model,
+        facts=_facts(model),
+        bands=bands,
+        flows=[],
+        links=[],
+        priors=[_prior(name, prior) for name, prior in model.priors.items()],
+        image=shape(*graph.image) if graph.image else "",
+        likelihood=model.likelihood.name.replace("_", " "),
+    )
+    drawn.flows, drawn.links = _connections(graph, (drawn.encoder(), drawn.decoder()))
+    return drawn
+
+
+def _facts(model: Model) -> str:
+    latents = model.graph.latents
+    scalars = sum(a.shape[0] * a.shape[1] * a.shape[2] for a in latents)
+    facts = [f"{size(model.graph.parameter_count())} parameters", f"{len(latents)} latent groups"]
+    facts.append(f"{size(scalars)} latent scalars")
+    return " · ".join(facts)
+
+
+def _bands(graph: Graph) -> list[Band]:
+    bands: dict[tuple[int, int], Band] = {}
+    folder = Folder(graph)
+    for section in graph.root.members:
+        if not isinstance(section, Scope) or section.name not in ("encoder", "decoder"):
+            continue
+        for row in section.members:
+            if not isinstance(row, Scope) or row.kind != "row":
+                continue
+            height, width = _grid(row.name)
+            band = bands.setdefault((height, width), Band(f"{height}×{width}"))
+            (band.encoder if section.name == "encoder" else band.decoder).extend(folder.items(row))
+    return [bands[grid] for grid in sorted(bands, key=lambda grid: grid[0] * grid[1])]
+
+
+def _grid(row: str) -> tuple[int, int]:
+    """Return the grid of a row from its name: `r32`, `r8x6`."""
+    height, _, width = row.removeprefix("r").partition("x")
+    return int(height), int(width or height)
+
+
+def _prior(name: str, graph: Graph) -> PriorColumn:
+    codes = [node for node in graph.nodes if node.op == "codes"]
+    given = tuple(str(n.args["name"]) for n in codes if n.args["name"] != name)
+    own = next((n.shapes[0] for n in codes if n.args["name"] == name), graph.shape(graph.output))
+    items = Folder(graph).items(graph.root)
+    flows, links = _connections(graph, ([leaf for item in items for leaf in item.leaves()],))
+    return PriorColumn(name, given, items, flows, links, f"{own[1]}×{own[2]}", graph.parameter_count())
+
+
+class _Owners:
+    """Which item shows a node; a node that none shows counts as its first input."""
+
+    def __init__(self, graph: Graph, items: Sequence[Item]) -> None:
+        self._graph = graph
+        self._owner = {node.index: item for item in items for node in item.nodes}
+
+    def of(self, index: int) -> Item | None:
+        while index not in self._owner:
+            inputs = self._graph.nodes[index].inputs
+            if not inputs:
+                return None
+            index = inputs[0].node
+        return self._owner[index]
+
+
+def _connections(graph: Graph, columns: Sequence[Sequence[Item]]) -> tuple[list[tuple[Item, Item]], list[Link]]:
+    """Return what passes between neighbours, and what crosses columns or passes over pieces of its own."""
+    place = {id(item): (side, n) for side, items in enumerate(columns) for n, item in enumerate(items)}
+    flows: list[tuple[Item, Item]] = []
+    links: list[Link] = []
+    for edges in _edges(graph, _Owners(graph, [item for items in columns for item in items]), place):
+        source, target = edges[0][:2]
+        (side, first), (other, last) = place[id(source)], place[id(target)]
+        between = columns[side][first + 1 : last]
+        if side != other:
+            links.append(Link(source, target, _tap_label(graph, [edge[2:] for edge in edges]), tap=True))
+        elif any(item.kind is not Kind.TAP for item in between):
+            links.append(Link(source, target))
+        else:
+            flows.append((source, target))
+    return flows, links
+
+
+_Edge: TypeAlias = tuple[Item, Item, int, int]  # source, target, and the nodes at either end
+
+
+def _edges(graph: Graph, owners: _Owners, place: Mapping[int, tuple[int, int]]) -> Iterable[list[_Edge]]:
+    """Return the edges between items, by pair. Within a column a tap only lets the stream pass."""
+    found: dict[tuple[int, int], list[_Edge]] = {}
+    for node in graph.nodes:
+        target = owners.of(node.index)
+        if target is None or target.kind is Kind.TAP:
+            continue
+        for value in node.inputs:
+            index = value.node
+            source = owners.of(index)
+            while source is not None and source.kind is Kind.TAP and place[id(source)][0] == place[id(target)][0]:
+                index = graph.nodes[index].inputs[0].node
+                source = owners.of(index)
+            if source is not None and source is not target and place[id(source)] < place[id(target)]:
+                found.setdefault((id(source), id(target)), []).append((source, target, value.node, node.index))
+    return found.values()
+
+
+def _tap_label(graph: Graph, edges: Sequence[tuple[int, int]]) -> str:
+    taps = {source for source, _ in edges if graph.nodes[source].op == "tap"}
+    names = sorted({str(graph.nodes[tap].args["name"]) for tap in taps} - {"tap", "None", "", "skip"})
+    each = len(taps) // max(1, len(names))
+    words = [", ".join(names)] if names else []
+    if each > 1:
+        ordered = sorted(edges, key=lambda edge: edge[1])
+        words.append(f"{each} taps" + (", mirrored" if ordered[0][0] > ordered[-1][0] else ""))
+    return " · ".join(words)

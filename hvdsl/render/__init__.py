@@ -1,0 +1,1 @@
+"""Diagnostics and tables as text, for people and for programs."""

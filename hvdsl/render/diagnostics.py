@@ -1,0 +1,150 @@
+"""Diagnostics as text with the source line and a caret, and as plain data for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from hvdsl.grammar.diagnostics import Diagnostic, Severity
+from hvdsl.grammar.source import Span
+from hvdsl.render.terminal import expand_tabs, printable, width
+
+LONGEST_LINE = 140  # cells of a source line that are shown
+BEFORE_CARET = 50  # of them before the caret, where a line is longer
+
+_COLOURS = {
+    "error": "\x1b[1;31m",
+    "warning": "\x1b[1;33m",
+    "frame": "\x1b[34m",
+    "strong": "\x1b[1m",
+    "help": "\x1b[36m",
+}
+_RESET = "\x1b[0m"
+
+
+def render(diagnostics: Sequence[Diagnostic], *, colour: bool = False) -> str:
+    """Return the diagnostics as a person reads them, in order of their place, each ending in a line break."""
+    ordered = sorted(diagnostics, key=_place)
+    return "\n".join(_Picture(diagnostic, colour).text() for diagnostic in ordered)
+
+
+def summary(diagnostics: Iterable[Diagnostic]) -> str:
+    """Return `2 errors, 1 warning`, or an empty text where there is nothing to count."""
+    severities = [diagnostic.severity for diagnostic in diagnostics]
+    counted = ((severities.count(severity), severity) for severity in (Severity.ERROR, Severity.WARNING))
+    return ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for n, severity in counted if n)
+
+
+def as_data(diagnostic: Diagnostic) -> dict[str, str | int | None]:
+    """Return a diagnostic as JSON says it. Lines and columns count from 1; the end is one past the last character."""
+    span = diagnostic.span
+    end = span.source.position(span.end) if span else (None, None)
+    return {
+        "severity": str(diagnostic.severity),
+        "code": diagnostic.code.id,
+        "title": diagnostic.code.title,
+        "message": diagnostic.message,
+        "file": span.source.name if span else None,
+        "line": span.line if span else None,
+        "column": span.column if span else None,
+        "end_line": end[0],
+        "end_column": end[1],
+        "found": diagnostic.found,
+        "expected": diagnostic.expected,
+        "help": diagnostic.help,
+        "count": diagnostic.count,
+    }
+
+
+def _place(diagnostic: Diagnostic) -> tuple[str, int]:
+    return (diagnostic.span.source.name, diagnostic.span.start) if diagnostic.span else ("", -1)
+
+
+class _Picture:
+    """One diagnostic, drawn."""
+
+    def __init__(self, diagnostic: Diagnostic, colour: bool) -> None:
+        self.diagnostic = diagnostic
+        self.colour = colour
+        span = diagnostic.span
+        self.gutter = len(str(span.source.position(max(span.start, span.end - 1))[0])) if span else 1
+
+    def text(self) -> str:
+        d = self.diagnostic
+        head = self._paint(f"{d.severity}[{d.code.id}]", str(d.severity))
+        lines = [f"{head}: {self._paint(printable(d.message), 'strong')}"]
+        if d.span is not None:
+            where = f"{printable(d.span.source.name)}:{d.span.line}:{d.span.column}"
+            lines.append(f"{' ' * self.gutter} {self._paint('┌─', 'frame')} {where}")
+            lines += self._source(d.span)
+        elif d.found:
+            lines.append(self._note("found", d.found))
+        if d.expected:
+            lines.append(self._note("expected", d.expected))
+        if d.help:
+            lines.append(self._note("help", d.help))
+        if d.count > 1:
+            lines.append(self._note("note", f"this happens in {d.count} expanded copies of the line"))
+        return "\n".join(lines) + "\n"
+
+    def _source(self, span: Span) -> list[str]:
+        last = span.source.position(max(span.start, span.end - 1))[0]
+        if last == span.line:
+            return self._one_line(span)
+        return self._several_lines(span, last)
+
+    def _one_line(self, span: Span) -> list[str]:
+        text = span.source.line(span.line)
+        shown, starts = expand_tabs(text)
+        first = min(span.column - 1, len(text))
+        final = min(max(first, first + span.end - span.start), len(text))
+        shown, cell, length = _window(shown, starts[first], starts[final] - starts[first])
+        caret = " " * cell + self._paint("^" * max(1, length), str(self.diagnostic.severity))
+        return [self._line(span.line, shown), self._line(None, self._with_found(caret))]
+
+    def _several_lines(self, span: Span, last: int) -> list[str]:
+        first_text, _ = expand_tabs(span.source.line(span.line))
+        last_line = span.source.line(last)
+        last_text, starts = expand_tabs(last_line)
+        column = span.source.position(span.end - 1)[1] - 1
+        last_text, cell, _ = _window(last_text, starts[min(column, len(last_line))], 1)
+        bar = self._paint("│", str(self.diagnostic.severity))
+        lines = [self._line(span.line, f"{self._paint('╭', str(self.diagnostic.severity))} {_cut(first_text)}")]
+        if last - span.line > 1:
+            lines.append(f"{' ' * self.gutter} {self._paint('·', 'frame')} {bar}")
+        lines.append(self._line(last, f"{bar} {last_text}"))
+        tail = self._paint("╰" + "─" * (cell + 1) + "^", str(self.diagnostic.severity))
+        lines.append(self._line(None, self._with_found(tail)))
+        return lines
+
+    def _with_found(self, caret: str) -> str:
+        return f"{caret} {printable(self.diagnostic.found)}" if self.diagnostic.found else caret
+
+    def _line(self, number: int | None, text: str) -> str:
+        label = f"{number or '':>{self.gutter}}"
+        return f"{self._paint(f'{label} │', 'frame')} {text}".rstrip()
+
+    def _note(self, kind: str, text: str) -> str:
+        return f"{' ' * self.gutter} {self._paint('=', 'frame')} {self._paint(kind, 'help')}: {printable(text)}"
+
+    def _paint(self, text: str, role: str) -> str:
+        return f"{_COLOURS[role]}{text}{_RESET}" if self.colour else text
+
+
+def _window(shown: str, cell: int, length: int) -> tuple[str, int, int]:
+    """Cut a long line to what surrounds the caret; return it with the caret's cell and length in it."""
+    if width(shown) <= LONGEST_LINE:
+        return shown, cell, length
+    cells = 0
+    kept: list[str] = []
+    begin = max(0, cell - BEFORE_CARET)
+    for character in shown:
+        if cells >= begin and cells < begin + LONGEST_LINE:
+            kept.append(character)
+        cells += width(character)
+    left = "…" if begin else ""
+    right = "…" if cells > begin + LONGEST_LINE else ""
+    return left + "".join(kept) + right, cell - begin + len(left), min(length, begin + LONGEST_LINE - cell)
+
+
+def _cut(shown: str) -> str:
+    return shown if width(shown) <= LONGEST_LINE else shown[:LONGEST_LINE] + "…"

@@ -1,0 +1,41 @@
+"""Activation checkpointing from outside: recipes compute their activations again in the backward pass (Chen 2016)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+
+def checkpoint_groups(model: nn.Module) -> int:
+    """Recompute each recipe instance that stands directly in a row; says how many there are.
+
+    Latent noise is fixed when it is first drawn and dropout's generator is restored, so gradients are bitwise those
+    without checkpointing. Outside training, or where no gradient is wanted, nothing is recomputed.
+    """
+    recipes = list(_recipes_in_rows(model))
+    for recipe in recipes:
+        recipe.forward = _recomputed(recipe, recipe.forward)
+    return len(recipes)
+
+
+def _recipes_in_rows(model: nn.Module) -> Iterator[nn.Module]:
+    """Modules at `section.row.recipe.number` that are made of others; single operations are not worth recomputing."""
+    for section in model.children():
+        for row in section.children():
+            for siblings in row.children():
+                if isinstance(siblings, nn.ModuleList):
+                    yield from (m for m in siblings if next(m.children(), None) is not None)
+
+
+def _recomputed(module: nn.Module, forward: Any) -> Any:
+    @functools.wraps(forward)
+    def wrapped(*args: Any) -> Any:
+        if not module.training:
+            return forward(*args)
+        return checkpoint(forward, *args, use_reentrant=False)
+
+    return wrapped

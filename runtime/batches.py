@@ -1,0 +1,108 @@
+"""Which images make up the batch of a step: a function of (seed, step), so that there is nothing to remember."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvdsl.errors import HvdslError
+from hvdsl.runtime.distributed import World
+
+
+class PixelSource(Protocol):
+    """The part of a data set that training and evaluation read."""
+
+    @property
+    def name(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Sequence[int], epoch: int) -> NDArray[Any]:
+        """Raw pixel values `(N, C, H, W)`; augmentation is a function of (seed, epoch, index)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One rank's part of the batch of a step.
+
+    Attributes:
+        first: The position of the first image within the whole batch: what its noise is drawn by.
+        pixels: Raw pixel values `(N, C, H, W)`.
+    """
+
+    step: int
+    first: int
+    pixels: NDArray[Any]
+
+
+class Order:
+    """The order of the images: every epoch a new permutation by (seed, epoch); what does not fill a batch is left out.
+
+    Raises:
+        HvdslError: The batch is larger than the data set, or does not divide among ranks and accumulation.
+    """
+
+    def __init__(self, images: int, batch: int, seed: int, world: World, accumulate: int = 1) -> None:
+        if batch > images:
+            raise HvdslError(
+                f"`train.batch` is {batch} but there are only {images} training images: lower it to {images} or less"
+            )
+        if batch % (world.size * accumulate):
+            raise HvdslError(
+                f"`train.batch` is {batch}, which does not divide by {world.size} process(es) "
+                f"times `train.accumulate` {accumulate}: "
+                f"take a multiple of {world.size * accumulate}"
+            )
+        self._images, self._batch, self._seed = images, batch, seed
+        self.per_epoch = images // batch
+        share = batch // world.size
+        self._mine = slice(world.rank * share, (world.rank + 1) * share)
+        self._epoch, self._permutation = -1, np.empty(0, np.int64)
+
+    @property
+    def first(self) -> int:
+        """The position of this rank's first image in the whole batch."""
+        return int(self._mine.start)
+
+    def at(self, step: int) -> tuple[int, list[int]]:
+        """The epoch of a step, and the indices of this rank's images."""
+        epoch, turn = divmod(step, self.per_epoch)
+        if epoch != self._epoch:
+            self._permutation = np.random.default_rng((self._seed, epoch)).permutation(self._images)
+            self._epoch = epoch
+        return epoch, self._permutation[turn * self._batch : (turn + 1) * self._batch][self._mine].tolist()
+
+
+def batches(images: PixelSource, order: Order, start: int, workers: int = 0) -> Generator[Batch, None, None]:
+    """The batches of steps `start`, `start + 1`, … without end; with `workers`, that many threads read ahead.
+
+    Threads suffice: decoding releases the interpreter's lock, and nothing has to be copied between processes.
+    """
+
+    def read(step: int, epoch: int, indices: list[int]) -> Batch:
+        return Batch(step, order.first, images.batch(indices, epoch))
+
+    if workers == 0:
+        step = start
+        while True:
+            yield read(step, *order.at(step))
+            step += 1
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: deque[Future[Batch]] = deque()
+        step = start
+        try:
+            while True:
+                while len(ahead) <= workers:
+                    ahead.append(pool.submit(read, step, *order.at(step)))
+                    step += 1
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()

@@ -1,0 +1,157 @@
+"""How well a model explains a data set: the evidence lower bound, and the importance-weighted bound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hvdsl.errors import HvdslError
+from hvdsl.runtime.batches import PixelSource
+from hvdsl.runtime.distributed import World
+from hvdsl.runtime.importance import ImportanceBound
+from hvdsl.runtime.inference import chunks, inference
+from hvdsl.runtime.latents import Traversal
+from hvdsl.runtime.noise import SampleNoise
+from hvdsl.runtime.protocol import HierarchicalVae, as_vae
+from hvdsl.runtime.seeds import derive_seed
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Means over all images of a data set.
+
+    Attributes:
+        images: How many.
+        samples: Posterior samples per image, K. With one the bound is the ELBO; with more it is
+            `log 1/K sum_k p(x, z_k) / q(z_k | x)` (Burda et al. 2016).
+        nats_per_dim: The negative bound.
+        bits_per_dim: The same, divided by ln 2.
+        standard_error: Of `bits_per_dim`, over images.
+        distortion: `-log p(x | z)`, nats per dimension.
+        rate: `KL(q || p)`, nats per dimension.
+        rate_per_group: Nats per image, in order of generation.
+    """
+
+    images: int
+    samples: int
+    nats_per_dim: float
+    bits_per_dim: float
+    standard_error: float
+    distortion: float
+    rate: float
+    rate_per_group: tuple[float, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For `eval --json`."""
+        return {
+            "bits_per_dim": self.bits_per_dim,
+            "nats_per_dim": self.nats_per_dim,
+            "distortion": self.distortion,
+            "rate": self.rate,
+            "rate_per_group": list(self.rate_per_group),
+            "images": self.images,
+            "samples": self.samples,
+            "standard_error": self.standard_error,
+        }
+
+    def as_metrics(self) -> dict[str, Any]:
+        """For the metrics log: every name carries its unit."""
+        return {
+            "bits_per_dim": self.bits_per_dim,
+            f"negative_{'elbo' if self.samples == 1 else 'importance_bound'}_nats_per_dim": self.nats_per_dim,
+            "distortion_nats_per_dim": self.distortion,
+            "rate_nats_per_dim": self.rate,
+            "rate_per_group_nats_per_image": list(self.rate_per_group),
+            "standard_error_bits_per_dim": self.standard_error,
+            "images": self.images,
+            "samples": self.samples,
+        }
+
+
+def evaluate(
+    model: nn.Module,
+    data: PixelSource,
+    *,
+    samples: int = 1,
+    batch: int = 64,
+    seed: int = 0,
+    world: World | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Score every image once, whatever the batch size and however many ranks share the work.
+
+    Noise is drawn by (seed, sample, index), so the result does not depend on `batch` but for rounding. Rate and
+    distortion are in closed form or of the samples; the importance weights always use the sampled log-ratio.
+
+    Args:
+        progress: Called with the number of this rank's images that are done.
+
+    Raises:
+        HvdslError: There are no images, or the bound is not finite.
+    """
+    if len(data) == 0:
+        raise HvdslError(f"{data.name} has no images to evaluate on")
+    world = world or World()
+    vae, noise_seed = as_vae(model), derive_seed(seed, "evaluation noise")
+    sums = torch.zeros(4 + len(vae.LATENTS), dtype=torch.float64)  # bound, its square, distortion, images, rates
+    with inference(model) as device:
+        mine = world.share(len(data))
+        for indices in chunks(mine, batch):
+            v = torch.from_numpy(data.batch(indices, 0).astype(np.float32)).to(device)
+            bound, distortion, rates = _score(vae, v, indices, samples, noise_seed)
+            sums[:3] += torch.stack([bound.sum(), bound.square().sum(), distortion.sum()]).cpu()
+            sums[3] += len(indices)
+            sums[4:] += rates.sum(1).cpu()
+            if progress is not None:
+                progress(indices.stop - mine.start)
+        dims = vae.likelihood.dims((v.shape[1], v.shape[2], v.shape[3]))
+        totals = world.sum(sums.to(device) if world.size > 1 else sums).tolist()
+    return _summary(totals, samples, dims, data.name)
+
+
+def _score(vae: HierarchicalVae, v: Tensor, indices: range, samples: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Bound and distortion `(N,)` and rates `(groups, N)` of a batch, float64 nats per image.
+
+    One sample per pass, the weights summed as they come: memory does not grow with the number of samples.
+    """
+    x, target = vae.input(v), vae.target(v)
+    distortion = torch.zeros(len(v), dtype=torch.float64, device=v.device)
+    rates = torch.zeros(len(vae.LATENTS), len(v), dtype=torch.float64, device=v.device)
+    weights = ImportanceBound()
+    for k in range(samples):
+        noise = SampleNoise(seed, indices, k)
+        latents = Traversal.infer(vae.LATENTS, len(v), noise, densities=samples > 1, device=v.device)
+        log_likelihood = vae.likelihood.log_prob(vae(x, latents), target).double()
+        distortion -= log_likelihood / samples
+        rates += latents.rates.double() / samples
+        if samples > 1:
+            weights.add(log_likelihood + latents.log_weight.double())
+    return (weights.bound if samples > 1 else -distortion - rates.sum(0)), distortion, rates
+
+
+def _summary(totals: list[float], samples: int, dims: int, name: str) -> Evaluation:
+    bound, square, distortion, images, *rates = totals
+    n = round(images)
+    if not math.isfinite(bound):
+        raise HvdslError(
+            f"the bound on {name} is not finite: training diverged or the weights are damaged; try an earlier one"
+        )
+    mean = bound / n
+    variance = max(0.0, square / n - mean**2) * n / (n - 1) if n > 1 else 0.0
+    per_group = tuple(rate / n for rate in rates)
+    return Evaluation(
+        images=n,
+        samples=samples,
+        nats_per_dim=-mean / dims,
+        bits_per_dim=-mean / dims / math.log(2),
+        standard_error=math.sqrt(variance / n) / dims / math.log(2),
+        distortion=distortion / n / dims,
+        rate=sum(per_group) / dims,
+        rate_per_group=per_group,
+    )

@@ -1,0 +1,63 @@
+"""What evaluation, sampling and reconstruction share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from hvdsl.compiler.settings import Data
+from hvdsl.runtime.protocol import HierarchicalVae
+
+
+@contextmanager
+def inference(model: nn.Module) -> Iterator[torch.device]:
+    """The model in evaluation mode and without gradients; gives its device, and puts its mode back."""
+    training = model.training
+    model.train(False)
+    try:
+        with torch.inference_mode():
+            yield next(model.parameters()).device
+    finally:
+        model.train(training)
+
+
+def chunks(items: range, size: int) -> Iterator[range]:
+    """`items` in order, at most `size` at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def pixel_bits(data: Data) -> int:
+    """Bits of a raw pixel value as the model sees it: binarised data has one."""
+    return data.bits if data.binarize == "none" else 1
+
+
+def to_pixels(vae: HierarchicalVae, images: Tensor, data: Data) -> Tensor:
+    """Images in the target's units as raw pixel values, float: the inverse of the model's `target`.
+
+    The map is inverted by its table (one entry per pixel value), linearly between entries, so that any monotone map
+    will do; where it sends several values to one, as a 5-bit target does, the least of them is taken.
+    """
+    channels = images.shape[1]
+    values = torch.arange(2 ** pixel_bits(data), dtype=torch.float32, device=images.device)
+    table = vae.target(values.view(-1, 1, 1, 1).expand(-1, channels, 1, 1)).flatten(1)
+    pixels = [_interpolate(images[:, c].float(), table[:, c].float(), values) for c in range(channels)]
+    return torch.stack(pixels, 1)
+
+
+def _interpolate(y: Tensor, levels: Tensor, values: Tensor) -> Tensor:
+    """The x at which the table `levels(values)` takes each `y`, held within the table."""
+    order = levels.argsort(stable=True)
+    levels, values = levels[order], values[order]
+    first = torch.ones_like(levels, dtype=torch.bool)
+    first[1:] = levels[1:] > levels[:-1]
+    levels, values = levels[first], values[first]
+    if len(levels) == 1:
+        return values.expand_as(y)
+    upper = torch.searchsorted(levels, y.contiguous()).clamp(1, len(levels) - 1)
+    low, high = levels[upper - 1], levels[upper]
+    t = ((y - low) / (high - low)).clamp(0, 1)
+    return values[upper - 1] + t * (values[upper] - values[upper - 1])

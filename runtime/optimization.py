@@ -1,0 +1,213 @@
+"""One update of a model and all that it changes: parameters, moments, averages, counts. No data, files or display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from hvdsl.compiler.settings import Train
+from hvdsl.runtime.activation_checkpointing import checkpoint_groups
+from hvdsl.runtime.checkpoint import Checkpoint, CheckpointError, Tensors
+from hvdsl.runtime.distributed import World
+from hvdsl.runtime.ema import Ema
+from hvdsl.runtime.guard import SkipGuard, clip_gradients, gradient_norm
+from hvdsl.runtime.noise import Noise
+from hvdsl.runtime.optimizer import build_optimizer, set_learning_rate
+from hvdsl.runtime.optimizer_state import load_optimizer_tensors, optimizer_tensors
+from hvdsl.runtime.precision import gradient_scaler, train_in
+from hvdsl.runtime.schedule import Clock, LearningRate
+from hvdsl.runtime.weights import copy_into, model_tensors
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one forward pass takes: a whole batch, or a piece of it under gradient accumulation.
+
+    Attributes:
+        x: What the encoder takes, `(N, C, H, W)`.
+        target: What the likelihood scores, `(N, C, H, W)`.
+        noise: Where the latents' noise comes from: drawn, or recorded.
+    """
+
+    x: Tensor
+    target: Tensor
+    noise: Noise
+
+
+class Loss(Protocol):
+    """The objective of a batch: a scalar to minimise, and the named terms (batch means) to report."""
+
+    def __call__(self, model: nn.Module, part: Part, step: int, /) -> tuple[Tensor, Mapping[str, Tensor]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a step did.
+
+    Attributes:
+        step: Its number, from 0.
+        loss: The objective, over the whole batch and all ranks.
+        terms: Means over the same: scalars, or one number per latent group.
+        gradient_norm: Global, before clipping.
+        learning_rate: The rate in force.
+        applied: Whether the update was made.
+    """
+
+    step: int
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    applied: bool
+    terms: Mapping[str, list[float]] = field(default_factory=dict)
+
+
+class _Objective(nn.Module):
+    """Model and loss as one module, so that DDP sees everything between the parameters and the loss."""
+
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.model = model
+        self._loss = loss
+
+    def forward(self, part: Part, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        return self._loss(self.model, part, step)
+
+
+class Optimization:
+    """A model under training.
+
+    Every step: the gradient of the mean loss over the parts, its global norm, the decision to skip, clipping, the
+    update, the average. A skipped step changes neither parameters, moments nor averages but advances the schedule.
+
+    Args:
+        model: Already on its device and initialised. Activation checkpointing and the float32 stream of mixed
+            precision are put in place here, once.
+        clock: Turns the schedule's durations into steps.
+    """
+
+    def __init__(self, model: nn.Module, train: Train, loss: Loss, clock: Clock, world: World | None = None) -> None:
+        self.model = model
+        self.step_number = 0
+        self.world = world or World()
+        self.rate = LearningRate(train, clock)
+        self.optimizer = build_optimizer(model, train.optimizer)
+        self.guard = SkipGuard(train.skip_above)
+        self.ema = None if train.ema is None else Ema(model, train.ema)
+        self._clip, self._clip_each = train.clip, train.clip_each
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._device = self._parameters[0].device
+        self.scaler = gradient_scaler(train.precision, train.initial_scale, self._device)
+        train_in(model, train.precision)
+        if train.checkpointing == "group":
+            checkpoint_groups(model)
+        objective = _Objective(model, loss)
+        self._objective: nn.Module = objective
+        if self.world.size > 1:
+            # Emitted models have no control flow: what the first step uses, every step uses. So DDP may learn from the
+            # first backward pass which parameters the objective never reaches, instead of searching in each step.
+            self._objective = nn.parallel.DistributedDataParallel(objective, static_graph=True)
+        self._began = False
+
+    def step(self, parts: Sequence[Part]) -> StepResult:
+        """One step on this rank's share of a batch, given as one part or several.
+
+        Raises:
+            TrainingStalledError: Too many steps were skipped.
+        """
+        number, rate = self.step_number, self.rate(self.step_number)
+        set_learning_rate(self.optimizer, rate)
+        means = self._backward(parts)
+        self.scaler.unscale_(self.optimizer)
+        norm = gradient_norm(self._parameters)
+        loss = means.pop("loss")[0]
+        applied = self.guard.allows(loss, norm.item())
+        if applied:
+            clip_gradients(self._parameters, norm, self._clip, self._clip_each)
+            self.scaler.step(self.optimizer)
+            if self.ema is not None:
+                self.ema.update()
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step_number += 1
+        self.guard.record(applied, norm.item())
+        return StepResult(number, loss, norm.item(), rate, applied, means)
+
+    def tensors(self) -> dict[str, Tensors]:
+        """The parts of a checkpoint, by file name."""
+        parts: dict[str, Tensors] = {
+            "model": model_tensors(self.model),
+            "optimizer": optimizer_tensors(self.model, self.optimizer),
+        }
+        if self.ema is not None:
+            parts["ema"] = self.ema.state_dict()
+        return parts
+
+    def state(self) -> dict[str, Any]:
+        """The rest of a checkpoint, as JSON. The schedule, the order of the data and all noise follow from the step."""
+        return {"guard": self.guard.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint, bit for bit; nothing is changed unless all of it fits.
+
+        Raises:
+            CheckpointError: It is damaged, belongs to another model, or holds weights only.
+        """
+        weights = checkpoint.tensors("model", model_tensors(self.model))
+        averages = checkpoint.tensors("ema", self.ema.state_dict()) if self.ema is not None else {}
+        if "optimizer" not in checkpoint:
+            raise CheckpointError(
+                f"{checkpoint.path} holds weights but no optimizer: it can be evaluated and sampled, not resumed"
+            )
+        moments = checkpoint.load("optimizer")
+        guard = SkipGuard(self.guard.limit)
+        try:
+            guard.load_state_dict(checkpoint.state["guard"])
+            if self.scaler.is_enabled():
+                self.scaler.load_state_dict(checkpoint.state["scaler"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"the state in {checkpoint.path / 'manifest.json'} is not that of a training run: {error!r}"
+            ) from error
+        load_optimizer_tensors(self.model, self.optimizer, moments, checkpoint.path)
+        copy_into(self.model, weights)
+        self.guard = guard
+        if self.ema is not None:
+            self.ema.load_state_dict(averages)
+        self.step_number = checkpoint.step
+
+    def _backward(self, parts: Sequence[Part]) -> dict[str, list[float]]:
+        """Gradients of the mean loss over all parts and ranks; the means of the loss and of every term."""
+        total = sum(len(part.x) for part in parts)
+        sums: dict[str, Tensor] = {}
+        for i, part in enumerate(parts):
+            share = len(part.x) / total
+            with self._exchange(i == len(parts) - 1):
+                loss, terms = self._objective(part, self.step_number)
+                self.scaler.scale(loss * share if share < 1 else loss).backward()
+            for name, value in {"loss": loss, **terms}.items():
+                weighted = value.detach().float() * share
+                sums[name] = sums[name] + weighted if name in sums else weighted
+        self._began = True
+        return self._across_ranks(sums)
+
+    def _exchange(self, last: bool) -> AbstractContextManager[None]:
+        """Ranks exchange gradients once per step, with its last part; DDP must see the very first backward pass too."""
+        ddp = self._objective
+        if last or not self._began or not isinstance(ddp, nn.parallel.DistributedDataParallel):
+            return nullcontext()
+        return ddp.no_sync()
+
+    def _across_ranks(self, sums: Mapping[str, Tensor]) -> dict[str, list[float]]:
+        """Means over the ranks: one exchange and one transfer from the device for all terms together."""
+        flat = torch.cat([value.reshape(-1) for value in sums.values()])
+        numbers = (self.world.sum(flat) / self.world.size).tolist()
+        means, start = {}, 0
+        for name, value in sums.items():
+            means[name] = numbers[start : start + value.numel()]
+            start += value.numel()
+        return means

@@ -1,0 +1,50 @@
+"""What the runtime asks of a model: the form that emitted code has, and hand-written code may have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from torch import Tensor, nn
+
+from hvdsl.errors import HvdslError
+from hvdsl.runtime.latents import LatentGroup, Traversal
+from hvdsl.runtime.likelihoods import Likelihood
+
+
+class HierarchicalVae(Protocol):
+    """An `nn.Module` with latent groups and a likelihood.
+
+    Attributes:
+        LATENTS: The groups, in order of generation.
+        likelihood: Scores a target under what the model returns.
+    """
+
+    LATENTS: Sequence[LatentGroup]
+
+    @property
+    def likelihood(self) -> Likelihood: ...
+
+    def input(self, v: Tensor) -> Tensor:
+        """Raw pixel values 0 … 2^bits − 1, float `(N, C, H, W)`, as the encoder takes them."""
+        ...
+
+    def target(self, v: Tensor) -> Tensor:
+        """The same as the likelihood scores them."""
+        ...
+
+    def __call__(self, x: Tensor | None, latents: Traversal) -> Tensor:
+        """The likelihood's parameters; `x = None` generates."""
+        ...
+
+
+def as_vae(model: nn.Module) -> HierarchicalVae:
+    """The same object, seen as a hierarchical VAE.
+
+    Raises:
+        HvdslError: It is not one.
+    """
+    missing = [name for name in ("LATENTS", "likelihood", "input", "target") if not hasattr(model, name)]
+    if missing:
+        raise HvdslError(f"{type(model).__name__} is not a hierarchical VAE: it has no `{missing[0]}`")
+    return cast("HierarchicalVae", model)

@@ -1,0 +1,131 @@
+"""A run is a folder: what was trained, with what, what came of it, and the checkpoints to go on from."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hvdsl.errors import HvdslError
+from hvdsl.runtime.checkpoint import CheckpointStore, write_durably
+from hvdsl.runtime.metrics import MetricsLog, read_metrics
+
+
+class RunError(HvdslError):
+    """A run folder cannot be made, or is not one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The folder of one run.
+
+    It holds `spec.hv` as given, `resolved.hv`, `model.py`, `graph.json`, `environment.json`, `metrics.jsonl`,
+    `events/`, `pictures/` and `checkpoints/<step>/`.
+    """
+
+    folder: Path
+
+    @classmethod
+    def create(
+        cls, folder: str | os.PathLike[str], files: Mapping[str, str], environment: Mapping[str, Any] | None = None
+    ) -> Run:
+        """Make a new run folder that holds `files` (name to text) and a description of this machine.
+
+        Raises:
+            RunError: It exists already, or cannot be written.
+        """
+        run = cls(Path(folder))
+        try:
+            run.folder.parent.mkdir(parents=True, exist_ok=True)
+            run.folder.mkdir()
+            run.pictures.mkdir()
+            for name, text in files.items():
+                write_durably(run.folder / name, text.encode())
+            described = describe_environment() | dict(environment or {})
+            write_durably(run.folder / "environment.json", (json.dumps(described, indent=2) + "\n").encode())
+        except FileExistsError as error:
+            raise RunError(
+                f"{run.folder} exists already: continue it with `--resume`, or give another folder with `--out`"
+            ) from error
+        except OSError as error:
+            raise RunError(f"cannot make the run folder {run.folder}: {error.strerror}") from error
+        return run
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Run:
+        """An existing run.
+
+        Raises:
+            RunError: It is not a run folder.
+        """
+        run = cls(Path(folder))
+        if not run.folder.is_dir():
+            raise RunError(f"there is no run folder {run.folder}")
+        if not (run.folder / "environment.json").is_file():
+            raise RunError(f"{run.folder} is not a run folder: it has no environment.json")
+        return run
+
+    @property
+    def pictures(self) -> Path:
+        return self.folder / "pictures"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    def checkpoints(self, keep: int | None = None) -> CheckpointStore:
+        """The store of checkpoints; with `keep`, saving removes all but so many."""
+        return CheckpointStore(self.folder / "checkpoints", keep)
+
+    def metrics_log(self) -> MetricsLog:
+        """The log to append to."""
+        return MetricsLog(self.metrics_path, self.folder / "events")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Everything measured so far."""
+        return read_metrics(self.metrics_path)
+
+    def read(self, name: str) -> str:
+        """The text of one of the run's files, such as `resolved.hv`.
+
+        Raises:
+            RunError: It is not there, or not text.
+        """
+        try:
+            return (self.folder / name).read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise RunError(f"{self.folder} has no {name}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"cannot read {self.folder / name}: {error}") from error
+
+
+def default_folder(model: str) -> Path:
+    """`runs/<model>-<time>`, with a number where two runs start in one second."""
+    name = f"{model}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder, n = Path("runs") / name, 2
+    while folder.exists():
+        folder, n = Path("runs") / f"{name}-{n}", n + 1
+    return folder
+
+
+def describe_environment() -> dict[str, Any]:
+    """The software, the machine and the number of threads: what a result may depend on beside the spec."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "byte_order": sys.byteorder,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }

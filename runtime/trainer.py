@@ -1,0 +1,258 @@
+"""The training loop: batches in, measurements and checkpoints out."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import nn
+
+from hvdsl.compiler.settings import ModelSettings
+from hvdsl.errors import HvdslError
+from hvdsl.runtime.batches import Batch, Order, PixelSource, batches
+from hvdsl.runtime.checkpoint import Checkpoint, CheckpointError
+from hvdsl.runtime.distributed import world
+from hvdsl.runtime.guard import TrainingStalledError
+from hvdsl.runtime.metrics import MetricsLog, Value
+from hvdsl.runtime.noise import SampleNoise
+from hvdsl.runtime.objective import Objective
+from hvdsl.runtime.optimization import Optimization, Part, StepResult
+from hvdsl.runtime.progress import ProgressDisplay
+from hvdsl.runtime.protocol import as_vae
+from hvdsl.runtime.run import Run
+from hvdsl.runtime.schedule import Clock
+from hvdsl.runtime.seeds import derive_seed
+from hvdsl.runtime.signals import StopRequest
+from hvdsl.runtime.window import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How training ended: steps done over all resumes, and the signal that stopped it early, if one did."""
+
+    step: int
+    signal: signal.Signals | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Periodic:
+    """Something done every so many steps and at the end: an evaluation, a page of samples.
+
+    `action(step)` returns measurements for the log. Every rank calls it, with the averaged weights where `use_ema` asks
+    for them and the model in evaluation mode; what it writes is rank 0's to write.
+    """
+
+    event: str
+    every: int | None
+    action: Callable[[int], Mapping[str, Value]]
+    use_ema: bool = True
+
+
+class Trainer:
+    """Trains one model on one data set.
+
+    Args:
+        model: Initialised and on its device.
+        settings: A spec's settings; `settings.train` must be there.
+        data: The training images.
+        run: Where to write; without one nothing is written.
+        console: Where to show progress; without one nothing is shown.
+        workers: Threads that read ahead.
+
+    Raises:
+        HvdslError: There is no `train` section, or the batch fits neither the data nor the processes.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: ModelSettings,
+        data: PixelSource,
+        *,
+        run: Run | None = None,
+        console: Console | None = None,
+        workers: int = 0,
+    ) -> None:
+        if settings.train is None:
+            raise HvdslError(
+                f"`{settings.model}` has no `train` section: add one, or give its values with `--set train.…`"
+            )
+        self.model, self.settings, self.train, self.data = model, settings, settings.train, data
+        self.world = world()
+        self.order = Order(len(data), self.train.batch, self.train.seed, self.world, self.train.accumulate)
+        self.clock = Clock.of(self.train, self.order.per_epoch)
+        objective = Objective(settings.objective, self.clock.steps, self.world.mean)
+        self.optimization = Optimization(model, self.train, objective, self.clock, self.world)
+        self.run = run
+        self.periodic: list[Periodic] = []
+        self._console = console if self.world.leads else None
+        self._workers = workers
+        self._saved: int | None = None
+        self._window = Window()
+        self._device = next(model.parameters()).device
+
+    def resume(self) -> int:
+        """Continue from the run's newest checkpoint, bit for bit; returns its step.
+
+        Raises:
+            CheckpointError: There is none, or it does not fit this model.
+        """
+        if self.run is None:
+            raise HvdslError("only a run with a folder can be resumed")
+        checkpoint = self.run.checkpoints().latest()
+        if checkpoint is None:
+            raise CheckpointError(
+                f"{self.run.folder} has no complete checkpoint to resume from: start again with another `--out`"
+            )
+        self.optimization.load(checkpoint)
+        self._saved = checkpoint.step
+        for note in self._differences(checkpoint):
+            self._say(note)
+        if self.world.leads:
+            self.run.metrics_log().rewind(checkpoint.step)
+        return checkpoint.step
+
+    def fit(self) -> Outcome:
+        """Train to the end, or until SIGINT or SIGTERM; saves either way.
+
+        Raises:
+            TrainingStalledError: Too many steps were skipped.
+            CheckpointError: A checkpoint could not be written; those before it are intact.
+            KeyboardInterrupt: A second Ctrl-C.
+        """
+        start, total = self.optimization.step_number, self.clock.total
+        log = self.run.metrics_log() if self.run is not None and self.world.leads else None
+        display = ProgressDisplay(self._console, start, total)
+        if log is not None and not log.writes_events:
+            display.say("TensorBoard is not installed: measurements go to metrics.jsonl only")
+        self.model.train()
+        stream = batches(self.data, self.order, start, self._workers)
+        try:
+            with StopRequest() as stop, display:
+                stopped = False
+                while not stopped and (total is None or self.optimization.step_number < total):
+                    self._one_step(stream, log, display)
+                    stopped = self.world.any(stop.requested)
+                if not stopped:
+                    self._do_periodic(log, display, at_end=True)
+                self._save()
+                return Outcome(self.optimization.step_number, stop.signal if stopped else None)
+        finally:
+            stream.close()
+            if log is not None:
+                log.close()
+
+    def step(self, batch: Batch) -> StepResult:
+        """One step on this rank's images: the loop's own, for those who drive it themselves."""
+        # Dropout draws from the global generator; seeded by the step, that generator needs no place in a checkpoint.
+        torch.manual_seed(derive_seed(self.train.seed, "step", batch.step, self.world.rank))
+        return self.optimization.step(self._parts(batch))
+
+    def _one_step(self, stream: Iterator[Batch], log: MetricsLog | None, display: ProgressDisplay) -> None:
+        began = time.perf_counter()
+        try:
+            result = self.step(next(stream))
+        except TrainingStalledError:
+            if log is not None:
+                log.write("stalled", self.optimization.step_number, self._skips())
+            raise
+        done = self.optimization.step_number
+        self._window.add(result, self.train.batch, time.perf_counter() - began)
+        display.advance(done)
+        if done % self.train.log_every == 0 or done == self.clock.total:
+            self._measure(log, display)
+        if done != self.clock.total:
+            self._do_periodic(log, display)
+            every = self.clock.every(self.train.checkpoint_every)
+            if every is not None and done % every == 0:
+                self._save()
+
+    def _parts(self, batch: Batch) -> list[Part]:
+        pixels = torch.from_numpy(batch.pixels.astype(np.float32)).to(self._device)
+        seed = derive_seed(self.train.seed, "training noise")
+        indices = range(batch.first, batch.first + len(pixels))
+        size = len(pixels) // self.train.accumulate
+        vae, parts = as_vae(self.model), []
+        for at in range(0, len(pixels), size):
+            v = pixels[at : at + size]
+            noise = SampleNoise(seed, indices[at : at + size], batch.step)
+            parts.append(Part(vae.input(v), vae.target(v), noise))
+        return parts
+
+    def _measure(self, log: MetricsLog | None, display: ProgressDisplay) -> None:
+        step = self.optimization.step_number
+        values = self._window.summary() | {"epoch": step / self.order.per_epoch} | self._skips()
+        display.show(step, values)
+        if log is not None:
+            log.write("train", step, values)
+
+    def _skips(self) -> dict[str, Value]:
+        guard = self.optimization.guard
+        return {
+            "skipped_steps": guard.skipped,
+            "skip_streak_steps": guard.streak,
+            "longest_skip_streak_steps": guard.longest_streak,
+        }
+
+    def _do_periodic(self, log: MetricsLog | None, display: ProgressDisplay, at_end: bool = False) -> None:
+        step = self.optimization.step_number
+        for periodic in self.periodic:
+            if periodic.every is None or not (at_end or step % periodic.every == 0):
+                continue
+            with self._weights(periodic.use_ema):
+                self.model.eval()
+                values = periodic.action(step)
+                self.model.train()
+            if values:
+                display.show(step, values, periodic.event)
+                if log is not None:
+                    log.write(periodic.event, step, values)
+
+    def _weights(self, use_ema: bool) -> AbstractContextManager[None]:
+        ema = self.optimization.ema
+        return ema.applied() if use_ema and ema is not None else nullcontext()
+
+    def _save(self) -> None:
+        step = self.optimization.step_number
+        if self.run is None or not self.world.leads or step == self._saved:
+            return
+        state = self.optimization.state() | self._circumstances()
+        self.run.checkpoints(self.train.keep).save(step, self.optimization.tensors(), state)
+        self._saved = step
+
+    def _circumstances(self) -> dict[str, Any]:
+        """What bitwise continuation depends on beside the state."""
+        return {
+            "threads": torch.get_num_threads(),
+            "processes": self.world.size,
+            "device": self._device.type,
+            "torch": torch.__version__,
+            "train": self.train.model_dump(mode="json", by_alias=True),
+        }
+
+    def _differences(self, checkpoint: Checkpoint) -> list[str]:
+        """One line for each thing that keeps the continuation from being bit for bit what it would have been."""
+        now, notes = self._circumstances(), []
+        for name in ("threads", "processes", "device", "torch"):
+            before = checkpoint.state.get(name)
+            if before != now[name]:
+                notes.append(f"resuming with {name} {now[name]}, not {before}: results will differ in the last digits")
+        before = checkpoint.state.get("train")
+        for key, value in now["train"].items():
+            if isinstance(before, Mapping) and before.get(key) != value and key not in _HARMLESS:
+                notes.append(f"resuming with `train.{key}` changed from {before.get(key)} to {value}")
+        return notes
+
+    def _say(self, line: str) -> None:
+        ProgressDisplay(self._console, 0, None).say(line)
+
+
+# Settings of `train` that do not touch what is learned; `steps` and `epochs` are what one changes to go on for longer.
+_HARMLESS = frozenset({"log_every", "evaluate_every", "sample_every", "checkpoint_every", "keep", "steps", "epochs"})

@@ -1,0 +1,53 @@
+"""Measurements since the last record: what a line of `metrics.jsonl` and the display are made of."""
+
+from __future__ import annotations
+
+import math
+
+from hvdsl.runtime.metrics import Value
+from hvdsl.runtime.optimization import StepResult
+
+
+class Window:
+    """Collects steps and sums them up.
+
+    Terms are means over the steps whose value is finite, so that one skipped NaN does not blot out the rest; the
+    gradient norm is the largest finite one, since that is what clipping and skipping thresholds are set by.
+    """
+
+    def __init__(self) -> None:
+        self._results: list[StepResult] = []
+        self._images = 0
+        self._seconds = 0.0
+
+    def add(self, result: StepResult, images: int, seconds: float) -> None:
+        """One step that took `images` images and `seconds`, reading them included."""
+        self._results.append(result)
+        self._images += images
+        self._seconds += seconds
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def summary(self) -> dict[str, Value]:
+        """Measurements by name, units in the names; starts the next window."""
+        last = self._results[-1]
+        values: dict[str, Value] = {"objective": _mean([r.loss for r in self._results])}
+        for name, numbers in last.terms.items():
+            columns = [_mean([r.terms[name][i] for r in self._results]) for i in range(len(numbers))]
+            values[name] = columns if "_per_group_" in name else columns[0]
+        norms = [r.gradient_norm for r in self._results if math.isfinite(r.gradient_norm)]
+        values |= {
+            "gradient_norm": max(norms, default=math.nan),
+            "learning_rate": last.learning_rate,
+            "skipped_steps_in_window": sum(not r.applied for r in self._results),
+            "images_per_second": self._images / max(self._seconds, 1e-9),
+            "seconds_per_step": self._seconds / len(self._results),
+        }
+        self._results, self._images, self._seconds = [], 0, 0.0
+        return values
+
+
+def _mean(values: list[float]) -> float:
+    finite = [v for v in values if math.isfinite(v)]
+    return sum(finite) / len(finite) if finite else math.nan

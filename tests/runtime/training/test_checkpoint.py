@@ -1,0 +1,175 @@
+"""Checkpoints on the disk: whole or not there, and nothing damaged is ever loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hvdsl.runtime.checkpoint import CheckpointError, CheckpointStore
+
+WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b.bias": torch.ones(2, dtype=torch.bfloat16)}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CheckpointStore:
+    return CheckpointStore(tmp_path / "checkpoints", keep=2)
+
+
+def save(store: CheckpointStore, step: int) -> Path:
+    return store.save(step, {"model": WEIGHTS}, {"step": step})
+
+
+def test_what_is_saved_comes_back(store: CheckpointStore) -> None:
+    save(store, 7)
+    checkpoint = store.latest()
+    assert checkpoint is not None
+    assert checkpoint.step == 7
+    assert checkpoint.state == {"step": 7}
+    loaded = checkpoint.tensors("model", WEIGHTS)
+    assert all(torch.equal(loaded[name], t) and loaded[name].dtype == t.dtype for name, t in WEIGHTS.items())
+
+
+def test_nothing_in_a_checkpoint_is_a_pickle(store: CheckpointStore) -> None:
+    assert sorted(p.suffix for p in save(store, 1).iterdir()) == [".json", ".safetensors"]
+
+
+def test_only_the_newest_are_kept(store: CheckpointStore) -> None:
+    for step in (9, 10, 100):
+        save(store, step)
+    assert store.steps() == [10, 100]
+    assert sorted(p.name for p in store.folder.iterdir()) == ["10", "100"]
+
+
+def test_there_is_no_latest_before_the_first(store: CheckpointStore) -> None:
+    assert store.latest() is None
+
+
+def test_a_step_that_is_saved_again_replaces_itself(store: CheckpointStore) -> None:
+    save(store, 1)
+    save(store, 1)
+    assert store.steps() == [1]
+
+
+def test_what_a_killed_process_left_is_ignored_and_cleared(store: CheckpointStore) -> None:
+    save(store, 1)
+    half = store.folder / ".2.tmp"
+    half.mkdir()
+    (half / "model.safetensors").write_bytes(b"half")
+    assert store.steps() == [1]
+    save(store, 3)
+    assert not half.exists()
+
+
+def fail_after(calls: int, error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `os.fsync` fail with `error` once it has been called so often: any write may be the one that fails."""
+    real, count = os.fsync, iter(range(1_000))
+
+    def fsync(descriptor: int) -> None:
+        if next(count) >= calls:
+            raise error
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+@pytest.mark.parametrize("calls", [0, 1])
+def test_a_full_disk_leaves_the_last_good_checkpoint(
+    calls: int, store: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(store, 1)
+    fail_after(calls, OSError(28, "No space left on device"), monkeypatch)
+    with pytest.raises(CheckpointError, match=r"no space .* step 2 .* step 1 is intact: free some space and resume"):
+        save(store, 2)
+    monkeypatch.undo()
+    assert store.steps() == [1]
+    assert [p.name for p in store.folder.iterdir()] == ["1"]
+    save(store, 2)
+    assert store.steps() == [1, 2]
+
+
+def test_a_refused_write_says_why(store: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_after(0, PermissionError(13, "Permission denied"), monkeypatch)
+    with pytest.raises(CheckpointError, match=r"Permission denied; there is no earlier checkpoint"):
+        save(store, 1)
+
+
+def test_another_models_shape_is_named(store: CheckpointStore) -> None:
+    save(store, 1)
+    other = WEIGHTS | {"a.weight": torch.zeros(3, 3)}
+    with pytest.raises(CheckpointError, match=re.escape("`a.weight` is [2, 3] torch.float32 there and [3, 3]")):
+        store.open(1).tensors("model", other)
+
+
+@pytest.mark.parametrize(("name", "message"), [("a.weight", "not in this one"), ("c.weight", "which this model has")])
+def test_another_models_names_are_named(name: str, message: str, store: CheckpointStore) -> None:
+    save(store, 1)
+    other: dict[str, Tensor] = dict(WEIGHTS)
+    if name in other:
+        del other[name]
+    else:
+        other[name] = torch.zeros(1)
+    with pytest.raises(CheckpointError, match=message):
+        store.open(1).tensors("model", other)
+
+
+def test_a_part_that_is_not_there_is_named(store: CheckpointStore) -> None:
+    save(store, 1)
+    with pytest.raises(CheckpointError, match=r"has no `optimizer`: it holds model.safetensors"):
+        store.open(1).load("optimizer")
+
+
+@pytest.mark.parametrize("position", [0, 8, 60, -1])
+def test_one_flipped_bit_is_found(position: int, store: CheckpointStore) -> None:
+    file = save(store, 1) / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[position] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"model.safetensors is damaged.*; remove .* to go on"):
+        store.open(1).load("model")
+
+
+def test_a_file_cut_short_is_found(store: CheckpointStore) -> None:
+    file = save(store, 1) / "model.safetensors"
+    os.truncate(file, 20)
+    with pytest.raises(CheckpointError, match=r"damaged"):
+        store.open(1).load("model")
+
+
+HOSTILE: list[Any] = [
+    b"",
+    b"\xff\xfe",
+    b"[" * 100_000,
+    b"[]",
+    b'{"format": 2}',
+    b'{"format": 1, "complete": false, "step": 1, "files": {}, "state": {}}',
+    b'{"format": 1, "complete": true, "step": 2, "files": {}, "state": {}}',
+    b'{"format": 1, "complete": true, "step": 1, "files": [], "state": {}}',
+    b'{"format": 1, "complete": true, "step": 1, "files": {"model.safetensors": 3}, "state": {}}',
+]
+
+
+@pytest.mark.parametrize("manifest", HOSTILE)
+def test_a_manifest_that_is_not_one_is_refused_in_a_sentence(manifest: bytes, store: CheckpointStore) -> None:
+    path = save(store, 1)
+    (path / "manifest.json").write_bytes(manifest)
+    with pytest.raises(CheckpointError, match=r"manifest.json"):
+        store.latest()
+
+
+def test_a_consistent_manifest_of_a_file_that_is_no_safetensors(store: CheckpointStore) -> None:
+    path = save(store, 1)
+    data = b"\x80\x04. a pickle, perhaps"
+    (path / "model.safetensors").write_bytes(data)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"]["model.safetensors"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match=r"not a safetensors file"):
+        store.open(1).load("model")

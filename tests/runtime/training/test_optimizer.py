@@ -1,0 +1,88 @@
+"""Optimizers built from settings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hvdsl.compiler.settings import L2, Optimizer
+from hvdsl.errors import HvdslError
+from hvdsl.runtime.optimizer import build_optimizer, set_learning_rate
+
+RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "recorded" / "adamax.json").read_text())
+
+
+class Holder(nn.Module):
+    """One parameter, or a weight and a bias."""
+
+    def __init__(self, **parameters: Tensor) -> None:
+        super().__init__()
+        for name, value in parameters.items():
+            self.register_parameter(name, nn.Parameter(value.clone()))
+
+
+def one_step(settings: Optimizer, p: Tensor, gradient: Tensor) -> Tensor:
+    model = Holder(weight=p)
+    optimizer = build_optimizer(model, settings)
+    model.weight.grad = gradient.clone()
+    optimizer.step()
+    return model.weight.detach()
+
+
+@pytest.mark.parametrize(
+    ("corrected", "expected"), [(True, "torch_bias_corrected"), (False, "iaf_theano_no_bias_correction")]
+)
+def test_adamax_reproduces_the_recorded_trajectories(corrected: bool, expected: str) -> None:
+    model = Holder(weight=torch.tensor(RECORDED["in.param0"], dtype=torch.float64))
+    optimizer = build_optimizer(model, Optimizer(kind="adamax", lr=0.002, bias_correction=corrected))
+    for t, after in enumerate(RECORDED[f"out.{expected}"]):
+        model.weight.grad = torch.tensor(RECORDED[f"in.grad{t}"], dtype=torch.float64)
+        optimizer.step()
+        assert torch.allclose(model.weight.detach(), torch.tensor(after, dtype=torch.float64), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("kind", "corrected"), [("adam", True), ("adamw", True), ("adamax", True), ("adamax", False), ("sgd", True)]
+)
+def test_a_plain_weight_decay_is_decoupled_for_every_optimizer(kind: Any, corrected: bool) -> None:
+    p, gradient = torch.tensor([1.0, -2.0]), torch.tensor([0.3, 0.1])
+    plain = one_step(Optimizer(kind=kind, lr=0.1, bias_correction=corrected), p, gradient)
+    decayed = one_step(Optimizer(kind=kind, lr=0.1, weight_decay=0.5, bias_correction=corrected), p, gradient)
+    assert torch.allclose(decayed, plain - 0.1 * 0.5 * p)
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamax", "sgd"])
+def test_l2_goes_into_the_gradient(kind: Any) -> None:
+    p, gradient = torch.tensor([1.0, -2.0]), torch.tensor([0.3, 0.1])
+    decayed = one_step(Optimizer(kind=kind, lr=0.1, weight_decay=L2(weight=0.5)), p, gradient)
+    assert torch.allclose(decayed, one_step(Optimizer(kind=kind, lr=0.1), p, gradient + 0.5 * p))
+
+
+def test_decay_only_weights_leaves_biases_and_maps_alone() -> None:
+    model = Holder(weight=torch.ones(2, 2), bias=torch.ones(2), gain=torch.ones(1, 2, 1, 1))
+    optimizer = build_optimizer(model, Optimizer(kind="adamw", lr=0.1, weight_decay=0.5, decay_only="weights"))
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    assert torch.allclose(model.weight, torch.full((2, 2), 0.95))
+    assert torch.equal(model.bias, torch.ones(2))
+    assert torch.equal(model.gain, torch.ones(1, 2, 1, 1))
+
+
+def test_the_learning_rate_reaches_decoupled_decay_too() -> None:
+    model = Holder(weight=torch.ones(1))
+    optimizer = build_optimizer(model, Optimizer(kind="adamax", lr=1.0, weight_decay=0.5))
+    set_learning_rate(optimizer, 0.0)
+    model.weight.grad = torch.ones(1)
+    optimizer.step()
+    assert model.weight.item() == 1.0
+
+
+def test_only_adamax_can_do_without_bias_correction() -> None:
+    with pytest.raises(HvdslError, match="adamax"):
+        build_optimizer(Holder(weight=torch.ones(1)), Optimizer(kind="adam", lr=0.1, bias_correction=False))

@@ -1,0 +1,50 @@
+"""Train the tiny hierarchy into a folder, resuming what is there: `train_tiny.py FOLDER STEPS DROPOUT ACCUMULATE`.
+
+Run by itself (to be killed) or by torchrun (one process of several).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from hvdsl.compiler.settings import Duration, Optimizer
+from hvdsl.runtime.distributed import process_group
+from hvdsl.runtime.evaluate import Evaluation, evaluate
+from hvdsl.runtime.run import Run
+from hvdsl.runtime.trainer import Trainer
+from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
+
+
+def train_tiny(folder: str | Path, steps: int, dropout: float, accumulate: int = 1) -> Evaluation:
+    with process_group() as world:
+        if world.leads and not Path(folder).exists():
+            Run.create(folder, {})
+        world.any(False)  # nobody goes on before the folder is there
+        run = Run.open(folder)
+        model = tiny(dropout=dropout)
+        chosen = settings(
+            steps=steps,
+            optimizer=Optimizer(kind="adamw", lr=0.01, weight_decay=0.1),
+            accumulate=accumulate,
+            clip=1.0,
+            checkpoint_every=Duration(n=1),
+            keep=3,
+        )
+        trainer = Trainer(model, chosen, Blobs(20), run=run)
+        if run.checkpoints().latest() is not None:
+            trainer.resume()
+        if world.leads:
+            print("ready", flush=True)
+        trainer.fit()
+        bound = evaluate(model, Blobs(7), batch=3, world=world)
+        if world.leads:
+            print(bound.images, bound.nats_per_dim, flush=True)
+        return bound
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    train_tiny(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))
