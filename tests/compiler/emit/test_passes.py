@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from emit_specs import ALL, VDVAE
-from test_emitted_code import compiled, images, shaken, walk
 
 import hvdsl
 from hvdsl.compiler.passes import PASSES
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.latents import Source as From
+from tests.compiler.emit.emit_specs import ALL, VDVAE
+from tests.compiler.emit.test_emitted_code import compiled, images, shaken, walk
 
 
 def kept_bytes(module: torch.nn.Module) -> int:
