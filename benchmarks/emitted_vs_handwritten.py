@@ -3,8 +3,8 @@
     python -m benchmarks.emitted_vs_handwritten [--repeats 12] [--threads 1]
 
 Both run side by side in one process, forward and backward, taking turns, in process CPU time. The emitted
-module at -O0 must cost at
-most 1.05 times the hand-written one. Levels above it are shown beside, with the bytes that their backward passes keep.
+module at -O0 must cost at most 1.05 times the hand-written one. Levels above it are shown beside, with the bytes
+that their backward passes keep.
 """
 
 from __future__ import annotations
