@@ -18,8 +18,7 @@ def emit(model: Model, level: int = 1, passes: tuple[str, ...] | None = None) ->
     """Write the PyTorch module of a model. Equal models give equal bytes.
 
     `level` 0 is operation by operation what the spec says, 1 applies the rewrites of `hvdsl.compiler.passes`;
-    `passes` names those to
-    apply in place of the level's own.
+    `passes` names those to apply in place of the level's own.
 
     Raises:
         SpecError: HV08xx, with every operation that cannot be emitted, or for an unknown pass or level.
