@@ -10,7 +10,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count as counter
 
-from hvdsl.compiler.emit.steps import Address, Body, Carried, Index, Item, ListItem, Loop, Ref, Repeat, Step, When, steps
+from hvdsl.compiler.emit.steps import (
+    Address,
+    Body,
+    Carried,
+    Index,
+    Item,
+    ListItem,
+    Loop,
+    Ref,
+    Repeat,
+    Step,
+    When,
+    steps,
+)
 from hvdsl.compiler.graph import Value
 
 VARIABLES = "ijklmn"

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Sequence
 from pathlib import PurePath
 
+from hvdsl.compiler.assembly.pixels import parse_pixel_map
 from hvdsl.compiler.emit import layout, runtime_index
 from hvdsl.compiler.emit.classes import Class, classes
 from hvdsl.compiler.emit.constructor import members
@@ -17,7 +18,6 @@ from hvdsl.compiler.emit.names import Names, identifier
 from hvdsl.compiler.emit.signature import Signature
 from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.graph import Graph, Term
-from hvdsl.compiler.pixels import parse_pixel_map
 from hvdsl.compiler.settings import Data
 
 FROM_TORCH = {"torch": "import torch", "F": "import torch.nn.functional as F"}
@@ -37,7 +37,11 @@ def module_text(graph: Graph, scored: Term, data: Data, title: str, digest: str,
     parts.append([f"Model = {made[-1].name}"])
     body = "\n\n\n".join("\n".join(part) for part in parts)
     header = [
-        docstring(title or graph.name, "", [f"Model `{graph.name}`, written by hvdsl {version}.", f"sha256 of the resolved spec: {digest}"]),
+        docstring(
+            title or graph.name,
+            "",
+            [f"Model `{graph.name}`, written by hvdsl {version}.", f"sha256 of the resolved spec: {digest}"],
+        ),
         "",
         "from __future__ import annotations",
         "",
@@ -142,5 +146,3 @@ def _import(place: str, names: list[str]) -> list[str]:
     if len(flat) <= layout.WIDTH:
         return [flat]
     return [f"from {place} import (", *(f"    {name}," for name in names), ")"]
-
-

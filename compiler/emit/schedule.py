@@ -50,7 +50,9 @@ def _wanted(item: Item, waiting: list[Item]) -> list[Item]:
 
 def _inputs(item: Item) -> set[Value | str]:
     """The values that an item takes, and the lists that it takes values from."""
-    return {r.list if isinstance(r, ListItem) else r for s in steps((item,)) for r in s.inputs if not isinstance(r, Carried)}
+    return {
+        r.list if isinstance(r, ListItem) else r for s in steps((item,)) for r in s.inputs if not isinstance(r, Carried)
+    }
 
 
 def _outputs(item: Item) -> set[Value | str]:

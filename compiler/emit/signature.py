@@ -77,7 +77,11 @@ class Signature:
             return [flat]
         inner = ", ".join(["self", *self._parameters])
         if len(inner) + 8 <= layout.WIDTH:
-            return [f"{layout.INDENT}def forward(", f"{layout.INDENT * 2}{inner}", f"{layout.INDENT}) -> {self._result}:"]
+            return [
+                f"{layout.INDENT}def forward(",
+                f"{layout.INDENT * 2}{inner}",
+                f"{layout.INDENT}) -> {self._result}:",
+            ]
         each = [f"{layout.INDENT * 2}{p}," for p in ["self", *self._parameters]]
         return [f"{layout.INDENT}def forward(", *each, f"{layout.INDENT}) -> {self._result}:"]
 

@@ -10,7 +10,11 @@ from hvdsl.compiler.emit.runtime_index import PACKAGE, source, tree
 
 Key = tuple[str, str]  # a runtime module, below `hvdsl.runtime`, and a name that it defines
 
-ALWAYS: tuple[Key, ...] = (("noise", "SampleNoise"), ("latents", "Source"), ("layers", "initialize"))  # to run any model
+ALWAYS: tuple[Key, ...] = (
+    ("noise", "SampleNoise"),
+    ("latents", "Source"),
+    ("layers", "initialize"),
+)  # to run any model
 
 
 def standalone(text: str) -> str:
@@ -43,7 +47,9 @@ def standalone(text: str) -> str:
     first = next(s for s in body if not isinstance(s, ast.Expr))
     code = "\n".join(lines[first.lineno - 1 :])
     told = "It needs nothing but torch: what it uses of hvdsl's runtime stands first."
-    return "\n".join([f'"""{header}{told}', '"""', "", *imports.lines(), "", "", "\n\n\n".join([*definitions, code]), ""])
+    return "\n".join(
+        [f'"""{header}{told}', '"""', "", *imports.lines(), "", "", "\n\n\n".join([*definitions, code]), ""]
+    )
 
 
 def _runtime(module: str | None) -> str | None:
@@ -109,7 +115,9 @@ def _isort(name: str) -> tuple[int, str]:
 
 def _outside_imports(module: str, used: set[str]) -> Iterator[tuple[ast.Import | ast.ImportFrom, set[str]]]:
     for statement in tree(module).body:
-        if isinstance(statement, ast.Import) or (isinstance(statement, ast.ImportFrom) and not _runtime(statement.module)):
+        if isinstance(statement, ast.Import) or (
+            isinstance(statement, ast.ImportFrom) and not _runtime(statement.module)
+        ):
             yield statement, used
 
 

@@ -153,7 +153,9 @@ class Units:
         for key, unit in units.items():
             taps_last = sorted(inputs[key], key=lambda v: self.graph.nodes[v.node].op == "tap")
             unit.inputs = tuple(taps_last)
-            unit.outputs = tuple(sorted(outputs[key], key=lambda v: (self.graph.nodes[v.node].op == "tap", v.node, v.port)))
+            unit.outputs = tuple(
+                sorted(outputs[key], key=lambda v: (self.graph.nodes[v.node].op == "tap", v.node, v.port))
+            )
 
     # -- code
 
@@ -228,7 +230,9 @@ class Units:
         outputs = tuple(v for v in callee.outputs if not (callee.is_section and v in self.lists))
         names = tuple(self._name(v) for v in outputs)
         needed = None if callee.generative else self._needed(live, unit)
-        fills = tuple(dict.fromkeys(self.lists[v].list for v in callee.outputs if callee.is_section and v in self.lists))
+        fills = tuple(
+            dict.fromkeys(self.lists[v].list for v in callee.outputs if callee.is_section and v in self.lists)
+        )
         call = Step(
             Kind.CALL, inputs, outputs, names, module=module, callee=callee, latents=latents, fills=fills, needed=needed
         )

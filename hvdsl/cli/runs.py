@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from hvdsl.cli.options import checked
+from hvdsl.compiler.assembly.files import locate
 from hvdsl.compiler.emit import emit
-from hvdsl.compiler.files import locate
 from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.settings import ModelSettings

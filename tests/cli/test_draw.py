@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from hvdsl.cli.options import checked
-from hvdsl.compiler.files import shipped
+from hvdsl.compiler.assembly.files import shipped
 from hvdsl.draw import draw
 from hvdsl.draw.items import Kind
 from hvdsl.draw.ladder import Ladder, ladder

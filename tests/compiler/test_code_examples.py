@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from example_specs import write
 
 from hvdsl.compiler.check import check
 from hvdsl.compiler.codes import all_codes
@@ -13,6 +12,7 @@ from hvdsl.grammar import codes as grammar_codes
 from hvdsl.grammar import read_text, read_yaml
 from hvdsl.grammar.diagnostics import Code, Severity, SpecError
 from hvdsl.grammar.source import Source
+from tests.compiler.example_specs import write
 
 # What is wrong with the text itself shows when it is read; these examples need be no whole models.
 READING = [c for c in vars(grammar_codes).values() if isinstance(c, Code) and c.bad]
