@@ -18,7 +18,7 @@ PROGRAM = """
 import json, sys
 import hvdsl
 from hvdsl.cli.main import main
-from hvdsl.compiler.files import shipped
+from hvdsl.compiler.assembly.files import shipped
 names = sorted(path.stem for path in shipped().glob("*.hv"))
 out = sys.argv[1]
 checked = [main(["check", name, "--json"]) for name in names]
