@@ -19,8 +19,12 @@ import json, sys
 import hvdsl
 from hvdsl.cli.main import main
 <<<<<<< HEAD
+<<<<<<< HEAD
 from hvdsl.compiler.assembly.files import shipped
 assert Path(hvdsl.__file__).is_relative_to(sys.prefix), hvdsl.__file__
+=======
+from hvdsl.compiler.assembly.files import shipped
+>>>>>>> cli
 =======
 from hvdsl.compiler.assembly.files import shipped
 >>>>>>> cli
