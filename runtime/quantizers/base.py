@@ -65,6 +65,11 @@ class UniformCodes:
         self.shape = torch.Size((batch, quantizer.dim, *quantizer.grid))
 
     @property
+    def mean(self) -> Tensor:
+        """The mean code vector everywhere, `(N, D, H, W)`: what nothing is known of."""
+        return self.quantizer.mean_code()[:, None, None].expand(self.shape)
+
+    @property
     def code_shape(self) -> tuple[int, int, int, int]:
         """Of the code numbers: `(N, depth, H, W)`."""
         return (self.shape[0], self.quantizer.depth, *self.quantizer.grid)
@@ -150,8 +155,13 @@ class Quantizer(Layer):
     def mean_code(self) -> Tensor:
         """The mean of the uniform prior, `(D,)`."""
 
+    def note(self, quantized: Quantized) -> None:
+        """Observe a batch, if this is training."""
+        if self.training:
+            self.observe(quantized)
+
     def observe(self, quantized: Quantized) -> None:
-        """Take note of a batch that training has quantized."""
+        """Add a batch to what the next update learns from."""
         counts = [torch.bincount(c, minlength=self.codes_per_level) for c in quantized.codes.transpose(0, 1).flatten(1)]
         self._counts = _added(self._counts, torch.stack(counts).to(quantized.value))
 
