@@ -136,7 +136,7 @@ class Normal:
         """KL(self ‖ other) = log(σ_o / σ) + ½ (σ² + (μ - μ_o)²) / σ_o² - ½ (Kingma & Welling 2014, appendix B)."""
         relative = self.log_scale - other.log_scale
         distance = (self.mean - other.mean) * torch.exp(-other.log_scale)
-        return 0.5 * (torch.exp(2 * relative) + distance.square() - 1) - relative
+        return 0.5 * (torch.expm1(2 * relative) + distance.square()) - relative
 
 
 def relative(a: Normal, t: Normal) -> Normal:

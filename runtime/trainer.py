@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.batches import Batch, Order, PixelSource, batches
 from hvdsl.runtime.checkpoint import Checkpoint, CheckpointError
 from hvdsl.runtime.distributed import world
+from hvdsl.runtime.guard import TrainingStalledError
 from hvdsl.runtime.metrics import MetricsLog, Value
 from hvdsl.runtime.noise import SampleNoise
 from hvdsl.runtime.objective import Objective
@@ -114,7 +116,7 @@ class Trainer:
         for note in self._differences(checkpoint):
             self._say(note)
         if self.world.leads:
-            self.run.metrics_log().rewind(checkpoint.step)
+            MetricsLog(self.run.metrics_path).rewind(checkpoint.step)
         return checkpoint.step
 
     def fit(self) -> Outcome:
@@ -136,11 +138,11 @@ class Trainer:
             with StopRequest() as stop, display:
                 stopped = False
                 while not stopped and (total is None or self.optimization.step_number < total):
-                    self._one_step(next(stream), log, display)
+                    self._one_step(stream, log, display)
                     stopped = self.world.any(stop.requested)
+                self._save()
                 if not stopped:
                     self._do_periodic(log, display, at_end=True)
-                self._save()
                 return Outcome(self.optimization.step_number, stop.signal if stopped else None)
         finally:
             stream.close()
@@ -153,18 +155,24 @@ class Trainer:
         torch.manual_seed(derive_seed(self.train.seed, "step", batch.step, self.world.rank))
         return self.optimization.step(self._parts(batch))
 
-    def _one_step(self, batch: Batch, log: MetricsLog | None, display: ProgressDisplay) -> None:
-        result = self.step(batch)
+    def _one_step(self, stream: Iterator[Batch], log: MetricsLog | None, display: ProgressDisplay) -> None:
+        began = time.perf_counter()
+        try:
+            result = self.step(next(stream))
+        except TrainingStalledError:
+            if log is not None:
+                log.write("stalled", self.optimization.step_number, self._skips())
+            raise
         done = self.optimization.step_number
-        self._window.add(result, self.train.batch)
+        self._window.add(result, self.train.batch, time.perf_counter() - began)
         display.advance(done)
         if done % self.train.log_every == 0 or done == self.clock.total:
             self._measure(log, display)
         if done != self.clock.total:
-            self._do_periodic(log, display)
             every = self.clock.every(self.train.checkpoint_every)
             if every is not None and done % every == 0:
-                self._save()
+                self._save()  # before anything that may fail
+            self._do_periodic(log, display)
 
     def _parts(self, batch: Batch) -> list[Part]:
         pixels = torch.from_numpy(batch.pixels.astype(np.float32)).to(self._device)
@@ -179,22 +187,26 @@ class Trainer:
         return parts
 
     def _measure(self, log: MetricsLog | None, display: ProgressDisplay) -> None:
-        step, guard = self.optimization.step_number, self.optimization.guard
-        values = self._window.summary() | {
-            "epoch": step / self.order.per_epoch,
-            "skipped_steps": guard.skipped,
-            "longest_skip_streak_steps": guard.longest_streak,
-        }
+        step = self.optimization.step_number
+        values = self._window.summary() | {"epoch": step / self.order.per_epoch} | self._skips()
         display.show(step, values)
         if log is not None:
             log.write("train", step, values)
+
+    def _skips(self) -> dict[str, Value]:
+        guard = self.optimization.guard
+        return {
+            "skipped_steps": guard.skipped,
+            "skip_streak_steps": guard.streak,
+            "longest_skip_streak_steps": guard.longest_streak,
+        }
 
     def _do_periodic(self, log: MetricsLog | None, display: ProgressDisplay, at_end: bool = False) -> None:
         step = self.optimization.step_number
         for periodic in self.periodic:
             if periodic.every is None or not (at_end or step % periodic.every == 0):
                 continue
-            with self._weights(periodic.use_ema), torch.random.fork_rng():
+            with self._weights(periodic.use_ema):
                 self.model.eval()
                 values = periodic.action(step)
                 self.model.train()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 from hvdsl.runtime.metrics import Value
 from hvdsl.runtime.optimization import StepResult
@@ -19,18 +18,19 @@ class Window:
     def __init__(self) -> None:
         self._results: list[StepResult] = []
         self._images = 0
-        self._began = time.perf_counter()
+        self._seconds = 0.0
 
-    def add(self, result: StepResult, images: int) -> None:
+    def add(self, result: StepResult, images: int, seconds: float) -> None:
+        """One step that took `images` images and `seconds`, reading them included."""
         self._results.append(result)
         self._images += images
+        self._seconds += seconds
 
     def __len__(self) -> int:
         return len(self._results)
 
     def summary(self) -> dict[str, Value]:
         """Measurements by name, units in the names; starts the next window."""
-        elapsed = max(time.perf_counter() - self._began, 1e-9)
         last = self._results[-1]
         values: dict[str, Value] = {"objective": _mean([r.loss for r in self._results])}
         for name, numbers in last.terms.items():
@@ -41,10 +41,10 @@ class Window:
             "gradient_norm": max(norms, default=math.nan),
             "learning_rate": last.learning_rate,
             "skipped_steps_in_window": sum(not r.applied for r in self._results),
-            "images_per_second": self._images / elapsed,
-            "seconds_per_step": elapsed / len(self._results),
+            "images_per_second": self._images / max(self._seconds, 1e-9),
+            "seconds_per_step": self._seconds / len(self._results),
         }
-        self._results, self._images, self._began = [], 0, time.perf_counter()
+        self._results, self._images, self._seconds = [], 0, 0.0
         return values
 
 

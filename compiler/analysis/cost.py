@@ -17,12 +17,10 @@ from hvdsl.compiler.operations.table import Saves
 FLOAT32 = 4  # bytes
 
 # Outputs of these share the memory of their input.
-VIEWS = frozenset(
-    ("split", "chunk", "crop", "first_channels", "flatten", "reshape", "identity", "tap", "output")
-)
+VIEWS = frozenset(("split", "chunk", "crop", "first_channels", "flatten", "reshape", "identity", "tap", "output"))
 
-# Drawing z and its closed-form rate keep: the noise, the scale, the squared ratio of the scales, the difference of
-# the means, the prior's inverse scale, and the product of these two.
+# Drawing z and its closed-form rate keep the noise, the scale, the squared ratio of the scales, the
+# difference of the means, the prior's inverse scale, and the product of these two.
 KEPT_PER_DRAW = 6
 
 
@@ -42,8 +40,9 @@ class Cost:
 class Memory:
     """Bytes of one training step with one image; multiply by the batch.
 
-    `saved`: what the backward pass keeps. `peak`: the allocator's peak over the step, without parameters, their gradients and the
-    optimizer's state. `checkpointed`: the same when each recipe instance in a row is recomputed in the backward pass.
+    `saved`: what the backward pass keeps. `peak`: the allocator's peak over the step, without parameters,
+    their gradients and the optimizer's state. `checkpointed`: the same when each recipe instance in a row is
+    recomputed in the backward pass.
     """
 
     saved: int
@@ -111,8 +110,9 @@ class Storages:
     def kept(self, node: Node) -> set[Value]:
         """The storages that the backward pass of a node needs.
 
-        Convolutions, gelu and silu keep their input, sigmoid and relu their result, products their operands; sums, concatenations
-        and views keep nothing. A view keeps the whole tensor that it looks at. What no gradient passes keeps nothing.
+        Convolutions, gelu and silu keep their input, sigmoid and relu their result, products their operands;
+        sums, concatenations and views keep nothing. A view keeps the whole tensor that it looks at. What no
+        gradient passes keeps nothing.
         """
         if node.index not in self._trained:
             return set()
@@ -136,7 +136,7 @@ class Storages:
 
 
 def saved_bytes(graph: Graph, nodes: Iterable[Node] | None = None) -> int:
-    """Bytes that the backward pass through `nodes` (by default all) keeps for one image: distinct storages, each once."""
+    """Bytes that the backward pass through `nodes` (by default all) keeps for one image."""
     return Storages(graph).saved(graph.nodes if nodes is None else list(nodes))
 
 
@@ -147,14 +147,12 @@ def _drawn_bytes(nodes: Iterable[Node]) -> int:
 def memory(graph: Graph) -> Memory:
     """Predict the memory of a training step.
 
-    Peak = saved + the image + two gradients in flight. Checkpointed: what crosses into each recipe instance of a row and what is kept
-    outside them, one instance's own at a time, and the same.
+    Peak = saved + the image + two gradients in flight. Checkpointed: what crosses into each recipe instance
+    of a row and what is kept outside them, one instance's own at a time, and the same.
     """
     storages = Storages(graph)
     kept = [storages.kept(node) for node in graph.nodes]
-    largest = max(
-        (storages.bytes(Value(n.index, p)) for n in graph.nodes for p in range(len(n.shapes))), default=0
-    )
+    largest = max((storages.bytes(Value(n.index, p)) for n in graph.nodes for p in range(len(n.shapes))), default=0)
     image = size(graph.image) * FLOAT32 if graph.image else 0
     saved = sum(map(storages.bytes, set().union(*kept))) + _drawn_bytes(graph.nodes)
 

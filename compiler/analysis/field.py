@@ -1,8 +1,8 @@
 """Receptive fields: how many input pixels a tensor's position depends on.
 
-Positions are followed in units of input positions (Araujo, Norris & Sim 2019): a kernel widens the field by its reach times the distance
-between neighbouring positions, a stride multiplies that distance and up-sampling divides it. The field is exact without up-sampling and
-to within one coarse position after it.
+Positions are followed in units of input positions (Araujo, Norris & Sim 2019): a kernel widens the field by
+its reach times the distance between neighbouring positions, a stride multiplies that distance and up-sampling
+divides it. The field is exact without up-sampling and to within one coarse position after it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Span:
     last: float
 
     def through(self, window: Window, length: int) -> Span:
-        """What an output position sees whose window lies on positions that see this. `length` is the input's."""
+        """What an output sees whose window lies on positions that see this; `length` is the input's."""
         if window.everywhere and length > 1:
             return Span(self.jump, -WHOLE, WHOLE)
         if window.everywhere:
@@ -54,8 +54,8 @@ POINT = (Span(1, 0, 0), Span(1, 0, 0))
 class Fields:
     """Height and width in pixels of what is seen, never more than the image.
 
-    `posterior`: by latent, in order of generation: what its posterior sees of the image directly, not through other latents.
-    `output`: what the output sees of the image through everything, in reconstruction.
+    `posterior`: by latent, in order of generation: what its posterior sees of the image directly, not through
+    other latents. `output`: what the output sees of the image through everything, in reconstruction.
     """
 
     posterior: tuple[tuple[int, int], ...]
@@ -118,9 +118,7 @@ def _entering(graph: Graph, node: Node, value: Value, field: Field | None) -> Fi
     lengths, outputs = graph.shape(value)[1:], node.shapes[0][1:]
     vertical, horizontal = (
         # A single row or column that is broadcast, or repeated, is seen from everywhere.
-        Span(span.jump, -WHOLE, WHOLE)
-        if rule is None and length == 1 < output
-        else span.through(window, length)
+        Span(span.jump, -WHOLE, WHOLE) if rule is None and length == 1 < output else span.through(window, length)
         for span, window, length, output in zip(field, windows, lengths, outputs, strict=True)
     )
     return vertical, horizontal

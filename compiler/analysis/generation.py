@@ -18,9 +18,11 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class LatentStructure:
-    """`parents[k]`: the latents that the prior of latent k reads, directly; numbers are in order of generation.
+    """`parents[k]`: the latents that the prior of latent k reads, directly; numbers are in order of
+    generation.
 
-    `level[k]`: how many latents must be drawn one after the other before k. Latents of one level can be drawn in parallel.
+    `level[k]`: how many latents must be drawn one after the other before k. Latents of one level can be drawn
+    in parallel.
     """
 
     parents: tuple[tuple[int, ...], ...]
@@ -34,9 +36,7 @@ class LatentStructure:
     @property
     def parallel(self) -> tuple[tuple[int, ...], ...]:
         """The latents of each level, first level first."""
-        return tuple(
-            tuple(k for k, level in enumerate(self.level) if level == wanted) for wanted in range(self.depth)
-        )
+        return tuple(tuple(k for k, level in enumerate(self.level) if level == wanted) for wanted in range(self.depth))
 
 
 def generation(graph: Graph) -> Generation:
@@ -50,7 +50,7 @@ def generation(graph: Graph) -> Generation:
 
 
 def path_past_latents(graph: Graph) -> tuple[int, ...]:
-    """A shortest way from the image to the output that passes no latent; empty in a model that can generate."""
+    """A shortest way from the image to the output past all latents; empty in a model that can generate."""
     readers: dict[int, list[int]] = {}
     for node in graph.nodes:
         for value in _generative_inputs(node):

@@ -8,7 +8,7 @@ from hvdsl.compiler.graph import Graph, Node, Scope
 
 
 def holders(graph: Graph) -> dict[int, tuple[Scope, ...]]:
-    """For each node, the scopes that hold it, outermost first. A `shared` instance counts where it is used, not where it is declared."""
+    """For each node, the scopes that hold it, outermost first; a `shared` instance counts where used."""
     found: dict[int, tuple[Scope, ...]] = {}
     todo: list[tuple[Scope, tuple[Scope, ...]]] = [(graph.root, (graph.root,))]
     while todo:
@@ -32,7 +32,7 @@ def label(row: Scope) -> tuple[int, int]:
 
 
 def segments(graph: Graph) -> Iterator[tuple[Scope, list[int]]]:
-    """Recipe instances that stand directly in a row, with their nodes: what activation checkpointing wraps."""
+    """Recipe instances directly in a row, with their nodes: what activation checkpointing wraps."""
 
     def directly(scope: Scope) -> Iterator[Scope]:
         for member in scope.members:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The rows at one label. Counts are of the whole rows, wherever in them the map changes size; per image where that matters."""
+    """The rows at one label, whole, wherever in them the map changes size. Work and memory are per image."""
 
     height: int
     width: int
@@ -35,8 +35,9 @@ class Resolution:
 class Summary:
     """Totals for one image and float32; the likelihood's own work and memory are not in them.
 
-    `receptive_field`: height and width in pixels of the largest direct field of any posterior. `activation_bytes`: what a training
-    step keeps for the backward pass; `peak_bytes` and `checkpointed_peak_bytes` predict the allocator's peak.
+    `receptive_field`: height and width in pixels of the largest direct field of any posterior.
+    `activation_bytes`: what a training step keeps for the backward pass; `peak_bytes` and
+    `checkpointed_peak_bytes` predict the allocator's peak.
     """
 
     name: str

@@ -11,11 +11,11 @@ def spec(
     data: str = "1x8x8",
     tail: str = "",
 ) -> str:
-    """Return a small model of 8x8 images; `top` may redefine `group level`."""
-    level = "" if "group level" in top or "level" not in decoder else LEVEL
+    """Return a small model; `top` may define `group level` anew, the one group that draws a latent."""
+    level = "" if " level " in top or "level" not in decoder else LEVEL
     return f"""hv 1
 model small
-data digits {{ shape = {data}, bits = 4, input = v / 15 }}
+data digits {{ shape = {data}, bits = 4, input = v, binarize = threshold }}
 {top}{level}
 encoder {{
   {encoder}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from hvdsl.compiler.codes.examples import spec
 from hvdsl.grammar.diagnostics import Code, Severity
 
-GOOD_GROUP = (
-    "group level { z ~ normal(standard(4)) posterior normal(skip -> conv(1x1, 8)); z -> conv(1x1, logits) }"
-)
+Z = "z ~ normal(standard(4)) posterior normal(skip -> conv(1x1, 8))"
+OUT = "z -> conv(1x1, logits)"
+DRAW = f"group draw {{ {Z}; x + (z -> conv(1x1, channels)) }}"
+GOOD_GROUP = f"group level {{ {Z}; {OUT} }}"
 
 UNKNOWN_NAME = Code(
     "HV0301",
@@ -51,8 +52,7 @@ NOTHING_FLOWS = Code(
 NO_CONTEXT = Code(
     "HV0306",
     "a context name that says nothing here",
-    "`channels` and `res` speak of what flowed in, `index` and `count` of a recipe, `label` of the data's "
-    "classes.",
+    "`channels` and `res` speak of what flowed in, `index` and `count` of a recipe, `label` of the data's classes.",
     bad=spec(decoder="8: learned(zeros, channels) -> level"),
     good=spec(decoder="8: learned(zeros, 8) -> level"),
 )
@@ -69,8 +69,16 @@ TAPS_AND_READERS = Code(
     "taps and readers do not match",
     "One tap is shared by all its readers; as many taps as readers are read in reverse order, the last one "
     "first. Any other number is an error. An instance of a recipe reads once, however often it says `skip`.",
-    bad=spec(encoder="8: conv(3x3, 8) -> (relu -> tap) * 2", decoder="8: level"),
-    good=spec(encoder="8: conv(3x3, 8) -> relu * 2 -> tap", decoder="8: level"),
+    bad=spec(
+        top=DRAW,
+        encoder="8: conv(3x3, 8) -> (relu -> tap) * 2",
+        decoder="8: learned(zeros, 8) -> draw * 3 -> level",
+    ),
+    good=spec(
+        top=DRAW,
+        encoder="8: conv(3x3, 8) -> relu * 2 -> tap",
+        decoder="8: learned(zeros, 8) -> draw * 3 -> level",
+    ),
 )
 UNREAD_TAP = Code(
     "HV0309",
@@ -83,8 +91,7 @@ UNREAD_TAP = Code(
 LEAK = Code(
     "HV0310",
     "an encoder feature bypasses the latents",
-    "Generation has no encoder. What `skip` reads may therefore reach the output, or a prior, only through "
-    "a latent.",
+    "Generation has no encoder. What `skip` reads may therefore reach the output, or a prior, only through a latent.",
     bad=spec(
         top="group level { s = skip; z ~ normal(standard(4)) posterior normal(s -> conv(1x1, 8)); "
         "concat(z, s) -> conv(1x1, logits) }"
@@ -111,9 +118,7 @@ FLOW_OF_PRIOR = Code(
     "a distribution that flows",
     "Only a posterior may be followed by steps, `posterior D -> step`: they transform its sample. A prior "
     "stands by itself.",
-    bad=spec(
-        top="group level { z ~ normal(standard(4)) -> relu posterior normal(skip -> conv(1x1, 8)); z -> conv(1x1, logits) }"
-    ),
+    bad=spec(top=GOOD_GROUP.replace("standard(4))", "standard(4)) -> relu")),
     good=spec(top=GOOD_GROUP),
 )
 NOT_A_DISCRETE_LATENT = Code(
@@ -123,4 +128,30 @@ NOT_A_DISCRETE_LATENT = Code(
     "that the decoder draws in exactly one place.",
     bad=spec(tail="prior z { conv(1x1, 4) }"),
     good=spec(),
+)
+NAMED_TWICE = Code(
+    "HV0315",
+    "a binding named as a recipe beside it",
+    "Parameters are called after the bindings and recipes that hold them. A binding "
+    "with the name of a recipe used in the same place would give two things one name.",
+    bad=spec(top="cell f { conv(1x1, 8) }", encoder="8: { conv(3x3, 8) -> f\n f = conv(1x1, 8)\n f -> tap }"),
+    good=spec(top="cell f { conv(1x1, 8) }", encoder="8: { conv(3x3, 8) -> f\n h = conv(1x1, 8)\n h -> tap }"),
+)
+
+CODES = (
+    UNKNOWN_NAME,
+    RESERVED_NAME,
+    RECURSION,
+    NO_SECTION,
+    NOTHING_FLOWS,
+    NO_CONTEXT,
+    NOTHING_TO_READ,
+    TAPS_AND_READERS,
+    UNREAD_TAP,
+    LEAK,
+    NO_POSTERIOR,
+    MISPLACED,
+    FLOW_OF_PRIOR,
+    NOT_A_DISCRETE_LATENT,
+    NAMED_TWICE,
 )

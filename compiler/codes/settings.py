@@ -19,6 +19,7 @@ EXAMPLES = {
     "warmup": "warmup = 100",
 }
 
+_GREY = spec().replace("input = v, binarize = threshold", "input = v / 15")  # 16 grey levels from 0 to 1
 _TRAIN = "train { batch = 8, optimizer = adam(lr = 1e-3) }\n"
 
 
@@ -77,16 +78,16 @@ BAD_PIXEL_MAP = Code(
     "not a map of pixels",
     "`input` and `target` are arithmetic on the raw pixel `v`, numbers and `let`s, with a value for every "
     "pixel from 0 to 2^bits - 1.",
-    bad=spec().replace("input = v / 15", "input = v / 15 + w"),
-    good=spec().replace("input = v / 15", "input = v / 15"),
+    bad=_GREY.replace("input = v / 15", "input = v / 15 + w"),
+    good=_GREY,
 )
 TARGET_OUT_OF_RANGE = Code(
     "HV0608",
     "a target outside the likelihood's range",
     "Discretised logistics score targets in [-1, 1], a Bernoulli likelihood targets in [0, 1]. The target "
     "is evaluated over every pixel value before anything runs.",
-    bad=spec().replace("input = v / 15", "input = v"),
-    good=spec().replace("input = v / 15", "input = v / 15"),
+    bad=_GREY.replace("input = v / 15", "input = v"),
+    good=_GREY,
 )
 _MIXTURE = "likelihood discretized_logistic_mixture(2, bits = 4)"
 GRID_DOES_NOT_FIT = Code(
@@ -95,10 +96,10 @@ GRID_DOES_NOT_FIT = Code(
     "A discretised likelihood gives each bin of the target's grid a probability. The number of distinct "
     "values that the target takes over all pixels must be 2^bits of the likelihood, whatever the depth of "
     "the data.",
-    bad=spec()
-    .replace("likelihood bernoulli", _MIXTURE.replace("4", "8"))
-    .replace("input = v / 15", "input = v / 7.5 - 1"),
-    good=spec().replace("likelihood bernoulli", _MIXTURE).replace("input = v / 15", "input = v / 7.5 - 1"),
+    bad=_GREY.replace("likelihood bernoulli", _MIXTURE.replace("4", "8")).replace(
+        "input = v / 15", "input = v / 7.5 - 1"
+    ),
+    good=_GREY.replace("likelihood bernoulli", _MIXTURE).replace("input = v / 15", "input = v / 7.5 - 1"),
 )
 UNIT_DOES_NOT_FIT = Code(
     "HV0610",
@@ -127,8 +128,8 @@ SOFT_TARGET = Code(
     "a Bernoulli likelihood of grey values",
     "Grey levels taken as probabilities train well enough, but what is then reported is a cross entropy "
     "and no density: it is not comparable with results on binarised images.",
-    bad=spec(),
-    good=spec().replace("bits = 4, input = v / 15", "binarize = bernoulli"),
+    bad=_GREY,
+    good=spec(),
     severity=Severity.WARNING,
 )
 

@@ -24,11 +24,8 @@ WRONG_NUMBER = Code(
 PRIOR_AND_POSTERIOR = Code(
     "HV0503",
     "prior and posterior differ in shape",
-    "Prior and posterior are distributions of the same latent. `normal(f)` takes half of the channels of "
-    "`f` as means.",
-    bad=spec(
-        top="group level { z ~ normal(standard(4)) posterior normal(skip -> conv(1x1, 4)); z -> conv(1x1, logits) }"
-    ),
+    "Prior and posterior are distributions of the same latent. `normal(f)` takes half of the channels of `f` as means.",
+    bad=spec(top=GOOD_GROUP.replace("conv(1x1, 8)", "conv(1x1, 4)")),
     good=spec(top=GOOD_GROUP),
 )
 NOT_AT_LABEL = Code(
@@ -36,9 +33,8 @@ NOT_AT_LABEL = Code(
     "a latent off its row's resolution",
     "Latents of a decoder row are at the resolution of its label.",
     bad=spec(
-        top="group level { z ~ normal(standard(4)) posterior normal(skip -> conv(1x1, 8)); z -> conv(1x1, logits) }\n"
-        "group late { h = avg_pool(2); u ~ normal(h -> conv(1x1, 8)) posterior normal(h -> conv(1x1, 8))\n x }",
-        decoder="8: learned(zeros, 8) -> late -> level",
+        top="group level { h = avg_pool(2) -> conv(1x1, 8); z ~ normal(h) posterior normal(h); x }",
+        decoder="8: learned(zeros, 8) -> level -> conv(1x1, logits)",
     ),
     good=spec(top=GOOD_GROUP),
 )
@@ -53,9 +49,7 @@ ROW_ORDER = Code(
     "HV0506",
     "rows out of order",
     "Labels are unique in their section; they fall in the encoder and rise in the decoder.",
-    bad=spec(
-        encoder="4: conv(3x3, 8)\n  8: conv(3x3, 8) -> tap", data="1x4x4", decoder="4: learned(zeros, 8)"
-    ),
+    bad=spec(encoder="4: conv(3x3, 8)\n  8: conv(3x3, 8) -> tap", data="1x4x4", decoder="4: learned(zeros, 8)"),
     good=spec(encoder="8: conv(3x3, 8) -> tap -> avg_pool(2)\n  4: conv(3x3, 8)"),
 )
 WRONG_OUTPUT = Code(
@@ -65,17 +59,22 @@ WRONG_OUTPUT = Code(
     bad=spec(top=GOOD_GROUP.replace("logits", "3")),
     good=spec(top=GOOD_GROUP),
 )
+_CODES = "8: { z ~ codebook(16, 4) posterior nearest_code(skip -> conv(1x1, 4)); z -> conv(1x1, logits) }"
 WRONG_PRIOR = Code(
     "HV0508",
     "a prior that does not end with logits",
     "A second-stage prior ends with one channel for each code, at the grid of its latent.",
-    bad=spec(
-        top="group level { z ~ codebook(16, 4) posterior nearest_code(skip -> conv(1x1, 4)); z -> conv(1x1, logits) }",
-        decoder="8: { z ~ codebook(16, 4) posterior nearest_code(skip -> conv(1x1, 4)); z -> conv(1x1, logits) }",
-        tail="prior z { conv(1x1, 8) }",
-    ),
-    good=spec(
-        decoder="8: { z ~ codebook(16, 4) posterior nearest_code(skip -> conv(1x1, 4)); z -> conv(1x1, logits) }",
-        tail="prior z { shift(right = 1) -> conv(1x1, 16) }",
-    ),
+    bad=spec(decoder=_CODES, tail="prior z { shift(right = 1) -> conv(1x1, 8) }"),
+    good=spec(decoder=_CODES, tail="prior z { shift(right = 1) -> conv(1x1, 16) }"),
+)
+
+CODES = (
+    DOES_NOT_FIT,
+    WRONG_NUMBER,
+    PRIOR_AND_POSTERIOR,
+    NOT_AT_LABEL,
+    ROW_LABEL,
+    ROW_ORDER,
+    WRONG_OUTPUT,
+    WRONG_PRIOR,
 )

@@ -23,3 +23,8 @@ FLOW_IN_CONDITIONAL = Code(
     good=spec(encoder="8: conv(3x3, 8) -> (relu if res > 4 else elu) -> tap"),
     severity=Severity.WARNING,
 )
+
+CODES = (
+    BIAS_BEFORE_BATCH_NORM,
+    FLOW_IN_CONDITIONAL,
+)

@@ -1,8 +1,8 @@
 """What `+ - * /` and unary minus on tensors become.
 
-Two tensors: `add`, `sub`, `mul`, `div`, inputs (left, right). A tensor and a number: `add_number` (x + n), `sub_number` (x - n),
-`number_sub` (n - x), `mul_number` (n x), `div_number` (x / n), `number_div` (n / x), input x, argument `number`. `add` is also a step
-(`joins.py`).
+Two tensors: `add`, `sub`, `mul`, `div`, inputs (left, right). A tensor and a number: `add_number` (x + n),
+`sub_number` (x - n), `number_sub` (n - x), `mul_number` (n x), `div_number` (x / n), `number_div` (n / x),
+input x, argument `number`. `add` is also a step (`joins.py`).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Helpers for the rules that write an operation as source text. Operands may be any expression: rules put them in calls, or in
-parentheses that the emitter's printer drops again where they are not needed."""
+"""Helpers for the rules that write an operation as source text. Operands may be any expression: rules put
+them in calls, or in parentheses that the emitter's printer drops again where they are not needed."""
 
 from __future__ import annotations
 

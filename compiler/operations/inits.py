@@ -1,6 +1,7 @@
 """Initial values as a spec says them, checked once for every operation that owns parameters.
 
-`fan_in` is PyTorch's default for convolutions and dense layers: uniform in ±1/sqrt(fan in), for weights and biases alike.
+`fan_in` is PyTorch's default for convolutions and dense layers: uniform in ±1/sqrt(fan in), for weights and
+biases alike.
 """
 
 from __future__ import annotations
@@ -26,9 +27,7 @@ _ARGUMENTS = {
     "scaled": ("f",),
 }
 
-INIT = Argument(
-    "init", ArgumentType.WORD, FAN_IN, WEIGHT_INITS, "initial weights; `scaled(f)` is the default times f"
-)
+INIT = Argument("init", ArgumentType.WORD, FAN_IN, WEIGHT_INITS, "initial weights; `scaled(f)` is the default times f")
 BIAS_INIT = Argument("bias_init", ArgumentType.WORD, FAN_IN, WEIGHT_INITS, "initial bias")
 
 

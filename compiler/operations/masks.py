@@ -1,7 +1,8 @@
 """`mask = causal(at, mirror)`: which kernel elements of a convolution take part.
 
-Kernel elements before the output's own position in raster order stay. At the position itself, `at` says which channels stay: `exclude`
-none, `before` the earlier ones, `upto` the earlier and the own, `all`. `mirror` turns space, not channels.
+Kernel elements before the output's own position in raster order stay. At the position itself, `at` says which
+channels stay: `exclude` none, `before` the earlier ones, `upto` the earlier and the own, `all`. `mirror`
+turns space, not channels.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def causal_mask(args: Args, channels: int, out: int) -> Mask | None:
     """What `mask` says, or None without one.
 
     Raises:
-        OperationError: for unknown words, or if the channels of input and output are no multiples of each other where they count.
+        OperationError: for unknown words, or if the channels of input and output are no multiples of each
+        other where they count.
     """
     mask = optional_term(args, "mask")
     if mask is None or mask.name == "none":
@@ -38,9 +40,7 @@ def causal_mask(args: Args, channels: int, out: int) -> Mask | None:
     given = bind(mask, (("at", None), ("mirror", False)), required=1)
     at, mirror = given["at"], given["mirror"]
     if at not in ("exclude", "before", "upto", "all"):
-        raise OperationError(
-            "unknown causal mask", found=text(at), expected="`exclude`, `before`, `upto` or `all`"
-        )
+        raise OperationError("unknown causal mask", found=text(at), expected="`exclude`, `before`, `upto` or `all`")
     if not isinstance(mirror, bool):
         raise OperationError("`mirror` of a causal mask is yes or no", found=text(mirror))
     if at in ("before", "upto") and channels % out and out % channels:

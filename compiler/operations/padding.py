@@ -14,7 +14,8 @@ PAD = Argument(
     ArgumentType.WORD,
     Term("same"),
     ("same", "tf", "none", "reflect"),
-    "zeros: `same` on both sides alike; `tf` the odd one at the bottom and right; `none`; `reflect`; `(top, bottom, left, right)`",
+    "zeros: `same` on both sides alike; `tf` the odd one at the bottom and right; `none`; `reflect`; "
+    "`(top, bottom, left, right)`",
 )
 
 
@@ -51,8 +52,8 @@ def resolve(
 ) -> Padding:
     """The padding of a window over `shape`.
 
-    `same` and `tf` give ceil(size / stride); `same` adds as much before as after, `tf` the odd one after. `reflect` mirrors by the
-    amounts of `same`.
+    `same` and `tf` give ceil(size / stride); `same` adds as much before as after, `tf` the odd one after.
+    `reflect` mirrors by the amounts of `same`.
 
     Raises:
         OperationError: if `same` is impossible, or the argument is no padding.

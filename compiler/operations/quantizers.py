@@ -1,4 +1,4 @@
-"""Discrete latents: a learned codebook (van den Oord 2017, Razavi 2019) and finite scalar quantisation (Mentzer 2023)."""
+"""Discrete latents: codebooks (van den Oord 2017, Razavi 2019), finite scalars (Mentzer 2023)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def _codebook_parameters(inputs: Sequence[Shape], args: Args) -> tuple[Parameter
     return (
         Parameter("codes", (codes, dim), gaussian, trainable=False),
         Parameter("sums", (codes, dim), Term("as", ("codes",)), trainable=False),
-        # Starting the counts at 0 throws unused codes far away in the first steps; from 1 sums and counts agree.
+        # Starting the counts at 0 throws unused codes far away in the first steps; from 1 sums and counts
+        # agree.
         Parameter("counts", (codes,), ONES, trainable=False),
     )
 

@@ -1,7 +1,7 @@
 """Operations around a block, and the nodes that stand for the parts of a model.
 
-`residual` and `iaf` take a block. The compiler places the block's operations (and the shortcut's) before the node, which only joins them:
-`residual` has inputs (shortcut(x), body), `iaf` (z, m) or (z, m, s).
+`residual` and `iaf` take a block. The compiler places the block's operations (and the shortcut's) before the
+node, which only joins them: `residual` has inputs (shortcut(x), body), `iaf` (z, m) or (z, m, s).
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ OPERATIONS = (
                 "form",
                 ArgumentType.WORD,
                 words=tuple(IAF_OUTPUTS),
-                doc="`shift`: z - m; `affine`: (z - m) / exp(s); `gated`: g z + (1 - g) m with g = sigmoid(s)",
+                doc="`shift`: z - m; `affine`: (z - m) / exp(s); `gated`: g z + (1 - g) m, g = sigmoid(s)",
             ),
         ),
         _iaf_shape,

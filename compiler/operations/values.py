@@ -1,4 +1,4 @@
-"""Typed reading of checked arguments. The compiler has checked them: a wrong type here is a bug of ours, a `TypeError`."""
+"""Typed reading of arguments that the compiler has checked: a wrong type here is a bug, a `TypeError`."""
 
 from __future__ import annotations
 
@@ -96,7 +96,8 @@ def fraction(args: Args, name: str) -> float:
 
 
 def bind(term: Term, signature: tuple[tuple[str, Literal], ...], required: int = 0) -> dict[str, Literal]:
-    """The arguments of a term by name: `weight(log)` and `weight(gain = log)` give the same, with defaults filled in.
+    """The arguments of a term by name: `weight(log)` and `weight(gain = log)` give the same, with defaults
+    filled in.
 
     Raises:
         OperationError: for too many or too few arguments, an unknown name, or one given twice.
@@ -104,9 +105,7 @@ def bind(term: Term, signature: tuple[tuple[str, Literal], ...], required: int =
     names = [name for name, _ in signature]
     takes = f"`{term.name}({', '.join(names)})`" if names else f"`{term.name}` without arguments"
     if len(term.args) > len(names):
-        raise OperationError(
-            f"`{term.name}` has too many arguments", found=str(len(term.args)), expected=takes
-        )
+        raise OperationError(f"`{term.name}` has too many arguments", found=str(len(term.args)), expected=takes)
     given: dict[str, Literal] = dict(zip(names, term.args, strict=False))
     for name, value in term.options:
         if name not in names:

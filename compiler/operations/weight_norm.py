@@ -1,7 +1,8 @@
-"""`norm = weight(gain, eps, start)`: w = g v / (|v| + eps), one gain per output channel (Salimans & Kingma 2016).
+"""`norm = weight(gain, eps, start)`: w = g v / (|v| + eps), one gain per output channel (Salimans & Kingma
+2016).
 
-`gain = log` stores log g. `start = from_batch(std)` sets gains and biases from a first batch so that every channel leaves with
-mean 0 and that deviation. The norm is taken of the masked weight.
+`gain = log` stores log g. `start = from_batch(std)` sets gains and biases from a first batch so that every
+channel leaves with mean 0 and that deviation. The norm is taken of the masked weight.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ GAIN = Argument("gain", ArgumentType.NUMBER, 1.0, doc="factor on the first gain 
 
 @dataclass(frozen=True, slots=True)
 class WeightNorm:
-    """A checked `weight(…)`: whether the gain is stored as its logarithm, and the standard deviation of a data-dependent start."""
+    """A checked `weight(…)`: is the gain stored as its logarithm; the deviation of a data-dependent start."""
 
     log: bool
     eps: float
@@ -56,15 +57,14 @@ def _deviation(start: object) -> float | None:
         deviation = bind(start, (("std", None),), required=1)["std"]
         if not isinstance(deviation, bool) and isinstance(deviation, (int, float)) and deviation > 0:
             return float(deviation)
-    raise OperationError(
-        "unknown start of weight norm", expected="`raw` or `from_batch(std)` with std above 0"
-    )
+    raise OperationError("unknown start of weight norm", expected="`raw` or `from_batch(std)` with std above 0")
 
 
 def gain_parameters(args: Args, weight: tuple[int, ...], channel_axis: int = 0) -> tuple[Parameter, ...]:
     """The gain of weight norm, one per output channel and broadcastable to the weight, or nothing.
 
-    Its first value is the norm of the first weight (times the argument `gain`), so that normalising changes nothing at the start.
+    Its first value is the norm of the first weight (times the argument `gain`), so that normalising changes
+    nothing at the start.
     """
     norm = weight_norm(args)
     if norm is None:
@@ -84,9 +84,7 @@ def norm_option(args: Args) -> tuple[tuple[str, Literal], ...]:
     if norm is None:
         return ()
     if norm.from_batch is not None:
-        raise OperationError(
-            "weight norm that starts `from_batch` cannot be run yet", expected="`start = raw`"
-        )
+        raise OperationError("weight norm that starts `from_batch` cannot be run yet", expected="`start = raw`")
     options: list[tuple[str, Literal]] = []
     if norm.log:
         options.append(("gain", "log"))

@@ -1,6 +1,7 @@
 """Entry of the command line: the table of commands, and the one place where failures become exit codes.
 
-0 fine; 1 the input is wrong or the work failed; 2 usage; 3 `fmt --check` would change a file; 70 a bug of ours; 130 interrupted.
+0 fine; 1 the input is wrong or the work failed; 2 usage; 3 `fmt --check` would change a file; 70 a bug of ours;
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def _guarded(arguments: list[str]) -> int:
         print("hvdsl: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has what it wanted (`hvdsl info SPEC | head`); keep the interpreter from flushing into the closed pipe.
+        # The reader has what it wanted (`hvdsl info SPEC | head`); nothing may flush into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as failure:

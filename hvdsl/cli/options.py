@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvdsl.errors import UsageError
-from hvdsl.shipped import locate
-
 if TYPE_CHECKING:
     from hvdsl.compiler.model import Model
+    from hvdsl.grammar.source import Source
 
 
 def add_spec(parser: argparse.ArgumentParser) -> None:
@@ -40,12 +39,11 @@ def add_output(parser: argparse.ArgumentParser, help: str, *, required: bool = F
 def add_machine(parser: argparse.ArgumentParser) -> None:
     """Options of every command that runs a model."""
     parser.add_argument("--data", metavar="PATH", type=Path, help="where the spec's data is read from")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, … (default: an accelerator if there is one)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, … (default: an accelerator, if any)")
     parser.add_argument("--seed", metavar="N", type=natural, help="seed of every random draw")
     parser.add_argument("--batch", metavar="N", type=positive, help="images per batch")
     parser.add_argument("--workers", metavar="N", type=natural, default=0, help="processes that read data (default 0)")
     parser.add_argument("--threads", metavar="N", type=positive, help="threads of one operation on the CPU")
-    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="arithmetic of the network")
 
 
 def natural(text: str) -> int:
@@ -66,18 +64,12 @@ def _integer(text: str, least: int) -> int:
     return number
 
 
-def overrides(given: list[str]) -> list[str]:
-    """Return the `--set` options as they were given, after a look at their form."""
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not (equals and name.strip() and value.strip()):
-            raise UsageError(f"`--set {text}` has no value; write it as --set name=value")
-    return given
+def checked(spec: str | Source, overrides: Sequence[str] = ()) -> Model:
+    """Return the model that a spec argument and its `--set` options describe.
 
+    Raises `SpecError` with everything that is wrong.
+    """
+    from hvdsl.compiler.assembly.assemble import assemble
+    from hvdsl.compiler.elaboration.elaborate import elaborate
 
-def checked(spec: str, given: list[str]) -> Model:
-    """Return the model that a spec argument and its `--set` options describe. Raises SpecError."""
-    from hvdsl.compiler import check
-
-    path, variant = locate(spec)
-    return check(path, overrides(given), variant)
+    return elaborate(assemble(spec, overrides))

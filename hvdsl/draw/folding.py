@@ -68,9 +68,7 @@ class Folder:
         return Item(Kind.RECIPE, scope.name, list(scope.nodes()), marks=self._marks(scope), scope=scope)
 
     def _repeat(self, scope: Scope, latents: set[str]) -> Iterator[Item]:
-        turns = [
-            self._folded(turn, latents) for turn in scope.members if isinstance(turn, Scope)
-        ]
+        turns = [self._folded(turn, latents) for turn in scope.members if isinstance(turn, Scope)]
         if len(turns) < 2 or any(signature(turn) != signature(turns[0]) for turn in turns):
             for turn in turns:
                 yield from turn

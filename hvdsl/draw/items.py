@@ -62,9 +62,7 @@ class Item:
 
 def signature(items: Sequence[Item]) -> tuple[object, ...]:
     """What must agree for repetitions to be folded: the pieces and their operations, not their sizes."""
-    return tuple(
-        (item.kind, item.title, item.count, len(item.nodes), signature(item.children)) for item in items
-    )
+    return tuple((item.kind, item.title, item.count, len(item.nodes), signature(item.children)) for item in items)
 
 
 def same_shapes(a: Item, b: Item) -> bool:

@@ -1,4 +1,4 @@
-"""The ladder: a model as bands of equal resolution with a bottom-up and a top-down column, and the links between them."""
+"""The ladder: bands of equal resolution with a bottom-up and a top-down column, and the links between them."""
 
 from __future__ import annotations
 
@@ -141,9 +141,7 @@ class _Owners:
         return self._owner[index]
 
 
-def _connections(
-    graph: Graph, columns: Sequence[Sequence[Item]]
-) -> tuple[list[tuple[Item, Item]], list[Link]]:
+def _connections(graph: Graph, columns: Sequence[Sequence[Item]]) -> tuple[list[tuple[Item, Item]], list[Link]]:
     """Return what passes between neighbours, and what crosses columns or passes over pieces of its own."""
     place = {id(item): (side, n) for side, items in enumerate(columns) for n, item in enumerate(items)}
     flows: list[tuple[Item, Item]] = []

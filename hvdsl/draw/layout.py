@@ -1,9 +1,10 @@
-"""From a ladder to a picture: bands from coarse to fine, encoder on the left going up, decoder on the right going down."""
+"""From a ladder to a picture: coarse bands above fine ones, the encoder on the left, the decoder on the right."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from hvdsl.draw import columns, style
 from hvdsl.draw.columns import Place
@@ -42,7 +43,9 @@ def layout(ladder: Ladder) -> Picture:
         top = _band(sheet, band, top, style.BANDS[n % 2])
     paint = Painter(sheet.picture, sheet.places)
     bottom = _ends(sheet, paint, top)
-    draw_links(sheet.picture, ladder, sheet.places, (sheet.encoder, sheet.encoder_width), (sheet.decoder, sheet.decoder_width))
+    draw_links(
+        sheet.picture, ladder, sheet.places, (sheet.encoder, sheet.encoder_width), (sheet.decoder, sheet.decoder_width)
+    )
     reach = style.REACH + style.CIRCLE
     for band in ladder.bands:
         for item in band.encoder:
@@ -128,7 +131,7 @@ def _ends(sheet: Sheet, paint: Painter, top: float) -> float:
         paint.arrow((sheet.decoder, paint.place(down[-1]).bottom), (sheet.decoder, end.y))
     for source, target in ladder.flows:
         paint.flow(source, target)
-    for before, item in zip(up, up[1:], strict=False):
+    for before, item in pairwise(up):
         if item.kind is Kind.TAP:
             paint.line_to_tap(before, item)
     return end.bottom
@@ -145,7 +148,11 @@ def _header(sheet: Sheet) -> None:
 
 def _legend(sheet: Sheet, y: float) -> float:
     """Explain the colours in one line; return where the picture ends."""
-    entries = [(style.ENCODER, "bottom-up recipe"), (style.DECODER, "top-down recipe"), (style.LATENT, "latent variable")]
+    entries = [
+        (style.ENCODER, "bottom-up recipe"),
+        (style.DECODER, "top-down recipe"),
+        (style.LATENT, "latent variable"),
+    ]
     if any(mark.on_the_way_up for item in sheet.ladder.encoder() for mark in item.marks):
         entries.append((style.LATENT, "dashed: drawn on the way up"))
     if sheet.ladder.priors:
@@ -154,8 +161,10 @@ def _legend(sheet: Sheet, y: float) -> float:
     for ink, words in entries:
         centre = (x + 6, y + 8)
         round_ = ink is style.LATENT
-        shape = Circle(centre, 6, ink.fill, ink.stroke, dashed="dashed" in words) if round_ else Polygon(
-            box(x, y + 2, 12, 12), ink.fill, ink.stroke, radius=2.5
+        shape = (
+            Circle(centre, 6, ink.fill, ink.stroke, dashed="dashed" in words)
+            if round_
+            else Polygon(box(x, y + 2, 12, 12), ink.fill, ink.stroke, radius=2.5)
         )
         sheet.picture.shapes.append(shape)
         sheet.picture.shapes.append(Text(words, (x + 19, y + 8), style.DETAIL, style.FAINT, anchor="start"))

@@ -9,7 +9,13 @@ from hvdsl.draw.items import Kind
 from hvdsl.draw.ladder import Ladder
 from hvdsl.draw.outline import Outline, Vertex, outline
 
-_INKS = {"encoder": style.ENCODER, "decoder": style.DECODER, "prior": style.PRIOR, "latent": style.LATENT, "ends": style.ENDS}
+_INKS = {
+    "encoder": style.ENCODER,
+    "decoder": style.DECODER,
+    "prior": style.PRIOR,
+    "latent": style.LATENT,
+    "ends": style.ENDS,
+}
 
 
 def mermaid(ladder: Ladder) -> str:

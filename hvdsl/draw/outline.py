@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from hvdsl.draw import columns
 from hvdsl.draw.items import Item, Kind
@@ -56,14 +57,14 @@ def outline(ladder: Ladder) -> Outline:
     for n, prior in enumerate(ladder.priors):
         vertices = tuple(_vertices(prior.items, f"p{n}_", ids))
         groups.append(Group(f"prior_{n}", f"p({', '.join((prior.name, *prior.given))})", "prior", vertices))
-        edges += [Edge(a.id, b.id) for a, b in zip(vertices, vertices[1:], strict=False)]
+        edges += [Edge(a.id, b.id) for a, b in pairwise(vertices)]
     up, down = ladder.encoder(), ladder.decoder()
     if up:
         edges.append(Edge("image", ids[id(up[0])]))
     edges += [Edge(ids[id(a)], ids[id(b)]) for a, b in ladder.flows]
     edges += [
         Edge(ids[id(before)], ids[id(tap)])
-        for before, tap in zip(up, up[1:], strict=False)
+        for before, tap in pairwise(up)
         if tap.kind is Kind.TAP and before.kind is not Kind.TAP
     ]
     edges += [Edge(ids[id(link.source)], ids[id(link.target)], link.label, link.tap) for link in ladder.links]

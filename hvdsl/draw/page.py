@@ -5,7 +5,8 @@ from __future__ import annotations
 from html import escape
 
 _STYLE = """
-body { margin: 0; font: 14px/1.45 Inter, "Helvetica Neue", Helvetica, Arial, sans-serif; color: #1d2226; background: #fff; }
+body { margin: 0; font: 14px/1.45 Inter, "Helvetica Neue", Helvetica, Arial, sans-serif;
+       color: #1d2226; background: #fff; }
 main { padding: 12px; }
 svg { max-width: 100%; height: auto; }
 .item { cursor: default; }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hvdsl.draw import columns, labels, style
 from hvdsl.draw.columns import Place
 from hvdsl.draw.items import Item, Kind, Mark
-from hvdsl.draw.picture import Circle, Picture, Point, Polygon, Text, Wire, box, text_width
+from hvdsl.draw.picture import Anchor, Circle, Face, Picture, Point, Polygon, Text, Wire, box, text_width
 
 SLANT = 13.0  # of the sides of a box that changes the resolution
 
@@ -119,14 +119,14 @@ class Painter:
             facts.append(f"× {mark.count}")
         return facts
 
-    def _mark_text(self, mark: Mark, x: float, y: float, anchor: str) -> None:
+    def _mark_text(self, mark: Mark, x: float, y: float, anchor: Anchor) -> None:
         facts = self.mark_lines(mark)
         for n, line in enumerate(facts):
             at = (x, y + (n - (len(facts) - 1) / 2) * 13)
-            face = "SemiBold" if line.startswith("×") else "Regular"
-            colour = style.LATENT.stroke if line.startswith("×") else style.TEXT
-            side = "start" if anchor == "start" else "end"
-            self._shapes.append(Text(line, at, style.DETAIL, colour, face, side, halo=style.BANDS[0]))
+            counts = line.startswith("×")
+            face: Face = "SemiBold" if counts else "Regular"
+            colour = style.LATENT.stroke if counts else style.TEXT
+            self._shapes.append(Text(line, at, style.DETAIL, colour, face, anchor, halo=style.BANDS[0]))
 
 
 def _outline(item: Item, place: Place) -> tuple[Point, ...]:

@@ -1,4 +1,4 @@
-"""A picture: coloured shapes with coordinates, which every picture format can write. Units are CSS pixels, y grows downwards."""
+"""A picture: coloured shapes with coordinates, for every picture format. Units are CSS pixels, y grows downwards."""
 
 from __future__ import annotations
 
@@ -102,7 +102,8 @@ def rounded(points: tuple[Point, ...], radius: float, *, closed: bool) -> list[t
         if not closed and i in (0, n - 1):
             corners.append((corner, corner, corner))
         else:
-            corners.append((_towards(corner, points[i - 1], radius), corner, _towards(corner, points[(i + 1) % n], radius)))
+            before, after = points[i - 1], points[(i + 1) % n]
+            corners.append((_towards(corner, before, radius), corner, _towards(corner, after, radius)))
     return corners
 
 

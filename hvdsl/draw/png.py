@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from io import BytesIO
+from itertools import pairwise
+from math import cos, pi, sin
 
 from PIL import Image, ImageDraw
 
@@ -58,8 +60,6 @@ class _Painter:
             self._line([*points, points[0]], shape.stroke, shape.line, dashed=shape.dashed)
 
     def _circle(self, circle: Circle) -> None:
-        from math import cos, pi, sin
-
         x, y = circle.centre
         turns = [2 * pi * i / 96 for i in range(96)]
         self._outlined([(x + circle.radius * cos(t), y + circle.radius * sin(t)) for t in turns], circle)
@@ -108,7 +108,7 @@ def _dashes(points: list[Point]) -> list[list[Point]]:
     """Cut a line into dashes."""
     pieces: list[list[Point]] = [[points[0]]]
     drawing, left = True, DASH
-    for a, b in zip(points, points[1:], strict=False):
+    for a, b in pairwise(points):
         length = ((b[0] - a[0]) ** 2 + (b[1] - a[1]) ** 2) ** 0.5
         done = 0.0
         while length - done > left:

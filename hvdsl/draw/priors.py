@@ -58,8 +58,8 @@ def _to_later(given: Place, card: Place, between: int) -> tuple[Point, ...]:
     """Return the way from a prior to a later one that is conditioned on it, around the cards between them."""
     if not between:
         return (card.middle, given.bottom), (card.middle, card.y)
-    x = card.right + 10 * between
-    return (card.right, given.bottom - 20), (x, given.bottom - 20), (x, card.y + NAME_LINE), (card.right, card.y + NAME_LINE)
+    x, start, end = card.right + 10 * between, given.bottom - 20, card.y + NAME_LINE
+    return (card.right, start), (x, start), (x, end), (card.right, end)
 
 
 def _width(prior: PriorColumn) -> float:

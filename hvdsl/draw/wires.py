@@ -32,11 +32,11 @@ class Ports:
         return place.y + place.height * self._in[id(link)]
 
     def level(self, link: Link, start: float, place: Place) -> float:
-        """Return the height at which a link from `start` reaches its target: level with it, if that meets the target."""
-        alone = self._in[id(link)] == 0.5
-        inside = place.y + INSET <= start <= place.bottom - INSET
+        """Return the height at which a link reaches its target: level with `start`, if that meets the target."""
         port = self.target(link, place)
-        return start if abs(start - port) < SHORT or (alone and inside and link.target.kind is not Kind.LATENT) else port
+        alone = self._in[id(link)] == 0.5 and link.target.kind is not Kind.LATENT
+        inside = place.y + INSET <= start <= place.bottom - INSET
+        return start if abs(start - port) < SHORT or (alone and inside) else port
 
 
 def _turn(link: Link, siblings: Sequence[Link]) -> float:

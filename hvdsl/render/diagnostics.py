@@ -11,7 +11,13 @@ from hvdsl.render.terminal import expand_tabs, printable, width
 LONGEST_LINE = 140  # cells of a source line that are shown
 BEFORE_CARET = 50  # of them before the caret, where a line is longer
 
-_COLOURS = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "frame": "\x1b[34m", "strong": "\x1b[1m", "help": "\x1b[36m"}
+_COLOURS = {
+    "error": "\x1b[1;31m",
+    "warning": "\x1b[1;33m",
+    "frame": "\x1b[34m",
+    "strong": "\x1b[1m",
+    "help": "\x1b[36m",
+}
 _RESET = "\x1b[0m"
 
 

@@ -80,7 +80,7 @@ class DiscretizedLogisticMixture(nn.Module):
         if target.shape[1] != self.channels:
             raise ValueError(f"the target has {target.shape[1]} channels; the likelihood is for {self.channels}")
         x = target.to(means)[:, :, None]  # (N, C, 1, H, W)
-        distance = x - self._conditional_means(means, coefficients, x)
+        distance = self._distances(means, coefficients, x)
         half_bin = 1 / (2**self.bits - 1)
         if self.bins == "exact":
             log_mass = logistic_bins.exact(x, distance, log_scales, half_bin)
@@ -150,18 +150,19 @@ class DiscretizedLogisticMixture(nn.Module):
         floor = torch.full((), self.lower, dtype=log_scale.dtype, device=log_scale.device)
         return torch.maximum(log_scale, floor)
 
-    def _conditional_means(self, means: Tensor, coefficients: Tensor, x: Tensor) -> Tensor:
+    def _distances(self, means: Tensor, coefficients: Tensor, x: Tensor) -> Tensor:
+        """Each colour less its mean given the true colours before it, (N, C, K, H, W)."""
         if self.channels == 1:
-            return means
-        columns = [means[:, 0]]
+            return x - means
+        distances: list[Tensor] = []
         pair = 0
-        for c in range(1, self.channels):
+        for c in range(self.channels):
             mean = means[:, c]
             for b in range(c):
-                mean = mean + coefficients[:, pair] * x[:, b]
+                mean = torch.addcmul(mean, coefficients[:, pair], x[:, b])
                 pair += 1
-            columns.append(mean)
-        return torch.stack(columns, 1)
+            distances.append(x[:, c] - mean)
+        return torch.stack(distances, 1)
 
     def _in_turn(self, values: Tensor, coefficients: Tensor) -> Tensor:
         """Colours (N, C, H, W) from their own parts and what they take of the colours before, already clamped."""

@@ -1,4 +1,4 @@
-"""The hand-written VDVAE is the published model: recorded activations, rates, gradients and samples."""
+"""The hand-written VDVAE is the published model, by itself and with its draws left to the traversal."""
 
 import importlib.util
 import json
@@ -9,6 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hvdsl.runtime.distributions import Normal
+from hvdsl.runtime.latents import LatentGroup, Source, Traversal
 from hvdsl.runtime.likelihoods import DiscretizedLogisticMixture
 from hvdsl.runtime.noise import RecordedNoise
 
@@ -98,26 +100,68 @@ def test_gradients(case):
         assert parameters[name].grad.norm().item() == pytest.approx(recorded, rel=1e-3, abs=1e-6), name
 
 
+def walk(model, features, latents):
+    """The hand-written decoder with its draws left to a traversal; gives the likelihood's parameters."""
+    decoder = model.decoder
+    streams = decoder.streams(latents.batch, decoder.gain)
+    for i, (group, (r, source)) in enumerate(zip(decoder.dec_blocks, decoder.blocks, strict=True)):
+        x = decoder.mixed(streams, r, source)
+        prior, feature = group.prior(x).split((2 * group.zdim, x.shape[1]), 1)
+        posterior = None
+        if latents[i].inferred:
+            posterior = Normal(group.enc(torch.cat((x, features[r]), 1)))
+        streams[r] = group.merge(x, feature, latents[i].draw(Normal(prior), posterior))
+    return decoder.head(streams)
+
+
+def latent_groups(case):
+    return [LatentGroup("z", f"z.{i}", "normal", tuple(shape)) for i, shape in enumerate(case.facts["group_shapes"])]
+
+
+def test_a_traversal_infers_the_recorded_latents(case):
+    x, _, eps = case.batch
+    latents = Traversal.infer(latent_groups(case), len(x), RecordedNoise(len(x), eps))
+    with torch.no_grad():
+        walk(case.model, case.model.encoder(x), latents)
+    close(latents.rates, case.io["kl"], 1e-5)
+    for i, z in enumerate(latents.z):
+        close(z, case.io[f"z.{i:03d}"], 1e-4)
+
+
+def test_posterior_means_are_the_pass_without_noise(case):
+    x, target, _ = case.batch
+    latents = Traversal(latent_groups(case), len(x), sources=Source.POSTERIOR_MEAN)
+    with torch.no_grad():
+        walk(case.model, case.model.encoder(x), latents)
+    rate = latents.rates.sum(0).mean() / target[0].numel()
+    close(rate, torch.tensor(case.facts["eps_zero_float32"]["rate"]), 1e-5)
+
+
 def test_samples_from_recorded_noise(case):
-    for tag, facts in case.facts["samples"].items():
-        if facts["first_sampled_group"] or f"{tag}.eps.000" not in case.io:
-            continue
-        noise = [case.io[f"{tag}.eps.{i:03d}"] for i in range(case.groups)]
-        temperature = facts["temperature"]
-        temperatures = temperature if isinstance(temperature, list) else [temperature] * case.groups
+    """Pure samples, temperatures per group, and samples whose first latents are given."""
+    tags = [tag for tag in case.facts["samples"] if f"{tag}.image_float" in case.io]
+    assert "sample_partial" in tags
+    for tag in tags:
+        facts = case.facts["samples"][tag]
+        first = facts["first_sampled_group"]
+        given = [case.io[f"z.{i:03d}"] for i in range(first)]
+        eps = [None] * first + [case.io[f"{tag}.eps.{i:03d}"] for i in range(first, case.groups)]
+        uniforms = {
+            "likelihood.mixture": case.nchw(f"{tag}.mix_uniform"),
+            "likelihood.logistic": case.nchw(f"{tag}.logistic_uniform"),
+        }
+        noise = RecordedNoise(facts["n"], eps, uniforms)
+        latents = Traversal.generate(latent_groups(case), facts["n"], noise, facts["temperature"], given=given)
         with torch.no_grad():
-            params = case.model.decoder.generate(noise, temperatures)
+            params = walk(case.model, None, latents)
+        if not first:
+            temperatures = latents.temperatures
+            with torch.no_grad():
+                close(case.model.decoder.generate(eps, temperatures), params, 1e-4)
         likelihood = DiscretizedLogisticMixture(
             case.model.config.mixtures, channels=3, bits=case.facts["n_bits"], bins="published"
         )
-        uniforms = RecordedNoise(
-            len(params),
-            streams={
-                "likelihood.mixture": case.nchw(f"{tag}.mix_uniform"),
-                "likelihood.logistic": case.nchw(f"{tag}.logistic_uniform"),
-            },
-        )
-        close(likelihood.sample(params, uniforms), case.nchw(f"{tag}.image_float"), 1e-4)
+        close(likelihood.sample(params, noise), case.nchw(f"{tag}.image_float"), 1e-4)
 
 
 def test_published_cifar10_size(handwritten):

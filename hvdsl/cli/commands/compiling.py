@@ -23,13 +23,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hvdsl.compiler import emit
+    from hvdsl.compiler.emit import emit
 
     model = checked(args.spec, args.overrides)
     report(model.warnings)
-    source = emit.emit(model, args.level)
+    source = emit(model, args.level)
     if args.standalone:
-        source = emit.standalone(source)
+        from hvdsl.compiler.emit.standalone import standalone
+
+        source = standalone(source)
     if args.output is None:
         sys.stdout.write(source)
     else:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from hvdsl.cli.options import add_output
 from hvdsl.errors import HvdslError, UsageError
-from hvdsl.shipped import locate
 
 FORMS = {".hv": "hv", ".yaml": "yaml", ".yml": "yaml"}
 
@@ -20,6 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from hvdsl.compiler.assembly.files import locate
     from hvdsl.grammar import print_text, print_yaml, read
 
     path, variant = locate(args.spec)

@@ -15,9 +15,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hvdsl.codes import codes
+    from hvdsl.compiler.codes import all_codes
 
-    known = codes()
+    known = all_codes()
     if args.code is None:
         print("\n".join(f"{code.id}  {code.title}" for code in known.values()))
         return 0

@@ -26,13 +26,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _format(name: str, args: argparse.Namespace) -> bool:
     """Format one file as the options say; return whether it differs from its canonical form."""
-    from hvdsl.grammar import print_text, read_text
+    from hvdsl.grammar import format_text
     from hvdsl.grammar.source import Source
 
     if name != "-" and Path(name).suffix != ".hv":
         raise HvdslError(f"`{name}` is not a .hv file; only the text form has a canonical layout")
     text = sys.stdin.read() if name == "-" else _read(Path(name))
-    canonical = print_text(read_text(Source("<stdin>" if name == "-" else name, text)))
+    canonical = format_text(Source("<stdin>" if name == "-" else name, text))
     differs = canonical != text
     if args.check:
         if differs:

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from hvdsl.errors import HvdslError, UsageError
-from hvdsl.shipped import locate, shipped
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +21,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from hvdsl.compiler.assembly.files import shipped
+
     if args.action == "list":
-        known = shipped()
+        known = {path.stem: path for path in sorted(shipped().glob("*.hv"))}
         longest = max((len(name) for name in known), default=0)
         print("\n".join(f"{name:<{longest}}  {_title(path)}" for name, path in known.items()))
         return 0
@@ -35,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _spec(name: str) -> Path:
+    from hvdsl.compiler.assembly.files import locate
+
     path, variant = locate(name)
     if variant:
         raise UsageError(f"`{name}` names a variant, which is a part of a file; give `{path.stem}`")

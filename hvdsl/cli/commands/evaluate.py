@@ -1,0 +1,85 @@
+"""`hvdsl eval RUN`: bits per dimension, rate and distortion."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from hvdsl.cli.options import add_json, add_machine, add_output, add_set, positive
+from hvdsl.cli.run_options import add_run
+
+if TYPE_CHECKING:
+    from hvdsl.cli.runs import Trained
+    from hvdsl.runtime.data import Dataset, Splits
+    from hvdsl.runtime.evaluate import Evaluation
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    add_set(parser)
+    parser.add_argument(
+        "--split", choices=("train", "validation", "test"), default="test", help="which images (default test)"
+    )
+    parser.add_argument(
+        "--samples", metavar="K", type=positive, help="posterior samples per image; more than 1: importance-weighted"
+    )
+    add_output(parser, "also draw the rate of each latent group, as a PNG")
+    parser.add_argument(
+        "--baselines", action="store_true", help="also say what PNG and a histogram need for the same images"
+    )
+    add_json(parser)
+    add_machine(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from hvdsl.cli.runs import open_trained
+    from hvdsl.runtime.evaluate import evaluate
+
+    trained = open_trained(args, lambda settings: settings.evaluate.use_ema)
+    splits = trained.splits()
+    data = getattr(splits, args.split)
+    samples = args.samples or trained.model.settings.evaluate.samples
+    result = evaluate(trained.module, data, samples=samples, batch=args.batch or 64, seed=args.seed or 0)
+    baselines = _baselines(trained, splits, data) if args.baselines else {}
+    if args.json:
+        print(json.dumps(result.as_json() | {"split": args.split, "step": trained.step} | baselines, indent=2))
+    else:
+        print(_table(result, args.split))
+        for name, bits in baselines.items():
+            print(f"{bits:.4f} bits/dim  by {name.removesuffix('_bits_per_dim')}" if bits is not None else f"no {name}")
+    if args.output is not None:
+        _draw(result, trained, args)
+    return 0
+
+
+def _baselines(trained: Trained, splits: Splits, data: Dataset) -> dict[str, float | None]:
+    from hvdsl.cli.baselines import histogram_bits_per_dim, png_bits_per_dim
+    from hvdsl.runtime.inference import pixel_bits
+
+    levels = 2 ** pixel_bits(trained.model.settings.data)
+    return {
+        "png_bits_per_dim": png_bits_per_dim(data),
+        "histogram_bits_per_dim": histogram_bits_per_dim(splits.train, data, levels),
+    }
+
+
+def _table(result: Evaluation, split: str) -> str:
+    return "\n".join(
+        (
+            f"{result.bits_per_dim:.4f} bits/dim  (± {result.standard_error:.4f}, {result.images:,} {split} images)",
+            f"{result.nats_per_dim:.4f} nats/dim  = distortion {result.distortion:.4f} + rate {result.rate:.4f}"
+            if result.samples == 1
+            else f"{result.nats_per_dim:.4f} nats/dim  (importance-weighted, {result.samples} samples)",
+            f"{sum(result.rate_per_group):.2f} nats per image in {len(result.rate_per_group)} latent groups",
+        )
+    )
+
+
+def _draw(result: Evaluation, trained: Trained, args: argparse.Namespace) -> None:
+    from hvdsl.runtime.pictures import rate_bars, save_png
+    from hvdsl.runtime.protocol import as_vae
+
+    labels = [f"{group.name} {'x'.join(map(str, group.shape))}" for group in as_vae(trained.module).LATENTS]
+    title = f"Rate of each latent group, {trained.model.settings.title or trained.model.settings.model}"
+    save_png(rate_bars(result.rate_per_group, labels, title), args.output)

@@ -1,0 +1,112 @@
+"""Runs on the command line: a spec as a module on a device, a run folder as a model with its trained weights."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+
+from hvdsl.cli.options import checked
+from hvdsl.compiler.assembly.files import locate
+from hvdsl.compiler.emit import emit
+from hvdsl.compiler.load import load
+from hvdsl.compiler.model import Model
+from hvdsl.compiler.settings import ModelSettings
+from hvdsl.draw.export import graph_json
+from hvdsl.errors import UsageError
+from hvdsl.grammar import print_text
+from hvdsl.grammar.source import Source
+from hvdsl.runtime.data import Splits, open_data
+from hvdsl.runtime.distributed import world
+from hvdsl.runtime.layers import initialize
+from hvdsl.runtime.run import Run
+from hvdsl.runtime.weights import load_weights
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A run, opened for use."""
+
+    run: Run
+    model: Model
+    module: nn.Module  # with the run's weights, on its device
+    step: int
+    data: Path | None  # where the run's data was read from, as far as it is known
+
+    def splits(self) -> Splits:
+        return open_data(self.model.settings.data, self.data)
+
+
+def use_machine(args: argparse.Namespace) -> torch.device:
+    """Apply `--threads`, and return the device of `--device`."""
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    return device_of(args.device)
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device of that name; `auto` is an accelerator if there is one. Raises UsageError."""
+    if name == "auto":
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without a device's support
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"the device `{name}` cannot be used: {reason}") from None
+    return device
+
+
+def instantiate(model: Model, seed: int = 0, device: torch.device | None = None) -> nn.Module:
+    """Return the emitted module of a model, initialised from `seed`, on `device`."""
+    emitted = load(emit(model), model.settings.model)
+    module = cast(nn.Module, emitted.Model())
+    initialize(module, seed)
+    return module.to(device) if device else module
+
+
+def create_run(folder: Path, spec: str, model: Model, data: Path | None) -> Run:
+    """Make a run folder with everything that says what is trained; of several processes the first makes it."""
+    path, _ = locate(spec)
+    files = {
+        f"spec{path.suffix}": path.read_text(encoding="utf-8"),
+        "resolved.hv": print_text(model.resolved),
+        "model.py": emit(model),
+        "graph.json": graph_json(model),
+    }
+    here = world()
+    if here.leads:
+        Run.create(folder, files, {"spec": spec, "data": str(data.resolve()) if data else None})
+    here.any(False)  # nobody goes on before the folder is there
+    return Run.open(folder)
+
+
+def read_model(run: Run, overrides: Sequence[str] = ()) -> Model:
+    """Return the model of a run, from its `resolved.hv`."""
+    return checked(Source(str(run.folder / "resolved.hv"), run.read("resolved.hv")), overrides)
+
+
+def data_path(run: Run, given: Path | None) -> Path | None:
+    """Return where a run's data is: as given, else as the run has noted."""
+    if given is not None:
+        return given
+    noted = json.loads(run.read("environment.json")).get("data")
+    return Path(noted) if noted else None
+
+
+def open_trained(args: argparse.Namespace, use_ema: Callable[[ModelSettings], bool]) -> Trained:
+    """Open the run that a command names; `use_ema` says whether the spec wants averaged weights."""
+    device = use_machine(args)
+    run = Run.open(args.run_folder)
+    model = read_model(run, args.overrides)
+    module = instantiate(model)
+    checkpoint = load_weights(module, run, use_ema=args.use_ema and use_ema(model.settings), step=args.step)
+    module.to(device)
+    data = data_path(run, args.data)
+    return Trained(run, model, module, checkpoint.step, data)

@@ -1,0 +1,76 @@
+"""`hvdsl info` for people, rendered from what it prints as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+PLAIN_WIDTH = 140  # where the output is no terminal
+
+
+def show_info(info: Mapping[str, Any], stream: TextIO) -> None:
+    """Print the table of resolutions and the totals."""
+    console = Console(file=stream, highlight=False, width=None if stream.isatty() else PLAIN_WIDTH)
+    console.print(info["title"] or info["name"], style="bold", markup=False)
+    console.print(_resolutions(info["resolutions"]))
+    for label, value in _totals(info):
+        console.print(f"{label:<24}{value}", markup=False)
+    for prior in info["priors"]:
+        console.print(f"{'prior of ' + prior['name']:<24}{prior['parameters']:,} parameters", markup=False)
+
+
+def _resolutions(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("resolution")
+    table.add_column("latent")
+    for name in ("encoder blocks", "groups", "parameters", "MACs", "activations"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(
+            f"{row['height']}x{row['width']}",
+            ", ".join("x".join(map(str, shape)) for shape in row["latent_shapes"]) or "-",
+            str(row["blocks"]),
+            str(row["groups"]),
+            f"{row['parameters']:,}",
+            scaled(row["macs"]),
+            in_bytes(row["activation_bytes"]),
+        )
+    return table
+
+
+def _totals(info: Mapping[str, Any]) -> list[tuple[str, str]]:
+    sections = f"encoder {info['encoder_parameters']:,}, decoder {info['decoder_parameters']:,}"
+    depth = info["stochastic_depth"]
+    checkpointed = in_bytes(info["checkpointed_peak_bytes"])
+    height, width = info["receptive_field"]
+    return [
+        ("parameters", f"{info['parameters']:,}  ({sections})"),
+        ("latents", f"{info['latent_groups']} groups, {info['latent_dims']:,} scalars, stochastic depth {depth}"),
+        ("MACs per image", f"{scaled(info['macs'])}  (generation {scaled(info['generation_macs'])})"),
+        ("activations per image", f"{in_bytes(info['activation_bytes'])} kept for the backward pass (float32)"),
+        ("peak memory per image", f"{in_bytes(info['peak_bytes'])}, with checkpointing {checkpointed}"),
+        ("receptive field", f"{height}x{width} pixels"),
+    ]
+
+
+def scaled(count: int) -> str:
+    """Return a count with a decimal prefix: `1.24 G`."""
+    return _with_prefix(count, 1000, ("", " k", " M", " G", " T", " P"))
+
+
+def in_bytes(count: int) -> str:
+    """Return a size with a binary prefix: `82.3 MiB`."""
+    return _with_prefix(count, 1024, (" B", " KiB", " MiB", " GiB", " TiB"))
+
+
+def _with_prefix(count: int, base: int, prefixes: Sequence[str]) -> str:
+    value, place = float(count), 0
+    while value >= base and place < len(prefixes) - 1:
+        value /= base
+        place += 1
+    digits = 0 if place == 0 or value >= 100 else 1 if value >= 10 else 2
+    return f"{value:.{digits}f}{prefixes[place]}"

@@ -1,0 +1,76 @@
+"""Constants: what settings, labels and the likelihood are written in."""
+
+from __future__ import annotations
+
+import pytest
+
+from hvdsl.compiler.elaboration.constants import constant
+from hvdsl.compiler.graph import Literal, Term
+from hvdsl.grammar import read_expression
+from hvdsl.grammar.diagnostics import SpecError
+from hvdsl.grammar.source import Source
+
+
+def value(text: str, lets: dict[str, str] | None = None, **context: Literal) -> Literal:
+    parsed = {name: read_expression(Source("let", e)) for name, e in (lets or {}).items()}
+    return constant(read_expression(Source("expression", text)), parsed, context)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1_100_000", 1_100_000),
+        ("2e-4", 2e-4),
+        ("yes", True),
+        ("none", None),
+        ('"a b"', "a b"),
+        ("3x32x32", (3, 32, 32)),
+        ("(0.9, 0.999)", (0.9, 0.999)),
+        ("[16, 8, 4]", (16, 8, 4)),
+        ("zeros", Term("zeros")),
+        ("ramp(length = epochs(200))", Term("ramp", (), (("length", Term("epochs", (200,))),))),
+        ("by_size(square)", Term("by_size", ("square",))),
+        ("6 / 2", 3),
+        ("7 / 2", 3.5),
+        ("7 // 2", 3),
+        ("-2 ** 2", -4),
+        ("2 ** 3 ** 2", 512),
+        ("1 + 2 * 3 - 4 % 3", 6),
+        ("sqrt(16)", 4.0),
+        ("max(1, 2, 3)", 3),
+        ("len([1, 2])", 2),
+        ("1 if 2 < 3 and not no else 1 / 0", 1),
+        ("no and 1 / 0 == 1", False),
+        ("[8: 1, else: 2][8]", 1),
+        ("[8: 1 / 0, else: 2][4]", 2),
+    ],
+)
+def test_values(text: str, expected: Literal) -> None:
+    assert value(text) == expected
+
+
+def test_lets_are_late_bound_and_context_hides_them() -> None:
+    assert value("a + 1", {"a": "b * 2", "b": "4"}) == 9
+    assert value("res + b", {"b": "4", "res": "0"}, res=8) == 12
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("1 / 0", "HV0403"),
+        ("10 ** 400", "HV0403"),
+        ("sqrt(0 - 1)", "HV0403"),
+        ("yes + 1", "HV0401"),
+        ("1 < 2 and 3", "HV0401"),
+        ("[8: 1][4]", "HV0404"),
+        ("[1, 2][2]", "HV0404"),
+        ("[1, 2][0.5]", "HV0402"),
+        ("conv(3) -> relu", "HV0406"),
+        ("[8: 1]", "HV0406"),
+        ("a", "HV0405"),
+    ],
+)
+def test_mistakes(text: str, code: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        value(text, {"a": "b", "b": "a"})
+    assert [d.code.id for d in caught.value.diagnostics] == [code]
