@@ -12,14 +12,17 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import torch
 from torch import Tensor
 
 from hvdsl.runtime.distributions import Normal
 from hvdsl.runtime.noise import Noise, latent_stream
-from hvdsl.runtime.quantizers import NearestCode, Quantized, UniformCodes
+
+
+if TYPE_CHECKING:  # a model without discrete latents needs none of it
+    from hvdsl.runtime.quantizers import NearestCode, Quantized, UniformCodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,9 +284,9 @@ class Draw:
                 the group, or a given code is not one of the group's.
         """
         self._check(prior, "prior")
-        if isinstance(prior, UniformCodes):
+        if not isinstance(prior, Normal):
             return self._draw_code(prior, posterior)
-        if isinstance(posterior, NearestCode):
+        if posterior is not None and not isinstance(posterior, Normal):
             raise ValueError(f"group `{self._name}` has a continuous prior and a discrete posterior")
         return self._draw_value(prior, posterior)
 
@@ -304,7 +307,7 @@ class Draw:
         """The same for a discrete group. Its quantizer learns of a batch when this pass first draws from it."""
         walk, source = self._walk, self._walk.sources[self._group]
         if self.inferred:
-            if not isinstance(posterior, NearestCode):
+            if posterior is None or isinstance(posterior, Normal):
                 raise ValueError(f"group `{self._name}` takes its nearest code, but the model computed no posterior")
             self._check(posterior, "posterior")
             quantized = prior.quantizer.quantize(posterior)
