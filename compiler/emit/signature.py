@@ -119,6 +119,11 @@ class Signature:
             return "UniformCodes"
         return "NearestCode" if node.op in quantizers.POSTERIORS else "Normal"
 
+    def fallback(self, value: Value) -> tuple[str, ...]:
+        """What a distribution without a name is called; nothing for a tensor."""
+        kind = self.kind(value)
+        return () if kind == "Tensor" else ("prior",) if kind == "UniformCodes" else ("posterior",)
+
     def condition(self, latents: ast.expr) -> str:
         """When posterior-only code runs: the model knows by its image, all others by their latents."""
         return "x is not None" if self.is_model else f"{layout.unparse(latents)}.inferred"
