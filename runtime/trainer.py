@@ -26,6 +26,7 @@ from hvdsl.runtime.objective import Objective
 from hvdsl.runtime.optimization import Optimization, Part, StepResult
 from hvdsl.runtime.progress import ProgressDisplay
 from hvdsl.runtime.protocol import as_vae
+from hvdsl.runtime.quantizers.usage import usage
 from hvdsl.runtime.run import Run
 from hvdsl.runtime.schedule import Clock
 from hvdsl.runtime.seeds import derive_seed
@@ -190,7 +191,7 @@ class Trainer:
 
     def _measure(self, log: MetricsLog | None, display: ProgressDisplay) -> None:
         step = self.optimization.step_number
-        values = self._window.summary() | {"epoch": step / self.order.per_epoch} | self._skips()
+        values = self._window.summary() | {"epoch": step / self.order.per_epoch} | self._skips() | self._codes(display)
         display.show(step, values)
         if log is not None:
             log.write("train", step, values)
@@ -201,6 +202,19 @@ class Trainer:
             "skipped_steps": guard.skipped,
             "skip_streak_steps": guard.streak,
             "longest_skip_streak_steps": guard.longest_streak,
+        }
+
+    def _codes(self, display: ProgressDisplay) -> dict[str, Value]:
+        """How the codes of discrete latents were used since this was last asked; warns of a collapse."""
+        levels = usage(self.model)
+        for warning in (level.warning for level in levels):
+            if warning is not None:
+                display.say(warning)
+        if not levels:
+            return {}
+        return {
+            "codes_used_per_group_fraction": [level.used for level in levels],
+            "code_perplexity_per_group_codes": [level.perplexity for level in levels],
         }
 
     def _do_periodic(self, log: MetricsLog | None, display: ProgressDisplay, at_end: bool = False) -> None:
