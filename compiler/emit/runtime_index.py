@@ -9,7 +9,7 @@ from importlib.resources import files
 from types import MappingProxyType
 
 PACKAGE = "hvdsl.runtime"
-PUBLIC = ("layers", "distributions", "latents", "likelihoods")  # where emitted code may import from
+PUBLIC = ("layers", "distributions", "latents", "likelihoods", "priors")  # where emitted code may import from
 
 
 @cache

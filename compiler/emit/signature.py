@@ -6,7 +6,7 @@ import ast
 from collections.abc import Sequence
 
 from hvdsl.compiler.emit import layout, literals
-from hvdsl.compiler.emit.analysis import is_tap, tap_key
+from hvdsl.compiler.emit.analysis import GIVEN, given_name, is_tap, tap_key
 from hvdsl.compiler.emit.steps import Kind, ListItem, Ref, Step, steps
 from hvdsl.compiler.emit.units import Unit, Units
 from hvdsl.compiler.emit.variables import allowed
@@ -60,6 +60,8 @@ class Signature:
         node = self._graph.nodes[value.node]
         if is_tap(self._graph, value):
             name = self.name_of(value) or tap_key(node)[0]
+        elif self._unit.is_section and node.op in GIVEN:
+            name = given_name(node)
         elif "x" not in taken:
             name = "x"
         else:
