@@ -13,6 +13,7 @@ from hvdsl.compiler.emit.classes import Class, classes
 from hvdsl.compiler.emit.forms import forms
 from hvdsl.compiler.emit.forward import Forward
 from hvdsl.compiler.emit.names import Names, camel, identifier
+from hvdsl.compiler.emit.position_steps import position_steps
 from hvdsl.compiler.emit.signature import Signature
 from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.emit.variables import allowed
@@ -39,7 +40,8 @@ def _prior(graph: Graph, name: str, names: Names) -> list[list[str]]:
     units = Units(graph)
     *made, whole, _ = classes(graph, forms(units.root), names)  # last the graph itself, which holds but the section
     _refuse_sources(graph)
-    return [*(class_text(c, units) for c in made), _prior_class(whole, name, graph, units)]
+    steps = position_steps(graph, names.take(f"{name}Steps").removesuffix("Steps"))
+    return [*(class_text(c, units) for c in made), _prior_class(whole, name, graph, units), steps]
 
 
 def _prior_class(made: Class, name: str, graph: Graph, units: Units) -> list[str]:
@@ -58,7 +60,16 @@ def _prior_class(made: Class, name: str, graph: Graph, units: Units) -> list[str
     for node, argument in zip(given, names, strict=True):
         if node.index in live:
             lines.append(f"        {argument} = one_hot({argument}, {int(str(node.args['classes']))})")
-    return lines + Forward(made, units, Signature(unit, units, unit.outputs)).lines()
+    lines += Forward(made, units, Signature(unit, units, unit.outputs)).lines()
+    handed = "".join(f", {n}" for n in names[1:])
+    takes = "".join(f", {n}: Tensor" for n in names[1:])
+    return [
+        *lines,
+        "",
+        f"    def steps(self, canvas: Canvas{takes}) -> {name}Steps:",
+        docstring("Return the form that draws a map position by position on `canvas`.", layout.INDENT * 2),
+        f"        return {name}Steps(self, canvas{handed})",
+    ]
 
 
 def inputs(graph: Graph) -> list[Node]:
