@@ -80,7 +80,8 @@ def published_names(names: Iterable[str], rules: Sequence[Rule]) -> dict[str, st
             if "instance" in words:
                 # Rules that name the same list of the release (`decoder.dec_blocks.`) count the same instances.
                 seen = counted.setdefault(rule.theirs.partition("{")[0], {})
-                words["instance"] = str(seen.setdefault(match["instance"], len(seen)))
+                number = str(seen.setdefault(match["instance"], len(seen)))
+                words["instance"] = rule.spelling.get("instance", {}).get(number, number)
             found[name] = rule.theirs.format(**words)
             break
         else:
