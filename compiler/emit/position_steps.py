@@ -115,6 +115,9 @@ class _Writer:
     def _step(self) -> list[str]:
         lines: list[str] = []
         for number, unit in enumerate(self._plan.units):
+            if isinstance(unit, Attention) and len(unit.sources) > 1:
+                pieces = ", ".join(self._piece(r) for r in unit.op.inputs)
+                lines.append(f"torch.cat(({pieces}), 1, out=self.{self._part_names[unit]}.input[j])")
             self._variables[unit] = f"h_{number}"
             lines += self._unit(unit, f"h_{number}")
         return [*lines[:-1], f"return {lines[-1].partition(' = ')[2]}"]
@@ -127,7 +130,7 @@ class _Writer:
             terms = [self._tensor(term) for term in unit.terms]
             text, writes = (f"torch.add({terms[0]}, {terms[1]})", True) if targets else (" + ".join(terms), False)
         else:
-            text, writes = self._call(unit), False
+            text, writes = self._call(unit), isinstance(unit, Linear)
         if targets and writes:
             text = f"{text[:-1]}, out={targets.pop(0)})"
         return [f"{variable} = {text}", *(f"{target}.copy_({variable})" for target in targets)]
@@ -140,6 +143,8 @@ class _Writer:
                 if len(self._plan.parts[unit]) > 1:
                     raise AssertionError("joined tensors flow into functions and attention only")
                 found.append(f"self.{self._part_names[user]}.input[j]")
+            if isinstance(user, Attention) and user.sources == [unit]:
+                found.append(f"self.{self._part_names[user]}.input[j]")
             if isinstance(user, Linear) and len(user.map.slots) > 1 and unit in user.map.slots:
                 found.append(f"self.{self._part_names[user]}.slots[{user.map.slots.index(unit)}][j]")
         return found
@@ -147,9 +152,7 @@ class _Writer:
     def _call(self, unit: Unit) -> str:
         name = f"self.{self._part_names[unit]}"
         if isinstance(unit, Attention):
-            if len(unit.sources) == 1:
-                return f"{name}(j, {self._tensor(unit.sources[0])})"
-            return f"{name}(j, torch.cat(({', '.join(self._piece(r) for r in unit.op.inputs)}), 1))"
+            return f"{name}(j)"
         if isinstance(unit, Linear) and len(unit.map.slots) == 1:
             return f"{name}(j, {self._tensor(unit.map.slots[0])})"
         return f"{name}(j)"

@@ -18,6 +18,8 @@ constant, each position by itself."""
 def matrix(map: Map, sizes: Sequence[int], known: Sequence[Tensor], like: Tensor) -> Tensor:
     """The linear part of a map, `(sum of sizes, outputs)`: what it makes of every unit vector, less the constant."""
     count = sum(sizes)
+    if map is same:
+        return torch.eye(count, device=like.device, dtype=like.dtype)
     units = torch.eye(count, device=like.device, dtype=like.dtype).split(list(sizes), 1)
     here = [k[:1, :, :1, :1] for k in known]
     constant = map(*(u.new_zeros(1, u.shape[1], 1, 1) for u in units), *here)
@@ -43,10 +45,11 @@ def convolution(layer: Conv2d, grid: tuple[int, int], down: int = 0, right: int 
     """The kernel of a causal layer; elements that its mask takes away are no taps."""
     weight = _dense(layer)
     top, _, left, _ = layer.padding or (0, 0, 0, 0)
+    kept = layer.mask.amax((0, 1)).tolist() if layer.mask is not None else None
     taps = {}
     for row in range(weight.shape[2]):
         for column in range(weight.shape[3]):
-            if layer.mask is None or bool(layer.mask[:, :, row, column].any()):
+            if kept is None or kept[row][column]:
                 offset = row * layer.dilation[0] - top - down, column * layer.dilation[1] - left - right
                 taps[offset] = weight[:, :, row, column]
     bias_map = None
@@ -75,7 +78,9 @@ def _dense(layer: Conv2d) -> Tensor:
 
 
 class Constant:
-    """What a map adds that no code changes: biases, coordinates, conditions; computed one row at a time.
+    """What a map adds that no code changes: biases, coordinates, conditions.
+
+    What differs from sample to sample is computed one row at a time, to save memory; what does not, at once.
 
     Attributes:
         vector: `(outputs,)`, where it is the same at every position; else None.
@@ -88,23 +93,25 @@ class Constant:
         self._biases = biases
         self._batch = max((len(k) for k in known), default=1)
         self.vector: Tensor | None = None
+        self._rows: Tensor | None = None
         if not known and all(b is None or _uniform(b) for b in biases):
             self.vector = self.row(0)[0, 0].contiguous()
-            self._biases = ()
+        elif self._batch == 1:
+            self._rows = self._between(0, like.shape[2])[0]
 
     def row(self, i: int) -> Tensor:
         """`(1 or N, W, outputs)`."""
-        width = self._like.shape[3]
+        return self._between(i, i + 1)[:, 0] if self._rows is None else self._rows[i : i + 1]
+
+    def _between(self, start: int, stop: int) -> Tensor:
+        """Rows from `start` to before `stop`: `(1 or N, rows, W, outputs)`."""
+        shape = self._batch, -1, stop - start, self._like.shape[3]
         slots = []
         for size, bias in zip(self._sizes, self._biases, strict=True):
-            part = self._like.new_zeros(1, size, 1, width) if bias is None else bias[:, :, i : i + 1]
-            slots.append(part.expand(self._batch, -1, -1, -1))
-        known = [self._row(k, i).expand(self._batch, -1, -1, width) for k in self._known]
-        return self._map(*slots, *known)[:, :, 0].transpose(1, 2)
-
-    @staticmethod
-    def _row(known: Tensor, i: int) -> Tensor:
-        return known if known.shape[2] == 1 else known[:, :, i : i + 1]
+            part = self._like.new_zeros(1, size, 1, 1) if bias is None else bias[:, :, start:stop]
+            slots.append(part.expand(shape))
+        known = [(k if k.shape[2] == 1 else k[:, :, start:stop]).expand(shape) for k in self._known]
+        return self._map(*slots, *known).permute(0, 2, 3, 1)
 
 
 def _uniform(bias_map: Tensor) -> bool:

@@ -17,7 +17,7 @@ class Part(Protocol):
     def __call__(self, j: int) -> Tensor: ...
 
 
-class Taps(Part, Protocol):
+class Reading(Part, Protocol):
     input: Sequence[Tensor]
     """By step: where the activations of its positions go, before the call."""
 
@@ -26,11 +26,7 @@ class Linear(Protocol):
     slots: Sequence[Sequence[Tensor]]
     """By tensor and step: where several tensors are put side by side, before the call."""
 
-    def __call__(self, j: int, x: Tensor | None = None) -> Tensor: ...
-
-
-class Seen(Protocol):
-    def __call__(self, j: int, joined: Tensor) -> Tensor: ...
+    def __call__(self, j: int, x: Tensor | None = None, out: Tensor | None = None) -> Tensor: ...
 
 
 class Canvas(Protocol):
@@ -48,7 +44,7 @@ class Canvas(Protocol):
         """What convolutions of the codes give, through a map."""
         ...
 
-    def taps(self, kernel: Kernel, map: Map = same, known: Sequence[Tensor] = ()) -> Taps:
+    def taps(self, kernel: Kernel, map: Map = same, known: Sequence[Tensor] = ()) -> Reading:
         """A causal convolution, through a map."""
         ...
 
@@ -56,6 +52,6 @@ class Canvas(Protocol):
         """A linear map of tensors with `sizes` channels."""
         ...
 
-    def attention(self, layer: Attention, keys: int, values: int) -> Seen:
-        """Causal attention with so many channels of keys and of values."""
+    def attention(self, layer: Attention, keys: int, values: int) -> Reading:
+        """Causal attention with so many channels of keys and of values; it reads query, key and value side by side."""
         ...

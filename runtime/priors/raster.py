@@ -130,7 +130,7 @@ class RasterTaps:
         batch, width = raster.batch, raster.width
         through = matrix(map, [kernel.outputs], known, raster.blank).t()  # (outputs, kernel's outputs)
         self._constant = Constant(map, [kernel.outputs], known, [kernel.bias_map], raster.blank)
-        taps = {offset: through @ tap for offset, tap in kernel.taps.items()}
+        taps = dict(kernel.taps) if map is same else {offset: through @ tap for offset, tap in kernel.taps.items()}
         outputs, inputs = through.shape[0], kernel.inputs
         blank = raster.blank.new_zeros(outputs, inputs)
 
@@ -193,8 +193,8 @@ class RasterLinear:
         """Whether its constant depends on the position."""
         return self._constant.vector is None
 
-    def __call__(self, j: int, x: Tensor | None = None) -> Tensor:
-        return torch.addmm(self._bias[j], self._side_by_side if x is None else x, self._weight)
+    def __call__(self, j: int, x: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        return torch.addmm(self._bias[j], self._side_by_side if x is None else x, self._weight, out=out)
 
     def begin(self, i: int) -> None:
         self._row.copy_(self._constant.row(i).transpose(0, 1))
@@ -203,39 +203,44 @@ class RasterLinear:
 class RasterAttention:
     """Causal attention of one query over the keys and values kept so far.
 
-    Keys are `(N heads, d, positions)`: two batched products are faster for one query than fused attention.
+    Query, key and value of a position arrive side by side in `input[j]`. Keys are kept as `(N heads, d, positions)`: two
+    batched products are faster for one query than fused attention.
     """
 
     def __init__(self, raster: Raster, layer: Attention, keys: int, values: int) -> None:
         batch, heads, positions = raster.batch, layer.heads, raster.height * raster.width
+        count = batch * heads
         self._inclusive = layer.causal == "inclusive"
-        self._batch, self._heads = batch, heads
-        self._sizes = (keys, keys, values)
+        self._queries, self._seen = (count, 1, keys // heads), (batch, values)
         self._scale = 1 / math.sqrt(keys // heads)
-        self._keys = raster.blank.new_zeros(batch * heads, keys // heads, positions)
-        self._values = raster.blank.new_zeros(batch * heads, positions, values // heads)
+        joined = raster.blank.new_zeros(batch, 2 * keys + values)
+        self.input = [joined] * raster.width
+        self._query = joined[:, :keys]
+        self._key = joined[:, keys : 2 * keys].view(batch, heads, -1)
+        self._value = joined[:, 2 * keys :].view(batch, heads, -1)
+        self._keys = raster.blank.new_zeros(batch, heads, keys // heads, positions)
+        self._values = raster.blank.new_zeros(batch, heads, positions, values // heads)
+        self._flat_keys, self._flat_values = self._keys.view(count, -1, positions), self._values.view(count, positions, -1)
         self._nothing = raster.blank.new_zeros(batch, values)
         self._zero = raster.blank.new_zeros(1, 1, 1)
         self._position = 0
 
-    def __call__(self, j: int, joined: Tensor) -> Tensor:
-        """What a position sees, `(N, values)`; `joined` holds its query, key and value side by side."""
-        count, at = self._batch * self._heads, self._position
-        query, key, value = joined.split(self._sizes, 1)
-        stop = at + 1 if self._inclusive else at
+    def __call__(self, j: int) -> Tensor:
+        """What the position sees, `(N, values)`."""
+        at = self._position
+        self._position = at + 1
         if self._inclusive:
-            self._keep(key, value, at)
+            self._keep(at)
+        stop = at + 1 if self._inclusive else at
         seen = self._nothing
         if stop:
-            queries, keys = query.reshape(count, 1, -1), self._keys[:, :, :stop]
-            scores = torch.baddbmm(self._zero, queries, keys, beta=0, alpha=self._scale)
-            seen = torch.bmm(scores.softmax(-1), self._values[:, :stop]).view(self._batch, -1)
+            queries = self._query.reshape(self._queries)
+            scores = torch.baddbmm(self._zero, queries, self._flat_keys[:, :, :stop], beta=0, alpha=self._scale)
+            seen = torch.bmm(scores.softmax(-1), self._flat_values[:, :stop]).view(self._seen)
         if not self._inclusive:
-            self._keep(key, value, at)
-        self._position = at + 1
+            self._keep(at)
         return seen
 
-    def _keep(self, key: Tensor, value: Tensor, at: int) -> None:
-        count = self._batch * self._heads
-        self._keys[:, :, at] = key.reshape(count, -1)
-        self._values[:, at] = value.reshape(count, -1)
+    def _keep(self, at: int) -> None:
+        self._keys[:, :, :, at] = self._key
+        self._values[:, :, at] = self._value
