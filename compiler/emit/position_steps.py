@@ -12,7 +12,7 @@ from hvdsl.compiler.emit.map_text import MapText, module
 from hvdsl.compiler.emit.variables import allowed
 from hvdsl.compiler.graph import Graph
 from hvdsl.compiler.incremental.flow import Kind, Op, Ref
-from hvdsl.compiler.incremental.plan import Attention, Codes, Linear, Map, Plan, Pointwise, Sum, Taps, Unit, plan
+from hvdsl.compiler.incremental.plan import Attention, Codes, Linear, Map, Plan, Pointwise, Sum, Taps, Unit
 from hvdsl.compiler.operations import OPERATIONS
 
 INTO_BUFFERS = frozenset({"elu", "gelu", "glu", "sigmoid", "silu", "swish", "tanh"})  # `runtime.priors.pointwise` has them
@@ -20,18 +20,14 @@ ALIASES = {"swish": "silu"}
 NAMES = {Codes: "codes", Taps: "taps", Linear: "linear", Attention: "attention"}
 
 
-def position_steps(graph: Graph, prior: str) -> list[str]:
-    """Write the class `<prior>Steps`.
-
-    Raises:
-        SpecError: HV0801, for a prior that has no position-by-position form.
-    """
-    return _Writer(graph, plan(graph), prior).lines()
+def position_steps(graph: Graph, plan: Plan, prior: str, name: str) -> list[str]:
+    """Write the class `name`, the position-by-position form of the class `prior`."""
+    return _Writer(graph, plan, prior, name).lines()
 
 
 class _Writer:
-    def __init__(self, graph: Graph, plan: Plan, prior: str) -> None:
-        self._graph, self._plan, self._prior = graph, plan, prior
+    def __init__(self, graph: Graph, plan: Plan, prior: str, name: str) -> None:
+        self._graph, self._plan, self._prior, self._name = graph, plan, prior, name
         self._part_names: dict[Unit, str] = {}
         counts: Counter[str] = Counter()
         for unit in plan.units:
@@ -47,7 +43,7 @@ class _Writer:
     def lines(self) -> list[str]:
         arguments = "".join(f", {allowed(given_name(n))}: Tensor" for n in self._given)
         lines = [
-            f"class {self._prior}Steps:",
+            f"class {self._name}:",
             docstring(f"`{self._prior}` position by position: the same logits, each part computed once.", layout.INDENT),
             "",
             f"    def __init__(self, prior: {self._prior}, canvas: Canvas{arguments}) -> None:",

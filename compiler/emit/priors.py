@@ -18,6 +18,8 @@ from hvdsl.compiler.emit.signature import Signature
 from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.emit.variables import allowed
 from hvdsl.compiler.graph import Graph, Node
+from hvdsl.compiler.incremental.plan import plan
+from hvdsl.compiler.incremental.schedule import skew
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 
 
@@ -40,18 +42,20 @@ def _prior(graph: Graph, name: str, names: Names) -> list[list[str]]:
     units = Units(graph)
     *made, whole, _ = classes(graph, forms(units.root), names)  # last the graph itself, which holds but the section
     _refuse_sources(graph)
-    steps = position_steps(graph, names.take(f"{name}Steps").removesuffix("Steps"))
-    return [*(class_text(c, units) for c in made), _prior_class(whole, name, graph, units), steps]
+    steps = names.take(f"{name}Steps")
+    derived = plan(graph)
+    text = _prior_class(whole, name, graph, units, skew(derived, graph)) + _steps_method(graph, steps)
+    return [*(class_text(c, units) for c in made), text, position_steps(graph, derived, name, steps)]
 
 
-def _prior_class(made: Class, name: str, graph: Graph, units: Units) -> list[str]:
+def _prior_class(made: Class, name: str, graph: Graph, units: Units, skew: int | None) -> list[str]:
     unit = made.example
     given = inputs(graph)
     names = [allowed(given_name(node)) for node in given]
     lines = [f"class {name}(nn.Module):", docstring(f"The prior of `{graph.name}`: logits of each code from those before it.", layout.INDENT), ""]
     lines += layout.lines("CODES = ", _code_map(given[0]), depth=1)
     lines += layout.lines("GIVEN = ", ast.Tuple([_code_map(node) for node in given[1:]], ast.Load()), depth=1)
-    lines += ["", *constructor(made), ""]
+    lines += [f"    SKEW = {skew}", "", *constructor(made), ""]
     parameters = ", ".join(f"{n}: Tensor" for n in names)
     lines += [f"    def forward(self, {parameters}) -> Tensor:"]
     told = "Return logits `(N, K, H, W)`; `{}` are codes `(N, H, W)`.".format("`, `".join(names))
@@ -60,15 +64,17 @@ def _prior_class(made: Class, name: str, graph: Graph, units: Units) -> list[str
     for node, argument in zip(given, names, strict=True):
         if node.index in live:
             lines.append(f"        {argument} = one_hot({argument}, {int(str(node.args['classes']))})")
-    lines += Forward(made, units, Signature(unit, units, unit.outputs)).lines()
-    handed = "".join(f", {n}" for n in names[1:])
-    takes = "".join(f", {n}: Tensor" for n in names[1:])
+    return lines + Forward(made, units, Signature(unit, units, unit.outputs)).lines()
+
+
+def _steps_method(graph: Graph, steps: str) -> list[str]:
+    names = [allowed(given_name(node)) for node in inputs(graph)[1:]]
+    takes = "".join(f", {n}: Tensor" for n in names)
     return [
-        *lines,
         "",
-        f"    def steps(self, canvas: Canvas{takes}) -> {name}Steps:",
-        docstring("Return the form that draws a map position by position on `canvas`.", layout.INDENT * 2),
-        f"        return {name}Steps(self, canvas{handed})",
+        f"    def steps(self, canvas: Canvas{takes}) -> {steps}:",
+        docstring("Return the form that draws a map position by position.", layout.INDENT * 2),
+        f"        return {steps}({', '.join(['self', 'canvas', *names])})",
     ]
 
 

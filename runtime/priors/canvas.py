@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
 
 from torch import Tensor
 
 from hvdsl.runtime.layers import Attention
 from hvdsl.runtime.priors.affine import Kernel, Map, same
+
+
+Choose: TypeAlias = Callable[[Tensor, int, int], Tensor]
+"""Picks the codes `(N,)` of a position from its logits `(N, K)`, row and column."""
+
+
+class Steps(Protocol):
+    """The emitted form."""
+
+    def __call__(self, j: int) -> Tensor:
+        """The logits of step j: `(N, K)`, or `(positions · N, K)` where a step has several."""
+        ...
 
 
 class Part(Protocol):
@@ -39,6 +51,15 @@ class Canvas(Protocol):
 
     @property
     def grid(self) -> tuple[int, int]: ...
+
+    @property
+    def codes_so_far(self) -> Tensor:
+        """`(N, H, W)`; zeros where nothing has been drawn."""
+        ...
+
+    def fill(self, steps: Steps, choose: Choose, done: Callable[[int, int], None]) -> None:
+        """Draw the whole map; `done(n, of)` tells of progress."""
+        ...
 
     def codes(self, kernels: Sequence[Kernel], map: Map = same, known: Sequence[Tensor] = ()) -> Part:
         """What convolutions of the codes give, through a map."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hvdsl.errors import HvdslError
 
 if TYPE_CHECKING:
-    from hvdsl.runtime.priors.canvas import Canvas
+    from hvdsl.runtime.priors.canvas import Canvas, Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,13 @@ class PriorModel(Protocol):
     Attributes:
         CODES: What it is the prior of.
         GIVEN: What it is given, in the order of its arguments.
+        SKEW: By how many columns each row falls behind the row above when all rows go on at once; None where only
+            raster order will do, with attention.
     """
 
     CODES: CodeMap
     GIVEN: tuple[CodeMap, ...]
+    SKEW: int | None
 
     def __call__(self, codes: Tensor, *given: Tensor) -> Tensor:
         """Logits `(N, K, H, W)` of codes `(N, H, W)`."""
@@ -45,19 +48,13 @@ class PriorModel(Protocol):
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
 
-class Steps(Protocol):
-    def __call__(self, j: int) -> Tensor:
-        """The logits `(N, K)` of step j of the canvas."""
-        ...
-
-
 def as_prior(model: nn.Module) -> PriorModel:
     """The same object, seen as a prior.
 
     Raises:
         HvdslError: It is not one.
     """
-    missing = [name for name in ("CODES", "GIVEN", "steps") if not hasattr(model, name)]
+    missing = [name for name in ("CODES", "GIVEN", "SKEW", "steps") if not hasattr(model, name)]
     if missing:
         raise HvdslError(f"{type(model).__name__} is not a prior over codes: it has no `{missing[0]}`")
     return cast("PriorModel", model)

@@ -8,7 +8,7 @@ attention are kept. Activations are `(N, C)`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hvdsl.runtime.layers import Attention
 from hvdsl.runtime.priors.affine import Constant, Kernel, Map, matrix, same
+from hvdsl.runtime.priors.canvas import Choose, Steps
 from hvdsl.runtime.priors.protocol import CodeMap
 
 
@@ -27,10 +28,9 @@ class _PerRow(Protocol):
 
 
 class Raster:
-    """Positions in raster order, one a step.
+    """Positions in raster order, one a step: step j is column j of the row that is being drawn.
 
-    The emitted form of a prior asks it for its parts and then computes with them: `steps(j)` are the logits of column
-    j of the row that was begun.
+    The emitted form of a prior asks it for its parts and then computes with them.
 
     Attributes:
         codes_so_far: `(N, H, W)`; zeros where nothing has been drawn.
@@ -46,16 +46,17 @@ class Raster:
         self._parts: list[_PerRow] = []
         self._first: list[RasterCodes] = []
 
-    def begin(self, i: int) -> None:
-        """Start row i."""
-        for part in self._parts:
-            part.begin(i)
-
-    def put(self, i: int, j: int, codes: Tensor) -> None:
-        """Settle the codes `(N,)` of a position."""
-        self.codes_so_far[:, i, j] = codes
-        for first in self._first:
-            first.put(j, codes)
+    def fill(self, steps: Steps, choose: Choose, done: Callable[[int, int], None]) -> None:
+        """Draw all rows; `done` is told how many of how many."""
+        for i in range(self.height):
+            for part in self._parts:
+                part.begin(i)
+            for j in range(self.width):
+                codes = choose(steps(j), i, j)
+                self.codes_so_far[:, i, j] = codes
+                for first in self._first:
+                    first.put(j, codes)
+            done(i + 1, self.height)
 
     def codes(self, kernels: Sequence[Kernel], map: Map = same, known: Sequence[Tensor] = ()) -> RasterCodes:
         """What convolutions of the codes give, through a map."""
