@@ -79,7 +79,9 @@ def run_in_full(prior: nn.Module, side: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", action="store_true", help="run full-forward sampling at 16², batch 1, instead of estimating it")
+    parser.add_argument(
+        "--run", action="store_true", help="run full-forward sampling at 16², batch 1, instead of estimating it"
+    )
     parser.add_argument("--sides", type=int, nargs="+", default=[16, 32, 64])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--cached-only", action="store_true", help="leave the full-forward side out")
@@ -92,7 +94,9 @@ def main() -> None:
         for side in options.sides:
             prior = build(side)
             for batch in options.batches:
-                cached = cpu_seconds(lambda prior=prior, batch=batch: draw_codes(prior, greedy, batch=batch), 3 if side < 64 else 1)  # type: ignore[misc]
+                cached = cpu_seconds(
+                    lambda prior=prior, batch=batch: draw_codes(prior, greedy, batch=batch), 3 if side < 64 else 1
+                )  # type: ignore[misc]
                 target = TARGETS.get((side, batch))
                 wanted = f"{target * 90 / speed:8.3f} s" if target is not None else "         –"
                 line = f"{side:3}²  {batch:5}  {cached:18.3f} s  {cached / side**2 * 1e6:15.0f}  {wanted:>14}"

@@ -181,5 +181,7 @@ def _reads(tap: Offset | None) -> str:
     rows, columns = tap
     parts = [f"{abs(rows)} {'row' if abs(rows) == 1 else 'rows'} {'below' if rows > 0 else 'above'}"] if rows else []
     if columns:
-        parts.append(f"{abs(columns)} {'column' if abs(columns) == 1 else 'columns'} to the {'right' if columns > 0 else 'left'}")
+        parts.append(
+            f"{abs(columns)} {'column' if abs(columns) == 1 else 'columns'} to the {'right' if columns > 0 else 'left'}"
+        )
     return f"reads {' and '.join(parts)}: tap ({rows}, {columns})"

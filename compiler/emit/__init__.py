@@ -25,9 +25,7 @@ def emit(model: Model, level: int = 1, passes: tuple[str, ...] | None = None) ->
     """
     graph = optimise(model.graph, level, passes)
     settings = model.settings
-    return module_text(
-        graph, model.priors, model.likelihood, settings.data, settings.title, _digest(model), _version()
-    )
+    return module_text(graph, model.priors, model.likelihood, settings.data, settings.title, _digest(model), _version())
 
 
 def emit_priors(model: Model) -> str:

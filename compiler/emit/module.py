@@ -6,7 +6,6 @@ import ast
 import collections.abc
 import typing
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
 
 from hvdsl.compiler.assembly.pixels import parse_pixel_map
 from hvdsl.compiler.emit import layout, runtime_index

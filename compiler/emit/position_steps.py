@@ -15,7 +15,9 @@ from hvdsl.compiler.incremental.flow import Kind, Op, Ref
 from hvdsl.compiler.incremental.plan import Attention, Codes, Linear, Map, Plan, Pointwise, Sum, Taps, Unit
 from hvdsl.compiler.operations import OPERATIONS
 
-INTO_BUFFERS = frozenset({"elu", "gelu", "glu", "sigmoid", "silu", "swish", "tanh"})  # `runtime.priors.pointwise` has them
+INTO_BUFFERS = frozenset(
+    {"elu", "gelu", "glu", "sigmoid", "silu", "swish", "tanh"}
+)  # `runtime.priors.pointwise` has them
 ALIASES = {"swish": "silu"}
 NAMES = {Codes: "codes", Taps: "taps", Linear: "linear", Attention: "attention"}
 
@@ -44,7 +46,9 @@ class _Writer:
         arguments = "".join(f", {allowed(given_name(n))}: Tensor" for n in self._given)
         lines = [
             f"class {self._name}:",
-            docstring(f"`{self._prior}` position by position: the same logits, each part computed once.", layout.INDENT),
+            docstring(
+                f"`{self._prior}` position by position: the same logits, each part computed once.", layout.INDENT
+            ),
             "",
             f"    def __init__(self, prior: {self._prior}, canvas: Canvas{arguments}) -> None:",
         ]
@@ -78,9 +82,13 @@ class _Writer:
             return [f"self.{name} = canvas.attention({module(unit.op.node, self._graph)}, {sizes})"]
         if isinstance(unit, Codes):
             kernels = ", ".join(self._kernel(op) for op in unit.convolutions)
-            return self._with_map(unit.map, f"self.{name} = canvas.codes", f"({kernels},)", name, [[(o, 0)] for o in unit.convolutions])
+            return self._with_map(
+                unit.map, f"self.{name} = canvas.codes", f"({kernels},)", name, [[(o, 0)] for o in unit.convolutions]
+            )
         if isinstance(unit, Taps):
-            return self._with_map(unit.map, f"self.{name} = canvas.taps", self._kernel(unit.convolution), name, [[(unit.convolution, 0)]])
+            return self._with_map(
+                unit.map, f"self.{name} = canvas.taps", self._kernel(unit.convolution), name, [[(unit.convolution, 0)]]
+            )
         if isinstance(unit, Linear):
             slots = [self._plan.parts[s] for s in unit.map.slots]
             sizes = ", ".join(str(sum(_channels(r) for r in refs)) for refs in slots)
@@ -183,4 +191,3 @@ class _Writer:
 
 def _channels(ref: Ref) -> int:
     return ref[0].channels[ref[1]]
-

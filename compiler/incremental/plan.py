@@ -175,8 +175,10 @@ class _Planner:
         return ref
 
     def _is_sum(self, ref: Ref) -> bool:
-        return ref[0].node.op == "add" and ref[0].kind is Kind.LINEAR and all(
-            r in self._kept and not _of_codes(r[0]) for r in ref[0].inputs
+        return (
+            ref[0].node.op == "add"
+            and ref[0].kind is Kind.LINEAR
+            and all(r in self._kept and not _of_codes(r[0]) for r in ref[0].inputs)
         )
 
     def _folds_into_taps(self, ref: Ref) -> bool:

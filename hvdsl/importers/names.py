@@ -13,7 +13,6 @@ import yaml
 from hvdsl.errors import HvdslError
 
 
-
 class Array(Protocol):
     """What of a tensor is used here, where torch need not be known."""
 

@@ -10,7 +10,6 @@ from torch import Tensor
 from hvdsl.runtime.layers import Attention
 from hvdsl.runtime.priors.affine import Kernel, Map, same
 
-
 Choose: TypeAlias = Callable[[Tensor, int, int], Tensor]
 """Picks the codes `(N,)` of a position from its logits `(N, K)`, row and column."""
 

@@ -221,7 +221,10 @@ class RasterAttention:
         self._value = joined[:, 2 * keys :].view(batch, heads, -1)
         self._keys = raster.blank.new_zeros(batch, heads, keys // heads, positions)
         self._values = raster.blank.new_zeros(batch, heads, positions, values // heads)
-        self._flat_keys, self._flat_values = self._keys.view(count, -1, positions), self._values.view(count, positions, -1)
+        self._flat_keys, self._flat_values = (
+            self._keys.view(count, -1, positions),
+            self._values.view(count, positions, -1),
+        )
         self._nothing = raster.blank.new_zeros(batch, values)
         self._zero = raster.blank.new_zeros(1, 1, 1)
         self._position = 0
