@@ -171,10 +171,6 @@ def _upconv_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
 
 
 def _conv_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
-    if args["mask"] is not None:
-        raise OperationError(
-            "a convolution with a mask cannot be run yet", found="`mask`", expected="`mask = none`"
-        )
     options: list[tuple[str, Literal]] = []
     options += [(name, _short(args, name)) for name in ("stride", "dilation") if args[name] != (1, 1)]
     padding = _padding_option(inputs[0], args)
@@ -183,6 +179,9 @@ def _conv_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -
     groups = positive(args, "groups") if "groups" in args else inputs[0][0]
     if groups > 1:
         options.append(("groups", groups))
+    mask = causal_mask(args, inputs[0][0], outputs[0][0])
+    if mask is not None:
+        options.append(("mask", mask.term))
     return _layer("Conv2d", inputs, outputs, args, options)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hvdsl.compiler.graph import Term
 from hvdsl.compiler.operations.table import Args, Argument, ArgumentType, OperationError
 from hvdsl.compiler.operations.values import bind, optional_term, text
 
@@ -26,13 +27,18 @@ class Mask:
     at: str
     mirror: bool
 
+    @property
+    def term(self) -> Term:
+        """The call that makes it, without what is default."""
+        return Term("causal", (self.at,), (("mirror", True),) if self.mirror else ())
+
 
 def causal_mask(args: Args, channels: int, out: int) -> Mask | None:
     """What `mask` says, or None without one.
 
     Raises:
-        OperationError: for unknown words, or if the channels of input and output are no multiples of each
-        other where they count.
+        OperationError: for unknown words, a stride, or if the channels of input and output are no multiples
+        of each other where they count.
     """
     mask = optional_term(args, "mask")
     if mask is None or mask.name == "none":
@@ -45,6 +51,10 @@ def causal_mask(args: Args, channels: int, out: int) -> Mask | None:
         )
     if not isinstance(mirror, bool):
         raise OperationError("`mirror` of a causal mask is yes or no", found=text(mirror))
+    if "stride" in args and args["stride"] != (1, 1):
+        raise OperationError(
+            "a masked convolution has stride 1", found=text(args["stride"]), expected="`stride = 1`"
+        )
     if at in ("before", "upto") and channels % out and out % channels:
         raise OperationError(
             "the mask needs channels that divide",

@@ -3,6 +3,7 @@
 Constructors allocate and never initialise; `initialize(module, seed)` does, once and explicitly.
 """
 
+from hvdsl.runtime.layers.causal_mask import CausalMask, causal
 from hvdsl.runtime.layers.convolution import Conv2d, ConvTranspose2d, Dense
 from hvdsl.runtime.layers.functional import avg_pool, coordinates, shift
 from hvdsl.runtime.layers.init import (
@@ -26,6 +27,7 @@ from hvdsl.runtime.layers.weight_norm import WeightNorm
 __all__ = [
     "Affine",
     "BatchNorm2d",
+    "CausalMask",
     "Conv2d",
     "ConvTranspose2d",
     "Dense",
@@ -37,6 +39,7 @@ __all__ = [
     "Scope",
     "WeightNorm",
     "avg_pool",
+    "causal",
     "constant",
     "coordinates",
     "fan_in",

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hvdsl.runtime.layers.causal_mask import CausalMask
 from hvdsl.runtime.layers.init import Fill, Init, Layer, fan_in
 from hvdsl.runtime.layers.weight_norm import WeightNorm
 
@@ -40,10 +41,13 @@ class _Weighted(Layer):
         self.norm, self.weight_init, self.bias_init = norm, weight_init, bias_init
 
     def effective_weight(self) -> Tensor:
-        """The weight that the layer multiplies with: normalised where the layer is."""
+        """The weight that the layer multiplies with: masked, then normalised, where the layer is."""
         if self.norm is None or self.gain is None:
-            return self.weight
-        return self.norm.weight(self.weight, self.gain, self.channel_axis)
+            return self._masked_weight()
+        return self.norm.weight(self._masked_weight(), self.gain, self.channel_axis)
+
+    def _masked_weight(self) -> Tensor:
+        return self.weight
 
     def initial(self, fill: Fill) -> None:
         fan = self.weight[0].numel()  # torch's definition, also for transposed convolutions
@@ -51,7 +55,7 @@ class _Weighted(Layer):
         if self.bias is not None:
             fill("bias", self.bias_init, fan)
         if self.norm is not None and self.gain is not None:
-            self.gain.copy_(self.norm.first_gain(self.weight, self.channel_axis))
+            self.gain.copy_(self.norm.first_gain(self._masked_weight(), self.channel_axis))
 
 
 class Conv2d(_Weighted):
@@ -61,8 +65,12 @@ class Conv2d(_Weighted):
     always, with an odd row below and an odd column to the right; both are of zeros. `reflect` mirrors the map instead,
     by the symmetric amounts, or by those of `tf` where there are none. Four numbers are zeros at each side.
 
+    `mask` is applied to the weight before its normalisation, and is found anew from the padding: it is no part of the
+    state.
+
     Raises:
-        ValueError: groups do not divide the channels, or no symmetric padding exists (an even kernel at stride 1).
+        ValueError: groups do not divide the channels, no symmetric padding exists (an even kernel at stride 1), or a
+            mask is combined with a stride, or leaves nothing of an output channel whose weight is to be normalised.
     """
 
     def __init__(
@@ -76,6 +84,7 @@ class Conv2d(_Weighted):
         dilation: Pair = 1,
         groups: int = 1,
         bias: bool = True,
+        mask: CausalMask | None = None,
         norm: WeightNorm | None = None,
         weight_init: Init | None = None,
         bias_init: Init | None = None,
@@ -92,6 +101,9 @@ class Conv2d(_Weighted):
         self.kernel, self.stride, self.dilation, self.groups = kernel, _pair(stride), _pair(dilation), groups
         self.padding = _resolved(padding, kernel, self.stride, self.dilation)
         self.reflect = padding == "reflect"
+        self.causal = mask
+        self.mask: Tensor | None
+        self.register_buffer("mask", None if mask is None else self._kept(mask), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         top, bottom, left, right = self._pads(x)
@@ -100,6 +112,28 @@ class Conv2d(_Weighted):
             x = F.pad(x, (left, right, top, bottom), mode="reflect" if self.reflect else "constant")
             inside = (0, 0)
         return F.conv2d(x, self.effective_weight(), self.bias, self.stride, inside, self.dilation, self.groups)
+
+    def initial(self, fill: Fill) -> None:
+        if self.causal is not None and self.mask is not None:
+            self.mask.copy_(self._kept(self.causal))
+        super().initial(fill)
+
+    def _masked_weight(self) -> Tensor:
+        return self.weight if self.mask is None else self.weight * self.mask
+
+    def _kept(self, mask: CausalMask) -> Tensor:
+        if self.stride != (1, 1):
+            raise ValueError(f"a causal convolution has stride 1, not {self.stride}")
+        tf = (_tf_pads(1, kernel, 1, dilation)[0] for kernel, dilation in zip(self.kernel, self.dilation, strict=True))
+        above, left = tf if self.padding is None else self.padding[::2]
+        shape = tuple(self.weight.shape)
+        kept = mask.kept(shape, (above, left), self.dilation, self.groups)
+        if self.norm is not None and self.norm.eps == 0 and not kept.flatten(1).any(1).all():
+            raise ValueError(
+                f"the mask leaves nothing of some output channels of a weight {shape}, which weight norm cannot "
+                "normalise; use a larger kernel or an eps above 0"
+            )
+        return kept
 
     def _pads(self, x: Tensor) -> Sides:
         if self.padding is not None:
