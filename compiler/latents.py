@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hvdsl.compiler.arguments import kind_of
+from hvdsl.compiler.codes import flows as flow_codes
 from hvdsl.compiler.codes import names as name_codes
 from hvdsl.compiler.codes import shapes as shape_codes
 from hvdsl.compiler.codes import values as codes
@@ -12,6 +13,7 @@ from hvdsl.compiler.graph import LatentGroup
 from hvdsl.compiler.graph import Value as Output
 from hvdsl.compiler.interpreter import Interpreter
 from hvdsl.compiler.lookup import check_name
+from hvdsl.compiler.operations.structure import DISCRETE
 from hvdsl.compiler.placing import add_node
 from hvdsl.compiler.streams import flowing
 from hvdsl.compiler.taps import grid
@@ -157,6 +159,15 @@ def _posterior(
         result = interpreter.send(flowing(result, expr.span), step, environment)
     if result is start and interpreter.builder.withdraw(start):
         return head, None  # a flow of no steps
+    if head.family in DISCRETE:
+        raise Fault(
+            flow_codes.FLOW_OF_CODES,
+            "a discrete latent has no flow",
+            expr.span,
+            f"steps after a posterior of family `{head.family}`",
+            "a posterior without steps",
+            "write the steps before the posterior's parameters, or after the latent",
+        )
     if isinstance(result, Tensor | Invalid):
         return head, result
     raise Fault(
