@@ -83,7 +83,7 @@ def _leak(graph: Graph, node: Node) -> Diagnostic | None:
             culprit = graph.nodes[of_z.mixed_by]
             return _diagnostic(
                 culprit,
-                f"after it, positions see others of z both before and after their own",
+                "after it, positions see others of z both before and after their own",
                 "only positions before, in raster order (or only after, if mirrored)",
                 "say `mask = causal(…)`, with one `mirror` in the whole block, and keep the map's size",
             )

@@ -14,7 +14,8 @@ PACKAGE = "hvdsl.emitted"
 def load(source: str, name: str) -> ModuleType:
     """Execute emitted source as the module `hvdsl.emitted.NAME`, which replaces an earlier one of that name.
 
-    The text is put into `linecache`, so that tracebacks and `inspect.getsource` show it though it lies in no file, and the module
+    The text is put into `linecache`, so that tracebacks and `inspect.getsource` show it though it lies in no
+    file, and the module
     into `sys.modules`, so that `torch.compile`, `torch.export` and pickling within the process find its classes.
 
     Raises:

@@ -75,6 +75,8 @@ def process_group(device: str = "cpu") -> Iterator[World]:
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         raise HvdslError(f"WORLD_SIZE is set but {', '.join(missing)} is not: start several processes with `torchrun`")
+    if device != "cpu":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     dist.init_process_group("gloo" if device == "cpu" else "nccl")
     try:
         yield world()

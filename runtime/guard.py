@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
@@ -108,8 +107,3 @@ class SkipGuard:
             "raise `train.skip_above` (it is in the unit of the objective), "
             "lower `train.optimizer.lr` or lengthen `train.warmup`"
         )
-
-
-def parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    """Every parameter that the optimizer updates."""
-    return [p for group in optimizer.param_groups for p in group["params"]]

@@ -48,9 +48,7 @@ class MetricsLog:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
         except OSError as error:
-            raise HvdslError(
-                f"cannot write metrics to {self._path}: {error.strerror}; free some space or check its permissions"
-            ) from error
+            raise self._failure(error) from error
         if self._scalars is not None:
             for name, value in record.items():
                 if name != "step" and isinstance(value, int | float):
@@ -61,12 +59,20 @@ class MetricsLog:
         """Forget what was written after `step`: a resumed run measures it again."""
         kept = [json.dumps(r) + "\n" for r in read_metrics(self._path) if r["step"] <= step]
         temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        temporary.replace(self._path)
+        try:
+            temporary.write_text("".join(kept), encoding="utf-8")
+            temporary.replace(self._path)
+        except OSError as error:
+            raise self._failure(error) from error
 
     def close(self) -> None:
         if self._scalars is not None:
             self._scalars.close()
+
+    def _failure(self, error: OSError) -> HvdslError:
+        return HvdslError(
+            f"cannot write metrics to {self._path}: {error.strerror}; free some space or check its permissions"
+        )
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hvdsl.runtime.checkpoint import CheckpointError
-
-# All that torch's Adam, AdamW, Adamax, SGD and our own optimizer remember of a parameter.
-_KEYS = frozenset({"step", "exp_avg", "exp_avg_sq", "exp_inf", "momentum_buffer"})
+from hvdsl.runtime.optimizer import PlainAdamax
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -30,33 +28,43 @@ def load_optimizer_tensors(
     """Give the optimizer its memory back.
 
     Raises:
-        CheckpointError: A tensor is not of this model's parameters or not of its parameter's shape.
+        CheckpointError: It is not the memory of this optimizer and of this model's parameters.
     """
-    parameters = dict(model.named_parameters())
-    by_parameter: dict[str, dict[str, Tensor]] = {}
+    names = {id(p): name for name, p in model.named_parameters()}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    places = {names[id(p)]: i for i, p in enumerate(parameters)}
+    state: dict[int, dict[str, Tensor]] = {}
     for label, tensor in tensors.items():
         key, _, name = label.partition("/")
-        if key not in _KEYS or name not in parameters:
+        if name not in places:
             raise CheckpointError(f"the optimizer in {source} belongs to another model: it remembers `{label}`")
-        if tensor.shape not in (parameters[name].shape, torch.Size()):
+        shape = torch.Size() if key == "step" else parameters[places[name]].shape
+        if tensor.shape != shape:
             raise CheckpointError(
-                f"the optimizer in {source} belongs to another model: `{label}` is {list(tensor.shape)} there, "
-                f"its parameter {list(parameters[name].shape)}"
+                f"the optimizer in {source} belongs to another model: "
+                f"`{label}` is {list(tensor.shape)} there and {list(shape)} here"
             )
-        by_parameter.setdefault(name, {})[key] = tensor
-    optimizer.load_state_dict(
-        {"state": _numbered(parameters, optimizer, by_parameter), "param_groups": _groups(optimizer)}
-    )
+        state.setdefault(places[name], {})[key] = tensor
+    expected = _remembered(optimizer)
+    for memory in state.values():
+        if memory.keys() != expected:
+            raise CheckpointError(
+                f"the optimizer in {source} is of another kind: it remembers {_listed(memory)}, "
+                f"this one {_listed(expected)}; resume with the `train.optimizer` that the run began with"
+            )
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _numbered(
-    parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, by_parameter: dict[str, dict[str, Tensor]]
-) -> dict[int, Any]:
-    """The state by torch's own numbering: the position within the groups."""
-    names = {id(p): name for name, p in parameters.items()}
-    flat = [p for group in optimizer.param_groups for p in group["params"]]
-    return {i: by_parameter[names[id(p)]] for i, p in enumerate(flat) if names[id(p)] in by_parameter}
+def _remembered(optimizer: torch.optim.Optimizer) -> set[str]:
+    """What an optimizer keeps of each parameter once it has updated it."""
+    if isinstance(optimizer, torch.optim.SGD):
+        return {"momentum_buffer"} if optimizer.defaults["momentum"] else set()
+    if isinstance(optimizer, PlainAdamax):
+        return {"exp_avg", "exp_inf"}
+    if isinstance(optimizer, torch.optim.Adamax):
+        return {"step", "exp_avg", "exp_inf"}
+    return {"step", "exp_avg", "exp_avg_sq"}
 
 
-def _groups(optimizer: torch.optim.Optimizer) -> Any:
-    return optimizer.state_dict()["param_groups"]
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names)) or "nothing"

@@ -12,15 +12,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 # How a measurement is shown: its label and format. What is not here stays in the log.
 SHOWN = {
     "bits_per_dim": ("bits/dim", ".3f"),
-    "negative_elbo_nats_per_dim": ("-elbo", ".4f"),
+    "negative_elbo_nats_per_dim": ("nats/dim", ".4f"),
+    "negative_importance_bound_nats_per_dim": ("nats/dim", ".4f"),
     "distortion_nats_per_dim": ("distortion", ".4f"),
     "rate_nats_per_dim": ("rate", ".4f"),
-    "objective": ("objective", ".4g"),
     "gradient_norm": ("grad", ".3g"),
     "learning_rate": ("lr", ".2g"),
     "skipped_steps": ("skipped", ".0f"),
     "images_per_second": ("img/s", ".0f"),
 }
+ALWAYS_ROOM_FOR = ("bits_per_dim", "skipped_steps", "images_per_second")  # on the live line of a narrow terminal
 
 
 class ProgressDisplay:
@@ -33,9 +34,8 @@ class ProgressDisplay:
         self._task = TaskID(0)
         if console is not None and console.is_terminal:
             self._live = Progress(
-                TextColumn("step"),
                 MofNCompleteColumn(),
-                BarColumn(bar_width=24),
+                BarColumn(bar_width=20),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[values]}"),
                 console=console,
@@ -61,13 +61,13 @@ class ProgressDisplay:
 
     def show(self, step: int, values: Mapping[str, object], event: str = "train") -> None:
         """Measurements after `step` steps; training goes to the live line, everything else stays on the screen."""
-        text = format_values(values)
         if self._live is not None and event == "train":
-            self._live.update(self._task, completed=step, values=text)
+            short = {name: values[name] for name in ALWAYS_ROOM_FOR if name in values}
+            self._live.update(self._task, completed=step, values=format_values(short))
             return
         total = "" if self._total is None else f"/{self._total}"
         label = "" if event == "train" else f"{event}: "
-        self.say(f"step {step}{total}  {label}{text}")
+        self.say(f"step {step}{total}  {label}{format_values(values)}")
 
     def say(self, line: str) -> None:
         """One line that stays."""
@@ -76,10 +76,10 @@ class ProgressDisplay:
 
 
 def format_values(values: Mapping[str, object]) -> str:
-    """`bits/dim 3.912  elbo 2.7110  …`, in a fixed order."""
+    """`bits/dim 3.912  nats/dim 2.7116  …`, in a fixed order; skipped steps only where there are some."""
     parts = []
     for name, (label, form) in SHOWN.items():
         value = values.get(name)
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and (value or name != "skipped_steps"):
             parts.append(f"{label} {value:{form}}")
     return "  ".join(parts)

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny_hierarchy import Blobs, TinyHierarchy, settings, tiny
 
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.distributed import World
@@ -16,6 +15,7 @@ from hvdsl.runtime.inference import to_pixels
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.reconstruct import depths, reconstruct
 from hvdsl.runtime.sample import sample
+from tests.runtime.training.tiny_hierarchy import Blobs, TinyHierarchy, settings, tiny
 
 DATA = settings().data
 
@@ -46,7 +46,7 @@ def test_every_image_counts_once_whatever_the_batch(model: TinyHierarchy) -> Non
 
 def test_ranks_share_all_images_and_no_image_twice() -> None:
     shares = [list(World(rank, 3).share(10)) for rank in range(3)]
-    assert sum(shares, []) == list(range(10))
+    assert [i for share in shares for i in share] == list(range(10))
     assert {len(s) for s in shares} == {3, 4}
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_hierarchy import Blobs, TinyHierarchy, settings, tiny
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Duration, Optimizer
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.checkpoint import CheckpointError
 from hvdsl.runtime.guard import TrainingStalledError
 from hvdsl.runtime.noise import SampleNoise
 from hvdsl.runtime.objective import Objective
@@ -22,6 +22,7 @@ from hvdsl.runtime.optimization import Optimization, Part
 from hvdsl.runtime.run import Run
 from hvdsl.runtime.schedule import Clock
 from hvdsl.runtime.trainer import Outcome, Trainer
+from tests.runtime.training.tiny_hierarchy import Blobs, TinyHierarchy, settings, tiny
 
 
 def part(n: int = 8, first: int = 0, step: int = 0) -> Part:
@@ -46,6 +47,10 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def copied(optimization: Optimization) -> dict[str, dict[str, Tensor]]:
+    return {part: {name: t.clone() for name, t in tensors.items()} for part, tensors in optimization.tensors().items()}
 
 
 def furthest(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
@@ -79,7 +84,7 @@ def test_a_skipped_step_changes_nothing_but_the_schedule(broken: str) -> None:
     made = optimization(model, warmup=Duration(n=4), skip_above=20.0)
     for i in range(2):
         made.step([part(step=i)])
-    before = {name: {k: t.clone() for k, t in tensors.items()} for name, tensors in made.tensors().items()}
+    before = copied(made)
     bad = part()
     x = bad.x * 1e6 if broken == "large" else torch.full_like(bad.x, math.nan)
     result = made.step([Part(x, bad.target, bad.noise)])
@@ -102,6 +107,14 @@ def test_a_threshold_that_freezes_training_stops_it() -> None:
         for i in range(60):
             made.step([part(2, step=i)])
     assert made.step_number == 50
+
+
+def test_a_stalled_run_leaves_its_counts_in_the_log(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "a", {})
+    with pytest.raises(TrainingStalledError):
+        trainer(tiny(), run, steps=100, batch=2, skip_above=1e-6, checkpoint_every=Duration(n=1000)).fit()
+    last = run.metrics()[-1]
+    assert (last["event"], last["step"], last["skip_streak_steps"], last["skipped_steps"]) == ("stalled", 50, 50, 50)
 
 
 def test_parts_of_a_batch_give_the_gradient_of_the_whole() -> None:
@@ -308,3 +321,69 @@ def test_weights_alone_cannot_be_resumed(tmp_path: Path) -> None:
     run.checkpoints().save(3, {"model": model.state_dict(), "ema": model.state_dict()}, {})
     with pytest.raises(HvdslError, match="holds weights but no optimizer"):
         trainer(model, run).resume()
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamax", "sgd"])
+@pytest.mark.parametrize("plain", [False, True])
+def test_every_optimizers_memory_survives_a_resume(kind: Any, plain: bool, tmp_path: Path) -> None:
+    adamax_without_correction = plain and kind == "adamax"
+    optimizer = Optimizer(
+        kind=kind, lr=0.01, momentum=0.0 if plain else 0.9, bias_correction=not adamax_without_correction
+    )
+    straight, second = tiny(), tiny(seed=9)
+    trainer(straight, optimizer=optimizer).fit()
+    run = Run.create(tmp_path / "a", {})
+    trainer(tiny(), run, optimizer=optimizer, steps=3).fit()
+    resumed = trainer(second, run, optimizer=optimizer)
+    resumed.resume()
+    resumed.fit()
+    assert same(weights(straight), weights(second))
+
+
+def test_another_optimizers_memory_is_refused(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "a", {})
+    trainer(tiny(), run, steps=2).fit()
+    with pytest.raises(
+        HvdslError, match=r"of another kind: it remembers .*`exp_avg_sq`.* this one `exp_avg`, `exp_inf`"
+    ):
+        trainer(tiny(), run, optimizer=Optimizer(kind="adamax", lr=0.1)).resume()
+
+
+def damaged(run: Run, damage: Any) -> None:
+    """The newest checkpoint again, with `damage` done to its parts and state, and a manifest that agrees."""
+    checkpoint = run.checkpoints().latest()
+    assert checkpoint is not None
+    parts = {name: checkpoint.load(name) for name in ("model", "optimizer", "ema")}
+    state = dict(checkpoint.state)
+    damage(parts, state)
+    run.checkpoints().save(checkpoint.step + 1, parts, state)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda parts, state: state.pop("guard"), "is not that of a training run"),
+        (lambda parts, state: state.update(guard=[]), "is not that of a training run"),
+        (lambda parts, state: state.update(guard={"skipped": {}}), "is not that of a training run"),
+        (
+            lambda parts, state: parts["optimizer"].update({"step/encoder.x": torch.ones(())}),
+            "remembers `step/encoder.x`",
+        ),
+        (
+            lambda parts, state: parts["optimizer"].update({"exp_avg/decoder.r8.affine.0.gain": torch.ones(9)}),
+            r"`exp_avg/decoder.r8.affine.0.gain` is \[9\] there and \[8, 1, 1\] here",
+        ),
+        (lambda parts, state: parts["optimizer"].pop("step/decoder.r8.affine.0.gain"), "of another kind"),
+        (lambda parts, state: parts["ema"].clear(), "which this model has"),
+    ],
+)
+def test_a_hostile_checkpoint_is_refused_and_changes_nothing(damage: Any, message: str, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "a", {})
+    trainer(tiny(), run, steps=2).fit()
+    damaged(run, damage)
+    made = trainer(tiny(seed=5), run)
+    before = copied(made.optimization)
+    with pytest.raises(CheckpointError, match=message):
+        made.resume()
+    assert all(same(before[name], dict(tensors)) for name, tensors in made.optimization.tensors().items())
+    assert made.optimization.step_number == 0

@@ -1,0 +1,66 @@
+"""Run the command line as a user does, in this process where that is enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from hvdsl.cli.main import main
+
+TINY = """hv 1
+model tiny
+title "Tiny"
+let width = 8
+data digits { shape = 1x8x8, bits = 4, input = v / 7.5 - 1 }
+group layer {
+  q = concat(x, skip) -> conv(1x1, 8)
+  p = conv(1x1, 8)
+  z ~ normal(p) posterior normal(q)
+  x + (z -> conv(1x1, width))
+}
+encoder {
+  8: conv(3x3, width) -> tap -> avg_pool(2)
+  4: conv(3x3, width) -> tap
+}
+decoder {
+  4: learned(zeros, width) -> layer * 2
+  8: nearest(2) -> layer -> conv(1x1, logits)
+}
+likelihood discretized_logistic_mixture(2)
+objective { unit = nats_per_dim }
+train { steps = 3, batch = 16, optimizer = adam(lr = 1e-3), log_every = 1, ema = 0.5 }
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+class Hvdsl(Protocol):
+    def __call__(self, *arguments: str | Path) -> Result: ...
+
+
+@pytest.fixture
+def hvdsl(capsys: pytest.CaptureFixture[str]) -> Hvdsl:
+    """Run one command; give its exit code and what it printed."""
+
+    def run(*arguments: str | Path) -> Result:
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A small spec that trains on the shipped digits."""
+    path = tmp_path / "tiny.hv"
+    path.write_text(TINY)
+    return path

@@ -1,0 +1,97 @@
+"""Small specs for the tests of emission, each with a feature that decides how code is written."""
+
+from __future__ import annotations
+
+HEAD = """hv 1
+model {name}
+let width = 8
+default conv {{ bias_init = zeros }}
+data digits {{ shape = 1x8x8, bits = 4, input = v, binarize = threshold }}
+likelihood bernoulli
+objective {{ unit = nats_per_image }}
+"""
+
+VDVAE = (
+    HEAD.format(name="small_vdvae")
+    + """
+title "A small VDVAE"
+let zdim = 2
+cell bottleneck(out, mid = width // 2, last = fan_in) {
+  let k = 3x3 if res > 2 else 1x1
+  gelu -> conv(1x1, mid)
+  gelu -> conv(k, mid)
+  gelu -> conv(1x1, out, init = last)
+}
+cell block { residual { bottleneck(width, last = scaled(1 / sqrt(count))) } }
+group layer {
+  q          = concat(x, skip) -> bottleneck(2 * zdim)
+  p, feature = x -> bottleneck(2 * zdim + width, last = zeros) -> split(2 * zdim, width)
+  z ~ normal(p) posterior normal(q)
+  x + feature + (z -> conv(1x1, width, init = scaled(1 / sqrt(count)))) -> block
+}
+encoder {
+  8: conv(3x3, width) -> block * 3 -> tap -> block -> avg_pool(2)
+  4: block * 2 -> tap -> block -> avg_pool(4)
+  1: block * 3 -> tap
+}
+decoder {
+  1: learned(zeros, width) -> layer * 1
+  4: nearest(4) -> add(learned(zeros)) -> layer * 3
+  8: nearest(2) -> add(learned(zeros)) -> layer * 4 -> affine -> conv(1x1, logits)
+}
+"""
+)
+
+# As many taps as readers, read in reverse; an encoder feature shared by two latents; turns of two instances.
+MIRRORED = (
+    HEAD.format(name="mirrored")
+    + """
+cell block { residual { swish -> conv(3x3, width, init = scaled(0.3)) } }
+group draw(s) {
+  z ~ normal(conv(1x1, 4, init = scaled(0.3))) posterior normal(concat(x, s) -> conv(1x1, 4, init = scaled(0.3)))
+  x + (z -> conv(1x1, width))
+}
+group row(n = 1) {
+  s = skip -> conv(1x1, width)
+  draw(s) * n
+}
+encoder {
+  8: conv(3x3, width) -> (block * 2 -> tap) * 3 -> avg_pool(2)
+  4: (block -> tap) * 4
+}
+decoder {
+  4: learned(zeros, width) -> (block -> row) * 3 -> row(2)
+  8: nearest(2) -> row(2) -> (row -> block * 2) * 2 -> conv(1x1, logits)
+}
+"""
+)
+
+# A distribution used twice, a tap inside a recipe, latents drawn in a row, no learned start.
+LADDER = (
+    HEAD.format(name="ladder")
+    + """
+cell mlp(n) { dense(n) -> batch_norm -> leaky_relu(0.01) }
+cell rise(hidden, n) {
+  mlp(hidden)
+  tap(up) = dense(2 * n)
+}
+group level(hidden, n) {
+  t = normal(mlp(hidden) -> dense(2 * n))
+  z ~ t posterior product(normal(skip(up)), t)
+  z
+}
+encoder {
+  8: flatten
+  1: rise(16, 4) -> rise(8, 3) -> rise(8, 2)
+}
+decoder {
+  1: {
+    z ~ normal(standard(2)) posterior normal(skip(up))
+    z -> level(8, 3) -> level(16, 4) -> dropout(0.25) -> mlp(16)
+  }
+  8: dense(64) -> reshape(1x8x8)
+}
+"""
+)
+
+ALL = {"vdvae": VDVAE, "mirrored": MIRRORED, "ladder": LADDER}

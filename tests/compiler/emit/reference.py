@@ -1,0 +1,41 @@
+"""Run a graph node by node, as the operation table says: what emitted code must equal."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hvdsl.compiler.graph import Graph, Value
+from hvdsl.compiler.operations import OPERATIONS
+from hvdsl.runtime import distributions, layers
+from hvdsl.runtime.latents import Traversal
+
+NAMES = {"torch": torch, "F": F, **vars(distributions), **{name: getattr(layers, name) for name in layers.__all__}}
+
+
+def interpret(graph: Graph, module: nn.Module, image: Tensor, latents: Traversal) -> Tensor:
+    """Return the model's output; layers are looked up in `module` by their paths. Dropout is taken to be off."""
+    values: dict[Value, object] = {}
+    number = {group.node: i for i, group in enumerate(graph.latents)}
+    for node in graph.nodes:
+        operands = [values[v] for v in node.inputs]
+        operation = OPERATIONS[node.op]
+        if node.op == "image":
+            made: object = image
+        elif node.op in ("tap", "output", "dropout"):
+            made = operands[0]
+        elif node.op == "latent":
+            made = latents[number[node.index]].draw(*operands)
+        elif operation.layer is not None:
+            made = module.get_submodule(node.path)(*(operands or [latents.batch]))
+        else:
+            assert operation.expression is not None
+            names = [f"operand_{i}" for i in range(len(operands))]
+            text = operation.expression(names, [graph.shape(v) for v in node.inputs], node.args)
+            made = eval(text, {**NAMES, "latents": latents, **dict(zip(names, operands, strict=True))})
+        for port, value in enumerate(made if len(node.shapes) > 1 else [made]):
+            values[Value(node.index, port)] = value
+    result = values[graph.output]
+    assert isinstance(result, Tensor)
+    return result

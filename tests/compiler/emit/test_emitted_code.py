@@ -1,0 +1,231 @@
+"""Emitted modules compute what their graphs say, and their parameters are named as their specs are built."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import shutil
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import hvdsl
+from hvdsl.api import Compiled
+from hvdsl.compiler.emit.module import docstring
+from hvdsl.compiler.load import load
+from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
+from hvdsl.grammar.diagnostics import SpecError
+from hvdsl.grammar.source import Source
+from hvdsl.runtime.latents import Source as From
+from hvdsl.runtime.latents import Traversal
+from hvdsl.runtime.noise import SampleNoise
+from tests.compiler.emit.emit_specs import ALL, LADDER, MIRRORED, VDVAE
+from tests.compiler.emit.reference import interpret
+
+BATCH = 2
+
+
+def compiled(name: str, level: int = 0) -> Compiled:
+    return hvdsl.compile(Source(f"{name}.hv", ALL[name]), level=level)
+
+
+def shaken(done: Compiled) -> nn.Module:
+    """A built model in evaluation, with no parameter left at zero."""
+    module = done.build().eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.03 * torch.randn(parameter.shape, generator=generator))
+    return module
+
+
+def images() -> torch.Tensor:
+    return torch.randint(0, 2, (BATCH, 1, 8, 8), generator=torch.Generator().manual_seed(2)).float()
+
+
+def walk(module: nn.Module, source: From = From.POSTERIOR) -> Traversal:
+    return Traversal(module.LATENTS, BATCH, SampleNoise(3, range(BATCH)), source)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_output_rates_and_gradients_are_those_of_the_graph_run_node_by_node(name: str) -> None:
+    done = compiled(name)
+    module = shaken(done)
+    results = []
+    for run in (module, lambda x, latents: interpret(done.model.graph, module, x, latents)):
+        latents = walk(module)
+        output = run(images(), latents)
+        module.zero_grad()
+        (output.square().mean() + latents.rates.sum()).backward()
+        results.append([output, latents.rates, *(p.grad for p in module.parameters() if p.grad is not None)])
+    assert len(results[0]) == len(results[1])
+    for emitted, expected in zip(*results, strict=True):
+        torch.testing.assert_close(emitted, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("level", [0, 1])
+@pytest.mark.parametrize("name", ALL)
+def test_parameters_are_named_as_the_graph_names_them(name: str, level: int) -> None:
+    done = compiled(name, level)
+    own = {f"{node.path}.{p.role}": p.shape for node in done.model.graph.nodes for p in node.parameters}
+    assert {key: tuple(value.shape) for key, value in done.build().state_dict().items()} == own
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_generation_runs_nothing_that_only_the_posterior_needs(name: str) -> None:
+    module = shaken(compiled(name))
+    ran: list[str] = []
+    for path, part in module.named_modules():
+        part.register_forward_hook(lambda *_, path=path: ran.append(path))
+    output = module(None, walk(module, From.PRIOR))
+    assert output.shape == (BATCH, 1, 8, 8)
+    assert not [path for path in ran if path.startswith("encoder") or ".q." in path or ".s." in path]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_first_groups_inferred_and_the_rest_generated(name: str) -> None:
+    module = shaken(compiled(name))
+    latents = Traversal.reconstruct(module.LATENTS, BATCH, SampleNoise(3, range(BATCH)), keep=2)
+    module(images(), latents)
+    rates = latents.rates.sum(1)
+    assert (rates[:2] > 0).all() and (rates[2:] == 0).all()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_source_is_the_same_every_time_and_clean(name: str, tmp_path: Path) -> None:
+    source = compiled(name).source
+    assert source == compiled(name).source
+    file = tmp_path / "model.py"
+    file.write_text(source)
+    ruff = shutil.which("ruff", path=str(Path(sys.executable).parent))
+    if ruff is None:
+        pytest.skip("ruff is not installed")
+    rules = [
+        "--isolated",
+        "--line-length=110",
+        "--select=E,F,I,N",
+        "--ignore=N812",
+        "--config",
+        'lint.isort.known-first-party=["hvdsl"]',
+    ]
+    found = subprocess.run([ruff, "check", *rules, str(file)], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout
+
+
+def test_repeats_are_loops() -> None:
+    source = compiled("vdvae").source
+    assert "for i, layer in enumerate(self.r4.layer):" in source
+    assert "x = layer(x, skip_4, latents[1 + i : 2 + i])" in source
+    assert "for block in self.r1.block:" in source
+    assert "for i in range(4))" in source  # the latents
+
+
+def test_taps_of_repeats_are_lists_read_in_reverse() -> None:
+    source = compiled("mirrored").source
+    assert "skip_8.append(x)" in source
+    assert "skip_4[3 - i]" in source
+
+
+def test_instances_that_differ_in_numbers_share_a_class_and_others_get_a_number() -> None:
+    source = compiled("vdvae").source
+    assert source.count("class Bottleneck") == 1
+    assert "def __init__(self, channels: int, k: tuple[int, int], out: int, last: Init) -> None:" in source
+    assert "class Row2(nn.Module):" in compiled("mirrored").source
+
+
+def test_values_keep_the_names_of_the_spec() -> None:
+    source = compiled("vdvae").source
+    assert "p, feature = self.p.bottleneck[0](x).split((4, 8), 1)" in source
+    assert "z = latents[0].draw(Normal(p), posterior)" in source
+
+
+@pytest.mark.parametrize("text", ['"""; import os', "ends in \\", "two\nlines", "\x00\u2028", "{braces} %s"])
+def test_a_title_cannot_break_out_of_its_string(text: str) -> None:
+    statement = ast.parse(docstring(text)).body
+    assert len(statement) == 1
+    assert isinstance(statement[0], ast.Expr) and isinstance(statement[0].value, ast.Constant)
+
+
+def test_names_that_python_or_torch_use_are_kept_apart() -> None:
+    text = LADDER.replace("mlp", "half").replace("hidden", "lambda").replace("rise", "sequence")
+    module = shaken(hvdsl.compile(Source("names.hv", text)))
+    assert module(images(), walk(module)).shape == (BATCH, 1, 8, 8)
+
+
+def test_tracebacks_and_inspect_show_the_source() -> None:
+    module = compiled("vdvae").build()
+    assert inspect.getsource(type(module)).startswith("class SmallVdvae(nn.Module):")
+    with pytest.raises(RuntimeError) as caught:
+        module(torch.zeros(BATCH, 3, 8, 8), walk(module))
+    assert "x = self.r8.conv[0](x)" in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_module_that_fails_to_load_leaves_nothing_behind() -> None:
+    with pytest.raises(NameError):
+        load("undefined\n", "broken")
+    assert "hvdsl.emitted.broken" not in sys.modules
+
+
+def test_an_operation_without_a_layer_is_refused_by_name_and_place() -> None:
+    text = MIRRORED.replace("swish -> conv(3x3, width,", "swish -> conv(3x3, width, mask = causal(all),")
+    with pytest.raises(SpecError) as caught:
+        hvdsl.compile(Source("masked.hv", text))
+    diagnostic = caught.value.diagnostics[0]
+    assert diagnostic.code.id == "HV0801"
+    assert diagnostic.span is not None and "mask" in diagnostic.span.text
+
+
+def test_compiling_imports_no_torch() -> None:
+    code = f"import sys, hvdsl; from hvdsl.grammar.source import Source; hvdsl.compile(Source('a.hv', {VDVAE!r}))"
+    code += "; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+STANDALONE = """
+import sys
+sys.modules["hvdsl"] = None
+import model, torch
+vae = model.Model()
+vae.load_state_dict(torch.load("weights.pt", weights_only=True))
+vae.eval()
+x = torch.load("images.pt", weights_only=True)
+latents = model.Traversal(vae.LATENTS, len(x), model.SampleNoise(3, range(len(x))))
+with torch.no_grad():
+    output = vae(vae.input(x), latents)
+    drawn = vae(None, model.Traversal(vae.LATENTS, len(x), model.SampleNoise(3, range(len(x))), model.Source.PRIOR))
+    image = vae.likelihood.sample(drawn, model.SampleNoise(4, range(len(x))))
+    torch.save([output, latents.rates, vae.likelihood.log_prob(output, vae.target(x)), drawn, image], "results.pt")
+"""
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_standalone_file_runs_where_hvdsl_cannot_be_imported(name: str, tmp_path: Path) -> None:
+    done = compiled(name)
+    module = shaken(done)
+    (tmp_path / "model.py").write_text(done.standalone())
+    (tmp_path / "run.py").write_text(STANDALONE)
+    torch.save(module.state_dict(), tmp_path / "weights.pt")
+    torch.save(images(), tmp_path / "images.pt")
+    assert "hvdsl.runtime" not in [
+        line.split()[1] for line in done.standalone().splitlines() if line.startswith("from ")
+    ]
+    subprocess.run([sys.executable, "run.py"], cwd=tmp_path, check=True, env={"OMP_NUM_THREADS": "1"})
+    with torch.no_grad():
+        latents = walk(module)
+        output = module(images(), latents)
+        drawn = module(None, walk(module, From.PRIOR))
+        image = module.likelihood.sample(drawn, SampleNoise(4, range(BATCH)))
+        expected = [output, latents.rates, module.likelihood.log_prob(output, images()), drawn, image]
+    for found, wanted in zip(torch.load(tmp_path / "results.pt", weights_only=True), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_every_attribute_of_a_torch_module_is_reserved() -> None:
+    own = {name for name in dir(nn.Module()) if not name.startswith("_")}
+    assert own <= MODULE_ATTRIBUTES
