@@ -206,7 +206,7 @@ class Units:
             return self._draw(node, inputs, unit, names)
         if node.index in self._starts:
             part = self._part(self._starts[node.index], unit)
-            return [Step(Kind.START, inputs, outputs, names, latents=part, needed=needed)]
+            return [Step(Kind.START, inputs, outputs, ("start",), latents=part, needed=needed)]
         operation = OPERATIONS[node.op]
         if operation.layer is not None:
             text = f"_module_({BATCH if not inputs else ', '.join(slot(i) for i in range(len(inputs)))})"

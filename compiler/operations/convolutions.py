@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hvdsl.compiler.graph import Literal, Parameter, Shape, Term
 from hvdsl.compiler.operations.inits import BIAS_INIT, INIT, checked, init_options
-from hvdsl.compiler.operations.masks import MASK, causal_mask
+from hvdsl.compiler.operations.masks import MASK, Mask, causal_mask
 from hvdsl.compiler.operations.padding import PAD, output_size, resolve
 from hvdsl.compiler.operations.shapes import show, size
 from hvdsl.compiler.operations.table import (
@@ -186,8 +186,12 @@ def _conv_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -
         options.append(("groups", groups))
     mask = causal_mask(args, inputs[0][0], outputs[0][0])
     if mask is not None:
-        options.append(("mask", mask.term))
+        options.append(("mask", _mask_call(mask)))
     return _layer("Conv2d", inputs, outputs, args, options)
+
+
+def _mask_call(mask: Mask) -> Term:
+    return Term("Causal", (mask.at,), (("mirror", True),) if mask.mirror else ())
 
 
 def _upconv_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hvdsl.compiler.graph import Term
 from hvdsl.compiler.operations.table import Args, Argument, ArgumentType, OperationError
 from hvdsl.compiler.operations.values import bind, optional_term, text
 
@@ -26,11 +25,6 @@ MASK = Argument(
 class Mask:
     at: str
     mirror: bool
-
-    @property
-    def term(self) -> Term:
-        """The call that makes it, without what is default."""
-        return Term("causal", (self.at,), (("mirror", True),) if self.mirror else ())
 
 
 def causal_mask(args: Args, channels: int, out: int) -> Mask | None:
