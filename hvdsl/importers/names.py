@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 
@@ -19,12 +19,14 @@ class WeightsError(HvdslError):
     """Weights that are not readable, or not this model's."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rule:
     """A row of the table: the YAML files beside this module say what the fields mean."""
 
     ours: re.Pattern[str]
     theirs: str
+    among: tuple[re.Pattern[str], ...]
+    reversed: bool
     spelling: Mapping[str, Mapping[str, str]]  # group name -> text of the group -> published text
 
 
@@ -32,6 +34,8 @@ class Rule:
 class Table:
     title: str
     strip: tuple[str, ...]
+    entry: str  # of the file, where the tensors are not the file itself
+    aliases: tuple[re.Pattern[str], ...]
     rules: tuple[Rule, ...]
 
 
@@ -51,36 +55,43 @@ def table(source: str) -> Table:
     if source not in sources():
         raise WeightsError(f"weights cannot be imported from `{source}`: choose one of {', '.join(sources())}")
     raw = yaml.safe_load((files(__package__) / f"{source}.yaml").read_text("utf-8"))
-    return Table(raw["title"], tuple(raw["strip"]), tuple(_rule(rule) for rule in raw["rules"]))
+    aliases = tuple(re.compile(pattern) for pattern in raw.get("aliases", ()))
+    rules = tuple(_rule(rule) for rule in raw["rules"])
+    return Table(raw["title"], tuple(raw["strip"]), raw.get("entry", ""), aliases, rules)
 
 
-def _rule(raw: Mapping[str, str | list[str] | dict[str, str]]) -> Rule:
+def _rule(raw: Mapping[str, Any]) -> Rule:
     spelling = {
         name: {str(i): word for i, word in enumerate(words)} if isinstance(words, list) else dict(words)
         for name, words in raw.items()
-        if not isinstance(words, str)
+        if name not in ("ours", "theirs", "among", "reversed")
     }
-    return Rule(re.compile(str(raw["ours"])), str(raw["theirs"]), spelling)
+    among = tuple(re.compile(pattern) for pattern in raw.get("among", ()))
+    return Rule(re.compile(raw["ours"]), raw["theirs"], among, raw.get("reversed", False), spelling)
 
 
-def published_names(names: Iterable[str], rules: Sequence[Rule]) -> dict[str, str]:
+def published_names(names: Iterable[str], rules: Sequence[Rule], published: Iterable[str] = ()) -> dict[str, str]:
     """Map each of a model's names, given in order of execution, to its published name.
+
+    `published` are the names to choose among, for rules that do.
 
     Raises:
         WeightsError: no rule knows a name: the spec has another structure than the release.
     """
-    counted: dict[str, dict[str, int]] = {}
+    instances = {rule: _instances(rule, published) for rule in rules}
+    counted: dict[object, dict[str, int]] = {}
     found: dict[str, str] = {}
     for name in names:
         for rule in rules:
             match = rule.ours.fullmatch(name)
-            if match is None:
+            if match is None or (rule.among and not instances[rule]):
                 continue
             words = {group: rule.spelling.get(group, {}).get(text, text) for group, text in match.groupdict().items()}
             if "instance" in words:
                 # Rules that name the same list of the release (`decoder.dec_blocks.`) count the same instances.
-                seen = counted.setdefault(rule.theirs.partition("{")[0], {})
-                words["instance"] = str(seen.setdefault(match["instance"], len(seen)))
+                seen = counted.setdefault(rule.among or rule.theirs.partition("{")[0], {})
+                number = seen.setdefault(match["instance"], len(seen))
+                words["instance"] = _nth(instances[rule], number) if rule.among else str(number)
             found[name] = rule.theirs.format(**words)
             break
         else:
@@ -88,6 +99,21 @@ def published_names(names: Iterable[str], rules: Sequence[Rule]) -> dict[str, st
                 f"the spec's parameter {name} has no counterpart in that release: is this the right spec?"
             )
     return found
+
+
+def _instances(rule: Rule, published: Iterable[str]) -> list[str]:
+    """What a rule's patterns match of published names, in order."""
+    found: dict[str, tuple[int, list[int]]] = {}
+    for name in published:
+        for place, pattern in enumerate(rule.among):
+            if (match := pattern.match(name)) is not None:
+                found[match[0]] = place, [int(digits) for digits in re.findall(r"\d+", match[0])]
+    return sorted(found, key=found.__getitem__, reverse=rule.reversed)
+
+
+def _nth(instances: Sequence[str], number: int) -> str:
+    """One of the published instances; beyond them a name that no release has, which is then reported as missing."""
+    return instances[number] if number < len(instances) else f"{instances[-1]} + {number + 1 - len(instances)}"
 
 
 def rename(source: str, names: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -100,9 +126,10 @@ def rename(source: str, names: Mapping[str, tuple[int, ...]], weights: Mapping[s
     """
     rules = table(source)
     given = {_strip(key, rules.strip): value for key, value in weights.items()}
-    wanted = published_names(names, rules.rules)
+    wanted = published_names(names, rules.rules, given)
     missing = [theirs for theirs in wanted.values() if theirs not in given]
-    extra = sorted(set(given) - set(wanted.values()))
+    left = set(given) - set(wanted.values())
+    extra = sorted(key for key in left if not any(alias.fullmatch(key) for alias in rules.aliases))
     wrong = [
         f"{theirs} is {_shape(given[theirs])}, the spec needs {names[ours]}"
         for ours, theirs in wanted.items()

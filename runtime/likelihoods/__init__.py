@@ -8,5 +8,6 @@ in float32 or wider.
 from hvdsl.runtime.likelihoods.base import Likelihood
 from hvdsl.runtime.likelihoods.bernoulli import Bernoulli
 from hvdsl.runtime.likelihoods.discretized_logistic_mixture import DiscretizedLogisticMixture
+from hvdsl.runtime.likelihoods.normal_density import NormalDensity
 
-__all__ = ["Bernoulli", "DiscretizedLogisticMixture", "Likelihood"]
+__all__ = ["Bernoulli", "DiscretizedLogisticMixture", "Likelihood", "NormalDensity"]
