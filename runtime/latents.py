@@ -286,9 +286,7 @@ class Draw:
             return posterior.mean
         return posterior.sample(self._walk._eps(self._group, posterior.mean))
 
-    def draw(
-        self, prior: Normal | UniformCodes, posterior: Normal | Flowed | NearestCode | None = None
-    ) -> Tensor:
+    def draw(self, prior: Normal | UniformCodes, posterior: Normal | Flowed | NearestCode | None = None) -> Tensor:
         """z `(N, Z, H, W)`, from where the traversal says.
 
         The rate of a posterior that went through a flow has no closed form: it is log q - log p at z.

@@ -56,7 +56,9 @@ class Units:
         self.uses: Uses = uses(graph)
         self.lists = _lists(graph, self.uses)
         self._latent_number = {group.node: i for i, group in enumerate(graph.latents)}
-        self._flows = {group.node: f for group in graph.latents if isinstance(f := flow_of(graph, graph.nodes[group.node]), Flow)}
+        self._flows = {
+            group.node: f for group in graph.latents if isinstance(f := flow_of(graph, graph.nodes[group.node]), Flow)
+        }
         self._starts = {flow.start.node: latent for latent, flow in self._flows.items()}
         self._unit_of: dict[int, Unit] = {}
         self._problems = Diagnostics()

@@ -113,7 +113,7 @@ def published_names(
     for name in names:
         for rule in rules:
             match = rule.ours.fullmatch(name)
-            if match is None or (rule.among and not instances[rule]):
+            if match is None or (rule.among and not instances[id(rule)]):
                 continue
             words = {group: rule.spelling.get(group, {}).get(text, text) for group, text in match.groupdict().items()}
             if "instance" in words:
