@@ -19,6 +19,7 @@ from hvdsl.runtime.guard import SkipGuard, clip_gradients, gradient_norm
 from hvdsl.runtime.noise import Noise
 from hvdsl.runtime.optimizer import build_optimizer, set_learning_rate
 from hvdsl.runtime.optimizer_state import load_optimizer_tensors, optimizer_tensors
+from hvdsl.runtime.penalties.terms import Penalties
 from hvdsl.runtime.precision import gradient_scaler, train_in
 from hvdsl.runtime.schedule import Clock, LearningRate
 from hvdsl.runtime.weights import copy_into, model_tensors
@@ -81,17 +82,28 @@ class _Objective(nn.Module):
 class Optimization:
     """A model under training.
 
-    Every step: the gradient of the mean loss over the parts, its global norm, the decision to skip, clipping, the
-    update, the average. A skipped step changes neither parameters, moments nor averages but advances the schedule.
+    Every step: the gradient of the mean loss over the parts and of the penalties, its global norm, the decision to
+    skip, clipping, the update, the average. A skipped step changes neither parameters, moments nor averages but
+    advances the schedule.
 
     Args:
         model: Already on its device and initialised. Activation checkpointing and the float32 stream of mixed
             precision are put in place here, once.
         clock: Turns the schedule's durations into steps.
+        penalties: Of the weights, once per step beside the loss of the batch.
     """
 
-    def __init__(self, model: nn.Module, train: Train, loss: Loss, clock: Clock, world: World | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Train,
+        loss: Loss,
+        clock: Clock,
+        world: World | None = None,
+        penalties: Penalties | None = None,
+    ) -> None:
         self.model = model
+        self._penalties = penalties
         self.step_number = 0
         self.world = world or World()
         self.rate = LearningRate(train, clock)
@@ -120,6 +132,7 @@ class Optimization:
         number, rate = self.step_number, self.rate(self.step_number)
         set_learning_rate(self.optimizer, rate)
         means = self._backward(parts)
+        self._penalise(means)
         self.scaler.unscale_(self.optimizer)
         norm = gradient_norm(self._parameters)
         loss = means.pop("loss")[0]
@@ -143,6 +156,8 @@ class Optimization:
         }
         if self.ema is not None:
             parts["ema"] = self.ema.state_dict()
+        if self._penalties is not None and (vectors := self._penalties.tensors()):
+            parts["penalties"] = vectors
         return parts
 
     def state(self) -> dict[str, Any]:
@@ -157,6 +172,9 @@ class Optimization:
         """
         weights = checkpoint.tensors("model", model_tensors(self.model))
         averages = checkpoint.tensors("ema", self.ema.state_dict()) if self.ema is not None else {}
+        vectors = {}
+        if self._penalties is not None and "penalties" in checkpoint:
+            vectors = checkpoint.tensors("penalties", self._penalties.expected())
         if "optimizer" not in checkpoint:
             raise CheckpointError(
                 f"{checkpoint.path} holds weights but no optimizer: it can be evaluated and sampled, not resumed"
@@ -176,6 +194,8 @@ class Optimization:
         self.guard = guard
         if self.ema is not None:
             self.ema.load_state_dict(averages)
+        if self._penalties is not None and vectors:
+            self._penalties.load(vectors)
         self.step_number = checkpoint.step
 
     def _backward(self, parts: Sequence[Part]) -> dict[str, list[float]]:
@@ -191,6 +211,20 @@ class Optimization:
                 weighted = value.detach().float() * share
                 sums[name] = sums[name] + weighted if name in sums else weighted
         return self._across_ranks(sums)
+
+    def _penalise(self, means: dict[str, list[float]]) -> None:
+        """Add the penalties' gradient to that of the batch, and their terms to its `means`.
+
+        All ranks hold the same weights, so nothing is exchanged: DDP has done its part when the batch's gradient is
+        there, and leaves alone what is added afterwards.
+        """
+        if self._penalties is None:
+            return
+        penalty, terms = self._penalties(self.step_number)
+        if penalty is not None:
+            torch.autograd.backward(self.scaler.scale(penalty))
+            means["loss"] = [means["loss"][0] + penalty.item()]
+            means |= {name: [value.item()] for name, value in terms.items()}
 
     def _without_sync(self, last: bool) -> AbstractContextManager[None]:
         """Ranks exchange gradients once per step, not once per part."""
