@@ -19,6 +19,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.batches import Batch, Order, PixelSource, batches
 from hvdsl.runtime.checkpoint import Checkpoint, CheckpointError
 from hvdsl.runtime.distributed import world
+from hvdsl.runtime.guard import TrainingStalledError
 from hvdsl.runtime.metrics import MetricsLog, Value
 from hvdsl.runtime.noise import SampleNoise
 from hvdsl.runtime.objective import Objective
@@ -163,7 +164,12 @@ class Trainer:
 
     def _one_step(self, stream: Iterator[Batch], log: MetricsLog | None, display: ProgressDisplay) -> None:
         began = time.perf_counter()
-        result = self.step(next(stream))
+        try:
+            result = self.step(next(stream))
+        except TrainingStalledError:
+            if log is not None:
+                log.write("stalled", self.optimization.step_number, self._skips())
+            raise
         done = self.optimization.step_number
         self._window.add(result, self.train.batch, time.perf_counter() - began)
         display.advance(done)
@@ -188,16 +194,19 @@ class Trainer:
         return parts
 
     def _measure(self, log: MetricsLog | None, display: ProgressDisplay) -> None:
-        step, guard = self.optimization.step_number, self.optimization.guard
-        values = self._window.summary() | {
-            "epoch": step / self.order.per_epoch,
+        step = self.optimization.step_number
+        values = self._window.summary() | {"epoch": step / self.order.per_epoch} | self._skips()
+        display.show(step, values)
+        if log is not None:
+            log.write("train", step, values)
+
+    def _skips(self) -> dict[str, Value]:
+        guard = self.optimization.guard
+        return {
             "skipped_steps": guard.skipped,
             "skip_streak_steps": guard.streak,
             "longest_skip_streak_steps": guard.longest_streak,
         }
-        display.show(step, values)
-        if log is not None:
-            log.write("train", step, values)
 
     def _do_periodic(self, log: MetricsLog | None, display: ProgressDisplay, at_end: bool = False) -> None:
         step = self.optimization.step_number

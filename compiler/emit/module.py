@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import collections.abc
+import typing
 from collections.abc import Sequence
 from pathlib import PurePath
 
+from hvdsl.compiler.assembly.pixels import parse_pixel_map
 from hvdsl.compiler.emit import layout, runtime_index
 from hvdsl.compiler.emit.classes import Class, classes
 from hvdsl.compiler.emit.constructor import members
@@ -17,7 +20,6 @@ from hvdsl.compiler.emit.names import Names, identifier
 from hvdsl.compiler.emit.signature import Signature
 from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.graph import Graph, Term
-from hvdsl.compiler.pixels import parse_pixel_map
 from hvdsl.compiler.settings import Data
 
 FROM_TORCH = {"torch": "import torch", "F": "import torch.nn.functional as F"}
@@ -30,14 +32,18 @@ def module_text(graph: Graph, scored: Term, data: Data, title: str, digest: str,
         SpecError: HV08xx, if an operation or likelihood cannot be emitted.
     """
     units = Units(graph)
-    names = Names({"Model", "Scope"})
+    names = Names({"Model", *typing.__all__, *collections.abc.__all__})  # what a standalone file imports besides torch
     made = classes(graph, forms(units.root), names)
     parts = [_class(c, units) for c in made[:-1]]
     parts.append(_model(made[-1], units, scored, data, title))
     parts.append([f"Model = {made[-1].name}"])
     body = "\n\n\n".join("\n".join(part) for part in parts)
     header = [
-        docstring(title or graph.name, "", [f"Model `{graph.name}`, written by hvdsl {version}.", f"sha256 of the resolved spec: {digest}"]),
+        docstring(
+            title or graph.name,
+            "",
+            [f"Model `{graph.name}`, written by hvdsl {version}.", f"sha256 of the resolved spec: {digest}"],
+        ),
         "",
         "from __future__ import annotations",
         "",
@@ -142,5 +148,3 @@ def _import(place: str, names: list[str]) -> list[str]:
     if len(flat) <= layout.WIDTH:
         return [flat]
     return [f"from {place} import (", *(f"    {name}," for name in names), ")"]
-
-

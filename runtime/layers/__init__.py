@@ -18,7 +18,7 @@ from hvdsl.runtime.layers.init import (
     zeros,
 )
 from hvdsl.runtime.layers.maps import Affine, Learned
-from hvdsl.runtime.layers.norms import BatchNorm2d, GroupNorm, LayerNorm
+from hvdsl.runtime.layers.norms import BatchNorm2d, BatchNormSiLU, GroupNorm, LayerNorm
 from hvdsl.runtime.layers.scope import Scope
 from hvdsl.runtime.layers.stochastic import Dropout
 from hvdsl.runtime.layers.weight_norm import WeightNorm
@@ -26,6 +26,7 @@ from hvdsl.runtime.layers.weight_norm import WeightNorm
 __all__ = [
     "Affine",
     "BatchNorm2d",
+    "BatchNormSiLU",
     "Conv2d",
     "ConvTranspose2d",
     "Dense",

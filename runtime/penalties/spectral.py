@@ -73,7 +73,7 @@ class _BilinearSum(torch.autograd.Function):
         return torch.stack([u @ (w @ v) for u, w, v in zip(left, matrices, right, strict=True)]).sum()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]  # torch's own
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         return None, None, *(torch.outer(upstream * u, v) for u, v in zip(ctx.left, ctx.right, strict=True))
 
