@@ -86,7 +86,7 @@ def _definitions(module: str) -> list[ast.stmt]:
 
 
 def parameters(cls: str, module: str = "layers") -> dict[str, ast.expr | None]:
-    """The constructor's parameters of a runtime class, with their defaults as syntax.
+    """The parameters of a runtime class's constructor, be it inherited, with their defaults as syntax.
 
     Raises:
         KeyError: if the module has no such class with a constructor.
@@ -96,6 +96,9 @@ def parameters(cls: str, module: str = "layers") -> dict[str, ast.expr | None]:
             for member in statement.body:
                 if isinstance(member, ast.FunctionDef) and member.name == "__init__":
                     return _defaults(member.args)
+            base = next((b.id for b in statement.bases if isinstance(b, ast.Name)), None)
+            if base is not None:
+                return parameters(base, module)
     raise KeyError(cls)
 
 
