@@ -22,6 +22,7 @@ from hvdsl.runtime.optimizer_state import load_optimizer_tensors, optimizer_tens
 from hvdsl.runtime.penalties.terms import Penalties
 from hvdsl.runtime.precision import gradient_scaler, train_in
 from hvdsl.runtime.schedule import Clock, LearningRate
+from hvdsl.runtime.synchronised_batch_norm import synchronise_batch_norm
 from hvdsl.runtime.weights import copy_into, model_tensors
 
 
@@ -87,8 +88,8 @@ class Optimization:
     advances the schedule.
 
     Args:
-        model: Already on its device and initialised. Activation checkpointing and the float32 stream of mixed
-            precision are put in place here, once.
+        model: Already on its device and initialised. Activation checkpointing, the float32 stream of mixed precision
+            and batch norm over all processes are put in place here, once.
         clock: Turns the schedule's durations into steps.
         penalties: Of the weights, once per step beside the loss of the batch.
     """
@@ -117,6 +118,8 @@ class Optimization:
         train_in(model, train.precision)
         if train.checkpointing == "group":
             checkpoint_groups(model)
+        if self.world.size > 1:
+            synchronise_batch_norm(model)
         objective = _Objective(model, loss)
         self._objective: nn.Module = objective
         if self.world.size > 1:
