@@ -16,12 +16,15 @@ from hvdsl.runtime.checkpoint import Checkpoint, CheckpointError, Tensors
 from hvdsl.runtime.distributed import World
 from hvdsl.runtime.ema import Ema
 from hvdsl.runtime.guard import SkipGuard, clip_gradients, gradient_norm
+from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.noise import Noise
+from hvdsl.runtime.objective import latent_groups
 from hvdsl.runtime.optimizer import build_optimizer, set_learning_rate
 from hvdsl.runtime.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from hvdsl.runtime.penalties.terms import Penalties
 from hvdsl.runtime.precision import gradient_scaler, train_in
 from hvdsl.runtime.schedule import Clock, LearningRate
+from hvdsl.runtime.start_from_batch import start_from_batch, starts_from_batch
 from hvdsl.runtime.synchronised_batch_norm import synchronise_batch_norm
 from hvdsl.runtime.weights import copy_into, model_tensors
 
@@ -114,6 +117,7 @@ class Optimization:
         self._clip, self._clip_each = train.clip, train.clip_each
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._device = self._parameters[0].device
+        self._started = not starts_from_batch(model)
         self.scaler = gradient_scaler(train.precision, train.initial_scale, self._device)
         train_in(model, train.precision)
         if train.checkpointing == "group":
@@ -134,6 +138,8 @@ class Optimization:
         Raises:
             TrainingStalledError: Too many steps were skipped.
         """
+        if not self._started:
+            self._start(parts[0])
         number, rate = self.step_number, self.rate(self.step_number)
         set_learning_rate(self.optimizer, rate)
         means = self._backward(parts)
@@ -167,7 +173,11 @@ class Optimization:
 
     def state(self) -> dict[str, Any]:
         """The rest of a checkpoint, as JSON. The schedule, the order of the data and all noise follow from the step."""
-        return {"guard": self.guard.state_dict(), "scaler": self.scaler.state_dict()}
+        return {
+            "guard": self.guard.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "started_from_batch": self._started,
+        }
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint, bit for bit; nothing is changed unless all of it fits.
@@ -201,6 +211,7 @@ class Optimization:
             self.ema.load_state_dict(averages)
         if self._penalties is not None and vectors:
             self._penalties.load(vectors)
+        self._started = self._started or checkpoint.state.get("started_from_batch") is True
         self.step_number = checkpoint.step
 
     def _backward(self, parts: Sequence[Part]) -> dict[str, list[float]]:
@@ -217,6 +228,18 @@ class Optimization:
                 sums[name] = sums[name] + weighted if name in sums else weighted
         self._began = True
         return self._across_ranks(sums)
+
+    def _start(self, part: Part) -> None:
+        """The phase before the first step: gains and biases from a real batch, where layers ask for it."""
+
+        def run() -> None:
+            latents = Traversal.infer(latent_groups(self.model), len(part.x), part.noise, device=part.x.device)
+            self.model(part.x, latents)
+
+        start_from_batch(self.model, run, self.world)
+        if self.ema is not None:
+            self.ema.restart()
+        self._started = True
 
     def _penalise(self, means: dict[str, list[float]]) -> None:
         """Add the penalties' gradient to that of the batch, and their terms to its `means`.

@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--recalibrate",
         metavar="PASSES",
         type=natural,
-        help="first measure batch-norm statistics on this many passes of prior samples (default: the spec's; 0: do not)",
+        help="first measure batch-norm statistics on so many passes of prior samples (default: the spec's; 0: do not)",
     )
     parser.add_argument("--mean", action="store_true", help="show the likelihood's mean, not a draw from it")
     add_output(parser, "the PNG to write (default: RUN/pictures/samples.png)")
