@@ -114,9 +114,7 @@ class _NormalisedSiLU(torch.autograd.Function):
         momentum: float,
         eps: float,
     ) -> Tensor:
-        y, mean, inverse_root = torch.native_batch_norm(
-            x, weight, bias, running_mean, running_var, True, momentum, eps
-        )
+        y, mean, inverse_root = torch.native_batch_norm(x, weight, bias, running_mean, running_var, True, momentum, eps)
         ctx.save_for_backward(x, weight, bias, mean, inverse_root)
         ctx.eps = eps
         return F.silu(y, inplace=True)
