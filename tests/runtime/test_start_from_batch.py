@@ -17,7 +17,7 @@ from hvdsl.runtime.start_from_batch import start_from_batch, starts_from_batch
 from hvdsl.runtime.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parent / "training"))
-from tiny_hierarchy import Blobs, TinyHierarchy, settings
+from tests.runtime.training.tiny_hierarchy import Blobs, TinyHierarchy, settings
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "nvae_cells" / "op_res_elu_datainit.safetensors")
 LOG = WeightNorm(gain="log", eps=1e-5, start=0.2)

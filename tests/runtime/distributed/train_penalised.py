@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-from tiny_hierarchy import Blobs, settings, tiny
+sys.path.insert(0, str(Path(__file__).parents[3]))
+from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 
 from hvdsl.compiler.settings import Objective, Optimizer
 from hvdsl.runtime.distributed import process_group
