@@ -45,8 +45,8 @@ def _codebook_parameters(inputs: Sequence[Shape], args: Args) -> tuple[Parameter
     update, depth = term(args, "update").name, positive(args, "depth")
     tables = 1 if switch(args, "shared") else depth
     shape = (tables, codes, dim)
-    started = (Parameter("started", (1,), Term("zeros"), trainable=False),)
-    started = started if term(args, "start").name == "kmeans" else ()
+    kmeans = term(args, "start").name == "kmeans"
+    started = [Parameter("started", (1,), Term("zeros"), trainable=False)] if kmeans else []
     if update == "gradient":
         return (Parameter("codes", shape, Term("uniform", (-1 / codes, 1 / codes))), *started)
     if update == "linear":
