@@ -20,7 +20,6 @@ from torch import Tensor
 from hvdsl.runtime.distributions import Normal
 from hvdsl.runtime.noise import Noise, latent_stream
 
-
 if TYPE_CHECKING:  # a model without discrete latents needs none of it
     from hvdsl.runtime.quantizers import NearestCode, Quantized, UniformCodes
 

@@ -158,7 +158,10 @@ class Objective:
         if not commitments:
             return {}, 0.0
         total = torch.stack(commitments).sum()
-        learning, terms = self._commitment * total, {"commitment_per_group_mean_square": torch.stack(commitments).detach()}
+        learning, terms = (
+            self._commitment * total,
+            {"commitment_per_group_mean_square": torch.stack(commitments).detach()},
+        )
         if codebooks:
             learning = learning + torch.stack(codebooks).sum()
             terms["codebook_loss"] = torch.stack(codebooks).sum().detach()

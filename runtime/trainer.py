@@ -17,7 +17,7 @@ from torch import nn
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.batches import Batch, Order, PixelSource, batches
-from hvdsl.runtime.checkpoint import Checkpoint, CheckpointError
+from hvdsl.runtime.checkpoint import Checkpoint
 from hvdsl.runtime.distributed import world
 from hvdsl.runtime.guard import TrainingStalledError
 from hvdsl.runtime.metrics import MetricsLog, Value
@@ -102,23 +102,25 @@ class Trainer:
     def resume(self) -> int:
         """Continue from the run's newest checkpoint, bit for bit; returns its step.
 
+        A run that was stopped before its first checkpoint was complete begins anew: that is step 0.
+
         Raises:
-            CheckpointError: There is none, or it does not fit this model.
+            CheckpointError: The checkpoint does not fit this model.
         """
         if self.run is None:
             raise HvdslError("only a run with a folder can be resumed")
         checkpoint = self.run.checkpoints().latest()
+        step = 0
         if checkpoint is None:
-            raise CheckpointError(
-                f"{self.run.folder} has no complete checkpoint to resume from: start again with another `--out`"
-            )
-        self.optimization.load(checkpoint)
-        self._saved = checkpoint.step
-        for note in self._differences(checkpoint):
-            self._say(note)
+            self._say(f"{self.run.folder} has no complete checkpoint: training begins anew")
+        else:
+            step = self._saved = checkpoint.step
+            self.optimization.load(checkpoint)
+            for note in self._differences(checkpoint):
+                self._say(note)
         if self.world.leads:
-            MetricsLog(self.run.metrics_path).rewind(checkpoint.step)
-        return checkpoint.step
+            MetricsLog(self.run.metrics_path).rewind(step)
+        return step
 
     def fit(self) -> Outcome:
         """Train to the end, or until SIGINT or SIGTERM; saves either way.

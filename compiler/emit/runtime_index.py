@@ -9,7 +9,14 @@ from importlib.resources import files
 from types import MappingProxyType
 
 PACKAGE = "hvdsl.runtime"
-PUBLIC = ("layers", "distributions", "quantizers", "latents", "likelihoods")  # where emitted code may import from
+PUBLIC = (
+    "layers",
+    "distributions",
+    "quantizers",
+    "latents",
+    "likelihoods",
+    "priors",
+)  # where emitted code may import from
 
 
 @cache

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Sequence
 
 from hvdsl.compiler.emit import layout, literals
-from hvdsl.compiler.emit.analysis import is_tap, tap_key
+from hvdsl.compiler.emit.analysis import GIVEN, given_name, is_tap, tap_key
 from hvdsl.compiler.emit.steps import Kind, ListItem, Ref, Step, steps
 from hvdsl.compiler.emit.units import Unit, Units
 from hvdsl.compiler.emit.variables import allowed
@@ -63,6 +63,8 @@ class Signature:
             name = self.name_of(value) or tap_key(node)[0]
         elif source.op == "tap":  # a pass moved an activation out
             name = tap_key(source)[0]
+        elif self._unit.is_section and node.op in GIVEN:
+            name = given_name(node)
         elif "x" not in taken:
             name = "x"
         else:

@@ -13,7 +13,6 @@ import yaml
 from hvdsl.errors import HvdslError
 
 
-
 class Array(Protocol):
     """What of a tensor is used here, where torch need not be known."""
 
@@ -102,7 +101,8 @@ def published_names(names: Iterable[str], rules: Sequence[Rule]) -> dict[str, tu
             if "instance" in words:
                 # Rules that name the same list of the release (`decoder.dec_blocks.`) count the same instances.
                 seen = counted.setdefault(rule.theirs.partition("{")[0], {})
-                words["instance"] = str(seen.setdefault(match["instance"], len(seen)))
+                number = str(seen.setdefault(match["instance"], len(seen)))
+                words["instance"] = rule.spelling.get("instance", {}).get(number, number)
             found[name] = rule.theirs.format(**words), rule
             break
         else:
