@@ -84,12 +84,17 @@ def _rule(raw: Mapping[str, Any]) -> Rule:
     return Rule(re.compile(raw["ours"]), raw["theirs"], spelling, transpose=raw.get("transpose", False))
 
 
-def published_names(names: Iterable[str], rules: Sequence[Rule]) -> dict[str, tuple[str, Rule]]:
-    """Map each of a model's names, given in order of execution, to its published name, and the rule that says so.
+def published_names(names: Iterable[str], rules: Sequence[Rule]) -> dict[str, str]:
+    """Map each of a model's names, given in order of execution, to its published name.
 
     Raises:
         WeightsError: no rule knows a name: the spec has another structure than the release.
     """
+    return {name: theirs for name, (theirs, _) in _matched(names, rules).items()}
+
+
+def _matched(names: Iterable[str], rules: Sequence[Rule]) -> dict[str, tuple[str, Rule]]:
+    """The same, with the rule that says so."""
     counted: dict[str, dict[str, int]] = {}
     found: dict[str, tuple[str, Rule]] = {}
     for name in names:
@@ -125,7 +130,7 @@ def rename(source: str, names: Mapping[str, tuple[int, ...]], weights: Mapping[s
     original = {new: key for key, new in _ranked(given, rules.ranked).items()}
     given = {new: given[key] for new, key in original.items()}
     places = _by_place(names) if rules.by_place else {name: name for name in names}
-    found = published_names(places.values(), rules.rules)
+    found = _matched(places.values(), rules.rules)
     wanted = {ours: found[place] for ours, place in places.items()}
     missing = [theirs for theirs, _ in wanted.values() if theirs not in given]
     extra = sorted(original[key] for key in set(given) - {theirs for theirs, _ in wanted.values()})
