@@ -24,7 +24,10 @@ from hvdsl.compiler.elaboration.values import (
 )
 from hvdsl.compiler.graph import LatentGroup
 from hvdsl.compiler.graph import Value as Output
+from hvdsl.compiler.operations import quantizers
 from hvdsl.grammar import tree
+
+_DISCRETE = (*quantizers.PRIORS, "bernoulli", "categorical")  # families whose values have no density to transform
 
 
 def latent(interpreter: Interpreter, statement: tree.Latent, environment: Environment) -> None:
@@ -154,6 +157,15 @@ def _posterior(
         result = interpreter.send(flowing(result, expr.span), step, environment)
     if result is start and interpreter.builder.withdraw(start):
         return head, None  # a flow of no steps
+    if head.family in _DISCRETE:
+        raise Fault(
+            codes.WRONG_KIND,
+            "a discrete latent takes no flow",
+            expr.span,
+            f"steps after a posterior of family `{head.family}`",
+            "the posterior alone",
+            "apply the steps to what is quantised, or to the latent after it is drawn",
+        )
     if isinstance(result, Tensor | Invalid):
         return head, result
     raise Fault(codes.WRONG_KIND, "a flow of a posterior gives one tensor", expr.span, kind_of(result), "one tensor")

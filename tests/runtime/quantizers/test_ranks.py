@@ -14,7 +14,7 @@ from hvdsl.runtime.distributed import world
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.quantizers import EmaCodebook, NearestCode
 
-OPTIONS = {"plain": {}, "kmeans": {"start": "kmeans"}, "expiring": {"expire": 0.995}}
+OPTIONS = {"plain": {}, "kmeans": {"start": "kmeans"}, "expiring": {"expire": 1.105}}
 
 
 def learned(kind: str, x: Tensor) -> dict[str, Tensor]:
@@ -47,5 +47,5 @@ def test_two_ranks_learn_as_one_from_the_whole_batch(tmp_path: Path) -> None:
         torch.testing.assert_close(first[key], value)
     assert first["kmeans.started"].item() == 1
     rows = batch().permute(0, 2, 3, 1).reshape(-1, 3)
-    fresh = first["expiring.codes"][first["expiring.counts"] == torch.tensor(0.995)]
+    fresh = first["expiring.codes"][first["expiring.counts"] == torch.tensor(1.105)]
     assert len(fresh) and all((row == rows).all(1).any() for row in fresh)
