@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hvdsl.compiler.codes import flows as flow_codes
 from hvdsl.compiler.codes import names as name_codes
 from hvdsl.compiler.codes import shapes as shape_codes
 from hvdsl.compiler.codes import values as codes
@@ -24,10 +25,8 @@ from hvdsl.compiler.elaboration.values import (
 )
 from hvdsl.compiler.graph import LatentGroup
 from hvdsl.compiler.graph import Value as Output
-from hvdsl.compiler.operations import quantizers
+from hvdsl.compiler.operations.structure import DISCRETE
 from hvdsl.grammar import tree
-
-_DISCRETE = (*quantizers.PRIORS, "bernoulli", "categorical")  # families whose values have no density to transform
 
 
 def latent(interpreter: Interpreter, statement: tree.Latent, environment: Environment) -> None:
@@ -157,14 +156,14 @@ def _posterior(
         result = interpreter.send(flowing(result, expr.span), step, environment)
     if result is start and interpreter.builder.withdraw(start):
         return head, None  # a flow of no steps
-    if head.family in _DISCRETE:
+    if head.family in DISCRETE:
         raise Fault(
-            codes.WRONG_KIND,
-            "a discrete latent takes no flow",
+            flow_codes.FLOW_OF_CODES,
+            "a discrete latent has no flow",
             expr.span,
             f"steps after a posterior of family `{head.family}`",
-            "the posterior alone",
-            "apply the steps to what is quantised, or to the latent after it is drawn",
+            "a posterior without steps",
+            "write the steps before the posterior's parameters, or after the latent",
         )
     if isinstance(result, Tensor | Invalid):
         return head, result

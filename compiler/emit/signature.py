@@ -109,7 +109,10 @@ class Signature:
         return f"{name}_{size}" if self._unit.is_section and value not in self._units.lists else name
 
     def is_distribution(self, value: Value) -> bool:
-        operation = OPERATIONS.get(self._graph.nodes[value.node].op)
+        node = self._graph.nodes[value.node]
+        if value.port == len(node.shapes):  # a posterior that went through a flow
+            return True
+        operation = OPERATIONS.get(node.op)
         return operation is not None and operation.kind is OperationKind.DISTRIBUTION
 
     def kind(self, value: Value) -> str:

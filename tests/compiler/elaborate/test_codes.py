@@ -25,7 +25,7 @@ def problem(old: str, new: str, tail: str = "") -> Diagnostic:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (TOP, f"{TOP} -> conv(1x1, dim)", "a discrete latent takes no flow"),
+        (TOP, f"{TOP} -> conv(1x1, dim)", "a discrete latent has no flow"),
         (TOP, "nearest_code(skip -> conv(1x1, 5))", "prior and posterior of `z_top` differ in shape"),
         (TOP, "round_code(skip -> conv(1x1, dim))", "prior and posterior of `z_top` are of different families"),
         ("upconv(4x4, dim)", "upconv(4x4, dim, stride = 4)", "`concat` joins maps of one size"),
