@@ -97,9 +97,7 @@ def _rule(raw: Mapping[str, Any]) -> Rule:
     )
 
 
-def published_names(
-    names: Iterable[str], rules: Sequence[Rule], published: Iterable[str] = ()
-) -> dict[str, str]:
+def published_names(names: Iterable[str], rules: Sequence[Rule], published: Iterable[str] = ()) -> dict[str, str]:
     """Map each of a model's names, given in order of execution, to its published name.
 
     `published` are the names to choose among, for rules that do.
@@ -110,9 +108,7 @@ def published_names(
     return {name: theirs for name, (theirs, _) in _matched(names, rules, published).items()}
 
 
-def _matched(
-    names: Iterable[str], rules: Sequence[Rule], published: Iterable[str] = ()
-) -> dict[str, tuple[str, Rule]]:
+def _matched(names: Iterable[str], rules: Sequence[Rule], published: Iterable[str] = ()) -> dict[str, tuple[str, Rule]]:
     """The same, with the rule that says so."""
     instances = {id(rule): _instances(rule, published) for rule in rules}
     counted: dict[object, dict[str, int]] = {}
