@@ -17,6 +17,10 @@ from hvdsl.compiler.operations.reference import markdown
 
 DOCS = Path(__file__).parents[1] / "docs"
 NOTE = "<!-- Written by scripts/generate_docs.py (`make docs`): do not edit. -->\n"
+EXIT_CODES = (
+    "Exit codes: 0 fine, 1 the input is wrong or the work failed, 2 usage, 3 `fmt --check` would change a file, "
+    "70 a bug of ours, 130 interrupted."
+)
 
 
 def operations() -> str:
@@ -39,8 +43,7 @@ def codes() -> str:
 
 def commands() -> str:
     os.environ["COLUMNS"] = "100"  # argparse wraps to the terminal
-    exits = "0 fine, 1 the input is wrong or the work failed, 2 usage, 3 `fmt --check` would change a file, 70 a bug of ours"
-    parts = [f"# Commands\n\n{NOTE}\nExit codes: {exits}, 130 interrupted.\n"]
+    parts = [f"# Commands\n\n{NOTE}\n{EXIT_CODES}\n"]
     for name, _, _ in COMMANDS:
         subparsers = next(a for a in build_parser(name)._actions if isinstance(a, argparse._SubParsersAction))
         parts.append(f"## hvdsl {name}\n\n```\n{subparsers.choices[name].format_help().strip()}\n```\n")
