@@ -51,11 +51,13 @@ class Categorical(nn.Module):
     def mean(self, params: Tensor) -> Tensor:
         p = self._log_p(params).exp()
         grid = self.low + self.step * torch.arange(self.values, device=p.device, dtype=p.dtype)
-        return torch.einsum("nckhw,k->nchw", p, grid)
+        return (p * grid[:, None, None]).sum(2)
 
     def dims(self, shape: tuple[int, int, int]) -> int:
         return math.prod(shape)
 
     def _log_p(self, params: Tensor) -> Tensor:
         """`(N, C, 2^bits, H, W)`"""
-        return F.log_softmax(at_least_float32(params).unflatten(1, (self.channels, self.values)), 2)
+        batch, _, height, width = params.shape
+        logits = at_least_float32(params).reshape(batch, self.channels, self.values, height, width)
+        return F.log_softmax(logits, 2)
