@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from hvdsl.cli.options import add_json, add_machine, add_output, add_set, positive
+from hvdsl.cli.options import add_batch, add_data, add_json, add_machine, add_output, add_set, positive
 from hvdsl.cli.run_options import add_run
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--baselines", action="store_true", help="also say what PNG and a histogram need for the same images"
     )
     add_json(parser)
+    add_batch(parser)
+    add_data(parser)
     add_machine(parser)
 
 
