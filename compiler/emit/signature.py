@@ -35,7 +35,8 @@ class Signature:
         self.returned_lists = [] if self.is_model else self._lists_of(outputs)
 
     def _arguments(self) -> None:
-        unit, taken = self._unit, set[str]()
+        unit = self._unit
+        taken = set(unit.borrowed.values())
         if self.is_model:
             images = [Value(n.index) for n in self._graph.nodes if n.op == "image"]
             self.arguments = [(v, "x") for v in images]
@@ -53,6 +54,7 @@ class Signature:
             self.arguments.append((value, name))
             kind = "Normal" if self.is_distribution(value) else "Tensor"
             self._parameters.append(f"{name}: {kind}{optional}")
+        self._parameters += [f"{name}: nn.Module" for name in unit.borrowed.values()]
         if unit.takes_latents:
             self._parameters.append("latents: Traversal")
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from hvdsl.compiler.codes.emission import NO_LAYER
 from hvdsl.compiler.emit.analysis import Uses, tap_key, uses
 from hvdsl.compiler.emit.expressions import Template, abstract, slot
+from hvdsl.compiler.emit.names import Names
 from hvdsl.compiler.emit.schedule import schedule
 from hvdsl.compiler.emit.steps import Address, Index, Item, Kind, ListItem, Ref, Repeat, Step
+from hvdsl.compiler.emit.variables import allowed
 from hvdsl.compiler.graph import Graph, Node, Scope, Value
 from hvdsl.compiler.operations import OPERATIONS
 from hvdsl.compiler.operations.table import Layer, Operation, OperationError
@@ -17,12 +20,21 @@ from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 from hvdsl.grammar.source import Span
 
 BATCH = "latents.batch"
-SEPARATE = ("model", "section", "recipe")  # scopes that become classes; the others are part of the code around them
+SEPARATE = (
+    "model",
+    "section",
+    "recipe",
+    "shared",
+)  # become classes; other scopes are part of the code around
 
 
 @dataclass(slots=True, eq=False)
 class Unit:
-    """One instance of a class-to-be. `entries` are its own submodules, by address."""
+    """One instance of a class-to-be, or one use of a shared instance. `entries` are its own submodules, by address.
+
+    A shared instance is a submodule of the unit that declares it, which hands it down to where it is used: `borrowed`
+    are those that a unit takes as arguments, by path. Each use is a unit too, `called` by the one that it stands in.
+    """
 
     scope: Scope
     parent: Unit | None
@@ -30,6 +42,8 @@ class Unit:
     items: tuple[Item, ...] = ()
     entries: dict[Address, Layer | Unit] = field(default_factory=dict)
     nodes: dict[Address, Node] = field(default_factory=dict)  # of the entries that are layers
+    called: list[Unit] = field(default_factory=list)
+    borrowed: dict[str, str] = field(default_factory=dict)
     inputs: tuple[Value, ...] = ()
     outputs: tuple[Value, ...] = ()
     latents: tuple[int, int] = (0, 0)  # those drawn inside, of the model's
@@ -40,6 +54,13 @@ class Unit:
     @property
     def is_section(self) -> bool:
         return self.scope.kind in ("model", "section")
+
+    def parts(self) -> Iterator[Unit]:
+        """Every unit right inside: what it holds, and its uses of shared instances."""
+        for entry in self.entries.values():
+            if isinstance(entry, Unit) and entry.scope.kind != "shared":
+                yield entry
+        yield from self.called
 
 
 class Units:
@@ -55,8 +76,9 @@ class Units:
         self.lists = _lists(graph, self.uses)
         self._latent_number = {group.node: i for i, group in enumerate(graph.latents)}
         self._unit_of: dict[int, Unit] = {}
+        self._unit_of_scope: dict[int, Unit] = {}
+        self._owned: set[str] = set()  # paths of the layers that are there already
         self._problems = Diagnostics()
-        self._stateless: dict[tuple[str, str, int], str] = {}
         end = graph.nodes[graph.output.node]
         self.result = end.inputs[0] if end.op == "output" else graph.output
         self.root = self._unit(graph.root, None)
@@ -69,6 +91,7 @@ class Units:
 
     def _unit(self, scope: Scope, parent: Unit | None) -> Unit:
         unit = Unit(scope, parent, parent.depth + 1 if parent else 0)
+        self._unit_of_scope[id(scope)] = unit
         self._place(scope, unit)
         drawn = [self._latent_number[n.index] for n in scope.nodes() if n.index in self._latent_number]
         unit.latents = (min(drawn), max(drawn) + 1) if drawn else (0, 0)
@@ -87,13 +110,27 @@ class Units:
                     address = self._layer_address(member, unit)
                     unit.entries[address], unit.nodes[address] = layer, member
             elif member.kind == "shared":
-                self._refuse(f"the shared instance `{member.name}`", member.span, member.path)
+                self._use(member, unit)
             elif member.kind in SEPARATE:
                 child = self._unit(member, unit)
                 if child.entries or any(True for _ in member.nodes()):
                     unit.entries[_address(member.path, unit.scope)] = child
             else:
                 self._place(member, unit)
+
+    def _use(self, scope: Scope, unit: Unit) -> None:
+        """A use of a shared instance, which the unit of its declaration holds and hands down."""
+        use = self._unit(scope, unit)
+        unit.called.append(use)
+        owner = unit
+        while not _declares(owner, scope):
+            owner.borrowed.setdefault(scope.path, self._argument(owner, scope))
+            owner = _parent(owner)
+        owner.entries.setdefault(_address(scope.path, owner.scope), use)
+
+    def _argument(self, unit: Unit, scope: Scope) -> str:
+        names = Names(unit.borrowed.values())
+        return names.take(allowed(scope.name))
 
     def _layer(self, node: Node) -> Layer | None:
         operation = OPERATIONS.get(node.op)
@@ -104,6 +141,9 @@ class Units:
             return None
         if operation.layer is None:
             return None
+        if node.path in self._owned and len(node.shared) < len(node.parameters):
+            self._refuse("a use of a shared instance with roles of its own", node.span, node.path)
+        self._owned.add(node.path)
         shapes = [self.graph.shape(v) for v in node.inputs]
         if node.op == "conv":  # of several inputs: of their concatenation (`passes.split_concat`)
             shapes = [(sum(s[0] for s in shapes), *shapes[0][1:])]
@@ -121,9 +161,9 @@ class Units:
         """Where a layer is kept: by its path, or, if it owns no tensor and so has none, by its own count."""
         path = node.path
         if not path:
-            kept = (a for a in self._stateless if a[:2] == (node.scope.path, node.op))
-            path = f"{node.scope.path}.{node.op}.{sum(1 for _ in kept)}"
-            self._stateless[node.scope.path, node.op, node.index] = path
+            above = node.scope.path
+            kept = sum(1 for n in unit.nodes.values() if not n.path and (n.scope.path, n.op) == (above, node.op))
+            path = f"{above}.{node.op}.{kept}".lstrip(".")
         return _address(path, unit.scope)
 
     # -- dataflow
@@ -164,9 +204,8 @@ class Units:
     def _read(self, unit: Unit) -> None:
         items = self._items(unit.scope, unit)
         unit.items = schedule(items, unit.latents[0]) if unit.generative else items
-        for entry in unit.entries.values():
-            if isinstance(entry, Unit):
-                self._read(entry)
+        for part in unit.parts():
+            self._read(part)
 
     def _items(self, scope: Scope, unit: Unit) -> tuple[Item, ...]:
         found: list[Item] = []
@@ -218,8 +257,7 @@ class Units:
         return operation.expression([slot(i) for i in range(len(node.inputs))], shapes, node.args)
 
     def _call(self, scope: Scope, unit: Unit) -> list[Step]:
-        module = _address(scope.path, unit.scope)
-        callee = unit.entries.get(module)
+        holder, module, callee = self._callee(scope, unit)
         live = [n.index for n in scope.nodes() if n.index in self.uses.live]
         if not isinstance(callee, Unit) or not live:
             return []
@@ -236,10 +274,28 @@ class Units:
             dict.fromkeys(self.lists[v].list for v in callee.outputs if callee.is_section and v in self.lists)
         )
         call = Step(
-            Kind.CALL, inputs, outputs, names, module=module, callee=callee, latents=latents, fills=fills, needed=needed
+            Kind.CALL,
+            inputs,
+            outputs,
+            names,
+            module=module,
+            holder=holder,
+            callee=callee,
+            lent=tuple(_lent(path, unit) for path in callee.borrowed),
+            latents=latents,
+            fills=fills,
+            needed=needed,
         )
         published = [v for v in callee.outputs if unit.is_section and not callee.is_section and v in self.lists]
         return [call, *(Step(Kind.APPEND, (v,), fills=(self.lists[v].list,), needed=needed) for v in published)]
+
+    def _callee(self, scope: Scope, unit: Unit) -> tuple[str, Address, Layer | Unit | None]:
+        """Where the module of a call is, and what it is of."""
+        if scope.kind == "shared":
+            name, *rest = _lent(scope.path, unit)
+            return str(name), tuple(rest), self._unit_of_scope[id(scope)]
+        module = _address(scope.path, unit.scope)
+        return "self", module, unit.entries.get(module)
 
     def _passed(self, value: Value, reader: Unit) -> Value:
         """What runs on through a tap is, in the tap's own section, still what went in."""
@@ -264,6 +320,21 @@ class Units:
             return None
         ranges = [self.uses.needed[n] for n in nodes if n in self.uses.needed]
         return (min(r[0] for r in ranges), max(r[1] for r in ranges)) if ranges else None
+
+
+def _declares(unit: Unit, shared: Scope) -> bool:
+    """Whether a shared instance is declared in this unit."""
+    scope = shared.parent
+    while scope is not None and scope.kind not in SEPARATE:
+        scope = scope.parent
+    return scope is unit.scope
+
+
+def _lent(path: str, unit: Unit) -> Address:
+    """Where a unit has a shared instance: by its argument's name, or in itself."""
+    if path in unit.borrowed:
+        return (unit.borrowed[path],)
+    return ("self", *_address(path, unit.scope))
 
 
 def _section(unit: Unit) -> Unit:

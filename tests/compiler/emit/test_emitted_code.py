@@ -24,7 +24,7 @@ from hvdsl.grammar.source import Source
 from hvdsl.runtime.latents import Source as From
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.noise import SampleNoise
-from tests.compiler.emit.emit_specs import ALL, LADDER, MIRRORED, VDVAE
+from tests.compiler.emit.emit_specs import ALL, LADDER, MIRRORED, SHARING, VDVAE
 from tests.compiler.emit.reference import interpret
 
 BATCH = 2
@@ -136,6 +136,25 @@ def test_instances_that_differ_in_numbers_share_a_class_and_others_get_a_number(
     assert source.count("class Bottleneck") == 1
     assert "def __init__(self, channels: int, k: tuple[int, int], out: int, last: Init) -> None:" in source
     assert "class Row2(nn.Module):" in compiled("mirrored").source
+
+
+def test_a_shared_instance_is_one_module_that_is_handed_to_where_it_is_used() -> None:
+    done = compiled("sharing")
+    source = done.source
+    assert "self.mix = SharedMix()" in source and source.count("SharedMix()") == 1
+    assert "def forward(self, x: Tensor, mix: nn.Module) -> Tensor:" in source
+    assert "x = self.step(x, skip_8, mix, latents[2 + i : 3 + i])" in source
+    assert "for _ in range(3):\n            h = self.f(h)" in source
+    module = done.build()
+    assert sum(p.numel() for p in module.parameters()) == done.model.graph.parameter_count()
+    assert len(module.LATENTS) == 5  # a latent for each use
+
+
+def test_a_shared_instance_that_differs_from_use_to_use_is_refused() -> None:
+    text = SHARING.replace("conv(1x1, width) -> leaky_relu(0.1)", "{ avg_pool(res // 2) -> nearest(res // 2) }")
+    with pytest.raises(SpecError) as caught:
+        hvdsl.compile(Source("sharing.hv", text))
+    assert [d.code.id for d in caught.value.diagnostics] == ["HV0805"]
 
 
 def test_values_keep_the_names_of_the_spec() -> None:
