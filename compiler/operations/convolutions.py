@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hvdsl.compiler.graph import Literal, Parameter, Shape, Term
 from hvdsl.compiler.operations.inits import BIAS_INIT, INIT, checked, init_options
-from hvdsl.compiler.operations.masks import MASK, causal_mask
+from hvdsl.compiler.operations.masks import MASK, Mask, causal_mask
 from hvdsl.compiler.operations.padding import PAD, output_size, resolve
 from hvdsl.compiler.operations.shapes import show, size
 from hvdsl.compiler.operations.table import (
@@ -167,8 +167,6 @@ def _upconv_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
 
 
 def _conv_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
-    if args["mask"] is not None:
-        raise OperationError("a convolution with a mask cannot be run yet", found="`mask`", expected="`mask = none`")
     options: list[tuple[str, Literal]] = []
     options += [(name, _short(args, name)) for name in ("stride", "dilation") if args[name] != (1, 1)]
     padding = _padding_option(inputs[0], args)
@@ -177,7 +175,14 @@ def _conv_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -
     groups = positive(args, "groups") if "groups" in args else inputs[0][0]
     if groups > 1:
         options.append(("groups", groups))
+    mask = causal_mask(args, inputs[0][0], outputs[0][0])
+    if mask is not None:
+        options.append(("mask", _mask_call(mask)))
     return _layer("Conv2d", inputs, outputs, args, options)
+
+
+def _mask_call(mask: Mask) -> Term:
+    return Term("Causal", (mask.at,), (("mirror", True),) if mask.mirror else ())
 
 
 def _upconv_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
