@@ -48,7 +48,8 @@ UNKNOWN_LEVEL = Code(
     "HV0804",
     "an unknown optimisation level",
     "Level 0 computes operation by operation what the spec says. Level 1, the default, applies rewrites that keep the "
-    "mathematics and every parameter's name.",
+    "mathematics and every parameter's name. Level 2 has the source of level 1; where the module is built, the recipes "
+    "that it repeats go through `torch.compile`.",
     bad="",  # no spec is wrong: the command line or the call is
     good="",
 )

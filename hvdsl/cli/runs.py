@@ -22,6 +22,7 @@ from hvdsl.draw.export import graph_json
 from hvdsl.errors import UsageError
 from hvdsl.grammar import print_text
 from hvdsl.grammar.source import Source
+from hvdsl.runtime.compilation import compile_recipes
 from hvdsl.runtime.data import Splits, open_data
 from hvdsl.runtime.distributed import world
 from hvdsl.runtime.layers import initialize
@@ -63,26 +64,31 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def instantiate(model: Model, seed: int = 0, device: torch.device | None = None) -> nn.Module:
+def instantiate(model: Model, seed: int = 0, device: torch.device | None = None, level: int = 1) -> nn.Module:
     """Return the emitted module of a model, initialised from `seed`, on `device`."""
-    emitted = load(emit(model), model.settings.model)
+    emitted = load(emit(model, level), model.settings.model)
     module = cast(nn.Module, emitted.Model())
     initialize(module, seed)
-    return module.to(device) if device else module
+    if device:
+        module.to(device)
+    if level == 2:
+        compile_recipes(module)
+    return module
 
 
-def create_run(folder: Path, spec: str, model: Model, data: Path | None) -> Run:
+def create_run(folder: Path, spec: str, model: Model, data: Path | None, level: int = 1) -> Run:
     """Make a run folder with everything that says what is trained; of several processes the first makes it."""
     path, _ = locate(spec)
     files = {
         f"spec{path.suffix}": path.read_text(encoding="utf-8"),
         "resolved.hv": print_text(model.resolved),
-        "model.py": emit(model),
+        "model.py": emit(model, level),
         "graph.json": graph_json(model),
     }
     here = world()
     if here.leads:
-        Run.create(folder, files, {"spec": spec, "data": str(data.resolve()) if data else None})
+        environment = {"spec": spec, "data": str(data.resolve()) if data else None, "level": level}
+        Run.create(folder, files, environment)
     here.any(False)  # nobody goes on before the folder is there
     return Run.open(folder)
 
@@ -98,6 +104,11 @@ def data_path(run: Run, given: Path | None) -> Path | None:
         return given
     noted = json.loads(run.read("environment.json")).get("data")
     return Path(noted) if noted else None
+
+
+def level_of(run: Run) -> int:
+    """Return the optimisation level that a run was made with."""
+    return int(json.loads(run.read("environment.json")).get("level", 1))
 
 
 def open_trained(args: argparse.Namespace, use_ema: Callable[[ModelSettings], bool]) -> Trained:

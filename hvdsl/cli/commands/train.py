@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvdsl.cli.options import add_machine, add_set, checked, positive
+from hvdsl.cli.options import add_level, add_machine, add_set, checked, positive
 from hvdsl.errors import HvdslError, UsageError
 
 if TYPE_CHECKING:
@@ -22,12 +22,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, bit for bit")
     parser.add_argument("--steps", metavar="N", type=positive, help="length of the whole run")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="arithmetic of the network")
+    add_level(parser)
     add_machine(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     if args.resume and args.out is None:
         raise UsageError("--resume needs --out RUN, the folder of the run to go on with")
+    if args.resume and args.level is not None:
+        raise UsageError("a run goes on at the optimisation level it began with: leave out -O")
     if not args.resume and args.spec is None:
         raise UsageError("which spec? Write `hvdsl train SPEC`, or `hvdsl train --resume --out RUN`")
     # Options that stand for settings: what was trained can then be read from the run's own spec.
@@ -52,7 +55,7 @@ def _train(args: argparse.Namespace, model: Model | None, overrides: list[str], 
     import torch
     from rich.console import Console
 
-    from hvdsl.cli.runs import create_run, data_path, instantiate, read_model
+    from hvdsl.cli.runs import create_run, data_path, instantiate, level_of, read_model
     from hvdsl.runtime.data import open_data
     from hvdsl.runtime.distributed import world
     from hvdsl.runtime.run import Run, default_folder
@@ -67,13 +70,19 @@ def _train(args: argparse.Namespace, model: Model | None, overrides: list[str], 
     else:
         if args.out is None and world().size > 1:
             raise UsageError("several processes need --out RUN, so that all of them mean the same folder")
-        run = create_run(args.out or default_folder(model.settings.model), args.spec, model, args.data)
+        run = create_run(
+            args.out or default_folder(model.settings.model),
+            args.spec,
+            model,
+            args.data,
+            1 if args.level is None else args.level,
+        )
     settings = model.settings
     if settings.train is None:
         raise HvdslError(f"`{settings.model}` has no `train` section: add one, or give its values with `--set train.…`")
     console = Console()
     splits = open_data(settings.data, data_path(run, args.data))
-    module = instantiate(model, settings.train.seed, torch.device(device))
+    module = instantiate(model, settings.train.seed, torch.device(device), level_of(run))
     trainer = Trainer(module, settings, splits.train, run=run, console=console, workers=args.workers)
     watch(trainer, splits.validation)
     if args.resume:
