@@ -7,8 +7,9 @@ import inspect
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import MethodType
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,11 +35,18 @@ def compile_recipes(model: nn.Module) -> int:
     """
     _check_machine({p.device.type for p in model.parameters()})
     counts = Counter(type(module) for module in model.modules())
-    compiled = {cls: torch.compile(cls.forward, dynamic=False, recompile_limit=MOST_VERSIONS) for cls in counts}
     recipes = list(_repeated(model, type(model).__module__, counts))
+    compiled = {cls: _compiled(cls.forward) for cls in set(map(type, recipes))}
     for recipe in recipes:
         recipe.forward = MethodType(compiled[type(recipe)], recipe)
     return len(recipes)
+
+
+def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Static shapes: they are few and known, and generated code is better for them."""
+    options: dict[str, Any] = {"dynamic": False, "recompile_limit": MOST_VERSIONS}
+    compiled: Callable[..., Any] = torch.compile(forward, **options)
+    return compiled
 
 
 def _repeated(module: nn.Module, emitted: str, counts: Counter[type[nn.Module]]) -> Iterator[nn.Module]:
