@@ -36,7 +36,7 @@ def compile_recipes(model: nn.Module) -> int:
     _check_machine({p.device.type for p in model.parameters()})
     counts = Counter(type(module) for module in model.modules())
     recipes = list(_repeated(model, type(model).__module__, counts))
-    compiled = {cls: _compiled(cls.forward) for cls in set(map(type, recipes))}
+    compiled = {type(recipe): _compiled(type(recipe).forward) for recipe in recipes}
     for recipe in recipes:
         recipe.forward = MethodType(compiled[type(recipe)], recipe)
     return len(recipes)

@@ -24,6 +24,7 @@ from hvdsl.runtime.metrics import MetricsLog, Value
 from hvdsl.runtime.noise import SampleNoise
 from hvdsl.runtime.objective import Objective
 from hvdsl.runtime.optimization import Optimization, Part, StepResult
+from hvdsl.runtime.penalties.terms import Penalties
 from hvdsl.runtime.progress import ProgressDisplay
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.quantizers.usage import usage
@@ -89,8 +90,14 @@ class Trainer:
         self.world = world()
         self.order = Order(len(data), self.train.batch, self.train.seed, self.world, self.train.accumulate)
         self.clock = Clock.of(self.train, self.order.per_epoch)
+        if settings.objective.balance is not None and len(as_vae(model).LATENTS) == 1:
+            raise HvdslError(
+                "`objective.balance` weighs latent groups against each other, and the model has one: remove `balance`"
+            )
         objective = Objective(settings.objective, self.clock.steps, self.world.mean)
-        self.optimization = Optimization(model, self.train, objective, self.clock, self.world)
+        seed = derive_seed(self.train.seed, "penalties")
+        penalties = Penalties(model, settings.objective, self.clock.steps, seed)
+        self.optimization = Optimization(model, self.train, objective, self.clock, self.world, penalties)
         self.run = run
         self.periodic: list[Periodic] = []
         self._console = console if self.world.leads else None

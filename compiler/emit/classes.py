@@ -10,7 +10,7 @@ from hvdsl.compiler.emit import literals, runtime_index
 from hvdsl.compiler.emit.forms import uses_differ
 from hvdsl.compiler.emit.names import MODULE_LEVEL, Names, camel
 from hvdsl.compiler.emit.steps import Address, Kind, Step, steps
-from hvdsl.compiler.emit.units import Unit
+from hvdsl.compiler.emit.unit import Unit
 from hvdsl.compiler.graph import Graph, Literal, Term
 from hvdsl.compiler.operations.table import Layer
 from hvdsl.compiler.reserved import MODULE_ATTRIBUTES

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 
 from hvdsl.compiler.codes.emission import USES_DIFFER
 from hvdsl.compiler.emit.steps import Item, ListItem, Ref, Repeat, Step, When
-from hvdsl.compiler.emit.units import Unit
+from hvdsl.compiler.emit.unit import Unit
 from hvdsl.compiler.graph import Scope, Value
 from hvdsl.compiler.operations.table import Layer
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError

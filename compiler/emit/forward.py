@@ -191,9 +191,9 @@ class Forward:
             return fill(step.template, operands, self._class.values[step.outputs[0].node])
         if step.kind is Kind.LAYER:
             return literals.call(self._module(step.module), *(operands or [literals.dotted("latents", "batch")]))
-        if step.kind is Kind.DRAW and step.latents is not None:
+        if step.kind in (Kind.START, Kind.DRAW) and step.latents is not None:
             group = self._latents(step.latents[0], step.latents[0].shifted(1))
-            return literals.call(ast.Attribute(group, "draw", ast.Load()), *operands)
+            return literals.call(ast.Attribute(group, step.kind.value, ast.Load()), *operands)
         operands = self._signature.call_arguments(step, operands)
         operands += [self._module(address[1:], str(address[0])) for address in step.lent]
         if step.latents is not None:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from hvdsl.compiler.emit import layout, literals
 from hvdsl.compiler.emit.analysis import GIVEN, given_name, is_tap, tap_key
 from hvdsl.compiler.emit.steps import Kind, ListItem, Ref, Step, steps
-from hvdsl.compiler.emit.units import Unit, Units
+from hvdsl.compiler.emit.unit import Unit
+from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.emit.variables import allowed
 from hvdsl.compiler.graph import Value
 from hvdsl.compiler.operations import OPERATIONS, quantizers
@@ -65,7 +66,7 @@ class Signature:
             name = self.name_of(value) or tap_key(node)[0]
         elif source.op == "tap":  # a pass moved an activation out
             name = tap_key(source)[0]
-        elif self._unit.is_section and node.op in GIVEN:
+        elif self._unit.is_section and node.op in GIVEN and node.op != "image":
             name = given_name(node)
         elif "x" not in taken:
             name = "x"
@@ -111,7 +112,10 @@ class Signature:
         return f"{name}_{size}" if self._unit.is_section and value not in self._units.lists else name
 
     def is_distribution(self, value: Value) -> bool:
-        operation = OPERATIONS.get(self._graph.nodes[value.node].op)
+        node = self._graph.nodes[value.node]
+        if value.port == len(node.shapes):  # a posterior that went through a flow
+            return True
+        operation = OPERATIONS.get(node.op)
         return operation is not None and operation.kind is OperationKind.DISTRIBUTION
 
     def kind(self, value: Value) -> str:

@@ -11,7 +11,7 @@ from hvdsl.compiler.emit.expressions import Template
 from hvdsl.compiler.graph import Literal, Value
 
 if TYPE_CHECKING:
-    from hvdsl.compiler.emit.units import Unit
+    from hvdsl.compiler.emit.unit import Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ class Kind(StrEnum):
     EXPRESSION = "expression"
     LAYER = "layer"
     CALL = "call"  # a recipe's or a section's forward
+    START = "start"  # a posterior's sample, before its flow
     DRAW = "draw"
     ALIAS = "alias"  # another name for a tensor
     APPEND = "append"  # to a list of taps

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from hvdsl.compiler.codes.emission import NO_LAYER
 from hvdsl.compiler.emit.analysis import GIVEN, Uses, tap_key, uses
@@ -12,55 +10,17 @@ from hvdsl.compiler.emit.expressions import Template, abstract, slot
 from hvdsl.compiler.emit.names import Names
 from hvdsl.compiler.emit.schedule import schedule
 from hvdsl.compiler.emit.steps import Address, Index, Item, Kind, ListItem, Ref, Repeat, Step
+from hvdsl.compiler.emit.unit import SEPARATE, Unit, address_of, declares, lent, parent_of, section_of
 from hvdsl.compiler.emit.variables import allowed
+from hvdsl.compiler.flows import Flow, flow_of
 from hvdsl.compiler.graph import Graph, Node, Scope, Value
 from hvdsl.compiler.operations import OPERATIONS
+from hvdsl.compiler.operations.structure import log_determinant
 from hvdsl.compiler.operations.table import Layer, Operation, OperationError
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 from hvdsl.grammar.source import Span
 
 BATCH = "latents.batch"
-SEPARATE = (
-    "model",
-    "section",
-    "recipe",
-    "shared",
-)  # become classes; other scopes are part of the code around
-
-
-@dataclass(slots=True, eq=False)
-class Unit:
-    """One instance of a class-to-be, or one use of a shared instance. `entries` are its own submodules, by address.
-
-    A shared instance is a submodule of the unit that declares it, which hands it down to where it is used: `borrowed`
-    are those that a unit takes as arguments, by path. Each use is a unit too, `called` by the one that it stands in.
-    """
-
-    scope: Scope
-    parent: Unit | None
-    depth: int
-    items: tuple[Item, ...] = ()
-    entries: dict[Address, Layer | Unit] = field(default_factory=dict)
-    nodes: dict[Address, Node] = field(default_factory=dict)  # of the entries that are layers
-    called: list[Unit] = field(default_factory=list)
-    borrowed: dict[str, str] = field(default_factory=dict)
-    inputs: tuple[Value, ...] = ()
-    outputs: tuple[Value, ...] = ()
-    latents: tuple[int, int] = (0, 0)  # those drawn inside, of the model's
-    takes_latents: bool = False
-    generative: bool = False  # whether any of it runs without an image
-    form: int = -1  # units of one form share a class
-
-    @property
-    def is_section(self) -> bool:
-        return self.scope.kind in ("model", "section")
-
-    def parts(self) -> Iterator[Unit]:
-        """Every unit right inside: what it holds, and its uses of shared instances."""
-        for entry in self.entries.values():
-            if isinstance(entry, Unit) and entry.scope.kind != "shared":
-                yield entry
-        yield from self.called
 
 
 class Units:
@@ -75,6 +35,10 @@ class Units:
         self.uses: Uses = uses(graph)
         self.lists = _lists(graph, self.uses)
         self._latent_number = {group.node: i for i, group in enumerate(graph.latents)}
+        self._flows = {
+            group.node: f for group in graph.latents if isinstance(f := flow_of(graph, graph.nodes[group.node]), Flow)
+        }
+        self._starts = {flow.start.node: latent for latent, flow in self._flows.items()}
         self._unit_of: dict[int, Unit] = {}
         self._unit_of_scope: dict[int, Unit] = {}
         self._owned: set[str] = set()  # paths of the layers that are there already
@@ -114,7 +78,7 @@ class Units:
             elif member.kind in SEPARATE:
                 child = self._unit(member, unit)
                 if child.entries or any(True for _ in member.nodes()):
-                    unit.entries[_address(member.path, unit.scope)] = child
+                    unit.entries[address_of(member.path, unit.scope)] = child
             else:
                 self._place(member, unit)
 
@@ -123,10 +87,10 @@ class Units:
         use = self._unit(scope, unit)
         unit.called.append(use)
         owner = unit
-        while not _declares(owner, scope):
+        while not declares(owner, scope):
             owner.borrowed.setdefault(scope.path, self._argument(owner, scope))
-            owner = _parent(owner)
-        owner.entries.setdefault(_address(scope.path, owner.scope), use)
+            owner = parent_of(owner)
+        owner.entries.setdefault(address_of(scope.path, owner.scope), use)
 
     def _argument(self, unit: Unit, scope: Scope) -> str:
         names = Names(unit.borrowed.values())
@@ -134,7 +98,7 @@ class Units:
 
     def _layer(self, node: Node) -> Layer | None:
         operation = OPERATIONS.get(node.op)
-        if node.op in (*GIVEN, "tap", "latent", "output"):
+        if node.op in (*GIVEN, "tap", "latent", "output") or node.index in self._starts:
             return None
         if operation is None or (operation.layer is None and operation.expression is None):
             self._refuse(f"`{node.op}`", node.span, node.scope.path)
@@ -164,7 +128,7 @@ class Units:
             above = node.scope.path
             kept = sum(1 for n in unit.nodes.values() if not n.path and (n.scope.path, n.op) == (above, node.op))
             path = f"{above}.{node.op}.{kept}".lstrip(".")
-        return _address(path, unit.scope)
+        return address_of(path, unit.scope)
 
     # -- dataflow
 
@@ -181,15 +145,15 @@ class Units:
                 if inside.depth > outside.depth:
                     inputs[id(inside)][value] = None
                     units[id(inside)] = inside
-                    inside = _parent(inside)
+                    inside = parent_of(inside)
                 else:
                     outputs[id(outside)][value] = None
                     units[id(outside)] = outside
-                    outside = _parent(outside)
+                    outside = parent_of(outside)
 
         for node in self.graph.nodes:
             if node.index in self.uses.live and node.op != "output":
-                for value in node.inputs:
+                for value in self._operands(node):
                     carry(self._passed(value, self._unit_of[node.index]), self._unit_of[node.index])
         carry(self.result, self.root)
         for key, unit in units.items():
@@ -238,9 +202,10 @@ class Units:
                 return [Step(Kind.APPEND, inputs, fills=(published.list,), needed=needed)]
             return [Step(Kind.ALIAS, inputs, outputs, needed=needed)]
         if node.op == "latent":
-            number = self._latent_number[node.index] - unit.latents[0]
-            part = (Index(number), Index(number + 1))
-            return [Step(Kind.DRAW, inputs, outputs, names, latents=part)]
+            return self._draw(node, inputs, unit, names)
+        if node.index in self._starts:
+            part = self._part(self._starts[node.index], unit)
+            return [Step(Kind.START, inputs, outputs, ("start",), latents=part, needed=needed)]
         operation = OPERATIONS[node.op]
         if operation.layer is not None:
             text = f"_module_({BATCH if not inputs else ', '.join(slot(i) for i in range(len(inputs)))})"
@@ -249,6 +214,32 @@ class Units:
             return [Step(Kind.LAYER, inputs, outputs, names, template, (), module, needed=needed)]
         template, values = abstract(self._expression(operation, node))
         return [Step(Kind.EXPRESSION, inputs, outputs, names, template, values, needed=needed)]
+
+    def _draw(self, node: Node, inputs: tuple[Ref, ...], unit: Unit, names: tuple[str | None, ...]) -> list[Step]:
+        """The draw of a latent; with a flow, the posterior that went through it before."""
+        part, z = self._part(node.index, unit), Value(node.index)
+        flow = self._flows.get(node.index)
+        if flow is None:
+            return [Step(Kind.DRAW, inputs, (z,), names, latents=part)]
+        number = self._latent_number[node.index]
+        _, posterior, *moved = self._operands(node)
+        scales = (log_determinant(form, slot(3 + i)) for i, (form, _) in enumerate(flow.scales))
+        template, values = abstract(f"Flowed({', '.join([slot(0), slot(1), slot(2), *scales])})")
+        flowed = Value(node.index, len(node.shapes))  # a value of the code, not of the graph: it stays here
+        operands = tuple(self._ref(self._passed(v, unit), unit) for v in (posterior, flow.start, *moved))
+        return [
+            Step(Kind.EXPRESSION, operands, (flowed,), (None,), template, values, needed=(number, number)),
+            Step(Kind.DRAW, (inputs[0], flowed), (z,), names, latents=part),
+        ]
+
+    def _operands(self, node: Node) -> tuple[Value, ...]:
+        """What the code of a node reads: a latent with a flow, also what its log-determinant is made of."""
+        flow = self._flows.get(node.index)
+        return node.inputs if flow is None else (*node.inputs, *(s for _, s in flow.scales))
+
+    def _part(self, latent: int, unit: Unit) -> tuple[Index, Index]:
+        number = self._latent_number[latent] - unit.latents[0]
+        return Index(number), Index(number + 1)
 
     def _expression(self, operation: Operation, node: Node) -> str:
         if operation.expression is None:
@@ -281,7 +272,7 @@ class Units:
             module=module,
             holder=holder,
             callee=callee,
-            lent=tuple(_lent(path, unit) for path in callee.borrowed),
+            lent=tuple(lent(path, unit) for path in callee.borrowed),
             latents=latents,
             fills=fills,
             needed=needed,
@@ -292,15 +283,15 @@ class Units:
     def _callee(self, scope: Scope, unit: Unit) -> tuple[str, Address, Layer | Unit | None]:
         """Where the module of a call is, and what it is of."""
         if scope.kind == "shared":
-            name, *rest = _lent(scope.path, unit)
+            name, *rest = lent(scope.path, unit)
             return str(name), tuple(rest), self._unit_of_scope[id(scope)]
-        module = _address(scope.path, unit.scope)
+        module = address_of(scope.path, unit.scope)
         return "self", module, unit.entries.get(module)
 
     def _passed(self, value: Value, reader: Unit) -> Value:
         """What runs on through a tap is, in the tap's own section, still what went in."""
         node = self.graph.nodes[value.node]
-        while node.op == "tap" and _section(self._unit_of[node.index]) is _section(reader):
+        while node.op == "tap" and section_of(self._unit_of[node.index]) is section_of(reader):
             value = node.inputs[value.port]
             node = self.graph.nodes[value.node]
         return value
@@ -320,42 +311,6 @@ class Units:
             return None
         ranges = [self.uses.needed[n] for n in nodes if n in self.uses.needed]
         return (min(r[0] for r in ranges), max(r[1] for r in ranges)) if ranges else None
-
-
-def _declares(unit: Unit, shared: Scope) -> bool:
-    """Whether a shared instance is declared in this unit."""
-    scope = shared.parent
-    while scope is not None and scope.kind not in SEPARATE:
-        scope = scope.parent
-    return scope is unit.scope
-
-
-def _lent(path: str, unit: Unit) -> Address:
-    """Where a unit has a shared instance: by its argument's name, or in itself."""
-    if path in unit.borrowed:
-        return (unit.borrowed[path],)
-    return ("self", *_address(path, unit.scope))
-
-
-def _section(unit: Unit) -> Unit:
-    while unit.depth > 1:
-        unit = _parent(unit)
-    return unit
-
-
-def _parent(unit: Unit) -> Unit:
-    if unit.parent is None:
-        raise AssertionError("a value crosses the border of the model")
-    return unit.parent
-
-
-def _address(path: str, scope: Scope) -> Address:
-    """A path from a scope down: `q.bottleneck.0` gives ("q", "bottleneck", Index(0))."""
-    above = scope.path
-    if above and not path.startswith(above + "."):
-        raise AssertionError(f"{path} is not inside {above}")
-    steps = path[len(above) + 1 :] if above else path
-    return tuple(Index(int(s)) if s.isdigit() else s for s in steps.split("."))
 
 
 def _lists(graph: Graph, used: Uses) -> dict[Value, ListItem]:
