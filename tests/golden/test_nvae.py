@@ -141,7 +141,7 @@ def _unit_interval(mean: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("level", [0, 1])
 def test_gradients_of_the_whole_training_loss(name: str, level: int) -> None:
-    """Balanced rate, distortion, the largest singular values and batch-norm gains, the penalties as their formula says."""
+    """Balanced rate, distortion, and both penalties as their formulas say."""
     recorded, built = case(name), model(name, level=level)
     facts = recorded.facts["train"]
     logits, walk = infer(built, recorded, "train.eps")
