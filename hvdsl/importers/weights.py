@@ -21,8 +21,8 @@ class _Record:
 def read_weights(path: Path, entry: str = "") -> dict[str, Tensor]:
     """Return the tensors of a `.safetensors` file, or of a `.th`/`.pt` file through torch's restricted reader.
 
-    That reader runs nothing: it makes tensors and plain values, records of options, and refuses whatever else a file asks
-    for. `entry` names the state dict within a training checkpoint; a file that is a state dict is taken as it is.
+    That reader runs nothing: it makes tensors, plain values and records of options, and refuses whatever else a file
+    asks for. `entry` names the state dict within a training checkpoint; a file that is a state dict is taken as it is.
 
     Raises:
         WeightsError: not readable, or it holds anything but named tensors.
