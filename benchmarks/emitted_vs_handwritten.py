@@ -2,9 +2,10 @@
 
     python -m benchmarks.emitted_vs_handwritten [--repeats 12] [--threads 1]
 
-Both run side by side in one process, forward and backward, taking turns, in process CPU time. The emitted
-module at -O0 must cost at
-most 1.05 times the hand-written one. Levels above it are shown beside, with the bytes that their backward passes keep.
+Both run side by side in one process, forward and backward, taking turns, in process CPU time; a ratio is the
+median over the rounds of that round's two times, since other work on the machine disturbs neighbours alike. The emitted
+module at -O0 must cost at most 1.05 times the hand-written one. Levels above it are shown beside, with the bytes
+that their backward passes keep.
 """
 
 from __future__ import annotations
@@ -114,14 +115,16 @@ def main() -> int:
     for _ in range(args.repeats):
         for name, (model, loss) in runs.items():
             times[name].append(step(model, loss))
-    base = min(times["hand-written"])
+    ratios = {
+        name: statistics.median(t / base for t, base in zip(own, times["hand-written"], strict=True))
+        for name, own in times.items()
+    }
     for name, (_, loss) in runs.items():
-        ratio = min(times[name]) / base
         print(
             f"{name:14} best {1000 * min(times[name]):7.1f} ms  median {1000 * statistics.median(times[name]):7.1f} ms"
-            f"  ratio {ratio:5.3f}  kept {kept_bytes(loss) / 1e6:6.1f} MB"
+            f"  ratio {ratios[name]:5.3f}  kept {kept_bytes(loss) / 1e6:6.1f} MB"
         )
-    return 0 if min(times["emitted -O0"]) <= LIMIT * base else 1
+    return 0 if ratios["emitted -O0"] <= LIMIT else 1
 
 
 if __name__ == "__main__":

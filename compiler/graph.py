@@ -126,9 +126,11 @@ class LatentGroup:
 
     name: str
     node: int  # of the `latent` operation
-    family: str  # normal, laplace, logistic, bernoulli, categorical, codebook, finite_scalar
+    family: str  # normal, laplace, logistic, bernoulli, categorical, codebook, finite_scalar, lookup_free
     shape: Shape
     path: str
+    codes: int | None = None  # how many values a discrete latent has, at each position and depth
+    depth: int = 1  # codes at each position, in residual quantization
 
 
 @dataclass(slots=True)
@@ -137,8 +139,8 @@ class Graph:
 
     Node kinds with a fixed meaning, beside the operation table's entries:
       `image`    the mapped input image; no inputs
-      `tap`      publishes its input (args: name); its output is what readers of that tap take. A latent drawn on the way
-                 up is published as two inputs and outputs: the draw, and the distribution that it comes from
+      `tap`      publishes its input (args: name); its output is what readers of that tap take. A latent drawn on the
+                 way up is published as two inputs and outputs: the draw, and the distribution that it comes from
       `sample`   draws from a distribution on the posterior side only (before a flow); input: distribution
       `latent`   draws z (args: name, family); inputs: prior, posterior[, the posterior's sample after its flow]
       `codes`    the one-hot map of a latent that enters a second-stage prior (args: name)

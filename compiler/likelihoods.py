@@ -126,6 +126,7 @@ _ENTRIES = (
         NATS,
         range=(-1.0, 1.0),
         discrete=True,
+        emitted=True,
     ),
     Likelihood(
         "bernoulli",
@@ -150,11 +151,16 @@ _ENTRIES = (
     Likelihood(
         "categorical",
         "a logit per value of the grid, pixel and channel",
-        (_BITS,),
+        (
+            _BITS,
+            _number("low", None, "the target's least value; by default what it is"),
+            _number("high", None, "the target's largest value; by default what it is"),
+        ),
         _categorical_channels,
         _no_parameters,
         NATS,
         discrete=True,
+        emitted=True,
     ),
     Likelihood(
         "mse",
@@ -163,6 +169,7 @@ _ENTRIES = (
         _per_image_channel,
         _no_parameters,
         ("mean_square",),
+        emitted=True,
     ),
     Likelihood(
         "mae",
@@ -171,6 +178,7 @@ _ENTRIES = (
         _per_image_channel,
         _no_parameters,
         ("mean_absolute",),
+        emitted=True,
     ),
 )
 

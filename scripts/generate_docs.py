@@ -17,6 +17,10 @@ from hvdsl.compiler.operations.reference import markdown
 
 DOCS = Path(__file__).parents[1] / "docs"
 NOTE = "<!-- Written by scripts/generate_docs.py (`make docs`): do not edit. -->\n"
+EXIT_CODES = (
+    "Exit codes: 0 fine, 1 the input is wrong or the work failed, 2 usage, 3 `fmt --check` would change a file, "
+    "70 a bug of ours, 130 interrupted."
+)
 
 
 def operations() -> str:
@@ -39,15 +43,18 @@ def codes() -> str:
 
 def commands() -> str:
     os.environ["COLUMNS"] = "100"  # argparse wraps to the terminal
-    parts = [f"# Commands\n\n{NOTE}\nExit codes: 0 fine, 1 the input is wrong or the work failed, 2 usage, 3 `fmt --check` "]
-    parts.append("would change a file, 70 a bug of ours, 130 interrupted.\n")
+    parts = [f"# Commands\n\n{NOTE}\n{EXIT_CODES}\n"]
     for name, _, _ in COMMANDS:
         subparsers = next(a for a in build_parser(name)._actions if isinstance(a, argparse._SubParsersAction))
         parts.append(f"## hvdsl {name}\n\n```\n{subparsers.choices[name].format_help().strip()}\n```\n")
-    return parts[0] + "\n".join(parts[1:])
+    return "\n".join(parts)
 
 
-DOCUMENTS: dict[str, Callable[[], str]] = {"operations.md": operations, "codes.md": codes, "commands.md": commands}
+DOCUMENTS: dict[str, Callable[[], str]] = {
+    "operations.md": operations,
+    "codes.md": codes,
+    "commands.md": commands,
+}
 
 
 def stale() -> list[str]:
@@ -64,7 +71,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; name what is stale")
     if parser.parse_args().check:
         found = stale()
-        print("\n".join(f"docs/{name} is stale: run `make docs`" for name in found) or "generated documents are current")
+        print(
+            "\n".join(f"docs/{name} is stale: run `make docs`" for name in found) or "generated documents are current"
+        )
         return 1 if found else 0
     for name, write in DOCUMENTS.items():
         (DOCS / name).write_text(write(), "utf-8")

@@ -19,8 +19,33 @@ from hvdsl.compiler.operations.masks import causal_mask
 from hvdsl.compiler.operations.values import integer
 
 BY_ELEMENT = frozenset(
-    "affine gelu silu swish elu relu leaky_relu sigmoid tanh softplus clip identity dropout add residual "
-    "sub mul div neg add_number sub_number number_sub mul_number div_number number_div".split()
+    [
+        "affine",
+        "gelu",
+        "silu",
+        "swish",
+        "elu",
+        "relu",
+        "leaky_relu",
+        "sigmoid",
+        "tanh",
+        "softplus",
+        "clip",
+        "identity",
+        "dropout",
+        "add",
+        "residual",
+        "sub",
+        "mul",
+        "div",
+        "neg",
+        "add_number",
+        "sub_number",
+        "number_sub",
+        "mul_number",
+        "div_number",
+        "number_div",
+    ]
 )
 
 

@@ -212,6 +212,9 @@ def _check_target(
         return args
     if "bin" in args and args["bin"] is None and len(values) > 1:
         args = args | {"bin": (values[-1] - values[0]) / (len(values) - 1)}
+    for end, value in (("low", values[0]), ("high", values[-1])):
+        if end in args and args[end] is None:
+            args = args | {end: value}
     return args | {"bits": _bits(entry, args.get("bits"), values, pixels.place, likelihood)}
 
 

@@ -80,7 +80,7 @@ def latent(interpreter: Interpreter, statement: tree.Latent, environment: Enviro
             inputs.append(sample)
         z = add_node(interpreter, "latent", {"name": name.id, "family": prior.family}, inputs, name.span)
         remember(interpreter, z.value.node, 0, name.id)
-        group = LatentGroup(name.id, z.value.node, prior.family, z.shape, builder.path)
+        group = LatentGroup(name.id, z.value.node, prior.family, z.shape, builder.path, prior.classes, prior.depth)
         builder.latents.append(group)
     interpreter.drawn.setdefault(name.id, []).append(prior)
     environment.names[name.id] = z
@@ -107,7 +107,8 @@ def _check_latent(
             f"prior and posterior of `{name.id}` are of different families",
             statement.span,
             f"`{prior.family}` and `{posterior.family}`",
-            "one family; `codebook` goes with `nearest_code`, `finite_scalar` with `round_code`",
+            "one family; `codebook` goes with `nearest_code`, `finite_scalar` with `round_code`, "
+            "`lookup_free` with `sign_code`",
         )
     label = environment.frame.label
     if label is not None and prior.shape[1:] != label:

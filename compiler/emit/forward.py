@@ -94,7 +94,7 @@ class Forward:
         if value not in self._times.last:
             return "_"
         name = self._preferred.get(value) or self._signature.name_of(value) or name
-        fallback = ("posterior",) if self._signature.is_distribution(value) else ("x", "h")
+        fallback = self._signature.fallback(value) or ("x", "h")
         return self._variables.bind(value, name, now, fallback)
 
     def _when(self, when: When, depth: int) -> None:
@@ -106,7 +106,7 @@ class Forward:
                 if value not in self._inlined and self._times.last.get(value, 0) > stop:
                     self._times.made[value] = now
                     wanted = self._signature.name_of(value) or name
-                    fallback = ("posterior",) if self._signature.is_distribution(value) else ("h",)
+                    fallback = self._signature.fallback(value) or ("h",)
                     absent.append(self._variables.bind(value, wanted, now, fallback))
             for name, length in self._signature.absent_lists(step):
                 self._line(depth, f"{name}: list[Tensor | None] = [None] * {length}")

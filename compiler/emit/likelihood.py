@@ -35,7 +35,7 @@ def likelihood(term: Term, channels: int) -> ast.expr:
             positional.append(literals.literal(value))
         elif argument.name in ALWAYS or value != argument.default:
             options[argument.name] = _argument(value)
-    if "channels" in runtime_index.parameters(name, "likelihoods"):
+    if "channels" in runtime_index.parameters(name):
         options = {"channels": literals.constant(channels), **options}
     return literals.call(name, *positional, **options)
 

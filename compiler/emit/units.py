@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from hvdsl.compiler.codes.emission import NO_LAYER
-from hvdsl.compiler.emit.analysis import Uses, tap_key, uses
+from hvdsl.compiler.emit.analysis import GIVEN, Uses, tap_key, uses
 from hvdsl.compiler.emit.expressions import Template, abstract, slot
 from hvdsl.compiler.emit.schedule import schedule
 from hvdsl.compiler.emit.steps import Address, Index, Item, Kind, ListItem, Ref, Repeat, Step
@@ -56,7 +56,9 @@ class Units:
         self.uses: Uses = uses(graph)
         self.lists = _lists(graph, self.uses)
         self._latent_number = {group.node: i for i, group in enumerate(graph.latents)}
-        self._flows = {group.node: f for group in graph.latents if isinstance(f := flow_of(graph, graph.nodes[group.node]), Flow)}
+        self._flows = {
+            group.node: f for group in graph.latents if isinstance(f := flow_of(graph, graph.nodes[group.node]), Flow)
+        }
         self._starts = {flow.start.node: latent for latent, flow in self._flows.items()}
         self._unit_of: dict[int, Unit] = {}
         self._problems = Diagnostics()
@@ -64,7 +66,7 @@ class Units:
         end = graph.nodes[graph.output.node]
         self.result = end.inputs[0] if end.op == "output" else graph.output
         self.root = self._unit(graph.root, None)
-        self._unit_of |= {n.index: self.root for n in graph.nodes if n.op == "image"}  # `forward` takes it
+        self._unit_of |= {n.index: self.root for n in graph.nodes if n.op in GIVEN}  # `forward` takes it
         self._problems.stop_if_failed()
         self._cross_borders()
         self._read(self.root)
@@ -78,7 +80,7 @@ class Units:
         unit.latents = (min(drawn), max(drawn) + 1) if drawn else (0, 0)
         live = [n for n in scope.nodes() if n.index in self.uses.live]
         unit.generative = any(n.index in self.uses.generative for n in live)
-        sources = any(not n.inputs and n.op != "image" for n in live)  # they ask for the size of the batch
+        sources = any(not n.inputs and n.op not in GIVEN for n in live)  # they ask for the size of the batch
         unit.takes_latents = bool(drawn) or sources
         return unit
 
@@ -101,7 +103,7 @@ class Units:
 
     def _layer(self, node: Node) -> Layer | None:
         operation = OPERATIONS.get(node.op)
-        if node.op in ("image", "tap", "latent", "output") or node.index in self._starts:
+        if node.op in (*GIVEN, "tap", "latent", "output") or node.index in self._starts:
             return None
         if operation is None or (operation.layer is None and operation.expression is None):
             self._refuse(f"`{node.op}`", node.span, node.scope.path)
@@ -191,7 +193,7 @@ class Units:
         return tuple(self._node(member, unit))
 
     def _node(self, node: Node, unit: Unit) -> list[Step]:
-        if node.index not in self.uses.live or node.op in ("image", "output"):
+        if node.index not in self.uses.live or node.op in (*GIVEN, "output"):
             return []
         inputs = tuple(self._ref(self._passed(v, unit), unit) for v in node.inputs)
         outputs = tuple(Value(node.index, port) for port in range(len(node.shapes)))

@@ -44,9 +44,7 @@ def causal_mask(args: Args, channels: int, out: int) -> Mask | None:
     if not isinstance(mirror, bool):
         raise OperationError("`mirror` of a causal mask is yes or no", found=text(mirror))
     if "stride" in args and args["stride"] != (1, 1):
-        raise OperationError(
-            "a masked convolution has stride 1", found=text(args["stride"]), expected="`stride = 1`"
-        )
+        raise OperationError("a masked convolution has stride 1", found=text(args["stride"]), expected="`stride = 1`")
     if at in ("before", "upto") and channels % out and out % channels:
         raise OperationError(
             "the mask needs channels that divide",

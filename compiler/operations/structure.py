@@ -23,7 +23,7 @@ from hvdsl.compiler.operations.table import (
 from hvdsl.compiler.operations.values import integers, number, positive, term
 
 IAF_OUTPUTS = {"shift": 1, "affine": 2, "gated": 2}
-DISCRETE = ("bernoulli", "categorical", "codebook", "finite_scalar")
+DISCRETE = ("bernoulli", "categorical", "codebook", "finite_scalar", "lookup_free")
 FAMILIES = ("normal", "laplace", "logistic", *DISCRETE)
 
 _NAME = Argument("name", ArgumentType.WORD)

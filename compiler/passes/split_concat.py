@@ -5,11 +5,9 @@
     g = gelu(x);  h = gelu(skip);  g -> conv_p;  conv_q(g, h)
 
 `conv_q(g, h)` adds the convolutions of its inputs with their parts of the weight. An elementwise function of a
-concatenation is the
-concatenation of the function's values, and convolution is linear, so that nothing changes but rounding. It
-saves memory, not time:
-neither the concatenation nor its activation is kept for the backward pass, and `gelu(skip)` is kept once for
-all that read the tap.
+concatenation is the concatenation of the function's values, and convolution is linear, so that nothing changes
+but rounding. It saves memory, not time: neither the concatenation nor its activation is kept for the backward
+pass, and `gelu(skip)` is kept once for all that read the tap.
 """
 
 from __future__ import annotations

@@ -18,12 +18,7 @@ PROGRAM = """
 import json, sys
 import hvdsl
 from hvdsl.cli.main import main
-<<<<<<< HEAD
 from hvdsl.compiler.assembly.files import shipped
-assert Path(hvdsl.__file__).is_relative_to(sys.prefix), hvdsl.__file__
-=======
-from hvdsl.compiler.assembly.files import shipped
->>>>>>> cli
 names = sorted(path.stem for path in shipped().glob("*.hv"))
 out = sys.argv[1]
 checked = [main(["check", name, "--json"]) for name in names]
