@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import hvdsl
-from hvdsl.importers import rename
+from hvdsl.importers import names, rename
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.noise import RecordedNoise
 
@@ -68,17 +68,8 @@ def published(name: str) -> dict[str, Tensor]:
 @cache
 def published_names(name: str) -> dict[str, str]:
     """Each of our names, and the release's."""
-    keys = {key: key for key in published(name)}
-    shaped = {key: _Named(key, value.shape) for key, value in published(name).items()}
-    renamed = rename("nvidia-nvae", our_names(name), shaped)
-    assert len(keys) >= len(renamed)
-    return {ours: named.name for ours, named in renamed.items()}
-
-
-@dataclass(frozen=True)
-class _Named:
-    name: str
-    shape: torch.Size
+    found = names.published_names(our_names(name), names.table("nvidia-nvae").rules, published(name))
+    return {ours: theirs for ours, (theirs, _) in found.items()}
 
 
 def model(name: str, dtype: torch.dtype = torch.float32, level: int = 1) -> nn.Module:
