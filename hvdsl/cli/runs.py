@@ -7,15 +7,14 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import nn
 
+from hvdsl.api import Compiled
 from hvdsl.cli.options import checked
 from hvdsl.compiler.assembly.files import locate
 from hvdsl.compiler.emit import emit
-from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.draw.export import graph_json
@@ -24,7 +23,6 @@ from hvdsl.grammar import print_text
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.data import Splits, open_data
 from hvdsl.runtime.distributed import world
-from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.run import Run
 from hvdsl.runtime.weights import load_weights
 
@@ -65,9 +63,7 @@ def device_of(name: str) -> torch.device:
 
 def instantiate(model: Model, seed: int = 0, device: torch.device | None = None) -> nn.Module:
     """Return the emitted module of a model, initialised from `seed`, on `device`."""
-    emitted = load(emit(model), model.settings.model)
-    module = cast(nn.Module, emitted.Model())
-    initialize(module, seed)
+    module = Compiled(model, emit(model)).build(seed)
     return module.to(device) if device else module
 
 
@@ -108,5 +104,4 @@ def open_trained(args: argparse.Namespace, use_ema: Callable[[ModelSettings], bo
     module = instantiate(model)
     checkpoint = load_weights(module, run, use_ema=args.use_ema and use_ema(model.settings), step=args.step)
     module.to(device)
-    data = data_path(run, args.data)
-    return Trained(run, model, module, checkpoint.step, data)
+    return Trained(run, model, module, checkpoint.step, data_path(run, getattr(args, "data", None)))
