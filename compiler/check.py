@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hvdsl.compiler.assemble import assemble
-from hvdsl.compiler.elaborate import elaborate
+from hvdsl.compiler.assembly.assemble import assemble
+from hvdsl.compiler.elaboration.elaborate import elaborate
 from hvdsl.compiler.model import Model
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Source

@@ -114,9 +114,7 @@ _ENTRIES = (
                 "one `learned` scale, or one per pixel and channel",
             ),
             _number("bin", None, "width of a bin, in the target's units; by default the target's spacing"),
-            _word(
-                "bins", Term("exact"), ("exact", "open"), "`open`: the outermost bins do not take the tails"
-            ),
+            _word("bins", Term("exact"), ("exact", "open"), "`open`: the outermost bins do not take the tails"),
             _BITS,
             _number("lower", -7, "least log-scale"),
             _number("at_least", 0, "added to a bin's probability before the logarithm"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import linecache
 import sys
 from types import ModuleType
@@ -14,14 +15,14 @@ PACKAGE = "hvdsl.emitted"
 def load(source: str, name: str) -> ModuleType:
     """Execute emitted source as the module `hvdsl.emitted.NAME`, which replaces an earlier one of that name.
 
-    The text is put into `linecache`, so that tracebacks and `inspect.getsource` show it though it lies in no file, and the module
-    into `sys.modules`, so that `torch.compile`, `torch.export` and pickling within the process find its classes.
+    The text is put into `linecache`, so that tracebacks and `inspect.getsource` show it though it lies in no
+    file, and the module into `sys.modules`, so that `torch.compile` and `torch.export` find its classes.
 
     Raises:
         ValueError: if `name` is no identifier.
     """
     qualified = f"{PACKAGE}.{identifier(name)}"
-    file = f"<{qualified}>"
+    file = f"<{qualified} {hashlib.sha256(source.encode()).hexdigest()[:12]}>"  # an earlier one keeps its text
     module = ModuleType(qualified)
     module.__file__ = file
     # Without a modification time, `linecache.checkcache` keeps the entry.

@@ -91,7 +91,7 @@ class Data(Settings):
     name: str
     shape: tuple[Size, Size, Size]  # C, H, W after crop, resize and pad
     bits: int = Field(default=8, ge=1, le=8)
-    input: str = "v"  # canonical text of an expression in `v`; `hvdsl.compiler.pixels` reads it
+    input: str = "v"  # canonical text of an expression in `v`; `hvdsl.compiler.assembly.pixels` reads it
     target: str | None = None  # None: as the input
     source: str | None = None
     classes: int | None = Field(default=None, ge=1)

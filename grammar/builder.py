@@ -98,9 +98,7 @@ class Builder:
         if len(rest) == 2:
             name = self._text(rest[0]) if rest[0].type == "STRING" else self._name(rest[0])
         trailing = self._trailing(end)
-        return tree.Settings(
-            cast(Any, kind.text), name, tuple(rest[-1]), trailing, **self._commented(start, end)
-        )
+        return tree.Settings(cast(Any, kind.text), name, tuple(rest[-1]), trailing, **self._commented(start, end))
 
     def params(self, start: int, end: int, *parameters: tree.Parameter) -> Sequence[tree.Parameter]:
         return parameters
@@ -110,9 +108,7 @@ class Builder:
 
     def recipe(self, start: int, end: int, kind: Token, name: Token, *rest: Any) -> tree.Recipe:
         parameters = tuple(rest[0]) if len(rest) == 2 else ()
-        return tree.Recipe(
-            cast(Any, kind.text), self._name(name), parameters, rest[-1], **self._commented(start, end)
-        )
+        return tree.Recipe(cast(Any, kind.text), self._name(name), parameters, rest[-1], **self._commented(start, end))
 
     def recipe_head(
         self, start: int, end: int, name: Token, parameters: Sequence[tree.Parameter] = ()
@@ -158,9 +154,7 @@ class Builder:
             message = "a statement begins with `-`"
             help_ = "end the line before with `-` to go on with it, or put this in parentheses"
             expected = "a name, a value or a step"
-            self.found.add(
-                Diagnostic(codes.LEADING_OPERATOR, message, self._span(start, end), "`-`", expected, help_)
-            )
+            self.found.add(Diagnostic(codes.LEADING_OPERATOR, message, self._span(start, end), "`-`", expected, help_))
         return tree.Bare(value, **self._commented(start, end))
 
     def bind(self, start: int, end: int, targets: tree.Expr, value: tree.Expr) -> tree.Bind:
@@ -179,26 +173,18 @@ class Builder:
         if len(items) == 1 and _is_tap(items[0]):
             return cast(tuple[tree.Call], items)
         expected = "a name, names with commas between them, or `tap(name)`"
-        return self._names(
-            items, "=", expected, "compare with `==`; name a part of a flow on a line of its own"
-        )
+        return self._names(items, "=", expected, "compare with `==`; name a part of a flow on a line of its own")
 
     def _latents(self, left: tree.Expr) -> tuple[tree.Name, ...]:
         items = left.items if isinstance(left, tree.Tuple) else (left,)
-        return self._names(
-            items, "~", "a name, or names with commas between them", "name the latent: `z ~ normal(p)`"
-        )
+        return self._names(items, "~", "a name, or names with commas between them", "name the latent: `z ~ normal(p)`")
 
-    def _names(
-        self, items: Sequence[tree.Expr], sign: str, expected: str, help_: str
-    ) -> tuple[tree.Name, ...]:
+    def _names(self, items: Sequence[tree.Expr], sign: str, expected: str, help_: str) -> tuple[tree.Name, ...]:
         for item in items:
             if not isinstance(item, tree.Name):
                 shown = item.span.text if len(item.span.text) <= 30 else f"{item.span.text[:27]}…"
                 message = f"`{shown}` cannot stand left of `{sign}`"
-                self.found.add(
-                    Diagnostic(codes.BAD_TARGET, message, item.span, f"`{shown}`", expected, help_)
-                )
+                self.found.add(Diagnostic(codes.BAD_TARGET, message, item.span, f"`{shown}`", expected, help_))
         return tuple(item for item in items if isinstance(item, tree.Name))
 
     # -- expressions --------------------------------------------------------------------------------------
@@ -255,9 +241,7 @@ class Builder:
             if not isinstance(entry, tree.MapEntry):
                 message = "an entry without a key stands in a map"
                 help_ = "give every entry a key, `[32: 4, else: 8]`, or none"
-                self.found.add(
-                    Diagnostic(codes.MIXED_MAP, message, entry.span, "a value", "`key: value`", help_)
-                )
+                self.found.add(Diagnostic(codes.MIXED_MAP, message, entry.span, "a value", "`key: value`", help_))
         return tree.Map((*pairs,), span=self._span(start, end))
 
     def pair(self, start: int, end: int, key: tree.Expr, value: tree.Expr) -> tree.MapEntry:
@@ -272,9 +256,7 @@ _OPERATOR = {"AND": "and", "OR": "or", "POWER": "**", "TIMES": "*"}
 
 
 def _is_tap(node: tree.Expr) -> bool:
-    if not (
-        isinstance(node, tree.Call) and isinstance(node.function, tree.Name) and node.function.id == "tap"
-    ):
+    if not (isinstance(node, tree.Call) and isinstance(node.function, tree.Name) and node.function.id == "tap"):
         return False
     return len(node.arguments) == 1 and isinstance(node.arguments[0].value, tree.Name)
 

@@ -54,9 +54,7 @@ def generate() -> Tables:
             for rule in rules
         ],
         literals={t.pattern.value: t.name for t in lark.terminals if isinstance(t.pattern, PatternStr)},
-        patterns={
-            t.name: t.pattern.to_regexp() for t in lark.terminals if not isinstance(t.pattern, PatternStr)
-        },
+        patterns={t.name: t.pattern.to_regexp() for t in lark.terminals if not isinstance(t.pattern, PatternStr)},
     )
 
 

@@ -113,9 +113,7 @@ class Parser:
             if depth > limits.DEPTH:
                 message = f"this is more than {limits.DEPTH} levels deep"
                 help_ = "give parts of it names of their own with `let`, a binding or a recipe"
-                self.found.add(
-                    Diagnostic(codes.TOO_DEEP, message, self.fragment.span(start, end), help=help_)
-                )
+                self.found.add(Diagnostic(codes.TOO_DEEP, message, self.fragment.span(start, end), help=help_))
                 raise SpecError(self.found)
             value = self.actions(action)(start, end, *self._splice(values))
         self.states.append(self.tables.states[self.states[-1]][origin])
@@ -139,16 +137,10 @@ class Parser:
         if any(d.span is not None and d.span.start == span.start and token.text for d in self.found):
             return  # the tokenizer has already said what is wrong here
         accepted = self._accepted()
-        keywords = [
-            word for word, kind in self.tables.literals.items() if kind in accepted and word.isalpha()
-        ]
+        keywords = [word for word, kind in self.tables.literals.items() if kind in accepted and word.isalpha()]
         if token.type == "NAME" and "CELL" in accepted:
             near = get_close_matches(token.text, keywords, 1)
-            help_ = (
-                f"did you mean `{near[0]}`?"
-                if near
-                else "the language reference lists what a spec is made of"
-            )
+            help_ = f"did you mean `{near[0]}`?" if near else "the language reference lists what a spec is made of"
             expected = ", ".join(f"`{w}`" for w in sorted(keywords))
             message = f"`{token.text}` is not something that a spec is made of"
             self.found.add(Diagnostic(codes.UNKNOWN_ITEM, message, span, f"`{token.text}`", expected, help_))
@@ -181,9 +173,7 @@ class Parser:
 
     def _accepted(self) -> set[str]:
         """Return the terminals that can stand here: those that survive the reductions they ask for."""
-        return {
-            kind for kind in self.tables.states[self.states[-1]] if not kind.islower() and self._accepts(kind)
-        }
+        return {kind for kind in self.tables.states[self.states[-1]] if not kind.islower() and self._accepts(kind)}
 
     def _accepts(self, kind: str) -> bool:
         states = list(self.states)
@@ -225,9 +215,7 @@ class Parser:
         """Return the place of the token that ends the statement, outside its own brackets."""
         while True:
             kind = self.tokens[at].type
-            if kind == END or (
-                opened == 0 and (kind == STOP or kind in CLOSING or (commas and kind == "COMMA"))
-            ):
+            if kind == END or (opened == 0 and (kind == STOP or kind in CLOSING or (commas and kind == "COMMA"))):
                 return at
             opened += (kind in OPENING) - (kind in CLOSING)
             at += 1

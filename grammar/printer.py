@@ -21,9 +21,7 @@ _STEP = 2
 # parentheses.
 _TUPLE, _FLOW, _CHOOSE, _OR, _AND, _NOT, _COMPARE, _SUM, _TERM, _UNARY, _POWER, _POST = range(12)
 _LEVELS = {"or": _OR, "and": _AND, "+": _SUM, "-": _SUM, "**": _POWER}
-_LEVELS |= dict.fromkeys(("*", "/", "//", "%"), _TERM) | dict.fromkeys(
-    ("==", "!=", "<", "<=", ">", ">="), _COMPARE
-)
+_LEVELS |= dict.fromkeys(("*", "/", "//", "%"), _TERM) | dict.fromkeys(("==", "!=", "<", "<=", ">", ">="), _COMPARE)
 
 
 class _Break(NamedTuple):
@@ -107,11 +105,7 @@ def _trailing(comments: Sequence[str], indent: int, lines: list[str], top: int) 
 
 def _lay_out(pieces: list[_Piece], indent: int, lines: list[str]) -> None:
     fits = indent + len(_flat(pieces)) <= _limit(pieces)
-    opened = [
-        p
-        for p in pieces
-        if isinstance(p, _Braces) and (p.entries or any(p.trailing)) and (not fits or p.open)
-    ]
+    opened = [p for p in pieces if isinstance(p, _Braces) and (p.entries or any(p.trailing)) and (not fits or p.open)]
     if not opened:
         _fill(pieces, indent, lines)
         return
@@ -148,11 +142,7 @@ def _fill(pieces: list[_Piece], indent: int, lines: list[str]) -> None:
         length, best, at = margin, -1, start
         while at < len(pieces) and (length + len(texts[at]) <= WIDTH or best < 0):
             piece = pieces[at]
-            if (
-                isinstance(piece, _Break)
-                and at > start
-                and (best < 0 or _better(piece, pieces[best], length))
-            ):
+            if isinstance(piece, _Break) and at > start and (best < 0 or _better(piece, pieces[best], length)):
                 best = at
             length += len(texts[at])
             at += 1
@@ -230,9 +220,7 @@ def _statement(node: tree.Commented) -> Iterator[_Piece]:
     match node:
         case tree.Bare(value=value):
             pieces = list(_expression(value, _TUPLE, 0))
-            guard = isinstance(pieces[0], str) and pieces[0].startswith(
-                "-"
-            )  # no statement begins with an operator
+            guard = isinstance(pieces[0], str) and pieces[0].startswith("-")  # no statement begins with an operator
             yield from ["(", *pieces, ")"] if guard else pieces
         case tree.Bind(targets=targets, value=value):
             yield ", ".join(map(print_expression, targets)) + " = "

@@ -61,9 +61,7 @@ def check_text(source: Source, found: Diagnostics, *, yaml: bool = False) -> Non
     if at >= 0:
         help_ = "save the file as UTF-8 text"
         found.add(
-            Diagnostic(
-                codes.NOT_TEXT, "the file holds a NUL byte", Span(source, at, at + 1), "a NUL byte", "", help_
-            )
+            Diagnostic(codes.NOT_TEXT, "the file holds a NUL byte", Span(source, at, at + 1), "a NUL byte", "", help_)
         )
     found.stop_if_failed()
 
@@ -76,9 +74,7 @@ def check_version(spec: tree.Spec, found: Diagnostics) -> None:
             message = f"this is version {item.number.text} of the language, which this release cannot read"
             help_ = f"write `hv {VERSION}`, or read the spec with the release that it was written for"
             span = item.number.span
-            found.add(
-                Diagnostic(codes.BAD_VERSION, message, span, f"`{item.number.text}`", f"`{VERSION}`", help_)
-            )
+            found.add(Diagnostic(codes.BAD_VERSION, message, span, f"`{item.number.text}`", f"`{VERSION}`", help_))
     if not versions and not all(isinstance(item, _LIBRARY) for item in spec.items):
         start = spec.items[0].span
         message = "the language version is missing"

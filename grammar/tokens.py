@@ -155,9 +155,7 @@ class _Scanner:
             self._check_size(kind, text, start, end)
         elif kind == "HABIT":
             spelling, kind = _HABITS[text]
-            self._error(
-                codes.FOREIGN, f"`{text}` is not HV", start, end, text, f"`{spelling}`", f"write `{spelling}`"
-            )
+            self._error(codes.FOREIGN, f"`{text}` is not HV", start, end, text, f"`{spelling}`", f"write `{spelling}`")
         elif kind == "BAD_NUMBER":
             self._bad_number(text, start, end)
             kind, text = "NUMBER", "0"
@@ -174,8 +172,7 @@ class _Scanner:
         if len(text) <= limits.DIGITS * len(parts) and all(len(p) <= limits.DIGITS for p in parts):
             values = [float(p.replace("_", "")) for p in parts]
             if all(
-                v <= limits.INTEGER or (not isinf(v) and not p.isdigit())
-                for v, p in zip(values, parts, strict=True)
+                v <= limits.INTEGER or (not isinf(v) and not p.isdigit()) for v, p in zip(values, parts, strict=True)
             ):
                 return
         shown = text if len(text) <= 20 else f"{text[:17]}…"

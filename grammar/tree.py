@@ -21,9 +21,7 @@ class Node:
 class Commented(Node):
     """A node that stands on lines of its own, and may carry comments."""
 
-    before: tuple[str, ...] = field(
-        default=(), compare=False, repr=False
-    )  # whole-line comments; "" is a blank line
+    before: tuple[str, ...] = field(default=(), compare=False, repr=False)  # whole-line comments; "" is a blank line
     after: str = field(default="", compare=False, repr=False)  # comment at the end of its (first) line
 
 
@@ -138,27 +136,11 @@ class Map(Node):
 @dataclass(slots=True, frozen=True)
 class Block(Node):
     statements: tuple[Statement, ...]
-    trailing: tuple[str, ...] = field(
-        default=(), compare=False, repr=False
-    )  # comments before the closing brace
+    trailing: tuple[str, ...] = field(default=(), compare=False, repr=False)  # comments before the closing brace
 
 
 Expr: TypeAlias = (
-    Number
-    | Dim
-    | String
-    | Name
-    | Unary
-    | Binary
-    | Choose
-    | Flow
-    | Tuple
-    | Call
-    | Item
-    | WithBlock
-    | List
-    | Map
-    | Block
+    Number | Dim | String | Name | Unary | Binary | Choose | Flow | Tuple | Call | Item | WithBlock | List | Map | Block
 )
 
 

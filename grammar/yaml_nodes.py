@@ -51,9 +51,7 @@ def compose(source: Source, found: Diagnostics) -> Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = min(mark.index, len(source.text)) if mark else 0
-        found.add(
-            Diagnostic(codes.BAD_YAML, f"this is not YAML: {error.problem or error}", Span(source, at, at))
-        )
+        found.add(Diagnostic(codes.BAD_YAML, f"this is not YAML: {error.problem or error}", Span(source, at, at)))
     except yaml.reader.ReaderError as error:
         at = min(error.position, len(source.text))
         found.add(
@@ -79,18 +77,14 @@ class _Composer:
         for event in self.events:
             if isinstance(event, yaml.DocumentStartEvent):
                 if root is not None:
-                    self._stop(
-                        codes.BAD_YAML, "a second document begins here", event, "a file holds one spec"
-                    )
+                    self._stop(codes.BAD_YAML, "a second document begins here", event, "a file holds one spec")
                 root = self._node(next(self.events))
         return root
 
     def _node(self, event: yaml.Event) -> Node:
         self.count += 1
         if self.count > limits.TOKENS:
-            self._stop(
-                codes.TOO_MANY_TOKENS, f"the file has more than {limits.TOKENS:,} parts", event, "split it"
-            )
+            self._stop(codes.TOO_MANY_TOKENS, f"the file has more than {limits.TOKENS:,} parts", event, "split it")
         if isinstance(event, yaml.AliasEvent):
             self._stop(
                 codes.BAD_YAML,
@@ -162,9 +156,7 @@ class _Composer:
 
     def _stop(self, code: Code, message: str, event: yaml.Event, help_: str) -> NoReturn:
         end = max(_index(event.end_mark), _index(event.start_mark))
-        self.found.add(
-            Diagnostic(code, message, Span(self.source, _index(event.start_mark), end), help=help_)
-        )
+        self.found.add(Diagnostic(code, message, Span(self.source, _index(event.start_mark), end), help=help_))
         raise SpecError(self.found)
 
 

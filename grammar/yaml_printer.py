@@ -48,9 +48,7 @@ def canonical(spec: tree.Spec) -> tree.Spec:
 def print_yaml(spec: tree.Spec) -> str:
     """Return a spec in the YAML form. Raises `SpecError` where a name stands twice: YAML cannot say it."""
     return str(
-        yaml.serialize(
-            _node(_items(_sorted(spec.items))), Dumper=yaml.BaseDumper, width=4096, allow_unicode=True
-        )
+        yaml.serialize(_node(_items(_sorted(spec.items))), Dumper=yaml.BaseDumper, width=4096, allow_unicode=True)
         if spec.items
         else ""
     )
@@ -60,12 +58,7 @@ def _kind(item: tree.SpecItem) -> str:
     match item:
         case tree.Version():
             return "hv"
-        case (
-            tree.Header(kind=kind)
-            | tree.Recipe(kind=kind)
-            | tree.Section(kind=kind)
-            | tree.Settings(kind=kind)
-        ):
+        case tree.Header(kind=kind) | tree.Recipe(kind=kind) | tree.Section(kind=kind) | tree.Settings(kind=kind):
             return kind
         case _:
             return type(item).__name__.lower()

@@ -62,9 +62,7 @@ class _Reader:
     # -- leaves -------------------------------------------------------------------------------------------
 
     def _wrong(self, node: Node, found: str, expected: str, help_: str = "") -> None:
-        self.found.add(
-            Diagnostic(codes.BAD_YAML, f"{found} cannot stand here", node.span, found, expected, help_)
-        )
+        self.found.add(Diagnostic(codes.BAD_YAML, f"{found} cannot stand here", node.span, found, expected, help_))
 
     def _parse(self, node: Node, start: str) -> Any:
         """Return what `start` of the grammar makes of a scalar, None after an error."""
@@ -158,9 +156,7 @@ class _Reader:
                 help_ = f"did you mean `{near[0]}`?" if near else ""
                 message = f"`{key.text[:40]}` is not something that a spec is made of"
                 expected = ", ".join(f"`{word}`" for word in _KEYS)
-                self.found.add(
-                    Diagnostic(codes.UNKNOWN_ITEM, message, key.span, key.text[:40], expected, help_)
-                )
+                self.found.add(Diagnostic(codes.UNKNOWN_ITEM, message, key.span, key.text[:40], expected, help_))
 
     def _definition(self, kind: str, key: Node, value: Node) -> Iterator[tree.Let | tree.Shared]:
         name, expression = self._name(key), self._expression(value)
@@ -201,9 +197,7 @@ class _Reader:
 
     def _recipe(self, kind: str, head: Scalar, body: Node) -> Iterator[tree.Recipe]:
         if parts := self._parse(head, "recipe_head"):
-            yield tree.Recipe(
-                cast(Any, kind), parts[0], parts[1], self._block(body), span=head.span.to(body.span)
-            )
+            yield tree.Recipe(cast(Any, kind), parts[0], parts[1], self._block(body), span=head.span.to(body.span))
 
     def _rows(self, node: Node) -> Iterator[tree.Row | tree.Let | tree.Shared | tree.Default]:
         for key, value in self._entries(node, "rows"):

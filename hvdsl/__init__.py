@@ -1,7 +1,7 @@
 """Deep hierarchical VAEs as text: a language, a compiler to plain PyTorch, and one runtime.
 
-`hvdsl.compile(spec)` gives source and graph, `hvdsl.build(spec)` an initialised `torch.nn.Module`. Importing the package imports
-neither torch nor the compiler.
+`hvdsl.compile(spec)` gives source and graph, `hvdsl.build(spec)` an initialised `torch.nn.Module`. Importing
+the package imports neither torch nor the compiler.
 """
 
 from __future__ import annotations

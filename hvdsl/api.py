@@ -64,9 +64,10 @@ def compile(  # the name is the API's; whoever needs Python's own has `builtins`
     """Compile a spec to PyTorch. Imports no torch.
 
     Args:
-        spec: a file (`model.hv`, `model.hv@VARIANT`), the name of a shipped spec, or a `Source` for text that is in no file.
-        level: 0 computes operation by operation what the spec says; 1 applies rewrites that keep the mathematics and every
-            parameter's name.
+        spec: a file (`model.hv`, `model.hv@VARIANT`), the name of a shipped spec, or a `Source` for text that
+            is in no file.
+        level: 0 computes operation by operation what the spec says; 1 applies rewrites that keep the
+            mathematics and every parameter's name.
         passes: names of the rewrites to apply, in place of the level's own.
         variant: the variant of the spec, where it is not named behind an `@`.
         overrides: `let`s and settings, as `{"width": 64, "train.batch": 16}`.
@@ -88,8 +89,9 @@ def build(
 ) -> nn.Module:
     """Compile a spec, load it and give its parameters their first values.
 
-    The module's `forward(x, latents)` takes a mapped image (or None, to generate) and a `hvdsl.runtime.latents.Traversal`, and returns
-    the parameters of `module.likelihood`. Arguments and errors are those of `compile`.
+    The module's `forward(x, latents)` takes a mapped image (or None, to generate) and a
+    `hvdsl.runtime.latents.Traversal`, and returns the parameters of `module.likelihood`. Arguments and errors
+    are those of `compile`.
     """
     return compile(spec, level=level, variant=variant, overrides=overrides).build(seed)
 

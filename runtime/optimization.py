@@ -108,8 +108,10 @@ class Optimization:
         objective = _Objective(model, loss)
         self._objective: nn.Module = objective
         if self.world.size > 1:
-            # A spec may hold parameters that its objective does not reach; DDP would wait for their gradients for ever.
-            self._objective = nn.parallel.DistributedDataParallel(objective, find_unused_parameters=True)
+            # Emitted models have no control flow: what the first step uses, every step uses. So DDP may learn from the
+            # first backward pass which parameters the objective never reaches, instead of searching in each step.
+            self._objective = nn.parallel.DistributedDataParallel(objective, static_graph=True)
+        self._began = False
 
     def step(self, parts: Sequence[Part]) -> StepResult:
         """One step on this rank's share of a batch, given as one part or several.
@@ -184,18 +186,21 @@ class Optimization:
         sums: dict[str, Tensor] = {}
         for i, part in enumerate(parts):
             share = len(part.x) / total
-            with self._without_sync(last=i == len(parts) - 1):
+            with self._exchange(i == len(parts) - 1):
                 loss, terms = self._objective(part, self.step_number)
                 self.scaler.scale(loss * share if share < 1 else loss).backward()
             for name, value in {"loss": loss, **terms}.items():
                 weighted = value.detach().float() * share
                 sums[name] = sums[name] + weighted if name in sums else weighted
+        self._began = True
         return self._across_ranks(sums)
 
-    def _without_sync(self, last: bool) -> AbstractContextManager[None]:
-        """Ranks exchange gradients once per step, not once per part."""
+    def _exchange(self, last: bool) -> AbstractContextManager[None]:
+        """Ranks exchange gradients once per step, with its last part; DDP must see the very first backward pass too."""
         ddp = self._objective
-        return nullcontext() if last or not isinstance(ddp, nn.parallel.DistributedDataParallel) else ddp.no_sync()
+        if last or not self._began or not isinstance(ddp, nn.parallel.DistributedDataParallel):
+            return nullcontext()
+        return ddp.no_sync()
 
     def _across_ranks(self, sums: Mapping[str, Tensor]) -> dict[str, list[float]]:
         """Means over the ranks: one exchange and one transfer from the device for all terms together."""

@@ -17,8 +17,9 @@ from torch import nn
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.batches import Batch, Order, PixelSource, batches
-from hvdsl.runtime.checkpoint import Checkpoint, CheckpointError
+from hvdsl.runtime.checkpoint import Checkpoint
 from hvdsl.runtime.distributed import world
+from hvdsl.runtime.guard import TrainingStalledError
 from hvdsl.runtime.metrics import MetricsLog, Value
 from hvdsl.runtime.noise import SampleNoise
 from hvdsl.runtime.objective import Objective
@@ -100,23 +101,25 @@ class Trainer:
     def resume(self) -> int:
         """Continue from the run's newest checkpoint, bit for bit; returns its step.
 
+        A run that was stopped before its first checkpoint was complete begins anew: that is step 0.
+
         Raises:
-            CheckpointError: There is none, or it does not fit this model.
+            CheckpointError: The checkpoint does not fit this model.
         """
         if self.run is None:
             raise HvdslError("only a run with a folder can be resumed")
         checkpoint = self.run.checkpoints().latest()
+        step = 0
         if checkpoint is None:
-            raise CheckpointError(
-                f"{self.run.folder} has no complete checkpoint to resume from: start again with another `--out`"
-            )
-        self.optimization.load(checkpoint)
-        self._saved = checkpoint.step
-        for note in self._differences(checkpoint):
-            self._say(note)
+            self._say(f"{self.run.folder} has no complete checkpoint: training begins anew")
+        else:
+            step = self._saved = checkpoint.step
+            self.optimization.load(checkpoint)
+            for note in self._differences(checkpoint):
+                self._say(note)
         if self.world.leads:
-            self.run.metrics_log().rewind(checkpoint.step)
-        return checkpoint.step
+            MetricsLog(self.run.metrics_path).rewind(step)
+        return step
 
     def fit(self) -> Outcome:
         """Train to the end, or until SIGINT or SIGTERM; saves either way.
@@ -139,9 +142,9 @@ class Trainer:
                 while not stopped and (total is None or self.optimization.step_number < total):
                     self._one_step(stream, log, display)
                     stopped = self.world.any(stop.requested)
+                self._save()
                 if not stopped:
                     self._do_periodic(log, display, at_end=True)
-                self._save()
                 return Outcome(self.optimization.step_number, stop.signal if stopped else None)
         finally:
             stream.close()
@@ -156,17 +159,22 @@ class Trainer:
 
     def _one_step(self, stream: Iterator[Batch], log: MetricsLog | None, display: ProgressDisplay) -> None:
         began = time.perf_counter()
-        result = self.step(next(stream))
+        try:
+            result = self.step(next(stream))
+        except TrainingStalledError:
+            if log is not None:
+                log.write("stalled", self.optimization.step_number, self._skips())
+            raise
         done = self.optimization.step_number
         self._window.add(result, self.train.batch, time.perf_counter() - began)
         display.advance(done)
         if done % self.train.log_every == 0 or done == self.clock.total:
             self._measure(log, display)
         if done != self.clock.total:
-            self._do_periodic(log, display)
             every = self.clock.every(self.train.checkpoint_every)
             if every is not None and done % every == 0:
-                self._save()
+                self._save()  # before anything that may fail
+            self._do_periodic(log, display)
 
     def _parts(self, batch: Batch) -> list[Part]:
         pixels = torch.from_numpy(batch.pixels.astype(np.float32)).to(self._device)
@@ -181,16 +189,19 @@ class Trainer:
         return parts
 
     def _measure(self, log: MetricsLog | None, display: ProgressDisplay) -> None:
-        step, guard = self.optimization.step_number, self.optimization.guard
-        values = self._window.summary() | {
-            "epoch": step / self.order.per_epoch,
+        step = self.optimization.step_number
+        values = self._window.summary() | {"epoch": step / self.order.per_epoch} | self._skips()
+        display.show(step, values)
+        if log is not None:
+            log.write("train", step, values)
+
+    def _skips(self) -> dict[str, Value]:
+        guard = self.optimization.guard
+        return {
             "skipped_steps": guard.skipped,
             "skip_streak_steps": guard.streak,
             "longest_skip_streak_steps": guard.longest_streak,
         }
-        display.show(step, values)
-        if log is not None:
-            log.write("train", step, values)
 
     def _do_periodic(self, log: MetricsLog | None, display: ProgressDisplay, at_end: bool = False) -> None:
         step = self.optimization.step_number

@@ -37,7 +37,9 @@ def main() -> None:
         hvdsl("viz", "graph", SPEC, "-o", OUT / f"graph.{suffix}")
     hvdsl("compile", SPEC, "-o", OUT / "model.py")
     hvdsl("train", SPEC, "--out", RUN)
-    scores = json.loads(hvdsl("eval", RUN, "--split", "validation", "--baselines", "--json", "-o", OUT / "rates.png", capture=True))
+    scores = json.loads(
+        hvdsl("eval", RUN, "--split", "validation", "--baselines", "--json", "-o", OUT / "rates.png", capture=True)
+    )
     hvdsl("sample", RUN, "-n", "36", "--temperature", "0.9", "-o", OUT / "samples.png")
     hvdsl("reconstruct", RUN, "-o", OUT / "reconstructions.png")
     print(_summary(scores, time.monotonic() - started))

@@ -11,11 +11,7 @@ __all__ = ["names", "path", "text"]
 def names() -> tuple[str, ...]:
     """Return the names of the shipped specs, sorted."""
     return tuple(
-        sorted(
-            entry.name.removesuffix(".hv")
-            for entry in files(__name__).iterdir()
-            if entry.name.endswith(".hv")
-        )
+        sorted(entry.name.removesuffix(".hv") for entry in files(__name__).iterdir() if entry.name.endswith(".hv"))
     )
 
 

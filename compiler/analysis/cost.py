@@ -17,9 +17,7 @@ from hvdsl.compiler.operations.table import Saves
 FLOAT32 = 4  # bytes
 
 # Outputs of these share the memory of their input.
-VIEWS = frozenset(
-    ("split", "chunk", "crop", "first_channels", "flatten", "reshape", "identity", "tap", "output")
-)
+VIEWS = frozenset(("split", "chunk", "crop", "first_channels", "flatten", "reshape", "identity", "tap", "output"))
 
 # Drawing z and its closed-form rate keep the noise, the scale, the squared ratio of the scales, the
 # difference of the means, the prior's inverse scale, and the product of these two.
@@ -154,9 +152,7 @@ def memory(graph: Graph) -> Memory:
     """
     storages = Storages(graph)
     kept = [storages.kept(node) for node in graph.nodes]
-    largest = max(
-        (storages.bytes(Value(n.index, p)) for n in graph.nodes for p in range(len(n.shapes))), default=0
-    )
+    largest = max((storages.bytes(Value(n.index, p)) for n in graph.nodes for p in range(len(n.shapes))), default=0)
     image = size(graph.image) * FLOAT32 if graph.image else 0
     saved = sum(map(storages.bytes, set().union(*kept))) + _drawn_bytes(graph.nodes)
 

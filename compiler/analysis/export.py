@@ -26,9 +26,7 @@ def to_networkx(graph: Graph) -> networkx.MultiDiGraph[int]:
         result.add_node(node.index, **_attributes(node), node=node)
     for node in graph.nodes:
         for operand, value in enumerate(node.inputs):
-            result.add_edge(
-                value.node, node.index, port=value.port, operand=operand, shape=graph.shape(value)
-            )
+            result.add_edge(value.node, node.index, port=value.port, operand=operand, shape=graph.shape(value))
     return result
 
 

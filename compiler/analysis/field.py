@@ -118,9 +118,7 @@ def _entering(graph: Graph, node: Node, value: Value, field: Field | None) -> Fi
     lengths, outputs = graph.shape(value)[1:], node.shapes[0][1:]
     vertical, horizontal = (
         # A single row or column that is broadcast, or repeated, is seen from everywhere.
-        Span(span.jump, -WHOLE, WHOLE)
-        if rule is None and length == 1 < output
-        else span.through(window, length)
+        Span(span.jump, -WHOLE, WHOLE) if rule is None and length == 1 < output else span.through(window, length)
         for span, window, length, output in zip(field, windows, lengths, outputs, strict=True)
     )
     return vertical, horizontal

@@ -36,9 +36,7 @@ class LatentStructure:
     @property
     def parallel(self) -> tuple[tuple[int, ...], ...]:
         """The latents of each level, first level first."""
-        return tuple(
-            tuple(k for k, level in enumerate(self.level) if level == wanted) for wanted in range(self.depth)
-        )
+        return tuple(tuple(k for k, level in enumerate(self.level) if level == wanted) for wanted in range(self.depth))
 
 
 def generation(graph: Graph) -> Generation:

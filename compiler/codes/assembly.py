@@ -34,10 +34,7 @@ CIRCULAR_USE = Code(
     "HV0203",
     "files that name each other in a circle",
     "A file that is used cannot, directly or through others, use the file that uses it; likewise `extends`.",
-    bad=_WITH_C
-    + '# file: cells.hv\nhv 1\nuse "more.hv"\n'
-    + _CELL
-    + '# file: more.hv\nhv 1\nuse "cells.hv"\n',
+    bad=_WITH_C + '# file: cells.hv\nhv 1\nuse "more.hv"\n' + _CELL + '# file: more.hv\nhv 1\nuse "cells.hv"\n',
     good=_WITH_C + '# file: cells.hv\nhv 1\nuse "more.hv"\n' + _CELL + "# file: more.hv\nlet k = 3\n",
 )
 USED_FILE_HOLDS_MORE = Code(
@@ -66,8 +63,7 @@ DUPLICATE = Code(
 AMBIGUOUS_USE = Code(
     "HV0207",
     "a name from two used files",
-    "Two used files define the same name, and the spec itself does not say which is meant by defining its "
-    "own.",
+    "Two used files define the same name, and the spec itself does not say which is meant by defining its own.",
     bad=spec(top='use "cells.hv"\nuse "more.hv"', encoder="8: c -> tap")
     + f"# file: cells.hv\n{_CELL}# file: more.hv\n{_CELL}",
     good=_WITH_C + f"# file: cells.hv\n{_CELL}# file: more.hv\n{_CELL}",

@@ -24,16 +24,25 @@ UNKNOWN_PASS = Code(
     "HV0802",
     "an unknown optimisation pass",
     "Passes are switched by name. `hvdsl compile --help` lists them; without names, the optimisation level chooses.",
-    bad=spec(),
-    good=spec(),
+    bad="",  # no spec is wrong: the command line or the call is
+    good="",
 )
 NO_LIKELIHOOD = Code(
     "HV0803",
     "a likelihood that cannot be run yet",
-    "The language knows the likelihood, so that `check`, `info` and `viz` work, but the runtime of this version does not "
-    "have it.",
+    "The language knows the likelihood, so that `check`, `info` and `viz` work, but the runtime of this version does "
+    "not have it.",
     bad=spec(tail="").replace("likelihood bernoulli", "likelihood categorical"),
     good=spec(),
 )
 
-CODES = (NO_LAYER, UNKNOWN_PASS, NO_LIKELIHOOD)
+UNKNOWN_LEVEL = Code(
+    "HV0804",
+    "an unknown optimisation level",
+    "Level 0 computes operation by operation what the spec says. Level 1, the default, applies rewrites that keep the "
+    "mathematics and every parameter's name.",
+    bad="",  # no spec is wrong: the command line or the call is
+    good="",
+)
+
+CODES = (NO_LAYER, UNKNOWN_PASS, NO_LIKELIHOOD, UNKNOWN_LEVEL)

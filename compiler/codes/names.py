@@ -52,8 +52,7 @@ NOTHING_FLOWS = Code(
 NO_CONTEXT = Code(
     "HV0306",
     "a context name that says nothing here",
-    "`channels` and `res` speak of what flowed in, `index` and `count` of a recipe, `label` of the data's "
-    "classes.",
+    "`channels` and `res` speak of what flowed in, `index` and `count` of a recipe, `label` of the data's classes.",
     bad=spec(decoder="8: learned(zeros, channels) -> level"),
     good=spec(decoder="8: learned(zeros, 8) -> level"),
 )
@@ -92,8 +91,7 @@ UNREAD_TAP = Code(
 LEAK = Code(
     "HV0310",
     "an encoder feature bypasses the latents",
-    "Generation has no encoder. What `skip` reads may therefore reach the output, or a prior, only through "
-    "a latent.",
+    "Generation has no encoder. What `skip` reads may therefore reach the output, or a prior, only through a latent.",
     bad=spec(
         top="group level { s = skip; z ~ normal(standard(4)) posterior normal(s -> conv(1x1, 8)); "
         "concat(z, s) -> conv(1x1, logits) }"
@@ -131,6 +129,14 @@ NOT_A_DISCRETE_LATENT = Code(
     bad=spec(tail="prior z { conv(1x1, 4) }"),
     good=spec(),
 )
+NAMED_TWICE = Code(
+    "HV0315",
+    "a binding named as a recipe beside it",
+    "Parameters are called after the bindings and recipes that hold them. A binding "
+    "with the name of a recipe used in the same place would give two things one name.",
+    bad=spec(top="cell f { conv(1x1, 8) }", encoder="8: { conv(3x3, 8) -> f\n f = conv(1x1, 8)\n f -> tap }"),
+    good=spec(top="cell f { conv(1x1, 8) }", encoder="8: { conv(3x3, 8) -> f\n h = conv(1x1, 8)\n h -> tap }"),
+)
 
 CODES = (
     UNKNOWN_NAME,
@@ -147,4 +153,5 @@ CODES = (
     MISPLACED,
     FLOW_OF_PRIOR,
     NOT_A_DISCRETE_LATENT,
+    NAMED_TWICE,
 )

@@ -24,8 +24,7 @@ WRONG_NUMBER = Code(
 PRIOR_AND_POSTERIOR = Code(
     "HV0503",
     "prior and posterior differ in shape",
-    "Prior and posterior are distributions of the same latent. `normal(f)` takes half of the channels of "
-    "`f` as means.",
+    "Prior and posterior are distributions of the same latent. `normal(f)` takes half of the channels of `f` as means.",
     bad=spec(top=GOOD_GROUP.replace("conv(1x1, 8)", "conv(1x1, 4)")),
     good=spec(top=GOOD_GROUP),
 )
@@ -50,9 +49,7 @@ ROW_ORDER = Code(
     "HV0506",
     "rows out of order",
     "Labels are unique in their section; they fall in the encoder and rise in the decoder.",
-    bad=spec(
-        encoder="4: conv(3x3, 8)\n  8: conv(3x3, 8) -> tap", data="1x4x4", decoder="4: learned(zeros, 8)"
-    ),
+    bad=spec(encoder="4: conv(3x3, 8)\n  8: conv(3x3, 8) -> tap", data="1x4x4", decoder="4: learned(zeros, 8)"),
     good=spec(encoder="8: conv(3x3, 8) -> tap -> avg_pool(2)\n  4: conv(3x3, 8)"),
 )
 WRONG_OUTPUT = Code(

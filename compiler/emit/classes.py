@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hvdsl.compiler.emit import literals, runtime_index
-from hvdsl.compiler.emit.names import MODULE_ATTRIBUTES, Names, camel
+from hvdsl.compiler.emit.names import Names, camel
 from hvdsl.compiler.emit.steps import Address, Kind, Step, steps
 from hvdsl.compiler.emit.units import Unit
 from hvdsl.compiler.graph import Graph, Literal, Term
 from hvdsl.compiler.operations.table import Layer
-
+from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
 
 OMITTED: dict[str, Literal] = {"weight_init": Term("fan_in"), "bias_init": Term("fan_in")}  # what layers make of None
 
@@ -60,7 +60,9 @@ class _Unifier:
         self._units = units
         self._known = known
         self._class = Class(_class_name(units[0], graph, taken), units)
-        self._names = Names({str(address[0]) for address in units[0].entries} | set(runtime_index.exports()) | MODULE_ATTRIBUTES)
+        self._names = Names(
+            {str(address[0]) for address in units[0].entries} | set(runtime_index.exports()) | MODULE_ATTRIBUTES
+        )
         self._named = _contexts(units, graph)
         self._parameters: dict[str, Parameter] = {}
 
@@ -73,8 +75,8 @@ class _Unifier:
             else:
                 nodes = [dict(unit.nodes[address].args) for unit in self._units]
                 self._class.entries[address] = self._layer([v for v in versions if isinstance(v, Layer)], nodes)
-        for versions in zip(*(_expressions(unit) for unit in self._units), strict=True):
-            self._expression(versions)
+        for same in zip(*(_expressions(unit) for unit in self._units), strict=True):
+            self._expression(same)
         self._class.parameters = list(self._parameters.values())
         return self._class
 

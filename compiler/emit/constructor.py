@@ -98,7 +98,9 @@ def _comprehension(forms: Sequence[tuple[Template, tuple[Literal, ...]]], first:
     item = first
     if any(growth):
         values = [
-            index(Index(column[0], (("i", step),))) if step and isinstance(column[0], int) else literals.literal(column[0])
+            index(Index(column[0], (("i", step),)))
+            if step and isinstance(column[0], int)
+            else literals.literal(column[0])
             for column, step in zip(columns, growth, strict=True)
         ]
         item = fill(forms[0][0], [], values)

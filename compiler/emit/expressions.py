@@ -1,4 +1,4 @@
-"""What the operation table says in text, as syntax trees: slots for operands, and literals that may be replaced by names."""
+"""What the operation table says in text, as syntax trees: slots for operands, literals that may become names."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ def fill(template: Template, operands: Sequence[ast.expr], values: Sequence[ast.
 
 def substitute(tree: ast.expr, known: Mapping[str, ast.expr]) -> ast.expr:
     class Substitute(ast.NodeTransformer):
-        def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802 - the name that `ast` looks for
+        def visit_Name(self, node: ast.Name) -> ast.expr:
             return known.get(node.id, node)
 
-        def visit_Constant(self, node: ast.Constant) -> ast.expr:  # noqa: N802
+        def visit_Constant(self, node: ast.Constant) -> ast.expr:
             return literals.constant(node.value) if isinstance(node.value, str) else node
 
     result = Substitute().visit(tree)

@@ -59,4 +59,13 @@ def _item(item: Item, numbers: dict[Value, int]) -> Hashable:
         raise AssertionError("loops are found after forms")
     inputs = tuple(_ref(i, numbers) for i in item.inputs)
     outputs = tuple(_ref(o, numbers) for o in item.outputs)
-    return item.kind, item.template, inputs, outputs, item.module, item.latents, item.fills, item.callee and item.callee.form
+    return (
+        item.kind,
+        item.template,
+        inputs,
+        outputs,
+        item.module,
+        item.latents,
+        item.fills,
+        item.callee and item.callee.form,
+    )

@@ -13,7 +13,20 @@ from hvdsl.compiler.emit.expressions import fill
 from hvdsl.compiler.emit.inlining import Inlined, inline
 from hvdsl.compiler.emit.loops import roll
 from hvdsl.compiler.emit.signature import Signature
-from hvdsl.compiler.emit.steps import Address, Carried, Index, Item, Kind, ListItem, Loop, Ref, Repeat, Step, When, steps
+from hvdsl.compiler.emit.steps import (
+    Address,
+    Carried,
+    Index,
+    Item,
+    Kind,
+    ListItem,
+    Loop,
+    Ref,
+    Repeat,
+    Step,
+    When,
+    steps,
+)
 from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.emit.variables import Variables, lifetimes
 from hvdsl.compiler.graph import Value
@@ -65,7 +78,10 @@ class Forward:
             call = literals.call(literals.dotted(step.fills[0], "append"), expression)
             self._lines += layout.lines("", call, depth=depth)
             return
-        targets = [self._target(v, n, step) for v, n in zip(step.outputs, step.names or (None,) * len(step.outputs), strict=True)]
+        targets = [
+            self._target(v, n, step)
+            for v, n in zip(step.outputs, step.names or (None,) * len(step.outputs), strict=True)
+        ]
         targets += step.fills
         head = ", ".join(targets)
         if head != layout.unparse(expression):
@@ -125,7 +141,7 @@ class Forward:
 
     def _carry(self, slot: Carried, before: Ref, following: Ref, now: int, stop: int, depth: int) -> None:
         """Choose the variable that goes round, and put the first value there."""
-        held = self._variables[before] if before in self._variables else None
+        held = self._variables.get(before)
         if held is not None and self._variables.is_last(before, now):
             self._variables.hold(slot, held)
         else:
@@ -142,12 +158,18 @@ class Forward:
         head = heads.pop()
         address, last = head[:-1], head[-1]
         length = sum(1 for a in self._unit.entries if len(a) == len(head) and a[:-1] == address)
-        if last != Index(0, ((loop.variable, 1),)) or length != loop.count or any(isinstance(p, Index) and p.steps for p in address):
+        if (
+            last != Index(0, ((loop.variable, 1),))
+            or length != loop.count
+            or any(isinstance(p, Index) and p.steps for p in address)
+        ):
             return None
         return address, not _counts(loop.items, loop.variable, head)
 
     def _return(self) -> None:
-        values = [self._operand(ref) for ref in self._results] + [literals.name(n) for n in self._signature.returned_lists]
+        values = [self._operand(ref) for ref in self._results] + [
+            literals.name(n) for n in self._signature.returned_lists
+        ]
         if len(values) == 1:
             self._lines += layout.lines("return ", values[0], depth=BODY)
         elif values:
@@ -209,7 +231,7 @@ class Forward:
 
 
 def _resolved(items: tuple[Item, ...], owner: Class) -> tuple[Item, ...]:
-    """Put what the class writes for literals in their place, so that turns are only joined if they agree in every instance."""
+    """Put what the class writes for literals in their place: turns are joined if they agree in every instance."""
     done: list[Item] = []
     for item in items:
         if isinstance(item, Step) and item.kind is Kind.EXPRESSION:

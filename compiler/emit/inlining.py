@@ -82,7 +82,9 @@ def _fits(source: Step, into: Step, size: int, stateful: bool, uses: int) -> boo
         return False
     if into.kind is Kind.DRAW and stateful:
         return False
-    if stateful and (into.kind in STATEFUL or (into.kind is Kind.EXPRESSION and len(into.inputs) == len(into.outputs) == 1)):
+    if stateful and (
+        into.kind in STATEFUL or (into.kind is Kind.EXPRESSION and len(into.inputs) == len(into.outputs) == 1)
+    ):
         return False  # one layer a line, with the activation before it
     return size <= LONGEST and (source.callee is None or source.latents is None)
 

@@ -35,7 +35,10 @@ def _broken(head: str, node: ast.expr, tail: str, depth: int) -> list[str]:
             return lines(opening, only, closing + tail, depth)
         items = [("", a) for a in node.args] + [(f"{k.arg}=", k.value) for k in node.keywords]
     elif isinstance(node, ast.List | ast.Tuple) and node.elts:
-        opening, closing = head + ("[" if isinstance(node, ast.List) else "("), "]" if isinstance(node, ast.List) else ")"
+        opening, closing = (
+            head + ("[" if isinstance(node, ast.List) else "("),
+            "]" if isinstance(node, ast.List) else ")",
+        )
         items = [("", e) for e in node.elts]
     elif isinstance(node, ast.BinOp):
         return [f"{pad}{head}(", *_operation(node, depth + 1), f"{pad}){tail}"]

@@ -10,13 +10,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count as counter
 
-from hvdsl.compiler.emit.steps import Address, Body, Carried, Index, Item, ListItem, Loop, Ref, Repeat, Step, When, steps
+from hvdsl.compiler.emit.steps import (
+    Address,
+    Body,
+    Carried,
+    Index,
+    Item,
+    ListItem,
+    Loop,
+    Ref,
+    Repeat,
+    Step,
+    When,
+    steps,
+)
 from hvdsl.compiler.graph import Value
 
 VARIABLES = "ijklmn"
 
 
-class NotEven(Exception):
+class NotEvenError(Exception):
     """These turns are no loop: they differ in more than evenly growing numbers."""
 
 
@@ -75,7 +88,7 @@ class _Roller:
                 try:
                     done.append(self._loop(turns[:length], depth, later))
                     break
-                except NotEven:
+                except NotEvenError:
                     continue
             turns = turns[length:]
         return done
@@ -84,7 +97,7 @@ class _Roller:
         """One loop for all the turns.
 
         Raises:
-            NotEven: if they are none.
+            NotEvenError: if they are none.
         """
         known = dict(self._aliases)
         try:
@@ -95,7 +108,7 @@ class _Roller:
             merger = _Merger(rolled, next(self._loops), VARIABLES[depth])
             items = tuple(merger.items(rolled))
             merger.check_results(frozenset(r for r in map(self._known, after) if isinstance(r, Value)))
-        except NotEven:
+        except NotEvenError:
             self._aliases = known
             raise
         self._aliases.update(merger.results())
@@ -133,7 +146,7 @@ class _Merger:
 
     def items(self, turns: Sequence[Sequence[Item]]) -> list[Item]:
         if len({len(t) for t in turns}) != 1:
-            raise NotEven
+            raise NotEvenError
         return [self._item(versions) for versions in zip(*turns, strict=True)]
 
     def _item(self, versions: tuple[Item, ...]) -> Item:
@@ -149,12 +162,12 @@ class _Merger:
             loops = [v for v in versions if isinstance(v, Loop)]
             self._same(len(loops), len(versions))
             return self._nested(loops)
-        raise NotEven
+        raise NotEvenError
 
     def _nested(self, loops: list[Loop]) -> Loop:
         first = loops[0]
         if len({(v.count, v.variable, len(v.carried)) for v in loops}) != 1:
-            raise NotEven
+            raise NotEvenError
         self._inner |= {v.number: first.number for v in loops}
         items = tuple(self.items([v.items for v in loops]))
         carried = []
@@ -175,7 +188,7 @@ class _Merger:
                 or (first.callee is None) != (other.callee is None)
                 or (first.callee and other.callee and first.callee.form != other.callee.form)
             ):
-                raise NotEven
+                raise NotEvenError
         latents = None
         if first.latents is not None:
             spans = [v.latents for v in versions if v.latents is not None]
@@ -185,7 +198,7 @@ class _Merger:
 
     def _address(self, versions: list[Address]) -> Address:
         if len({len(v) for v in versions}) != 1:
-            raise NotEven
+            raise NotEvenError
         merged: list[str | Index] = []
         for parts in zip(*versions, strict=True):
             numbers = [p for p in parts if isinstance(p, Index)]
@@ -194,7 +207,7 @@ class _Merger:
                 merged.append(self._index(numbers))
             else:
                 if len(set(parts)) != 1:
-                    raise NotEven
+                    raise NotEvenError
                 merged.append(parts[0])
         return tuple(merged)
 
@@ -202,7 +215,7 @@ class _Merger:
         first, second = versions[:2]
         step = second.base - first.base
         if any(v.steps != first.steps or v.base != first.base + t * step for t, v in enumerate(versions)):
-            raise NotEven
+            raise NotEvenError
         return Index(first.base, (*first.steps, (self.variable, step))) if step else first
 
     def _ref(self, versions: Sequence[Ref]) -> Ref:
@@ -214,7 +227,7 @@ class _Merger:
         if all(isinstance(v, Carried) for v in versions):
             same = {(self._inner.get(v.loop, v.loop), v.number) for v in versions if isinstance(v, Carried)}
             if len(same) != 1:
-                raise NotEven
+                raise NotEvenError
             return first
         places = [self._turn_of.get(v) if isinstance(v, Value) else None for v in versions]
         if places[0] is not None and all(p == (t, places[0][1]) for t, p in enumerate(places)):
@@ -224,19 +237,19 @@ class _Merger:
         before = places[1]
         if places[0] is None and before and all(p == (t, before[1]) for t, p in enumerate(places[1:])):
             return self._hand_on(before[1], first)
-        raise NotEven
+        raise NotEvenError
 
     def _hand_on(self, position: int, initial: Ref) -> Carried:
         key = (position, initial)
         if key not in self._carried:
             if any(p == position for p, _ in self._carried):
-                raise NotEven
+                raise NotEvenError
             self._carried[key] = Carried(self.number, len(self._carried))
         return self._carried[key]
 
     def _same(self, found: int, count: int) -> None:
         if found != count:
-            raise NotEven
+            raise NotEvenError
 
     def carried(self) -> tuple[tuple[Carried, Ref, Ref], ...]:
         return tuple((slot, initial, self._values[0][p]) for (p, initial), slot in self._carried.items())
@@ -245,10 +258,10 @@ class _Merger:
         """Only the last turn's values are known after a loop.
 
         Raises:
-            NotEven: if those of another are needed there.
+            NotEvenError: if those of another are needed there.
         """
         if any(v in after for made in self._values[:-1] for v in made):
-            raise NotEven
+            raise NotEvenError
 
     def results(self) -> dict[Value, Ref]:
         return dict(zip(self._values[-1], self._values[0], strict=True))

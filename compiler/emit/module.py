@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import collections.abc
+import typing
 from collections.abc import Mapping, Sequence
 
+from hvdsl.compiler.assembly.pixels import parse_pixel_map
 from hvdsl.compiler.emit import layout, runtime_index
 from hvdsl.compiler.emit.class_text import class_text, constructor, docstring
 from hvdsl.compiler.emit.classes import Class, classes
@@ -17,9 +20,9 @@ from hvdsl.compiler.emit.priors import prior_parts
 from hvdsl.compiler.emit.signature import Signature
 from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.graph import Graph, Term
-from hvdsl.compiler.pixels import parse_pixel_map
 from hvdsl.compiler.settings import Data
 
+RESERVED = frozenset({"Model", *typing.__all__, *collections.abc.__all__})  # what a standalone file imports besides torch
 FROM_TORCH = {"torch": "import torch", "F": "import torch.nn.functional as F"}
 
 
@@ -32,7 +35,7 @@ def module_text(
         SpecError: HV08xx, if an operation or likelihood cannot be emitted.
     """
     units = Units(graph)
-    names = Names({"Model", "PRIORS", "Scope"})
+    names = Names({"PRIORS", *RESERVED})
     made = classes(graph, forms(units.root), names)
     parts = [class_text(c, units) for c in made[:-1]]
     parts.append(_model(made[-1], units, scored, data, title))
@@ -48,13 +51,17 @@ def priors_text(name: str, priors: Mapping[str, Graph], title: str, digest: str,
     Raises:
         SpecError: HV08xx, if an operation cannot be emitted.
     """
-    return _text(prior_parts(priors, Names({"PRIORS", "Scope"})), name, title, digest, version)
+    return _text(prior_parts(priors, Names({"PRIORS", *RESERVED})), name, title, digest, version)
 
 
 def _text(parts: Sequence[Sequence[str]], name: str, title: str, digest: str, version: str) -> str:
     body = "\n\n\n".join("\n".join(part) for part in parts)
     header = [
-        docstring(title or name, "", [f"Model `{name}`, written by hvdsl {version}.", f"sha256 of the resolved spec: {digest}"]),
+        docstring(
+            title or name,
+            "",
+            [f"Model `{name}`, written by hvdsl {version}.", f"sha256 of the resolved spec: {digest}"],
+        ),
         "",
         "from __future__ import annotations",
         "",
@@ -117,5 +124,3 @@ def _import(place: str, names: list[str]) -> list[str]:
     if len(flat) <= layout.WIDTH:
         return [flat]
     return [f"from {place} import (", *(f"    {name}," for name in names), ")"]
-
-

@@ -8,15 +8,6 @@ import re
 from collections.abc import Iterable
 
 MODULE_LEVEL = frozenset({"F", "Model", "Tensor", "annotations", "math", "nn", "torch"})
-MODULE_ATTRIBUTES = frozenset(  # what `torch.nn.Module` itself answers to
-    """T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval
-    extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half input ipu load_state_dict modules mtia
-    named_buffers named_children named_modules named_parameters parameters register_backward_hook register_buffer
-    register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
-    register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter
-    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory
-    state_dict target to to_empty train training type xpu zero_grad""".split()
-)
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _BUILTINS = frozenset(name for name in dir(builtins) if name.islower())
 
@@ -25,7 +16,8 @@ def identifier(name: str) -> str:
     """Return `name` if it can stand in Python source as it is.
 
     Raises:
-        ValueError: if it is anything but an ASCII identifier. The grammar admits no other, so this is the last line of defence.
+        ValueError: if it is anything but an ASCII identifier. The grammar admits no other, so this is the last
+        line of defence.
     """
     if not _IDENTIFIER.match(name) or keyword.iskeyword(name):
         raise ValueError(f"{name!r} cannot be an identifier of emitted code")

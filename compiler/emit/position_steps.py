@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections import Counter
 
 from hvdsl.compiler.analysis.causality import own_codes
@@ -48,11 +49,10 @@ class _Writer:
             "",
             f"    def __init__(self, prior: {self._prior}, canvas: Canvas{arguments}) -> None:",
         ]
-        lines += [f"        {line}" for line in self._constructor()]
+        lines += _laid_out(self._constructor())
         lines += ["", "    def __call__(self, j: int) -> Tensor:"]
         lines.append(docstring("Return the logits `(N, K)` of step j.", layout.INDENT * 2))
-        lines += [f"        {line}" for line in self._step()]
-        return lines
+        return lines + _laid_out(self._step())
 
     # -- what is made once
 
@@ -179,6 +179,23 @@ class _Writer:
             return self._variables[unit]
         start = sum(_channels(r) for r in parts[: parts.index(ref)])
         return f"{self._variables[unit]}.narrow(1, {start}, {_channels(ref)})"
+
+
+def _laid_out(lines: list[str]) -> list[str]:
+    """Indent statements as a method's body, and break those that are too long; no two empty lines together."""
+    done: list[str] = []
+    for line in lines:
+        text = line.lstrip()
+        depth = 2 + (len(line) - len(text)) // len(layout.INDENT)
+        if not text:
+            done += [""] if done and done[-1] else []
+        elif text.startswith(("def ", "return ")):
+            done.append(layout.INDENT * depth + text)
+        else:
+            head, _, value = text.rpartition(" = ") if " = " in text else ("", "", text)
+            tree = ast.parse(value, mode="eval").body
+            done += layout.lines(f"{head} = " if head else "", tree, depth=depth)
+    return done[:-1] if done and not done[-1] else done
 
 
 def _channels(ref: Ref) -> int:

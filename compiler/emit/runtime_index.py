@@ -44,7 +44,9 @@ def public(module: str) -> list[str]:
     """`__all__` of a module where it has one, else what it defines without a leading underscore."""
     names: list[str] = []
     for statement in tree(module).body:
-        if isinstance(statement, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in statement.targets):
+        if isinstance(statement, ast.Assign) and any(
+            isinstance(t, ast.Name) and t.id == "__all__" for t in statement.targets
+        ):
             listed = ast.literal_eval(statement.value)
             return [str(name) for name in listed]
         if isinstance(statement, ast.FunctionDef | ast.ClassDef):
@@ -65,7 +67,11 @@ def result_type(name: str) -> str:
     for statement in _definitions(module):
         if isinstance(statement, ast.ClassDef) and statement.name == name:
             return name
-        if isinstance(statement, ast.FunctionDef) and statement.name == name and isinstance(statement.returns, ast.Name):
+        if (
+            isinstance(statement, ast.FunctionDef)
+            and statement.name == name
+            and isinstance(statement.returns, ast.Name)
+        ):
             return statement.returns.id
     raise KeyError(name)
 

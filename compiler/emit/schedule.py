@@ -50,11 +50,20 @@ def _wanted(item: Item, waiting: list[Item]) -> list[Item]:
 
 def _inputs(item: Item) -> set[Value | str]:
     """The values that an item takes, and the lists that it takes values from."""
-    return {r.list if isinstance(r, ListItem) else r for s in steps((item,)) for r in s.inputs if not isinstance(r, Carried)}
+    found: set[Value | str] = set()
+    for step in steps((item,)):
+        for ref in step.inputs:
+            if not isinstance(ref, Carried):
+                found.add(ref.list if isinstance(ref, ListItem) else ref)
+    return found
 
 
 def _outputs(item: Item) -> set[Value | str]:
-    return {made for s in steps((item,)) for made in (*s.outputs, *s.fills)}
+    found: set[Value | str] = set()
+    for step in steps((item,)):
+        found.update(step.outputs)
+        found.update(step.fills)
+    return found
 
 
 def _conditions(items: list[Item], first_latent: int) -> list[Item]:

@@ -58,10 +58,13 @@ class Signature:
 
     def _input_name(self, value: Value, taken: set[str]) -> str:
         node = self._graph.nodes[value.node]
+        source = self._graph.nodes[node.inputs[0].node] if len(node.inputs) == 1 else node
         if is_tap(self._graph, value):
             name = self.name_of(value) or tap_key(node)[0]
         elif self._unit.is_section and node.op in GIVEN:
             name = given_name(node)
+        elif source.op == "tap":  # a pass moved an activation out
+            name = tap_key(source)[0]
         elif "x" not in taken:
             name = "x"
         else:
@@ -79,7 +82,11 @@ class Signature:
             return [flat]
         inner = ", ".join(["self", *self._parameters])
         if len(inner) + 8 <= layout.WIDTH:
-            return [f"{layout.INDENT}def forward(", f"{layout.INDENT * 2}{inner}", f"{layout.INDENT}) -> {self._result}:"]
+            return [
+                f"{layout.INDENT}def forward(",
+                f"{layout.INDENT * 2}{inner}",
+                f"{layout.INDENT}) -> {self._result}:",
+            ]
         each = [f"{layout.INDENT * 2}{p}," for p in ["self", *self._parameters]]
         return [f"{layout.INDENT}def forward(", *each, f"{layout.INDENT}) -> {self._result}:"]
 

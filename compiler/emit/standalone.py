@@ -1,4 +1,4 @@
-"""A file that runs with torch alone: the emitted module with exactly the runtime definitions that it uses put into it."""
+"""A file that runs with torch alone: the emitted module, with the runtime definitions that it uses put into it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from hvdsl.compiler.emit.names import camel
 from hvdsl.compiler.emit.runtime_index import PACKAGE, source, tree
 
 Key = tuple[str, str]  # a runtime module, below `hvdsl.runtime`, and a name that it defines
 
-ALWAYS: tuple[Key, ...] = (("noise", "SampleNoise"), ("latents", "Source"), ("layers", "initialize"))  # to run any model
+ALWAYS: tuple[Key, ...] = (
+    ("noise", "SampleNoise"),
+    ("latents", "Source"),
+    ("layers", "initialize"),
+)  # to run any model
 
 
 def standalone(text: str) -> str:
     """Put the runtime's definitions in the place of the imports from it.
 
-    Definitions keep their text, comments included, and the order in which importing would run them. A name that the model or
+    Definitions keep their text, comments included, and the order in which importing would run them. A name
+    that the model or
     another definition has already gets its module's name behind it.
     """
     model = ast.parse(text)
@@ -43,7 +49,9 @@ def standalone(text: str) -> str:
     first = next(s for s in body if not isinstance(s, ast.Expr))
     code = "\n".join(lines[first.lineno - 1 :])
     told = "It needs nothing but torch: what it uses of hvdsl's runtime stands first."
-    return "\n".join([f'"""{header}{told}', '"""', "", *imports.lines(), "", "", "\n\n\n".join([*definitions, code]), ""])
+    return "\n".join(
+        [f'"""{header}{told}', '"""', "", *imports.lines(), "", "", "\n\n\n".join([*definitions, code]), ""]
+    )
 
 
 def _runtime(module: str | None) -> str | None:
@@ -109,7 +117,9 @@ def _isort(name: str) -> tuple[int, str]:
 
 def _outside_imports(module: str, used: set[str]) -> Iterator[tuple[ast.Import | ast.ImportFrom, set[str]]]:
     for statement in tree(module).body:
-        if isinstance(statement, ast.Import) or (isinstance(statement, ast.ImportFrom) and not _runtime(statement.module)):
+        if isinstance(statement, ast.Import) or (
+            isinstance(statement, ast.ImportFrom) and not _runtime(statement.module)
+        ):
             yield statement, used
 
 
@@ -162,9 +172,9 @@ class _Closure:
         for statement in tree(module).body:
             if name in _bound(statement):
                 return True
-            if isinstance(statement, ast.ImportFrom) and _runtime(statement.module):
-                if any((alias.asname or alias.name) == name for alias in statement.names):
-                    return True
+            imported = statement.names if isinstance(statement, ast.ImportFrom) and _runtime(statement.module) else []
+            if any((alias.asname or alias.name) == name for alias in imported):
+                return True
         return False
 
     def used(self, module: str) -> set[str]:
@@ -182,7 +192,8 @@ class _Closure:
         for module, name in self.ordered():
             free = name
             while free in taken:
-                free = f"{free}_{module.split('.')[-1]}"
+                place = module.split(".")[-1]
+                free = f"{camel(place)}{free}" if free[0].isupper() else f"{free}_{place}"
             taken.add(free)
             names[module, name] = free
         return names

@@ -105,6 +105,8 @@ class Units:
         if operation.layer is None:
             return None
         shapes = [self.graph.shape(v) for v in node.inputs]
+        if node.op == "conv":  # of several inputs: of their concatenation (`passes.split_concat`)
+            shapes = [(sum(s[0] for s in shapes), *shapes[0][1:])]
         try:
             return operation.layer(shapes, node.shapes, node.args)
         except OperationError as error:
@@ -153,7 +155,9 @@ class Units:
         for key, unit in units.items():
             taps_last = sorted(inputs[key], key=lambda v: self.graph.nodes[v.node].op == "tap")
             unit.inputs = tuple(taps_last)
-            unit.outputs = tuple(sorted(outputs[key], key=lambda v: (self.graph.nodes[v.node].op == "tap", v.node, v.port)))
+            unit.outputs = tuple(
+                sorted(outputs[key], key=lambda v: (self.graph.nodes[v.node].op == "tap", v.node, v.port))
+            )
 
     # -- code
 
@@ -201,9 +205,9 @@ class Units:
         operation = OPERATIONS[node.op]
         if operation.layer is not None:
             text = f"_module_({BATCH if not inputs else ', '.join(slot(i) for i in range(len(inputs)))})"
-            template, values = Template(text), ()
+            template = Template(text)
             module = next(a for a, n in unit.nodes.items() if n is node)
-            return [Step(Kind.LAYER, inputs, outputs, names, template, values, module, needed=needed)]
+            return [Step(Kind.LAYER, inputs, outputs, names, template, (), module, needed=needed)]
         template, values = abstract(self._expression(operation, node))
         return [Step(Kind.EXPRESSION, inputs, outputs, names, template, values, needed=needed)]
 
@@ -228,7 +232,9 @@ class Units:
         outputs = tuple(v for v in callee.outputs if not (callee.is_section and v in self.lists))
         names = tuple(self._name(v) for v in outputs)
         needed = None if callee.generative else self._needed(live, unit)
-        fills = tuple(dict.fromkeys(self.lists[v].list for v in callee.outputs if callee.is_section and v in self.lists))
+        fills = tuple(
+            dict.fromkeys(self.lists[v].list for v in callee.outputs if callee.is_section and v in self.lists)
+        )
         call = Step(
             Kind.CALL, inputs, outputs, names, module=module, callee=callee, latents=latents, fills=fills, needed=needed
         )

@@ -27,7 +27,7 @@ class Lifetimes:
 
 
 def lifetimes(items: Sequence[Item], inlined: Inlined, arguments: Iterable[Ref], results: Iterable[Ref]) -> Lifetimes:
-    """Walk a body once for positions, and once for uses: a use inside a loop of what was made before it lasts as long as the loop."""
+    """Find when values are made and last used: what a loop uses of before it lasts as long as the loop."""
     times = Lifetimes()
     for ref in arguments:
         times.made[ref] = 0
@@ -93,6 +93,9 @@ class Variables:
 
     def __getitem__(self, ref: Ref) -> str:
         return self._name[ref]
+
+    def get(self, ref: Ref) -> str | None:
+        return self._name.get(ref)
 
     def __contains__(self, ref: Ref) -> bool:
         return ref in self._name

@@ -24,18 +24,14 @@ from hvdsl.compiler.operations.values import fraction, number
 def _glu_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     channels, height, width = inputs[0]
     if channels % 2:
-        raise OperationError(
-            "`glu` halves the channels", found=f"{channels} channels", expected="an even number"
-        )
+        raise OperationError("`glu` halves the channels", found=f"{channels} channels", expected="an even number")
     return ((channels // 2, height, width),)
 
 
 def _clip_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     low, high = number(args, "low"), number(args, "high")
     if low >= high:
-        raise OperationError(
-            "`clip` needs room", found=f"from {low} to {high}", expected="`low` below `high`"
-        )
+        raise OperationError("`clip` needs room", found=f"from {low} to {high}", expected="`low` below `high`")
     return (inputs[0],)
 
 

@@ -77,9 +77,7 @@ def _upconv_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
             expected="a divisor of both",
         )
     if groups > 1 and weight_norm(args) is not None:
-        raise OperationError(
-            "an `upconv` in groups has no weight norm", expected="`groups = 1` or `norm = none`"
-        )
+        raise OperationError("an `upconv` in groups has no weight norm", expected="`groups = 1` or `norm = none`")
     positive_pair(args, "kernel")
     if args["pad"] not in (Term("same"), Term("tf")):
         raise OperationError("an `upconv` gives stride times the size", expected="`pad = same` or `pad = tf`")
@@ -117,9 +115,7 @@ def _weight(inputs: Sequence[Shape], out: int, args: Args) -> tuple[int, ...]:
     return out, inputs[0][0] // groups, *positive_pair(args, "kernel")
 
 
-def _parameters(
-    weight: tuple[int, ...], out: int, args: Args, channel_axis: int = 0
-) -> tuple[Parameter, ...]:
+def _parameters(weight: tuple[int, ...], out: int, args: Args, channel_axis: int = 0) -> tuple[Parameter, ...]:
     parameters = [Parameter("weight", weight, checked(term(args, "init")))]
     parameters += gain_parameters(args, weight, channel_axis)
     if switch(args, "bias"):

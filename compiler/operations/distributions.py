@@ -34,9 +34,7 @@ SCALE = Argument(
     "second half to scale: `exp(soft_clamp = none, add = 0)`, `softplus(beta = 1)`, "
     "`softplus_variance` (square root of softplus), `softplus_logvar` (exp of half the softplus)",
 )
-DENSITY_FLOOR = Argument(
-    "density_floor", ArgumentType.NUMBER, 0.0, doc="added to the variance in log-densities only"
-)
+DENSITY_FLOOR = Argument("density_floor", ArgumentType.NUMBER, 0.0, doc="added to the variance in log-densities only")
 
 _MEANS: dict[str, tuple[tuple[str, float | None], ...]] = {"identity": (), "soft_clamp": (("c", None),)}
 _SCALES: dict[str, tuple[tuple[str, float | None], ...]] = {
@@ -131,9 +129,7 @@ def _location_scale(name: str, summary: str, cls: str | None = None) -> Operatio
         GRID,
     )
     expression = _location_scale_text(cls) if cls else None
-    return Operation(
-        name, Kind.DISTRIBUTION, summary, arguments, _location_scale_shape, expression=expression
-    )
+    return Operation(name, Kind.DISTRIBUTION, summary, arguments, _location_scale_shape, expression=expression)
 
 
 def _pair_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:

@@ -27,9 +27,7 @@ _ARGUMENTS = {
     "scaled": ("f",),
 }
 
-INIT = Argument(
-    "init", ArgumentType.WORD, FAN_IN, WEIGHT_INITS, "initial weights; `scaled(f)` is the default times f"
-)
+INIT = Argument("init", ArgumentType.WORD, FAN_IN, WEIGHT_INITS, "initial weights; `scaled(f)` is the default times f")
 BIAS_INIT = Argument("bias_init", ArgumentType.WORD, FAN_IN, WEIGHT_INITS, "initial bias")
 
 

@@ -40,9 +40,7 @@ def causal_mask(args: Args, channels: int, out: int) -> Mask | None:
     given = bind(mask, (("at", None), ("mirror", False)), required=1)
     at, mirror = given["at"], given["mirror"]
     if at not in ("exclude", "before", "upto", "all"):
-        raise OperationError(
-            "unknown causal mask", found=text(at), expected="`exclude`, `before`, `upto` or `all`"
-        )
+        raise OperationError("unknown causal mask", found=text(at), expected="`exclude`, `before`, `upto` or `all`")
     if not isinstance(mirror, bool):
         raise OperationError("`mirror` of a causal mask is yes or no", found=text(mirror))
     if at in ("before", "upto") and channels % out and out % channels:

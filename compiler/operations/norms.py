@@ -85,9 +85,7 @@ OPERATIONS = (
         Kind.STEP,
         "Batch normalisation; running statistics outside training.",
         (
-            Argument(
-                "momentum", ArgumentType.NUMBER, 0.1, doc="weight of the new batch in the running statistics"
-            ),
+            Argument("momentum", ArgumentType.NUMBER, 0.1, doc="weight of the new batch in the running statistics"),
             EPS,
             Argument("shift", ArgumentType.NUMBER, 0.0, doc="first value of the bias"),
         ),

@@ -59,9 +59,7 @@ def _pool_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     down = output_size(height, kernel[0], stride[0], padding.top, padding.bottom)
     across = output_size(width, kernel[1], stride[1], padding.left, padding.right)
     if down < 1 or across < 1:
-        raise OperationError(
-            "the window is larger than the map", found=f"{kernel[0]}x{kernel[1]} on {show(inputs[0])}"
-        )
+        raise OperationError("the window is larger than the map", found=f"{kernel[0]}x{kernel[1]} on {show(inputs[0])}")
     return ((channels, down, across),)
 
 

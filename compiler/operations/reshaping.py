@@ -62,9 +62,7 @@ def _flatten_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
 def _reshape_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     lengths = integers(args, "shape")
     if len(lengths) != 3 or min(lengths) < 1:
-        raise OperationError(
-            "a shape has channels, height and width", found=str(lengths), expected="as `1x28x28`"
-        )
+        raise OperationError("a shape has channels, height and width", found=str(lengths), expected="as `1x28x28`")
     shape = (lengths[0], lengths[1], lengths[2])
     if size(shape) != size(inputs[0]):
         raise OperationError(

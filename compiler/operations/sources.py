@@ -72,9 +72,7 @@ OPERATIONS = (
         "A trained map, one for all images.",
         (
             Argument("init", ArgumentType.WORD, words=MAP_INITS, doc="first values"),
-            Argument(
-                "channels", ArgumentType.INTEGER, None, doc="by default the shape of what it is added to"
-            ),
+            Argument("channels", ArgumentType.INTEGER, None, doc="by default the shape of what it is added to"),
             GRID,
         ),
         shape=_learned_shape,

@@ -105,9 +105,7 @@ def bind(term: Term, signature: tuple[tuple[str, Literal], ...], required: int =
     names = [name for name, _ in signature]
     takes = f"`{term.name}({', '.join(names)})`" if names else f"`{term.name}` without arguments"
     if len(term.args) > len(names):
-        raise OperationError(
-            f"`{term.name}` has too many arguments", found=str(len(term.args)), expected=takes
-        )
+        raise OperationError(f"`{term.name}` has too many arguments", found=str(len(term.args)), expected=takes)
     given: dict[str, Literal] = dict(zip(names, term.args, strict=False))
     for name, value in term.options:
         if name not in names:

@@ -57,9 +57,7 @@ def _deviation(start: object) -> float | None:
         deviation = bind(start, (("std", None),), required=1)["std"]
         if not isinstance(deviation, bool) and isinstance(deviation, (int, float)) and deviation > 0:
             return float(deviation)
-    raise OperationError(
-        "unknown start of weight norm", expected="`raw` or `from_batch(std)` with std above 0"
-    )
+    raise OperationError("unknown start of weight norm", expected="`raw` or `from_batch(std)` with std above 0")
 
 
 def gain_parameters(args: Args, weight: tuple[int, ...], channel_axis: int = 0) -> tuple[Parameter, ...]:
@@ -86,9 +84,7 @@ def norm_option(args: Args) -> tuple[tuple[str, Literal], ...]:
     if norm is None:
         return ()
     if norm.from_batch is not None:
-        raise OperationError(
-            "weight norm that starts `from_batch` cannot be run yet", expected="`start = raw`"
-        )
+        raise OperationError("weight norm that starts `from_batch` cannot be run yet", expected="`start = raw`")
     options: list[tuple[str, Literal]] = []
     if norm.log:
         options.append(("gain", "log"))

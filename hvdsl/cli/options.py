@@ -69,7 +69,7 @@ def checked(spec: str | Source, overrides: Sequence[str] = ()) -> Model:
 
     Raises `SpecError` with everything that is wrong.
     """
-    from hvdsl.compiler.assemble import assemble
-    from hvdsl.compiler.elaborate import elaborate
+    from hvdsl.compiler.assembly.assemble import assemble
+    from hvdsl.compiler.elaboration.elaborate import elaborate
 
     return elaborate(assemble(spec, overrides))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -13,19 +13,20 @@ import torch
 from torch import nn
 
 from hvdsl.cli.options import checked
+from hvdsl.compiler.assembly.files import locate
 from hvdsl.compiler.emit import emit
-from hvdsl.compiler.files import locate
 from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
+from hvdsl.compiler.settings import ModelSettings
 from hvdsl.draw.export import graph_json
-from hvdsl.errors import HvdslError, UsageError
+from hvdsl.errors import UsageError
 from hvdsl.grammar import print_text
 from hvdsl.grammar.source import Source
-from hvdsl.runtime.checkpoint import Checkpoint, CheckpointError
 from hvdsl.runtime.data import Splits, open_data
 from hvdsl.runtime.distributed import world
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.run import Run
+from hvdsl.runtime.weights import load_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,34 +100,13 @@ def data_path(run: Run, given: Path | None) -> Path | None:
     return Path(noted) if noted else None
 
 
-def open_trained(args: argparse.Namespace) -> Trained:
-    """Open the run that a command names: its newest checkpoint, with averaged weights where the spec says so."""
+def open_trained(args: argparse.Namespace, use_ema: Callable[[ModelSettings], bool]) -> Trained:
+    """Open the run that a command names; `use_ema` says whether the spec wants averaged weights."""
     device = use_machine(args)
     run = Run.open(args.run_folder)
     model = read_model(run, args.overrides)
-    checkpoint = _checkpoint(run, args.step)
     module = instantiate(model)
-    _load_weights(module, checkpoint, averaged=args.use_ema and model.settings.evaluate.use_ema)
+    checkpoint = load_weights(module, run, use_ema=args.use_ema and use_ema(model.settings), step=args.step)
     module.to(device)
     data = data_path(run, args.data)
     return Trained(run, model, module, checkpoint.step, data)
-
-
-def _checkpoint(run: Run, step: int | None) -> Checkpoint:
-    store = run.checkpoints()
-    found = store.latest() if step is None else store.open(step)
-    if found is None:
-        raise CheckpointError(f"{run.folder} has no complete checkpoint yet: train it first")
-    return found
-
-
-def _load_weights(module: nn.Module, checkpoint: Checkpoint, *, averaged: bool) -> None:
-    """Put a checkpoint's weights into a module, and the running averages over them where they are wanted and there."""
-    own = module.state_dict()
-    weights = checkpoint.tensors("model", own)
-    if averaged and "ema" in checkpoint:
-        weights |= checkpoint.load("ema")
-    unknown = weights.keys() - own.keys()
-    if unknown:
-        raise HvdslError(f"{checkpoint.path} holds weights that the model does not have, such as {min(unknown)}")
-    module.load_state_dict(weights)

@@ -33,13 +33,17 @@ def test_a_mistake_is_shown_with_its_line_and_a_caret(hvdsl: Hvdsl, tmp_path: Pa
 
 def test_all_mistakes_are_reported_in_one_run(hvdsl: Hvdsl, tmp_path: Path) -> None:
     path = tmp_path / "wrong.hv"
-    path.write_text(TINY.replace("conv(3x3, width) -> tap\n", "conv(3x3, widht) -> tap\n").replace("4: learned(", "4: learnt("))
+    path.write_text(
+        TINY.replace("conv(3x3, width) -> tap\n", "conv(3x3, widht) -> tap\n").replace("4: learned(", "4: learnt(")
+    )
     result = hvdsl("check", path, "--format", "json")
     found = json.loads(result.out)
     assert result.code == 1
     assert not found["ok"]
     assert {d["line"] for d in found["diagnostics"]} == {14, 17}
-    assert all({"code", "message", "column", "end_line", "end_column", "help"} <= d.keys() for d in found["diagnostics"])
+    assert all(
+        {"code", "message", "column", "end_line", "end_column", "help"} <= d.keys() for d in found["diagnostics"]
+    )
 
 
 def test_json_of_a_right_spec_has_no_diagnostics(hvdsl: Hvdsl, tiny: Path) -> None:

@@ -12,9 +12,9 @@ from hvdsl.render.terminal import width
 CODE = Code("HV0399", "a test", "", "", "")
 
 
-def drawn(text: str, start: int, end: int, **more: str) -> list[str]:
+def drawn(text: str, start: int, end: int, found: str = "", expected: str = "", help: str = "") -> list[str]:
     span = Span(Source("a.hv", text), start, end)
-    return render([Diagnostic(CODE, "something is wrong", span, **more)]).splitlines()
+    return render([Diagnostic(CODE, "something is wrong", span, found, expected, help)]).splitlines()
 
 
 def test_the_picture() -> None:

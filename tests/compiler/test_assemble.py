@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from example_specs import SMALL
 
 from hvdsl import specs
-from hvdsl.compiler.assemble import Assembled, assemble
+from hvdsl.compiler.assembly.assemble import Assembled, assemble
 from hvdsl.compiler.graph import Term
 from hvdsl.grammar import print_text, read_text, tree
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
+from tests.compiler.example_specs import SMALL
 
 
 def small(text: str = SMALL, **options: object) -> Assembled:
@@ -74,9 +74,7 @@ def test_used_recipes_come_in_and_the_specs_own_definition_wins(tmp_path: Path) 
     path.write_text(SMALL + path.read_text())
     assembled = assemble(path)
     recipes = {
-        i.name.id: print_text(tree.Spec((i,), span=i.span))
-        for i in assembled.spec.items
-        if isinstance(i, tree.Recipe)
+        i.name.id: print_text(tree.Spec((i,), span=i.span)) for i in assembled.spec.items if isinstance(i, tree.Recipe)
     }
     assert "relu" in recipes["a"]
     assert "gelu" in recipes["b"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hvdsl.compiler.pixels import parse_pixel_map, pixel_map
+from hvdsl.compiler.assembly.pixels import parse_pixel_map, pixel_map
 from hvdsl.grammar import read_expression
 from hvdsl.grammar.source import Source
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from example_specs import SMALL
 
-from hvdsl.compiler.assemble import assemble
+from hvdsl.compiler.assembly.assemble import assemble
 from hvdsl.compiler.settings import L2, Duration, ModelSettings, Ramp
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.source import Source
+from tests.compiler.example_specs import SMALL
 
 
 def settings(*overrides: str, text: str = SMALL) -> ModelSettings:
@@ -23,9 +23,7 @@ def error(*overrides: str, text: str = SMALL) -> Diagnostic:
 
 
 def test_durations_are_steps_unless_written_otherwise() -> None:
-    read = settings(
-        "train.warmup=100", "train.evaluate_every=epochs(2)", "train.sample_every=fraction(0.1)"
-    ).train
+    read = settings("train.warmup=100", "train.evaluate_every=epochs(2)", "train.sample_every=fraction(0.1)").train
     assert read is not None
     assert read.warmup == Duration(unit="steps", n=100)
     assert read.evaluate_every == Duration(unit="epochs", n=2)
@@ -50,9 +48,7 @@ def test_half_precision_carries_its_first_scale() -> None:
 
 
 def test_binarization_says_how_often() -> None:
-    data = settings(
-        "data.binarize=bernoulli(every = epoch)", "data.input=2 * v - 1", "likelihood.bits=1"
-    ).data
+    data = settings("data.binarize=bernoulli(every = epoch)", "data.input=2 * v - 1", "likelihood.bits=1").data
     assert (data.binarize, data.binarize_every) == ("bernoulli", "epoch")
 
 

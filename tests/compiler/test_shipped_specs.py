@@ -27,9 +27,7 @@ PARAMETERS = {
 
 
 def scalars(model: Model) -> int:
-    return sum(
-        channels * height * width for channels, height, width in (g.shape for g in model.graph.latents)
-    )
+    return sum(channels * height * width for channels, height, width in (g.shape for g in model.graph.latents))
 
 
 @pytest.mark.parametrize("name", SIZES)

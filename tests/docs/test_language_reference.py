@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hvdsl.compiler.assemble import assemble
+from hvdsl.compiler.assembly.assemble import assemble
 from hvdsl.compiler.check import check
 from hvdsl.compiler.likelihoods import LIKELIHOODS
 from hvdsl.compiler.settings import DATA_NAMES, SECTIONS, keys

@@ -12,12 +12,8 @@ SPAN = Span(Source("<generated>", ""), 0, 0)
 WORDS = ["x", "q", "z_top", "conv", "model", "sample", "train", "data", "given", "cell", "_", "k2", "title"]
 
 names = st.builds(tree.Name, st.sampled_from(WORDS), span=st.just(SPAN))
-numbers = st.builds(
-    tree.Number, st.sampled_from(["0", "12", "1_000", "0.5", "2e-4", "1E3"]), span=st.just(SPAN)
-)
-dims = st.builds(
-    tree.Dim, st.lists(st.integers(0, 300), min_size=2, max_size=3).map(tuple), span=st.just(SPAN)
-)
+numbers = st.builds(tree.Number, st.sampled_from(["0", "12", "1_000", "0.5", "2e-4", "1E3"]), span=st.just(SPAN))
+dims = st.builds(tree.Dim, st.lists(st.integers(0, 300), min_size=2, max_size=3).map(tuple), span=st.just(SPAN))
 plain_text = st.text(
     st.characters(codec="utf-8", exclude_characters='"\n\r\0', exclude_categories=["C", "Z"]), max_size=8
 )
@@ -54,9 +50,7 @@ def definitions(e: SearchStrategy) -> list[SearchStrategy]:
 
 
 def statements(e: SearchStrategy) -> SearchStrategy:
-    tap = names.map(
-        lambda n: tree.Call(tree.Name("tap", span=SPAN), (tree.Argument(None, n, span=SPAN),), span=SPAN)
-    )
+    tap = names.map(lambda n: tree.Call(tree.Name("tap", span=SPAN), (tree.Argument(None, n, span=SPAN),), span=SPAN))
     targets = st.one_of(_lists(names, 1), tap.map(lambda t: (t,)))
     return st.one_of(
         _commented(tree.Bare, e),
@@ -113,9 +107,7 @@ def specs(draw: st.DrawFn) -> tree.Spec:
         _commented(tree.Section, st.sampled_from(["encoder", "decoder"]), rows),
         _commented(tree.Likelihood, e),
         _commented(tree.Settings, st.just("data"), names | strings, settings(e)),
-        _commented(
-            tree.Settings, st.sampled_from(["objective", "evaluate", "sample"]), st.none(), settings(e)
-        ),
+        _commented(tree.Settings, st.sampled_from(["objective", "evaluate", "sample"]), st.none(), settings(e)),
         _commented(tree.Settings, st.just("train"), st.none() | names, settings(e)),
         _commented(tree.Prior, names, _lists(names, 0, 2), body),
     ]

@@ -82,8 +82,7 @@ def test_a_mistake_is_placed_exactly_and_helped(marked: str, code: str, words: s
 
 def test_several_mistakes_are_reported_in_one_run() -> None:
     content = (
-        "hv 1\nlet a = 1 2\ncell c {\n  relu relu\n  a + b = gelu\n  fine\n}\n"
-        "data d { a 1, b = 2, c = = 3 }\nmodle x\n"
+        "hv 1\nlet a = 1 2\ncell c {\n  relu relu\n  a + b = gelu\n  fine\n}\ndata d { a 1, b = 2, c = = 3 }\nmodle x\n"
     )
     assert [d.span.line for d in mistakes(content) if d.span] == [2, 4, 5, 8, 8, 9]
 
@@ -91,10 +90,7 @@ def test_several_mistakes_are_reported_in_one_run() -> None:
 def test_expectations_are_in_the_languages_own_words() -> None:
     found = only("hv 1\nlet = 3")
     assert (found.found, found.expected) == ("`=`", "a name")
-    assert (
-        only("hv 1\nlet a = ").expected == "a value or step or `{`"
-        or "a value" in only("hv 1\nlet a = ").expected
-    )
+    assert only("hv 1\nlet a = ").expected == "a value or step or `{`" or "a value" in only("hv 1\nlet a = ").expected
     assert "_STOP" not in str([d.expected for d in mistakes("hv 1\ncell c(a b) { x } }")])
 
 
@@ -152,9 +148,7 @@ def test_line_breaks_end_statements_only_where_the_rule_says() -> None:
 
 
 def test_words_of_items_are_names_elsewhere() -> None:
-    spec = read_text(
-        Source("t.hv", "hv 1\nobjective { kl = sample, data = model }\ndata sample { title = cell }\n")
-    )
+    spec = read_text(Source("t.hv", "hv 1\nobjective { kl = sample, data = model }\ndata sample { title = cell }\n"))
     assert len(spec.items) == 3
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
-from strategies import expressions, specs
 
 from hvdsl.grammar import (
     canonical,
@@ -23,6 +22,7 @@ from hvdsl.grammar import (
 )
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
+from tests.grammar.strategies import expressions, specs
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.hv"))
 laws = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))

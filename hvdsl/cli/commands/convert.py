@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hvdsl.compiler.files import locate
+    from hvdsl.compiler.assembly.files import locate
     from hvdsl.grammar import print_text, print_yaml, read
 
     path, variant = locate(args.spec)

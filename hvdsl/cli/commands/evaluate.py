@@ -11,6 +11,7 @@ from hvdsl.cli.run_options import add_run
 
 if TYPE_CHECKING:
     from hvdsl.cli.runs import Trained
+    from hvdsl.runtime.data import Dataset, Splits
     from hvdsl.runtime.evaluate import Evaluation
 
 
@@ -24,6 +25,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--samples", metavar="K", type=positive, help="posterior samples per image; more than 1: importance-weighted"
     )
     add_output(parser, "also draw the rate of each latent group, as a PNG")
+    parser.add_argument(
+        "--baselines", action="store_true", help="also say what PNG and a histogram need for the same images"
+    )
     add_json(parser)
     add_machine(parser)
 
@@ -32,17 +36,32 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.runs import open_trained
     from hvdsl.runtime.evaluate import evaluate
 
-    trained = open_trained(args)
-    data = getattr(trained.splits(), args.split)
+    trained = open_trained(args, lambda settings: settings.evaluate.use_ema)
+    splits = trained.splits()
+    data = getattr(splits, args.split)
     samples = args.samples or trained.model.settings.evaluate.samples
     result = evaluate(trained.module, data, samples=samples, batch=args.batch or 64, seed=args.seed or 0)
+    baselines = _baselines(trained, splits, data) if args.baselines else {}
     if args.json:
-        print(json.dumps(result.as_json() | {"split": args.split, "step": trained.step}, indent=2))
+        print(json.dumps(result.as_json() | {"split": args.split, "step": trained.step} | baselines, indent=2))
     else:
         print(_table(result, args.split))
+        for name, bits in baselines.items():
+            print(f"{bits:.4f} bits/dim  by {name.removesuffix('_bits_per_dim')}" if bits is not None else f"no {name}")
     if args.output is not None:
         _draw(result, trained, args)
     return 0
+
+
+def _baselines(trained: Trained, splits: Splits, data: Dataset) -> dict[str, float | None]:
+    from hvdsl.cli.baselines import histogram_bits_per_dim, png_bits_per_dim
+    from hvdsl.runtime.inference import pixel_bits
+
+    levels = 2 ** pixel_bits(trained.model.settings.data)
+    return {
+        "png_bits_per_dim": png_bits_per_dim(data),
+        "histogram_bits_per_dim": histogram_bits_per_dim(splits.train, data, levels),
+    }
 
 
 def _table(result: Evaluation, split: str) -> str:
@@ -58,10 +77,9 @@ def _table(result: Evaluation, split: str) -> str:
 
 
 def _draw(result: Evaluation, trained: Trained, args: argparse.Namespace) -> None:
-    from hvdsl.runtime.objective import latent_groups
     from hvdsl.runtime.pictures import rate_bars, save_png
+    from hvdsl.runtime.protocol import as_vae
 
-    labels = [f"{group.name} {'×'.join(map(str, group.shape))}" for group in latent_groups(trained.module)]
-    labels = [label.replace("×", "x") for label in labels]
+    labels = [f"{group.name} {'x'.join(map(str, group.shape))}" for group in as_vae(trained.module).LATENTS]
     title = f"Rate of each latent group, {trained.model.settings.title or trained.model.settings.model}"
     save_png(rate_bars(result.rate_per_group, labels, title), args.output)

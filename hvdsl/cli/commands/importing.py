@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     model = checked(args.spec, args.overrides)
 
     from hvdsl.cli.runs import create_run, instantiate
-    from hvdsl.runtime.optimization import model_tensors
+    from hvdsl.runtime.weights import model_tensors
 
     own = model_tensors(instantiate(model))
     names = {name: tuple(tensor.shape) for name, tensor in own.items()}

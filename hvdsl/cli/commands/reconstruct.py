@@ -31,16 +31,16 @@ def run(args: argparse.Namespace) -> int:
 
     from hvdsl.cli.runs import open_trained
     from hvdsl.runtime.inference import pixel_bits
-    from hvdsl.runtime.objective import latent_groups
     from hvdsl.runtime.pictures import labelled_rows, save_png
+    from hvdsl.runtime.protocol import as_vae
     from hvdsl.runtime.reconstruct import depths, reconstruct
 
-    trained = open_trained(args)
+    trained = open_trained(args, lambda settings: settings.evaluate.use_ema)
     data = getattr(trained.splits(), args.split)
     # Spread over the data, so that the images differ.
     chosen = np.linspace(0, len(data) - 1, min(args.number, len(data))).astype(int).tolist()
     pixels = torch.from_numpy(data.batch(chosen).astype(np.float32))
-    groups = len(latent_groups(trained.module))
+    groups = len(as_vae(trained.module).LATENTS)
     keep = depths(groups, args.depths)
     settings = trained.model.settings
     rows = reconstruct(trained.module, settings.data, pixels, keep, temperature=args.temperature, seed=args.seed or 0)

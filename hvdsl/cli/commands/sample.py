@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.runtime.pictures import grid, save_png
     from hvdsl.runtime.sample import sample
 
-    trained = open_trained(args)
+    trained = open_trained(args, lambda settings: settings.sample.use_ema)
     settings = trained.model.settings
     images = sample(
         trained.module,

@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hvdsl.compiler.files import shipped
+    from hvdsl.compiler.assembly.files import shipped
 
     if args.action == "list":
         known = {path.stem: path for path in sorted(shipped().glob("*.hv"))}
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _spec(name: str) -> Path:
-    from hvdsl.compiler.files import locate
+    from hvdsl.compiler.assembly.files import locate
 
     path, variant = locate(name)
     if variant:

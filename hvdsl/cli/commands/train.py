@@ -52,12 +52,12 @@ def _train(args: argparse.Namespace, model: Model | None, overrides: list[str], 
     import torch
     from rich.console import Console
 
-    from hvdsl.cli.periodic import periodic
     from hvdsl.cli.runs import create_run, data_path, instantiate, read_model
     from hvdsl.runtime.data import open_data
     from hvdsl.runtime.distributed import world
     from hvdsl.runtime.run import Run, default_folder
     from hvdsl.runtime.trainer import Trainer
+    from hvdsl.runtime.watch import watch
 
     if model is None:
         run = Run.open(args.out)
@@ -75,7 +75,7 @@ def _train(args: argparse.Namespace, model: Model | None, overrides: list[str], 
     splits = open_data(settings.data, data_path(run, args.data))
     module = instantiate(model, settings.train.seed, torch.device(device))
     trainer = Trainer(module, settings, splits.train, run=run, console=console, workers=args.workers)
-    trainer.periodic += periodic(trainer, module, settings, splits, run)
+    watch(trainer, splits.validation)
     if args.resume:
         step = trainer.resume()
         console.print(f"going on with {run.folder} at step {step}", highlight=False)
@@ -98,6 +98,4 @@ def _same_spec(run: Run, model: Model, spec: str) -> None:
     from hvdsl.cli.runs import read_model
 
     if model.graph.parameter_count() != read_model(run).graph.parameter_count():
-        raise HvdslError(
-            f"`{spec}` is not the model of {run.folder}; leave the spec out to go on with the run's own"
-        )
+        raise HvdslError(f"`{spec}` is not the model of {run.folder}; leave the spec out to go on with the run's own")

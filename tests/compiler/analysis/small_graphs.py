@@ -26,9 +26,7 @@ class Maker:
         self.size = image
 
     @contextmanager
-    def within(
-        self, kind: Choice["section", "row", "recipe"], name: str, number: int | None = None
-    ) -> Iterator[None]:
+    def within(self, kind: Choice["section", "row", "recipe"], name: str, number: int | None = None) -> Iterator[None]:
         above = self.scope
         self.scope = Scope(kind, name, number, above, SPAN)
         above.members.append(self.scope)
@@ -46,9 +44,7 @@ class Maker:
         parameters = operation.parameters(shapes, args) if operation.parameters else ()
         index = len(self.nodes)
         path = f"{self.scope.path}.{op}.{index}" if parameters else ""
-        node = Node(
-            index, op, args, inputs, operation.shape(shapes, args), self.scope, SPAN, parameters, path
-        )
+        node = Node(index, op, args, inputs, operation.shape(shapes, args), self.scope, SPAN, parameters, path)
         self.nodes.append(node)
         self.scope.members.append(node)
         return Value(index, port)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that torch uses
-from small_graphs import Maker, ladder
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hvdsl.compiler.analysis.cost import cost, macs, memory, saved_bytes
 from hvdsl.compiler.graph import Graph, Term
+from tests.compiler.analysis.small_graphs import Maker, ladder
 
 
 def bottleneck_stack(width: int, size: int, blocks: int) -> Graph:

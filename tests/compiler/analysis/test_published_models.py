@@ -11,8 +11,8 @@ from hvdsl.compiler.analysis.cost import cost
 from hvdsl.compiler.analysis.field import prior_field
 from hvdsl.compiler.analysis.generation import path_past_latents
 from hvdsl.compiler.analysis.summary import Summary, summary
-from hvdsl.compiler.assemble import assemble
-from hvdsl.compiler.elaborate import elaborate
+from hvdsl.compiler.assembly.assemble import assemble
+from hvdsl.compiler.elaboration.elaborate import elaborate
 from hvdsl.compiler.model import Model
 
 CASES = Path(__file__).parents[2] / "grammar" / "cases"
@@ -34,9 +34,7 @@ def told(name: str) -> Summary:
         ("vdvae_ffhq1024", 109_366_904, 23_759_288, 2392, 70, 27_588_640),
     ],
 )
-def test_very_deep_vae(
-    name: str, parameters: int, encoder: int, tensors: int, groups: int, dims: int
-) -> None:
+def test_very_deep_vae(name: str, parameters: int, encoder: int, tensors: int, groups: int, dims: int) -> None:
     found = told(name)
     assert (found.parameters, found.encoder_parameters, found.parameter_tensors) == (
         parameters,
@@ -83,8 +81,6 @@ def test_two_directions_of_inference_draw_pairs_together() -> None:
     assert (found.latent_groups, found.stochastic_depth) == (29, 15)
 
 
-@pytest.mark.parametrize(
-    "name", ["vdvae_cifar10", "nvae_cifar10", "vqvae2_256", "biva_cifar10", "lvae_mnist"]
-)
+@pytest.mark.parametrize("name", ["vdvae_cifar10", "nvae_cifar10", "vqvae2_256", "biva_cifar10", "lvae_mnist"])
 def test_models_can_generate(name: str) -> None:
     assert path_past_latents(model(name).graph) == ()

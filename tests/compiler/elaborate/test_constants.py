@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hvdsl.compiler.constants import constant
+from hvdsl.compiler.elaboration.constants import constant
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.grammar import read_expression
 from hvdsl.grammar.diagnostics import SpecError

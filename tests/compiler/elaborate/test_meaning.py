@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from small_models import codes, encoded, faults, model, operations, paths
 
 from hvdsl.compiler.graph import Term
+from tests.compiler.elaborate.small_models import codes, encoded, faults, model, operations, paths
 
 
 def test_arithmetic_comes_before_flows() -> None:
@@ -62,9 +62,7 @@ def test_only_the_chosen_entry_of_a_map_is_evaluated() -> None:
 
 
 def test_lets_are_late_bound_and_use_the_context_of_their_use() -> None:
-    nodes = encoded(
-        "8: conv(3x3, a) -> { conv(1x1, b) } -> tap", "let b = 2 * channels\nlet a = n\nlet n = 6"
-    )
+    nodes = encoded("8: conv(3x3, a) -> { conv(1x1, b) } -> tap", "let b = 2 * channels\nlet a = n\nlet n = 6")
     assert [n.args["out"] for n in nodes] == [6, 12]
 
 
@@ -110,9 +108,7 @@ def test_each_turn_has_its_own_parameters_and_zero_turns_are_the_identity() -> N
 
 
 def test_repeating_a_step_parameter_places_it_anew() -> None:
-    graph = model(
-        top="cell twice(f) { f * 2 }", encoder="8: conv(3x3, 8) -> twice(relu -> conv(1x1, 8)) -> tap"
-    ).graph
+    graph = model(top="cell twice(f) { f * 2 }", encoder="8: conv(3x3, 8) -> twice(relu -> conv(1x1, 8)) -> tap").graph
     assert paths(graph, "encoder.r8.twice") == [f"encoder.r8.twice.0.f.conv.{i}" for i in range(2)]
 
 
@@ -139,8 +135,7 @@ def test_kernels_are_numbers_pairs_or_sizes() -> None:
 
 def test_the_nearest_default_wins_and_the_call_always() -> None:
     nodes = encoded(
-        "default conv { bias_init = ones }\n"
-        "  8: conv(3x3, 8) -> f -> conv(3x3, 8, bias_init = fan_in) -> g -> tap",
+        "default conv { bias_init = ones }\n  8: conv(3x3, 8) -> f -> conv(3x3, 8, bias_init = fan_in) -> g -> tap",
         "default conv { bias_init = zeros, bias = yes }\n"
         "cell f { default conv { bias = no }\n conv(1x1, 8) -> g }\ncell g { conv(1x1, 8) }",
     )
@@ -166,8 +161,7 @@ def test_learned_takes_the_shape_of_what_it_is_added_to() -> None:
 
 def test_sources_stand_at_the_row_s_label() -> None:
     graph = model(
-        decoder="4: learned(zeros, 8) -> nearest(2) -> avg_pool(2)\n"
-        "  8: nearest(2) -> level -> conv(1x1, logits)"
+        decoder="4: learned(zeros, 8) -> nearest(2) -> avg_pool(2)\n  8: nearest(2) -> level -> conv(1x1, logits)"
     ).graph
     assert next(n for n in graph.nodes if n.op == "learned").shapes == ((8, 4, 4),)
 
@@ -220,9 +214,7 @@ group level {
 
 
 def test_shared_in_a_recipe_is_one_for_each_instance() -> None:
-    graph = model(
-        top="cell g { shared f = conv(1x1, 8)\n f * 3 }", encoder="8: conv(3x3, 8) -> g * 2 -> tap"
-    ).graph
+    graph = model(top="cell g { shared f = conv(1x1, 8)\n f * 3 }", encoder="8: conv(3x3, 8) -> g * 2 -> tap").graph
     assert paths(graph, "encoder.r8.g") == ["encoder.r8.g.0.f.conv.0", "encoder.r8.g.1.f.conv.0"]
 
 
@@ -259,12 +251,8 @@ def test_an_outer_group_reads_and_hands_on() -> None:
 
 
 def test_taps_of_a_name_are_read_by_that_name() -> None:
-    group = (
-        "group level { z ~ normal(standard(4)) posterior normal(skip(a) + skip(b)); x + (z -> conv(1x1, 8)) }"
-    )
-    graph = model(
-        level=group, encoder="8: { a, b = conv(3x3, 16) -> chunk(2); tap(a) = a; tap(b) = b }"
-    ).graph
+    group = "group level { z ~ normal(standard(4)) posterior normal(skip(a) + skip(b)); x + (z -> conv(1x1, 8)) }"
+    graph = model(level=group, encoder="8: { a, b = conv(3x3, 16) -> chunk(2); tap(a) = a; tap(b) = b }").graph
     assert [n.args["name"] for n in graph.nodes if n.op == "tap"] == ["a", "b"]
 
 
@@ -311,9 +299,7 @@ CODEBOOK = "8: { z ~ codebook(16, 4) posterior nearest_code(skip -> conv(1x1, 4)
 
 
 def test_a_prior_starts_from_one_hot_codes_and_ends_with_logits() -> None:
-    found = model(
-        decoder=CODEBOOK, tail="prior z { default conv { bias = no }\n shift(right = 1) -> conv(1x1, 16) }"
-    )
+    found = model(decoder=CODEBOOK, tail="prior z { default conv { bias = no }\n shift(right = 1) -> conv(1x1, 16) }")
     prior = found.priors["z"]
     codes_node = prior.nodes[0]
     assert (codes_node.op, codes_node.shapes) == ("codes", ((16, 8, 8),))
@@ -335,7 +321,5 @@ def test_labels_may_be_oblong_and_computed() -> None:
 
 
 def test_the_label_of_the_data_is_a_tensor() -> None:
-    found = faults(
-        decoder="8: learned(zeros, 8) -> { x + (label -> conv(1x1, 8)) } -> level -> conv(1x1, logits)"
-    )
+    found = faults(decoder="8: learned(zeros, 8) -> { x + (label -> conv(1x1, 8)) } -> level -> conv(1x1, logits)")
     assert codes(found) == ["HV0306"]

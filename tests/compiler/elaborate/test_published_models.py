@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from hvdsl.compiler.assemble import assemble
+from hvdsl.compiler.assembly.assemble import assemble
 from hvdsl.compiler.check import check
-from hvdsl.compiler.elaborate import elaborate
+from hvdsl.compiler.elaboration.elaborate import elaborate
 from hvdsl.compiler.graph import Graph, Scope, Term
 
 # parameters, latents, latent scalars, batch norms

@@ -46,9 +46,9 @@ decoder {
 MIRRORED = (
     HEAD.format(name="mirrored")
     + """
-cell block { residual { swish -> conv(3x3, width) } }
+cell block { residual { swish -> conv(3x3, width, init = scaled(0.3)) } }
 group draw(s) {
-  z ~ normal(conv(1x1, 4)) posterior normal(concat(x, s) -> conv(1x1, 4))
+  z ~ normal(conv(1x1, 4, init = scaled(0.3))) posterior normal(concat(x, s) -> conv(1x1, 4, init = scaled(0.3)))
   x + (z -> conv(1x1, width))
 }
 group row(n = 1) {

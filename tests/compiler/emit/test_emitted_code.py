@@ -12,19 +12,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from emit_specs import ALL, LADDER, MIRRORED, VDVAE
-from reference import interpret
 from torch import nn
 
 import hvdsl
 from hvdsl.api import Compiled
 from hvdsl.compiler.emit.module import docstring
 from hvdsl.compiler.load import load
+from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.latents import Source as From
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.noise import SampleNoise
+from tests.compiler.emit.emit_specs import ALL, LADDER, MIRRORED, VDVAE
+from tests.compiler.emit.reference import interpret
 
 BATCH = 2
 
@@ -39,7 +40,7 @@ def shaken(done: Compiled) -> nn.Module:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter += 0.03 * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(0.03 * torch.randn(parameter.shape, generator=generator))
     return module
 
 
@@ -104,7 +105,14 @@ def test_source_is_the_same_every_time_and_clean(name: str, tmp_path: Path) -> N
     ruff = shutil.which("ruff", path=str(Path(sys.executable).parent))
     if ruff is None:
         pytest.skip("ruff is not installed")
-    rules = ["--isolated", "--line-length=110", "--select=E,F,I,N", "--ignore=N812", "--config", 'lint.isort.known-first-party=["hvdsl"]']
+    rules = [
+        "--isolated",
+        "--line-length=110",
+        "--select=E,F,I,N",
+        "--ignore=N812",
+        "--config",
+        'lint.isort.known-first-party=["hvdsl"]',
+    ]
     found = subprocess.run([ruff, "check", *rules, str(file)], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout
 
@@ -114,7 +122,7 @@ def test_repeats_are_loops() -> None:
     assert "for i, layer in enumerate(self.r4.layer):" in source
     assert "x = layer(x, skip_4, latents[1 + i : 2 + i])" in source
     assert "for block in self.r1.block:" in source
-    assert 'for i in range(4))' in source  # the latents
+    assert "for i in range(4))" in source  # the latents
 
 
 def test_taps_of_repeats_are_lists_read_in_reverse() -> None:
@@ -164,7 +172,7 @@ def test_a_module_that_fails_to_load_leaves_nothing_behind() -> None:
 
 
 def test_an_operation_without_a_layer_is_refused_by_name_and_place() -> None:
-    text = MIRRORED.replace("swish -> conv(3x3, width)", "swish -> conv(3x3, width, mask = causal(all))")
+    text = MIRRORED.replace("swish -> conv(3x3, width,", "swish -> conv(3x3, width, mask = causal(all),")
     with pytest.raises(SpecError) as caught:
         hvdsl.compile(Source("masked.hv", text))
     diagnostic = caught.value.diagnostics[0]
@@ -173,7 +181,8 @@ def test_an_operation_without_a_layer_is_refused_by_name_and_place() -> None:
 
 
 def test_compiling_imports_no_torch() -> None:
-    code = f"import sys, hvdsl; from hvdsl.grammar.source import Source; hvdsl.compile(Source('a.hv', {VDVAE!r})); print('torch' in sys.modules)"
+    code = f"import sys, hvdsl; from hvdsl.grammar.source import Source; hvdsl.compile(Source('a.hv', {VDVAE!r}))"
+    code += "; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -203,7 +212,9 @@ def test_a_standalone_file_runs_where_hvdsl_cannot_be_imported(name: str, tmp_pa
     (tmp_path / "run.py").write_text(STANDALONE)
     torch.save(module.state_dict(), tmp_path / "weights.pt")
     torch.save(images(), tmp_path / "images.pt")
-    assert "hvdsl.runtime" not in [line.split()[1] for line in done.standalone().splitlines() if line.startswith("from ")]
+    assert "hvdsl.runtime" not in [
+        line.split()[1] for line in done.standalone().splitlines() if line.startswith("from ")
+    ]
     subprocess.run([sys.executable, "run.py"], cwd=tmp_path, check=True, env={"OMP_NUM_THREADS": "1"})
     with torch.no_grad():
         latents = walk(module)
@@ -213,3 +224,8 @@ def test_a_standalone_file_runs_where_hvdsl_cannot_be_imported(name: str, tmp_pa
         expected = [output, latents.rates, module.likelihood.log_prob(output, images()), drawn, image]
     for found, wanted in zip(torch.load(tmp_path / "results.pt", weights_only=True), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_every_attribute_of_a_torch_module_is_reserved() -> None:
+    own = {name for name in dir(nn.Module()) if not name.startswith("_")}
+    assert own <= MODULE_ATTRIBUTES

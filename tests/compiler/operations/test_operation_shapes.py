@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from calls import parameters, shape
 
 from hvdsl.compiler.graph import Term
 from hvdsl.compiler.operations.table import OperationError
+from tests.compiler.operations.calls import parameters, shape
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,9 @@ def test_buffers_are_not_trained() -> None:
 
 
 def test_initialisers_are_complete() -> None:
-    weight = parameters(
-        "conv", (8, 4, 4), kernel=(1, 1), out=8, init=Term("uniform", (), (("a", 0), ("b", 1)))
-    )["weight"]
+    weight = parameters("conv", (8, 4, 4), kernel=(1, 1), out=8, init=Term("uniform", (), (("a", 0), ("b", 1))))[
+        "weight"
+    ]
     assert weight.init == Term("uniform", (0.0, 1.0))
     with pytest.raises(OperationError, match="`gaussian` needs `s`"):
         parameters("conv", (8, 4, 4), kernel=(1, 1), out=8, init=Term("gaussian"))

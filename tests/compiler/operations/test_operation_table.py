@@ -6,8 +6,7 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that torch uses
-from calls import complete, expression, layer, macs, shape, windows
+import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from hvdsl.compiler.graph import Literal, Shape, Term
@@ -16,6 +15,7 @@ from hvdsl.compiler.operations.convolutions import upconv_crop
 from hvdsl.compiler.operations.padding import resolve
 from hvdsl.compiler.operations.reference import markdown
 from hvdsl.compiler.operations.table import Kind, OperationError
+from tests.compiler.operations.calls import complete, expression, layer, macs, shape, windows
 
 NOT_EMITTED = {
     "attention", "iaf", "laplace", "logistic", "bernoulli", "categorical", "codebook", "nearest_code",
@@ -55,9 +55,7 @@ CONVOLUTIONS: list[tuple[str, Shape, dict[str, Literal]]] = [
 ]
 
 
-def run_convolution(
-    op: str, x: torch.Tensor, weight: torch.Tensor, given: dict[str, Literal]
-) -> torch.Tensor:
+def run_convolution(op: str, x: torch.Tensor, weight: torch.Tensor, given: dict[str, Literal]) -> torch.Tensor:
     args = complete(op, **given)
     pad = resolve(args["pad"], tuple(x.shape[1:]), args["kernel"], args["stride"], args["dilation"])
     groups = x.shape[1] if op == "depthwise" else args["groups"]

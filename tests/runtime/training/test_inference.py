@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny_hierarchy import Blobs, TinyHierarchy, settings, tiny
 
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.distributed import World
@@ -16,6 +15,7 @@ from hvdsl.runtime.inference import to_pixels
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.reconstruct import depths, reconstruct
 from hvdsl.runtime.sample import sample
+from tests.runtime.training.tiny_hierarchy import Blobs, TinyHierarchy, settings, tiny
 
 DATA = settings().data
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_hierarchy import Blobs, TinyHierarchy, settings, tiny
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Duration, Optimizer
@@ -23,6 +22,7 @@ from hvdsl.runtime.optimization import Optimization, Part
 from hvdsl.runtime.run import Run
 from hvdsl.runtime.schedule import Clock
 from hvdsl.runtime.trainer import Outcome, Trainer
+from tests.runtime.training.tiny_hierarchy import Blobs, TinyHierarchy, settings, tiny
 
 
 def part(n: int = 8, first: int = 0, step: int = 0) -> Part:
@@ -107,6 +107,14 @@ def test_a_threshold_that_freezes_training_stops_it() -> None:
         for i in range(60):
             made.step([part(2, step=i)])
     assert made.step_number == 50
+
+
+def test_a_stalled_run_leaves_its_counts_in_the_log(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "a", {})
+    with pytest.raises(TrainingStalledError):
+        trainer(tiny(), run, steps=100, batch=2, skip_above=1e-6, checkpoint_every=Duration(n=1000)).fit()
+    last = run.metrics()[-1]
+    assert (last["event"], last["step"], last["skip_streak_steps"], last["skipped_steps"]) == ("stalled", 50, 50, 50)
 
 
 def test_parts_of_a_batch_give_the_gradient_of_the_whole() -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tiny_hierarchy import Blobs, settings, tiny
 
 from hvdsl.compiler.settings import Duration
 from hvdsl.errors import HvdslError
@@ -16,6 +15,7 @@ from hvdsl.runtime.run import Run
 from hvdsl.runtime.trainer import Trainer
 from hvdsl.runtime.watch import watch
 from hvdsl.runtime.weights import load_weights
+from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 
 
 def watched(folder: Path) -> Trainer:

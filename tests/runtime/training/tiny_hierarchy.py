@@ -64,7 +64,8 @@ class Encoder(nn.Module):
         self.r8 = Scope(
             conv=[Conv2d(1, WIDTH, (3, 3))], block=[Block(dropout)], batch_norm=[BatchNorm2d(WIDTH)] if norm else []
         )
-        self.r4 = Scope(block=[Block(dropout), Block(dropout)])
+        # As in a spec with a tap that nobody reads, `conv` has no part in the output.
+        self.r4 = Scope(block=[Block(dropout), Block(dropout)], conv=[Conv2d(WIDTH, 1, (1, 1))])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.r8.block[0](self.r8.conv[0](x))

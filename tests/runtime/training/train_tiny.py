@@ -1,4 +1,4 @@
-"""Train the tiny hierarchy into a folder, resuming what is there: `train_tiny.py FOLDER STEPS OPTIMIZER DROPOUT`.
+"""Train the tiny hierarchy into a folder, resuming what is there: `train_tiny.py FOLDER STEPS DROPOUT ACCUMULATE`.
 
 Run by itself (to be killed) or by torchrun (one process of several).
 """
@@ -7,30 +7,35 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
-from tiny_hierarchy import Blobs, settings, tiny
 
 from hvdsl.compiler.settings import Duration, Optimizer
 from hvdsl.runtime.distributed import process_group
 from hvdsl.runtime.evaluate import Evaluation, evaluate
 from hvdsl.runtime.run import Run
 from hvdsl.runtime.trainer import Trainer
+from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 
 
-def train_tiny(folder: str | Path, steps: int, kind: Any, dropout: float) -> Evaluation:
+def train_tiny(folder: str | Path, steps: int, dropout: float, accumulate: int = 1) -> Evaluation:
     with process_group() as world:
-        if world.leads and not Path(folder).exists():
+        resuming = Path(folder).exists()
+        if world.leads and not resuming:
             Run.create(folder, {})
         world.any(False)  # nobody goes on before the folder is there
         run = Run.open(folder)
         model = tiny(dropout=dropout)
         chosen = settings(
-            steps=steps, optimizer=Optimizer(kind=kind, lr=0.01), clip=1.0, checkpoint_every=Duration(n=1), keep=3
+            steps=steps,
+            optimizer=Optimizer(kind="adamw", lr=0.01, weight_decay=0.1),
+            accumulate=accumulate,
+            clip=1.0,
+            checkpoint_every=Duration(n=1),
+            keep=3,
         )
         trainer = Trainer(model, chosen, Blobs(20), run=run)
-        if run.checkpoints().latest() is not None:
+        if resuming:
             trainer.resume()
         if world.leads:
             print("ready", flush=True)
@@ -43,4 +48,4 @@ def train_tiny(folder: str | Path, steps: int, kind: Any, dropout: float) -> Eva
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    train_tiny(sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4]))
+    train_tiny(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))

@@ -1,0 +1,283 @@
+"""Make one closed spec of everything that a spec names: used files, what it extends, a variant, overrides.
+
+The merged tree prints as a spec of its own (`resolved.hv`), and assembles to itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hvdsl import grammar
+from hvdsl.compiler.assembly import overrides as override
+from hvdsl.compiler.assembly.files import find, locate
+from hvdsl.compiler.assembly.merge import Layer, check_duplicates, describe, key, lets, merge
+from hvdsl.compiler.assembly.read_likelihood import read_likelihood
+from hvdsl.compiler.assembly.read_settings import read_settings
+from hvdsl.compiler.codes.assembly import (
+    AMBIGUOUS_USE,
+    CIRCULAR_USE,
+    MISSING_ITEM,
+    NOT_IN_VARIANT,
+    UNKNOWN_VARIANT,
+    USED_FILE_HOLDS_MORE,
+)
+from hvdsl.compiler.graph import Term
+from hvdsl.compiler.settings import ModelSettings
+from hvdsl.compiler.suggest import did_you_mean
+from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity, SpecError
+from hvdsl.grammar.source import Source, Span
+from hvdsl.grammar.text import read_text
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """A spec, closed and merged, with its settings read."""
+
+    spec: tree.Spec  # no `use`, `extends` or `variant` left
+    settings: ModelSettings
+    likelihood: Term  # complete: every argument named, defaults filled in
+    logits: int  # channels that the decoder must end with
+    sources: tuple[Source, ...]  # every text that was read, for digests
+    warnings: tuple[Diagnostic, ...] = ()
+
+
+def assemble(
+    spec: str | Path | Source | tree.Spec,
+    overrides: Sequence[str] = (),
+    variant: str | None = None,
+    base: Path | None = None,
+) -> Assembled:
+    """Assemble a spec.
+
+    `spec` is a file (`model.hv`, `model.hv@NAME`, the name of a shipped spec), a text, or a tree; `overrides`
+    are `name=value` and `section.key=value`; `base` is the folder where `use` looks first for a text or tree.
+    Raises `SpecError` with everything found.
+    """
+    if isinstance(spec, str | Path):
+        path, named = locate(spec)
+        variant = variant or named
+        gathered = _Gathering()
+        layers = gathered.read(path)
+    else:
+        gathered = _Gathering()
+        layers = gathered.layers(read_text(spec) if isinstance(spec, Source) else spec, base)
+    found = gathered.found
+    found.stop_if_failed()
+    if variant is not None:
+        layers = [*layers, _variant(layers, variant)]
+    merged = merge(layers, lets(layers), found)
+    merged = tuple(item for item in merged if not isinstance(item, tree.Variant))
+    merged = override.apply(merged, overrides, found)
+    if overrides:  # a `let` that labels are made of may have changed: two rows may now be one
+        merged = merge([merged], lets([merged]), found)
+    found.stop_if_failed()
+    whole = tree.Spec(_canonical_order(merged), gathered.root.trailing, span=gathered.root.span)
+    return _settle(whole, gathered.sources, found)
+
+
+def _settle(spec: tree.Spec, sources: Sequence[Source], found: Diagnostics) -> Assembled:
+    """Check that a spec is whole, and read its settings and likelihood."""
+    _check_whole(spec, found)
+    values = lets([spec.items])
+    settings, pixels = read_settings(spec, values, found)
+    likelihood = read_likelihood(spec, settings, pixels, values, found)
+    found.stop_if_failed()
+    if settings is None or likelihood is None:
+        raise RuntimeError("settings or likelihood are missing without a diagnostic")
+    warnings = tuple(d for d in found if d.severity is Severity.WARNING)
+    return Assembled(spec, settings, likelihood.term, likelihood.logits, tuple(sources), warnings)
+
+
+class _Gathering:
+    """Reads a spec and what it names, and remembers which files are open, so that a circle is seen."""
+
+    def __init__(self) -> None:
+        self.found = Diagnostics()
+        self.sources: list[Source] = []
+        self.root: tree.Spec
+        self._open: list[Path] = []
+        self._used: dict[Path, dict[str, tree.SpecItem]] = {}
+
+    def read(self, path: Path) -> list[Layer]:
+        """Return the layers of the spec in a file, lowest first."""
+        self._open.append(path.resolve())
+        layers = self.layers(grammar.read(path), path.parent)
+        self._open.pop()
+        return layers
+
+    def layers(self, spec: tree.Spec, folder: Path | None) -> list[Layer]:
+        """Return the layers of a spec, lowest first: what it extends, what it uses, itself."""
+        self.root = spec
+        self.sources.append(spec.span.source)
+        check_duplicates(spec.items, self.found)
+        layers: list[Layer] = []
+        headers = [item for item in spec.items if isinstance(item, tree.Header)]
+        for header in headers:
+            if header.kind == "extends" and (path := self._find(header, folder)) is not None:
+                layers += self.read(path)
+        self.root = spec
+        own = {item.name.id for item in spec.items if isinstance(item, tree.Let | tree.Recipe | tree.Shared)}
+        layers.append(tuple(self._use(headers, folder, own).values()))
+        layers.append(tuple(i for i in spec.items if not (isinstance(i, tree.Header) and i.kind in ("use", "extends"))))
+        for item in spec.items:
+            if isinstance(item, tree.Variant):
+                self._check_variant(item)
+        return layers
+
+    def _find(self, header: tree.Header, folder: Path | None) -> Path | None:
+        try:
+            path = find(header, folder)
+        except SpecError as error:
+            for diagnostic in error.diagnostics:
+                self.found.add(diagnostic)
+            return None
+        if path.resolve() not in self._open:
+            return path
+        circle = [p.name for p in self._open[self._open.index(path.resolve()) :]] + [path.name]
+        self.found.add(
+            Diagnostic(
+                CIRCULAR_USE,
+                f"`{path.name}` comes to itself",
+                header.value.span,
+                found=" -> ".join(circle),
+                expected="files that do not name each other in a circle",
+                help="move what both need into a third file",
+            )
+        )
+        return None
+
+    def _use(self, headers: Sequence[tree.Header], folder: Path | None, own: set[str]) -> dict[str, tree.SpecItem]:
+        """Return what the `use` headers bring in, by name; names of `own` hide used ones."""
+        brought: dict[str, tree.SpecItem] = {}
+        for header in headers:
+            if header.kind != "use" or (path := self._find(header, folder)) is None:
+                continue
+            for name, item in self._read_used(path).items():
+                other = brought.setdefault(name, item)
+                if other is not item and name not in own:
+                    self.found.add(_ambiguous(name, header, other, item))
+        return {name: item for name, item in brought.items() if name not in own}
+
+    def _read_used(self, path: Path) -> dict[str, tree.SpecItem]:
+        """Return the recipes and lets of a used file, and of what it uses."""
+        place = path.resolve()
+        if place in self._used:
+            return self._used[place]
+        self._open.append(place)
+        spec = grammar.read(path)
+        self.sources.append(spec.span.source)
+        check_duplicates(spec.items, self.found)
+        own: dict[str, tree.SpecItem] = {}
+        headers: list[tree.Header] = []
+        for item in spec.items:
+            if isinstance(item, tree.Let | tree.Recipe):
+                own[item.name.id] = item
+            elif isinstance(item, tree.Header) and item.kind == "use":
+                headers.append(item)
+            elif not isinstance(item, tree.Version):
+                self.found.add(_holds_more(item, path))
+        brought = self._use(headers, path.parent, set(own))
+        self._open.pop()
+        self._used[place] = {**brought, **own}
+        return self._used[place]
+
+    def _check_variant(self, variant: tree.Variant) -> None:
+        for item in variant.items:
+            if isinstance(item, tree.Version | tree.Variant) or (
+                isinstance(item, tree.Header) and item.kind != "title"
+            ):
+                self.found.add(
+                    Diagnostic(
+                        NOT_IN_VARIANT,
+                        f"a variant cannot hold {describe(key(item))}",
+                        item.span,
+                        found=f"{describe(key(item))} in `variant {variant.name.id}`",
+                        expected="lets, recipes, rows, settings, likelihood, priors",
+                        help="say it at the top of the file",
+                    )
+                )
+
+
+def _ambiguous(name: str, header: tree.Header, first: tree.SpecItem, second: tree.SpecItem) -> Diagnostic:
+    places = [item.span.source.name for item in (first, second)]
+    return Diagnostic(
+        AMBIGUOUS_USE,
+        f"two used files define `{name}`",
+        header.value.span,
+        found=f"`{name}` in {places[0]} and in {places[1]}",
+        expected="each name from one used file",
+        help=f"define `{name}` in the spec itself, which then wins, or use only one of the files",
+    )
+
+
+def _holds_more(item: tree.SpecItem, path: Path) -> Diagnostic:
+    what = describe(key(item))
+    return Diagnostic(
+        USED_FILE_HOLDS_MORE,
+        f"a used file cannot hold {what}",
+        item.span,
+        found=f"{what} in {path.name}",
+        expected="cells, groups, lets and further `use`s",
+        help=f'say `extends "{path.name}"` to start from a whole spec, or move this into the spec',
+    )
+
+
+def _variant(layers: Sequence[Layer], name: str) -> Layer:
+    variants = {item.name.id: item for layer in layers for item in layer if isinstance(item, tree.Variant)}
+    if name in variants:
+        return variants[name].items
+    raise SpecError(
+        [
+            Diagnostic(
+                UNKNOWN_VARIANT,
+                f"there is no variant `{name}`",
+                None,
+                found=f"`@{name}`",
+                expected="a `variant` of the spec",
+                help=did_you_mean(name, variants),
+            )
+        ]
+    )
+
+
+_ORDER = (
+    "hv",
+    "model",
+    "title",
+    "name",
+    "default",
+    "data",
+    "encoder",
+    "decoder",
+    "likelihood",
+    "objective",
+    "train",
+)
+
+
+def _canonical_order(items: Layer) -> Layer:
+    """Put the headers first; the rest keeps its place, which means nothing."""
+    first = [i for i in items if isinstance(i, tree.Version | tree.Header)]
+    first.sort(key=lambda item: _ORDER.index(key(item)[0]))
+    return (*first, *(i for i in items if not isinstance(i, tree.Version | tree.Header)))
+
+
+_NEEDED = {
+    ("model",): ("the model's name", "model my_model"),
+    ("data",): ("`data`", "data digits { shape = 1x8x8, bits = 4 }"),
+    ("encoder",): ("an `encoder`", "encoder { 8: conv(3x3, 16) -> tap }"),
+    ("decoder",): ("a `decoder`", "decoder { 8: learned(zeros, 16) -> … -> conv(1x1, logits) }"),
+    ("likelihood",): ("a `likelihood`", "likelihood discretized_logistic_mixture(10)"),
+    ("objective",): ("an `objective`", "objective { unit = nats_per_dim }"),
+}
+
+
+def _check_whole(spec: tree.Spec, found: Diagnostics) -> None:
+    present = {key(item): item for item in spec.items}
+    end = Span(spec.span.source, spec.span.end, spec.span.end)
+    for needed, (what, example) in _NEEDED.items():
+        if needed not in present:
+            found.add(Diagnostic(MISSING_ITEM, f"the spec lacks {what}", end, "nothing", what, help=f"add `{example}`"))

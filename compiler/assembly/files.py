@@ -1,0 +1,106 @@
+"""Find the files that a spec names: itself, what it `use`s, what it `extends`."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from hvdsl.compiler.codes.assembly import FILE_NOT_FOUND, UNSAFE_PATH
+from hvdsl.compiler.suggest import nearest
+from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Diagnostic, SpecError
+
+SUFFIXES = (".hv", ".yaml", ".yml")
+
+
+def shipped() -> Path:
+    """Return the folder of the shipped specs; `lib/` in it holds the recipes that they share."""
+    return Path(str(files("hvdsl.specs")))
+
+
+def locate(name: str | Path) -> tuple[Path, str | None]:
+    """Return the file and variant that `model.hv`, `model.hv@NAME` or the name of a shipped spec means.
+
+    Raises `SpecError` (HV0201) where there is no such file.
+    """
+    text = str(name)
+    if Path(text).is_file():
+        return Path(text), None
+    place, at, variant = text.rpartition("@")
+    if not at:
+        place, variant = text, ""
+    for path in (Path(place), shipped() / f"{place}.hv"):
+        if _plain_name(place, path) and path.is_file():
+            return path, variant or None
+    known = sorted(p.stem for p in shipped().glob("*.hv"))
+    near = nearest(Path(place).stem, known)
+    raise SpecError(
+        [
+            Diagnostic(
+                FILE_NOT_FOUND,
+                f"there is no spec `{place}`",
+                None,
+                found="no such file",
+                expected="a file that ends in `.hv` or `.yaml`, or the name of a shipped spec",
+                help=f"did you mean the shipped `{near}`?" if near else "`hvdsl specs list` names the shipped ones",
+            )
+        ]
+    )
+
+
+def _plain_name(place: str, path: Path) -> bool:
+    """Whether a shipped spec may be meant: a bare name, never a path that leads out of the folder."""
+    return path == Path(place) or place.isidentifier()
+
+
+def find(header: tree.Header, beside: Path | None) -> Path:
+    """Return the file that a `use` or `extends` names.
+
+    Looked for in `beside` (the folder of the file that says it; None for text without a file), then among the
+    shipped: recipes of `specs/lib/` for `use`, specs for `extends`. Links may not lead out of the folder.
+    Raises `SpecError` (HV0201, HV0202).
+    """
+    node = header.value
+    name = node.value if isinstance(node, tree.String) else node.id
+    pure = PurePosixPath(name)
+    if not name or pure.is_absolute() or ".." in pure.parts or "\\" in name or PureWindowsPath(name).drive:
+        raise _unsafe(header, name, "an absolute path or one with `..`")
+    folder = shipped() / "lib" if header.kind == "use" else shipped()
+    for root in (beside, folder):
+        if root is None:
+            continue
+        candidate = root / pure
+        if not candidate.is_file():
+            continue
+        if not candidate.resolve().is_relative_to(root.resolve()):
+            raise _unsafe(header, name, f"a link that leads out of {root.name or 'its folder'}")
+        return candidate
+    known = [p.name for root in (beside, folder) if root for s in SUFFIXES for p in sorted(root.glob(f"*{s}"))]
+    near = nearest(name, known)
+    raise SpecError(
+        [
+            Diagnostic(
+                FILE_NOT_FOUND,
+                f"there is no file `{name}` to {'use' if header.kind == 'use' else 'extend'}",
+                node.span,
+                found="no such file beside this one, nor among the shipped ones",
+                expected="the name of a file, relative to this one",
+                help=f"did you mean `{near}`?" if near else "check the name; it is relative to the file that says it",
+            )
+        ]
+    )
+
+
+def _unsafe(header: tree.Header, name: str, found: str) -> SpecError:
+    return SpecError(
+        [
+            Diagnostic(
+                UNSAFE_PATH,
+                f"`{name}` leads out of the folder",
+                header.value.span,
+                found=found,
+                expected="a file in the folder of this one, or below it",
+                help="put the file beside the spec, and name it relative to the spec",
+            )
+        ]
+    )

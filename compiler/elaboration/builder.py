@@ -1,0 +1,174 @@
+"""Builds a graph: nodes in order, the tree of scopes, and the numbering behind parameter names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Literal as Choice
+
+from hvdsl.compiler import graph
+from hvdsl.compiler.codes import limits, names
+from hvdsl.compiler.elaboration.faults import Exhausted, Fault
+from hvdsl.compiler.elaboration.values import Deferred, Tensor, Totals, is_deferred, resolve
+from hvdsl.compiler.graph import Literal, Node, Scope, Shape, Term
+from hvdsl.compiler.operations.table import Operation
+from hvdsl.compiler.reserved import attribute
+from hvdsl.grammar.source import Span
+
+MOST_NODES = 100_000
+MOST_ELEMENTS = 2**48  # of one tensor or parameter
+
+_MAY_DEFER = (Term, tuple, Deferred)  # most arguments are plain numbers and words: spare them the search
+
+ScopeKind = Choice["section", "row", "recipe", "binding", "part", "repeat", "turn", "shared"]
+
+
+class Builder:
+    """One graph in the making."""
+
+    def __init__(self, name: str, span: Span) -> None:
+        self.name = name
+        self.root = Scope("model", name, None, None, span)
+        self.scope = self.root
+        self.path = ""
+        self.nodes: list[Node] = []
+        self.latents: list[graph.LatentGroup] = []
+        self._numbers: dict[str, dict[str, int]] = {}
+        self._plain: dict[str, set[str]] = {}  # names without a number, by the path that they stand in
+        self._late: list[tuple[Node, Operation]] = []
+        self._sharing: tuple[bool, tuple[str, ...]] | None = None  # is this a later use; the roles it owns
+
+    @contextmanager
+    def enter(self, kind: ScopeKind, name: str, span: Span, *, numbered: bool = False) -> Iterator[Scope]:
+        """Open a scope inside the current one. Empty ones leave no trace but their number."""
+        above, path = self.scope, self.path
+        name = attribute(name)
+        if not numbered and kind not in ("repeat", "turn"):
+            self._plain.setdefault(path, set()).add(name)
+        scope = Scope(kind, name, self.number(name) if numbered else None, above, span)
+        if name in self._plain.get(path, ()) and name in self._numbers.get(path, {}):
+            raise Fault(
+                names.NAMED_TWICE,
+                f"`{name}` names a binding and a recipe in one place",
+                span,
+                f"`{path}.{name}` and `{path}.{name}.0`",
+                "different names, since parameters are called after them",
+                "rename the binding",
+            )
+        above.members.append(scope)
+        self.scope = scope
+        if kind not in ("repeat", "turn"):
+            own = name if scope.number is None else f"{name}.{scope.number}"
+            self.path = f"{path}.{own}" if path else own
+        try:
+            yield scope
+        finally:
+            if not scope.members:
+                above.members.remove(scope)
+            self.scope, self.path = above, path
+
+    @contextmanager
+    def enter_shared(
+        self, name: str, declared: Scope, path: str, later: bool, own: tuple[str, ...], span: Span
+    ) -> Iterator[Scope]:
+        """Open a use of a shared instance: named where it is declared, held where it is used."""
+        above = (self.scope, self.path, self._numbers, self._sharing)
+        name = attribute(name)
+        scope = Scope("shared", name, None, declared, span)
+        self.scope.members.append(scope)
+        self.scope, self.path = scope, f"{path}.{name}" if path else name
+        self._numbers, self._sharing = {}, (later, own)
+        try:
+            yield scope
+        finally:
+            self.scope, self.path, self._numbers, self._sharing = above
+
+    def number(self, name: str) -> int:
+        """Count `name` among its siblings in the current named scope, from 0."""
+        numbers = self._numbers.setdefault(self.path, {})
+        n = numbers.get(name, 0)
+        numbers[name] = n + 1
+        return n
+
+    def operation(
+        self, operation: Operation, args: Mapping[str, Literal], inputs: Sequence[Tensor], span: Span
+    ) -> tuple[Tensor, ...]:
+        """Add a node that applies an operation of the table; shapes and parameters follow from its rules.
+
+        Raises:
+            OperationError: if the operation cannot take these shapes or arguments.
+            Fault: if the graph or a tensor becomes too large.
+        """
+        shapes = [t.shape for t in inputs]
+        outputs = operation.shape(shapes, args)
+        parameters = operation.parameters(shapes, args) if operation.parameters else ()
+        for size in (*(c * h * w for c, h, w in outputs), *(p.size for p in parameters)):
+            if size > MOST_ELEMENTS:
+                raise Fault(
+                    limits.TENSOR_TOO_LARGE,
+                    "this makes a tensor of unreasonable size",
+                    span,
+                    f"{size:,} elements",
+                    f"at most {MOST_ELEMENTS:,}",
+                )
+        path = ""
+        if parameters:
+            path = f"{self.path}.{operation.name}.{self.number(operation.name)}".lstrip(".")
+        node = self.node(operation.name, args, inputs, outputs, span)
+        node.parameters, node.path = parameters, path
+        if parameters and self._sharing:
+            later, own = self._sharing
+            node.shared = tuple(p.role for p in parameters if later and p.role not in own)
+        if any(v.__class__ in _MAY_DEFER and is_deferred(v) for v in args.values()):
+            self._late.append((node, operation))
+        return tuple(Tensor(graph.Value(node.index, i), shape) for i, shape in enumerate(outputs))
+
+    def node(
+        self,
+        op: str,
+        args: Mapping[str, Literal],
+        inputs: Sequence[Tensor],
+        shapes: tuple[Shape, ...],
+        span: Span,
+    ) -> Node:
+        """Add a node in the current scope."""
+        if len(self.nodes) >= MOST_NODES:
+            raise Exhausted(
+                limits.TOO_MANY_NODES,
+                "the expanded model has too many operations",
+                span,
+                f"more than {MOST_NODES:,}",
+                f"at most {MOST_NODES:,}",
+                "repeat less",
+            )
+        node = Node(len(self.nodes), op, args, tuple(t.value for t in inputs), shapes, self.scope, span)
+        self.nodes.append(node)
+        self.scope.members.append(node)
+        return node
+
+    def withdraw(self, tensor: Tensor) -> bool:
+        """Take the newest node back, if it is the one that makes `tensor`."""
+        if tensor.value.node != len(self.nodes) - 1:
+            return False
+        node = self.nodes.pop()
+        node.scope.members.remove(node)
+        return True
+
+    def settle(self, totals: Totals) -> None:
+        """Put `count` and `latents` into every argument, initial value and constant that used them."""
+        for node, operation in self._late:
+            node.args = {k: resolve(v, totals) for k, v in node.args.items()}
+            if operation.parameters:
+                node.parameters = operation.parameters(
+                    [self.nodes[v.node].shapes[v.port] for v in node.inputs], node.args
+                )
+        _settle_constants(self.root, totals)
+
+
+def _settle_constants(scope: Scope, totals: Totals) -> None:
+    todo = [scope]
+    while todo:
+        scope = todo.pop()
+        if scope.constants:
+            scope.constants = {k: resolve(v, totals) for k, v in scope.constants.items()}
+        todo += [m for m in scope.members if isinstance(m, Scope)]

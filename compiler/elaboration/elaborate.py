@@ -1,0 +1,204 @@
+"""From a closed syntax tree to a graph: recipes expanded, expressions evaluated, shapes known."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from hvdsl.compiler.analysis.causality import check_causality
+from hvdsl.compiler.codes import names as name_codes
+from hvdsl.compiler.codes import shapes as shape_codes
+from hvdsl.compiler.elaboration import application, expressions, statements
+from hvdsl.compiler.elaboration.audit import audit
+from hvdsl.compiler.elaboration.builder import Builder
+from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
+from hvdsl.compiler.elaboration.faults import Exhausted, Fault
+from hvdsl.compiler.elaboration.interpreter import Interpreter
+from hvdsl.compiler.elaboration.program import Program
+from hvdsl.compiler.elaboration.references import check_program
+from hvdsl.compiler.elaboration.sections import elaborate_prior, elaborate_sections
+from hvdsl.compiler.elaboration.values import (
+    INVALID,
+    Drawn,
+    Flowing,
+    Invalid,
+    SharedInstance,
+    Step,
+    Tensor,
+    Totals,
+    Value,
+    show,
+)
+from hvdsl.compiler.graph import Graph, Shape, Term
+from hvdsl.compiler.graph import Value as Output
+from hvdsl.compiler.model import Model
+from hvdsl.compiler.settings import ModelSettings
+from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity
+from hvdsl.grammar.source import Span
+
+
+class Closed(Protocol):
+    """What elaboration needs of an assembled spec (`assemble.Assembled`)."""
+
+    @property
+    def spec(self) -> tree.Spec: ...
+    @property
+    def settings(self) -> ModelSettings: ...
+    @property
+    def likelihood(self) -> Term: ...
+    @property
+    def logits(self) -> int: ...
+    @property
+    def warnings(self) -> tuple[Diagnostic, ...]: ...
+
+
+class Elaborator(Interpreter):
+    """Ties the rules of the language together."""
+
+    def evaluate(self, expr: tree.Expr, environment: Environment) -> Value:
+        self.deepen(expr.span)
+        try:
+            return expressions.evaluate(self, expr, environment)
+        finally:
+            self.depth -= 1
+
+    def tensor(self, expr: tree.Expr, environment: Environment) -> Value:
+        self.deepen(expr.span)
+        try:
+            return expressions.tensor(self, expr, environment)
+        finally:
+            self.depth -= 1
+
+    def send(self, flowing: Flowing, expr: tree.Expr, environment: Environment) -> Flowing:
+        self.deepen(expr.span)
+        try:
+            return application.send(self, flowing, expr, environment)
+        finally:
+            self.depth -= 1
+
+    def apply(self, step: Step, flowing: Flowing, span: Span) -> Flowing:
+        return application.apply(self, step, flowing, span)
+
+    def run(self, body: tree.Block, environment: Environment) -> None:
+        statements.run(self, body, environment)
+
+    def skip(self, name: str, owner: Owner, environment: Environment, span: Span) -> Tensor | Drawn | Invalid:
+        if environment.frame.section != "decoder" or owner.kind == "cell":
+            raise Fault(
+                name_codes.MISPLACED,
+                "nothing can be read here",
+                span,
+                f"`skip` in `{owner.name}`, a cell"
+                if owner.kind == "cell"
+                else f"`skip` in the {environment.frame.section}",
+                "`skip` in a group or row of the decoder",
+                f"write `group {owner.name}`" if owner.kind == "cell" else "",
+            )
+        if environment.frame.label is None:
+            raise TypeError("a decoder without a row")
+        try:
+            return self.taps.read(name, environment.frame.label, owner, span)
+        except Fault:
+            if self.failed:
+                return INVALID  # the tap may be missing because of an earlier mistake
+            raise
+
+
+def elaborate(closed: Closed) -> Model:
+    """Elaborate an assembled spec.
+
+    Raises:
+        SpecError: with everything found, if any of it is an error.
+    """
+    found = Diagnostics()
+    for warning in closed.warnings:
+        found.add(warning)
+    settings = closed.settings
+    program = Program.of(closed.spec, closed.logits, settings.data.classes)
+    check_program(closed.spec, found)
+    found.stop_if_failed()
+    priors: dict[str, Graph] = {}
+    try:
+        graph, elaborator = _model(closed, program, found)
+        for item in closed.spec.items:
+            if isinstance(item, tree.Prior):
+                prior = _prior(item, program, elaborator, found)
+                if prior is not None:
+                    priors[item.name.id] = prior
+    except Exhausted as limit:
+        found.add(limit.diagnostic)
+        graph = None
+    found.stop_if_failed()
+    if graph is None:
+        raise TypeError("a graph without output, and no diagnostic that says why")
+    warnings = tuple(d for d in found if d.severity is Severity.WARNING)
+    return Model(settings, closed.likelihood, graph, priors, closed.spec, warnings)
+
+
+def _model(closed: Closed, program: Program, found: Diagnostics) -> tuple[Graph | None, Elaborator]:
+    """Elaborate encoder and decoder."""
+    settings, spec = closed.settings, closed.spec
+    builder = Builder(settings.model, spec.span)
+    elaborator = Elaborator(program, builder, found)
+    _declare_shared(elaborator)
+    shape = settings.data.shape
+    image = builder.node("image", {"shape": shape}, (), (shape,), spec.span)
+    out = elaborate_sections(elaborator, spec, Tensor(Output(image.index), shape))
+    if not elaborator.failed:
+        for diagnostic in elaborator.taps.audit():
+            found.add(diagnostic)
+    if isinstance(out, Invalid) or elaborator.failed or out is None:
+        return None, elaborator
+    tensor, span = out
+    if tensor.shape != (closed.logits, *shape[1:]):
+        found.add(_wrong_output(tensor, span, closed.logits, shape, builder))
+        return None, elaborator
+    output = builder.node("output", {}, (tensor,), (tensor.shape,), span)
+    builder.settle(Totals(elaborator.counts, len(builder.latents)))
+    graph = Graph(settings.model, builder.nodes, builder.root, builder.latents, Output(output.index), shape)
+    audit(graph, found)
+    return graph, elaborator
+
+
+def _wrong_output(tensor: Tensor, span: Span, logits: int, image: Shape, builder: Builder) -> Diagnostic:
+    return Diagnostic(
+        shape_codes.WRONG_OUTPUT,
+        "the decoder does not end as the likelihood needs it",
+        span,
+        show(tensor.shape),
+        f"{show((logits, *image[1:]))}: the likelihood's {logits} channels at the image's size",
+        "end the last row with `conv(1x1, logits)`"
+        if tensor.shape[1:] == image[1:]
+        else "add a row at the image's size",
+    )
+
+
+def _declare_shared(elaborator: Elaborator) -> None:
+    builder = elaborator.builder
+    environment = Environment(Frame("model", None), Owner("model", "model"))
+    for name, item in elaborator.program.shared.items():
+        elaborator.shared[name] = SharedInstance(name, item.value, environment, builder.root, "")
+
+
+def _prior(item: tree.Prior, program: Program, model: Elaborator, found: Diagnostics) -> Graph | None:
+    """Elaborate one second-stage prior."""
+    builder = Builder(item.name.id, item.span)
+    elaborator = Elaborator(program, builder, found)
+    elaborator.drawn = model.drawn
+    _declare_shared(elaborator)
+    try:
+        result = elaborate_prior(elaborator, item, model.failed)
+    except Exhausted:
+        raise
+    except Fault as fault:
+        found.add(fault.diagnostic)
+        return None
+    if result is None or elaborator.failed:
+        return None
+    output = builder.node("output", {}, (result,), (result.shape,), item.body.span)
+    builder.settle(Totals(elaborator.counts, len(model.builder.latents)))
+    graph = Graph(item.name.id, builder.nodes, builder.root, [], Output(output.index), None)
+    leak = check_causality(graph)
+    if leak is not None:
+        found.add(leak)
+    return graph

@@ -1,0 +1,101 @@
+"""Uses of recipes and of shared instances."""
+
+from __future__ import annotations
+
+from hvdsl.compiler.codes import values as codes
+from hvdsl.compiler.elaboration.arguments import call_parts, static
+from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
+from hvdsl.compiler.elaboration.faults import Fault
+from hvdsl.compiler.elaboration.interpreter import Interpreter
+from hvdsl.compiler.elaboration.streams import result_of
+from hvdsl.compiler.elaboration.values import (
+    STEPS,
+    Flowing,
+    Invalid,
+    NamedStep,
+    RecipeStep,
+    SharedStep,
+    Value,
+)
+from hvdsl.grammar import tree
+from hvdsl.grammar.source import Span
+
+
+def apply_recipe(interpreter: Interpreter, step: RecipeStep, flowing: Flowing) -> Flowing:
+    recipe, caller, name = step.recipe, step.environment.frame, step.recipe.name.id
+    key = (caller.section, name)
+    index = interpreter.counts.get(key, 0)
+    interpreter.counts[key] = index + 1
+    given = _parameters(interpreter, step)
+    with interpreter.builder.enter("recipe", name, step.call.span, numbered=True) as scope:
+        frame = Frame(caller.section, caller.label, flowing, name, index, scope=scope)
+        environment = Environment(frame, Owner(recipe.kind, name), names={"x": flowing})
+        for parameter in recipe.parameters:
+            own = parameter.name.id
+            if own in given:
+                value = given[own]
+            elif parameter.default is not None:
+                value = interpreter.evaluate(parameter.default, environment)
+            else:
+                continue
+            environment.names[own] = _named(own, value)
+            plain = static(value)
+            if not isinstance(plain, Invalid):
+                scope.constants[own] = plain
+        interpreter.run(recipe.body, environment)
+        return result_of(environment, recipe.name.span)
+
+
+def _named(name: str, value: Value) -> Value:
+    if not isinstance(value, STEPS):
+        return value
+    return NamedStep(name, value.step if isinstance(value, NamedStep) else value)
+
+
+def _parameters(interpreter: Interpreter, step: RecipeStep) -> dict[str, Value]:
+    """Evaluate the arguments of a call at the call; defaults are the callee's business."""
+    recipe = step.recipe
+    names = [p.name.id for p in recipe.parameters]
+    _, arguments, _ = call_parts(step.call)
+    given: dict[str, Value] = {}
+    for position, argument in enumerate(arguments):
+        if argument.name is None and position >= len(names):
+            raise Fault(
+                codes.WRONG_ARGUMENTS,
+                f"`{recipe.name.id}` takes fewer arguments",
+                argument.span,
+                expected=_signature(recipe),
+            )
+        name = names[position] if argument.name is None else argument.name
+        if name not in names:
+            raise Fault(
+                codes.WRONG_ARGUMENTS,
+                f"`{recipe.name.id}` has no parameter `{name}`",
+                argument.span,
+                expected=_signature(recipe),
+            )
+        if name in given:
+            raise Fault(codes.WRONG_ARGUMENTS, f"`{recipe.name.id}` is given `{name}` twice", argument.span)
+        given[name] = interpreter.evaluate(argument.value, step.environment)
+    for parameter in recipe.parameters:
+        if parameter.default is None and parameter.name.id not in given:
+            raise Fault(
+                codes.WRONG_ARGUMENTS,
+                f"`{recipe.name.id}` needs `{parameter.name.id}`",
+                step.call.span,
+                expected=_signature(recipe),
+            )
+    return given
+
+
+def _signature(recipe: tree.Recipe) -> str:
+    parts = [p.name.id if p.default is None else f"{p.name.id} = {p.default.span.text}" for p in recipe.parameters]
+    return f"`{recipe.name.id}({', '.join(parts)})`" if parts else f"`{recipe.name.id}` without arguments"
+
+
+def apply_shared(interpreter: Interpreter, step: SharedStep, flowing: Flowing, span: Span) -> Flowing:
+    instance = step.instance
+    later = instance.uses > 0
+    instance.uses += 1
+    with interpreter.builder.enter_shared(instance.name, instance.scope, instance.path, later, step.own, span):
+        return interpreter.send(flowing, instance.value, instance.environment)

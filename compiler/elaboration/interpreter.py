@@ -1,0 +1,89 @@
+"""The state that elaborating one graph shares, and the three ways in which an expression is used.
+
+The rules live in modules of their own, which call each other through this class: `expressions` (what
+something is worth), `application` (what steps do), `statements` (bodies).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from hvdsl.compiler.codes import limits
+from hvdsl.compiler.elaboration.builder import Builder
+from hvdsl.compiler.elaboration.environment import Environment, Owner
+from hvdsl.compiler.elaboration.faults import Exhausted, Fault
+from hvdsl.compiler.elaboration.program import Program
+from hvdsl.compiler.elaboration.taps import Taps
+from hvdsl.compiler.elaboration.values import Distribution, Drawn, Flowing, Invalid, SharedInstance, Step, Tensor, Value
+from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Diagnostics
+from hvdsl.grammar.source import Span
+
+DEEPEST = 100  # evaluations within evaluations, some forty nested recipes; one takes up to seven Python frames
+MOST_EVALUATIONS = 400_000  # ten times what the largest published model takes
+
+
+class Interpreter(ABC):
+    """Elaborates expressions and statements into the graph of one builder."""
+
+    def __init__(self, program: Program, builder: Builder, found: Diagnostics) -> None:
+        self.program = program
+        self.builder = builder
+        self.found = found
+        self.taps = Taps()
+        self.counts: dict[tuple[str, str], int] = {}  # instances placed, by (section, recipe)
+        self.section_defaults: Environment | None = None
+        self.shared: dict[str, SharedInstance] = {}
+        self.drawn: dict[str, list[Distribution]] = {}  # priors of the latents drawn, by name
+        self.failed = False  # some statement was given up, so that what follows is incomplete
+        self.label_tensor: Tensor | None = None
+        self.depth = 0
+        self._evaluations = 0
+
+    def deepen(self, span: Span) -> None:
+        """Count one level of nesting, and one evaluation; `depth` is to be lowered again afterwards.
+
+        Raises:
+            Fault: at the limit of either.
+        """
+        self._evaluations += 1
+        if self._evaluations > MOST_EVALUATIONS:
+            raise Exhausted(
+                limits.TOO_MUCH_WORK,
+                "the spec takes too long to expand",
+                span,
+                expected=f"at most {MOST_EVALUATIONS:,} evaluations",
+                help="look for recipes that repeat each other many times over",
+            )
+        if self.depth >= DEEPEST:
+            raise Fault(
+                limits.NESTED_TOO_DEEP,
+                "nested too deep",
+                span,
+                expected="recipes, blocks and lets nested some forty deep",
+            )
+        self.depth += 1
+
+    @abstractmethod
+    def evaluate(self, expr: tree.Expr, environment: Environment) -> Value:
+        """Evaluate an expression to a value of any kind; a flow that starts with a step stays a step."""
+
+    @abstractmethod
+    def tensor(self, expr: tree.Expr, environment: Environment) -> Value:
+        """Evaluate where a tensor is wanted: a flow that starts with a step starts from `x`."""
+
+    @abstractmethod
+    def send(self, flowing: Flowing, expr: tree.Expr, environment: Environment) -> Flowing:
+        """Pass `flowing` into the step that `expr` says: `flowing -> expr`."""
+
+    @abstractmethod
+    def apply(self, step: Step, flowing: Flowing, span: Span) -> Flowing:
+        """Pass `flowing` into a step."""
+
+    @abstractmethod
+    def run(self, body: tree.Block, environment: Environment) -> None:
+        """Execute statements; `x` in `environment` is the result."""
+
+    @abstractmethod
+    def skip(self, name: str, owner: Owner, environment: Environment, span: Span) -> Tensor | Drawn | Invalid:
+        """Read a tap at the row's label."""

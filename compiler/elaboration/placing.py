@@ -1,0 +1,130 @@
+"""Nodes of sources, joins, distributions and steps: arguments in, tensors out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hvdsl.compiler.codes import shapes as shape_codes
+from hvdsl.compiler.elaboration.arguments import Bound, bind, call_parts
+from hvdsl.compiler.elaboration.builder import Builder
+from hvdsl.compiler.elaboration.environment import Environment
+from hvdsl.compiler.elaboration.faults import Fault
+from hvdsl.compiler.elaboration.interpreter import Interpreter
+from hvdsl.compiler.elaboration.values import (
+    INVALID,
+    Distribution,
+    OperationStep,
+    Tensor,
+    Unshaped,
+    Value,
+    show,
+)
+from hvdsl.compiler.graph import Literal, Shape
+from hvdsl.compiler.operations import OPERATIONS
+from hvdsl.compiler.operations.table import Kind, Operation, OperationError
+from hvdsl.grammar import tree
+from hvdsl.grammar.source import Span
+
+
+def source(interpreter: Interpreter, operation: Operation, call: tree.Expr, environment: Environment) -> Value:
+    """Return what an operation's name or call is: a step, or what a source, join or distribution makes."""
+    if operation.kind is Kind.STEP:
+        return OperationStep(operation, call, environment)
+    if operation.name == "learned" and len(call_parts(call)[1]) < 2:
+        return Unshaped(operation, call, environment)
+    bound = bind(interpreter, operation, call, environment)
+    if bound.invalid:
+        return INVALID
+    return _place(interpreter, operation, bound, call.span, environment)
+
+
+def materialise(interpreter: Interpreter, waiting: Unshaped, shape: Shape | None, span: Span) -> Tensor:
+    """Make the learned map of `learned(init)`, in the shape of what it is added to."""
+    bound = bind(interpreter, waiting.operation, waiting.call, waiting.environment)
+    if shape is not None:
+        bound.args["channels"], bound.args["grid"] = shape[0], shape[1:]
+    result = _place(interpreter, waiting.operation, bound, span, waiting.environment)
+    if not isinstance(result, Tensor):
+        raise TypeError("a learned map is a tensor")
+    return result
+
+
+def _place(interpreter: Interpreter, operation: Operation, bound: Bound, span: Span, environment: Environment) -> Value:
+    """Add the node of a source, join or distribution."""
+    if operation.kind is Kind.JOIN and not bound.operands:
+        return None  # all operands are absent
+    if operation.name in ("concat", "mean") and len(bound.operands) == 1:
+        only = bound.operands[0]
+        return materialise(interpreter, only, None, span) if isinstance(only, Unshaped) else only
+    if "grid" in bound.args and bound.args["grid"] is None and not bound.operands:
+        bound.args["grid"] = environment.frame.label
+    operands = [settled(interpreter, o, None, span) for o in bound.operands]
+    outputs = place_node(interpreter, operation, bound.args, operands, span)
+    if operation.kind is not Kind.DISTRIBUTION:
+        return outputs[0]
+    made = outputs[0]
+    families = [o.family for o in bound.operands if isinstance(o, Distribution)]
+    family = families[0] if families else _FAMILIES.get(operation.name, operation.name)
+    return Distribution(made.value, made.shape, family, _classes(operation.name, bound.args, made.shape))
+
+
+_FAMILIES = {"nearest_code": "codebook", "round_code": "finite_scalar"}
+
+
+def _classes(name: str, args: Mapping[str, Literal], shape: Shape) -> int | None:
+    if name == "codebook":
+        codes = args["codes"]
+        return codes if isinstance(codes, int) else None
+    if name == "categorical":
+        return shape[0]
+    if name == "finite_scalar":
+        levels = args["levels"]
+        product = 1
+        for n in levels if isinstance(levels, tuple) else ():
+            product *= n if isinstance(n, int) else 1
+        return product
+    return None
+
+
+def settled(
+    interpreter: Interpreter, operand: Tensor | Distribution | Unshaped, shape: Shape | None, span: Span
+) -> Tensor:
+    if isinstance(operand, Unshaped):
+        return materialise(interpreter, operand, shape, operand.call.span)
+    return Tensor(operand.value, operand.shape)
+
+
+def add_node(
+    interpreter: Interpreter, name: str, args: Mapping[str, Literal], inputs: Sequence[Tensor], span: Span
+) -> Tensor:
+    """Add a node of the operation `name`, which has one output."""
+    return place_node(interpreter, OPERATIONS[name], args, inputs, span)[0]
+
+
+def place_node(
+    interpreter: Interpreter,
+    operation: Operation,
+    args: Mapping[str, Literal],
+    inputs: Sequence[Tensor],
+    span: Span,
+) -> tuple[Tensor, ...]:
+    try:
+        return interpreter.builder.operation(operation, args, inputs, span)
+    except OperationError as error:
+        raise Fault(
+            shape_codes.DOES_NOT_FIT,
+            error.message,
+            span,
+            error.found,
+            error.expected,
+            error.help or _origins(interpreter.builder, inputs),
+        ) from None
+
+
+def _origins(builder: Builder, inputs: Sequence[Tensor]) -> str:
+    """Say where each operand came from."""
+    parts = []
+    for tensor in inputs:
+        node = builder.nodes[tensor.value.node]
+        parts.append(f"{show(tensor.shape)} comes from `{node.op}` at {node.span.source.name}:{node.span.line}")
+    return "; ".join(parts)

@@ -1,0 +1,132 @@
+"""Checks of the top level before elaboration: reserved names, defaults, recipes that use themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hvdsl.compiler.codes import names as codes
+from hvdsl.compiler.codes import warnings as warning_codes
+from hvdsl.compiler.elaboration.arguments import check_default
+from hvdsl.compiler.elaboration.faults import Fault
+from hvdsl.compiler.elaboration.lookup import check_name
+from hvdsl.compiler.operations import OPERATIONS
+from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
+
+
+def check_program(spec: tree.Spec, found: Diagnostics) -> None:
+    """Add what is wrong with the top level to `found`."""
+    recipes: dict[str, tree.Recipe] = {}
+    for item in spec.items:
+        if isinstance(item, tree.Let | tree.Shared | tree.Recipe):
+            _check_name(item.name, found)
+        if isinstance(item, tree.Recipe):
+            recipes[item.name.id] = item
+            for parameter in item.parameters:
+                _check_name(parameter.name, found)
+        if isinstance(item, tree.Default):
+            for fault in check_default(OPERATIONS, item):
+                found.add(fault.diagnostic)
+    for item in spec.items:
+        for flow in _flows(item):
+            _check_conditionals(flow, found)
+    uses = {name: list(_uses(recipe, recipes)) for name, recipe in recipes.items()}
+    for circle in _circles(uses):
+        recipe = recipes[circle[0]]
+        found.add(
+            Diagnostic(
+                codes.RECURSION,
+                f"`{circle[0]}` uses itself",
+                recipe.name.span,
+                " -> ".join(f"`{name}`" for name in circle),
+                "recipes that do not come back to themselves",
+                "repeat with `step * n`",
+            )
+        )
+
+
+def _check_name(name: tree.Name, found: Diagnostics) -> None:
+    try:
+        check_name(name)
+    except Fault as fault:
+        found.add(fault.diagnostic)
+
+
+def _nodes(root: object) -> Iterator[tree.Node]:
+    """Yield a node and all below it."""
+    todo = [root]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, tuple):
+            todo += node
+        elif isinstance(node, tree.Node):
+            yield node
+            todo += [getattr(node, f) for f in node.__dataclass_fields__ if f not in ("span", "before", "after")]
+
+
+def _flows(item: tree.SpecItem) -> Iterator[tree.Flow]:
+    for node in _nodes(item):
+        if isinstance(node, tree.Flow):
+            yield node
+
+
+def _check_conditionals(flow: tree.Flow, found: Diagnostics) -> None:
+    """Warn of `a -> b if c else d -> e`, which is `a -> (b if c else d) -> e`."""
+    for step in flow.steps:
+        if not isinstance(step, tree.Choose):
+            continue
+        text, start = step.span.source.text, step.span.start
+        if text[start] != "(" and not text[:start].rstrip().endswith("("):
+            found.add(
+                Diagnostic(
+                    warning_codes.FLOW_IN_CONDITIONAL,
+                    "a conditional inside a flow, without parentheses",
+                    step.span,
+                    step.span.text,
+                    f"({step.span.text})",
+                    "`->` binds more loosely than `if`: what is before and after belongs to both branches",
+                )
+            )
+
+
+def _uses(recipe: tree.Recipe, recipes: dict[str, tree.Recipe]) -> Iterator[str]:
+    """Names of the recipes that a recipe's text mentions, where its own names do not hide them."""
+    own = {p.name.id for p in recipe.parameters}
+    todo: list[object] = [recipe.body, *(p.default for p in recipe.parameters if p.default is not None)]
+    seen: set[str] = set()
+    while todo:
+        node = todo.pop()
+        if isinstance(node, tuple):
+            todo += node
+        elif isinstance(node, tree.Name):
+            if node.id in recipes and node.id not in own and node.id not in seen:
+                seen.add(node.id)
+                yield node.id
+        elif isinstance(node, tree.Bind):
+            todo.append(node.value)
+        elif isinstance(node, tree.Latent):
+            todo += [node.prior, node.posterior]
+        elif isinstance(node, tree.Node) and not isinstance(node, tree.Number | tree.Dim | tree.String):
+            todo += [getattr(node, f) for f in node.__dataclass_fields__ if f not in ("span", "before", "after")]
+
+
+def _circles(uses: dict[str, list[str]]) -> Iterator[list[str]]:
+    """Yield each circle of recipes once, as the names along it."""
+    done: set[str] = set()
+    for start in uses:
+        path: list[str] = []
+        stack: list[tuple[str, Iterator[str]]] = [(start, iter(uses[start]))] if start not in done else []
+        if stack:
+            path.append(start)
+        while stack:
+            name, rest = stack[-1]
+            following = next(rest, None)
+            if following is None:
+                done.add(name)
+                stack.pop()
+                path.pop()
+            elif following in path:
+                yield [*path[path.index(following) :], following]
+            elif following not in done:
+                path.append(following)
+                stack.append((following, iter(uses[following])))

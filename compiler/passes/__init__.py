@@ -1,0 +1,50 @@
+"""Rewrites of the graph between elaboration and emission: each is a pure function from graph to graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hvdsl.compiler.codes.emission import UNKNOWN_LEVEL, UNKNOWN_PASS
+from hvdsl.compiler.graph import Graph
+from hvdsl.compiler.passes.split_concat import split_concat
+from hvdsl.compiler.suggest import did_you_mean
+from hvdsl.grammar.diagnostics import Diagnostic, SpecError
+
+__all__ = ["LEVELS", "PASSES", "Pass", "optimise"]
+
+LEVELS = (0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A rewrite that keeps the mathematics and the name of every parameter. It is on from its `level` up."""
+
+    name: str
+    rewrite: Callable[[Graph], Graph]
+    level: int
+
+
+PASSES = (Pass("split_concat", split_concat, 1),)
+
+
+def optimise(graph: Graph, level: int = 1, names: tuple[str, ...] | None = None) -> Graph:
+    """Apply the passes of a level, or those named, in the order of `PASSES`.
+
+    Raises:
+        SpecError: HV0802 for an unknown pass, HV0804 for an unknown level.
+    """
+    if level not in LEVELS:
+        message = f"there is no optimisation level {level}"
+        told = "`torch.compile` of each recipe, meant for level 2, gains nothing on a CPU and is not built yet"
+        raise SpecError([Diagnostic(UNKNOWN_LEVEL, message, None, str(level), "0 or 1", told if level == 2 else "")])
+    known = [p.name for p in PASSES]
+    for name in names or ():
+        if name not in known:
+            message = f"unknown pass `{name}`"
+            expected = ", ".join(f"`{k}`" for k in known)
+            raise SpecError([Diagnostic(UNKNOWN_PASS, message, None, f"`{name}`", expected, did_you_mean(name, known))])
+    for step in PASSES:
+        if step.level <= level if names is None else step.name in names:
+            graph = step.rewrite(graph)
+    return graph

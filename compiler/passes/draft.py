@@ -1,0 +1,66 @@
+"""A copy of a graph that may be changed, and numbered anew when it is done."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+
+from hvdsl.compiler.graph import Graph, LatentGroup, Node, Scope, Value
+
+
+class Draft:
+    """Nodes keep their indices, and new ones get further indices, until `graph()` numbers all in order of execution."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self.nodes: dict[int, Node] = {}
+        self.root = self._copy(graph.root, None)
+        self._output = graph.output
+        self._next = len(graph.nodes)
+
+    def _copy(self, scope: Scope, parent: Scope | None) -> Scope:
+        own = replace(scope, parent=parent, members=[])
+        for member in scope.members:
+            if isinstance(member, Scope):
+                own.members.append(self._copy(member, own))
+            else:
+                self.nodes[member.index] = replace(member, scope=own)
+                own.members.append(self.nodes[member.index])
+        return own
+
+    def readers(self) -> dict[Value, list[Node]]:
+        """Who takes each value, in order of execution."""
+        found: dict[Value, list[Node]] = defaultdict(list)
+        for node in self.root.nodes():
+            for value in node.inputs:
+                found[value].append(node)
+        return found
+
+    def insert(self, node: Node, before: Node | Scope) -> Value:
+        """Put a node with one output before another member of `node.scope`; returns its value."""
+        node.index, self._next = self._next, self._next + 1
+        self.nodes[node.index] = node
+        place = next(i for i, member in enumerate(node.scope.members) if member is before)
+        node.scope.members.insert(place, node)
+        return Value(node.index)
+
+    def remove(self, node: Node) -> None:
+        """Take out a node that nothing reads any more."""
+        node.scope.members = [member for member in node.scope.members if member is not node]
+        del self.nodes[node.index]
+
+    def redirect(self, old: Value, new: Value) -> None:
+        """Let every reader of one value take another."""
+        for node in self.nodes.values():
+            if old in node.inputs:
+                node.inputs = tuple(new if value == old else value for value in node.inputs)
+
+    def graph(self) -> Graph:
+        nodes = list(self.root.nodes())
+        number = {node.index: i for i, node in enumerate(nodes)}
+        for i, node in enumerate(nodes):
+            node.inputs = tuple(Value(number[v.node], v.port) for v in node.inputs)
+            node.index = i
+        latents = [LatentGroup(g.name, number[g.node], g.family, g.shape, g.path) for g in self._graph.latents]
+        output = Value(number[self._output.node], self._output.port)
+        return Graph(self._graph.name, nodes, self.root, latents, output, self._graph.image)

@@ -1,0 +1,126 @@
+"""Drawings: what they show of a model, in every format."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hvdsl.cli.options import checked
+from hvdsl.compiler.assembly.files import shipped
+from hvdsl.draw import draw
+from hvdsl.draw.items import Kind
+from hvdsl.draw.ladder import Ladder, ladder
+from hvdsl.draw.layout import layout
+from hvdsl.draw.picture import Picture, Polygon, Text, text_width
+
+from .conftest import Hvdsl
+
+SPECS = sorted(path.stem for path in shipped().glob("*.hv"))
+
+
+def drawn(name: str) -> Ladder:
+    return ladder(checked(name))
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_shipped_spec_is_drawn_inside_its_picture(name: str) -> None:
+    picture = layout(drawn(name))
+    for shape in picture.shapes:
+        if isinstance(shape, Polygon):
+            assert all(0 <= x <= picture.width and 0 <= y <= picture.height for x, y in shape.points)
+        elif isinstance(shape, Text) and shape.anchor == "start":
+            assert shape.at[0] + text_width(shape.text, shape.size, shape.face) <= picture.width
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_no_two_boxes_of_a_drawing_overlap(name: str) -> None:
+    boxes = [s for s in layout(drawn(name)).shapes if isinstance(s, Polygon) and s.about]
+    for n, a in enumerate(boxes):
+        for b in boxes[n + 1 :]:
+            assert not _overlap(a, b), (a.about, b.about)
+
+
+def _overlap(a: Polygon, b: Polygon) -> bool:
+    left, right = (([x for x, _ in s.points], [y for _, y in s.points]) for s in (a, b))
+    return all(min(p) < max(q) and min(q) < max(p) for p, q in zip(left, right, strict=True))
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_latent_and_parameter_is_in_the_drawing_once(name: str) -> None:
+    model = checked(name)
+    columns = ladder(model)
+    items = [*columns.encoder(), *columns.decoder()]
+    down = [mark for item in columns.decoder() for mark in item.marks]
+    assert sum(len(mark.shapes) for mark in down) == len(model.graph.latents)
+    indices = [node.index for item in items for node in item.nodes]
+    assert len(indices) == len(set(indices))
+    owned = {node.index for node in model.graph.nodes if node.parameters}
+    inside = {node.index for node in model.graph.root.nodes()}
+    assert owned & inside <= set(indices)
+
+
+def test_repetition_is_folded_with_its_count() -> None:
+    columns = drawn("vdvae_cifar10")
+    counts = [item.count for item in columns.decoder() if item.title == "layer"]
+    assert counts == [1, 3, 6, 11, 22]
+    assert len(columns.links) == 5
+
+
+def test_a_repetition_of_several_pieces_gets_a_frame_and_mirrored_taps() -> None:
+    columns = drawn("nvae_cifar10")
+    frames = [item for band in columns.bands for item in (*band.encoder, *band.decoder) if item.kind is Kind.FRAME]
+    assert [frame.count for frame in frames] == [29, 29]
+    assert "29 taps, mirrored" in [link.label for link in columns.links]
+
+
+def test_latents_drawn_on_the_way_up_stand_in_both_columns() -> None:
+    columns = drawn("biva_cifar10")
+    up = [mark for item in columns.encoder() for mark in item.marks]
+    down = [mark for item in columns.decoder() for mark in item.marks if mark.on_the_way_up]
+    assert {mark.name for mark in up} == {mark.name for mark in down} == {"u"}
+    assert sum(len(mark.shapes) for mark in up) == sum(len(mark.shapes) for mark in down) == 14
+
+
+def test_priors_are_drawn_with_what_they_are_given() -> None:
+    priors = drawn("vqvae2_256").priors
+    assert [(prior.name, prior.given) for prior in priors] == [("z_top", ()), ("z_bottom", ("z_top",))]
+
+
+def test_the_picture_formats_are_what_they_say(hvdsl: Hvdsl, tiny: Path, tmp_path: Path) -> None:
+    for suffix in ("svg", "png", "html", "dot", "mmd", "json"):
+        assert hvdsl("viz", "graph", tiny, "-o", tmp_path / f"tiny.{suffix}").code == 0
+    assert ET.parse(tmp_path / "tiny.svg").getroot().tag.endswith("svg")
+    with Image.open(tmp_path / "tiny.png") as image:
+        assert image.format == "PNG"
+        assert len(image.convert("RGB").getcolors(1 << 24) or []) > 50
+    page = (tmp_path / "tiny.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert "https://" not in page
+    assert (tmp_path / "tiny.dot").read_text().startswith("digraph")
+    assert "flowchart" in (tmp_path / "tiny.mmd").read_text()
+    assert json.loads((tmp_path / "tiny.json").read_text())["latents"]
+
+
+def test_a_drawing_is_the_same_every_time(tiny: Path) -> None:
+    for form in (".svg", ".png", ".json"):
+        assert draw(checked(str(tiny)), form) == draw(checked(str(tiny)), form)
+
+
+def test_text_of_a_spec_cannot_break_out_of_a_drawing(tmp_path: Path, tiny: Path) -> None:
+    path = tmp_path / "hostile.hv"
+    path.write_text(tiny.read_text().replace('title "Tiny"', 'title "</title><script>alert(1)</script>"'))
+    model = checked(str(path))
+    assert b"<script>alert" not in draw(model, ".svg")
+    assert b"<script>alert" not in draw(model, ".html")
+
+
+def test_a_very_tall_picture_stays_within_memory() -> None:
+    from hvdsl.draw.png import png
+
+    with Image.open(BytesIO(png(Picture("tall", 1000, 60_000)))) as image:
+        assert image.width * image.height < 10_000_000
