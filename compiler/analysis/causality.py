@@ -164,7 +164,7 @@ def _add(a: Offset, b: Offset) -> Offset:
 
 
 def _guilty(reach: Reach) -> Reach:
-    """The step that looks furthest ahead; where none does, the one nearest to the codes that lets the own position in."""
+    """The step that looks furthest ahead; where none does, the first one that lets the own position in."""
     steps = [step for step in reach.steps() if step.source is not None]
     ahead = max(steps, key=lambda step: (step.tap is None, step.tap or OWN), default=reach)
     if ahead.tap is None or ahead.tap > OWN:
@@ -181,5 +181,7 @@ def _reads(tap: Offset | None) -> str:
     rows, columns = tap
     parts = [f"{abs(rows)} {'row' if abs(rows) == 1 else 'rows'} {'below' if rows > 0 else 'above'}"] if rows else []
     if columns:
-        parts.append(f"{abs(columns)} {'column' if abs(columns) == 1 else 'columns'} to the {'right' if columns > 0 else 'left'}")
+        parts.append(
+            f"{abs(columns)} {'column' if abs(columns) == 1 else 'columns'} to the {'right' if columns > 0 else 'left'}"
+        )
     return f"reads {' and '.join(parts)}: tap ({rows}, {columns})"

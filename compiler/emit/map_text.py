@@ -46,7 +46,7 @@ class MapText:
         values: dict[Ref, str] = {}
         lines: list[str] = []
         for number, refs in enumerate(slots):
-            parameter = "abcdefghijklmnopqrstuvw"[number] if number < 23 else f"a{number}"
+            parameter = chr(ord("a") + number) if number < 20 else f"a{number}"
             parameters.append(parameter)
             if len(refs) == 1:
                 values[refs[0]] = parameter
@@ -82,7 +82,10 @@ class MapText:
                 if op.kind is Kind.CODES:
                     raise AssertionError("the codes are no static tensor")
                 operands = [] if op.node.op == "coordinates" else [compute(r) for r in op.inputs]
-                names = [f"h_{op.node.index}" if len(op.channels) == 1 else f"h_{op.node.index}_{i}" for i in range(len(op.channels))]
+                names = [
+                    f"h_{op.node.index}" if len(op.channels) == 1 else f"h_{op.node.index}_{i}"
+                    for i in range(len(op.channels))
+                ]
                 names = [_free(n, set(values.values())) for n in names]
                 values.update({(op, i): n for i, n in enumerate(names)})
                 lines.append(f"{', '.join(names)} = {self._expression(op.node, operands)}")

@@ -22,7 +22,9 @@ from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.graph import Graph, Term
 from hvdsl.compiler.settings import Data
 
-RESERVED = frozenset({"Model", *typing.__all__, *collections.abc.__all__})  # what a standalone file imports besides torch
+RESERVED = frozenset(
+    {"Model", *typing.__all__, *collections.abc.__all__}
+)  # what a standalone file imports besides torch
 FROM_TORCH = {"torch": "import torch", "F": "import torch.nn.functional as F"}
 
 

@@ -52,7 +52,11 @@ def _prior_class(made: Class, name: str, graph: Graph, units: Units, skew: int |
     unit = made.example
     given = inputs(graph)
     names = [allowed(given_name(node)) for node in given]
-    lines = [f"class {name}(nn.Module):", docstring(f"The prior of `{graph.name}`: logits of each code from those before it.", layout.INDENT), ""]
+    lines = [
+        f"class {name}(nn.Module):",
+        docstring(f"The prior of `{graph.name}`: logits of each code from those before it.", layout.INDENT),
+        "",
+    ]
     lines += layout.lines("CODES = ", _code_map(given[0]), depth=1)
     lines += layout.lines("GIVEN = ", ast.Tuple([_code_map(node) for node in given[1:]], ast.Load()), depth=1)
     lines += [f"    SKEW = {skew}", "", *constructor(made), ""]
@@ -86,7 +90,9 @@ def inputs(graph: Graph) -> list[Node]:
 def _code_map(node: Node) -> ast.expr:
     _, height, width = node.shapes[0]
     grid = () if node.op == "label" else (height, width)
-    return literals.call("CodeMap", literals.constant(given_name(node)), literals.literal(node.args["classes"]), literals.literal(grid))
+    return literals.call(
+        "CodeMap", literals.constant(given_name(node)), literals.literal(node.args["classes"]), literals.literal(grid)
+    )
 
 
 def _refuse_sources(graph: Graph) -> None:

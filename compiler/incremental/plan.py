@@ -69,7 +69,7 @@ Unit: TypeAlias = Codes | Taps | Linear | Sum | Pointwise | Attention
 
 @dataclass(slots=True)
 class Plan:
-    """`units` in order of computation; the last gives the logits. `parts` of a unit are the tensors side by side in it."""
+    """`units` in order of computation, the last gives the logits; `parts`: the tensors side by side in each."""
 
     units: list[Unit]
     parts: dict[Unit, list[Ref]]
@@ -175,8 +175,10 @@ class _Planner:
         return ref
 
     def _is_sum(self, ref: Ref) -> bool:
-        return ref[0].node.op == "add" and ref[0].kind is Kind.LINEAR and all(
-            r in self._kept and not _of_codes(r[0]) for r in ref[0].inputs
+        return (
+            ref[0].node.op == "add"
+            and ref[0].kind is Kind.LINEAR
+            and all(r in self._kept and not _of_codes(r[0]) for r in ref[0].inputs)
         )
 
     def _folds_into_taps(self, ref: Ref) -> bool:

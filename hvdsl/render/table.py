@@ -20,7 +20,9 @@ def show_info(info: Mapping[str, Any], stream: TextIO) -> None:
     for label, value in _totals(info):
         console.print(f"{label:<24}{value}", markup=False)
     for prior in info["priors"]:
-        console.print(f"{'prior of ' + prior['name']:<24}{prior['parameters']:,} parameters", markup=False)
+        console.print(
+            f"{'prior of ' + prior['name']:<24}{prior['parameters']:,} parameters{_sight(prior)}", markup=False
+        )
 
 
 def _resolutions(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -74,3 +76,13 @@ def _with_prefix(count: int, base: int, prefixes: Sequence[str]) -> str:
         place += 1
     digits = 0 if place == 0 or value >= 100 else 1 if value >= 10 else 2
     return f"{value:.{digits}f}{prefixes[place]}"
+
+
+def _sight(prior: dict[str, Any]) -> str:
+    """How much of what precedes the middle of its map a prior sees, and the nearest position that it misses."""
+    sight = prior["sight"]
+    row, column = sight["position"]
+    text = f"; at ({row}, {column}) of {prior['height']}x{prior['width']} sees {sight['seen']:,} of {sight['earlier']:,} earlier"
+    if sight["hole"] is None:
+        return text
+    return f"{text}, the latest that it misses is ({sight['hole'][0]}, {sight['hole'][1]})"

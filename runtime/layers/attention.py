@@ -31,7 +31,9 @@ class Attention(nn.Module):
             seen = F.scaled_dot_product_attention(q, k, v, dropout_p=drop, is_causal=self.causal == "inclusive")
         else:
             # Query i may see keys 0 … i - 1: without the first query and the last key that is the inclusive form.
-            later = F.scaled_dot_product_attention(q[:, :, 1:], k[:, :, :-1], v[:, :, :-1], dropout_p=drop, is_causal=True)
+            later = F.scaled_dot_product_attention(
+                q[:, :, 1:], k[:, :, :-1], v[:, :, :-1], dropout_p=drop, is_causal=True
+            )
             seen = torch.cat((torch.zeros_like(v[:, :, :1]), later), 2)
         return seen.transpose(2, 3).reshape(len(value), value.shape[1], *query.shape[2:])
 

@@ -1,4 +1,4 @@
-"""Functions of activations that can write into a buffer: torch's own kernels, which `F` does not all offer with `out`."""
+"""Functions of activations that can write into a buffer; `F` has them without `out`."""
 
 import torch
 

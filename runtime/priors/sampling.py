@@ -20,6 +20,7 @@ from hvdsl.runtime.priors.wavefront import Wavefront
 
 Schedule = Literal["raster", "wavefront"]
 
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a map is: steps done, of how many, and the seconds spent and left by the pace so far."""

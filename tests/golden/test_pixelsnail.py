@@ -100,7 +100,9 @@ def choices(name: str) -> dict[str, Choose]:
     }
 
 
-@pytest.mark.parametrize(("name", "schedule"), [("tiny_top", "raster"), ("tiny_bottom", "raster"), ("tiny_bottom", "wavefront")])
+@pytest.mark.parametrize(
+    ("name", "schedule"), [("tiny_top", "raster"), ("tiny_bottom", "raster"), ("tiny_bottom", "wavefront")]
+)
 @pytest.mark.parametrize("kind", ["greedy", "greedy_prefix", "gumbel_t1", "gumbel_t07"])
 def test_sampled_maps_are_the_recorded_ones(name: str, schedule: Schedule, kind: str) -> None:
     io = recorded(name)

@@ -16,7 +16,7 @@ from torch import nn
 
 import hvdsl
 from hvdsl.api import Compiled
-from hvdsl.compiler.emit.module import docstring
+from hvdsl.compiler.emit.class_text import docstring
 from hvdsl.compiler.load import load
 from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
 from hvdsl.grammar.diagnostics import SpecError
