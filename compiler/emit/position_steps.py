@@ -17,9 +17,7 @@ from hvdsl.compiler.incremental.flow import Kind, Op, Ref
 from hvdsl.compiler.incremental.plan import Attention, Codes, Linear, Map, Plan, Pointwise, Sum, Taps, Unit
 from hvdsl.compiler.operations import OPERATIONS
 
-INTO_BUFFERS = frozenset(
-    {"elu", "gelu", "glu", "sigmoid", "silu", "swish", "tanh"}
-)  # `runtime.priors.pointwise` has them
+INTO_BUFFERS = frozenset({"elu", "glu", "sigmoid", "silu", "swish", "tanh"})  # `runtime.priors.pointwise` has them
 ALIASES = {"swish": "silu"}
 NAMES = {Codes: "codes", Taps: "taps", Linear: "linear", Attention: "attention"}
 

@@ -35,7 +35,12 @@ CAUSAL = [
 ]
 LEAKS = [
     ("conv(3, 8, mask = causal(all)) -> elu", "own", "`conv`", "tap (0, 0)"),
-    ("conv(3, 8, mask = causal(exclude)) -> elu -> conv(3, 8)", "later", "`conv`", "1 row below and 1 column to the right"),
+    (
+        "conv(3, 8, mask = causal(exclude)) -> elu -> conv(3, 8)",
+        "later",
+        "`conv`",
+        "1 row below and 1 column to the right",
+    ),
     ("conv(3, 8) -> shift(down = 1)", "later", "`conv`", "tap (1, 1)"),
     ("shift(right = 1) -> shift(right = -1) -> elu", "own", "`shift`", "1 column to the right: tap (0, 1)"),
     ("h = conv(1x1, 8); attention(h, h, h, causal = inclusive)", "own", "`conv`", "tap (0, 0)"),

@@ -172,7 +172,9 @@ def test_a_module_that_fails_to_load_leaves_nothing_behind() -> None:
 
 
 def test_an_operation_without_a_layer_is_refused_by_name_and_place() -> None:
-    text = MIRRORED.replace("swish -> conv(3x3, width,", "swish -> conv(3x3, width, norm = weight(start = from_batch(0.1)),")
+    text = MIRRORED.replace(
+        "swish -> conv(3x3, width,", "swish -> conv(3x3, width, norm = weight(start = from_batch(0.1)),"
+    )
     with pytest.raises(SpecError) as caught:
         hvdsl.compile(Source("started.hv", text))
     diagnostic = caught.value.diagnostics[0]
