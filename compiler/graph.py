@@ -126,9 +126,11 @@ class LatentGroup:
 
     name: str
     node: int  # of the `latent` operation
-    family: str  # normal, laplace, logistic, bernoulli, categorical, codebook, finite_scalar
+    family: str  # normal, laplace, logistic, bernoulli, categorical, codebook, finite_scalar, lookup_free
     shape: Shape
     path: str
+    codes: int | None = None  # how many values a discrete latent has, at each position and depth
+    depth: int = 1  # codes at each position, in residual quantization
 
 
 @dataclass(slots=True)

@@ -36,6 +36,8 @@ class Evaluation:
         distortion: `-log p(x | z)`, nats per dimension.
         rate: `KL(q || p)`, nats per dimension.
         rate_per_group: Nats per image, in order of generation.
+        density: Whether the likelihood is one. Otherwise `distortion` is the mean error of a value, and the bound is
+            minus the rate alone: what the codes cost under the prior.
     """
 
     images: int
@@ -46,9 +48,12 @@ class Evaluation:
     distortion: float
     rate: float
     rate_per_group: tuple[float, ...]
+    density: bool = True
 
     def as_json(self) -> dict[str, Any]:
         """For `eval --json`."""
+        if not self.density:
+            return self._errors()
         return {
             "bits_per_dim": self.bits_per_dim,
             "nats_per_dim": self.nats_per_dim,
@@ -62,6 +67,8 @@ class Evaluation:
 
     def as_metrics(self) -> dict[str, Any]:
         """For the metrics log: every name carries its unit."""
+        if not self.density:
+            return self._errors()
         return {
             "bits_per_dim": self.bits_per_dim,
             f"negative_{'elbo' if self.samples == 1 else 'importance_bound'}_nats_per_dim": self.nats_per_dim,
@@ -71,6 +78,16 @@ class Evaluation:
             "standard_error_bits_per_dim": self.standard_error,
             "images": self.images,
             "samples": self.samples,
+        }
+
+    def _errors(self) -> dict[str, Any]:
+        """What is measured where the likelihood is an error."""
+        return {
+            "error_per_dim": self.distortion,
+            "rate_bits_per_image": sum(self.rate_per_group) / math.log(2),
+            "rate_bits_per_dim": self.bits_per_dim,
+            "rate_per_group_nats_per_image": list(self.rate_per_group),
+            "images": self.images,
         }
 
 
@@ -93,12 +110,14 @@ def evaluate(
         progress: Called with the number of this rank's images that are done.
 
     Raises:
-        HvdslError: There are no images, or the bound is not finite.
+        HvdslError: There are no images, the bound is not finite, or several samples are asked for where there is none.
     """
     if len(data) == 0:
         raise HvdslError(f"{data.name} has no images to evaluate on")
     world = world or World()
     vae, noise_seed = as_vae(model), derive_seed(seed, "evaluation noise")
+    if samples > 1 and not vae.likelihood.density:
+        raise HvdslError("several samples per image tighten a bound, and a reconstruction error is none: use 1 sample")
     sums = torch.zeros(4 + len(vae.LATENTS), dtype=torch.float64)  # bound, its square, distortion, images, rates
     with inference(model) as device:
         mine = world.share(len(data))
@@ -112,7 +131,7 @@ def evaluate(
                 progress(indices.stop - mine.start)
         dims = vae.likelihood.dims((v.shape[1], v.shape[2], v.shape[3]))
         totals = world.sum(sums.to(device) if world.size > 1 else sums).tolist()
-    return _summary(totals, samples, dims, data.name)
+    return _summary(totals, samples, dims, data.name, vae.likelihood.density)
 
 
 def _score(vae: HierarchicalVae, v: Tensor, indices: range, samples: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -132,13 +151,15 @@ def _score(vae: HierarchicalVae, v: Tensor, indices: range, samples: int, seed: 
         rates += latents.rates.double() / samples
         if samples > 1:
             weights.add(log_likelihood + latents.log_weight.double())
+    if not vae.likelihood.density:
+        return -rates.sum(0), distortion, rates
     return (weights.bound if samples > 1 else -distortion - rates.sum(0)), distortion, rates
 
 
-def _summary(totals: list[float], samples: int, dims: int, name: str) -> Evaluation:
+def _summary(totals: list[float], samples: int, dims: int, name: str, density: bool) -> Evaluation:
     bound, square, distortion, images, *rates = totals
     n = round(images)
-    if not math.isfinite(bound):
+    if not math.isfinite(bound + distortion):
         raise HvdslError(
             f"the bound on {name} is not finite: training diverged or the weights are damaged; try an earlier one"
         )
@@ -154,4 +175,5 @@ def _summary(totals: list[float], samples: int, dims: int, name: str) -> Evaluat
         distortion=distortion / n / dims,
         rate=sum(per_group) / dims,
         rate_per_group=per_group,
+        density=density,
     )

@@ -24,8 +24,10 @@ from hvdsl.runtime.metrics import MetricsLog, Value
 from hvdsl.runtime.noise import SampleNoise
 from hvdsl.runtime.objective import Objective
 from hvdsl.runtime.optimization import Optimization, Part, StepResult
+from hvdsl.runtime.penalties.terms import Penalties
 from hvdsl.runtime.progress import ProgressDisplay
 from hvdsl.runtime.protocol import as_vae
+from hvdsl.runtime.quantizers.usage import usage
 from hvdsl.runtime.run import Run
 from hvdsl.runtime.schedule import Clock
 from hvdsl.runtime.seeds import derive_seed
@@ -88,8 +90,14 @@ class Trainer:
         self.world = world()
         self.order = Order(len(data), self.train.batch, self.train.seed, self.world, self.train.accumulate)
         self.clock = Clock.of(self.train, self.order.per_epoch)
+        if settings.objective.balance is not None and len(as_vae(model).LATENTS) == 1:
+            raise HvdslError(
+                "`objective.balance` weighs latent groups against each other, and the model has one: remove `balance`"
+            )
         objective = Objective(settings.objective, self.clock.steps, self.world.mean)
-        self.optimization = Optimization(model, self.train, objective, self.clock, self.world)
+        seed = derive_seed(self.train.seed, "penalties")
+        penalties = Penalties(model, settings.objective, self.clock.steps, seed)
+        self.optimization = Optimization(model, self.train, objective, self.clock, self.world, penalties)
         self.run = run
         self.periodic: list[Periodic] = []
         self._console = console if self.world.leads else None
@@ -190,7 +198,7 @@ class Trainer:
 
     def _measure(self, log: MetricsLog | None, display: ProgressDisplay) -> None:
         step = self.optimization.step_number
-        values = self._window.summary() | {"epoch": step / self.order.per_epoch} | self._skips()
+        values = self._window.summary() | {"epoch": step / self.order.per_epoch} | self._skips() | self._codes(display)
         display.show(step, values)
         if log is not None:
             log.write("train", step, values)
@@ -201,6 +209,19 @@ class Trainer:
             "skipped_steps": guard.skipped,
             "skip_streak_steps": guard.streak,
             "longest_skip_streak_steps": guard.longest_streak,
+        }
+
+    def _codes(self, display: ProgressDisplay) -> dict[str, Value]:
+        """How the codes of discrete latents were used since this was last asked; warns of a collapse."""
+        levels = usage(self.model)
+        for warning in (level.warning for level in levels):
+            if warning is not None:
+                display.say(warning)
+        if not levels:
+            return {}
+        return {
+            "codes_used_per_group_fraction": [level.used for level in levels],
+            "code_perplexity_per_group_codes": [level.perplexity for level in levels],
         }
 
     def _do_periodic(self, log: MetricsLog | None, display: ProgressDisplay, at_end: bool = False) -> None:

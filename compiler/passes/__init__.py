@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from hvdsl.compiler.codes.emission import UNKNOWN_LEVEL, UNKNOWN_PASS
 from hvdsl.compiler.graph import Graph
+from hvdsl.compiler.passes.channels_last import channels_last
+from hvdsl.compiler.passes.fuse_batch_norm import fuse_batch_norm
 from hvdsl.compiler.passes.split_concat import split_concat
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
@@ -25,7 +27,11 @@ class Pass:
     level: int
 
 
-PASSES = (Pass("split_concat", split_concat, 1),)
+PASSES = (
+    Pass("split_concat", split_concat, 1),
+    Pass("fuse_batch_norm", fuse_batch_norm, 1),
+    Pass("channels_last", channels_last, 1),
+)
 
 
 def optimise(graph: Graph, level: int = 1, names: tuple[str, ...] | None = None) -> Graph:

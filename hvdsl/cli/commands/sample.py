@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hvdsl.cli.options import add_machine, add_output, add_set, positive
+from hvdsl.cli.options import add_machine, add_output, add_set, natural, positive
 from hvdsl.cli.run_options import add_run
 
 
@@ -17,6 +17,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--temperature", metavar="T", type=float, help="factor on every prior's scale (default: the spec's)"
     )
+    parser.add_argument(
+        "--recalibrate",
+        metavar="PASSES",
+        type=natural,
+        help="first measure batch-norm statistics on so many passes of prior samples (default: the spec's; 0: do not)",
+    )
     parser.add_argument("--mean", action="store_true", help="show the likelihood's mean, not a draw from it")
     add_output(parser, "the PNG to write (default: RUN/pictures/samples.png)")
     add_machine(parser)
@@ -26,15 +32,20 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.runs import open_trained
     from hvdsl.runtime.inference import pixel_bits
     from hvdsl.runtime.pictures import grid, save_png
+    from hvdsl.runtime.recalibrate import recalibrate_batch_norm
     from hvdsl.runtime.sample import sample
 
     trained = open_trained(args, lambda settings: settings.sample.use_ema)
     settings = trained.model.settings
+    temperature = settings.sample.temperature if args.temperature is None else args.temperature
+    passes = settings.sample.recalibrate_batch_norm if args.recalibrate is None else args.recalibrate
+    if passes:
+        recalibrate_batch_norm(trained.module, passes, temperature=temperature, seed=args.seed or 0)
     images = sample(
         trained.module,
         settings.data,
         args.number,
-        temperature=settings.sample.temperature if args.temperature is None else args.temperature,
+        temperature=temperature,
         seed=args.seed or 0,
         batch=args.batch or 64,
         decode="mean" if args.mean else "sample",

@@ -200,8 +200,6 @@ def test_balancing_is_for_training_while_beta_is_below_one():
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"spectral": 0.1}, "objective.spectral"),
-        ({"batch_norm_gamma": 0.1}, "objective.batch_norm_gamma"),
         ({"commitment": 0.25}, "objective.commitment"),
         ({"samples": 5}, "objective.samples = 5"),
         ({"bound": "iwae"}, "objective.bound = iwae"),
