@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
 from hvdsl.compiler.settings import Train
 from hvdsl.runtime.activation_checkpointing import checkpoint_groups
@@ -45,10 +46,21 @@ class Part:
     noise: Noise
 
 
-class Loss(Protocol):
+class Sample(Protocol):
+    """What one forward pass takes, of whatever kind of model; `x` has the batch as its first axis."""
+
+    @property
+    def x(self) -> Tensor: ...
+
+
+P = TypeVar("P", bound=Sample, default=Part)
+P_contra = TypeVar("P_contra", bound=Sample, contravariant=True, default=Part)
+
+
+class Loss(Protocol[P_contra]):
     """The objective of a batch: a scalar to minimise, and the named terms (batch means) to report."""
 
-    def __call__(self, model: nn.Module, part: Part, step: int, /) -> tuple[Tensor, Mapping[str, Tensor]]: ...
+    def __call__(self, model: nn.Module, part: P_contra, step: int, /) -> tuple[Tensor, Mapping[str, Tensor]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +84,19 @@ class StepResult:
     terms: Mapping[str, list[float]] = field(default_factory=dict)
 
 
-class _Objective(nn.Module):
+class _Objective(nn.Module, Generic[P]):
     """Model and loss as one module, so that DDP sees everything between the parameters and the loss."""
 
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
+    def __init__(self, model: nn.Module, loss: Loss[P]) -> None:
         super().__init__()
         self.model = model
         self._loss = loss
 
-    def forward(self, part: Part, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def forward(self, part: P, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         return self._loss(self.model, part, step)
 
 
-class Optimization:
+class Optimization(Generic[P]):
     """A model under training.
 
     Every step: the gradient of the mean loss over the parts and of the penalties, its global norm, the decision to
@@ -102,7 +114,7 @@ class Optimization:
         self,
         model: nn.Module,
         train: Train,
-        loss: Loss,
+        loss: Loss[P],
         clock: Clock,
         world: World | None = None,
         penalties: Penalties | None = None,
@@ -133,7 +145,7 @@ class Optimization:
             self._objective = nn.parallel.DistributedDataParallel(objective, static_graph=True)
         self._began = False
 
-    def step(self, parts: Sequence[Part]) -> StepResult:
+    def step(self, parts: Sequence[P]) -> StepResult:
         """One step on this rank's share of a batch, given as one part or several.
 
         Raises:
@@ -216,7 +228,7 @@ class Optimization:
         self._started = self._started or checkpoint.state.get("started_from_batch") is True
         self.step_number = checkpoint.step
 
-    def _backward(self, parts: Sequence[Part]) -> dict[str, list[float]]:
+    def _backward(self, parts: Sequence[P]) -> dict[str, list[float]]:
         """Gradients of the mean loss over all parts and ranks; the means of the loss and of every term."""
         total = sum(len(part.x) for part in parts)
         sums: dict[str, Tensor] = {}
@@ -231,7 +243,7 @@ class Optimization:
         self._began = True
         return self._across_ranks(sums)
 
-    def _start(self, part: Part) -> None:
+    def _start(self, part: P) -> None:
         """The phase before the first step: gains and biases from a real batch, where layers ask for it."""
 
         def run() -> None:
