@@ -94,7 +94,7 @@ class BatchNormSiLU(BatchNorm2d):
         if not self.training or not torch.is_grad_enabled():
             return F.silu(super().forward(x))
         self._check(x)
-        result: Tensor = _NormalisedSiLU.apply(
+        result: Tensor = _NormalisedSiLU.apply(  # type: ignore[no-untyped-call]  # torch's own
             x, self.weight, self.bias, self.running_mean, self.running_var, self.momentum, self.eps
         )
         return result
@@ -114,9 +114,7 @@ class _NormalisedSiLU(torch.autograd.Function):
         momentum: float,
         eps: float,
     ) -> Tensor:
-        y, mean, inverse_root = torch.native_batch_norm(
-            x, weight, bias, running_mean, running_var, True, momentum, eps
-        )
+        y, mean, inverse_root = torch.native_batch_norm(x, weight, bias, running_mean, running_var, True, momentum, eps)
         ctx.save_for_backward(x, weight, bias, mean, inverse_root)
         ctx.eps = eps
         return F.silu(y, inplace=True)

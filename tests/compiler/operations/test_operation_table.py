@@ -217,9 +217,12 @@ def test_layers_say_only_what_is_not_default() -> None:
 def test_what_cannot_run_yet_is_refused_by_name() -> None:
     with pytest.raises(OperationError, match="mask"):
         layer("conv", (8, 4, 4), kernel=(3, 3), out=8, mask=Term("causal", ("upto",)))
-    with pytest.raises(OperationError, match="from_batch"):
-        norm = Term("weight", (), (("start", Term("from_batch", (0.1,))),))
-        layer("conv", (8, 4, 4), kernel=(3, 3), out=8, norm=norm)
+
+
+def test_a_start_from_a_batch_is_an_option_of_the_layer() -> None:
+    norm = Term("weight", (), (("start", Term("from_batch", (0.1,))),))
+    options = layer("conv", (8, 4, 4), kernel=(3, 3), out=8, norm=norm).options
+    assert options == (("norm", Term("WeightNorm", (), (("start", 0.1),))),)
 
 
 def test_distributions_name_only_the_maps_that_differ() -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-from normed import data, gradients, made
-from train_penalised import train_penalised
+from tests.runtime.distributed.normed import data, gradients, made
+from tests.runtime.distributed.train_penalised import train_penalised
 
 ROOT = Path(__file__).parents[3]
 

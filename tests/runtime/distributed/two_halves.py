@@ -4,9 +4,9 @@ import sys
 
 import torch
 import torch.distributed as dist
-from normed import data, gradients, made
 
 from hvdsl.runtime.synchronised_batch_norm import synchronise_batch_norm
+from tests.runtime.distributed.normed import data, gradients, made
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,7 @@ from hvdsl.runtime.penalties.terms import Penalties, weight_at
 from hvdsl.runtime.run import Run
 from hvdsl.runtime.schedule import Clock
 from hvdsl.runtime.trainer import Trainer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-from tiny_hierarchy import Blobs, settings, tiny
+from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 
 TABLES = json.loads((Path(__file__).parents[2] / "golden" / "nvae_cells" / "tables.json").read_text())
 PENALISED = Settings(unit="nats_per_image", spectral=0.1, batch_norm_gamma=WithBeta(first=1.0, last=0.01), beta=0.5)
