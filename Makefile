@@ -25,5 +25,8 @@ lint: $(READY)
 demo: $(READY)
 	$(BIN)/python scripts/demo.py
 
+docs: $(READY)
+	$(BIN)/python scripts/generate_docs.py
+
 clean:
 	rm -rf .venv build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

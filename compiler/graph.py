@@ -18,14 +18,14 @@ Shape: TypeAlias = tuple[int, int, int]  # channels, height, width; the batch is
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """An argument that is itself a small call: `scaled(0.5)`, `weight(gain = log)`, `causal(before)`; a bare word too."""
+    """An argument that is itself a small call: `scaled(0.5)`, `weight(gain = log)`; a bare word too."""
 
     name: str
     args: tuple[Literal, ...] = ()
     options: tuple[tuple[str, Literal], ...] = ()
 
 
-Literal: TypeAlias = int | float | bool | str | None | Term | tuple["Literal", ...]
+Literal: TypeAlias = int | float | bool | str | Term | tuple["Literal", ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,11 @@ class Scope:
     """An instance of something that holds nodes, in order of execution.
 
     `kind`:
-      model, section (`encoder`, `decoder`, `prior`), row (`r32`), recipe (one use of a cell or group), binding (`q = …`),
+      model, section (`encoder`, `decoder`, `prior`), row (`r32`), recipe (one use of a cell or group),
+      binding (`q = …`),
       part (a named piece of an operation: `shortcut`, `posterior`), repeat and turn (`step * n`: n turns),
-      shared (one use of a `shared` instance: a member where it is used, its `parent` is where it is declared, so that every
-      use has the same names).
+      shared (one use of a `shared` instance: a member where it is used, its `parent` is where it is declared, so that
+      every use has the same names).
     Repeats and turns have no part in names: `(cell -> tap) * 2` gives `cell.0` and `cell.1`.
     """
 
@@ -102,8 +103,8 @@ class Scope:
 class Node:
     """One operation, applied.
 
-    `args` are complete (defaults filled in) and checked. `names` are the spec's names of the outputs, where it gave any.
-    `path` is set where the operation owns parameters or state: `decoder.r16.layer.3.q.bottleneck.0.conv.2`.
+    `args` are complete (defaults filled in) and checked. `names` are the spec's names of the outputs, where it gave
+    any. `path` is set where the operation owns parameters or state: `decoder.r16.layer.3.q.bottleneck.0.conv.2`.
     """
 
     index: int
@@ -124,10 +125,12 @@ class LatentGroup:
     """One latent variable, in the order of generation."""
 
     name: str
-    node: int  # the `latent` node
-    family: str  # normal, laplace, logistic, bernoulli, categorical, codebook, finite_scalar
+    node: int  # of the `latent` operation
+    family: str  # normal, laplace, logistic, bernoulli, categorical, codebook, finite_scalar, lookup_free
     shape: Shape
     path: str
+    codes: int | None = None  # how many values a discrete latent has, at each position and depth
+    depth: int = 1  # codes at each position, in residual quantization
 
 
 @dataclass(slots=True)
@@ -136,8 +139,8 @@ class Graph:
 
     Node kinds with a fixed meaning, beside the operation table's entries:
       `image`    the mapped input image; no inputs
-      `tap`      publishes its input (args: name); its output is what readers of that tap take. A latent drawn on the way up is
-                 published as two inputs and outputs: the draw, and the distribution that it comes from
+      `tap`      publishes its input (args: name); its output is what readers of that tap take. A latent drawn on the
+                 way up is published as two inputs and outputs: the draw, and the distribution that it comes from
       `sample`   draws from a distribution on the posterior side only (before a flow); input: distribution
       `latent`   draws z (args: name, family); inputs: prior, posterior[, the posterior's sample after its flow]
       `codes`    the one-hot map of a latent that enters a second-stage prior (args: name)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hvdsl.compiler.graph import Literal, Parameter, Shape, Term
+from hvdsl.compiler.operations.distributions import MEAN, SCALE
 from hvdsl.compiler.operations.table import REQUIRED, Argument, ArgumentType, Required
 
 Args = Mapping[str, Literal]
@@ -30,6 +31,7 @@ class Likelihood:
     range: tuple[float, float] | None = None  # of the target; None: any
     discrete: bool = False  # scores bins: `bits` speaks of the target's grid
     emitted: bool = False  # whether the runtime has it
+    runtime: str = ""  # its class there, where that has another name
 
 
 def _per_image_channel(channels: int, args: Args) -> int:
@@ -124,6 +126,7 @@ _ENTRIES = (
         NATS,
         range=(-1.0, 1.0),
         discrete=True,
+        emitted=True,
     ),
     Likelihood(
         "bernoulli",
@@ -137,20 +140,27 @@ _ENTRIES = (
     ),
     Likelihood(
         "normal",
-        "continuous density: a mean and a log standard deviation per pixel and channel",
-        (_number("lower", -7, "least log standard deviation"),),
+        "continuous density: a mean and a raw standard deviation per pixel and channel",
+        (MEAN, SCALE),
         lambda channels, args: 2 * channels,
         _no_parameters,
         NATS,
+        emitted=True,
+        runtime="NormalDensity",
     ),
     Likelihood(
         "categorical",
         "a logit per value of the grid, pixel and channel",
-        (_BITS,),
+        (
+            _BITS,
+            _number("low", None, "the target's least value; by default what it is"),
+            _number("high", None, "the target's largest value; by default what it is"),
+        ),
         _categorical_channels,
         _no_parameters,
         NATS,
         discrete=True,
+        emitted=True,
     ),
     Likelihood(
         "mse",
@@ -159,6 +169,7 @@ _ENTRIES = (
         _per_image_channel,
         _no_parameters,
         ("mean_square",),
+        emitted=True,
     ),
     Likelihood(
         "mae",
@@ -167,6 +178,7 @@ _ENTRIES = (
         _per_image_channel,
         _no_parameters,
         ("mean_absolute",),
+        emitted=True,
     ),
 )
 

@@ -40,6 +40,8 @@ class Evaluation:
         rate: `KL(q || p)`, nats per dimension.
         rate_per_group: Nats per image, in order of generation.
         active_channels: Of each group, the channels whose rate, summed over the map, has a mean above 0.1 nats.
+        density: Whether the likelihood is one. Otherwise `distortion` is the mean error of a value, and the bound is
+            minus the rate alone: what the codes cost under the prior.
     """
 
     images: int
@@ -52,6 +54,7 @@ class Evaluation:
     rate: float
     rate_per_group: tuple[float, ...]
     active_channels: tuple[int, ...]
+    density: bool = True
 
     @property
     def nats_per_image(self) -> float:
@@ -60,6 +63,8 @@ class Evaluation:
 
     def as_json(self) -> dict[str, Any]:
         """For `eval --json`."""
+        if not self.density:
+            return self._errors()
         return {
             "bits_per_dim": self.bits_per_dim,
             "nats_per_dim": self.nats_per_dim,
@@ -75,6 +80,8 @@ class Evaluation:
 
     def as_metrics(self) -> dict[str, Any]:
         """For the metrics log: every name carries its unit."""
+        if not self.density:
+            return self._errors()
         return {
             "bits_per_dim": self.bits_per_dim,
             f"negative_{'elbo' if self.samples == 1 else 'importance_bound'}_nats_per_dim": self.nats_per_dim,
@@ -85,6 +92,16 @@ class Evaluation:
             "standard_error_bits_per_dim": self.standard_error,
             "images": self.images,
             "samples": self.samples,
+        }
+
+    def _errors(self) -> dict[str, Any]:
+        """What is measured where the likelihood is an error."""
+        return {
+            "error_per_dim": self.distortion,
+            "rate_bits_per_image": sum(self.rate_per_group) / math.log(2),
+            "rate_bits_per_dim": self.bits_per_dim,
+            "rate_per_group_nats_per_image": list(self.rate_per_group),
+            "images": self.images,
         }
 
 
@@ -107,12 +124,14 @@ def evaluate(
         progress: Called with the number of this rank's images that are done.
 
     Raises:
-        HvdslError: There are no images, or the bound is not finite.
+        HvdslError: There are no images, the bound is not finite, or several samples are asked for where there is none.
     """
     if len(data) == 0:
         raise HvdslError(f"{data.name} has no images to evaluate on")
     world = world or World()
     vae, noise_seed = as_vae(model), derive_seed(seed, "evaluation noise")
+    if samples > 1 and not vae.likelihood.density:
+        raise HvdslError("several samples per image tighten a bound, and a reconstruction error is none: use 1 sample")
     groups = len(vae.LATENTS)
     channels = [group.shape[0] for group in vae.LATENTS]
     # The bound, its square, the distortion, images, each group's rate, each channel's rate.
@@ -132,7 +151,7 @@ def evaluate(
         dims = vae.likelihood.dims((v.shape[1], v.shape[2], v.shape[3]))
         totals = world.sum(sums.to(device) if world.size > 1 else sums).tolist()
     active = _active(totals[4 + groups :], channels, totals[3])
-    return _summary(totals[: 4 + groups], active, samples, dims, data.name)
+    return _summary(totals[: 4 + groups], active, samples, dims, data.name, vae.likelihood.density)
 
 
 def _active(rates: list[float], channels: list[int], images: float) -> tuple[int, ...]:
@@ -172,14 +191,19 @@ def _score(vae: HierarchicalVae, v: Tensor, indices: range, samples: int, seed: 
         channel_rates += torch.cat(details) / samples
         if samples > 1:
             weights.add(log_likelihood + latents.log_weight.double())
-    bound = weights.bound if samples > 1 else -distortion - rates.sum(0)
+    if not vae.likelihood.density:
+        bound = -rates.sum(0)
+    else:
+        bound = weights.bound if samples > 1 else -distortion - rates.sum(0)
     return _Score(bound, distortion, rates, channel_rates)
 
 
-def _summary(totals: list[float], active: tuple[int, ...], samples: int, dims: int, name: str) -> Evaluation:
+def _summary(
+    totals: list[float], active: tuple[int, ...], samples: int, dims: int, name: str, density: bool
+) -> Evaluation:
     bound, square, distortion, images, *rates = totals
     n = round(images)
-    if not math.isfinite(bound):
+    if not math.isfinite(bound + distortion):
         raise HvdslError(
             f"the bound on {name} is not finite: training diverged or the weights are damaged; try an earlier one"
         )
@@ -197,4 +221,5 @@ def _summary(totals: list[float], active: tuple[int, ...], samples: int, dims: i
         rate=sum(per_group) / dims,
         rate_per_group=per_group,
         active_channels=active,
+        density=density,
     )

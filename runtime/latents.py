@@ -12,23 +12,31 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import torch
 from torch import Tensor
 
-from hvdsl.runtime.distributions import Normal
+from hvdsl.runtime.distributions import Flowed, Normal
 from hvdsl.runtime.noise import Noise, latent_stream
+
+if TYPE_CHECKING:  # a model without discrete latents needs none of it
+    from hvdsl.runtime.quantizers import NearestCode, Quantized, UniformCodes
 
 
 @dataclass(frozen=True, slots=True)
 class LatentGroup:
-    """One latent variable: its name in the spec, its path in the model, its family, the shape `(Z, H, W)` of a draw."""
+    """One latent variable: its name in the spec, its path in the model, its family, the shape `(Z, H, W)` of a draw.
+
+    A discrete one has `codes` different values at each depth, and `depth` codes at each position.
+    """
 
     name: str
     path: str
     family: str
     shape: tuple[int, int, int]
+    codes: int | None = None
+    depth: int = 1
 
 
 class Source(Enum):
@@ -42,7 +50,7 @@ class Source(Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Given:
-    """A source that is the value itself, `(N, Z, H, W)`."""
+    """A source that is the value itself, `(N, Z, H, W)`, or for a discrete group its codes, `(N, depth, H, W)` integers."""
 
     z: Tensor
 
@@ -54,7 +62,8 @@ class Outcome:
     `rate` is the information that z carries about the image: KL(q ‖ p), or log q - log p of the one sample. It is 0
     where z came from the prior, and unknown (None) where it was given. `log_q` and `log_p` are kept where the
     traversal was asked for `densities`. `rate_detail` is `(N,)`, `(N, Z)` or `(N, Z, H, W)`, as the traversal's
-    `detail` says.
+    `detail` says. A discrete group has `codes`, `(N, depth, H, W)` int64, unless z is no code (the prior's mean, a given
+    vector), and where it was inferred also the losses of its quantizer, `commitment` and `codebook`, `(N,)`.
     """
 
     z: Tensor
@@ -62,6 +71,9 @@ class Outcome:
     rate_detail: Tensor | None
     log_q: Tensor | None
     log_p: Tensor | None
+    codes: Tensor | None = None
+    commitment: Tensor | None = None
+    codebook: Tensor | None = None
 
 
 Detail = Literal["latent", "channel", "element"]
@@ -243,6 +255,12 @@ class Traversal:
             self._noise[group] = eps
         return eps
 
+    def _uniform(self, group: int, shape: Sequence[int]) -> Tensor:
+        """Numbers in [0, 1) for a discrete group; a function of the noise, so that asking twice gives the same."""
+        if self.noise is None:
+            raise ValueError(f"group `{self.groups[group].path}` is sampled, but the traversal was given no noise")
+        return self.noise.uniform(latent_stream(group), shape, 0.0, 1.0).to(self.device)
+
 
 class Draw:
     """The part of a traversal that belongs to one group."""
@@ -257,14 +275,35 @@ class Draw:
         """Whether z comes from the posterior, so that the model must compute it."""
         return self._walk.sources[self._group] in (Source.POSTERIOR, Source.POSTERIOR_MEAN)
 
-    def draw(self, prior: Normal, posterior: Normal | None = None) -> Tensor:
-        """z `(N, Z, H, W)`, from where the traversal says.
+    def start(self, posterior: Normal) -> Tensor:
+        """The posterior's own sample (or mean), `(N, Z, H, W)`, which a flow then turns into z.
 
         Raises:
-            ValueError: the posterior is needed and absent, or a distribution has another shape than the group.
+            ValueError: the posterior has another shape than the group.
         """
-        walk, source = self._walk, self._walk.sources[self._group]
+        self._check(posterior, "posterior")
+        if self._walk.sources[self._group] is Source.POSTERIOR_MEAN:
+            return posterior.mean
+        return posterior.sample(self._walk._eps(self._group, posterior.mean))
+
+    def draw(self, prior: Normal | UniformCodes, posterior: Normal | Flowed | NearestCode | None = None) -> Tensor:
+        """z `(N, Z, H, W)`, from where the traversal says.
+
+        The rate of a posterior that went through a flow has no closed form: it is log q - log p at z.
+
+        Raises:
+            ValueError: the posterior is needed and absent or of another family, a distribution has another shape than
+                the group, or a given code is not one of the group's.
+        """
         self._check(prior, "prior")
+        if not isinstance(prior, Normal):
+            return self._draw_code(prior, posterior)
+        if posterior is not None and not isinstance(posterior, Normal | Flowed):
+            raise ValueError(f"group `{self._name}` has a continuous prior and a discrete posterior")
+        return self._draw_value(prior, posterior)
+
+    def _draw_value(self, prior: Normal, posterior: Normal | Flowed | None) -> Tensor:
+        walk, source = self._walk, self._walk.sources[self._group]
         if isinstance(source, Given):
             z = source.z.to(prior.mean)
         elif source is Source.PRIOR_MEAN:
@@ -272,27 +311,62 @@ class Draw:
         elif source is Source.PRIOR:
             z = prior.sample(walk._eps(self._group, prior.mean), walk.temperatures[self._group])
         else:
-            z, posterior = self._inferred(source, posterior)
-        outcome = self._outcome(z, prior, posterior if self.inferred else None, source)
-        if walk._outcomes[self._group] is None:
-            walk._outcomes[self._group] = outcome
+            z, posterior = self._inferred(posterior)
+        self._record(self._outcome(z, prior, posterior if self.inferred else None, source))
         return z
 
-    def _inferred(self, source: Source, posterior: Normal | None) -> tuple[Tensor, Normal]:
-        if posterior is None:
-            raise ValueError(f"group `{self._name}` takes its {source.value}, but the model computed no posterior")
-        self._check(posterior, "posterior")
-        if source is Source.POSTERIOR_MEAN:
-            return posterior.mean, posterior
-        return posterior.sample(self._walk._eps(self._group, posterior.mean)), posterior
+    def _draw_code(self, prior: UniformCodes, posterior: Normal | Flowed | NearestCode | None) -> Tensor:
+        """The same for a discrete group. Its quantizer learns of a batch when this pass first draws from it."""
+        walk, source = self._walk, self._walk.sources[self._group]
+        if self.inferred:
+            if posterior is None or isinstance(posterior, Normal | Flowed):
+                raise ValueError(f"group `{self._name}` takes its nearest code, but the model computed no posterior")
+            self._check(posterior, "posterior")
+            quantized = prior.quantizer.quantize(posterior)
+            if self._record(self._code_outcome(quantized.value, prior, quantized.codes, source, quantized)):
+                prior.quantizer.note(quantized)
+            return quantized.value
+        codes = None
+        if isinstance(source, Given) and not source.z.is_floating_point():
+            codes = source.z.to(walk.device)
+        elif source is Source.PRIOR:
+            codes = prior.sample(walk._uniform(self._group, prior.code_shape[1:]))
+        if codes is not None:
+            z = prior.quantizer.look_up(codes)
+        elif isinstance(source, Given):
+            z = source.z.to(walk.device)
+        else:
+            z = prior.mean
+        self._record(self._code_outcome(z, prior, codes, source, None))
+        return z
 
-    def _outcome(self, z: Tensor, prior: Normal, posterior: Normal | None, source: Source | Given) -> Outcome:
+    def _record(self, outcome: Outcome) -> bool:
+        """Keep the first outcome of the group; says whether this was it."""
+        first = self._walk._outcomes[self._group] is None
+        if first:
+            self._walk._outcomes[self._group] = outcome
+        return first
+
+    def _inferred(self, posterior: Normal | Flowed | None) -> tuple[Tensor, Normal | Flowed]:
+        if posterior is None:
+            source = self._walk.sources[self._group]
+            what = source.value if isinstance(source, Source) else "value"
+            raise ValueError(f"group `{self._name}` takes its {what}, but the model computed no posterior")
+        if isinstance(posterior, Flowed):
+            self._check(posterior, "posterior")
+            return posterior.z, posterior
+        return self.start(posterior), posterior
+
+    def _outcome(self, z: Tensor, prior: Normal, posterior: Normal | Flowed | None, source: Source | Given) -> Outcome:
         walk = self._walk
         log_p = prior.log_prob(z) if walk.densities else None
         if posterior is None:
             known = not isinstance(source, Given)
             rate = torch.zeros_like(z) if known else None
             log_q = log_p if known else None
+        elif isinstance(posterior, Flowed):
+            log_q = posterior.log_q
+            rate = log_q - (prior.log_prob(z) if log_p is None else log_p)
         else:
             log_q = posterior.log_prob(z) if walk.densities else None
             rate = log_q - log_p if walk.kl == "sample" and log_q is not None and log_p is not None else None
@@ -305,7 +379,26 @@ class Draw:
             log_p=_summed(log_p, "latent"),
         )
 
-    def _check(self, distribution: Normal, role: str) -> None:
+    def _code_outcome(
+        self, z: Tensor, prior: UniformCodes, codes: Tensor | None, source: Source | Given, found: Quantized | None
+    ) -> Outcome:
+        """A discrete posterior is certain: log q = 0, and its rate is the code's length under the prior."""
+        walk, length = self._walk, prior.rate(z.detach())
+        known = not isinstance(source, Given)
+        rate = length if self.inferred else torch.zeros_like(length) if known else None
+        log_q = torch.zeros_like(length) if self.inferred else -length if known else None
+        return Outcome(
+            z=z,
+            rate=_summed(rate, "latent"),
+            rate_detail=_summed(rate, walk.detail),
+            log_q=_summed(log_q, "latent") if walk.densities else None,
+            log_p=_summed(-length, "latent") if walk.densities else None,
+            codes=codes,
+            commitment=None if found is None else found.commitment,
+            codebook=None if found is None else found.codebook,
+        )
+
+    def _check(self, distribution: Normal | Flowed | UniformCodes | NearestCode, role: str) -> None:
         expected = (self._walk.batch, *self._walk.groups[self._group].shape)
         if tuple(distribution.shape) != expected:
             raise ValueError(f"the {role} of group `{self._name}` is {tuple(distribution.shape)}; expected {expected}")
@@ -335,9 +428,15 @@ def _sources(sources: Sources, groups: tuple[LatentGroup, ...], batch: int) -> t
     if len(sources) != len(groups):
         raise ValueError(f"{len(sources)} sources are given; the model has {len(groups)} latent groups")
     for source, group in zip(sources, groups, strict=True):
-        if isinstance(source, Given) and tuple(source.z.shape) != (batch, *group.shape):
+        if not isinstance(source, Given):
+            continue
+        expected, what = (batch, *group.shape), "value"
+        if group.codes is not None and not source.z.is_floating_point():
+            expected, what = (batch, group.depth, *group.shape[1:]), "codes"
+        if tuple(source.z.shape) != expected:
+            verb = "are" if what == "codes" else "is"
             raise ValueError(
-                f"the value given for group `{group.path}` is {tuple(source.z.shape)}; expected {(batch, *group.shape)}"
+                f"the {what} given for group `{group.path}` {verb} {tuple(source.z.shape)}; expected {expected}"
             )
     return tuple(sources)
 

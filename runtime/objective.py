@@ -3,6 +3,11 @@
 With distortion D = -log p(x | z) and the rate R_l of latent group l, the negative ELBO of an image is D + Σ R_l.
 Training minimises D + β Σ γ_l max(λ, R_l), in the unit that the spec states; what is reported beside it is the plain
 bound.
+
+Where the likelihood is an error and no density, training minimises the mean error of a value, and the rates of discrete
+groups, which are constant, are reported only. In every unit the losses of quantizers join: `commitment` times the
+commitment, which is a mean over a group's elements (VQ-VAE, van den Oord et al. 2017, equation 3), and what trains the
+codebooks by gradient.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from hvdsl.runtime.latents import Detail, LatentGroup, Traversal
 from hvdsl.runtime.likelihoods import Likelihood
 from hvdsl.runtime.noise import Noise
 
+_ERRORS = ("mean_square", "mean_absolute")  # units of likelihoods that are no density
 _BALANCE_FLOOR = 0.01  # nats: keeps a collapsed group's weight above zero (NVAE, Vahdat & Kautz 2020, appendix A)
 
 
@@ -38,11 +44,15 @@ class Batch(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bound:
-    """The negative ELBO in nats per image: `distortion` `(N,)`, `rates` `(groups, N)`, and the `dims` to divide by."""
+    """The negative ELBO in nats per image: `distortion` `(N,)`, `rates` `(groups, N)`, and the `dims` to divide by.
+
+    Where `density` is no, the distortion is an error and cannot be added to the rates, which stay what they are.
+    """
 
     distortion: Tensor
     rates: Tensor
     dims: int
+    density: bool = True
 
     @property
     def negative_elbo(self) -> Tensor:
@@ -52,6 +62,13 @@ class Bound:
     def terms(self) -> dict[str, Tensor]:
         """Means over the batch by name, units in the names; rates per group as a vector, in order of generation."""
         distortion, rates = self.distortion.detach().mean(), self.rates.detach().mean(1)
+        if not self.density:
+            return {
+                "error_per_dim": distortion / self.dims,
+                "rate_bits_per_image": rates.sum() / math.log(2),
+                "rate_bits_per_dim": rates.sum() / (self.dims * math.log(2)),
+                "rate_per_group_nats_per_image": rates,
+            }
         negative_elbo = distortion + rates.sum()
         return {
             "negative_elbo_nats_per_image": negative_elbo,
@@ -74,7 +91,8 @@ def measure(model: nn.Module, x: Tensor | None, target: Tensor, latents: Travers
     distortion = -likelihood.log_prob(model(x, latents), target)
     channels, height, width = target.shape[1:]
     rates = latents.rates if len(latents) else distortion.new_zeros(0, len(distortion))
-    return Bound(distortion, rates, likelihood.dims((channels, height, width)))
+    dims = likelihood.dims((channels, height, width))
+    return Bound(distortion, rates, dims, density=likelihood.density)
 
 
 class Objective:
@@ -100,6 +118,7 @@ class Objective:
     ) -> None:
         _refuse_unsupported(settings)
         self.settings, self._across_ranks = settings, across_ranks
+        self._commitment = settings.commitment if isinstance(settings.commitment, float) else 0.0
         self._beta = Beta(settings.beta, steps)
         self._balance_until = steps(settings.balance.until) if isinstance(settings.balance, ByRate) else None
 
@@ -115,6 +134,11 @@ class Objective:
             device=batch.x.device,
         )
         bound = measure(model, batch.x, batch.target, latents)
+        losses, learning = self._quantizers(latents)
+        if not bound.density:
+            _refuse_rates(groups, self.settings.unit)
+            loss = bound.distortion.mean() / bound.dims + learning
+            return loss, bound.terms() | losses
         beta = self._beta(step)
         rates = self._floored(bound, latents, training=model.training)
         weights = self._balance(bound.rates.detach(), groups, step, beta) if model.training else None
@@ -125,7 +149,25 @@ class Objective:
         terms["weighted_rate_nats_per_dim"] = rate.detach() / bound.dims
         if weights is not None:
             terms["rate_per_group_weight"] = weights
-        return loss / bound.dims if self.settings.unit == "nats_per_dim" else loss, terms
+        loss = loss / bound.dims if self.settings.unit == "nats_per_dim" else loss
+        return loss + learning, terms | losses
+
+    def _quantizers(self, latents: Traversal) -> tuple[dict[str, Tensor], Tensor | float]:
+        """The losses of the discrete groups by name, and what they add to the objective."""
+        outcomes = latents.outcomes
+        commitments = [o.commitment.mean() for o in outcomes if o.commitment is not None]
+        codebooks = [o.codebook.mean() for o in outcomes if o.codebook is not None]
+        if not commitments:
+            return {}, 0.0
+        total = torch.stack(commitments).sum()
+        learning, terms = (
+            self._commitment * total,
+            {"commitment_per_group_mean_square": torch.stack(commitments).detach()},
+        )
+        if codebooks:
+            learning = learning + torch.stack(codebooks).sum()
+            terms["codebook_loss"] = torch.stack(codebooks).sum().detach()
+        return terms, learning
 
     def _detail(self) -> Detail:
         return "latent" if self.settings.free is None else self.settings.free.per
@@ -200,14 +242,33 @@ def balance_by_rate(mean_rates: Tensor, groups: Sequence[LatentGroup]) -> Tensor
 
 def _refuse_unsupported(settings: ObjectiveSettings) -> None:
     refused = {
-        f"unit = {settings.unit}": settings.unit not in ("nats_per_dim", "nats_per_image"),
         "bound = iwae": settings.bound == "iwae",
         f"samples = {settings.samples}": settings.samples > 1,
-        "commitment": settings.commitment != 0,
+        "commitment = with_beta(…)": not isinstance(settings.commitment, float),
     }
     for setting, asked in refused.items():
         if asked:
             raise HvdslError(
                 f"training with `objective.{setting}` is not supported yet; "
                 "take it out of the `objective` section or override it with `--set`"
+            )
+    weighing = {
+        "beta": settings.beta != 1,
+        "balance": settings.balance is not None,
+        "free": settings.free is not None,
+    }
+    for setting, asked in weighing.items():
+        if asked and settings.unit in _ERRORS:
+            raise HvdslError(
+                f"`objective.{setting}` weighs rates, and an objective in `{settings.unit}` has none: remove it"
+            )
+
+
+def _refuse_rates(groups: Sequence[LatentGroup], unit: str) -> None:
+    """An error has no scale against which the rate of a continuous latent could be weighed."""
+    for group in groups:
+        if group.codes is None:
+            raise HvdslError(
+                f"`{group.path}` is a continuous latent, whose rate cannot be added to an error in `{unit}`: "
+                "take a likelihood that is a density, such as `normal`, or make the latent discrete"
             )

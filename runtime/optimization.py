@@ -25,6 +25,7 @@ from hvdsl.runtime.optimizer import build_optimizer, set_learning_rate
 from hvdsl.runtime.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from hvdsl.runtime.penalties.terms import Penalties
 from hvdsl.runtime.precision import gradient_scaler, train_in
+from hvdsl.runtime.quantizers.usage import settle
 from hvdsl.runtime.schedule import Clock, LearningRate
 from hvdsl.runtime.start_from_batch import start_from_batch, starts_from_batch
 from hvdsl.runtime.synchronised_batch_norm import synchronise_batch_norm
@@ -153,8 +154,9 @@ class Optimization:
         if applied:
             clip_gradients(self._parameters, norm, self._clip, self._clip_each)
             self.scaler.step(self.optimizer)
-            if self.ema is not None:
-                self.ema.update()
+        settle(self.model, applied, self.world)
+        if applied and self.ema is not None:
+            self.ema.update()
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.step_number += 1

@@ -17,7 +17,7 @@ from torch import nn
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.batches import Batch, Order, PixelSource, batches
-from hvdsl.runtime.checkpoint import Checkpoint, CheckpointError
+from hvdsl.runtime.checkpoint import Checkpoint
 from hvdsl.runtime.distributed import world
 from hvdsl.runtime.guard import TrainingStalledError
 from hvdsl.runtime.metrics import MetricsLog, Value
@@ -27,6 +27,7 @@ from hvdsl.runtime.optimization import Optimization, Part, StepResult
 from hvdsl.runtime.penalties.terms import Penalties
 from hvdsl.runtime.progress import ProgressDisplay
 from hvdsl.runtime.protocol import as_vae
+from hvdsl.runtime.quantizers.usage import usage
 from hvdsl.runtime.run import Run
 from hvdsl.runtime.schedule import Clock
 from hvdsl.runtime.seeds import derive_seed
@@ -108,23 +109,25 @@ class Trainer:
     def resume(self) -> int:
         """Continue from the run's newest checkpoint, bit for bit; returns its step.
 
+        A run that was stopped before its first checkpoint was complete begins anew: that is step 0.
+
         Raises:
-            CheckpointError: There is none, or it does not fit this model.
+            CheckpointError: The checkpoint does not fit this model.
         """
         if self.run is None:
             raise HvdslError("only a run with a folder can be resumed")
         checkpoint = self.run.checkpoints().latest()
+        step = 0
         if checkpoint is None:
-            raise CheckpointError(
-                f"{self.run.folder} has no complete checkpoint to resume from: start again with another `--out`"
-            )
-        self.optimization.load(checkpoint)
-        self._saved = checkpoint.step
-        for note in self._differences(checkpoint):
-            self._say(note)
+            self._say(f"{self.run.folder} has no complete checkpoint: training begins anew")
+        else:
+            step = self._saved = checkpoint.step
+            self.optimization.load(checkpoint)
+            for note in self._differences(checkpoint):
+                self._say(note)
         if self.world.leads:
-            self.run.metrics_log().rewind(checkpoint.step)
-        return checkpoint.step
+            MetricsLog(self.run.metrics_path).rewind(step)
+        return step
 
     def fit(self) -> Outcome:
         """Train to the end, or until SIGINT or SIGTERM; saves either way.
@@ -147,9 +150,9 @@ class Trainer:
                 while not stopped and (total is None or self.optimization.step_number < total):
                     self._one_step(stream, log, display)
                     stopped = self.world.any(stop.requested)
+                self._save()
                 if not stopped:
                     self._do_periodic(log, display, at_end=True)
-                self._save()
                 return Outcome(self.optimization.step_number, stop.signal if stopped else None)
         finally:
             stream.close()
@@ -176,10 +179,10 @@ class Trainer:
         if done % self.train.log_every == 0 or done == self.clock.total:
             self._measure(log, display)
         if done != self.clock.total:
-            self._do_periodic(log, display)
             every = self.clock.every(self.train.checkpoint_every)
             if every is not None and done % every == 0:
-                self._save()
+                self._save()  # before anything that may fail
+            self._do_periodic(log, display)
 
     def _parts(self, batch: Batch) -> list[Part]:
         pixels = torch.from_numpy(batch.pixels.astype(np.float32)).to(self._device)
@@ -195,7 +198,7 @@ class Trainer:
 
     def _measure(self, log: MetricsLog | None, display: ProgressDisplay) -> None:
         step = self.optimization.step_number
-        values = self._window.summary() | {"epoch": step / self.order.per_epoch} | self._skips()
+        values = self._window.summary() | {"epoch": step / self.order.per_epoch} | self._skips() | self._codes(display)
         display.show(step, values)
         if log is not None:
             log.write("train", step, values)
@@ -206,6 +209,19 @@ class Trainer:
             "skipped_steps": guard.skipped,
             "skip_streak_steps": guard.streak,
             "longest_skip_streak_steps": guard.longest_streak,
+        }
+
+    def _codes(self, display: ProgressDisplay) -> dict[str, Value]:
+        """How the codes of discrete latents were used since this was last asked; warns of a collapse."""
+        levels = usage(self.model)
+        for warning in (level.warning for level in levels):
+            if warning is not None:
+                display.say(warning)
+        if not levels:
+            return {}
+        return {
+            "codes_used_per_group_fraction": [level.used for level in levels],
+            "code_perplexity_per_group_codes": [level.perplexity for level in levels],
         }
 
     def _do_periodic(self, log: MetricsLog | None, display: ProgressDisplay, at_end: bool = False) -> None:

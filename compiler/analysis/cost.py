@@ -61,12 +61,12 @@ def macs(graph: Graph, node: Node) -> int:
 
 
 def _nearest_code_macs(graph: Graph, node: Node) -> int:
-    """The distance of every position to every code."""
+    """The distance of every position to every code, at each depth."""
     prior = graph.nodes[node.inputs[0].node]
-    codes = prior.args.get("codes")
-    if prior.op != "codebook" or not isinstance(codes, int):
+    codes, depth = prior.args.get("codes"), prior.args.get("depth")
+    if prior.op != "codebook" or not isinstance(codes, int) or not isinstance(depth, int):
         return 0
-    return positions(node.shapes[0]) * codes * node.shapes[0][0]
+    return positions(node.shapes[0]) * codes * depth * node.shapes[0][0]
 
 
 def node_cost(graph: Graph, node: Node) -> Cost:

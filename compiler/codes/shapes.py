@@ -67,6 +67,15 @@ WRONG_PRIOR = Code(
     bad=spec(decoder=_CODES, tail="prior z { shift(right = 1) -> conv(1x1, 8) }"),
     good=spec(decoder=_CODES, tail="prior z { shift(right = 1) -> conv(1x1, 16) }"),
 )
+NOT_CAUSAL = Code(
+    "HV0509",
+    "a prior that is not causal",
+    "A second-stage prior gives the logits of each code from the codes before it in raster order: rows above, and in its own "
+    "row what is to the left. The compiler proves this from the graph and names the step that sees too much. `hvdsl info` "
+    "shows how much each prior sees.",
+    bad=spec(decoder=_CODES, tail="prior z { conv(3x3, 8, mask = causal(all)) -> elu -> conv(1x1, 16) }"),
+    good=spec(decoder=_CODES, tail="prior z { conv(3x3, 8, mask = causal(exclude)) -> elu -> conv(1x1, 16) }"),
+)
 
 CODES = (
     DOES_NOT_FIT,
@@ -77,4 +86,5 @@ CODES = (
     ROW_ORDER,
     WRONG_OUTPUT,
     WRONG_PRIOR,
+    NOT_CAUSAL,
 )

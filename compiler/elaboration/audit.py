@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hvdsl.compiler.codes import names as codes
 from hvdsl.compiler.codes import warnings as warning_codes
+from hvdsl.compiler.flows import check_flows
 from hvdsl.compiler.graph import Graph, Node
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 
@@ -13,6 +16,7 @@ _BIASED = ("conv", "depthwise", "upconv", "dense")
 def audit(graph: Graph, found: Diagnostics) -> None:
     """Add what is wrong with a graph to `found`."""
     _leaks(graph, found)
+    check_flows(graph, found)
     _lost_biases(graph, found)
 
 
@@ -51,8 +55,9 @@ def _leak(graph: Graph, source: list[int | None], end: Node, what: str) -> Diagn
 
 
 def _lost_biases(graph: Graph, found: Diagnostics) -> None:
+    readers = Counter(value.node for node in graph.nodes for value in node.inputs)
     for node in graph.nodes:
-        if node.op != "batch_norm":
+        if node.op != "batch_norm" or readers[node.inputs[0].node] > 1:  # a shortcut keeps the bias
             continue
         before = graph.nodes[node.inputs[0].node]
         if before.op in _BIASED and before.args.get("bias") is True:

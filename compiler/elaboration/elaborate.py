@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from hvdsl.compiler.analysis.causality import check_causality
 from hvdsl.compiler.codes import names as name_codes
 from hvdsl.compiler.codes import shapes as shape_codes
 from hvdsl.compiler.elaboration import application, expressions, statements
@@ -196,4 +197,8 @@ def _prior(item: tree.Prior, program: Program, model: Elaborator, found: Diagnos
         return None
     output = builder.node("output", {}, (result,), (result.shape,), item.body.span)
     builder.settle(Totals(elaborator.counts, len(model.builder.latents)))
-    return Graph(item.name.id, builder.nodes, builder.root, [], Output(output.index), None)
+    graph = Graph(item.name.id, builder.nodes, builder.root, [], Output(output.index), None)
+    leak = check_causality(graph)
+    if leak is not None:
+        found.add(leak)
+    return graph

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hvdsl.compiler.codes import flows as flow_codes
 from hvdsl.compiler.codes import names as name_codes
 from hvdsl.compiler.codes import shapes as shape_codes
 from hvdsl.compiler.codes import values as codes
@@ -24,6 +25,7 @@ from hvdsl.compiler.elaboration.values import (
 )
 from hvdsl.compiler.graph import LatentGroup
 from hvdsl.compiler.graph import Value as Output
+from hvdsl.compiler.operations.structure import DISCRETE
 from hvdsl.grammar import tree
 
 
@@ -78,7 +80,7 @@ def latent(interpreter: Interpreter, statement: tree.Latent, environment: Enviro
             inputs.append(sample)
         z = add_node(interpreter, "latent", {"name": name.id, "family": prior.family}, inputs, name.span)
         remember(interpreter, z.value.node, 0, name.id)
-        group = LatentGroup(name.id, z.value.node, prior.family, z.shape, builder.path)
+        group = LatentGroup(name.id, z.value.node, prior.family, z.shape, builder.path, prior.classes, prior.depth)
         builder.latents.append(group)
     interpreter.drawn.setdefault(name.id, []).append(prior)
     environment.names[name.id] = z
@@ -105,7 +107,8 @@ def _check_latent(
             f"prior and posterior of `{name.id}` are of different families",
             statement.span,
             f"`{prior.family}` and `{posterior.family}`",
-            "one family; `codebook` goes with `nearest_code`, `finite_scalar` with `round_code`",
+            "one family; `codebook` goes with `nearest_code`, `finite_scalar` with `round_code`, "
+            "`lookup_free` with `sign_code`",
         )
     label = environment.frame.label
     if label is not None and prior.shape[1:] != label:
@@ -153,6 +156,15 @@ def _posterior(
         result = interpreter.send(flowing(result, expr.span), step, environment)
     if result is start and interpreter.builder.withdraw(start):
         return head, None  # a flow of no steps
+    if head.family in DISCRETE:
+        raise Fault(
+            flow_codes.FLOW_OF_CODES,
+            "a discrete latent has no flow",
+            expr.span,
+            f"steps after a posterior of family `{head.family}`",
+            "a posterior without steps",
+            "write the steps before the posterior's parameters, or after the latent",
+        )
     if isinstance(result, Tensor | Invalid):
         return head, result
     raise Fault(codes.WRONG_KIND, "a flow of a posterior gives one tensor", expr.span, kind_of(result), "one tensor")

@@ -65,10 +65,17 @@ def _place(interpreter: Interpreter, operation: Operation, bound: Bound, span: S
     made = outputs[0]
     families = [o.family for o in bound.operands if isinstance(o, Distribution)]
     family = families[0] if families else _FAMILIES.get(operation.name, operation.name)
-    return Distribution(made.value, made.shape, family, _classes(operation.name, bound.args, made.shape))
+    depth = bound.args.get("depth", 1)
+    return Distribution(
+        made.value,
+        made.shape,
+        family,
+        _classes(operation.name, bound.args, made.shape),
+        depth if isinstance(depth, int) else 1,
+    )
 
 
-_FAMILIES = {"nearest_code": "codebook", "round_code": "finite_scalar"}
+_FAMILIES = {"nearest_code": "codebook", "round_code": "finite_scalar", "sign_code": "lookup_free"}
 
 
 def _classes(name: str, args: Mapping[str, Literal], shape: Shape) -> int | None:
@@ -83,6 +90,9 @@ def _classes(name: str, args: Mapping[str, Literal], shape: Shape) -> int | None
         for n in levels if isinstance(levels, tuple) else ():
             product *= n if isinstance(n, int) else 1
         return product
+    if name == "lookup_free":
+        bits = args["bits"]
+        return 1 << bits if isinstance(bits, int) else None
     return None
 
 

@@ -227,4 +227,14 @@ def _drawn(interpreter: Interpreter, name: tree.Name, incomplete: bool) -> Distr
             found,
             "a discrete latent that the decoder draws in one place",
         )
+    depth = drawn[0].depth
+    if depth > 1:
+        raise Fault(
+            name_codes.NOT_A_DISCRETE_LATENT,
+            f"`{name.id}` has {depth} codes at each position",
+            name.span,
+            f"`depth = {depth}`",
+            "one code at each position",
+            "a prior over residual codes cannot be said yet: use `depth = 1`, or train without this prior",
+        )
     return drawn[0]

@@ -48,6 +48,7 @@ class Distribution:
     shape: Shape
     family: str
     classes: int | None = None
+    depth: int = 1  # codes at each position, in residual quantization
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 from importlib.metadata import PackageNotFoundError, version
 
-from hvdsl.compiler.emit.module import module_text
+from hvdsl.compiler.emit.module import module_text, priors_text
 from hvdsl.compiler.emit.standalone import standalone
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.passes import optimise
 from hvdsl.grammar import print_text
 
-__all__ = ["emit", "standalone"]
+__all__ = ["emit", "emit_priors", "standalone"]
 
 
 def emit(model: Model, level: int = 1, passes: tuple[str, ...] | None = None) -> str:
-    """Write the PyTorch module of a model. Equal models give equal bytes.
+    """Write the PyTorch module of a model and of its second-stage priors. Equal models give equal bytes.
 
     `level` 0 is operation by operation what the spec says, 1 applies the rewrites of `hvdsl.compiler.passes`;
     `passes` names those to apply in place of the level's own.
@@ -24,9 +24,18 @@ def emit(model: Model, level: int = 1, passes: tuple[str, ...] | None = None) ->
         SpecError: HV08xx, with every operation that cannot be emitted, or for an unknown pass or level.
     """
     graph = optimise(model.graph, level, passes)
-    digest = hashlib.sha256(print_text(model.resolved).encode()).hexdigest()
     settings = model.settings
-    return module_text(graph, model.likelihood, settings.data, settings.title, digest, _version())
+    return module_text(graph, model.priors, model.likelihood, settings.data, settings.title, _digest(model), _version())
+
+
+def emit_priors(model: Model) -> str:
+    """Write a module of a model's second-stage priors alone."""
+    settings = model.settings
+    return priors_text(settings.model, model.priors, settings.title, _digest(model), _version())
+
+
+def _digest(model: Model) -> str:
+    return hashlib.sha256(print_text(model.resolved).encode()).hexdigest()
 
 
 def _version() -> str:

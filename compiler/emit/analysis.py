@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from hvdsl.compiler.graph import Graph, Node, Value
 
+GIVEN = ("image", "codes", "label")  # what a model's or a prior's `forward` takes; not made by any step
+
 
 @dataclass(frozen=True, slots=True)
 class Uses:
@@ -49,6 +51,12 @@ def uses(graph: Graph) -> Uses:
 
 def is_tap(graph: Graph, value: Value) -> bool:
     return graph.nodes[value.node].op == "tap"
+
+
+def given_name(node: Node) -> str:
+    """What `forward` calls an argument: a code map by its latent."""
+    name = node.args.get("name")
+    return name if isinstance(name, str) else node.op
 
 
 def tap_key(node: Node) -> tuple[str, int, int]:

@@ -94,7 +94,7 @@ class Forward:
         if value not in self._times.last:
             return "_"
         name = self._preferred.get(value) or self._signature.name_of(value) or name
-        fallback = ("posterior",) if self._signature.is_distribution(value) else ("x", "h")
+        fallback = self._signature.fallback(value) or ("x", "h")
         return self._variables.bind(value, name, now, fallback)
 
     def _when(self, when: When, depth: int) -> None:
@@ -106,7 +106,7 @@ class Forward:
                 if value not in self._inlined and self._times.last.get(value, 0) > stop:
                     self._times.made[value] = now
                     wanted = self._signature.name_of(value) or name
-                    fallback = ("posterior",) if self._signature.is_distribution(value) else ("h",)
+                    fallback = self._signature.fallback(value) or ("h",)
                     absent.append(self._variables.bind(value, wanted, now, fallback))
             for name, length in self._signature.absent_lists(step):
                 self._line(depth, f"{name}: list[Tensor | None] = [None] * {length}")
@@ -188,9 +188,9 @@ class Forward:
             return fill(step.template, operands, self._class.values[step.outputs[0].node])
         if step.kind is Kind.LAYER:
             return literals.call(self._module(step.module), *(operands or [literals.dotted("latents", "batch")]))
-        if step.kind is Kind.DRAW and step.latents is not None:
+        if step.kind in (Kind.START, Kind.DRAW) and step.latents is not None:
             group = self._latents(step.latents[0], step.latents[0].shifted(1))
-            return literals.call(ast.Attribute(group, "draw", ast.Load()), *operands)
+            return literals.call(ast.Attribute(group, step.kind.value, ast.Load()), *operands)
         operands = self._signature.call_arguments(step, operands)
         if step.latents is not None:
             operands.append(self._part(*step.latents))

@@ -36,13 +36,21 @@ def _folded(first: LatentGroup, outer: tuple[int, int], inner: tuple[int, int]) 
     path = ".".join(step if step[0] == "{" or step.isdigit() else identifier(step) for step in steps)
     shape = ", ".join(str(int(n)) for n in first.shape)
     quoted = f'f"{path}"' if turns else f'"{path}"'
-    entry = f'LatentGroup("{identifier(first.name)}", {quoted}, "{identifier(first.family)}", ({shape}))'
+    entry = f'LatentGroup("{identifier(first.name)}", {quoted}, "{identifier(first.family)}", ({shape}){_codes(first)})'
     if not turns:
         return [f"        {entry},"]
     flat = f"        *({' '.join([entry, *turns])}),"
     if len(flat) <= layout.WIDTH:
         return [flat]
     return ["        *(", f"            {entry}", *(f"            {turn}" for turn in turns), "        ),"]
+
+
+def _codes(group: LatentGroup) -> str:
+    """What only a discrete latent has."""
+    if group.codes is None:
+        return ""
+    depth = f", depth={int(group.depth)}" if group.depth > 1 else ""
+    return f", codes={int(group.codes)}{depth}"
 
 
 def _run(groups: Sequence[LatentGroup], start: int) -> tuple[int, int]:
@@ -77,7 +85,7 @@ def _blocks(groups: Sequence[LatentGroup], start: int, length: int) -> tuple[int
 
 def _counting(first: LatentGroup, other: LatentGroup, by: int) -> int | None:
     """Which number of the path is larger by `by`, where nothing else differs."""
-    if (first.name, first.family, first.shape) != (other.name, other.family, other.shape):
+    if (first.name, first.family, first.shape, _codes(first)) != (other.name, other.family, other.shape, _codes(other)):
         return None
     a, b = first.path.split("."), other.path.split(".")
     places = [i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y]

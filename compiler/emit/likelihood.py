@@ -20,8 +20,8 @@ def likelihood(term: Term, channels: int) -> ast.expr:
     Raises:
         SpecError: HV0803, for a likelihood that the runtime does not have.
     """
-    name = camel(term.name)
     entry = LIKELIHOODS[term.name]
+    name = entry.runtime or camel(term.name)
     if not entry.emitted or name not in runtime_index.public("likelihoods"):
         known = ", ".join(f"`{e.name}`" for e in LIKELIHOODS.values() if e.emitted)
         message = f"the likelihood `{term.name}` cannot be emitted yet"
@@ -35,7 +35,7 @@ def likelihood(term: Term, channels: int) -> ast.expr:
             positional.append(literals.literal(value))
         elif argument.name in ALWAYS or value != argument.default:
             options[argument.name] = _argument(value)
-    if "channels" in runtime_index.parameters(name, "likelihoods"):
+    if "channels" in runtime_index.parameters(name):
         options = {"channels": literals.constant(channels), **options}
     return literals.call(name, *positional, **options)
 

@@ -9,7 +9,14 @@ from importlib.resources import files
 from types import MappingProxyType
 
 PACKAGE = "hvdsl.runtime"
-PUBLIC = ("layers", "distributions", "latents", "likelihoods")  # where emitted code may import from
+PUBLIC = (
+    "layers",
+    "distributions",
+    "quantizers",
+    "latents",
+    "likelihoods",
+    "priors",
+)  # where emitted code may import from
 
 
 @cache
@@ -85,20 +92,20 @@ def _definitions(module: str) -> list[ast.stmt]:
     return found
 
 
-def parameters(cls: str, module: str = "layers") -> dict[str, ast.expr | None]:
+def parameters(cls: str) -> dict[str, ast.expr | None]:
     """The parameters of a runtime class's constructor, be it inherited, with their defaults as syntax.
 
     Raises:
-        KeyError: if the module has no such class with a constructor.
+        KeyError: if the runtime has no such class. One without a constructor takes nothing.
     """
+    module = exports()[cls].removeprefix(PACKAGE + ".")
     for statement in _definitions(module):
         if isinstance(statement, ast.ClassDef) and statement.name == cls:
             for member in statement.body:
                 if isinstance(member, ast.FunctionDef) and member.name == "__init__":
                     return _defaults(member.args)
-            base = next((b.id for b in statement.bases if isinstance(b, ast.Name)), None)
-            if base is not None:
-                return parameters(base, module)
+            base = next((b.id for b in statement.bases if isinstance(b, ast.Name) and b.id in exports()), None)
+            return parameters(base) if base is not None else {}
     raise KeyError(cls)
 
 

@@ -6,12 +6,12 @@ import ast
 from collections.abc import Sequence
 
 from hvdsl.compiler.emit import layout, literals
-from hvdsl.compiler.emit.analysis import is_tap, tap_key
+from hvdsl.compiler.emit.analysis import GIVEN, given_name, is_tap, tap_key
 from hvdsl.compiler.emit.steps import Kind, ListItem, Ref, Step, steps
 from hvdsl.compiler.emit.units import Unit, Units
 from hvdsl.compiler.emit.variables import allowed
 from hvdsl.compiler.graph import Value
-from hvdsl.compiler.operations import OPERATIONS
+from hvdsl.compiler.operations import OPERATIONS, quantizers
 from hvdsl.compiler.operations.table import Kind as OperationKind
 
 
@@ -51,7 +51,7 @@ class Signature:
             name = self._input_name(value, taken)
             taken.add(name)
             self.arguments.append((value, name))
-            kind = "Normal" if self.is_distribution(value) else "Tensor"
+            kind = self.kind(value)
             self._parameters.append(f"{name}: {kind}{optional}")
         if unit.takes_latents:
             self._parameters.append("latents: Traversal")
@@ -63,6 +63,8 @@ class Signature:
             name = self.name_of(value) or tap_key(node)[0]
         elif source.op == "tap":  # a pass moved an activation out
             name = tap_key(source)[0]
+        elif self._unit.is_section and node.op in GIVEN:
+            name = given_name(node)
         elif "x" not in taken:
             name = "x"
         else:
@@ -90,7 +92,7 @@ class Signature:
 
     @property
     def _result(self) -> str:
-        kinds = ["Normal" if self.is_distribution(v) else "Tensor" for v in self.returned]
+        kinds = [self.kind(v) for v in self.returned]
         kinds += ["list[Tensor]"] * len(self.returned_lists)
         if not kinds:
             return "None"
@@ -107,8 +109,25 @@ class Signature:
         return f"{name}_{size}" if self._unit.is_section and value not in self._units.lists else name
 
     def is_distribution(self, value: Value) -> bool:
-        operation = OPERATIONS.get(self._graph.nodes[value.node].op)
+        node = self._graph.nodes[value.node]
+        if value.port == len(node.shapes):  # a posterior that went through a flow
+            return True
+        operation = OPERATIONS.get(node.op)
         return operation is not None and operation.kind is OperationKind.DISTRIBUTION
+
+    def kind(self, value: Value) -> str:
+        """The type of a value, as an annotation."""
+        if not self.is_distribution(value):
+            return "Tensor"
+        node = self._graph.nodes[value.node]
+        if node.op in quantizers.PRIORS:
+            return "UniformCodes"
+        return "NearestCode" if node.op in quantizers.POSTERIORS else "Normal"
+
+    def fallback(self, value: Value) -> tuple[str, ...]:
+        """What a distribution without a name is called; nothing for a tensor."""
+        kind = self.kind(value)
+        return () if kind == "Tensor" else ("prior",) if kind == "UniformCodes" else ("posterior",)
 
     def condition(self, latents: ast.expr) -> str:
         """When posterior-only code runs: the model knows by its image, all others by their latents."""

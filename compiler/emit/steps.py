@@ -49,6 +49,7 @@ class Kind(StrEnum):
     EXPRESSION = "expression"
     LAYER = "layer"
     CALL = "call"  # a recipe's or a section's forward
+    START = "start"  # a posterior's sample, before its flow
     DRAW = "draw"
     ALIAS = "alias"  # another name for a tensor
     APPEND = "append"  # to a list of taps

@@ -6,12 +6,14 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from hvdsl.compiler.codes.emission import NO_LAYER
-from hvdsl.compiler.emit.analysis import Uses, tap_key, uses
+from hvdsl.compiler.emit.analysis import GIVEN, Uses, tap_key, uses
 from hvdsl.compiler.emit.expressions import Template, abstract, slot
 from hvdsl.compiler.emit.schedule import schedule
 from hvdsl.compiler.emit.steps import Address, Index, Item, Kind, ListItem, Ref, Repeat, Step
+from hvdsl.compiler.flows import Flow, flow_of
 from hvdsl.compiler.graph import Graph, Node, Scope, Value
 from hvdsl.compiler.operations import OPERATIONS
+from hvdsl.compiler.operations.structure import log_determinant
 from hvdsl.compiler.operations.table import Layer, Operation, OperationError
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 from hvdsl.grammar.source import Span
@@ -54,13 +56,17 @@ class Units:
         self.uses: Uses = uses(graph)
         self.lists = _lists(graph, self.uses)
         self._latent_number = {group.node: i for i, group in enumerate(graph.latents)}
+        self._flows = {
+            group.node: f for group in graph.latents if isinstance(f := flow_of(graph, graph.nodes[group.node]), Flow)
+        }
+        self._starts = {flow.start.node: latent for latent, flow in self._flows.items()}
         self._unit_of: dict[int, Unit] = {}
         self._problems = Diagnostics()
         self._stateless: dict[tuple[str, str, int], str] = {}
         end = graph.nodes[graph.output.node]
         self.result = end.inputs[0] if end.op == "output" else graph.output
         self.root = self._unit(graph.root, None)
-        self._unit_of |= {n.index: self.root for n in graph.nodes if n.op == "image"}  # `forward` takes it
+        self._unit_of |= {n.index: self.root for n in graph.nodes if n.op in GIVEN}  # `forward` takes it
         self._problems.stop_if_failed()
         self._cross_borders()
         self._read(self.root)
@@ -74,7 +80,7 @@ class Units:
         unit.latents = (min(drawn), max(drawn) + 1) if drawn else (0, 0)
         live = [n for n in scope.nodes() if n.index in self.uses.live]
         unit.generative = any(n.index in self.uses.generative for n in live)
-        sources = any(not n.inputs and n.op != "image" for n in live)  # they ask for the size of the batch
+        sources = any(not n.inputs and n.op not in GIVEN for n in live)  # they ask for the size of the batch
         unit.takes_latents = bool(drawn) or sources
         return unit
 
@@ -97,7 +103,7 @@ class Units:
 
     def _layer(self, node: Node) -> Layer | None:
         operation = OPERATIONS.get(node.op)
-        if node.op in ("image", "tap", "latent", "output"):
+        if node.op in (*GIVEN, "tap", "latent", "output") or node.index in self._starts:
             return None
         if operation is None or (operation.layer is None and operation.expression is None):
             self._refuse(f"`{node.op}`", node.span, node.scope.path)
@@ -149,7 +155,7 @@ class Units:
 
         for node in self.graph.nodes:
             if node.index in self.uses.live and node.op != "output":
-                for value in node.inputs:
+                for value in self._operands(node):
                     carry(self._passed(value, self._unit_of[node.index]), self._unit_of[node.index])
         carry(self.result, self.root)
         for key, unit in units.items():
@@ -187,7 +193,7 @@ class Units:
         return tuple(self._node(member, unit))
 
     def _node(self, node: Node, unit: Unit) -> list[Step]:
-        if node.index not in self.uses.live or node.op in ("image", "output"):
+        if node.index not in self.uses.live or node.op in (*GIVEN, "output"):
             return []
         inputs = tuple(self._ref(self._passed(v, unit), unit) for v in node.inputs)
         outputs = tuple(Value(node.index, port) for port in range(len(node.shapes)))
@@ -199,9 +205,10 @@ class Units:
                 return [Step(Kind.APPEND, inputs, fills=(published.list,), needed=needed)]
             return [Step(Kind.ALIAS, inputs, outputs, needed=needed)]
         if node.op == "latent":
-            number = self._latent_number[node.index] - unit.latents[0]
-            part = (Index(number), Index(number + 1))
-            return [Step(Kind.DRAW, inputs, outputs, names, latents=part)]
+            return self._draw(node, inputs, unit, names)
+        if node.index in self._starts:
+            part = self._part(self._starts[node.index], unit)
+            return [Step(Kind.START, inputs, outputs, ("start",), latents=part, needed=needed)]
         operation = OPERATIONS[node.op]
         if operation.layer is not None:
             text = f"_module_({BATCH if not inputs else ', '.join(slot(i) for i in range(len(inputs)))})"
@@ -210,6 +217,32 @@ class Units:
             return [Step(Kind.LAYER, inputs, outputs, names, template, (), module, needed=needed)]
         template, values = abstract(self._expression(operation, node))
         return [Step(Kind.EXPRESSION, inputs, outputs, names, template, values, needed=needed)]
+
+    def _draw(self, node: Node, inputs: tuple[Ref, ...], unit: Unit, names: tuple[str | None, ...]) -> list[Step]:
+        """The draw of a latent; with a flow, the posterior that went through it before."""
+        part, z = self._part(node.index, unit), Value(node.index)
+        flow = self._flows.get(node.index)
+        if flow is None:
+            return [Step(Kind.DRAW, inputs, (z,), names, latents=part)]
+        number = self._latent_number[node.index]
+        _, posterior, *moved = self._operands(node)
+        scales = (log_determinant(form, slot(3 + i)) for i, (form, _) in enumerate(flow.scales))
+        template, values = abstract(f"Flowed({', '.join([slot(0), slot(1), slot(2), *scales])})")
+        flowed = Value(node.index, len(node.shapes))  # a value of the code, not of the graph: it stays here
+        operands = tuple(self._ref(self._passed(v, unit), unit) for v in (posterior, flow.start, *moved))
+        return [
+            Step(Kind.EXPRESSION, operands, (flowed,), (None,), template, values, needed=(number, number)),
+            Step(Kind.DRAW, (inputs[0], flowed), (z,), names, latents=part),
+        ]
+
+    def _operands(self, node: Node) -> tuple[Value, ...]:
+        """What the code of a node reads: a latent with a flow, also what its log-determinant is made of."""
+        flow = self._flows.get(node.index)
+        return node.inputs if flow is None else (*node.inputs, *(s for _, s in flow.scales))
+
+    def _part(self, latent: int, unit: Unit) -> tuple[Index, Index]:
+        number = self._latent_number[latent] - unit.latents[0]
+        return Index(number), Index(number + 1)
 
     def _expression(self, operation: Operation, node: Node) -> str:
         if operation.expression is None:

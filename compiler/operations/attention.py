@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.graph import Shape
+from hvdsl.compiler.graph import Literal, Shape
 from hvdsl.compiler.operations.shapes import positions, show
 from hvdsl.compiler.operations.table import (
     Args,
     Argument,
     ArgumentType,
     Kind,
+    Layer,
     Operation,
     OperationError,
     Saves,
@@ -66,6 +67,16 @@ def _field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
     return (Window(1 - rows, 0) if is_causal(args) else EVERYWHERE), EVERYWHERE
 
 
+def _layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+    options: list[tuple[str, Literal]] = []
+    causal = optional_term(args, "causal")
+    if causal is not None and causal.name != "none":
+        options.append(("causal", causal.name))
+    if fraction(args, "dropout") > 0:
+        options.append(("dropout", fraction(args, "dropout")))
+    return Layer("Attention", (positive(args, "heads"),), tuple(options))
+
+
 OPERATIONS = (
     Operation(
         "attention",
@@ -89,5 +100,6 @@ OPERATIONS = (
         macs=_macs,
         field=_field,
         saves=Saves.INPUTS,
+        layer=_layer,
     ),
 )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hvdsl.compiler.graph import Literal, Parameter, Shape, Term
 from hvdsl.compiler.operations.inits import BIAS_INIT, INIT, checked, init_options
-from hvdsl.compiler.operations.masks import MASK, causal_mask
+from hvdsl.compiler.operations.masks import MASK, Mask, causal_mask
 from hvdsl.compiler.operations.padding import PAD, output_size, resolve
 from hvdsl.compiler.operations.shapes import show, size
 from hvdsl.compiler.operations.table import (
@@ -156,6 +156,15 @@ def _conv_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
     return Window(vertical.first, min(vertical.last, 0), vertical.stride), horizontal
 
 
+def kernel_offsets(shape: Shape, args: Args) -> tuple[list[int], list[int]]:
+    """How far below and to the right of an output's own position the rows and columns of its kernel lie."""
+    kernel, stride, dilation = (positive_pair(args, name) for name in ("kernel", "stride", "dilation"))
+    padding = resolve(args["pad"], shape, kernel, stride, dilation)
+    before = (padding.top, padding.left)
+    rows, columns = ([i * dilation[a] - before[a] for i in range(kernel[a])] for a in (0, 1))
+    return rows, columns
+
+
 def _upconv_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
     axes = zip(positive_pair(args, "kernel"), positive_pair(args, "stride"), upconv_crop(args), strict=True)
     vertical, horizontal = (
@@ -167,8 +176,6 @@ def _upconv_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
 
 
 def _conv_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
-    if args["mask"] is not None:
-        raise OperationError("a convolution with a mask cannot be run yet", found="`mask`", expected="`mask = none`")
     options: list[tuple[str, Literal]] = []
     options += [(name, _short(args, name)) for name in ("stride", "dilation") if args[name] != (1, 1)]
     padding = _padding_option(inputs[0], args)
@@ -177,7 +184,14 @@ def _conv_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -
     groups = positive(args, "groups") if "groups" in args else inputs[0][0]
     if groups > 1:
         options.append(("groups", groups))
+    mask = causal_mask(args, inputs[0][0], outputs[0][0])
+    if mask is not None:
+        options.append(("mask", _mask_call(mask)))
     return _layer("Conv2d", inputs, outputs, args, options)
+
+
+def _mask_call(mask: Mask) -> Term:
+    return Term("Causal", (mask.at,), (("mirror", True),) if mask.mirror else ())
 
 
 def _upconv_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:

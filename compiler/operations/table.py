@@ -1,6 +1,6 @@
 """What an operation is: one entry declares everything that any stage needs to know of it.
 
-Entries live in the modules beside this one, one per family (convolutions, norms, …); `OPERATIONS` in `__init__` joins them.
+Entries live in the modules beside this one, one per family (convolutions, norms, …); `OPERATIONS` joins them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class ArgumentType(StrEnum):
     SWITCH = "yes or no"
     KERNEL = "kernel"  # `3`, `3x3` or `(3, 3)`; becomes (height, width)
     SHAPE = "shape"  # `1x28x28`; becomes a tuple
-    WORD = "word"  # one of `words`, bare or called: `fan_in`, `scaled(0.5)`, `none`, `(1, 1, 2, 2)`; becomes a Term or a literal
+    WORD = "word"  # one of `words`, bare or called: `fan_in`, `scaled(0.5)`, `none`, `(1, 1, 2, 2)`
     TENSOR = "tensor"  # becomes an operand, not an argument
     DISTRIBUTION = "distribution"  # likewise
     STEP = "step"  # `shortcut = …`: elaborated in place
@@ -114,8 +114,8 @@ ExpressionRule: TypeAlias = Callable[[Sequence[str], Sequence[Shape], Args], str
 class Operation:
     """One operation of the language.
 
-    Exactly one of `layer` (it owns parameters or state, or acts differently in training) and `expression` (a pure function,
-    written with `F.`, `torch.` or a function of `hvdsl.runtime.layers`) says how it runs.
+    Exactly one of `layer` (it owns parameters or state, or acts differently in training) and `expression` (a pure
+    function, written with `F.`, `torch.` or a function of `hvdsl.runtime.layers`) says how it runs.
     """
 
     name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import replace
 
-from hvdsl.compiler.graph import Graph, LatentGroup, Node, Scope, Value
+from hvdsl.compiler.graph import Graph, Node, Scope, Value
 
 
 class Draft:
@@ -61,6 +61,6 @@ class Draft:
         for i, node in enumerate(nodes):
             node.inputs = tuple(Value(number[v.node], v.port) for v in node.inputs)
             node.index = i
-        latents = [LatentGroup(g.name, number[g.node], g.family, g.shape, g.path) for g in self._graph.latents]
+        latents = [replace(g, node=number[g.node]) for g in self._graph.latents]
         output = Value(number[self._output.node], self._output.port)
         return Graph(self._graph.name, nodes, self.root, latents, output, self._graph.image)

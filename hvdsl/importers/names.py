@@ -6,33 +6,52 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import yaml
 
 from hvdsl.errors import HvdslError
 
-Tensor = TypeVar("Tensor")
+
+class Array(Protocol):
+    """What of a tensor is used here, where torch need not be known."""
+
+    @property
+    def shape(self) -> Any: ...
+    def t(self) -> Any: ...
+    def reshape(self, shape: tuple[int, ...], /) -> Any: ...
+
+
+Tensor = TypeVar("Tensor", bound=Array)
+
+_LABEL = re.compile(r"(?<=\.)r\d+(?:x\d+)?(?=\.)")  # of a row, in a parameter's name
 
 
 class WeightsError(HvdslError):
     """Weights that are not readable, or not this model's."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rule:
     """A row of the table: the YAML files beside this module say what the fields mean."""
 
     ours: re.Pattern[str]
     theirs: str
+    among: tuple[re.Pattern[str], ...]
+    reversed: bool
     spelling: Mapping[str, Mapping[str, str]]  # group name -> text of the group -> published text
+    transpose: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
     title: str
     strip: tuple[str, ...]
+    entry: str  # of the file, where the tensors are not the file itself
+    aliases: tuple[re.Pattern[str], ...]
     rules: tuple[Rule, ...]
+    by_place: bool = False  # rows go by their place in the section
+    ranked: re.Pattern[str] | None = None  # published names whose number is replaced by its rank
 
 
 def sources() -> list[str]:
@@ -51,37 +70,59 @@ def table(source: str) -> Table:
     if source not in sources():
         raise WeightsError(f"weights cannot be imported from `{source}`: choose one of {', '.join(sources())}")
     raw = yaml.safe_load((files(__package__) / f"{source}.yaml").read_text("utf-8"))
-    return Table(raw["title"], tuple(raw["strip"]), tuple(_rule(rule) for rule in raw["rules"]))
+    return Table(
+        raw["title"],
+        tuple(raw["strip"]),
+        raw.get("entry", ""),
+        tuple(re.compile(pattern) for pattern in raw.get("aliases", ())),
+        tuple(_rule(rule) for rule in raw["rules"]),
+        by_place=raw.get("rows") == "numbered",
+        ranked=re.compile(raw["ranked"]) if "ranked" in raw else None,
+    )
 
 
-def _rule(raw: Mapping[str, str | list[str] | dict[str, str]]) -> Rule:
+def _rule(raw: Mapping[str, Any]) -> Rule:
     spelling = {
         name: {str(i): word for i, word in enumerate(words)} if isinstance(words, list) else dict(words)
         for name, words in raw.items()
-        if not isinstance(words, str)
+        if name not in ("ours", "theirs", "among", "reversed", "transpose")
     }
-    return Rule(re.compile(str(raw["ours"])), str(raw["theirs"]), spelling)
+    return Rule(
+        re.compile(raw["ours"]),
+        raw["theirs"],
+        tuple(re.compile(pattern) for pattern in raw.get("among", ())),
+        raw.get("reversed", False),
+        spelling,
+        transpose=raw.get("transpose", False),
+    )
 
 
-def published_names(names: Iterable[str], rules: Sequence[Rule]) -> dict[str, str]:
-    """Map each of a model's names, given in order of execution, to its published name.
+def published_names(
+    names: Iterable[str], rules: Sequence[Rule], published: Iterable[str] = ()
+) -> dict[str, tuple[str, Rule]]:
+    """Map each of a model's names, given in order of execution, to its published name, and the rule that says so.
+
+    `published` are the names to choose among, for rules that do.
 
     Raises:
         WeightsError: no rule knows a name: the spec has another structure than the release.
     """
-    counted: dict[str, dict[str, int]] = {}
-    found: dict[str, str] = {}
+    instances = {id(rule): _instances(rule, published) for rule in rules}
+    counted: dict[object, dict[str, int]] = {}
+    found: dict[str, tuple[str, Rule]] = {}
     for name in names:
         for rule in rules:
             match = rule.ours.fullmatch(name)
-            if match is None:
+            if match is None or (rule.among and not instances[id(rule)]):
                 continue
             words = {group: rule.spelling.get(group, {}).get(text, text) for group, text in match.groupdict().items()}
             if "instance" in words:
                 # Rules that name the same list of the release (`decoder.dec_blocks.`) count the same instances.
-                seen = counted.setdefault(rule.theirs.partition("{")[0], {})
-                words["instance"] = str(seen.setdefault(match["instance"], len(seen)))
-            found[name] = rule.theirs.format(**words)
+                seen = counted.setdefault(rule.among or rule.theirs.partition("{")[0], {})
+                number = seen.setdefault(match["instance"], len(seen))
+                spelled = rule.spelling.get("instance", {}).get(str(number), str(number))
+                words["instance"] = _nth(instances[id(rule)], number) if rule.among else spelled
+            found[name] = rule.theirs.format(**words), rule
             break
         else:
             raise WeightsError(
@@ -90,29 +131,78 @@ def published_names(names: Iterable[str], rules: Sequence[Rule]) -> dict[str, st
     return found
 
 
-def rename(source: str, names: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return published `weights` under a model's `names` (name -> shape, in order of execution).
+def _instances(rule: Rule, published: Iterable[str]) -> list[str]:
+    """What a rule's patterns match of published names, in order."""
+    found: dict[str, tuple[int, list[int]]] = {}
+    for name in published:
+        for place, pattern in enumerate(rule.among):
+            if (match := pattern.match(name)) is not None:
+                found[match[0]] = place, [int(digits) for digits in re.findall(r"\d+", match[0])]
+    return sorted(found, key=found.__getitem__, reverse=rule.reversed)
 
-    Shapes may differ by axes of length 1 only.
+
+def _nth(instances: Sequence[str], number: int) -> str:
+    """One of the published instances; beyond them a name that no release has, which is then reported as missing."""
+    return instances[number] if number < len(instances) else f"{instances[-1]} + {number + 1 - len(instances)}"
+
+
+def rename(source: str, names: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return published `weights` under a model's `names` (name -> shape, in order of execution), in its shapes.
+
+    Published shapes may differ by axes of length 1, and where the table says so by transposition.
 
     Raises:
         WeightsError: a tensor is missing, left over, or of another shape; up to five are named.
     """
     rules = table(source)
     given = {_strip(key, rules.strip): value for key, value in weights.items()}
-    wanted = published_names(names, rules.rules)
-    missing = [theirs for theirs in wanted.values() if theirs not in given]
-    extra = sorted(set(given) - set(wanted.values()))
+    original = {new: key for key, new in _ranked(given, rules.ranked).items()}
+    given = {new: given[key] for new, key in original.items()}
+    places = _by_place(names) if rules.by_place else {name: name for name in names}
+    found = published_names(places.values(), rules.rules, given)
+    wanted = {ours: found[place] for ours, place in places.items()}
+    missing = [theirs for theirs, _ in wanted.values() if theirs not in given]
+    left = (original[key] for key in set(given) - {theirs for theirs, _ in wanted.values()})
+    extra = sorted(key for key in left if not any(alias.fullmatch(key) for alias in rules.aliases))
+    given |= {theirs: given[theirs].t() for theirs, rule in wanted.values() if rule.transpose and theirs in given}
     wrong = [
-        f"{theirs} is {_shape(given[theirs])}, the spec needs {names[ours]}"
-        for ours, theirs in wanted.items()
+        f"{original[theirs]} is {_shape(given[theirs])}, the spec needs {names[ours]}"
+        for ours, (theirs, _) in wanted.items()
         if theirs in given and _essential(_shape(given[theirs])) != _essential(names[ours])
     ]
     problems = [("lack", missing), ("also hold", extra), ("do not fit:", wrong)]
     told = [f"{verb} {', '.join(items[:5])}{', …' if len(items) > 5 else ''}" for verb, items in problems if items]
     if told:
         raise WeightsError(f"the weights {'; they '.join(told)}: is this the spec that they were trained with?")
-    return {ours: given[theirs] for ours, theirs in wanted.items()}
+    return {ours: given[theirs].reshape(names[ours]) for ours, (theirs, _) in wanted.items()}
+
+
+def _ranked(keys: Iterable[str], pattern: re.Pattern[str] | None) -> dict[str, str]:
+    """Each published name, with the number that `pattern` finds replaced by its rank among those of the same prefix."""
+    keys = list(keys)
+    if pattern is None:
+        return {key: key for key in keys}
+    numbers: dict[str, set[int]] = {}
+    matches = {key: pattern.match(key) for key in keys}
+    for key, match in matches.items():
+        if match is not None:
+            numbers.setdefault(key[: match.start(1)], set()).add(int(match[1]))
+    ranks = {prefix: {n: i for i, n in enumerate(sorted(seen))} for prefix, seen in numbers.items()}
+    return {
+        key: key if m is None else f"{key[: m.start(1)]}{ranks[key[: m.start(1)]][int(m[1])]}{key[m.end(1) :]}"
+        for key, m in matches.items()
+    }
+
+
+def _by_place(names: Iterable[str]) -> dict[str, str]:
+    """Each name with its row's label replaced: `encoder.r256.conv.0` gives `encoder.row0.conv.0`."""
+    seen: dict[str, dict[str, int]] = {}
+
+    def place(match: re.Match[str]) -> str:
+        rows = seen.setdefault(match.string[: match.start()], {})
+        return f"row{rows.setdefault(match[0], len(rows))}"
+
+    return {name: _LABEL.sub(place, name, count=1) for name in names}
 
 
 def _strip(key: str, prefixes: tuple[str, ...]) -> str:

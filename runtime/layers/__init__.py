@@ -3,8 +3,9 @@
 Constructors allocate and never initialise; `initialize(module, seed)` does, once and explicitly.
 """
 
+from hvdsl.runtime.layers.attention import Attention
 from hvdsl.runtime.layers.convolution import Conv2d, ConvTranspose2d, Dense
-from hvdsl.runtime.layers.functional import avg_pool, coordinates, shift
+from hvdsl.runtime.layers.functional import avg_pool, coordinates, one_hot, shift
 from hvdsl.runtime.layers.init import (
     Init,
     constant,
@@ -18,6 +19,7 @@ from hvdsl.runtime.layers.init import (
     zeros,
 )
 from hvdsl.runtime.layers.maps import Affine, Learned
+from hvdsl.runtime.layers.masks import Causal
 from hvdsl.runtime.layers.norms import BatchNorm2d, BatchNormSiLU, GroupNorm, LayerNorm
 from hvdsl.runtime.layers.scope import Scope
 from hvdsl.runtime.layers.stochastic import Dropout
@@ -25,8 +27,10 @@ from hvdsl.runtime.layers.weight_norm import WeightNorm
 
 __all__ = [
     "Affine",
+    "Attention",
     "BatchNorm2d",
     "BatchNormSiLU",
+    "Causal",
     "Conv2d",
     "ConvTranspose2d",
     "Dense",
@@ -43,6 +47,7 @@ __all__ = [
     "fan_in",
     "gaussian",
     "initialize",
+    "one_hot",
     "ones",
     "orthogonal",
     "scaled",

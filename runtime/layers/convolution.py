@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hvdsl.runtime.layers.depthwise import depthwise_conv2d
 from hvdsl.runtime.layers.init import Fill, Init, Layer, fan_in
+from hvdsl.runtime.layers.masks import Causal
 from hvdsl.runtime.layers.weight_norm import WeightNorm
 
 Pair = int | tuple[int, int]  # vertical and horizontal
@@ -41,10 +42,14 @@ class _Weighted(Layer):
         self.norm, self.weight_init, self.bias_init = norm, weight_init, bias_init
 
     def effective_weight(self) -> Tensor:
-        """The weight that the layer multiplies with: normalised where the layer is."""
+        """The weight that the layer multiplies with: masked, then normalised, where the layer is."""
+        direction = self._direction()
         if self.norm is None or self.gain is None:
-            return self.weight
-        return self.norm.weight(self.weight, self.gain, self.channel_axis)
+            return direction
+        return self.norm.weight(direction, self.gain, self.channel_axis)
+
+    def _direction(self) -> Tensor:
+        return self.weight
 
     def initial(self, fill: Fill) -> None:
         fan = self.weight[0].numel()  # torch's definition, also for transposed convolutions
@@ -52,7 +57,7 @@ class _Weighted(Layer):
         if self.bias is not None:
             fill("bias", self.bias_init, fan)
         if self.norm is not None and self.gain is not None:
-            self.gain.copy_(self.norm.first_gain(self.weight, self.channel_axis))
+            self.gain.copy_(self.norm.first_gain(self._direction(), self.channel_axis))
 
 
 class Conv2d(_Weighted):
@@ -61,10 +66,14 @@ class Conv2d(_Weighted):
     Padding `symmetric` is the least that gives H / stride rows where the stride divides H; `tf` gives ceil(H / stride)
     always, with an odd row below and an odd column to the right; both are of zeros. `reflect` mirrors the map instead,
     by the symmetric amounts, or by those of `tf` where there are none. Four numbers are zeros at each side.
+    A `mask` keeps the kernel elements that precede the output's own position in raster order.
 
     Raises:
-        ValueError: groups do not divide the channels, or no symmetric padding exists (an even kernel at stride 1).
+        ValueError: groups do not divide the channels, no symmetric padding exists (an even kernel at stride 1), or a
+            mask meets a padding that depends on the map.
     """
+
+    mask: Tensor | None
 
     def __init__(
         self,
@@ -77,6 +86,7 @@ class Conv2d(_Weighted):
         dilation: Pair = 1,
         groups: int = 1,
         bias: bool = True,
+        mask: Causal | None = None,
         norm: WeightNorm | None = None,
         weight_init: Init | None = None,
         bias_init: Init | None = None,
@@ -93,6 +103,23 @@ class Conv2d(_Weighted):
         self.kernel, self.stride, self.dilation, self.groups = kernel, _pair(stride), _pair(dilation), groups
         self.padding = _resolved(padding, kernel, self.stride, self.dilation)
         self.reflect = padding == "reflect"
+        self.causal = mask
+        self.register_buffer("mask", self._mask(), persistent=False)
+
+    def _mask(self) -> Tensor | None:
+        if self.causal is None:
+            return None
+        if self.padding is None:
+            raise ValueError("a causal mask needs a padding in numbers: use `symmetric` or (top, bottom, left, right)")
+        return self.causal.mask(tuple(self.weight.shape), self.groups, self.padding, self.dilation)
+
+    def _direction(self) -> Tensor:
+        return self.weight if self.mask is None else self.weight * self.mask
+
+    def initial(self, fill: Fill) -> None:
+        if self.mask is not None and (mask := self._mask()) is not None:
+            self.mask.copy_(mask)  # a layer that was built on `meta` has none yet
+        super().initial(fill)
 
     def forward(self, x: Tensor, *more: Tensor) -> Tensor:
         """With `more`: of all inputs joined along the channels, without joining them; in one group only."""

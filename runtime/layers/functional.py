@@ -23,6 +23,13 @@ def coordinates(x: Tensor) -> Tensor:
     return grid.expand(batch, 2, height, width)
 
 
+def one_hot(codes: Tensor, classes: int) -> Tensor:
+    """Codes `(N, H, W)` as maps `(N, classes, H, W)` of zeros and ones; labels `(N,)` as `(N, classes, 1, 1)`."""
+    if codes.dim() == 1:
+        codes = codes[:, None, None]
+    return F.one_hot(codes, classes).permute(0, 3, 1, 2).to(torch.get_default_dtype())
+
+
 def avg_pool(
     x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], padding: Sequence[int] = (0, 0, 0, 0)
 ) -> Tensor:

@@ -104,7 +104,7 @@ def initialize(module: nn.Module, seed: int | torch.Generator) -> None:
 
 def _filler(layer: Layer, prefix: str, seed: int, generator: torch.Generator) -> Fill:
     def fill(role: str, init: Init, fan: int) -> None:
-        parameter = layer.get_parameter(role)
+        parameter: Tensor = getattr(layer, role)  # a parameter, or a buffer that starts at random
         if parameter.is_meta:
             raise ValueError(f"`{prefix}{role}` is on the meta device; call `to_empty(device=…)` first")
         key = hashlib.blake2b(f"{seed}/{prefix}{role}".encode(), digest_size=8).digest()

@@ -11,6 +11,10 @@ from hvdsl.runtime.noise import Noise
 
 
 class Likelihood(Protocol):
+    """`density` says whether `log_prob` is the logarithm of a probability, so that nats and bits mean something."""
+
+    density: bool
+
     def log_prob(self, params: Tensor, target: Tensor) -> Tensor:
         """log p(target | params) of each image, `(N,)` nats."""
         ...

@@ -19,6 +19,8 @@ class Bernoulli(nn.Module):
     canvas).
     """
 
+    density = True
+
     def __init__(self, crop: int = 0) -> None:
         if crop < 0:
             raise ValueError(f"`crop` is a number of pixels, 0 or more, not {crop}")

@@ -41,6 +41,8 @@ class DiscretizedLogisticMixture(nn.Module):
         scale: raw scale to scale.
     """
 
+    density = True
+
     def __init__(
         self,
         mixtures: int,

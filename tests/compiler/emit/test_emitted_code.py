@@ -16,7 +16,7 @@ from torch import nn
 
 import hvdsl
 from hvdsl.api import Compiled
-from hvdsl.compiler.emit.module import docstring
+from hvdsl.compiler.emit.class_text import docstring
 from hvdsl.compiler.load import load
 from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
 from hvdsl.grammar.diagnostics import SpecError
@@ -40,7 +40,7 @@ def shaken(done: Compiled) -> nn.Module:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter += 0.03 * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(0.03 * torch.randn(parameter.shape, generator=generator))
     return module
 
 

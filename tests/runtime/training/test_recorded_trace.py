@@ -63,7 +63,9 @@ def trained() -> tuple[Optimization, list[StepResult]]:
     x, target = (io[key].permute(0, 3, 1, 2) for key in ("x_in", "x_target"))
     train = Train(
         batch=2,
-        optimizer=Optimizer(kind="adamw", lr=RECORDED["lr"], betas=RECORDED["betas"], weight_decay=RECORDED["wd"]),
+        optimizer=Optimizer(
+            kind="adamw", lr=RECORDED["lr"], betas=tuple(RECORDED["betas"]), weight_decay=RECORDED["wd"]
+        ),
         warmup=Duration(n=RECORDED["warmup"]),
         clip=RECORDED["grad_clip"],
         skip_above=RECORDED["skip_threshold"],

@@ -20,7 +20,8 @@ from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 
 def train_tiny(folder: str | Path, steps: int, dropout: float, accumulate: int = 1) -> Evaluation:
     with process_group() as world:
-        if world.leads and not Path(folder).exists():
+        resuming = Path(folder).exists()
+        if world.leads and not resuming:
             Run.create(folder, {})
         world.any(False)  # nobody goes on before the folder is there
         run = Run.open(folder)
@@ -34,7 +35,7 @@ def train_tiny(folder: str | Path, steps: int, dropout: float, accumulate: int =
             keep=3,
         )
         trainer = Trainer(model, chosen, Blobs(20), run=run)
-        if run.checkpoints().latest() is not None:
+        if resuming:
             trainer.resume()
         if world.leads:
             print("ready", flush=True)

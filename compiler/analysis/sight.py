@@ -1,0 +1,101 @@
+"""What one output position of a second-stage prior really sees: exact, by walking back from it through the graph.
+
+Sets of positions are integers, bit row * width + column: a tap is one shift, so a walk through hundreds of steps takes
+about a millisecond.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hvdsl.compiler.analysis.causality import Offset, attention_kind, own_codes, taps
+from hvdsl.compiler.graph import Graph, Node, Shape, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Of `earlier` positions before `position` (row, column), `seen` reach its logits.
+
+    `rows_above` is how many rows up the furthest of them is; `hole` the latest earlier position that does not reach
+    them, None if all do.
+    """
+
+    position: Offset
+    earlier: int
+    seen: int
+    rows_above: int
+    hole: Offset | None
+
+
+def sight(graph: Graph, position: Offset | None = None) -> Sight:
+    """What the logits at `position` see of the prior's own codes; by default in the middle of the map."""
+    own = own_codes(graph)
+    _, height, width = own.shapes[0]
+    row, column = position if position is not None else (height // 2, width // 2)
+    at = row * width + column
+    seen = seen_positions(graph, (row, column))[own.index] & ((1 << at) - 1)
+    missing = ~seen & ((1 << at) - 1)
+    first = (seen & -seen).bit_length() - 1
+    return Sight(
+        position=(row, column),
+        earlier=at,
+        seen=seen.bit_count(),
+        rows_above=row - first // width if seen else 0,
+        hole=divmod(missing.bit_length() - 1, width) if missing else None,
+    )
+
+
+def seen_positions(graph: Graph, position: Offset) -> dict[int, int]:
+    """For the node of each code map, its own and the given ones, the positions that reach the logits at `position`."""
+    needed: dict[Value, int] = {graph.output: 1 << position[0] * graph.shape(graph.output)[2] + position[1]}
+    found = {n.index: 0 for n in graph.nodes if n.op == "codes"}
+    for node in reversed(graph.nodes):
+        wanted = 0
+        for port in range(len(node.shapes)):
+            wanted |= needed.pop(Value(node.index, port), 0)
+        if node.index in found:
+            found[node.index] = wanted
+        elif wanted and node.op != "coordinates":
+            for number, value in enumerate(node.inputs):
+                needed[value] = needed.get(value, 0) | _before(node, number, wanted, graph)
+    return found
+
+
+def _before(node: Node, number: int, wanted: int, graph: Graph) -> int:
+    """The positions of input `number` that the wanted ones of the output depend on."""
+    shape = graph.shape(node.inputs[number])
+    whole = (1 << shape[1] * shape[2]) - 1
+    if node.op == "attention" and number > 0:
+        last = wanted.bit_length() - 1  # what precedes the last wanted position precedes or is any other
+        return {"strict": (1 << last) - 1, "inclusive": (1 << last + 1) - 1}.get(attention_kind(node), whole)
+    if node.op == "nearest" and shape[1:] != node.shapes[0][1:]:
+        return _coarser(wanted, node.shapes[0], shape)
+    if shape[1:] == (1, 1):
+        return whole
+    offsets = ((0, 0),) if node.op == "attention" else taps(node, graph)
+    if offsets is None or shape[1:] != node.shapes[0][1:]:
+        return whole
+    found = 0
+    for row, column in offsets:
+        inside = wanted & _columns(column, shape)
+        by = row * shape[2] + column
+        found |= inside << by if by >= 0 else inside >> -by
+    return found & whole
+
+
+def _columns(offset: int, shape: Shape) -> int:
+    """The positions whose neighbour `offset` columns on is still in the map."""
+    _, height, width = shape
+    kept = range(max(0, -offset), min(width, width - offset))
+    line = sum(1 << column for column in kept)
+    return sum(line << row * width for row in range(height))
+
+
+def _coarser(wanted: int, fine: Shape, coarse: Shape) -> int:
+    down, right = fine[1] // coarse[1], fine[2] // coarse[2]
+    found = 0
+    for position in range(fine[1] * fine[2]):
+        if wanted >> position & 1:
+            row, column = divmod(position, fine[2])
+            found |= 1 << row // down * coarse[2] + column // right
+    return found

@@ -1,0 +1,193 @@
+"""The position-by-position form of a prior as a class: parts made once, `__call__` the work of one position."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hvdsl.compiler.analysis.causality import own_codes
+from hvdsl.compiler.emit import layout
+from hvdsl.compiler.emit.analysis import GIVEN, given_name
+from hvdsl.compiler.emit.class_text import docstring
+from hvdsl.compiler.emit.map_text import MapText, module
+from hvdsl.compiler.emit.variables import allowed
+from hvdsl.compiler.graph import Graph
+from hvdsl.compiler.incremental.flow import Kind, Op, Ref
+from hvdsl.compiler.incremental.plan import Attention, Codes, Linear, Map, Plan, Pointwise, Sum, Taps, Unit
+from hvdsl.compiler.operations import OPERATIONS
+
+INTO_BUFFERS = frozenset(
+    {"elu", "gelu", "glu", "sigmoid", "silu", "swish", "tanh"}
+)  # `runtime.priors.pointwise` has them
+ALIASES = {"swish": "silu"}
+NAMES = {Codes: "codes", Taps: "taps", Linear: "linear", Attention: "attention"}
+
+
+def position_steps(graph: Graph, plan: Plan, prior: str, name: str) -> list[str]:
+    """Write the class `name`, the position-by-position form of the class `prior`."""
+    return _Writer(graph, plan, prior, name).lines()
+
+
+class _Writer:
+    def __init__(self, graph: Graph, plan: Plan, prior: str, name: str) -> None:
+        self._graph, self._plan, self._prior, self._name = graph, plan, prior, name
+        self._part_names: dict[Unit, str] = {}
+        counts: Counter[str] = Counter()
+        for unit in plan.units:
+            kind = NAMES.get(type(unit))
+            if kind is not None:
+                self._part_names[unit] = f"{kind}_{counts[kind]}"
+                counts[kind] += 1
+        self._unit_of = {ref: unit for unit, refs in plan.parts.items() for ref in refs}
+        self._variables: dict[Unit, str] = {}
+        self._given = [n for kind in GIVEN for n in graph.nodes if n.op == kind and n is not own_codes(graph)]
+        self._maps = MapText(graph)
+
+    def lines(self) -> list[str]:
+        arguments = "".join(f", {allowed(given_name(n))}: Tensor" for n in self._given)
+        lines = [
+            f"class {self._name}:",
+            docstring(
+                f"`{self._prior}` position by position: the same logits, each part computed once.", layout.INDENT
+            ),
+            "",
+            f"    def __init__(self, prior: {self._prior}, canvas: Canvas{arguments}) -> None:",
+        ]
+        lines += [f"        {line}" for line in self._constructor()]
+        lines += ["", "    def __call__(self, j: int) -> Tensor:"]
+        lines.append(docstring("Return the logits `(N, K)` of step j.", layout.INDENT * 2))
+        lines += [f"        {line}" for line in self._step()]
+        return lines
+
+    # -- what is made once
+
+    def _constructor(self) -> list[str]:
+        lines = self._maps.static_lines(self._known())
+        for unit, name in self._part_names.items():
+            lines += self._part(unit, name)
+        return lines
+
+    def _known(self) -> list[Ref]:
+        found: dict[Ref, None] = {}
+        for unit in self._plan.units:
+            if isinstance(unit, Codes | Taps | Linear):
+                found.update(dict.fromkeys(unit.map.known))
+            elif isinstance(unit, Pointwise):
+                found.update((r, None) for op in unit.ops for r in op.inputs if r[0].kind is Kind.STATIC)
+        return list(found)
+
+    def _part(self, unit: Unit, name: str) -> list[str]:
+        if isinstance(unit, Attention):
+            query, _, value = unit.op.inputs
+            sizes = f"{query[0].channels[query[1]]}, {value[0].channels[value[1]]}"
+            return [f"self.{name} = canvas.attention({module(unit.op.node, self._graph)}, {sizes})"]
+        if isinstance(unit, Codes):
+            kernels = ", ".join(self._kernel(op) for op in unit.convolutions)
+            return self._with_map(
+                unit.map, f"self.{name} = canvas.codes", f"({kernels},)", name, [[(o, 0)] for o in unit.convolutions]
+            )
+        if isinstance(unit, Taps):
+            return self._with_map(
+                unit.map, f"self.{name} = canvas.taps", self._kernel(unit.convolution), name, [[(unit.convolution, 0)]]
+            )
+        if isinstance(unit, Linear):
+            slots = [self._plan.parts[s] for s in unit.map.slots]
+            sizes = ", ".join(str(sum(_channels(r) for r in refs)) for refs in slots)
+            text = self._maps.function(name, unit.map, slots)
+            return [*text, f"self.{name} = canvas.linear({name}, ({sizes},){self._statics(unit.map)})"]
+        raise AssertionError(f"{type(unit).__name__} is no part")
+
+    def _with_map(self, map: Map, head: str, kernels: str, name: str, slots: list[list[Ref]]) -> list[str]:
+        if [map.roots] == slots:
+            return [f"{head}({kernels})"]
+        text = self._maps.function(name, map, slots)
+        return [*text, f"{head}({kernels}, {name}{self._statics(map)})"]
+
+    def _statics(self, map: Map) -> str:
+        names = [self._maps.name(ref) for ref in map.known]
+        return f", ({', '.join(names)},)" if names else ""
+
+    def _kernel(self, op: Op) -> str:
+        down, right = op.shift
+        if op.node.op == "shift":
+            down, right = (int(str(op.node.args[side])) for side in ("down", "right"))
+            return f"moved({op.channels[0]}, canvas.blank, {down}, {right})"
+        moves = f", {down}, {right}" if op.shift != (0, 0) else ""
+        return f"convolution({module(op.node, self._graph)}, canvas.grid{moves})"
+
+    # -- what every position needs
+
+    def _step(self) -> list[str]:
+        lines: list[str] = []
+        for number, unit in enumerate(self._plan.units):
+            if isinstance(unit, Attention) and len(unit.sources) > 1:
+                pieces = ", ".join(self._piece(r) for r in unit.op.inputs)
+                lines.append(f"torch.cat(({pieces}), 1, out=self.{self._part_names[unit]}.input[j])")
+            self._variables[unit] = f"h_{number}"
+            lines += self._unit(unit, f"h_{number}")
+        return [*lines[:-1], f"return {lines[-1].partition(' = ')[2]}"]
+
+    def _unit(self, unit: Unit, variable: str) -> list[str]:
+        targets = self._targets(unit)
+        if isinstance(unit, Pointwise):
+            text, writes = self._function(unit), self._writes(unit)
+        elif isinstance(unit, Sum):
+            terms = [self._tensor(term) for term in unit.terms]
+            text, writes = (f"torch.add({terms[0]}, {terms[1]})", True) if targets else (" + ".join(terms), False)
+        else:
+            text, writes = self._call(unit), isinstance(unit, Linear)
+        if targets and writes:
+            text = f"{text[:-1]}, out={targets.pop(0)})"
+        return [f"{variable} = {text}", *(f"{target}.copy_({variable})" for target in targets)]
+
+    def _targets(self, unit: Unit) -> list[str]:
+        """The buffers that want this tensor, whole."""
+        found = []
+        for user in self._plan.units:
+            if isinstance(user, Taps) and user.source is unit:
+                if len(self._plan.parts[unit]) > 1:
+                    raise AssertionError("joined tensors flow into functions and attention only")
+                found.append(f"self.{self._part_names[user]}.input[j]")
+            if isinstance(user, Attention) and user.sources == [unit]:
+                found.append(f"self.{self._part_names[user]}.input[j]")
+            if isinstance(user, Linear) and len(user.map.slots) > 1 and unit in user.map.slots:
+                found.append(f"self.{self._part_names[user]}.slots[{user.map.slots.index(unit)}][j]")
+        return found
+
+    def _call(self, unit: Unit) -> str:
+        name = f"self.{self._part_names[unit]}"
+        if isinstance(unit, Attention):
+            return f"{name}(j)"
+        if isinstance(unit, Linear) and len(unit.map.slots) == 1:
+            return f"{name}(j, {self._tensor(unit.map.slots[0])})"
+        return f"{name}(j)"
+
+    def _writes(self, unit: Pointwise) -> bool:
+        return unit.ops[0].node.op in INTO_BUFFERS and unit.ops[0].node.args.get("alpha", 1.0) == 1.0
+
+    def _function(self, unit: Pointwise) -> str:
+        op = unit.ops[0]
+        if self._writes(unit):
+            source = self._tensor(unit.sources[0]) if len(unit.ops) > 1 else self._piece(op.inputs[0])
+            name = ALIASES.get(op.node.op, op.node.op)
+            return f"{name}({source}, 1)" if name == "glu" else f"{name}({source})"
+        expression = OPERATIONS[op.node.op].expression
+        if expression is None:
+            raise AssertionError(f"{op.node.op} is no function")
+        operands = [self._tensor(unit.sources[0])] if len(unit.ops) > 1 else [self._piece(r) for r in op.inputs]
+        return self._maps.simple(expression(operands, [self._graph.shape(v) for v in op.node.inputs], op.node.args))
+
+    def _tensor(self, unit: Unit) -> str:
+        return self._variables[unit]
+
+    def _piece(self, ref: Ref) -> str:
+        """One of the tensors that a unit computes side by side."""
+        unit = self._unit_of[ref]
+        parts = self._plan.parts[unit]
+        if len(parts) == 1:
+            return self._variables[unit]
+        start = sum(_channels(r) for r in parts[: parts.index(ref)])
+        return f"{self._variables[unit]}.narrow(1, {start}, {_channels(ref)})"
+
+
+def _channels(ref: Ref) -> int:
+    return ref[0].channels[ref[1]]

@@ -1,0 +1,61 @@
+"""A class for every value of the grid."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hvdsl.runtime.distributions import at_least_float32
+from hvdsl.runtime.noise import Noise
+
+STREAM = "likelihood.categorical"
+_SMALLEST = 1e-5  # of a uniform number in a double logarithm
+
+
+class Categorical(nn.Module):
+    """A softmax over the 2^bits values of the target's grid, for each pixel and channel (cross entropy).
+
+    Parameters are `(N, 2^bits · C, H, W)`, the logits of a channel together. The grid is that of a target that takes
+    2^bits values evenly on [low, high].
+
+    Args:
+        channels: C.
+        bits: Of the grid.
+        low: The target's least value.
+        high: Its largest.
+    """
+
+    density = True
+
+    def __init__(self, channels: int, bits: int, low: float = -1.0, high: float = 1.0) -> None:
+        super().__init__()
+        self.channels, self.values = channels, 2**bits
+        self.low, self.step = low, (high - low) / (2**bits - 1)
+
+    def log_prob(self, params: Tensor, target: Tensor) -> Tensor:
+        places = ((at_least_float32(target) - self.low) / self.step).round().long()
+        chosen = self._log_p(params).gather(2, places.clamp(0, self.values - 1)[:, :, None])
+        return chosen.flatten(1).sum(1)
+
+    def sample(self, params: Tensor, noise: Noise, temperature: float = 1.0) -> Tensor:
+        """A value each; logits are divided by the temperature, and 0 gives the likeliest (Gumbel-max)."""
+        log_p = self._log_p(params)
+        if temperature > 0:
+            u = noise.uniform(STREAM, log_p.shape[1:], _SMALLEST, 1 - _SMALLEST).to(log_p)
+            log_p = log_p / temperature - torch.log(-torch.log(u))
+        return self.low + self.step * log_p.argmax(2).to(log_p)
+
+    def mean(self, params: Tensor) -> Tensor:
+        p = self._log_p(params).exp()
+        grid = self.low + self.step * torch.arange(self.values, device=p.device, dtype=p.dtype)
+        return torch.einsum("nckhw,k->nchw", p, grid)
+
+    def dims(self, shape: tuple[int, int, int]) -> int:
+        return math.prod(shape)
+
+    def _log_p(self, params: Tensor) -> Tensor:
+        """`(N, C, 2^bits, H, W)`"""
+        return F.log_softmax(at_least_float32(params).unflatten(1, (self.channels, self.values)), 2)

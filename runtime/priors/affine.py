@@ -1,0 +1,129 @@
+"""Linear maps read off from functions, and convolutions as sets of taps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hvdsl.runtime.layers import Conv2d, shift
+
+Map = Callable[..., Tensor]
+"""Takes one tensor `(N, C, H, W)` for each slot, then the tensors known beforehand; linear in the slots up to a
+constant, each position by itself."""
+
+
+def matrix(map: Map, sizes: Sequence[int], known: Sequence[Tensor], like: Tensor) -> Tensor:
+    """The linear part of a map, `(sum of sizes, outputs)`: what it makes of every unit vector, less the constant."""
+    count = sum(sizes)
+    if map is same:
+        return torch.eye(count, device=like.device, dtype=like.dtype)
+    units = torch.eye(count, device=like.device, dtype=like.dtype).split(list(sizes), 1)
+    here = [k[:1, :, :1, :1] for k in known]
+    constant = map(*(u.new_zeros(1, u.shape[1], 1, 1) for u in units), *here)
+    images = map(*(u[:, :, None, None] for u in units), *(h.expand(count, -1, -1, -1) for h in here))
+    return (images - constant).flatten(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A convolution, and a shift behind it, as one matrix `(out, in)` for each position that it reads.
+
+    Offsets are (row, column) from the own position. `bias_map` is `(1, out, H, W)`, since what a shift brings in has no
+    bias; None without a bias.
+    """
+
+    taps: Mapping[tuple[int, int], Tensor]
+    bias_map: Tensor | None
+    inputs: int
+    outputs: int
+
+
+def convolution(layer: Conv2d, grid: tuple[int, int], down: int = 0, right: int = 0) -> Kernel:
+    """The kernel of a causal layer; elements that its mask takes away are no taps."""
+    weight = _dense(layer)
+    top, _, left, _ = layer.padding or (0, 0, 0, 0)
+    kept = layer.mask.amax((0, 1)).tolist() if layer.mask is not None else None
+    taps = {}
+    for row in range(weight.shape[2]):
+        for column in range(weight.shape[3]):
+            if kept is None or kept[row][column]:
+                offset = row * layer.dilation[0] - top - down, column * layer.dilation[1] - left - right
+                taps[offset] = weight[:, :, row, column]
+    bias_map = None
+    if layer.bias is not None:
+        bias_map = shift(layer.bias[None, :, None, None].expand(-1, -1, *grid), down, right)
+    return Kernel(taps, bias_map, weight.shape[1], weight.shape[0])
+
+
+def moved(channels: int, like: Tensor, down: int, right: int) -> Kernel:
+    """A shift alone."""
+    own = torch.eye(channels, device=like.device, dtype=like.dtype)
+    return Kernel({(-down, -right): own}, None, channels, channels)
+
+
+def _dense(layer: Conv2d) -> Tensor:
+    """The weight `(out, in, h, w)` with zeros between groups."""
+    weight = layer.effective_weight()
+    if layer.groups == 1:
+        return weight
+    out, channels = weight.shape[0] // layer.groups, weight.shape[1]
+    dense = weight.new_zeros(weight.shape[0], channels * layer.groups, *weight.shape[2:])
+    for group in range(layer.groups):
+        rows = slice(group * out, (group + 1) * out)
+        dense[rows, group * channels : (group + 1) * channels] = weight[rows]
+    return dense
+
+
+class Constant:
+    """What a map adds that no code changes: biases, coordinates, conditions.
+
+    What differs from sample to sample is computed one row at a time, to save memory; what does not, at once.
+
+    Attributes:
+        vector: `(outputs,)`, where it is the same at every position; else None.
+    """
+
+    def __init__(
+        self, map: Map, sizes: Sequence[int], known: Sequence[Tensor], biases: Sequence[Tensor | None], like: Tensor
+    ) -> None:
+        self._map, self._sizes, self._known, self._like = map, sizes, tuple(known), like
+        self._biases = biases
+        self._batch = max((len(k) for k in known), default=1)
+        self.vector: Tensor | None = None
+        self._rows: Tensor | None = None
+        if not known and all(b is None or _uniform(b) for b in biases):
+            self.vector = self.row(0)[0, 0].contiguous()
+        elif self._batch == 1:
+            self._rows = self._between(0, like.shape[2])[0]
+
+    def row(self, i: int) -> Tensor:
+        """`(1 or N, W, outputs)`."""
+        return self._between(i, i + 1)[:, 0] if self._rows is None else self._rows[i : i + 1]
+
+    def _between(self, start: int, stop: int) -> Tensor:
+        """Rows from `start` to before `stop`: `(1 or N, rows, W, outputs)`."""
+        shape = self._batch, -1, stop - start, self._like.shape[3]
+        slots = []
+        for size, bias in zip(self._sizes, self._biases, strict=True):
+            part = self._like.new_zeros(1, size, 1, 1) if bias is None else bias[:, :, start:stop]
+            slots.append(part.expand(shape))
+        known = [(k if k.shape[2] == 1 else k[:, :, start:stop]).expand(shape) for k in self._known]
+        return self._map(*slots, *known).permute(0, 2, 3, 1)
+
+
+def _uniform(bias_map: Tensor) -> bool:
+    return bool((bias_map == bias_map[:, :, :1, :1]).all())
+
+
+def joint_halves(*tensors: Tensor) -> Tensor:
+    """Tensors side by side, `(N, C, H, W)` each: all first halves of the channels, then all second halves."""
+    halves = [t.chunk(2, 1) for t in tensors]
+    return torch.cat([first for first, _ in halves] + [second for _, second in halves], 1)
+
+
+def same(x: Tensor) -> Tensor:
+    """The map that changes nothing."""
+    return x

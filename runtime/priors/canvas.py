@@ -1,0 +1,77 @@
+"""What the emitted form of a prior is computed on: a schedule of positions, and the buffers that go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
+
+from torch import Tensor
+
+from hvdsl.runtime.layers import Attention
+from hvdsl.runtime.priors.affine import Kernel, Map, same
+
+Choose: TypeAlias = Callable[[Tensor, int, int], Tensor]
+"""Picks the codes `(N,)` of a position from its logits `(N, K)`, row and column."""
+
+
+class Steps(Protocol):
+    """The emitted form."""
+
+    def __call__(self, j: int) -> Tensor:
+        """The logits of step j: `(N, K)`, or `(positions · N, K)` where a step has several."""
+        ...
+
+
+class Part(Protocol):
+    """Gives the tensor `(N, C)` of step j from what its buffers hold."""
+
+    def __call__(self, j: int) -> Tensor: ...
+
+
+class Reading(Part, Protocol):
+    input: Sequence[Tensor]
+    """By step: where the activations of its positions go, before the call."""
+
+
+class Linear(Protocol):
+    slots: Sequence[Sequence[Tensor]]
+    """By tensor and step: where several tensors are put side by side, before the call."""
+
+    def __call__(self, j: int, x: Tensor | None = None, out: Tensor | None = None) -> Tensor: ...
+
+
+class Canvas(Protocol):
+    """Makes the parts of a prior's position-by-position form."""
+
+    @property
+    def blank(self) -> Tensor:
+        """`(1, 1, H, W)`, for what depends on the size of the map alone."""
+        ...
+
+    @property
+    def grid(self) -> tuple[int, int]: ...
+
+    @property
+    def codes_so_far(self) -> Tensor:
+        """`(N, H, W)`; zeros where nothing has been drawn."""
+        ...
+
+    def fill(self, steps: Steps, choose: Choose, done: Callable[[int, int], None]) -> None:
+        """Draw the whole map; `done(n, of)` tells of progress."""
+        ...
+
+    def codes(self, kernels: Sequence[Kernel], map: Map = same, known: Sequence[Tensor] = ()) -> Part:
+        """What convolutions of the codes give, through a map."""
+        ...
+
+    def taps(self, kernel: Kernel, map: Map = same, known: Sequence[Tensor] = ()) -> Reading:
+        """A causal convolution, through a map."""
+        ...
+
+    def linear(self, map: Map, sizes: Sequence[int], known: Sequence[Tensor] = ()) -> Linear:
+        """A linear map of tensors with `sizes` channels."""
+        ...
+
+    def attention(self, layer: Attention, keys: int, values: int) -> Reading:
+        """Causal attention with so many channels of keys and of values; it reads query, key and value side by side."""
+        ...

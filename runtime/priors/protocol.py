@@ -1,0 +1,90 @@
+"""What the runtime asks of a second-stage prior: the form that emitted code has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
+
+from torch import Tensor, nn
+
+from hvdsl.errors import HvdslError
+
+if TYPE_CHECKING:
+    from hvdsl.runtime.priors.canvas import Canvas, Steps
+
+
+@dataclass(frozen=True, slots=True)
+class CodeMap:
+    """A discrete latent's codes, integers from 0 to `classes` - 1 on a `grid` (height, width); a label has no grid."""
+
+    name: str
+    classes: int
+    grid: tuple[int, int] | tuple[()]
+
+
+class PriorModel(Protocol):
+    """An `nn.Module` that gives the logits of each code from those before it in raster order.
+
+    Attributes:
+        CODES: What it is the prior of.
+        GIVEN: What it is given, in the order of its arguments.
+        SKEW: By how many columns each row falls behind the row above when all rows go on at once; None where only
+            raster order will do, with attention.
+    """
+
+    CODES: CodeMap
+    GIVEN: tuple[CodeMap, ...]
+    SKEW: int | None
+
+    def __call__(self, codes: Tensor, *given: Tensor) -> Tensor:
+        """Logits `(N, K, H, W)` of codes `(N, H, W)`."""
+        ...
+
+    def steps(self, canvas: Canvas, *given: Tensor) -> Steps:
+        """The form that draws a map position by position on a canvas."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+
+def as_prior(model: nn.Module) -> PriorModel:
+    """The same object, seen as a prior.
+
+    Raises:
+        HvdslError: It is not one.
+    """
+    missing = [name for name in ("CODES", "GIVEN", "SKEW", "steps") if not hasattr(model, name)]
+    if missing:
+        raise HvdslError(f"{type(model).__name__} is not a prior over codes: it has no `{missing[0]}`")
+    return cast("PriorModel", model)
+
+
+def check_codes(prior: PriorModel, given: Sequence[Tensor], keep: tuple[Tensor, Tensor] | None, batch: int) -> None:
+    """Refuse codes that are not what a prior takes.
+
+    Raises:
+        HvdslError: one is missing, of another shape, or out of range.
+    """
+    if len(given) != len(prior.GIVEN):
+        wanted = ", ".join(f"`{g.name}`" for g in prior.GIVEN) or "nothing"
+        raise HvdslError(f"the prior of `{prior.CODES.name}` is given {wanted}: {len(given)} tensors do not fit")
+    for map, codes in zip(prior.GIVEN, given, strict=True):
+        _check(map, codes, batch)
+    if keep is not None:
+        _check(prior.CODES, keep[0], batch)
+        if keep[1].shape != keep[0].shape:
+            raise HvdslError(
+                f"the mask {tuple(keep[1].shape)} must have the shape of the codes, {tuple(keep[0].shape)}"
+            )
+
+
+def _check(map: CodeMap, codes: Tensor, batch: int) -> None:
+    if tuple(codes.shape) != (batch, *map.grid):
+        raise HvdslError(f"`{map.name}` must be codes of shape {(batch, *map.grid)}, not {tuple(codes.shape)}")
+    if codes.is_floating_point():
+        raise HvdslError(f"`{map.name}` must be whole numbers, not {codes.dtype}")
+    if len(codes) and not (int(codes.min()) >= 0 and int(codes.max()) < map.classes):
+        raise HvdslError(
+            f"`{map.name}` holds codes from {int(codes.min())} to {int(codes.max())}; the prior knows 0 to {map.classes - 1}"
+        )

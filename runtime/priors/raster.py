@@ -1,0 +1,250 @@
+"""A code map drawn position by position: the parts of a prior as buffers that grow with it.
+
+Every causal convolution is split in two: what it reads of the rows above is one ordinary convolution per row, for all
+columns at once; what it reads of its own row is one product per position on a contiguous view. Keys and values of
+attention are kept. Activations are `(N, C)`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hvdsl.runtime.layers import Attention
+from hvdsl.runtime.priors.affine import Constant, Kernel, Map, matrix, same
+from hvdsl.runtime.priors.canvas import Choose, Steps
+from hvdsl.runtime.priors.protocol import CodeMap
+
+
+class _PerRow(Protocol):
+    def begin(self, i: int) -> None:
+        """Prepare row i; the rows above are complete."""
+        ...
+
+
+class Raster:
+    """Positions in raster order, one a step: step j is column j of the row that is being drawn.
+
+    The emitted form of a prior asks it for its parts and then computes with them.
+
+    Attributes:
+        codes_so_far: `(N, H, W)`; zeros where nothing has been drawn.
+        blank: `(1, 1, H, W)`, for what depends on the size of the map alone.
+    """
+
+    def __init__(self, batch: int, codes: CodeMap, like: Tensor) -> None:
+        height, width = codes.grid
+        self.batch, self.height, self.width = batch, height, width
+        self.grid = codes.grid
+        self.blank = like.new_zeros(1, 1, height, width)
+        self.codes_so_far = torch.zeros(batch, height, width, dtype=torch.long, device=like.device)
+        self._parts: list[_PerRow] = []
+        self._first: list[RasterCodes] = []
+
+    def fill(self, steps: Steps, choose: Choose, done: Callable[[int, int], None]) -> None:
+        """Draw all rows; `done` is told how many of how many."""
+        for i in range(self.height):
+            for part in self._parts:
+                part.begin(i)
+            for j in range(self.width):
+                codes = choose(steps(j), i, j)
+                self.codes_so_far[:, i, j] = codes
+                for first in self._first:
+                    first.put(j, codes)
+            done(i + 1, self.height)
+
+    def codes(self, kernels: Sequence[Kernel], map: Map = same, known: Sequence[Tensor] = ()) -> RasterCodes:
+        """What convolutions of the codes give, through a map."""
+        part = RasterCodes(self, kernels, map, known)
+        self._first.append(part)
+        self._parts.append(part)
+        return part
+
+    def taps(self, kernel: Kernel, map: Map = same, known: Sequence[Tensor] = ()) -> RasterTaps:
+        """A causal convolution, through a map."""
+        part = RasterTaps(self, kernel, map, known)
+        self._parts.append(part)
+        return part
+
+    def linear(self, map: Map, sizes: Sequence[int], known: Sequence[Tensor] = ()) -> RasterLinear:
+        """A linear map of tensors with `sizes` channels."""
+        part = RasterLinear(self, map, sizes, known)
+        if part.varies:
+            self._parts.append(part)
+        return part
+
+    def attention(self, layer: Attention, keys: int, values: int) -> RasterAttention:
+        """Causal attention with so many channels of keys and of values."""
+        return RasterAttention(self, layer, keys, values)
+
+
+class RasterCodes:
+    """Convolutions of the codes as look-ups: a code's share in each output that sees it is a row of a table."""
+
+    def __init__(self, raster: Raster, kernels: Sequence[Kernel], map: Map, known: Sequence[Tensor]) -> None:
+        sizes = [kernel.outputs for kernel in kernels]
+        through = matrix(map, sizes, known, raster.blank).split(sizes)
+        self._constant = Constant(map, sizes, known, [kernel.bias_map for kernel in kernels], raster.blank)
+        tables: dict[tuple[int, int], Tensor] = {}
+        for kernel, weight in zip(kernels, through, strict=True):
+            for offset, tap in kernel.taps.items():
+                table = tap.t() @ weight  # (classes, outputs)
+                tables[offset] = tables[offset] + table if offset in tables else table
+        self._above = {offset: table.contiguous() for offset, table in tables.items() if offset[0] < 0}
+        self._reach = max((-column for row, column in tables if row == 0), default=0)
+        outputs = through[0].shape[1]
+        blank = raster.blank.new_zeros(kernels[0].inputs, outputs)
+        beside = [tables.get((0, -step), blank) for step in range(1, self._reach + 1)]
+        self._beside = torch.cat(beside, 1) if beside else None  # what a code adds to the columns after it
+        self._codes = raster.codes_so_far
+        self._width, self._outputs = raster.width, outputs
+        self._row = raster.blank.new_zeros(raster.batch, raster.width + self._reach, outputs)
+        self._columns = [self._row[:, j] for j in range(raster.width)]
+        self._later = [self._row[:, j + 1 : j + 1 + self._reach] for j in range(raster.width)]
+
+    def __call__(self, j: int) -> Tensor:
+        return self._columns[j]
+
+    def begin(self, i: int) -> None:
+        width = self._width
+        row = self._row[:, :width]
+        row.copy_(self._constant.row(i) if self._constant.vector is None else self._constant.vector)
+        for (up, column), table in self._above.items():
+            if i + up >= 0 and abs(column) < width:
+                start, stop = max(0, -column), min(width, width - column)
+                row[:, start:stop] += F.embedding(self._codes[:, i + up, start + column : stop + column], table)
+
+    def put(self, j: int, codes: Tensor) -> None:
+        if self._beside is not None:
+            self._later[j].add_(F.embedding(codes, self._beside).view(-1, self._reach, self._outputs))
+
+
+class RasterTaps:
+    """A causal convolution. `input[j]` takes the activations of column j; then a call gives the outputs there."""
+
+    def __init__(self, raster: Raster, kernel: Kernel, map: Map, known: Sequence[Tensor]) -> None:
+        batch, width = raster.batch, raster.width
+        through = matrix(map, [kernel.outputs], known, raster.blank).t()  # (outputs, kernel's outputs)
+        self._constant = Constant(map, [kernel.outputs], known, [kernel.bias_map], raster.blank)
+        taps = dict(kernel.taps) if map is same else {offset: through @ tap for offset, tap in kernel.taps.items()}
+        outputs, inputs = through.shape[0], kernel.inputs
+        blank = raster.blank.new_zeros(outputs, inputs)
+
+        beside = [column for row, column in taps if row == 0]
+        reach, last = -min(beside, default=0), max(beside, default=-1)
+        row = raster.blank.new_zeros(batch, width + reach, inputs)  # zeros to the left of column 0
+        self.input = [row[:, j + reach] for j in range(width)]
+        span = reach + last + 1
+        self._patches = [row[:, j : j + span].view(batch, span * inputs) for j in range(width)] if beside else None
+        self._weight = torch.cat([taps.get((0, c), blank).t() for c in range(-reach, last + 1)]) if beside else None
+        self._finished = row[:, reach:]
+
+        over = [offset for offset in taps if offset[0] < 0]
+        self._rows: Tensor | None = None
+        if over:
+            left, right = max(0, -min(c for _, c in over)), max(0, max(c for _, c in over))
+            height = -min(r for r, _ in over)
+            self._rows = raster.blank.new_zeros(batch, inputs, height, left + width + right)
+            self._left = left
+            self._kernel = raster.blank.new_zeros(outputs, inputs, height, left + 1 + right)
+            for up, column in over:
+                self._kernel[:, :, height + up, left + column] = taps[up, column]
+        self._above = raster.blank.new_zeros(width, batch, outputs)
+        self._above_at = [self._above[j] for j in range(width)]
+
+    def __call__(self, j: int) -> Tensor:
+        if self._patches is None or self._weight is None:
+            return self._above_at[j]
+        return torch.addmm(self._above_at[j], self._patches[j], self._weight)
+
+    def begin(self, i: int) -> None:
+        constant = self._constant.vector
+        if self._rows is None:
+            self._above.copy_(self._constant.row(i).transpose(0, 1) if constant is None else constant)
+            return
+        if i:
+            self._rows[:, :, :-1] = self._rows[:, :, 1:].clone()
+            width = self._finished.shape[1]
+            self._rows[:, :, -1, self._left : self._left + width] = self._finished.transpose(1, 2)
+        sums = F.conv2d(self._rows, self._kernel, constant)
+        self._above.copy_(sums[:, :, 0].permute(2, 0, 1))
+        if constant is None:
+            self._above += self._constant.row(i).transpose(0, 1)
+
+
+class RasterLinear:
+    """A linear map. Several tensors are written side by side, into `slots[number][j]`; one alone is given to the call."""
+
+    def __init__(self, raster: Raster, map: Map, sizes: Sequence[int], known: Sequence[Tensor]) -> None:
+        self._weight = matrix(map, sizes, known, raster.blank).contiguous()
+        self._constant = Constant(map, sizes, known, [None] * len(sizes), raster.blank)
+        self._side_by_side = raster.blank.new_zeros(raster.batch, sum(sizes))
+        self.slots = [[part] * raster.width for part in self._side_by_side.split(list(sizes), 1)]
+        self._row = raster.blank.new_zeros(raster.width, raster.batch, self._weight.shape[1])
+        vector = self._constant.vector
+        self._bias = [self._row[j] if vector is None else vector for j in range(raster.width)]
+
+    @property
+    def varies(self) -> bool:
+        """Whether its constant depends on the position."""
+        return self._constant.vector is None
+
+    def __call__(self, j: int, x: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        return torch.addmm(self._bias[j], self._side_by_side if x is None else x, self._weight, out=out)
+
+    def begin(self, i: int) -> None:
+        self._row.copy_(self._constant.row(i).transpose(0, 1))
+
+
+class RasterAttention:
+    """Causal attention of one query over the keys and values kept so far.
+
+    Query, key and value of a position arrive side by side in `input[j]`. Keys are kept as `(N heads, d, positions)`: two
+    batched products are faster for one query than fused attention.
+    """
+
+    def __init__(self, raster: Raster, layer: Attention, keys: int, values: int) -> None:
+        batch, heads, positions = raster.batch, layer.heads, raster.height * raster.width
+        count = batch * heads
+        self._inclusive = layer.causal == "inclusive"
+        self._queries, self._seen = (count, 1, keys // heads), (batch, values)
+        self._scale = 1 / math.sqrt(keys // heads)
+        joined = raster.blank.new_zeros(batch, 2 * keys + values)
+        self.input = [joined] * raster.width
+        self._query = joined[:, :keys]
+        self._key = joined[:, keys : 2 * keys].view(batch, heads, -1)
+        self._value = joined[:, 2 * keys :].view(batch, heads, -1)
+        self._keys = raster.blank.new_zeros(batch, heads, keys // heads, positions)
+        self._values = raster.blank.new_zeros(batch, heads, positions, values // heads)
+        self._flat_keys, self._flat_values = (
+            self._keys.view(count, -1, positions),
+            self._values.view(count, positions, -1),
+        )
+        self._nothing = raster.blank.new_zeros(batch, values)
+        self._zero = raster.blank.new_zeros(1, 1, 1)
+        self._position = 0
+
+    def __call__(self, j: int) -> Tensor:
+        """What the position sees, `(N, values)`."""
+        at = self._position
+        self._position = at + 1
+        if self._inclusive:
+            self._keep(at)
+        stop = at + 1 if self._inclusive else at
+        seen = self._nothing
+        if stop:
+            queries = self._query.reshape(self._queries)
+            scores = torch.baddbmm(self._zero, queries, self._flat_keys[:, :, :stop], beta=0, alpha=self._scale)
+            seen = torch.bmm(scores.softmax(-1), self._flat_values[:, :stop]).view(self._seen)
+        if not self._inclusive:
+            self._keep(at)
+        return seen
+
+    def _keep(self, at: int) -> None:
+        self._keys[:, :, :, at] = self._key
+        self._values[:, :, at] = self._value

@@ -1,0 +1,73 @@
+"""Quantizers of a model as training sees them: one update per applied step, and how much of each codebook is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from hvdsl.runtime.distributed import World
+from hvdsl.runtime.quantizers.base import Quantizer
+
+COLLAPSED = 0.05
+"""Perplexity over the number of codes, or of chances to choose one where those are fewer, that is called a collapse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How the codes of one level were chosen over a window.
+
+    Attributes:
+        level: The latent's path, with the depth where there are several: `decoder.r32.z_top`.
+        used: The fraction of codes chosen at least once.
+        perplexity: exp(-Σ p log p) of the codes' frequencies: 1 where one code does everything, K where all do alike.
+        codes: K.
+        choices: How many were made.
+    """
+
+    level: str
+    used: float
+    perplexity: float
+    codes: int
+    choices: int
+
+    @property
+    def warning(self) -> str | None:
+        """What to tell the user of a level that has collapsed."""
+        if self.choices == 0 or self.perplexity >= max(2.0, COLLAPSED * min(self.codes, self.choices)):
+            return None
+        return (
+            f"`{self.level}` has collapsed: perplexity {self.perplexity:.1f} of {self.codes} codes, "
+            f"{self.used:.1%} of them used; let dead codes expire (`expire = 1`), start from `kmeans`, "
+            "or lower `train.optimizer.lr`"
+        )
+
+
+def settle(model: nn.Module, applied: bool, world: World) -> None:
+    """End a step: every quantizer learns from what it saw in it, or forgets that if the step was skipped."""
+    for _, quantizer in _quantizers(model):
+        if applied:
+            quantizer.update(world)
+        else:
+            quantizer.discard()
+
+
+def usage(model: nn.Module) -> list[Usage]:
+    """The usage of every level since this was last asked, in the order of the model's modules."""
+    found = []
+    for path, quantizer in _quantizers(model):
+        level = path.partition(".prior.")[0]
+        for depth, counts in enumerate(quantizer.take_window().double().cpu()):
+            choices = counts.sum()
+            p = counts / choices.clamp_min(1)
+            perplexity = torch.exp(-torch.special.xlogy(p, p).sum()).item() if choices > 0 else 0.0
+            name = level if quantizer.depth == 1 else f"{level}, depth {depth}"
+            used = (counts > 0).double().mean().item()
+            found.append(Usage(name, used, perplexity, quantizer.codes_per_level, round(choices.item())))
+    return found
+
+
+def _quantizers(model: nn.Module) -> Iterator[tuple[str, Quantizer]]:
+    return ((path, module) for path, module in model.named_modules() if isinstance(module, Quantizer))
