@@ -14,7 +14,7 @@ from hvdsl.compiler.operations import OPERATIONS
 from hvdsl.compiler.operations.convolutions import upconv_crop
 from hvdsl.compiler.operations.padding import resolve
 from hvdsl.compiler.operations.reference import markdown
-from hvdsl.compiler.operations.table import Kind, OperationError
+from hvdsl.compiler.operations.table import Kind
 from tests.compiler.operations.calls import complete, expression, layer, macs, shape, windows
 
 NOT_EMITTED = {

@@ -1,5 +1,6 @@
 """Fused batch norms and channels-last regions: what they rewrite, and that level 1 computes what level 0 does."""
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -33,9 +34,7 @@ def operations(body, cells="", *passes):
 
 
 def test_a_silu_that_alone_reads_a_batch_norm_is_fused_with_it():
-    assert operations("batch_norm -> swish", "", "fuse_batch_norm") == ["image", "conv", "batch_norm_silu", "tap"] or (
-        operations("batch_norm -> swish", "", "fuse_batch_norm") == ["conv", "batch_norm_silu", "tap"]
-    )
+    assert operations("batch_norm -> swish", "", "fuse_batch_norm")[-3:] == ["conv", "batch_norm_silu", "tap"]
 
 
 @pytest.mark.parametrize("body", ["batch_norm -> relu", "{ h = batch_norm; h + (h -> swish) }"])
@@ -81,10 +80,10 @@ def latents_and_output(model, v, latents):
     return (distortion + latents.rates.sum(0)).mean()
 
 
-def test_both_levels_run_as_a_file_of_their_own(tmp_path):
-    source = hvdsl.compile(SMALL).standalone()
-    space = {"__name__": "alone"}
-    exec(compile(source, "alone.py", "exec"), space)  # what was emitted, as a user would run it
-    model = space["Model"]()
-    space["initialize"](model, 0)
+def test_it_runs_as_a_file_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / "small_nvae_alone.py").write_text(hvdsl.compile(SMALL).standalone())
+    monkeypatch.syspath_prepend(tmp_path)
+    alone = importlib.import_module("small_nvae_alone")
+    model = alone.Model()
+    alone.initialize(model, 0)
     assert sum(p.numel() for p in model.parameters()) == check(SMALL).graph.parameter_count()
