@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from typing_extensions import TypeVar
 
 from hvdsl.compiler.settings import Train
+from hvdsl.errors import HvdslError
 from hvdsl.runtime.activation_checkpointing import checkpoint_groups
 from hvdsl.runtime.checkpoint import Checkpoint, CheckpointError, Tensors
 from hvdsl.runtime.distributed import World
 from hvdsl.runtime.ema import Ema
 from hvdsl.runtime.guard import SkipGuard, clip_gradients, gradient_norm
 from hvdsl.runtime.latents import Traversal
+from hvdsl.runtime.layers.norms import DegenerateBatchError
 from hvdsl.runtime.noise import Noise
 from hvdsl.runtime.objective import latent_groups
 from hvdsl.runtime.optimizer import build_optimizer, set_learning_rate
@@ -235,13 +237,20 @@ class Optimization(Generic[P]):
         for i, part in enumerate(parts):
             share = len(part.x) / total
             with self._exchange(i == len(parts) - 1):
-                loss, terms = self._objective(part, self.step_number)
+                loss, terms = self._loss(part)
                 self.scaler.scale(loss * share if share < 1 else loss).backward()
             for name, value in {"loss": loss, **terms}.items():
                 weighted = value.detach().float() * share
                 sums[name] = sums[name] + weighted if name in sums else weighted
         self._began = True
         return self._across_ranks(sums)
+
+    def _loss(self, part: P) -> tuple[Tensor, Mapping[str, Tensor]]:
+        try:
+            loss: tuple[Tensor, Mapping[str, Tensor]] = self._objective(part, self.step_number)
+        except DegenerateBatchError as error:
+            raise HvdslError(str(error)) from error
+        return loss
 
     def _start(self, part: P) -> None:
         """The phase before the first step: gains and biases from a real batch, where layers ask for it."""
