@@ -18,10 +18,8 @@ from hvdsl.runtime.checkpoint import Checkpoint, CheckpointError, Tensors
 from hvdsl.runtime.distributed import World
 from hvdsl.runtime.ema import Ema
 from hvdsl.runtime.guard import SkipGuard, clip_gradients, gradient_norm
-from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.layers.norms import DegenerateBatchError
 from hvdsl.runtime.noise import Noise
-from hvdsl.runtime.objective import latent_groups
 from hvdsl.runtime.optimizer import build_optimizer, set_learning_rate
 from hvdsl.runtime.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from hvdsl.runtime.penalties.terms import Penalties
@@ -139,12 +137,12 @@ class Optimization(Generic[P]):
             checkpoint_groups(model)
         if self.world.size > 1:
             synchronise_batch_norm(model)
-        objective = _Objective(model, loss)
-        self._objective: nn.Module = objective
+        self._measure = loss
+        self._objective: nn.Module = _Objective(model, loss)
         if self.world.size > 1:
             # Emitted models have no control flow: what the first step uses, every step uses. So DDP may learn from the
             # first backward pass which parameters the objective never reaches, instead of searching in each step.
-            self._objective = nn.parallel.DistributedDataParallel(objective, static_graph=True)
+            self._objective = nn.parallel.DistributedDataParallel(self._objective, static_graph=True)
         self._began = False
 
     def step(self, parts: Sequence[P]) -> StepResult:
@@ -254,12 +252,7 @@ class Optimization(Generic[P]):
 
     def _start(self, part: P) -> None:
         """The phase before the first step: gains and biases from a real batch, where layers ask for it."""
-
-        def run() -> None:
-            latents = Traversal.infer(latent_groups(self.model), len(part.x), part.noise, device=part.x.device)
-            self.model(part.x, latents)
-
-        start_from_batch(self.model, run, self.world)
+        start_from_batch(self.model, lambda: self._measure(self.model, part, self.step_number), self.world)
         if self.ema is not None:
             self.ema.restart()
         self._started = True
