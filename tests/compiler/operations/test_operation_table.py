@@ -216,12 +216,6 @@ def test_layers_say_only_what_is_not_default() -> None:
     assert layer("dropout", (8, 4, 4), p=0.2).args == (0.2,)
 
 
-def test_what_cannot_run_yet_is_refused_by_name() -> None:
-    with pytest.raises(OperationError, match="from_batch"):
-        norm = Term("weight", (), (("start", Term("from_batch", (0.1,))),))
-        layer("conv", (8, 4, 4), kernel=(3, 3), out=8, norm=norm)
-
-
 def test_distributions_name_only_the_maps_that_differ() -> None:
     assert expression("normal", ["p"], (8, 2, 2)) == "Normal(p)"
     nvae = {"mean": Term("soft_clamp", (5,)), "scale": Term("exp", (), (("soft_clamp", 5), ("add", 0.01)))}
