@@ -226,7 +226,7 @@ class Optimization:
             share = len(part.x) / total
             with self._exchange(i == len(parts) - 1):
                 loss, terms = self._loss(part)
-                self.scaler.scale(loss * share if share < 1 else loss).backward()
+                torch.autograd.backward(self.scaler.scale(loss * share if share < 1 else loss))
             for name, value in {"loss": loss, **terms}.items():
                 weighted = value.detach().float() * share
                 sums[name] = sums[name] + weighted if name in sums else weighted
