@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 
 from hvdsl.compiler.check import check
 from hvdsl.compiler.emit import emit, standalone
-from hvdsl.compiler.emit.names import identifier
 from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
 from hvdsl.grammar.source import Source
@@ -43,7 +42,7 @@ class Compiled:
 
     def module(self) -> ModuleType:
         """The source as a Python module; `module().Model` is the model's class. Imports torch."""
-        return load(self.source, identifier(self.model.settings.model))
+        return load(self.source, self.model.settings.model)
 
     def build(self, seed: int = 0) -> nn.Module:
         """The model, each parameter at its first value. Equal seeds give equal values.

@@ -40,8 +40,8 @@ NO_LIKELIHOOD = Code(
     "a likelihood that cannot be run yet",
     "The language knows the likelihood, so that `check`, `info` and `viz` work, but the runtime of this version does "
     "not have it.",
-    bad=spec(tail="").replace("likelihood bernoulli", "likelihood categorical"),
-    good=spec(),
+    bad="",
+    good="",
 )
 
 UNKNOWN_LEVEL = Code(

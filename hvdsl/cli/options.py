@@ -49,13 +49,18 @@ def add_output(parser: argparse.ArgumentParser, help: str, *, required: bool = F
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=required, help=help)
 
 
+def add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="PATH", type=Path, help="where the spec's data is read from")
+
+
+def add_batch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--batch", metavar="N", type=positive, help="images per batch")
+
+
 def add_machine(parser: argparse.ArgumentParser) -> None:
     """Options of every command that runs a model."""
-    parser.add_argument("--data", metavar="PATH", type=Path, help="where the spec's data is read from")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, … (default: an accelerator, if any)")
     parser.add_argument("--seed", metavar="N", type=natural, help="seed of every random draw")
-    parser.add_argument("--batch", metavar="N", type=positive, help="images per batch")
-    parser.add_argument("--workers", metavar="N", type=natural, default=0, help="processes that read data (default 0)")
     parser.add_argument("--threads", metavar="N", type=positive, help="threads of one operation on the CPU")
 
 
@@ -82,7 +87,6 @@ def checked(spec: str | Source, overrides: Sequence[str] = ()) -> Model:
 
     Raises `SpecError` with everything that is wrong.
     """
-    from hvdsl.compiler.assembly.assemble import assemble
-    from hvdsl.compiler.elaboration.elaborate import elaborate
+    from hvdsl.compiler.check import check
 
-    return elaborate(assemble(spec, overrides))
+    return check(spec, overrides)

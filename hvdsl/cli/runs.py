@@ -7,15 +7,14 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import nn
 
+from hvdsl.api import Compiled
 from hvdsl.cli.options import checked
 from hvdsl.compiler.assembly.files import locate
 from hvdsl.compiler.emit import emit
-from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.draw.export import graph_json
@@ -25,7 +24,6 @@ from hvdsl.grammar.source import Source
 from hvdsl.runtime.compilation import compile_recipes
 from hvdsl.runtime.data import Splits, open_data
 from hvdsl.runtime.distributed import world
-from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.run import Run
 from hvdsl.runtime.weights import load_weights
 
@@ -66,12 +64,10 @@ def device_of(name: str) -> torch.device:
 
 def instantiate(model: Model, seed: int = 0, device: torch.device | None = None, level: int = 1) -> nn.Module:
     """Return the emitted module of a model, initialised from `seed`, on `device`."""
-    emitted = load(emit(model, level), model.settings.model)
-    module = cast(nn.Module, emitted.Model())
-    initialize(module, seed)
+    module = Compiled(model, emit(model, level)).build(seed)
     if device:
         module.to(device)
-    if level == 2:
+    if level == 2:  # on its device: what is needed to compile depends on that
         compile_recipes(module)
     return module
 
@@ -119,5 +115,4 @@ def open_trained(args: argparse.Namespace, use_ema: Callable[[ModelSettings], bo
     module = instantiate(model)
     checkpoint = load_weights(module, run, use_ema=args.use_ema and use_ema(model.settings), step=args.step)
     module.to(device)
-    data = data_path(run, args.data)
-    return Trained(run, model, module, checkpoint.step, data)
+    return Trained(run, model, module, checkpoint.step, data_path(run, getattr(args, "data", None)))

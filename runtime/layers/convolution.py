@@ -120,13 +120,24 @@ class Conv2d(_Weighted):
             self.mask.copy_(mask)  # a layer that was built on `meta` has none yet
         super().initial(fill)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *more: Tensor) -> Tensor:
+        """With `more`: of all inputs joined along the channels, without joining them; in one group only."""
+        if not more:
+            return self._convolve(x, self.effective_weight(), self.bias)
+        parts = (x, *more)
+        weights = torch.split(self.effective_weight(), [part.shape[1] for part in parts], 1)
+        y = self._convolve(x, weights[0], self.bias)
+        for part, weight in zip(more, weights[1:], strict=True):
+            y = y + self._convolve(part, weight, None)
+        return y
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         top, bottom, left, right = self._pads(x)
         inside = (top, left)
         if top != bottom or left != right or self.reflect:
             x = F.pad(x, (left, right, top, bottom), mode="reflect" if self.reflect else "constant")
             inside = (0, 0)
-        return F.conv2d(x, self.effective_weight(), self.bias, self.stride, inside, self.dilation, self.groups)
+        return F.conv2d(x, weight, bias, self.stride, inside, self.dilation, self.groups)
 
     def _pads(self, x: Tensor) -> Sides:
         if self.padding is not None:

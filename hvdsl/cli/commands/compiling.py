@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from hvdsl.cli.files import write_file
 from hvdsl.cli.options import add_level, add_output, add_spec, checked
 from hvdsl.cli.report import report
 from hvdsl.errors import UsageError
@@ -36,7 +37,6 @@ def run(args: argparse.Namespace) -> int:
     if args.output is None:
         sys.stdout.write(source)
     else:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(source, encoding="utf-8")
+        write_file(args.output, source)
         print(f"wrote {args.output} ({source.count(chr(10))} lines)", file=sys.stderr)
     return 0

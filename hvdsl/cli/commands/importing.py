@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hvdsl.cli.options import add_set, checked
+from hvdsl.cli.options import add_data, add_set, checked
 from hvdsl.errors import UsageError
 
 
@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--ema", metavar="WEIGHTS", type=Path, help="the published running average, if it is a second file"
     )
     parser.add_argument("--out", metavar="RUN", type=Path, required=True, help="the run folder to make")
-    parser.add_argument("--data", metavar="PATH", type=Path, help="where the spec's data is read from")
+    add_data(parser)
     add_set(parser)
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hvdsl.cli.options import add_machine, add_output, add_set, natural, positive
+from hvdsl.cli.options import add_batch, add_machine, add_output, add_set, natural, positive
 from hvdsl.cli.run_options import add_run
 
 
@@ -25,6 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--mean", action="store_true", help="show the likelihood's mean, not a draw from it")
     add_output(parser, "the PNG to write (default: RUN/pictures/samples.png)")
+    add_batch(parser)
     add_machine(parser)
 
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvdsl.cli.options import add_level, add_machine, add_set, checked, positive
+from hvdsl.cli.options import add_batch, add_data, add_level, add_machine, add_set, checked, natural, positive
 from hvdsl.errors import HvdslError, UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", metavar="N", type=positive, help="length of the whole run")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="arithmetic of the network")
     add_level(parser)
+    add_batch(parser)
+    add_data(parser)
+    parser.add_argument("--workers", metavar="N", type=natural, default=0, help="threads that read ahead (default 0)")
     add_machine(parser)
 
 
@@ -43,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
     device = use_machine(args)
     with process_group(device.type):
-        return _train(args, model, overrides, device.type if "WORLD_SIZE" not in os.environ else _own(device.type))
+        return _train(args, model, overrides, str(device) if "WORLD_SIZE" not in os.environ else _own(device.type))
 
 
 def _own(device: str) -> str:
@@ -62,28 +65,25 @@ def _train(args: argparse.Namespace, model: Model | None, overrides: list[str], 
     from hvdsl.runtime.trainer import Trainer
     from hvdsl.runtime.watch import watch
 
+    run = None
     if model is None:
         run = Run.open(args.out)
         model = read_model(run, overrides)
         if args.spec is not None:
-            _same_spec(run, checked(args.spec), args.spec)
-    else:
-        if args.out is None and world().size > 1:
-            raise UsageError("several processes need --out RUN, so that all of them mean the same folder")
-        run = create_run(
-            args.out or default_folder(model.settings.model),
-            args.spec,
-            model,
-            args.data,
-            1 if args.level is None else args.level,
-        )
+            _same_model(run, model, checked(args.spec, overrides), args.spec)
+    elif args.out is None and world().size > 1:
+        raise UsageError("several processes need --out RUN, so that all of them mean the same folder")
     settings = model.settings
     if settings.train is None:
         raise HvdslError(f"`{settings.model}` has no `train` section: add one, or give its values with `--set train.…`")
     console = Console()
-    splits = open_data(settings.data, data_path(run, args.data))
-    module = instantiate(model, settings.train.seed, torch.device(device), level_of(run))
+    level = (1 if args.level is None else args.level) if run is None else level_of(run)
+    splits = open_data(settings.data, data_path(run, args.data) if run is not None else args.data)
+    module = instantiate(model, settings.train.seed, torch.device(device), level)
     trainer = Trainer(module, settings, splits.train, run=run, console=console, workers=args.workers)
+    if run is None:  # made last: what cannot be trained leaves no folder behind
+        folder = args.out or default_folder(settings.model)
+        run = trainer.run = create_run(folder, args.spec, model, args.data, level)
     watch(trainer, splits.validation)
     if args.resume:
         step = trainer.resume()
@@ -102,9 +102,12 @@ def _train(args: argparse.Namespace, model: Model | None, overrides: list[str], 
     return 0
 
 
-def _same_spec(run: Run, model: Model, spec: str) -> None:
-    """Refuse to go on with a run under a spec that says something else."""
-    from hvdsl.cli.runs import read_model
+def _same_model(run: Run, own: Model, given: Model, spec: str) -> None:
+    """Refuse to go on with a run under a spec that describes another model, data or objective."""
+    from hvdsl.draw.export import graph_json
 
-    if model.graph.parameter_count() != read_model(run).graph.parameter_count():
+    def essence(model: Model) -> tuple[object, ...]:
+        return graph_json(model), model.likelihood, model.settings.data, model.settings.objective
+
+    if essence(own) != essence(given):
         raise HvdslError(f"`{spec}` is not the model of {run.folder}; leave the spec out to go on with the run's own")
