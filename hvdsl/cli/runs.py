@@ -21,6 +21,7 @@ from hvdsl.draw.export import graph_json
 from hvdsl.errors import UsageError
 from hvdsl.grammar import print_text
 from hvdsl.grammar.source import Source
+from hvdsl.runtime.compilation import compile_recipes
 from hvdsl.runtime.data import Splits, open_data
 from hvdsl.runtime.distributed import world
 from hvdsl.runtime.run import Run
@@ -63,8 +64,12 @@ def device_of(name: str) -> torch.device:
 
 def instantiate(model: Model, seed: int = 0, device: torch.device | None = None, level: int = 1) -> nn.Module:
     """Return the emitted module of a model, initialised from `seed`, on `device`."""
-    module = Compiled(model, emit(model, level), level).build(seed)
-    return module.to(device) if device else module
+    module = Compiled(model, emit(model, level)).build(seed)
+    if device:
+        module.to(device)
+    if level == 2:  # on its device: what is needed to compile depends on that
+        compile_recipes(module)
+    return module
 
 
 def create_run(folder: Path, spec: str, model: Model, data: Path | None, level: int = 1) -> Run:
