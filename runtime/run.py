@@ -93,6 +93,20 @@ class Run:
         """Everything measured so far."""
         return read_metrics(self.metrics_path)
 
+    def environment(self) -> dict[str, Any]:
+        """What the run noted of its machine and its data.
+
+        Raises:
+            RunError: It cannot be read.
+        """
+        try:
+            noted = json.loads(self.read("environment.json"))
+        except json.JSONDecodeError:
+            noted = None
+        if not isinstance(noted, dict):
+            raise RunError(f"{self.folder / 'environment.json'} is damaged: restore it, or write `{{}}` into it")
+        return noted
+
     def read(self, name: str) -> str:
         """The text of one of the run's files, such as `resolved.hv`.
 
