@@ -89,7 +89,7 @@ def _leak(graph: Graph, node: Node) -> Diagnostic | None:
             )
         channel = next((c for c, bits in enumerate(of_z.own) if bits >> c), None)
         if channel is not None:
-            culprit = _closes(graph, z, value, seen)
+            culprit = _closes(graph, node, seen)
             return _diagnostic(
                 culprit,
                 f"channel {channel} of what the block gives sees channel {of_z.own[channel].bit_length() - 1} of z at its own "
@@ -100,15 +100,16 @@ def _leak(graph: Graph, node: Node) -> Diagnostic | None:
     return None
 
 
-def _closes(graph: Graph, z: Value, result: Value, seen: dict[Value, Seen]) -> Node:
-    """The step to blame for channels: the first that sees later channels, else the first convolution of the block."""
-    inside = sorted({v.node for v in seen if z.node < v.node <= result.node})
+def _closes(graph: Graph, step: Node, seen: dict[Value, Seen]) -> Node:
+    """What to blame for channels: what first sees later ones, else the block's first convolution, else the step."""
+    z = step.inputs[0]
+    inside = sorted({v.node for v in seen if z.node < v.node < step.index})
     width = len(seen[z].own)
     for index in inside:
         own = seen[Value(index)].own
         if any(bits >> ((c * width // len(own)) + 1) for c, bits in enumerate(own)):
             return graph.nodes[index]
-    return next((graph.nodes[i] for i in inside if graph.nodes[i].op in MASKED), graph.nodes[result.node])
+    return next((graph.nodes[i] for i in inside if graph.nodes[i].op in MASKED), step)
 
 
 def _diagnostic(culprit: Node, found: str, expected: str, help: str) -> Diagnostic:

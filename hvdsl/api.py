@@ -27,6 +27,7 @@ class Compiled:
 
     model: Model
     source: str
+    level: int = 1
 
     @property
     def graph(self) -> networkx.MultiDiGraph[int]:
@@ -44,11 +45,21 @@ class Compiled:
         return load(self.source, self.model.settings.model)
 
     def build(self, seed: int = 0) -> nn.Module:
-        """The model, each parameter at its first value. Equal seeds give equal values."""
+        """The model, each parameter at its first value. Equal seeds give equal values.
+
+        At level 2 its repeated recipes are handed to `torch.compile`, which works when they first run.
+
+        Raises:
+            CompilationError: level 2, where there is no compiler for what `torch.compile` generates.
+        """
         from hvdsl.runtime.layers import initialize
 
         model = cast("nn.Module", self.module().Model())
         initialize(model, seed)
+        if self.level == 2:
+            from hvdsl.runtime.compilation import compile_recipes
+
+            compile_recipes(model)
         return model
 
 
@@ -66,7 +77,8 @@ def compile(  # the name is the API's; whoever needs Python's own has `builtins`
         spec: a file (`model.hv`, `model.hv@VARIANT`), the name of a shipped spec, or a `Source` for text that
             is in no file.
         level: 0 computes operation by operation what the spec says; 1 applies rewrites that keep the
-            mathematics and every parameter's name.
+            mathematics and every parameter's name; 2 has the same source as 1, and `build` compiles the
+            recipes that it repeats with `torch.compile`.
         passes: names of the rewrites to apply, in place of the level's own.
         variant: the variant of the spec, where it is not named behind an `@`.
         overrides: `let`s and settings, as `{"width": 64, "train.batch": 16}`.
@@ -75,7 +87,7 @@ def compile(  # the name is the API's; whoever needs Python's own has `builtins`
         SpecError: with everything that is wrong with the spec, or that cannot be emitted.
     """
     model = check(spec, [f"{name}={_spelled(value)}" for name, value in (overrides or {}).items()], variant)
-    return Compiled(model, emit(model, level, None if passes is None else tuple(passes)))
+    return Compiled(model, emit(model, level, None if passes is None else tuple(passes)), level)
 
 
 def build(

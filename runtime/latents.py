@@ -50,7 +50,7 @@ class Source(Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Given:
-    """A source that is the value itself, `(N, Z, H, W)`, or for a discrete group its codes, `(N, depth, H, W)` integers."""
+    """A source that is the value itself, `(N, Z, H, W)`, or a discrete group's codes, `(N, depth, H, W)` integers."""
 
     z: Tensor
 
@@ -62,8 +62,8 @@ class Outcome:
     `rate` is the information that z carries about the image: KL(q ‖ p), or log q - log p of the one sample. It is 0
     where z came from the prior, and unknown (None) where it was given. `log_q` and `log_p` are kept where the
     traversal was asked for `densities`. `rate_detail` is `(N,)`, `(N, Z)` or `(N, Z, H, W)`, as the traversal's
-    `detail` says. A discrete group has `codes`, `(N, depth, H, W)` int64, unless z is no code (the prior's mean, a given
-    vector), and where it was inferred also the losses of its quantizer, `commitment` and `codebook`, `(N,)`.
+    `detail` says. A discrete group has `codes`, `(N, depth, H, W)` int64, unless z is no code (the prior's mean, a
+    given vector), and where it was inferred also the losses of its quantizer, `commitment` and `codebook`, `(N,)`.
     """
 
     z: Tensor

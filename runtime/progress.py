@@ -16,12 +16,15 @@ SHOWN = {
     "negative_importance_bound_nats_per_dim": ("nats/dim", ".4f"),
     "distortion_nats_per_dim": ("distortion", ".4f"),
     "rate_nats_per_dim": ("rate", ".4f"),
+    "error_per_dim": ("error", ".5f"),
+    "rate_bits_per_dim": ("rate bits/dim", ".4f"),
     "gradient_norm": ("grad", ".3g"),
     "learning_rate": ("lr", ".2g"),
     "skipped_steps": ("skipped", ".0f"),
     "images_per_second": ("img/s", ".0f"),
 }
-ALWAYS_ROOM_FOR = ("bits_per_dim", "skipped_steps", "images_per_second")  # on the live line of a narrow terminal
+# On the live line of a narrow terminal.
+ALWAYS_ROOM_FOR = ("bits_per_dim", "error_per_dim", "skipped_steps", "images_per_second")
 
 
 class ProgressDisplay:

@@ -1,8 +1,8 @@
-"""What an element of a tensor depends on, of the tensor that a flow transforms: the proof that its Jacobian is triangular.
+"""What an element of a tensor sees of the tensor that a flow transforms: the proof that its Jacobian is triangular.
 
 The elements of z are ordered by position, in raster order, and at one position by channel. For every tensor that is made
-of z this follows two things exactly: whether an element sees positions before or after its own, and which channels of z
-it sees at its own. A tensor that is not made of z (a context) adds nothing.
+of z this follows two things: whether an element sees positions before or after its own, and which channels of z it sees
+at its own. A tensor that is not made of z (a context) adds nothing.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ BY_ELEMENT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """`before`, `after`: other positions of z, in raster order. `own`: by channel, the channels of z at its position, as bits.
+    """`before`, `after`: other positions of z, in raster order. `own`: by channel, the channels of z there, as bits.
 
     `mixed_by` is the first node after which no order of the positions is left.
     """

@@ -22,9 +22,10 @@ group level {
 NOT_AUTOREGRESSIVE = Code(
     "HV0320",
     "a flow that is not autoregressive",
-    "What `iaf` subtracts from an element of z, or scales it by, may depend on earlier elements only: on positions before "
-    "its own in raster order (after it, if every mask is mirrored), and at its own on earlier channels. Only then is the "
-    "Jacobian triangular and the log-determinant what the rate counts. It is proved from the masks of the convolutions.",
+    "What `iaf` subtracts from an element of z, or scales it by, may depend on earlier elements only: on positions "
+    "before its own in raster order (after it, if every mask is mirrored), and at its own on earlier channels. Only "
+    "then is the Jacobian triangular and the log-determinant what the rate counts. The masks of the convolutions "
+    "prove it.",
     bad=spec(top=_LEVEL % (_CAUSAL.replace("before", "upto"), "flow")),
     good=spec(top=_LEVEL % (_CAUSAL, "flow")),
 )
@@ -39,7 +40,8 @@ NO_LOG_DETERMINANT = Code(
 FLOW_OF_CODES = Code(
     "HV0322",
     "a flow on a discrete latent",
-    "A flow moves a density continuously. The value of a discrete latent is one of a few codes: there is nothing to move.",
+    "A flow moves a density continuously. The value of a discrete latent is one of a few codes: there is nothing to "
+    "move.",
     bad=spec(top=_CODES % (_CAUSAL, " -> flow")),
     good=spec(top=_CODES % (_CAUSAL, "")),
 )

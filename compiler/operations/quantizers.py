@@ -45,8 +45,8 @@ def _codebook_parameters(inputs: Sequence[Shape], args: Args) -> tuple[Parameter
     update, depth = term(args, "update").name, positive(args, "depth")
     tables = 1 if switch(args, "shared") else depth
     shape = (tables, codes, dim)
-    started = (Parameter("started", (1,), Term("zeros"), trainable=False),)
-    started = started if term(args, "start").name == "kmeans" else ()
+    kmeans = term(args, "start").name == "kmeans"
+    started = [Parameter("started", (1,), Term("zeros"), trainable=False)] if kmeans else []
     if update == "gradient":
         return (Parameter("codes", shape, Term("uniform", (-1 / codes, 1 / codes))), *started)
     if update == "linear":
@@ -136,7 +136,7 @@ _CODEBOOK = (
         ArgumentType.WORD,
         Term("ema"),
         tuple(_LAYERS),
-        "`ema`: moving averages; `gradient`: the codebook loss of 2017; `linear`: fixed codes through a trained linear map",
+        "`ema`: moving averages; `gradient`: the codebook loss; `linear`: fixed codes through a trained linear map",
     ),
     Argument("depth", ArgumentType.INTEGER, 1, doc="codes per position, each for what those before left over"),
     Argument("shared", ArgumentType.SWITCH, False, doc="one table of codes for all depths"),

@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from hvdsl.compiler.model import Model
     from hvdsl.grammar.source import Source
 
+LEVELS = (
+    "exactly what the spec says",
+    "rewrites that keep the mathematics (default)",
+    "also torch.compile of repeated recipes, where the model is built",
+)
+
 
 def add_spec(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("spec", metavar="SPEC", help="a file, FILE@VARIANT, or the name of a shipped spec")
@@ -30,6 +36,13 @@ def add_set(parser: argparse.ArgumentParser) -> None:
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON to standard output")
+
+
+def add_level(parser: argparse.ArgumentParser) -> None:
+    """`-O0`, `-O1`, `-O2`; `args.level` is None where none is given."""
+    level = parser.add_mutually_exclusive_group()
+    for n, meaning in enumerate(LEVELS):
+        level.add_argument(f"-O{n}", action="store_const", const=n, dest="level", help=meaning)
 
 
 def add_output(parser: argparse.ArgumentParser, help: str, *, required: bool = False) -> None:

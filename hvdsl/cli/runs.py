@@ -60,24 +60,25 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def instantiate(model: Model, seed: int = 0, device: torch.device | None = None) -> nn.Module:
+def instantiate(model: Model, seed: int = 0, device: torch.device | None = None, level: int = 1) -> nn.Module:
     """Return the emitted module of a model, initialised from `seed`, on `device`."""
-    module = Compiled(model, emit(model)).build(seed)
+    module = Compiled(model, emit(model, level), level).build(seed)
     return module.to(device) if device else module
 
 
-def create_run(folder: Path, spec: str, model: Model, data: Path | None) -> Run:
+def create_run(folder: Path, spec: str, model: Model, data: Path | None, level: int = 1) -> Run:
     """Make a run folder with everything that says what is trained; of several processes the first makes it."""
     path, _ = locate(spec)
     files = {
         f"spec{path.suffix}": path.read_text(encoding="utf-8"),
         "resolved.hv": print_text(model.resolved),
-        "model.py": emit(model),
+        "model.py": emit(model, level),
         "graph.json": graph_json(model),
     }
     here = world()
     if here.leads:
-        Run.create(folder, files, {"spec": spec, "data": str(data.resolve()) if data else None})
+        environment = {"spec": spec, "data": str(data.resolve()) if data else None, "level": level}
+        Run.create(folder, files, environment)
     here.any(False)  # nobody goes on before the folder is there
     return Run.open(folder)
 
@@ -93,6 +94,11 @@ def data_path(run: Run, given: Path | None) -> Path | None:
         return given
     noted = run.environment().get("data")
     return Path(noted) if noted else None
+
+
+def level_of(run: Run) -> int:
+    """Return the optimisation level that a run was made with."""
+    return int(json.loads(run.read("environment.json")).get("level", 1))
 
 
 def open_trained(args: argparse.Namespace, use_ema: Callable[[ModelSettings], bool]) -> Trained:

@@ -97,16 +97,19 @@ def _rule(raw: Mapping[str, Any]) -> Rule:
     )
 
 
-def published_names(
-    names: Iterable[str], rules: Sequence[Rule], published: Iterable[str] = ()
-) -> dict[str, tuple[str, Rule]]:
-    """Map each of a model's names, given in order of execution, to its published name, and the rule that says so.
+def published_names(names: Iterable[str], rules: Sequence[Rule], published: Iterable[str] = ()) -> dict[str, str]:
+    """Map each of a model's names, given in order of execution, to its published name.
 
     `published` are the names to choose among, for rules that do.
 
     Raises:
         WeightsError: no rule knows a name: the spec has another structure than the release.
     """
+    return {name: theirs for name, (theirs, _) in _matched(names, rules, published).items()}
+
+
+def _matched(names: Iterable[str], rules: Sequence[Rule], published: Iterable[str] = ()) -> dict[str, tuple[str, Rule]]:
+    """The same, with the rule that says so."""
     instances = {id(rule): _instances(rule, published) for rule in rules}
     counted: dict[object, dict[str, int]] = {}
     found: dict[str, tuple[str, Rule]] = {}
@@ -159,7 +162,7 @@ def rename(source: str, names: Mapping[str, tuple[int, ...]], weights: Mapping[s
     original = {new: key for key, new in _ranked(given, rules.ranked).items()}
     given = {new: given[key] for new, key in original.items()}
     places = _by_place(names) if rules.by_place else {name: name for name in names}
-    found = published_names(places.values(), rules.rules, given)
+    found = _matched(places.values(), rules.rules, given)
     wanted = {ours: found[place] for ours, place in places.items()}
     missing = [theirs for theirs, _ in wanted.values() if theirs not in given]
     left = (original[key] for key in set(given) - {theirs for theirs, _ in wanted.values()})

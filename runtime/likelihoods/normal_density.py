@@ -18,6 +18,8 @@ class NormalDensity(nn.Module):
     `mean` and `scale` map raw values, as for latents. Samples and means are clamped to [-1, 1], where the targets lie.
     """
 
+    density = True
+
     def __init__(self, mean: MeanMap | None = None, scale: ScaleMap | None = None) -> None:
         super().__init__()
         self._mean, self._scale = mean or identity(), scale or exp()

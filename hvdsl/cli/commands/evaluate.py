@@ -67,6 +67,14 @@ def _baselines(trained: Trained, splits: Splits, data: Dataset) -> dict[str, flo
 
 
 def _table(result: Evaluation, split: str) -> str:
+    if not result.density:
+        bits = result.as_metrics()["rate_bits_per_image"]
+        return "\n".join(
+            (
+                f"{result.distortion:.6f} error per value  ({result.images:,} {split} images)",
+                f"{bits:,.1f} bits per image, {result.bits_per_dim:.4f} bits/dim, in codes of uniform priors",
+            )
+        )
     return "\n".join(
         (
             f"{result.bits_per_dim:.4f} bits/dim  (± {result.standard_error:.4f}, {result.images:,} {split} images)",

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvdsl.cli.options import add_batch, add_data, add_machine, add_set, checked, natural, positive
+from hvdsl.cli.options import add_batch, add_data, add_level, add_machine, add_set, checked, natural, positive
 from hvdsl.errors import HvdslError, UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="arithmetic of the network")
     add_batch(parser)
     add_data(parser)
+    add_level(parser)
     parser.add_argument("--workers", metavar="N", type=natural, default=0, help="threads that read ahead (default 0)")
     add_machine(parser)
 
@@ -31,6 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.resume and args.out is None:
         raise UsageError("--resume needs --out RUN, the folder of the run to go on with")
+    if args.resume and args.level is not None:
+        raise UsageError("a run goes on at the optimisation level it began with: leave out -O")
     if not args.resume and args.spec is None:
         raise UsageError("which spec? Write `hvdsl train SPEC`, or `hvdsl train --resume --out RUN`")
     # Options that stand for settings: what was trained can then be read from the run's own spec.
@@ -55,7 +58,7 @@ def _train(args: argparse.Namespace, model: Model | None, overrides: list[str], 
     import torch
     from rich.console import Console
 
-    from hvdsl.cli.runs import create_run, data_path, instantiate, read_model
+    from hvdsl.cli.runs import create_run, data_path, instantiate, level_of, read_model
     from hvdsl.runtime.data import open_data
     from hvdsl.runtime.distributed import world
     from hvdsl.runtime.run import Run, default_folder
@@ -74,12 +77,13 @@ def _train(args: argparse.Namespace, model: Model | None, overrides: list[str], 
     if settings.train is None:
         raise HvdslError(f"`{settings.model}` has no `train` section: add one, or give its values with `--set train.…`")
     console = Console()
+    level = level_of(run) if run is not None else 1 if args.level is None else args.level
     splits = open_data(settings.data, data_path(run, args.data) if run is not None else args.data)
-    module = instantiate(model, settings.train.seed, torch.device(device))
+    module = instantiate(model, settings.train.seed, torch.device(device), level)
     trainer = Trainer(module, settings, splits.train, run=run, console=console, workers=args.workers)
     if run is None:  # made last: what cannot be trained leaves no folder behind
         folder = args.out or default_folder(settings.model)
-        run = trainer.run = create_run(folder, args.spec, model, args.data)
+        run = trainer.run = create_run(folder, args.spec, model, args.data, level)
     watch(trainer, splits.validation)
     if args.resume:
         step = trainer.resume()

@@ -18,8 +18,8 @@ from hvdsl.compiler.operations.table import Kind, OperationError
 from tests.compiler.operations.calls import complete, expression, layer, macs, shape, windows
 
 NOT_EMITTED = {
-    "laplace", "logistic", "bernoulli", "categorical", "codebook", "nearest_code",
-    "finite_scalar", "round_code", "image", "tap", "sample", "latent", "codes", "output",
+    "laplace", "logistic", "bernoulli", "categorical",
+    "image", "tap", "sample", "latent", "codes", "output",
 }  # fmt: skip
 
 
