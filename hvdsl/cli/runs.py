@@ -98,7 +98,7 @@ def data_path(run: Run, given: Path | None) -> Path | None:
 
 def level_of(run: Run) -> int:
     """Return the optimisation level that a run was made with."""
-    return int(json.loads(run.read("environment.json")).get("level", 1))
+    return int(run.environment().get("level", 1))
 
 
 def open_trained(args: argparse.Namespace, use_ema: Callable[[ModelSettings], bool]) -> Trained:

@@ -45,6 +45,14 @@ def test_an_option_without_effect_does_not_exist(hvdsl: Hvdsl, tmp_path: Path, c
     assert "unrecognized arguments" in result.err
 
 
+@pytest.mark.parametrize("command", ["sample", "reconstruct"])
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "warm"])
+def test_a_temperature_is_a_number_of_at_least_0(hvdsl: Hvdsl, tmp_path: Path, command: str, value: str) -> None:
+    result = hvdsl(command, tmp_path, f"--temperature={value}")
+    assert result.code == 2
+    assert f"found `{value}`" in result.err
+
+
 @pytest.mark.parametrize("text", ["garbage", "[]", ""])
 def test_a_damaged_environment_is_one_sentence(hvdsl: Hvdsl, trained: Path, tmp_path: Path, text: str) -> None:
     run = shutil.copytree(trained, tmp_path / "run")
