@@ -19,6 +19,8 @@ from hvdsl.cli.main import main
 
 from .conftest import TINY, Hvdsl
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -93,18 +95,19 @@ def test_convert_to_an_unknown_form_is_a_usage_error(hvdsl: Hvdsl, tiny: Path, t
     assert hvdsl("convert", tiny, "-o", tmp_path / "x.txt").code == 2
 
 
-def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [["fmt", "spec.hv"], ["train", "spec.hv", "--out", "run", "--device", "cpu"]])
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, arguments: list[str]) -> None:
     spec = tmp_path / "spec.hv"
     spec.write_text(TINY.replace("  ", " "))
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
     before = spec.read_text()
     done = subprocess.run(
-        [sys.executable, "-B", "-m", "hvdsl", "fmt", str(spec)], preexec_fn=limit, capture_output=True, text=True
-    )
+        [sys.executable, "-B", "-m", "hvdsl", *arguments],
+        preexec_fn=limit, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert spec.read_text() == before
