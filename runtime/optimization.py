@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
 from hvdsl.compiler.settings import Train
+from hvdsl.errors import HvdslError
 from hvdsl.runtime.activation_checkpointing import checkpoint_groups
 from hvdsl.runtime.checkpoint import Checkpoint, CheckpointError, Tensors
 from hvdsl.runtime.distributed import World
 from hvdsl.runtime.ema import Ema
 from hvdsl.runtime.guard import SkipGuard, clip_gradients, gradient_norm
-from hvdsl.runtime.latents import Traversal
+from hvdsl.runtime.layers.norms import DegenerateBatchError
 from hvdsl.runtime.noise import Noise
-from hvdsl.runtime.objective import latent_groups
 from hvdsl.runtime.optimizer import build_optimizer, set_learning_rate
 from hvdsl.runtime.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from hvdsl.runtime.penalties.terms import Penalties
@@ -45,10 +46,21 @@ class Part:
     noise: Noise
 
 
-class Loss(Protocol):
+class Sample(Protocol):
+    """What one forward pass takes, of whatever kind of model; `x` has the batch as its first axis."""
+
+    @property
+    def x(self) -> Tensor: ...
+
+
+P = TypeVar("P", bound=Sample, default=Part)
+P_contra = TypeVar("P_contra", bound=Sample, contravariant=True, default=Part)
+
+
+class Loss(Protocol[P_contra]):
     """The objective of a batch: a scalar to minimise, and the named terms (batch means) to report."""
 
-    def __call__(self, model: nn.Module, part: Part, step: int, /) -> tuple[Tensor, Mapping[str, Tensor]]: ...
+    def __call__(self, model: nn.Module, part: P_contra, step: int, /) -> tuple[Tensor, Mapping[str, Tensor]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +84,19 @@ class StepResult:
     terms: Mapping[str, list[float]] = field(default_factory=dict)
 
 
-class _Objective(nn.Module):
+class _Objective(nn.Module, Generic[P]):
     """Model and loss as one module, so that DDP sees everything between the parameters and the loss."""
 
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
+    def __init__(self, model: nn.Module, loss: Loss[P]) -> None:
         super().__init__()
         self.model = model
         self._loss = loss
 
-    def forward(self, part: Part, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def forward(self, part: P, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         return self._loss(self.model, part, step)
 
 
-class Optimization:
+class Optimization(Generic[P]):
     """A model under training.
 
     Every step: the gradient of the mean loss over the parts and of the penalties, its global norm, the decision to
@@ -102,7 +114,7 @@ class Optimization:
         self,
         model: nn.Module,
         train: Train,
-        loss: Loss,
+        loss: Loss[P],
         clock: Clock,
         world: World | None = None,
         penalties: Penalties | None = None,
@@ -125,15 +137,15 @@ class Optimization:
             checkpoint_groups(model)
         if self.world.size > 1:
             synchronise_batch_norm(model)
-        objective = _Objective(model, loss)
-        self._objective: nn.Module = objective
+        self._measure = loss
+        self._objective: nn.Module = _Objective(model, loss)
         if self.world.size > 1:
             # Emitted models have no control flow: what the first step uses, every step uses. So DDP may learn from the
             # first backward pass which parameters the objective never reaches, instead of searching in each step.
-            self._objective = nn.parallel.DistributedDataParallel(objective, static_graph=True)
+            self._objective = nn.parallel.DistributedDataParallel(self._objective, static_graph=True)
         self._began = False
 
-    def step(self, parts: Sequence[Part]) -> StepResult:
+    def step(self, parts: Sequence[P]) -> StepResult:
         """One step on this rank's share of a batch, given as one part or several.
 
         Raises:
@@ -216,29 +228,31 @@ class Optimization:
         self._started = self._started or checkpoint.state.get("started_from_batch") is True
         self.step_number = checkpoint.step
 
-    def _backward(self, parts: Sequence[Part]) -> dict[str, list[float]]:
+    def _backward(self, parts: Sequence[P]) -> dict[str, list[float]]:
         """Gradients of the mean loss over all parts and ranks; the means of the loss and of every term."""
         total = sum(len(part.x) for part in parts)
         sums: dict[str, Tensor] = {}
         for i, part in enumerate(parts):
             share = len(part.x) / total
             with self._exchange(i == len(parts) - 1):
-                loss, terms = self._objective(part, self.step_number)
-                self.scaler.scale(loss * share if share < 1 else loss).backward()
+                loss, terms = self._loss(part)
+                torch.autograd.backward(self.scaler.scale(loss * share if share < 1 else loss))
             for name, value in {"loss": loss, **terms}.items():
                 weighted = value.detach().float() * share
                 sums[name] = sums[name] + weighted if name in sums else weighted
         self._began = True
         return self._across_ranks(sums)
 
-    def _start(self, part: Part) -> None:
+    def _loss(self, part: P) -> tuple[Tensor, Mapping[str, Tensor]]:
+        try:
+            loss: tuple[Tensor, Mapping[str, Tensor]] = self._objective(part, self.step_number)
+        except DegenerateBatchError as error:
+            raise HvdslError(str(error)) from error
+        return loss
+
+    def _start(self, part: P) -> None:
         """The phase before the first step: gains and biases from a real batch, where layers ask for it."""
-
-        def run() -> None:
-            latents = Traversal.infer(latent_groups(self.model), len(part.x), part.noise, device=part.x.device)
-            self.model(part.x, latents)
-
-        start_from_batch(self.model, run, self.world)
+        start_from_batch(self.model, lambda: self._measure(self.model, part, self.step_number), self.world)
         if self.ema is not None:
             self.ema.restart()
         self._started = True

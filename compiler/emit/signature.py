@@ -64,10 +64,10 @@ class Signature:
         source = self._graph.nodes[node.inputs[0].node] if len(node.inputs) == 1 else node
         if is_tap(self._graph, value):
             name = self.name_of(value) or tap_key(node)[0]
-        elif source.op == "tap":  # a pass moved an activation out
-            name = tap_key(source)[0]
         elif self._unit.is_section and node.op in GIVEN and node.op != "image":
             name = given_name(node)
+        elif source.op == "tap":  # a pass moved an activation out
+            name = tap_key(source)[0]
         elif "x" not in taken:
             name = "x"
         else:

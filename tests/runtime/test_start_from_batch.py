@@ -1,6 +1,5 @@
 """Gains and biases set from a first batch: the recorded operation, the stated deviation, the phase in a run."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,6 @@ from hvdsl.runtime.layers import Conv2d, ConvTranspose2d, WeightNorm, initialize
 from hvdsl.runtime.run import Run
 from hvdsl.runtime.start_from_batch import start_from_batch, starts_from_batch
 from hvdsl.runtime.trainer import Trainer
-
-sys.path.insert(0, str(Path(__file__).parent / "training"))
 from tests.runtime.training.tiny_hierarchy import Blobs, TinyHierarchy, settings
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "nvae_cells" / "op_res_elu_datainit.safetensors")

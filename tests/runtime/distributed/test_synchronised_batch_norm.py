@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
 from tests.runtime.distributed.normed import data, gradients, made
 from tests.runtime.distributed.train_penalised import train_penalised
 

@@ -1,17 +1,14 @@
 """Train a tiny model with batch norm and penalties; under `torchrun`'s variables one of several: `… FILE`."""
 
 import sys
-from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[3]))
-from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 
 from hvdsl.compiler.settings import Objective, Optimizer
 from hvdsl.runtime.distributed import process_group
 from hvdsl.runtime.trainer import Trainer
 from hvdsl.runtime.weights import model_tensors
+from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 
 
 def train_penalised(**train):

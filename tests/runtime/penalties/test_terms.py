@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,6 @@ from hvdsl.runtime.penalties.terms import Penalties, weight_at
 from hvdsl.runtime.run import Run
 from hvdsl.runtime.schedule import Clock
 from hvdsl.runtime.trainer import Trainer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 
 TABLES = json.loads((Path(__file__).parents[2] / "golden" / "nvae_cells" / "tables.json").read_text())
