@@ -151,3 +151,12 @@ def test_a_signal_saves_and_exits(tiny: Path, tmp_path: Path, number: signal.Sig
     assert "--resume" in out
     assert err == ""
     assert any((run / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("arguments", [["info", "vdvae_digits"], ["compile", "vdvae_digits"]])
+def test_a_reader_that_goes_away_is_no_failure(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "hvdsl", *arguments], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
