@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,13 +97,13 @@ def data_path(run: Run, given: Path | None) -> Path | None:
     """Return where a run's data is: as given, else as the run has noted."""
     if given is not None:
         return given
-    noted = json.loads(run.read("environment.json")).get("data")
+    noted = run.environment().get("data")
     return Path(noted) if noted else None
 
 
 def level_of(run: Run) -> int:
     """Return the optimisation level that a run was made with."""
-    return int(json.loads(run.read("environment.json")).get("level", 1))
+    return int(run.environment().get("level", 1))
 
 
 def open_trained(args: argparse.Namespace, use_ema: Callable[[ModelSettings], bool]) -> Trained:

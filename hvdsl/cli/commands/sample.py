@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hvdsl.cli.options import add_batch, add_machine, add_output, add_set, natural, positive
+from hvdsl.cli.options import add_batch, add_machine, add_output, add_set, natural, positive, temperature
 from hvdsl.cli.run_options import add_run
 
 
@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_set(parser)
     parser.add_argument("-n", "--number", metavar="N", type=positive, default=36, help="how many images (default 36)")
     parser.add_argument(
-        "--temperature", metavar="T", type=float, help="factor on every prior's scale (default: the spec's)"
+        "--temperature", metavar="T", type=temperature, help="factor on every prior's scale (default: the spec's)"
     )
     parser.add_argument(
         "--recalibrate",
