@@ -149,4 +149,28 @@ decoder {
 """
 )
 
-ALL = {"vdvae": VDVAE, "mirrored": MIRRORED, "ladder": LADDER, "sharing": SHARING, "upwards": UPWARDS}
+# Shared instances that hold what each pass looks for.
+SHARED_PASSES = (
+    HEAD.format(name="shared_passes")
+    + """
+cell wide { conv(1x1, 16) -> batch_norm -> silu -> depthwise(3x3) -> batch_norm -> swish -> conv(1x1, width) }
+group level {
+  shared both = depthwise(3x3) -> batch_norm -> silu
+  shared join = { concat(x, x -> both) -> gelu -> conv(1x1, width) }
+  h = x -> gelu -> conv(1x1, width) -> both * 2 -> join * 2
+  z ~ normal(h -> conv(1x1, 4)) posterior normal(concat(x, skip) -> gelu -> conv(1x1, 4))
+  h + (z -> conv(1x1, width))
+}
+encoder {
+  shared again = wide
+  8: conv(3x3, width) -> again * 2 -> wide -> tap -> avg_pool(2)
+  4: again -> tap
+}
+decoder {
+  4: learned(zeros, width) -> level * 2
+  8: nearest(2) -> level -> conv(1x1, logits)
+}
+"""
+)
+
+ALL = {"vdvae": VDVAE, "mirrored": MIRRORED, "ladder": LADDER, "sharing": SHARING, "shared_passes": SHARED_PASSES, "upwards": UPWARDS}
