@@ -173,4 +173,11 @@ decoder {
 """
 )
 
-ALL = {"vdvae": VDVAE, "mirrored": MIRRORED, "ladder": LADDER, "sharing": SHARING, "shared_passes": SHARED_PASSES, "upwards": UPWARDS}
+ALL = {
+    "vdvae": VDVAE,
+    "mirrored": MIRRORED,
+    "ladder": LADDER,
+    "sharing": SHARING,
+    "shared_passes": SHARED_PASSES,
+    "upwards": UPWARDS,
+}
