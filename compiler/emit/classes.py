@@ -11,7 +11,7 @@ from hvdsl.compiler.emit.forms import uses_differ
 from hvdsl.compiler.emit.names import MODULE_LEVEL, Names, camel
 from hvdsl.compiler.emit.steps import Address, Kind, Step, steps
 from hvdsl.compiler.emit.unit import Unit
-from hvdsl.compiler.graph import Graph, Literal, Term
+from hvdsl.compiler.graph import Literal, Term
 from hvdsl.compiler.operations.table import Layer
 from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
 from hvdsl.grammar.diagnostics import SpecError
@@ -48,24 +48,23 @@ class Class:
         return self.units[0]
 
 
-def classes(graph: Graph, groups: Sequence[Sequence[Unit]], taken: Names) -> list[Class]:
+def classes(groups: Sequence[Sequence[Unit]], taken: Names) -> list[Class]:
     """Name the classes and settle their parameters, the parts of a class before the class itself."""
     made: list[Class] = []
     for units in groups:
-        made.append(_Unifier(graph, list(units), made, taken).result())
+        made.append(_Unifier(list(units), made, taken).result())
     return made
 
 
 class _Unifier:
-    def __init__(self, graph: Graph, units: list[Unit], known: list[Class], taken: Names) -> None:
-        self._graph = graph
+    def __init__(self, units: list[Unit], known: list[Class], taken: Names) -> None:
         self._units = units
         self._known = known
-        self._class = Class(_class_name(units[0], graph, taken), units)
+        self._class = Class(_class_name(units[0], taken), units)
         self._names = Names(
             {str(address[0]) for address in units[0].entries} | set(runtime_index.exports()) | MODULE_ATTRIBUTES
         )
-        self._named = _contexts(units, graph)
+        self._named = _contexts(units)
         self._parameters: dict[str, Parameter] = {}
 
     def result(self) -> Class:
@@ -86,9 +85,9 @@ class _Unifier:
     def _check_shared(self) -> None:
         """One instance is built once: no argument of it may differ from use to use."""
         for parameter in self._parameters.values():
-            value_of: dict[str, str] = {}
+            value_of: dict[tuple[str, str], str] = {}
             for unit, value in zip(self._units, parameter.values, strict=True):
-                if value_of.setdefault(unit.scope.path, repr(value)) != repr(value):
+                if value_of.setdefault((unit.graph.name, unit.scope.path), repr(value)) != repr(value):
                     raise SpecError([uses_differ(unit.scope)])
 
     def _child(self, units: list[Unit]) -> ast.expr:
@@ -113,7 +112,8 @@ class _Unifier:
         return literals.call(first.name, *positional, **options)
 
     def _expression(self, versions: Sequence[Step]) -> None:
-        args = [dict(self._graph.nodes[s.outputs[0].node].args) for s in versions]
+        nodes = [u.graph.nodes[s.outputs[0].node] for u, s in zip(self._units, versions, strict=True)]
+        args = [dict(node.args) for node in nodes]
         found = []
         for i in range(len(versions[0].values)):
             values = tuple(s.values[i] for s in versions)
@@ -148,9 +148,9 @@ class _Unifier:
         return ast.Tuple([self._resolve(column, hints, kept) for column in columns], ast.Load())
 
 
-def _class_name(unit: Unit, graph: Graph, taken: Names) -> str:
+def _class_name(unit: Unit, taken: Names) -> str:
     if unit.scope.kind == "model":
-        return taken.take(camel(graph.name))
+        return taken.take(camel(unit.graph.name))
     name = camel(unit.scope.name.rstrip("_"))
     if unit.scope.kind == "shared":
         name = f"Shared{name}"
@@ -159,18 +159,18 @@ def _class_name(unit: Unit, graph: Graph, taken: Names) -> str:
     return taken.take(name)
 
 
-def _contexts(units: Sequence[Unit], graph: Graph) -> dict[str, str]:
+def _contexts(units: Sequence[Unit]) -> dict[str, str]:
     """The recipe's own names by their values over all instances; parameters come first, then lets and context names."""
     found: dict[str, str] = {}
     for name in units[0].scope.constants:
         if all(name in u.scope.constants for u in units):
             found.setdefault(repr(tuple(u.scope.constants[name] for u in units)), name)
     if all(u.inputs for u in units):
-        shapes = [graph.shape(u.inputs[0]) for u in units]
+        shapes = [u.graph.shape(u.inputs[0]) for u in units]
         found.setdefault(repr(tuple(s[0] for s in shapes)), "channels")
         found.setdefault(repr(tuple(s[1] for s in shapes)), "res")
     if all(u.outputs for u in units):
-        found.setdefault(repr(tuple(graph.shape(u.outputs[0])[1] for u in units)), "size")
+        found.setdefault(repr(tuple(u.graph.shape(u.outputs[0])[1] for u in units)), "size")
     return found
 
 

@@ -13,18 +13,23 @@ from hvdsl.compiler.operations.table import Layer
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 
 
-def forms(root: Unit) -> list[list[Unit]]:
-    """Group all units by form, the parts of a class before the class itself, and number them in `Unit.form`."""
+def forms(*roots: Unit) -> list[list[Unit]]:
+    """Group all units by form, the parts of a class before the class itself, and number them in `Unit.form`.
+
+    Recipes of several graphs share classes; a graph itself and its sections are its own.
+    """
     known: dict[Hashable, int] = {}
     groups: dict[int, list[Unit]] = defaultdict(list)
 
     def visit(unit: Unit) -> None:
         for part in unit.parts():
             visit(part)
-        unit.form = known.setdefault(_form(unit), len(known))
+        owner = unit.graph.name if unit.is_section else ""
+        unit.form = known.setdefault((owner, _form(unit)), len(known))
         groups[unit.form].append(unit)
 
-    visit(root)
+    for root in roots:
+        visit(root)
     found = [groups[i] for i in range(len(groups))]
     _check_shared(found)
     return found
@@ -36,10 +41,10 @@ def _check_shared(groups: list[list[Unit]]) -> None:
     Raises:
         SpecError: HV0805, for shared instances that have several.
     """
-    form_of: dict[str, int] = {}
+    form_of: dict[tuple[str, str], int] = {}
     for units in groups:
         for unit in units:
-            if form_of.setdefault(unit.scope.path, unit.form) != unit.form:
+            if form_of.setdefault((unit.graph.name, unit.scope.path), unit.form) != unit.form:
                 raise SpecError([uses_differ(unit.scope)])
 
 

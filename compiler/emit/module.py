@@ -38,7 +38,7 @@ def module_text(
     """
     units = Units(graph)
     names = Names({"PRIORS", *RESERVED})
-    made = classes(graph, forms(units.root), names)
+    made = classes(forms(units.root), names)
     parts = [class_text(c, units) for c in made[:-1]]
     parts.append(_model(made[-1], units, scored, data, title))
     parts.append([f"Model = {made[-1].name}"])

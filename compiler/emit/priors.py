@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from hvdsl.compiler.codes.emission import NO_LAYER
 from hvdsl.compiler.emit import layout, literals
@@ -29,23 +29,25 @@ def prior_parts(priors: Mapping[str, Graph], names: Names) -> list[list[str]]:
     Raises:
         SpecError: HV0801, for operations that cannot be emitted in a prior.
     """
+    read = {latent: Units(graph) for latent, graph in priors.items()}
+    called = {latent: names.take(camel(latent)) for latent in priors}
+    made = classes(forms(*(units.root for units in read.values())), names)
     parts: list[list[str]] = []
-    table: list[str] = []
-    for latent, graph in priors.items():
-        name = names.take(camel(latent))
-        parts += _prior(graph, name, names)
-        table.append(f'    "{identifier(latent)}": {name},')
+    for latent, units in read.items():
+        own = [c for c in made if c.example.graph is units.graph]  # recipes that no earlier prior has written
+        parts += _prior(own, units, called[latent], names)
+    table = [f'    "{identifier(latent)}": {name},' for latent, name in called.items()]
     return [*parts, ["PRIORS = {", *table, "}"]]
 
 
-def _prior(graph: Graph, name: str, names: Names) -> list[list[str]]:
-    units = Units(graph)
-    *made, whole, _ = classes(graph, forms(units.root), names)  # last the graph itself, which holds but the section
+def _prior(made: Sequence[Class], units: Units, name: str, names: Names) -> list[list[str]]:
+    graph = units.graph
+    *recipes, whole, _ = made  # last the graph itself, which holds but the section
     _refuse_sources(graph)
     steps = names.take(f"{name}Steps")
     derived = plan(graph)
     text = _prior_class(whole, name, graph, units, skew(derived, graph)) + _steps_method(graph, steps)
-    return [*(class_text(c, units) for c in made), text, position_steps(graph, derived, name, steps)]
+    return [*(class_text(c, units) for c in recipes), text, position_steps(graph, derived, name, steps)]
 
 
 def _prior_class(made: Class, name: str, graph: Graph, units: Units, skew: int | None) -> list[str]:

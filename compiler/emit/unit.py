@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from hvdsl.compiler.emit.steps import Address, Index, Item
-from hvdsl.compiler.graph import Node, Scope, Value
+from hvdsl.compiler.graph import Graph, Node, Scope, Value
 from hvdsl.compiler.operations.table import Layer
 
 SEPARATE = ("model", "section", "recipe", "shared")  # become classes; others are part of the code around
@@ -20,6 +20,7 @@ class Unit:
     are those that a unit takes as arguments, by path. Each use is a unit too, `called` by the one that it stands in.
     """
 
+    graph: Graph
     scope: Scope
     parent: Unit | None
     depth: int

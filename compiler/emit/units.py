@@ -61,7 +61,7 @@ class Units:
     # -- structure
 
     def _unit(self, scope: Scope, parent: Unit | None) -> Unit:
-        unit = Unit(scope, parent, parent.depth + 1 if parent else 0)
+        unit = Unit(self.graph, scope, parent, parent.depth + 1 if parent else 0)
         self._unit_of_scope[id(scope)] = unit
         self._place(scope, unit)
         latents = (self._starts.get(n.index, n.index) for n in scope.nodes())

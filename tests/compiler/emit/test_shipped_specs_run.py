@@ -94,3 +94,9 @@ def test_it_fits_together_at_its_own_size(name: str) -> None:
     assert module.likelihood.log_prob(module(x, latents), target).shape == (BATCH,)
     generated = module(None, Traversal.generate(module.LATENTS, BATCH, Shapes(), device="meta"))
     assert generated.shape[-2:] == done.model.settings.data.shape[1:]
+
+
+def test_priors_share_the_classes_of_their_recipes() -> None:
+    module = hvdsl.compile("vqvae2_256", overrides={**CODES, "inner": 4, "hidden": 8}).module()
+    stems = [name for name in vars(module) if name.startswith("Stem")]
+    assert stems == ["Stem"] and set(module.PRIORS) == {"z_top", "z_bottom"}
