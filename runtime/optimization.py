@@ -40,10 +40,17 @@ class Part:
     noise: Noise
 
 
+class HasBatch(Protocol):
+    """What is asked of a part here: its batch. What else it holds is between a task and its loss."""
+
+    @property
+    def x(self) -> Tensor: ...
+
+
 class Loss(Protocol):
     """The objective of a batch: a scalar to minimise, and the named terms (batch means) to report."""
 
-    def __call__(self, model: nn.Module, part: Part, step: int, /) -> tuple[Tensor, Mapping[str, Tensor]]: ...
+    def __call__(self, model: nn.Module, part: Any, step: int, /) -> tuple[Tensor, Mapping[str, Tensor]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,7 @@ class _Objective(nn.Module):
         self.model = model
         self._loss = loss
 
-    def forward(self, part: Part, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def forward(self, part: HasBatch, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         return self._loss(self.model, part, step)
 
 
@@ -114,7 +121,7 @@ class Optimization:
             self._objective = nn.parallel.DistributedDataParallel(objective, static_graph=True)
         self._began = False
 
-    def step(self, parts: Sequence[Part]) -> StepResult:
+    def step(self, parts: Sequence[HasBatch]) -> StepResult:
         """One step on this rank's share of a batch, given as one part or several.
 
         Raises:
@@ -182,7 +189,7 @@ class Optimization:
             self.ema.load_state_dict(averages)
         self.step_number = checkpoint.step
 
-    def _backward(self, parts: Sequence[Part]) -> dict[str, list[float]]:
+    def _backward(self, parts: Sequence[HasBatch]) -> dict[str, list[float]]:
         """Gradients of the mean loss over all parts and ranks; the means of the loss and of every term."""
         total = sum(len(part.x) for part in parts)
         sums: dict[str, Tensor] = {}
