@@ -14,7 +14,8 @@ from torch import nn
 
 from hvdsl.cli.options import checked
 from hvdsl.compiler.assembly.files import locate
-from hvdsl.compiler.emit import emit
+from hvdsl.compiler.emit import emit, emit_priors
+from hvdsl.compiler.emit.names import identifier
 from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.settings import ModelSettings
@@ -69,6 +70,14 @@ def instantiate(model: Model, seed: int = 0, device: torch.device | None = None)
     module = cast(nn.Module, emitted.Model())
     initialize(module, seed)
     return module.to(device) if device else module
+
+
+def instantiate_prior(model: Model, latent: str, seed: int = 0, device: torch.device | None = None) -> nn.Module:
+    """Return the emitted prior of a latent, initialised from `seed`, on `device`."""
+    emitted = load(emit_priors(model), f"{model.settings.model}_priors")
+    prior = cast(nn.Module, emitted.PRIORS[identifier(latent)]())
+    initialize(prior, seed)
+    return prior.to(device) if device else prior
 
 
 def create_run(folder: Path, spec: str, model: Model, data: Path | None) -> Run:

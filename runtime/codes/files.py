@@ -34,7 +34,7 @@ def write_codes(path: Path, store: CodeStore, model: str) -> None:
     Raises:
         CodesError: Another suffix, or the file cannot be written.
     """
-    _check_suffix(path)
+    check_suffix(path)
     arrays = {
         level.name: np.ascontiguousarray(store.matrix[:, columns(store.levels)[level.name]]).reshape(-1, *level.shape)
         for level in store.levels
@@ -67,7 +67,7 @@ def read_codes(path: Path, levels: Sequence[Level]) -> dict[str, Tensor]:
     Raises:
         CodesError: Not readable, or not the codes of these levels.
     """
-    _check_suffix(path)
+    check_suffix(path)
     wanted = [level.name for level in levels]
     try:
         if path.suffix == ".npz":
@@ -110,6 +110,7 @@ def _reason(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def _check_suffix(path: Path) -> None:
+def check_suffix(path: Path) -> None:
+    """Refuse a file that is neither `.npz` nor `.safetensors`. Raises CodesError."""
     if path.suffix not in SUFFIXES:
         raise CodesError(f"{path} is neither .npz nor .safetensors: codes are written and read in these")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 
 import torch
@@ -91,7 +92,7 @@ def sample_codes(
             [known[map.name].to(device) for map in prior.GIVEN],
             batch=len(indices),
             keep=None if keep is None else (keep.codes.to(device), keep.mask.to(device)),
-            progress=None if progress is None else lambda done, name=name: progress(name, done),  # type: ignore[misc]  # a default argument binds the name
+            progress=None if progress is None else partial(progress, name),
         )
     known.pop(LABEL, None)
     return known
@@ -123,6 +124,4 @@ def coarse_mask(drawn: Tensor, grid: tuple[int, int]) -> Tensor:
 def _absent(name: str, missing: str) -> str:
     if missing == LABEL:
         return f"the prior of `{name}` is given classes: say which with `--label`"
-    return (
-        f"the prior of `{name}` is given `{missing}`, which has no trained prior: train it, or give codes with `--fix`"
-    )
+    return f"the prior of `{name}` is given `{missing}`, which has no trained prior: train it, or `--fix` its codes"
