@@ -1,7 +1,8 @@
 """The stages of a discrete hierarchy on the command line: its autoencoder, the codes that it makes, a prior per latent.
 
 The autoencoder is the run itself, like any other model. `codes/<split>` are its codes. `priors/<latent>` is a run of
-its own, with the spec that it was trained from; its `environment.json` says of which autoencoder and data its codes are.
+its own, with the spec that it was trained from; its `environment.json` says of which autoencoder and data its codes
+are.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from hvdsl.compiler.model import Model
 from hvdsl.compiler.stages import structure
 from hvdsl.errors import HvdslError
 from hvdsl.grammar import print_text
-from hvdsl.runtime.checkpoint import Checkpoint
 from hvdsl.runtime.codes.extract import stored_codes
 from hvdsl.runtime.codes.identity import autoencoder_digest
 from hvdsl.runtime.codes.levels import CodesError, Level, code_levels
@@ -58,12 +58,12 @@ def open_autoencoder(run: Run, device: torch.device, *, step: int | None = None)
     model = read_model(run)
     module = instantiate(model)
     checkpoint = load_weights(module, run, use_ema=model.settings.evaluate.use_ema, step=step)
-    return autoencoder(run, model, module.to(device), checkpoint)
+    return autoencoder(run, model, module.to(device), checkpoint.step)
 
 
-def autoencoder(run: Run, model: Model, module: nn.Module, checkpoint: Checkpoint) -> Autoencoder:
+def autoencoder(run: Run, model: Model, module: nn.Module, step: int) -> Autoencoder:
     """Return a run's first stage, once its weights are loaded."""
-    return Autoencoder(run, model, module, checkpoint.step, autoencoder_digest(module, structure(model)))
+    return Autoencoder(run, model, module, step, autoencoder_digest(module, structure(model)))
 
 
 def extract(first: Autoencoder, images: Dataset, split: str, batch: int | None = None) -> CodeStore:

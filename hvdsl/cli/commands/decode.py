@@ -12,11 +12,11 @@ from hvdsl.cli.run_options import add_checkpoint, add_run_folder
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_run_folder(parser)
-    parser.add_argument("codes", metavar="CODES", type=Path, help="an .npz or .safetensors file, as `hvdsl codes` makes")
+    parser.add_argument("codes", metavar="CODES", type=Path, help="a file as `hvdsl codes` writes it")
     add_checkpoint(parser)
     add_output(
         parser,
-        "a .png for one page of them, an .npy for bytes (N, H, W, C), or a folder for a PNG each",
+        "a .png for one page of them, an .npy for bytes (N, H, W, 3), or a folder for a PNG each",
         required=True,
     )
     add_machine(parser)

@@ -5,41 +5,81 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hvdsl.cli.options import add_machine, add_output, add_set, positive
 from hvdsl.cli.run_options import add_run
+from hvdsl.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hvdsl.compiler.model import Model
+    from hvdsl.runtime.run import Run
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    from hvdsl.cli.code_options import add_code_options
+
     add_run(parser)
     add_set(parser)
     parser.add_argument("-n", "--number", metavar="N", type=positive, default=36, help="how many images (default 36)")
     parser.add_argument(
-        "--temperature", metavar="T", type=float, help="factor on every prior's scale (default: the spec's)"
+        "--temperature",
+        metavar="[LEVEL=]T",
+        action="append",
+        default=[],
+        help="factor on every prior's scale, or divisor of the logits of codes (default: the spec's)",
     )
     parser.add_argument("--mean", action="store_true", help="show the likelihood's mean, not a draw from it")
+    add_code_options(parser)
     add_output(parser, "the PNG to write (default: RUN/pictures/samples.png)")
     add_machine(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from hvdsl.cli.runs import open_trained
+    from hvdsl.cli.runs import read_model
+    from hvdsl.compiler.stages import is_discrete
     from hvdsl.runtime.inference import pixel_bits
     from hvdsl.runtime.pictures import grid, save_png
+    from hvdsl.runtime.run import Run
+
+    run = Run.open(args.run_folder)
+    model = read_model(run, args.overrides)
+    images = _from_codes(args, run) if is_discrete(model) else _from_prior(args, model)
+    output: Path = args.output or run.pictures / "samples.png"
+    save_png(grid(images, pixel_bits(model.settings.data)), output)
+    print(f"wrote {output}", file=sys.stderr)
+    return 0
+
+
+def _from_codes(args: argparse.Namespace, run: Run) -> Tensor:
+    from hvdsl.cli.runs import use_machine
+    from hvdsl.cli.sample_codes import draw_images
+    from hvdsl.cli.stages import open_autoencoder
+
+    return draw_images(args, open_autoencoder(run, use_machine(args), step=args.step))
+
+
+def _from_prior(args: argparse.Namespace, model: Model) -> Tensor:
+    from hvdsl.cli.code_options import per_level
+    from hvdsl.cli.runs import open_trained
     from hvdsl.runtime.sample import sample
 
+    asked = [name for name in ("top_k", "top_p", "label", "fix", "keep", "mask") if getattr(args, name)]
+    if asked:
+        raise UsageError(
+            f"--{asked[0].replace('_', '-')} is for models of codes, and this model's latents are continuous"
+        )
     trained = open_trained(args, lambda settings: settings.sample.use_ema)
-    settings = trained.model.settings
-    images = sample(
+    settings = model.settings
+    everywhere = per_level(args.temperature, [""], float, "--temperature").get("")
+    return sample(
         trained.module,
         settings.data,
         args.number,
-        temperature=settings.sample.temperature if args.temperature is None else args.temperature,
+        temperature=settings.sample.temperature if everywhere is None else everywhere,
         seed=args.seed or 0,
         batch=args.batch or 64,
         decode="mean" if args.mean else "sample",
     )
-    output: Path = args.output or trained.run.pictures / "samples.png"
-    save_png(grid(images, pixel_bits(settings.data)), output)
-    print(f"wrote {output}", file=sys.stderr)
-    return 0

@@ -106,7 +106,8 @@ def _train(args: argparse.Namespace, given: Model | None, begins: bool, device_n
             again += "" if args.stage == "autoencoder" else f" --stage {args.stage}"
             console.print(f"stopped and saved at step {outcome.step}; `{again}` goes on")
             return 128 + outcome.signal
-        _say(console, f"done: {stage}, {outcome.step} steps, {run.folder}" if len(named) > 1 else f"done: {outcome.step} steps, {run.folder}")
+        done = "done" if len(named) == 1 else f"done with {stage}"
+        _say(console, f"{done}: {outcome.step} steps, {run.folder}")
     if named == ["autoencoder"] and whole.priors:
         _say(console, f"priors are next: `hvdsl train --resume --out {run.folder} --stage all`")
     return 0
