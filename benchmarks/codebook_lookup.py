@@ -12,6 +12,7 @@ import argparse
 import importlib.util
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ def bare(vectors: Tensor, codes: Tensor) -> Tensor:
     """Distances but for |v|², chunk by chunk of the same budget, and their argmin: what a product and argmin cost."""
     offsets, directions = codes.square().sum(1), codes.t() * -2
     rows = max(1, BUDGET_BYTES // (4 * len(codes)))
-    chunks = [torch.addmm(offsets, chunk, directions).argmin(1) for chunk in vectors.split(rows)]
+    chunks = [torch.addmm(offsets, chunk, directions).argmin(1) for chunk in torch.split(vectors, rows)]
     return torch.cat(chunks)
 
 
@@ -34,7 +35,7 @@ def library(codes: Tensor) -> Callable[[Tensor], Tensor] | None:
     """The library's lookup of the same codes, as it runs in evaluation; None where it is not installed."""
     if importlib.util.find_spec("vector_quantize_pytorch") is None:
         return None
-    from vector_quantize_pytorch import VectorQuantize
+    from vector_quantize_pytorch import VectorQuantize  # type: ignore[import-untyped]  # it has no types
 
     module = VectorQuantize(dim=DIM, codebook_size=len(codes)).eval()
     module._codebook.embed.copy_(codes[None])
@@ -71,12 +72,12 @@ def main() -> None:
     for size in CODES:
         codes = torch.randn(size, DIM, generator=generator)
         functions: dict[str, Callable[[], Tensor]] = {
-            "hvdsl": lambda codes=codes: nearest(vectors, codes),
-            "bare": lambda codes=codes: bare(vectors, codes),
+            "hvdsl": partial(nearest, vectors, codes),
+            "bare": partial(bare, vectors, codes),
         }
         other = library(codes)
         if other is not None:
-            functions["vector-quantize-pytorch"] = lambda other=other: other(vectors)
+            functions["vector-quantize-pytorch"] = partial(other, vectors)
         same = (nearest(vectors, codes) == bare(vectors, codes)).double().mean().item()
         seconds = measure(functions, args.repeats)
         told = ", ".join(f"{name} {s:.3f} s ({s / seconds['bare']:.2f}x)" for name, s in seconds.items())

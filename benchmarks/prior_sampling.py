@@ -1,10 +1,10 @@
 """Drawing a code map: one full forward per position against the emitted position-by-position form. CPU seconds.
 
 `python -m benchmarks.prior_sampling` prints a table for 16², 32² and 64² codes at batch 1 and 16, and the speed of a
-1024³ float32 product on the same thread, to which times are to be scaled. A full-forward run would take hours: its time
-is extrapolated from forwards on the first rows, by a quadratic fit in the number of positions (linear for convolutions,
-quadratic for attention), summed over all positions; only the rows so far are fed, as public samplers do. `--run` runs it
-in full at 16², batch 1.
+1024³ float32 product on the same thread, to which times are to be scaled. A full-forward run would take hours: its
+time is extrapolated from forwards on the first rows, by a quadratic fit in the number of positions (linear for
+convolutions, quadratic for attention), summed over all positions; only the rows so far are fed, as public samplers do.
+`--run` runs it in full at 16², batch 1.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def full_forward(prior: nn.Module, side: int, batch: int) -> float:
         codes = torch.zeros(batch, rows, side, dtype=torch.long)
         prior(codes)
         positions.append(rows * side)
-        seconds.append(cpu_seconds(lambda codes=codes: prior(codes), 2))  # type: ignore[misc]  # a default binds the loop's value
+        seconds.append(cpu_seconds(partial(prior, codes), 2))
         if seconds[-1] > 4:
             break
     fit = np.polyfit(positions, seconds, min(2, len(positions) - 1))
@@ -79,9 +80,7 @@ def run_in_full(prior: nn.Module, side: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--run", action="store_true", help="run full-forward sampling at 16², batch 1, instead of estimating it"
-    )
+    parser.add_argument("--run", action="store_true", help="run full-forward sampling at 16², batch 1, in full")
     parser.add_argument("--sides", type=int, nargs="+", default=[16, 32, 64])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--cached-only", action="store_true", help="leave the full-forward side out")
@@ -94,9 +93,7 @@ def main() -> None:
         for side in options.sides:
             prior = build(side)
             for batch in options.batches:
-                cached = cpu_seconds(
-                    lambda prior=prior, batch=batch: draw_codes(prior, greedy, batch=batch), 3 if side < 64 else 1
-                )  # type: ignore[misc]
+                cached = cpu_seconds(partial(draw_codes, prior, greedy, batch=batch), 3 if side < 64 else 1)
                 target = TARGETS.get((side, batch))
                 wanted = f"{target * 90 / speed:8.3f} s" if target is not None else "         –"
                 line = f"{side:3}²  {batch:5}  {cached:18.3f} s  {cached / side**2 * 1e6:15.0f}  {wanted:>14}"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hvdsl.compiler.graph import Literal, Parameter, Shape, Term
+from hvdsl.compiler.operations.distributions import MEAN, SCALE
 from hvdsl.compiler.operations.table import REQUIRED, Argument, ArgumentType, Required
 
 Args = Mapping[str, Literal]
@@ -30,6 +31,7 @@ class Likelihood:
     range: tuple[float, float] | None = None  # of the target; None: any
     discrete: bool = False  # scores bins: `bits` speaks of the target's grid
     emitted: bool = False  # whether the runtime has it
+    runtime: str = ""  # its class there, where that has another name
 
 
 def _per_image_channel(channels: int, args: Args) -> int:
@@ -138,11 +140,13 @@ _ENTRIES = (
     ),
     Likelihood(
         "normal",
-        "continuous density: a mean and a log standard deviation per pixel and channel",
-        (_number("lower", -7, "least log standard deviation"),),
+        "continuous density: a mean and a raw standard deviation per pixel and channel",
+        (MEAN, SCALE),
         lambda channels, args: 2 * channels,
         _no_parameters,
         NATS,
+        emitted=True,
+        runtime="NormalDensity",
     ),
     Likelihood(
         "categorical",

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 
 from hvdsl.compiler.check import check
 from hvdsl.compiler.emit import emit, standalone
-from hvdsl.compiler.emit.names import identifier
 from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
 from hvdsl.grammar.source import Source
@@ -28,6 +27,7 @@ class Compiled:
 
     model: Model
     source: str
+    level: int = 1
 
     @property
     def graph(self) -> networkx.MultiDiGraph[int]:
@@ -42,14 +42,24 @@ class Compiled:
 
     def module(self) -> ModuleType:
         """The source as a Python module; `module().Model` is the model's class. Imports torch."""
-        return load(self.source, identifier(self.model.settings.model))
+        return load(self.source, self.model.settings.model)
 
     def build(self, seed: int = 0) -> nn.Module:
-        """The model, each parameter at its first value. Equal seeds give equal values."""
+        """The model, each parameter at its first value. Equal seeds give equal values.
+
+        At level 2 its repeated recipes are handed to `torch.compile`, which works when they first run.
+
+        Raises:
+            CompilationError: level 2, where there is no compiler for what `torch.compile` generates.
+        """
         from hvdsl.runtime.layers import initialize
 
         model = cast("nn.Module", self.module().Model())
         initialize(model, seed)
+        if self.level == 2:
+            from hvdsl.runtime.compilation import compile_recipes
+
+            compile_recipes(model)
         return model
 
 
@@ -67,7 +77,8 @@ def compile(  # the name is the API's; whoever needs Python's own has `builtins`
         spec: a file (`model.hv`, `model.hv@VARIANT`), the name of a shipped spec, or a `Source` for text that
             is in no file.
         level: 0 computes operation by operation what the spec says; 1 applies rewrites that keep the
-            mathematics and every parameter's name.
+            mathematics and every parameter's name; 2 has the same source as 1, and `build` compiles the
+            recipes that it repeats with `torch.compile`.
         passes: names of the rewrites to apply, in place of the level's own.
         variant: the variant of the spec, where it is not named behind an `@`.
         overrides: `let`s and settings, as `{"width": 64, "train.batch": 16}`.
@@ -76,7 +87,7 @@ def compile(  # the name is the API's; whoever needs Python's own has `builtins`
         SpecError: with everything that is wrong with the spec, or that cannot be emitted.
     """
     model = check(spec, [f"{name}={_spelled(value)}" for name, value in (overrides or {}).items()], variant)
-    return Compiled(model, emit(model, level, None if passes is None else tuple(passes)))
+    return Compiled(model, emit(model, level, None if passes is None else tuple(passes)), level)
 
 
 def build(

@@ -33,6 +33,12 @@ class Ema:
         for name, b in self._own_buffers():
             self.buffers[name].copy_(b)
 
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Begin again from the parameters as they are now."""
+        for name, p in self._model.named_parameters():
+            self.averages[name].copy_(p)
+
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The model with its averages for weights; afterwards with its own again. Nothing is copied."""

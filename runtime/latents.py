@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, overload
 import torch
 from torch import Tensor
 
-from hvdsl.runtime.distributions import Normal
+from hvdsl.runtime.distributions import Flowed, Normal
 from hvdsl.runtime.noise import Noise, latent_stream
 
 if TYPE_CHECKING:  # a model without discrete latents needs none of it
@@ -50,7 +50,7 @@ class Source(Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Given:
-    """A source that is the value itself, `(N, Z, H, W)`, or for a discrete group its codes, `(N, depth, H, W)` integers."""
+    """A source that is the value itself, `(N, Z, H, W)`, or a discrete group's codes, `(N, depth, H, W)` integers."""
 
     z: Tensor
 
@@ -62,8 +62,8 @@ class Outcome:
     `rate` is the information that z carries about the image: KL(q ‖ p), or log q - log p of the one sample. It is 0
     where z came from the prior, and unknown (None) where it was given. `log_q` and `log_p` are kept where the
     traversal was asked for `densities`. `rate_detail` is `(N,)`, `(N, Z)` or `(N, Z, H, W)`, as the traversal's
-    `detail` says. A discrete group has `codes`, `(N, depth, H, W)` int64, unless z is no code (the prior's mean, a given
-    vector), and where it was inferred also the losses of its quantizer, `commitment` and `codebook`, `(N,)`.
+    `detail` says. A discrete group has `codes`, `(N, depth, H, W)` int64, unless z is no code (the prior's mean, a
+    given vector), and where it was inferred also the losses of its quantizer, `commitment` and `codebook`, `(N,)`.
     """
 
     z: Tensor
@@ -275,8 +275,21 @@ class Draw:
         """Whether z comes from the posterior, so that the model must compute it."""
         return self._walk.sources[self._group] in (Source.POSTERIOR, Source.POSTERIOR_MEAN)
 
-    def draw(self, prior: Normal | UniformCodes, posterior: Normal | NearestCode | None = None) -> Tensor:
+    def start(self, posterior: Normal) -> Tensor:
+        """The posterior's own sample (or mean), `(N, Z, H, W)`, which a flow then turns into z.
+
+        Raises:
+            ValueError: the posterior has another shape than the group.
+        """
+        self._check(posterior, "posterior")
+        if self._walk.sources[self._group] is Source.POSTERIOR_MEAN:
+            return posterior.mean
+        return posterior.sample(self._walk._eps(self._group, posterior.mean))
+
+    def draw(self, prior: Normal | UniformCodes, posterior: Normal | Flowed | NearestCode | None = None) -> Tensor:
         """z `(N, Z, H, W)`, from where the traversal says.
+
+        The rate of a posterior that went through a flow has no closed form: it is log q - log p at z.
 
         Raises:
             ValueError: the posterior is needed and absent or of another family, a distribution has another shape than
@@ -285,11 +298,11 @@ class Draw:
         self._check(prior, "prior")
         if not isinstance(prior, Normal):
             return self._draw_code(prior, posterior)
-        if posterior is not None and not isinstance(posterior, Normal):
+        if posterior is not None and not isinstance(posterior, Normal | Flowed):
             raise ValueError(f"group `{self._name}` has a continuous prior and a discrete posterior")
         return self._draw_value(prior, posterior)
 
-    def _draw_value(self, prior: Normal, posterior: Normal | None) -> Tensor:
+    def _draw_value(self, prior: Normal, posterior: Normal | Flowed | None) -> Tensor:
         walk, source = self._walk, self._walk.sources[self._group]
         if isinstance(source, Given):
             z = source.z.to(prior.mean)
@@ -298,15 +311,15 @@ class Draw:
         elif source is Source.PRIOR:
             z = prior.sample(walk._eps(self._group, prior.mean), walk.temperatures[self._group])
         else:
-            z, posterior = self._inferred(source, posterior)
+            z, posterior = self._inferred(posterior)
         self._record(self._outcome(z, prior, posterior if self.inferred else None, source))
         return z
 
-    def _draw_code(self, prior: UniformCodes, posterior: Normal | NearestCode | None) -> Tensor:
+    def _draw_code(self, prior: UniformCodes, posterior: Normal | Flowed | NearestCode | None) -> Tensor:
         """The same for a discrete group. Its quantizer learns of a batch when this pass first draws from it."""
         walk, source = self._walk, self._walk.sources[self._group]
         if self.inferred:
-            if posterior is None or isinstance(posterior, Normal):
+            if posterior is None or isinstance(posterior, Normal | Flowed):
                 raise ValueError(f"group `{self._name}` takes its nearest code, but the model computed no posterior")
             self._check(posterior, "posterior")
             quantized = prior.quantizer.quantize(posterior)
@@ -334,21 +347,26 @@ class Draw:
             self._walk._outcomes[self._group] = outcome
         return first
 
-    def _inferred(self, source: Source, posterior: Normal | None) -> tuple[Tensor, Normal]:
+    def _inferred(self, posterior: Normal | Flowed | None) -> tuple[Tensor, Normal | Flowed]:
         if posterior is None:
-            raise ValueError(f"group `{self._name}` takes its {source.value}, but the model computed no posterior")
-        self._check(posterior, "posterior")
-        if source is Source.POSTERIOR_MEAN:
-            return posterior.mean, posterior
-        return posterior.sample(self._walk._eps(self._group, posterior.mean)), posterior
+            source = self._walk.sources[self._group]
+            what = source.value if isinstance(source, Source) else "value"
+            raise ValueError(f"group `{self._name}` takes its {what}, but the model computed no posterior")
+        if isinstance(posterior, Flowed):
+            self._check(posterior, "posterior")
+            return posterior.z, posterior
+        return self.start(posterior), posterior
 
-    def _outcome(self, z: Tensor, prior: Normal, posterior: Normal | None, source: Source | Given) -> Outcome:
+    def _outcome(self, z: Tensor, prior: Normal, posterior: Normal | Flowed | None, source: Source | Given) -> Outcome:
         walk = self._walk
         log_p = prior.log_prob(z) if walk.densities else None
         if posterior is None:
             known = not isinstance(source, Given)
             rate = torch.zeros_like(z) if known else None
             log_q = log_p if known else None
+        elif isinstance(posterior, Flowed):
+            log_q = posterior.log_q
+            rate = log_q - (prior.log_prob(z) if log_p is None else log_p)
         else:
             log_q = posterior.log_prob(z) if walk.densities else None
             rate = log_q - log_p if walk.kl == "sample" and log_q is not None and log_p is not None else None
@@ -380,7 +398,7 @@ class Draw:
             codebook=None if found is None else found.codebook,
         )
 
-    def _check(self, distribution: Normal | UniformCodes | NearestCode, role: str) -> None:
+    def _check(self, distribution: Normal | Flowed | UniformCodes | NearestCode, role: str) -> None:
         expected = (self._walk.batch, *self._walk.groups[self._group].shape)
         if tuple(distribution.shape) != expected:
             raise ValueError(f"the {role} of group `{self._name}` is {tuple(distribution.shape)}; expected {expected}")

@@ -98,6 +98,8 @@ def measure(model: nn.Module, x: Tensor | None, target: Tensor, latents: Travers
 class Objective:
     """The loss of a batch and its terms, as the spec's `objective` section says.
 
+    Penalties of the weights are no part of it, since no batch enters them: see `hvdsl.runtime.penalties`.
+
     Args:
         settings: that section.
         steps: turns the durations in it into steps.
@@ -243,8 +245,6 @@ def _refuse_unsupported(settings: ObjectiveSettings) -> None:
         "bound = iwae": settings.bound == "iwae",
         f"samples = {settings.samples}": settings.samples > 1,
         "commitment = with_beta(…)": not isinstance(settings.commitment, float),
-        "spectral": settings.spectral != 0,
-        "batch_norm_gamma": settings.batch_norm_gamma != 0,
     }
     for setting, asked in refused.items():
         if asked:

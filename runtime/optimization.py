@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
 from hvdsl.compiler.settings import Train
 from hvdsl.runtime.activation_checkpointing import checkpoint_groups
@@ -16,12 +17,17 @@ from hvdsl.runtime.checkpoint import Checkpoint, CheckpointError, Tensors
 from hvdsl.runtime.distributed import World
 from hvdsl.runtime.ema import Ema
 from hvdsl.runtime.guard import SkipGuard, clip_gradients, gradient_norm
+from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.noise import Noise
+from hvdsl.runtime.objective import latent_groups
 from hvdsl.runtime.optimizer import build_optimizer, set_learning_rate
 from hvdsl.runtime.optimizer_state import load_optimizer_tensors, optimizer_tensors
+from hvdsl.runtime.penalties.terms import Penalties
 from hvdsl.runtime.precision import gradient_scaler, train_in
 from hvdsl.runtime.quantizers.usage import settle
 from hvdsl.runtime.schedule import Clock, LearningRate
+from hvdsl.runtime.start_from_batch import start_from_batch, starts_from_batch
+from hvdsl.runtime.synchronised_batch_norm import synchronise_batch_norm
 from hvdsl.runtime.weights import copy_into, model_tensors
 
 
@@ -40,17 +46,21 @@ class Part:
     noise: Noise
 
 
-class HasBatch(Protocol):
-    """What is asked of a part here: its batch. What else it holds is between a task and its loss."""
+class Sample(Protocol):
+    """What one forward pass takes, of whatever kind of model; `x` has the batch as its first axis."""
 
     @property
     def x(self) -> Tensor: ...
 
 
-class Loss(Protocol):
+P = TypeVar("P", bound=Sample, default=Part)
+P_contra = TypeVar("P_contra", bound=Sample, contravariant=True, default=Part)
+
+
+class Loss(Protocol[P_contra]):
     """The objective of a batch: a scalar to minimise, and the named terms (batch means) to report."""
 
-    def __call__(self, model: nn.Module, part: Any, step: int, /) -> tuple[Tensor, Mapping[str, Tensor]]: ...
+    def __call__(self, model: nn.Module, part: P_contra, step: int, /) -> tuple[Tensor, Mapping[str, Tensor]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,32 +84,43 @@ class StepResult:
     terms: Mapping[str, list[float]] = field(default_factory=dict)
 
 
-class _Objective(nn.Module):
+class _Objective(nn.Module, Generic[P]):
     """Model and loss as one module, so that DDP sees everything between the parameters and the loss."""
 
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
+    def __init__(self, model: nn.Module, loss: Loss[P]) -> None:
         super().__init__()
         self.model = model
         self._loss = loss
 
-    def forward(self, part: HasBatch, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def forward(self, part: P, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         return self._loss(self.model, part, step)
 
 
-class Optimization:
+class Optimization(Generic[P]):
     """A model under training.
 
-    Every step: the gradient of the mean loss over the parts, its global norm, the decision to skip, clipping, the
-    update, the average. A skipped step changes neither parameters, moments nor averages but advances the schedule.
+    Every step: the gradient of the mean loss over the parts and of the penalties, its global norm, the decision to
+    skip, clipping, the update, the average. A skipped step changes neither parameters, moments nor averages but
+    advances the schedule.
 
     Args:
-        model: Already on its device and initialised. Activation checkpointing and the float32 stream of mixed
-            precision are put in place here, once.
+        model: Already on its device and initialised. Activation checkpointing, the float32 stream of mixed precision
+            and batch norm over all processes are put in place here, once.
         clock: Turns the schedule's durations into steps.
+        penalties: Of the weights, once per step beside the loss of the batch.
     """
 
-    def __init__(self, model: nn.Module, train: Train, loss: Loss, clock: Clock, world: World | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Train,
+        loss: Loss[P],
+        clock: Clock,
+        world: World | None = None,
+        penalties: Penalties | None = None,
+    ) -> None:
         self.model = model
+        self._penalties = penalties
         self.step_number = 0
         self.world = world or World()
         self.rate = LearningRate(train, clock)
@@ -109,10 +130,13 @@ class Optimization:
         self._clip, self._clip_each = train.clip, train.clip_each
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._device = self._parameters[0].device
+        self._started = not starts_from_batch(model)
         self.scaler = gradient_scaler(train.precision, train.initial_scale, self._device)
         train_in(model, train.precision)
         if train.checkpointing == "group":
             checkpoint_groups(model)
+        if self.world.size > 1:
+            synchronise_batch_norm(model)
         objective = _Objective(model, loss)
         self._objective: nn.Module = objective
         if self.world.size > 1:
@@ -121,15 +145,18 @@ class Optimization:
             self._objective = nn.parallel.DistributedDataParallel(objective, static_graph=True)
         self._began = False
 
-    def step(self, parts: Sequence[HasBatch]) -> StepResult:
+    def step(self, parts: Sequence[P]) -> StepResult:
         """One step on this rank's share of a batch, given as one part or several.
 
         Raises:
             TrainingStalledError: Too many steps were skipped.
         """
+        if not self._started:
+            self._start(parts[0])
         number, rate = self.step_number, self.rate(self.step_number)
         set_learning_rate(self.optimizer, rate)
         means = self._backward(parts)
+        self._penalise(means)
         self.scaler.unscale_(self.optimizer)
         norm = gradient_norm(self._parameters)
         loss = means.pop("loss")[0]
@@ -154,11 +181,17 @@ class Optimization:
         }
         if self.ema is not None:
             parts["ema"] = self.ema.state_dict()
+        if self._penalties is not None and (vectors := self._penalties.tensors()):
+            parts["penalties"] = vectors
         return parts
 
     def state(self) -> dict[str, Any]:
         """The rest of a checkpoint, as JSON. The schedule, the order of the data and all noise follow from the step."""
-        return {"guard": self.guard.state_dict(), "scaler": self.scaler.state_dict()}
+        return {
+            "guard": self.guard.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "started_from_batch": self._started,
+        }
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint, bit for bit; nothing is changed unless all of it fits.
@@ -168,6 +201,9 @@ class Optimization:
         """
         weights = checkpoint.tensors("model", model_tensors(self.model))
         averages = checkpoint.tensors("ema", self.ema.state_dict()) if self.ema is not None else {}
+        vectors = {}
+        if self._penalties is not None and "penalties" in checkpoint:
+            vectors = checkpoint.tensors("penalties", self._penalties.expected())
         if "optimizer" not in checkpoint:
             raise CheckpointError(
                 f"{checkpoint.path} holds weights but no optimizer: it can be evaluated and sampled, not resumed"
@@ -187,9 +223,12 @@ class Optimization:
         self.guard = guard
         if self.ema is not None:
             self.ema.load_state_dict(averages)
+        if self._penalties is not None and vectors:
+            self._penalties.load(vectors)
+        self._started = self._started or checkpoint.state.get("started_from_batch") is True
         self.step_number = checkpoint.step
 
-    def _backward(self, parts: Sequence[HasBatch]) -> dict[str, list[float]]:
+    def _backward(self, parts: Sequence[P]) -> dict[str, list[float]]:
         """Gradients of the mean loss over all parts and ranks; the means of the loss and of every term."""
         total = sum(len(part.x) for part in parts)
         sums: dict[str, Tensor] = {}
@@ -203,6 +242,32 @@ class Optimization:
                 sums[name] = sums[name] + weighted if name in sums else weighted
         self._began = True
         return self._across_ranks(sums)
+
+    def _start(self, part: P) -> None:
+        """The phase before the first step: gains and biases from a real batch, where layers ask for it."""
+
+        def run() -> None:
+            latents = Traversal.infer(latent_groups(self.model), len(part.x), part.noise, device=part.x.device)
+            self.model(part.x, latents)
+
+        start_from_batch(self.model, run, self.world)
+        if self.ema is not None:
+            self.ema.restart()
+        self._started = True
+
+    def _penalise(self, means: dict[str, list[float]]) -> None:
+        """Add the penalties' gradient to that of the batch, and their terms to its `means`.
+
+        All ranks hold the same weights, so nothing is exchanged: DDP has done its part when the batch's gradient is
+        there, and leaves alone what is added afterwards.
+        """
+        if self._penalties is None:
+            return
+        penalty, terms = self._penalties(self.step_number)
+        if penalty is not None:
+            torch.autograd.backward(self.scaler.scale(penalty))
+            means["loss"] = [means["loss"][0] + penalty.item()]
+            means |= {name: [value.item()] for name, value in terms.items()}
 
     def _exchange(self, last: bool) -> AbstractContextManager[None]:
         """Ranks exchange gradients once per step, with its last part; DDP must see the very first backward pass too."""

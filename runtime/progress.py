@@ -18,13 +18,14 @@ SHOWN = {
     "rate_nats_per_dim": ("rate", ".4f"),
     "nats_per_code": ("nats/code", ".4f"),
     "error_per_dim": ("error", ".5f"),
-    "rate_bits_per_image": ("bits/image", ".1f"),
+    "rate_bits_per_dim": ("rate bits/dim", ".4f"),
     "gradient_norm": ("grad", ".3g"),
     "learning_rate": ("lr", ".2g"),
     "skipped_steps": ("skipped", ".0f"),
     "images_per_second": ("img/s", ".0f"),
 }
-ALWAYS_ROOM_FOR = ("bits_per_dim", "skipped_steps", "images_per_second")  # on the live line of a narrow terminal
+# On the live line of a narrow terminal.
+ALWAYS_ROOM_FOR = ("bits_per_dim", "error_per_dim", "skipped_steps", "images_per_second")
 
 
 class ProgressDisplay:

@@ -20,7 +20,7 @@ from hvdsl.runtime.checkpoint import Checkpoint
 from hvdsl.runtime.distributed import world
 from hvdsl.runtime.guard import TrainingStalledError
 from hvdsl.runtime.metrics import MetricsLog, Value
-from hvdsl.runtime.optimization import Optimization, StepResult
+from hvdsl.runtime.optimization import StepResult
 from hvdsl.runtime.progress import ProgressDisplay
 from hvdsl.runtime.quantizers.usage import usage
 from hvdsl.runtime.run import Run
@@ -89,8 +89,7 @@ class Trainer:
         self.order = Order(len(data), self.train.batch, self.train.seed, self.world, self.train.accumulate)
         self.clock = Clock.of(self.train, self.order.per_epoch)
         self._task: Task = task or ImageTask(settings.objective)
-        loss = self._task.loss(self.clock.steps, self.world)
-        self.optimization = Optimization(model, self.train, loss, self.clock, self.world)
+        self.optimization = self._task.optimization(model, self.train, self.clock, self.world)
         self.run = run
         self.periodic: list[Periodic] = []
         self._console = console if self.world.leads else None

@@ -35,10 +35,15 @@ def codes() -> str:
     for code in all_codes().values():
         parts.append(f"## {code.id}: {code.title}\n\n*{code.severity}.* {' '.join(code.explanation.split())}\n")
         if code.bad:
-            parts.append(f"This gives it:\n\n```\n{code.bad.strip()}\n```\n")
+            parts.append(f"This gives it:\n\n```\n{_shown(code.bad)}\n```\n")
         if code.good:
-            parts.append(f"This is right:\n\n```\n{code.good.strip()}\n```\n")
+            parts.append(f"This is right:\n\n```\n{_shown(code.good)}\n```\n")
     return "\n".join(parts)
+
+
+def _shown(example: str) -> str:
+    """An example as text: a control character by its number."""
+    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in example.strip())
 
 
 def commands() -> str:

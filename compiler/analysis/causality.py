@@ -164,7 +164,7 @@ def _add(a: Offset, b: Offset) -> Offset:
 
 
 def _guilty(reach: Reach) -> Reach:
-    """The step that looks furthest ahead; where none does, the one nearest to the codes that lets the own position in."""
+    """The step that looks furthest ahead; where none does, the first one that lets the own position in."""
     steps = [step for step in reach.steps() if step.source is not None]
     ahead = max(steps, key=lambda step: (step.tap is None, step.tap or OWN), default=reach)
     if ahead.tap is None or ahead.tap > OWN:

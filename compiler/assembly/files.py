@@ -40,7 +40,7 @@ def locate(name: str | Path) -> tuple[Path, str | None]:
                 FILE_NOT_FOUND,
                 f"there is no spec `{place}`",
                 None,
-                found="no such file",
+                found="a folder" if place and Path(place).is_dir() else "no such file",
                 expected="a file that ends in `.hv` or `.yaml`, or the name of a shipped spec",
                 help=f"did you mean the shipped `{near}`?" if near else "`hvdsl specs list` names the shipped ones",
             )

@@ -11,7 +11,8 @@ from hvdsl.compiler.elaboration.arithmetic import describe, is_number
 from hvdsl.compiler.elaboration.constants import constant
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.compiler.likelihoods import LIKELIHOODS, Likelihood
-from hvdsl.compiler.operations.table import Argument, ArgumentType, Required
+from hvdsl.compiler.operations.distributions import MEAN, SCALE, check_map
+from hvdsl.compiler.operations.table import Argument, ArgumentType, OperationError, Required
 from hvdsl.compiler.settings import Data, ModelSettings, Objective
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
@@ -149,6 +150,12 @@ def _fits(argument: Argument, value: Literal) -> bool:
         return is_number(value)
     if not isinstance(value, Term) or value.name not in argument.words:
         return False
+    if argument in (MEAN, SCALE):
+        try:
+            check_map(argument, value)
+        except OperationError:
+            return False
+        return True
     if value.name == "softplus":  # softplus(beta), the slope's sharpness
         numbers = [*value.args, *(v for name, v in value.options if name == "beta")]
         whole = len(numbers) == len(value.args) + len(value.options) <= 1

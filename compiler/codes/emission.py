@@ -12,6 +12,14 @@ group level {
   z -> conv(1x1, logits)
 }"""
 
+_SHARED = """
+shared part = { %s }
+cell down { avg_pool(2) -> conv(1x1, 8) }
+group level {
+  z ~ normal(standard(4)) posterior normal(skip -> part -> down -> part -> nearest(2) -> conv(1x1, 8))
+  z -> conv(1x1, logits)
+}"""
+
 NO_LAYER = Code(
     "HV0801",
     "an operation that cannot be run yet",
@@ -32,17 +40,27 @@ NO_LIKELIHOOD = Code(
     "a likelihood that cannot be run yet",
     "The language knows the likelihood, so that `check`, `info` and `viz` work, but the runtime of this version does "
     "not have it.",
-    bad=spec(tail="").replace("likelihood bernoulli", "likelihood categorical"),
-    good=spec(),
+    bad="",
+    good="",
 )
 
 UNKNOWN_LEVEL = Code(
     "HV0804",
     "an unknown optimisation level",
     "Level 0 computes operation by operation what the spec says. Level 1, the default, applies rewrites that keep the "
-    "mathematics and every parameter's name.",
+    "mathematics and every parameter's name. Level 2 has the source of level 1; where the module is built, the recipes "
+    "that it repeats go through `torch.compile`.",
     bad="",  # no spec is wrong: the command line or the call is
     good="",
 )
 
-CODES = (NO_LAYER, UNKNOWN_PASS, NO_LIKELIHOOD, UNKNOWN_LEVEL)
+USES_DIFFER = Code(
+    "HV0805",
+    "a shared instance that differs from use to use",
+    "A `shared` instance becomes one module that is called wherever the spec uses it, so that it must compute the same "
+    "at each use: no number in it may come from the place of its use.",
+    bad=spec(top=_SHARED % "avg_pool(res // 4) -> nearest(res // 4)"),
+    good=spec(top=_SHARED % "avg_pool(2) -> nearest(2)"),
+)
+
+CODES = (NO_LAYER, UNKNOWN_PASS, NO_LIKELIHOOD, UNKNOWN_LEVEL, USES_DIFFER)

@@ -123,6 +123,14 @@ UNKNOWN_PRIOR = Code(
     bad=spec(tail=_TRAIN.replace("train", "train z")),
     good=spec(tail=_TRAIN),
 )
+NOTHING_TO_BALANCE = Code(
+    "HV0613",
+    "balancing of a single group",
+    "`balance` weights the rates of latent groups against each other; with one group every weight is 1. The objective "
+    "would say something that it does not do.",
+    bad=spec().replace("unit = nats_per_image", "unit = nats_per_image, balance = by_size(square)"),
+    good=spec(),
+)
 SOFT_TARGET = Code(
     "HV0911",
     "a Bernoulli likelihood of grey values",
@@ -146,5 +154,6 @@ CODES = (
     UNIT_DOES_NOT_FIT,
     UNKNOWN_DATA,
     UNKNOWN_PRIOR,
+    NOTHING_TO_BALANCE,
     SOFT_TARGET,
 )

@@ -70,9 +70,9 @@ WRONG_PRIOR = Code(
 NOT_CAUSAL = Code(
     "HV0509",
     "a prior that is not causal",
-    "A second-stage prior gives the logits of each code from the codes before it in raster order: rows above, and in its own "
-    "row what is to the left. The compiler proves this from the graph and names the step that sees too much. `hvdsl info` "
-    "shows how much each prior sees.",
+    "A second-stage prior gives the logits of each code from the codes before it in raster order: rows above, and in "
+    "its own row what is to the left. The compiler proves this from the graph and names the step that sees too much. "
+    "`hvdsl info` shows how much each prior sees.",
     bad=spec(decoder=_CODES, tail="prior z { conv(3x3, 8, mask = causal(all)) -> elu -> conv(1x1, 16) }"),
     good=spec(decoder=_CODES, tail="prior z { conv(3x3, 8, mask = causal(exclude)) -> elu -> conv(1x1, 16) }"),
 )

@@ -6,6 +6,7 @@ from collections import Counter
 
 from hvdsl.compiler.codes import names as codes
 from hvdsl.compiler.codes import warnings as warning_codes
+from hvdsl.compiler.flows import check_flows
 from hvdsl.compiler.graph import Graph, Node
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 
@@ -15,6 +16,7 @@ _BIASED = ("conv", "depthwise", "upconv", "dense")
 def audit(graph: Graph, found: Diagnostics) -> None:
     """Add what is wrong with a graph to `found`."""
     _leaks(graph, found)
+    check_flows(graph, found)
     _lost_biases(graph, found)
 
 

@@ -77,6 +77,8 @@ class Builder:
         scope = Scope("shared", name, None, declared, span)
         self.scope.members.append(scope)
         self.scope, self.path = scope, f"{path}.{name}" if path else name
+        if self._sharing:  # all inside a later use is used before
+            later, own = later or self._sharing[0], (*self._sharing[1], *own)
         self._numbers, self._sharing = {}, (later, own)
         try:
             yield scope

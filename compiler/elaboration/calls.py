@@ -22,6 +22,7 @@ from hvdsl.compiler.elaboration.values import (
     NamedStep,
     OperationStep,
     RecipeStep,
+    SharedInstance,
     SharedStep,
     TapStep,
     Value,
@@ -51,7 +52,7 @@ def call(interpreter: Interpreter, expr: tree.Call | tree.WithBlock, environment
         _no_block(block, f"`{name}`")
         return RecipeStep(program.recipes[name], expr, environment)
     if name in interpreter.shared:
-        return _call_shared(interpreter, name, function, arguments)
+        return _call_shared(interpreter.shared[name], arguments)
     if name in PUBLIC_OPERATIONS:
         if block is not None and name not in ("residual", "iaf"):
             _no_block(block, f"`{name}`")
@@ -89,6 +90,8 @@ def _call_value(
         step = RecipeStep(inner.recipe, expr, environment)
     elif isinstance(inner, OperationStep) and isinstance(inner.call, tree.Name):
         step = OperationStep(inner.operation, expr, environment)
+    elif isinstance(value, SharedStep):
+        return _call_shared(value.instance, call_parts(expr)[1])
     elif isinstance(value, Invalid):
         return INVALID
     else:
@@ -148,9 +151,8 @@ def _measure(
     return tensor.shape[{"channels": 0, "height": 1, "width_px": 2}[name]]
 
 
-def _call_shared(
-    interpreter: Interpreter, name: str, function: tree.Name, arguments: Sequence[tree.Argument]
-) -> SharedStep:
+def _call_shared(instance: SharedInstance, arguments: Sequence[tree.Argument]) -> SharedStep:
+    name = instance.name
     own: list[str] = []
     for argument in arguments:
         items = argument.value.items if isinstance(argument.value, tree.Tuple) else (argument.value,)
@@ -162,7 +164,7 @@ def _call_shared(
                 expected=f"`{name}` or `{name}(own = (gain, bias))`",
             )
         own += [i.id for i in items if isinstance(i, tree.Name)]
-    return SharedStep(name, interpreter.shared[function.id], tuple(own))
+    return SharedStep(name, instance, tuple(own))
 
 
 def _function(

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from hvdsl.compiler.analysis.causality import check_causality
 from hvdsl.compiler.codes import names as name_codes
+from hvdsl.compiler.codes import settings as setting_codes
 from hvdsl.compiler.codes import shapes as shape_codes
 from hvdsl.compiler.elaboration import application, expressions, statements
 from hvdsl.compiler.elaboration.audit import audit
@@ -157,7 +158,22 @@ def _model(closed: Closed, program: Program, found: Diagnostics) -> tuple[Graph 
     builder.settle(Totals(elaborator.counts, len(builder.latents)))
     graph = Graph(settings.model, builder.nodes, builder.root, builder.latents, Output(output.index), shape)
     audit(graph, found)
+    if settings.objective.balance is not None and len(graph.latents) == 1:
+        found.add(_nothing_to_balance(spec))
     return graph, elaborator
+
+
+def _nothing_to_balance(spec: tree.Spec) -> Diagnostic:
+    sections = [item for item in spec.items if isinstance(item, tree.Settings) and item.kind == "objective"]
+    place = next((s.span for section in sections for s in section.settings if s.key.id == "balance"), spec.span)
+    return Diagnostic(
+        setting_codes.NOTHING_TO_BALANCE,
+        "there is nothing to balance",
+        place,
+        "`balance` in a model of one latent group",
+        "two groups or more",
+        "remove `balance`",
+    )
 
 
 def _wrong_output(tensor: Tensor, span: Span, logits: int, image: Shape, builder: Builder) -> Diagnostic:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal as Choice
 
 from hvdsl.compiler import graph
-from hvdsl.compiler.elaboration.values import Flowing, SharedInstance, Value
+from hvdsl.compiler.elaboration.values import Flowing, Value
 from hvdsl.grammar import tree
 
 CONTEXT_NAMES = ("channels", "res", "height", "width_px", "index", "count", "latents", "logits", "label", "v")
@@ -51,7 +51,6 @@ class Environment:
     owner: Owner
     parent: Environment | None = None
     names: dict[str, Value] = field(default_factory=dict)
-    shared: dict[str, SharedInstance] = field(default_factory=dict)
     defaults: dict[str, list[tuple[tree.Setting, Environment]]] = field(default_factory=dict)
 
     def find(self, name: str) -> Environment | None:

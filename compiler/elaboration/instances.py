@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hvdsl.compiler.codes import values as codes
 from hvdsl.compiler.elaboration.arguments import call_parts, static
 from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
@@ -94,8 +96,19 @@ def _signature(recipe: tree.Recipe) -> str:
 
 
 def apply_shared(interpreter: Interpreter, step: SharedStep, flowing: Flowing, span: Span) -> Flowing:
-    instance = step.instance
-    later = instance.uses > 0
-    instance.uses += 1
-    with interpreter.builder.enter_shared(instance.name, instance.scope, instance.path, later, step.own, span):
-        return interpreter.send(flowing, instance.value, instance.environment)
+    """One more use of an instance: it counts once, and reads and draws at the row of its use."""
+    instance, placed = step.instance, interpreter.counts
+    later = instance.counts is not None
+    if instance.counts is None:
+        instance.counts = dict(placed)
+    else:
+        interpreter.counts = dict(instance.counts)
+    above = instance.environment
+    section, label = interpreter.place
+    environment = Environment(replace(above.frame, section=section, label=label), above.owner, above)
+    try:
+        with interpreter.builder.enter_shared(instance.name, instance.scope, instance.path, later, step.own, span):
+            return interpreter.send(flowing, instance.value, environment)
+    finally:
+        if later:
+            interpreter.counts = placed

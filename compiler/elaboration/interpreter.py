@@ -33,6 +33,7 @@ class Interpreter(ABC):
         self.taps = Taps()
         self.counts: dict[tuple[str, str], int] = {}  # instances placed, by (section, recipe)
         self.section_defaults: Environment | None = None
+        self.place: tuple[str, tuple[int, int] | None] = ("model", None)  # section and label of what is elaborated
         self.shared: dict[str, SharedInstance] = {}
         self.drawn: dict[str, list[Distribution]] = {}  # priors of the latents drawn, by name
         self.failed = False  # some statement was given up, so that what follows is incomplete

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hvdsl.compiler.codes import flows as flow_codes
 from hvdsl.compiler.codes import names as name_codes
 from hvdsl.compiler.codes import shapes as shape_codes
 from hvdsl.compiler.codes import values as codes
@@ -24,6 +25,7 @@ from hvdsl.compiler.elaboration.values import (
 )
 from hvdsl.compiler.graph import LatentGroup
 from hvdsl.compiler.graph import Value as Output
+from hvdsl.compiler.operations.structure import DISCRETE
 from hvdsl.grammar import tree
 
 
@@ -154,6 +156,15 @@ def _posterior(
         result = interpreter.send(flowing(result, expr.span), step, environment)
     if result is start and interpreter.builder.withdraw(start):
         return head, None  # a flow of no steps
+    if head.family in DISCRETE:
+        raise Fault(
+            flow_codes.FLOW_OF_CODES,
+            "a discrete latent has no flow",
+            expr.span,
+            f"steps after a posterior of family `{head.family}`",
+            "a posterior without steps",
+            "write the steps before the posterior's parameters, or after the latent",
+        )
     if isinstance(result, Tensor | Invalid):
         return head, result
     raise Fault(codes.WRONG_KIND, "a flow of a posterior gives one tensor", expr.span, kind_of(result), "one tensor")

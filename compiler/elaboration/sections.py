@@ -137,6 +137,7 @@ def _row(interpreter: Interpreter, row: tree.Row, label: tuple[int, int], outer:
     stream = entered if entered is None or isinstance(entered, Tensor | Invalid | tuple) else None
     if section == "encoder":
         _check_label(stream, label, row, "begins")  # type: ignore[arg-type]  # the environment holds what flows
+    interpreter.place = section, label
     frame = Frame(section, label, stream, is_row=True)  # type: ignore[arg-type]  # likewise
     environment = Environment(frame, Owner("row", grid(label)), None, outer.names)
     environment.parent = outer

@@ -127,7 +127,7 @@ class SharedInstance:
     environment: Environment
     scope: graph.Scope
     path: str
-    uses: int = 0
+    counts: dict[tuple[str, str], int] | None = None  # instances placed before its first use, by (section, recipe)
 
 
 @dataclass(frozen=True, slots=True)

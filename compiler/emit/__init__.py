@@ -15,17 +15,18 @@ __all__ = ["emit", "emit_priors", "standalone"]
 
 
 def emit(model: Model, level: int = 1, passes: tuple[str, ...] | None = None) -> str:
-    """Write the PyTorch module of a model and of its second-stage priors. Equal models give equal bytes.
+    """Write the PyTorch module of a model and of its priors. Equal models give equal bytes.
 
     `level` 0 is operation by operation what the spec says, 1 applies the rewrites of `hvdsl.compiler.passes`;
-    `passes` names those to apply in place of the level's own.
+    `passes` names those to apply in place of the level's own. Priors are written as they are.
 
     Raises:
         SpecError: HV08xx, with every operation that cannot be emitted, or for an unknown pass or level.
     """
     graph = optimise(model.graph, level, passes)
     settings = model.settings
-    return module_text(graph, model.priors, model.likelihood, settings.data, settings.title, _digest(model), _version())
+    digest = _digest(model)
+    return module_text(graph, model.priors, model.likelihood, settings.data, settings.title, digest, _version())
 
 
 def emit_priors(model: Model) -> str:

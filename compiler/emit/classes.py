@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hvdsl.compiler.emit import literals, runtime_index
-from hvdsl.compiler.emit.names import Names, camel
+from hvdsl.compiler.emit.forms import uses_differ
+from hvdsl.compiler.emit.names import MODULE_LEVEL, Names, camel
 from hvdsl.compiler.emit.steps import Address, Kind, Step, steps
-from hvdsl.compiler.emit.units import Unit
+from hvdsl.compiler.emit.unit import Unit
 from hvdsl.compiler.graph import Graph, Literal, Term
 from hvdsl.compiler.operations.table import Layer
 from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
+from hvdsl.grammar.diagnostics import SpecError
 
 OMITTED: dict[str, Literal] = {"weight_init": Term("fan_in"), "bias_init": Term("fan_in")}  # what layers make of None
 
@@ -78,7 +80,16 @@ class _Unifier:
         for same in zip(*(_expressions(unit) for unit in self._units), strict=True):
             self._expression(same)
         self._class.parameters = list(self._parameters.values())
+        self._check_shared()
         return self._class
+
+    def _check_shared(self) -> None:
+        """One instance is built once: no argument of it may differ from use to use."""
+        for parameter in self._parameters.values():
+            value_of: dict[str, str] = {}
+            for unit, value in zip(self._units, parameter.values, strict=True):
+                if value_of.setdefault(unit.scope.path, repr(value)) != repr(value):
+                    raise SpecError([uses_differ(unit.scope)])
 
     def _child(self, units: list[Unit]) -> ast.expr:
         made = self._known[units[0].form]
@@ -141,7 +152,9 @@ def _class_name(unit: Unit, graph: Graph, taken: Names) -> str:
     if unit.scope.kind == "model":
         return taken.take(camel(graph.name))
     name = camel(unit.scope.name.rstrip("_"))
-    if name in runtime_index.exports() and not unit.is_section:
+    if unit.scope.kind == "shared":
+        name = f"Shared{name}"
+    elif (name in runtime_index.exports() or name in MODULE_LEVEL) and not unit.is_section:
         name += "Cell"
     return taken.take(name)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable
 
+from hvdsl.compiler.codes.emission import USES_DIFFER
 from hvdsl.compiler.emit.steps import Item, ListItem, Ref, Repeat, Step, When
-from hvdsl.compiler.emit.units import Unit
-from hvdsl.compiler.graph import Value
+from hvdsl.compiler.emit.unit import Unit
+from hvdsl.compiler.graph import Scope, Value
 from hvdsl.compiler.operations.table import Layer
+from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 
 
 def forms(root: Unit) -> list[list[Unit]]:
@@ -17,14 +19,34 @@ def forms(root: Unit) -> list[list[Unit]]:
     groups: dict[int, list[Unit]] = defaultdict(list)
 
     def visit(unit: Unit) -> None:
-        for entry in unit.entries.values():
-            if isinstance(entry, Unit):
-                visit(entry)
+        for part in unit.parts():
+            visit(part)
         unit.form = known.setdefault(_form(unit), len(known))
         groups[unit.form].append(unit)
 
     visit(root)
-    return [groups[i] for i in range(len(groups))]
+    found = [groups[i] for i in range(len(groups))]
+    _check_shared(found)
+    return found
+
+
+def _check_shared(groups: list[list[Unit]]) -> None:
+    """One instance has one form, wherever it is used.
+
+    Raises:
+        SpecError: HV0805, for shared instances that have several.
+    """
+    form_of: dict[str, int] = {}
+    for units in groups:
+        for unit in units:
+            if form_of.setdefault(unit.scope.path, unit.form) != unit.form:
+                raise SpecError([uses_differ(unit.scope)])
+
+
+def uses_differ(scope: Scope) -> Diagnostic:
+    told = f"the uses of `{scope.path}` are not the same computation"
+    help = "what a shared instance does may not depend on the place of its use, as by `res`, `index` or `skip`"
+    return Diagnostic(USES_DIFFER, told, scope.span, expected="one computation at every use", help=help)
 
 
 def _form(unit: Unit) -> Hashable:
@@ -33,7 +55,8 @@ def _form(unit: Unit) -> Hashable:
     inputs = tuple(_ref(v, numbers) for v in unit.inputs)
     items = tuple(_item(i, numbers) for i in unit.items)
     outputs = tuple(_ref(v, numbers) for v in unit.outputs)
-    return unit.scope.kind, unit.scope.name, unit.takes_latents, inputs, entries, items, outputs
+    lent = tuple(unit.borrowed.values())
+    return unit.scope.kind, unit.scope.name, unit.takes_latents, lent, inputs, entries, items, outputs
 
 
 def _entry(entry: Layer | Unit) -> Hashable:
@@ -64,7 +87,9 @@ def _item(item: Item, numbers: dict[Value, int]) -> Hashable:
         item.template,
         inputs,
         outputs,
+        item.holder,
         item.module,
+        item.lent,
         item.latents,
         item.fills,
         item.callee and item.callee.form,

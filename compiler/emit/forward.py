@@ -54,6 +54,8 @@ class Forward:
     def lines(self) -> list[str]:
         for ref, name in self._signature.arguments:
             self._variables.hold(ref, name)
+        for name in self._unit.borrowed.values():
+            self._variables.reserve(name, 0, self._times.end)
         for name in self._signature.filled_lists:
             self._line(BODY, f"{name}: list[Tensor] = []")
         self._block(self._items, BODY)
@@ -121,7 +123,8 @@ class Forward:
             self._carry(slot, before, following, now, stop, depth)
         walked = self._walked(loop)
         if walked is None:
-            self._line(depth, f"for {loop.variable} in range({loop.count}):")
+            variable = loop.variable if _counts(loop.items, loop.variable, ()) else "_"
+            self._line(depth, f"for {variable} in range({loop.count}):")
         else:
             address, only = walked
             name = self._variables.reserve(str(address[-1]), now, stop)
@@ -188,13 +191,14 @@ class Forward:
             return fill(step.template, operands, self._class.values[step.outputs[0].node])
         if step.kind is Kind.LAYER:
             return literals.call(self._module(step.module), *(operands or [literals.dotted("latents", "batch")]))
-        if step.kind is Kind.DRAW and step.latents is not None:
+        if step.kind in (Kind.START, Kind.DRAW) and step.latents is not None:
             group = self._latents(step.latents[0], step.latents[0].shifted(1))
-            return literals.call(ast.Attribute(group, "draw", ast.Load()), *operands)
+            return literals.call(ast.Attribute(group, step.kind.value, ast.Load()), *operands)
         operands = self._signature.call_arguments(step, operands)
+        operands += [self._module(address[1:], str(address[0])) for address in step.lent]
         if step.latents is not None:
             operands.append(self._part(*step.latents))
-        return literals.call(self._module(step.module), *operands)
+        return literals.call(self._module(step.module, step.holder), *operands)
 
     def _operand(self, ref: Ref) -> ast.expr:
         if isinstance(ref, ListItem):
@@ -203,8 +207,8 @@ class Forward:
             return self._expression(self._inlined.within[ref])
         return literals.name(self._variables[ref])
 
-    def _module(self, address: Address) -> ast.expr:
-        result: ast.expr = ast.Name("self", ast.Load())
+    def _module(self, address: Address, holder: str = "self") -> ast.expr:
+        result: ast.expr = ast.Name(holder, ast.Load())
         rest = address
         for head, name in self._modules:
             if address[: len(head)] == head:

@@ -20,8 +20,8 @@ def likelihood(term: Term, channels: int) -> ast.expr:
     Raises:
         SpecError: HV0803, for a likelihood that the runtime does not have.
     """
-    name = camel(term.name)
     entry = LIKELIHOODS[term.name]
+    name = entry.runtime or camel(term.name)
     if not entry.emitted or name not in runtime_index.public("likelihoods"):
         known = ", ".join(f"`{e.name}`" for e in LIKELIHOODS.values() if e.emitted)
         message = f"the likelihood `{term.name}` cannot be emitted yet"

@@ -184,17 +184,21 @@ class _Merger:
             if (
                 (first.kind, first.template, first.values, first.fills, len(first.inputs), len(first.outputs))
                 != (other.kind, other.template, other.values, other.fills, len(other.inputs), len(other.outputs))
-                or first.names != other.names
+                or (first.holder, first.lent) != (other.holder, other.lent)
                 or (first.callee is None) != (other.callee is None)
                 or (first.callee and other.callee and first.callee.form != other.callee.form)
             ):
                 raise NotEvenError
+        names = versions[-1].names  # `h = f * 3` names what leaves the last turn only
+        if any(v.names not in (names, (None,) * len(v.names)) for v in versions):
+            raise NotEvenError
         latents = None
         if first.latents is not None:
             spans = [v.latents for v in versions if v.latents is not None]
             latents = (self._index([s[0] for s in spans]), self._index([s[1] for s in spans]))
         inputs = tuple(self._ref(refs) for refs in zip(*(v.inputs for v in versions), strict=True))
-        return replace(first, inputs=inputs, module=self._address([v.module for v in versions]), latents=latents)
+        module = self._address([v.module for v in versions])
+        return replace(first, inputs=inputs, names=names, module=module, latents=latents)
 
     def _address(self, versions: list[Address]) -> Address:
         if len({len(v) for v in versions}) != 1:

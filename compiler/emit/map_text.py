@@ -46,7 +46,7 @@ class MapText:
         values: dict[Ref, str] = {}
         lines: list[str] = []
         for number, refs in enumerate(slots):
-            parameter = "abcdefghijklmnopqrstuvw"[number] if number < 23 else f"a{number}"
+            parameter = chr(ord("a") + number) if number < 20 else f"a{number}"
             parameters.append(parameter)
             if len(refs) == 1:
                 values[refs[0]] = parameter

@@ -22,7 +22,9 @@ from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.graph import Graph, Term
 from hvdsl.compiler.settings import Data
 
-_TAKEN = {*typing.__all__, *collections.abc.__all__}  # what a standalone file imports besides torch
+RESERVED = frozenset(
+    {"Model", *typing.__all__, *collections.abc.__all__}
+)  # what a standalone file imports besides torch
 FROM_TORCH = {"torch": "import torch", "F": "import torch.nn.functional as F"}
 
 
@@ -35,7 +37,7 @@ def module_text(
         SpecError: HV08xx, if an operation or likelihood cannot be emitted.
     """
     units = Units(graph)
-    names = Names({"Model", "PRIORS", "Scope", *_TAKEN})
+    names = Names({"PRIORS", *RESERVED})
     made = classes(graph, forms(units.root), names)
     parts = [class_text(c, units) for c in made[:-1]]
     parts.append(_model(made[-1], units, scored, data, title))
@@ -51,7 +53,7 @@ def priors_text(name: str, priors: Mapping[str, Graph], title: str, digest: str,
     Raises:
         SpecError: HV08xx, if an operation cannot be emitted.
     """
-    return _text(prior_parts(priors, Names({"PRIORS", "Scope", *_TAKEN})), name, title, digest, version)
+    return _text(prior_parts(priors, Names({"PRIORS", *RESERVED})), name, title, digest, version)
 
 
 def _text(parts: Sequence[Sequence[str]], name: str, title: str, digest: str, version: str) -> str:

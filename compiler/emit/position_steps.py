@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from collections import Counter
+from collections.abc import Sequence
 
 from hvdsl.compiler.analysis.causality import own_codes
 from hvdsl.compiler.emit import layout
@@ -15,9 +17,7 @@ from hvdsl.compiler.incremental.flow import Kind, Op, Ref
 from hvdsl.compiler.incremental.plan import Attention, Codes, Linear, Map, Plan, Pointwise, Sum, Taps, Unit
 from hvdsl.compiler.operations import OPERATIONS
 
-INTO_BUFFERS = frozenset(
-    {"elu", "gelu", "glu", "sigmoid", "silu", "swish", "tanh"}
-)  # `runtime.priors.pointwise` has them
+INTO_BUFFERS = frozenset({"elu", "glu", "sigmoid", "silu", "swish", "tanh"})  # `runtime.priors.pointwise` has them
 ALIASES = {"swish": "silu"}
 NAMES = {Codes: "codes", Taps: "taps", Linear: "linear", Attention: "attention"}
 
@@ -52,11 +52,10 @@ class _Writer:
             "",
             f"    def __init__(self, prior: {self._prior}, canvas: Canvas{arguments}) -> None:",
         ]
-        lines += [f"        {line}" for line in self._constructor()]
+        lines += _laid_out(self._constructor())
         lines += ["", "    def __call__(self, j: int) -> Tensor:"]
         lines.append(docstring("Return the logits `(N, K)` of step j.", layout.INDENT * 2))
-        lines += [f"        {line}" for line in self._step()]
-        return lines
+        return lines + _laid_out(self._step())
 
     # -- what is made once
 
@@ -81,14 +80,11 @@ class _Writer:
             sizes = f"{query[0].channels[query[1]]}, {value[0].channels[value[1]]}"
             return [f"self.{name} = canvas.attention({module(unit.op.node, self._graph)}, {sizes})"]
         if isinstance(unit, Codes):
-            kernels = ", ".join(self._kernel(op) for op in unit.convolutions)
-            return self._with_map(
-                unit.map, f"self.{name} = canvas.codes", f"({kernels},)", name, [[(o, 0)] for o in unit.convolutions]
-            )
+            kernels = ", ".join(map(self._kernel, unit.convolutions))
+            return self._with_map(unit.map, f"self.{name} = canvas.codes(({kernels},)", name, unit.convolutions)
         if isinstance(unit, Taps):
-            return self._with_map(
-                unit.map, f"self.{name} = canvas.taps", self._kernel(unit.convolution), name, [[(unit.convolution, 0)]]
-            )
+            head = f"self.{name} = canvas.taps({self._kernel(unit.convolution)}"
+            return self._with_map(unit.map, head, name, [unit.convolution])
         if isinstance(unit, Linear):
             slots = [self._plan.parts[s] for s in unit.map.slots]
             sizes = ", ".join(str(sum(_channels(r) for r in refs)) for refs in slots)
@@ -96,11 +92,12 @@ class _Writer:
             return [*text, f"self.{name} = canvas.linear({name}, ({sizes},){self._statics(unit.map)})"]
         raise AssertionError(f"{type(unit).__name__} is no part")
 
-    def _with_map(self, map: Map, head: str, kernels: str, name: str, slots: list[list[Ref]]) -> list[str]:
-        if [map.roots] == slots:
-            return [f"{head}({kernels})"]
-        text = self._maps.function(name, map, slots)
-        return [*text, f"{head}({kernels}, {name}{self._statics(map)})"]
+    def _with_map(self, map: Map, head: str, name: str, convolutions: Sequence[Op]) -> list[str]:
+        """What follows the convolutions, where anything does."""
+        if map.roots == [(convolutions[0], 0)]:
+            return [f"{head})"]
+        text = self._maps.function(name, map, [[(op, 0)] for op in convolutions])
+        return [*text, f"{head}, {name}{self._statics(map)})"]
 
     def _statics(self, map: Map) -> str:
         names = [self._maps.name(ref) for ref in map.known]
@@ -187,6 +184,23 @@ class _Writer:
             return self._variables[unit]
         start = sum(_channels(r) for r in parts[: parts.index(ref)])
         return f"{self._variables[unit]}.narrow(1, {start}, {_channels(ref)})"
+
+
+def _laid_out(lines: list[str]) -> list[str]:
+    """Indent statements as a method's body, and break those that are too long; no two empty lines together."""
+    done: list[str] = []
+    for line in lines:
+        text = line.lstrip()
+        depth = 2 + (len(line) - len(text)) // len(layout.INDENT)
+        if not text:
+            done += [""] if done and done[-1] else []
+        elif text.startswith(("def ", "return ")):
+            done.append(layout.INDENT * depth + text)
+        else:
+            head, _, value = text.rpartition(" = ") if " = " in text else ("", "", text)
+            tree = ast.parse(value, mode="eval").body
+            done += layout.lines(f"{head} = " if head else "", tree, depth=depth)
+    return done[:-1] if done and not done[-1] else done
 
 
 def _channels(ref: Ref) -> int:

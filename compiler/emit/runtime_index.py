@@ -93,7 +93,7 @@ def _definitions(module: str) -> list[ast.stmt]:
 
 
 def parameters(cls: str) -> dict[str, ast.expr | None]:
-    """The constructor's parameters of a runtime class, with their defaults as syntax.
+    """The parameters of a runtime class's constructor, be it inherited, with their defaults as syntax.
 
     Raises:
         KeyError: if the runtime has no such class. One without a constructor takes nothing.
@@ -104,7 +104,8 @@ def parameters(cls: str) -> dict[str, ast.expr | None]:
             for member in statement.body:
                 if isinstance(member, ast.FunctionDef) and member.name == "__init__":
                     return _defaults(member.args)
-            return {}
+            base = next((b.id for b in statement.bases if isinstance(b, ast.Name) and b.id in exports()), None)
+            return parameters(base) if base is not None else {}
     raise KeyError(cls)
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from hvdsl.compiler.emit import layout, literals
 from hvdsl.compiler.emit.analysis import GIVEN, given_name, is_tap, tap_key
 from hvdsl.compiler.emit.steps import Kind, ListItem, Ref, Step, steps
-from hvdsl.compiler.emit.units import Unit, Units
+from hvdsl.compiler.emit.unit import Unit
+from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.emit.variables import allowed
 from hvdsl.compiler.graph import Value
 from hvdsl.compiler.operations import OPERATIONS, quantizers
@@ -35,7 +36,8 @@ class Signature:
         self.returned_lists = [] if self.is_model else self._lists_of(outputs)
 
     def _arguments(self) -> None:
-        unit, taken = self._unit, set[str]()
+        unit = self._unit
+        taken = set(unit.borrowed.values())
         if self.is_model:
             images = [Value(n.index) for n in self._graph.nodes if n.op == "image"]
             self.arguments = [(v, "x") for v in images]
@@ -53,6 +55,7 @@ class Signature:
             self.arguments.append((value, name))
             kind = self.kind(value)
             self._parameters.append(f"{name}: {kind}{optional}")
+        self._parameters += [f"{name}: nn.Module" for name in unit.borrowed.values()]
         if unit.takes_latents:
             self._parameters.append("latents: Traversal")
 
@@ -61,10 +64,10 @@ class Signature:
         source = self._graph.nodes[node.inputs[0].node] if len(node.inputs) == 1 else node
         if is_tap(self._graph, value):
             name = self.name_of(value) or tap_key(node)[0]
+        elif self._unit.is_section and node.op in GIVEN and node.op != "image":
+            name = given_name(node)
         elif source.op == "tap":  # a pass moved an activation out
             name = tap_key(source)[0]
-        elif self._unit.is_section and node.op in GIVEN:
-            name = given_name(node)
         elif "x" not in taken:
             name = "x"
         else:
@@ -109,7 +112,10 @@ class Signature:
         return f"{name}_{size}" if self._unit.is_section and value not in self._units.lists else name
 
     def is_distribution(self, value: Value) -> bool:
-        operation = OPERATIONS.get(self._graph.nodes[value.node].op)
+        node = self._graph.nodes[value.node]
+        if value.port == len(node.shapes):  # a posterior that went through a flow
+            return True
+        operation = OPERATIONS.get(node.op)
         return operation is not None and operation.kind is OperationKind.DISTRIBUTION
 
     def kind(self, value: Value) -> str:

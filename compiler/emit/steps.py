@@ -11,7 +11,7 @@ from hvdsl.compiler.emit.expressions import Template
 from hvdsl.compiler.graph import Literal, Value
 
 if TYPE_CHECKING:
-    from hvdsl.compiler.emit.units import Unit
+    from hvdsl.compiler.emit.unit import Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ class Kind(StrEnum):
     EXPRESSION = "expression"
     LAYER = "layer"
     CALL = "call"  # a recipe's or a section's forward
+    START = "start"  # a posterior's sample, before its flow
     DRAW = "draw"
     ALIAS = "alias"  # another name for a tensor
     APPEND = "append"  # to a list of taps
@@ -62,8 +63,10 @@ class Step:
     names: tuple[str | None, ...] = ()
     template: Template | None = None
     values: tuple[Literal, ...] = ()  # the expression's literals
-    module: Address = ()
+    module: Address = ()  # from `holder`
+    holder: str = "self"  # or the argument by which a shared instance came in
     callee: Unit | None = None
+    lent: tuple[Address, ...] = ()  # shared instances that the callee takes; one that came in is its argument's name
     latents: tuple[Index, Index] | None = None  # the part of the unit's latents that it takes, or draws
     fills: tuple[str, ...] = ()  # lists of taps that it makes or extends
     needed: tuple[int, int] | None = None  # posterior only: the latents (of the model) that depend on it

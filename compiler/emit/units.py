@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
 
 from hvdsl.compiler.codes.emission import NO_LAYER
 from hvdsl.compiler.emit.analysis import GIVEN, Uses, tap_key, uses
 from hvdsl.compiler.emit.expressions import Template, abstract, slot
+from hvdsl.compiler.emit.names import Names
 from hvdsl.compiler.emit.schedule import schedule
 from hvdsl.compiler.emit.steps import Address, Index, Item, Kind, ListItem, Ref, Repeat, Step
+from hvdsl.compiler.emit.unit import SEPARATE, Unit, address_of, declares, lent, parent_of, section_of
+from hvdsl.compiler.emit.variables import allowed
+from hvdsl.compiler.flows import Flow, flow_of
 from hvdsl.compiler.graph import Graph, Node, Scope, Value
 from hvdsl.compiler.operations import OPERATIONS
+from hvdsl.compiler.operations.structure import log_determinant
 from hvdsl.compiler.operations.table import Layer, Operation, OperationError
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 from hvdsl.grammar.source import Span
 
 BATCH = "latents.batch"
-SEPARATE = ("model", "section", "recipe")  # scopes that become classes; the others are part of the code around them
-
-
-@dataclass(slots=True, eq=False)
-class Unit:
-    """One instance of a class-to-be. `entries` are its own submodules, by address."""
-
-    scope: Scope
-    parent: Unit | None
-    depth: int
-    items: tuple[Item, ...] = ()
-    entries: dict[Address, Layer | Unit] = field(default_factory=dict)
-    nodes: dict[Address, Node] = field(default_factory=dict)  # of the entries that are layers
-    inputs: tuple[Value, ...] = ()
-    outputs: tuple[Value, ...] = ()
-    latents: tuple[int, int] = (0, 0)  # those drawn inside, of the model's
-    takes_latents: bool = False
-    generative: bool = False  # whether any of it runs without an image
-    form: int = -1  # units of one form share a class
-
-    @property
-    def is_section(self) -> bool:
-        return self.scope.kind in ("model", "section")
 
 
 class Units:
@@ -54,9 +35,14 @@ class Units:
         self.uses: Uses = uses(graph)
         self.lists = _lists(graph, self.uses)
         self._latent_number = {group.node: i for i, group in enumerate(graph.latents)}
+        self._flows = {
+            group.node: f for group in graph.latents if isinstance(f := flow_of(graph, graph.nodes[group.node]), Flow)
+        }
+        self._starts = {flow.start.node: latent for latent, flow in self._flows.items()}
         self._unit_of: dict[int, Unit] = {}
+        self._unit_of_scope: dict[int, Unit] = {}
+        self._owned: set[str] = set()  # paths of the layers that are there already
         self._problems = Diagnostics()
-        self._stateless: dict[tuple[str, str, int], str] = {}
         end = graph.nodes[graph.output.node]
         self.result = end.inputs[0] if end.op == "output" else graph.output
         self.root = self._unit(graph.root, None)
@@ -69,6 +55,7 @@ class Units:
 
     def _unit(self, scope: Scope, parent: Unit | None) -> Unit:
         unit = Unit(scope, parent, parent.depth + 1 if parent else 0)
+        self._unit_of_scope[id(scope)] = unit
         self._place(scope, unit)
         drawn = [self._latent_number[n.index] for n in scope.nodes() if n.index in self._latent_number]
         unit.latents = (min(drawn), max(drawn) + 1) if drawn else (0, 0)
@@ -87,23 +74,40 @@ class Units:
                     address = self._layer_address(member, unit)
                     unit.entries[address], unit.nodes[address] = layer, member
             elif member.kind == "shared":
-                self._refuse(f"the shared instance `{member.name}`", member.span, member.path)
+                self._use(member, unit)
             elif member.kind in SEPARATE:
                 child = self._unit(member, unit)
                 if child.entries or any(True for _ in member.nodes()):
-                    unit.entries[_address(member.path, unit.scope)] = child
+                    unit.entries[address_of(member.path, unit.scope)] = child
             else:
                 self._place(member, unit)
 
+    def _use(self, scope: Scope, unit: Unit) -> None:
+        """A use of a shared instance, which the unit of its declaration holds and hands down."""
+        use = self._unit(scope, unit)
+        unit.called.append(use)
+        owner = unit
+        while not declares(owner, scope):
+            owner.borrowed.setdefault(scope.path, self._argument(owner, scope))
+            owner = parent_of(owner)
+        owner.entries.setdefault(address_of(scope.path, owner.scope), use)
+
+    def _argument(self, unit: Unit, scope: Scope) -> str:
+        names = Names(unit.borrowed.values())
+        return names.take(allowed(scope.name))
+
     def _layer(self, node: Node) -> Layer | None:
         operation = OPERATIONS.get(node.op)
-        if node.op in (*GIVEN, "tap", "latent", "output"):
+        if node.op in (*GIVEN, "tap", "latent", "output") or node.index in self._starts:
             return None
         if operation is None or (operation.layer is None and operation.expression is None):
             self._refuse(f"`{node.op}`", node.span, node.scope.path)
             return None
         if operation.layer is None:
             return None
+        if node.path in self._owned and len(node.shared) < len(node.parameters):
+            self._refuse("a use of a shared instance with roles of its own", node.span, node.path)
+        self._owned.add(node.path)
         shapes = [self.graph.shape(v) for v in node.inputs]
         if node.op == "conv":  # of several inputs: of their concatenation (`passes.split_concat`)
             shapes = [(sum(s[0] for s in shapes), *shapes[0][1:])]
@@ -121,10 +125,10 @@ class Units:
         """Where a layer is kept: by its path, or, if it owns no tensor and so has none, by its own count."""
         path = node.path
         if not path:
-            kept = (a for a in self._stateless if a[:2] == (node.scope.path, node.op))
-            path = f"{node.scope.path}.{node.op}.{sum(1 for _ in kept)}"
-            self._stateless[node.scope.path, node.op, node.index] = path
-        return _address(path, unit.scope)
+            above = node.scope.path
+            kept = sum(1 for n in unit.nodes.values() if not n.path and (n.scope.path, n.op) == (above, node.op))
+            path = f"{above}.{node.op}.{kept}".lstrip(".")
+        return address_of(path, unit.scope)
 
     # -- dataflow
 
@@ -141,15 +145,15 @@ class Units:
                 if inside.depth > outside.depth:
                     inputs[id(inside)][value] = None
                     units[id(inside)] = inside
-                    inside = _parent(inside)
+                    inside = parent_of(inside)
                 else:
                     outputs[id(outside)][value] = None
                     units[id(outside)] = outside
-                    outside = _parent(outside)
+                    outside = parent_of(outside)
 
         for node in self.graph.nodes:
             if node.index in self.uses.live and node.op != "output":
-                for value in node.inputs:
+                for value in self._operands(node):
                     carry(self._passed(value, self._unit_of[node.index]), self._unit_of[node.index])
         carry(self.result, self.root)
         for key, unit in units.items():
@@ -164,9 +168,8 @@ class Units:
     def _read(self, unit: Unit) -> None:
         items = self._items(unit.scope, unit)
         unit.items = schedule(items, unit.latents[0]) if unit.generative else items
-        for entry in unit.entries.values():
-            if isinstance(entry, Unit):
-                self._read(entry)
+        for part in unit.parts():
+            self._read(part)
 
     def _items(self, scope: Scope, unit: Unit) -> tuple[Item, ...]:
         found: list[Item] = []
@@ -199,9 +202,10 @@ class Units:
                 return [Step(Kind.APPEND, inputs, fills=(published.list,), needed=needed)]
             return [Step(Kind.ALIAS, inputs, outputs, needed=needed)]
         if node.op == "latent":
-            number = self._latent_number[node.index] - unit.latents[0]
-            part = (Index(number), Index(number + 1))
-            return [Step(Kind.DRAW, inputs, outputs, names, latents=part)]
+            return self._draw(node, inputs, unit, names)
+        if node.index in self._starts:
+            part = self._part(self._starts[node.index], unit)
+            return [Step(Kind.START, inputs, outputs, ("start",), latents=part, needed=needed)]
         operation = OPERATIONS[node.op]
         if operation.layer is not None:
             text = f"_module_({BATCH if not inputs else ', '.join(slot(i) for i in range(len(inputs)))})"
@@ -211,6 +215,32 @@ class Units:
         template, values = abstract(self._expression(operation, node))
         return [Step(Kind.EXPRESSION, inputs, outputs, names, template, values, needed=needed)]
 
+    def _draw(self, node: Node, inputs: tuple[Ref, ...], unit: Unit, names: tuple[str | None, ...]) -> list[Step]:
+        """The draw of a latent; with a flow, the posterior that went through it before."""
+        part, z = self._part(node.index, unit), Value(node.index)
+        flow = self._flows.get(node.index)
+        if flow is None:
+            return [Step(Kind.DRAW, inputs, (z,), names, latents=part)]
+        number = self._latent_number[node.index]
+        _, posterior, *moved = self._operands(node)
+        scales = (log_determinant(form, slot(3 + i)) for i, (form, _) in enumerate(flow.scales))
+        template, values = abstract(f"Flowed({', '.join([slot(0), slot(1), slot(2), *scales])})")
+        flowed = Value(node.index, len(node.shapes))  # a value of the code, not of the graph: it stays here
+        operands = tuple(self._ref(self._passed(v, unit), unit) for v in (posterior, flow.start, *moved))
+        return [
+            Step(Kind.EXPRESSION, operands, (flowed,), (None,), template, values, needed=(number, number)),
+            Step(Kind.DRAW, (inputs[0], flowed), (z,), names, latents=part),
+        ]
+
+    def _operands(self, node: Node) -> tuple[Value, ...]:
+        """What the code of a node reads: a latent with a flow, also what its log-determinant is made of."""
+        flow = self._flows.get(node.index)
+        return node.inputs if flow is None else (*node.inputs, *(s for _, s in flow.scales))
+
+    def _part(self, latent: int, unit: Unit) -> tuple[Index, Index]:
+        number = self._latent_number[latent] - unit.latents[0]
+        return Index(number), Index(number + 1)
+
     def _expression(self, operation: Operation, node: Node) -> str:
         if operation.expression is None:
             raise AssertionError(f"{operation.name} has neither layer nor expression")
@@ -218,8 +248,7 @@ class Units:
         return operation.expression([slot(i) for i in range(len(node.inputs))], shapes, node.args)
 
     def _call(self, scope: Scope, unit: Unit) -> list[Step]:
-        module = _address(scope.path, unit.scope)
-        callee = unit.entries.get(module)
+        holder, module, callee = self._callee(scope, unit)
         live = [n.index for n in scope.nodes() if n.index in self.uses.live]
         if not isinstance(callee, Unit) or not live:
             return []
@@ -236,15 +265,33 @@ class Units:
             dict.fromkeys(self.lists[v].list for v in callee.outputs if callee.is_section and v in self.lists)
         )
         call = Step(
-            Kind.CALL, inputs, outputs, names, module=module, callee=callee, latents=latents, fills=fills, needed=needed
+            Kind.CALL,
+            inputs,
+            outputs,
+            names,
+            module=module,
+            holder=holder,
+            callee=callee,
+            lent=tuple(lent(path, unit) for path in callee.borrowed),
+            latents=latents,
+            fills=fills,
+            needed=needed,
         )
         published = [v for v in callee.outputs if unit.is_section and not callee.is_section and v in self.lists]
         return [call, *(Step(Kind.APPEND, (v,), fills=(self.lists[v].list,), needed=needed) for v in published)]
 
+    def _callee(self, scope: Scope, unit: Unit) -> tuple[str, Address, Layer | Unit | None]:
+        """Where the module of a call is, and what it is of."""
+        if scope.kind == "shared":
+            name, *rest = lent(scope.path, unit)
+            return str(name), tuple(rest), self._unit_of_scope[id(scope)]
+        module = address_of(scope.path, unit.scope)
+        return "self", module, unit.entries.get(module)
+
     def _passed(self, value: Value, reader: Unit) -> Value:
         """What runs on through a tap is, in the tap's own section, still what went in."""
         node = self.graph.nodes[value.node]
-        while node.op == "tap" and _section(self._unit_of[node.index]) is _section(reader):
+        while node.op == "tap" and section_of(self._unit_of[node.index]) is section_of(reader):
             value = node.inputs[value.port]
             node = self.graph.nodes[value.node]
         return value
@@ -264,27 +311,6 @@ class Units:
             return None
         ranges = [self.uses.needed[n] for n in nodes if n in self.uses.needed]
         return (min(r[0] for r in ranges), max(r[1] for r in ranges)) if ranges else None
-
-
-def _section(unit: Unit) -> Unit:
-    while unit.depth > 1:
-        unit = _parent(unit)
-    return unit
-
-
-def _parent(unit: Unit) -> Unit:
-    if unit.parent is None:
-        raise AssertionError("a value crosses the border of the model")
-    return unit.parent
-
-
-def _address(path: str, scope: Scope) -> Address:
-    """A path from a scope down: `q.bottleneck.0` gives ("q", "bottleneck", Index(0))."""
-    above = scope.path
-    if above and not path.startswith(above + "."):
-        raise AssertionError(f"{path} is not inside {above}")
-    steps = path[len(above) + 1 :] if above else path
-    return tuple(Index(int(s)) if s.isdigit() else s for s in steps.split("."))
 
 
 def _lists(graph: Graph, used: Uses) -> dict[Value, ListItem]:

@@ -17,27 +17,11 @@ from hvdsl.compiler.operations import OPERATIONS
 from hvdsl.compiler.operations.values import integer
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 
-LINEAR = frozenset(
-    [
-        "add",
-        "add_number",
-        "affine",
-        "batch_norm",
-        "chunk",
-        "concat",
-        "div_number",
-        "first_channels",
-        "mean",
-        "mul_number",
-        "neg",
-        "number_sub",
-        "pad_channels",
-        "residual",
-        "split",
-        "sub",
-        "sub_number",
-    ]
-)  # linear in their operands, up to a constant, and each position by itself; batch norm outside of training
+# Linear in their operands, up to a constant, and each position by itself; batch norm outside of training.
+LINEAR = frozenset({
+    "add", "add_number", "affine", "batch_norm", "chunk", "concat", "div_number", "first_channels", "mean",
+    "mul_number", "neg", "number_sub", "pad_channels", "residual", "split", "sub", "sub_number",
+})  # fmt: skip
 PASSED = frozenset({"dropout", "identity", "output"})
 
 

@@ -69,7 +69,7 @@ Unit: TypeAlias = Codes | Taps | Linear | Sum | Pointwise | Attention
 
 @dataclass(slots=True)
 class Plan:
-    """`units` in order of computation; the last gives the logits. `parts` of a unit are the tensors side by side in it."""
+    """`units` in order of computation, the last gives the logits; `parts`: the tensors side by side in each."""
 
     units: list[Unit]
     parts: dict[Unit, list[Ref]]

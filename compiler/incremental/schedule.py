@@ -9,7 +9,7 @@ from hvdsl.compiler.incremental.plan import Attention, Codes, Plan, Taps
 
 
 def skew(plan: Plan, graph: Graph) -> int | None:
-    """By how many columns each row falls behind the row above it so that all rows can go on at once; None with attention.
+    """By how many columns each row falls behind the one above so that all go on at once; None with attention.
 
     Positions (i, j) of equal j + skew · i are independent where every tap (row, column) above has column < -row · skew.
     """

@@ -156,6 +156,15 @@ def _conv_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
     return Window(vertical.first, min(vertical.last, 0), vertical.stride), horizontal
 
 
+def kernel_offsets(shape: Shape, args: Args) -> tuple[list[int], list[int]]:
+    """How far below and to the right of an output's own position the rows and columns of its kernel lie."""
+    kernel, stride, dilation = (positive_pair(args, name) for name in ("kernel", "stride", "dilation"))
+    padding = resolve(args["pad"], shape, kernel, stride, dilation)
+    before = (padding.top, padding.left)
+    rows, columns = ([i * dilation[a] - before[a] for i in range(kernel[a])] for a in (0, 1))
+    return rows, columns
+
+
 def _upconv_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
     axes = zip(positive_pair(args, "kernel"), positive_pair(args, "stride"), upconv_crop(args), strict=True)
     vertical, horizontal = (

@@ -55,6 +55,16 @@ def checked_maps(args: Args) -> tuple[Term, Term]:
     return _map(mean, _MEANS[mean.name], len(_MEANS[mean.name])), _map(scale, _SCALES[scale.name], 0)
 
 
+def check_map(argument: Argument, given: Term) -> None:
+    """Check one map by itself, for `MEAN` or `SCALE`.
+
+    Raises:
+        OperationError: for arguments that the map does not take.
+    """
+    signatures, required = (_MEANS, 1) if argument is MEAN else (_SCALES, 0)
+    _map(given, signatures[given.name], min(required, len(signatures[given.name])))
+
+
 def _map(given: Term, signature: tuple[tuple[str, float | None], ...], required: int) -> Term:
     values = bind(given, signature, required)
     for name, value in values.items():

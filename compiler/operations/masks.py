@@ -31,8 +31,8 @@ def causal_mask(args: Args, channels: int, out: int) -> Mask | None:
     """What `mask` says, or None without one.
 
     Raises:
-        OperationError: for unknown words, or if the channels of input and output are no multiples of each
-        other where they count.
+        OperationError: for unknown words, a stride, or if the channels of input and output are no multiples
+        of each other where they count.
     """
     mask = optional_term(args, "mask")
     if mask is None or mask.name == "none":
@@ -43,6 +43,8 @@ def causal_mask(args: Args, channels: int, out: int) -> Mask | None:
         raise OperationError("unknown causal mask", found=text(at), expected="`exclude`, `before`, `upto` or `all`")
     if not isinstance(mirror, bool):
         raise OperationError("`mirror` of a causal mask is yes or no", found=text(mirror))
+    if "stride" in args and args["stride"] != (1, 1):
+        raise OperationError("a masked convolution has stride 1", found=text(args["stride"]), expected="`stride = 1`")
     if at in ("before", "upto") and channels % out and out % channels:
         raise OperationError(
             "the mask needs channels that divide",

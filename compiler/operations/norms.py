@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hvdsl.compiler.graph import Literal, Parameter, Shape
 from hvdsl.compiler.operations.inits import ONES, ZEROS, constant
@@ -67,6 +68,10 @@ def _batch_norm_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: A
     return Layer("BatchNorm2d", (inputs[0][0],), tuple(options))
 
 
+def _batch_norm_silu_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+    return replace(_batch_norm_layer(inputs, outputs, args), name="BatchNormSiLU")
+
+
 def _group_norm_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
     return Layer("GroupNorm", (positive(args, "groups"), inputs[0][0]), _eps(args))
 
@@ -79,20 +84,29 @@ def _affine_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args)
     return Layer("Affine", (inputs[0][0],))
 
 
+_BATCH_NORM = Operation(
+    "batch_norm",
+    Kind.STEP,
+    "Batch normalisation; running statistics outside training.",
+    (
+        Argument("momentum", ArgumentType.NUMBER, 0.1, doc="weight of the new batch in the running statistics"),
+        EPS,
+        Argument("shift", ArgumentType.NUMBER, 0.0, doc="first value of the bias"),
+    ),
+    shape=same,
+    parameters=_batch_norm_parameters,
+    saves=Saves.INPUT,
+    layer=_batch_norm_layer,
+)
+
 OPERATIONS = (
-    Operation(
-        "batch_norm",
-        Kind.STEP,
-        "Batch normalisation; running statistics outside training.",
-        (
-            Argument("momentum", ArgumentType.NUMBER, 0.1, doc="weight of the new batch in the running statistics"),
-            EPS,
-            Argument("shift", ArgumentType.NUMBER, 0.0, doc="first value of the bias"),
-        ),
-        shape=same,
-        parameters=_batch_norm_parameters,
-        saves=Saves.INPUT,
-        layer=_batch_norm_layer,
+    _BATCH_NORM,
+    replace(
+        _BATCH_NORM,
+        name="batch_norm_silu",
+        kind=Kind.INTERNAL,
+        summary="Batch normalisation, then x sigmoid(x); keeps its input alone for the backward pass.",
+        layer=_batch_norm_silu_layer,
     ),
     Operation(
         "group_norm",

@@ -136,7 +136,7 @@ _CODEBOOK = (
         ArgumentType.WORD,
         Term("ema"),
         tuple(_LAYERS),
-        "`ema`: moving averages; `gradient`: the codebook loss of 2017; `linear`: fixed codes through a trained linear map",
+        "`ema`: moving averages; `gradient`: the codebook loss; `linear`: fixed codes through a trained linear map",
     ),
     Argument("depth", ArgumentType.INTEGER, 1, doc="codes per position, each for what those before left over"),
     Argument("shared", ArgumentType.SWITCH, False, doc="one table of codes for all depths"),

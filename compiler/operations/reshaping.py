@@ -159,6 +159,14 @@ def _pad_channels(operands: Sequence[str], shapes: Sequence[Shape], args: Args) 
 
 OPERATIONS = (
     Operation(
+        "channels_last",
+        Kind.INTERNAL,
+        "The same map, stored channel by channel within each pixel.",
+        (),
+        shape=same,
+        expression=template("{0}.contiguous(memory_format=torch.channels_last)"),
+    ),
+    Operation(
         "crop",
         Kind.STEP,
         "Take away rows and columns.",

@@ -23,7 +23,8 @@ from hvdsl.compiler.operations.table import (
 from hvdsl.compiler.operations.values import integers, number, positive, term
 
 IAF_OUTPUTS = {"shift": 1, "affine": 2, "gated": 2}
-FAMILIES = ("normal", "laplace", "logistic", "bernoulli", "categorical", "codebook", "finite_scalar", "lookup_free")
+DISCRETE = ("bernoulli", "categorical", "codebook", "finite_scalar", "lookup_free")
+FAMILIES = ("normal", "laplace", "logistic", *DISCRETE)
 
 _NAME = Argument("name", ArgumentType.WORD)
 
@@ -55,6 +56,23 @@ def _iaf_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
             expected=str(IAF_OUTPUTS[form]),
         )
     return (equal(inputs, "z and what the block of `iaf` makes of it"),)
+
+
+_IAF = {
+    "shift": "({z}) - ({m})",
+    "affine": "(({z}) - ({m})) * torch.exp(-({s}))",
+    "gated": "torch.lerp({m}, {z}, torch.sigmoid({s}))",
+}
+_LOG_DETERMINANT = {"affine": "-({s})", "gated": "F.logsigmoid({s})"}
+
+
+def _iaf(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+    return _IAF[term(args, "form").name].format(**dict(zip("zms", operands, strict=False)))
+
+
+def log_determinant(form: str, s: str) -> str:
+    """The source text of log |dz'/dz| in each element, for a form of `iaf` that changes volume."""
+    return _LOG_DETERMINANT[form].format(s=s)
 
 
 def _latent_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
@@ -107,6 +125,7 @@ OPERATIONS = (
         ),
         _iaf_shape,
         saves=Saves.INPUTS,
+        expression=_iaf,
     ),
     Operation(
         "image",

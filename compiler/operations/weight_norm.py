@@ -75,16 +75,10 @@ def gain_parameters(args: Args, weight: tuple[int, ...], channel_axis: int = 0) 
 
 
 def norm_option(args: Args) -> tuple[tuple[str, Literal], ...]:
-    """The option `norm` of an emitted layer, if there is weight norm.
-
-    Raises:
-        OperationError: for a start from a batch, which no layer has.
-    """
+    """The option `norm` of an emitted layer, if there is weight norm."""
     norm = weight_norm(args)
     if norm is None:
         return ()
-    if norm.from_batch is not None:
-        raise OperationError("weight norm that starts `from_batch` cannot be run yet", expected="`start = raw`")
     options: list[tuple[str, Literal]] = []
     if norm.log:
         options.append(("gain", "log"))
@@ -92,4 +86,6 @@ def norm_option(args: Args) -> tuple[tuple[str, Literal], ...]:
         options.append(("eps", norm.eps))
     if number(args, "gain") != 1:
         options.append(("scale", float(number(args, "gain"))))
+    if norm.from_batch is not None:
+        options.append(("start", norm.from_batch))
     return (("norm", Term("WeightNorm", (), tuple(options))),)

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 from hvdsl.compiler.codes.emission import UNKNOWN_LEVEL, UNKNOWN_PASS
 from hvdsl.compiler.graph import Graph
+from hvdsl.compiler.passes.channels_last import channels_last
+from hvdsl.compiler.passes.fuse_batch_norm import fuse_batch_norm
 from hvdsl.compiler.passes.split_concat import split_concat
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 
 __all__ = ["LEVELS", "PASSES", "Pass", "optimise"]
 
-LEVELS = (0, 1)
+LEVELS = (0, 1, 2)  # 2 has the passes of 1: `torch.compile` comes where the module is built
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,11 @@ class Pass:
     level: int
 
 
-PASSES = (Pass("split_concat", split_concat, 1),)
+PASSES = (
+    Pass("split_concat", split_concat, 1),
+    Pass("fuse_batch_norm", fuse_batch_norm, 1),
+    Pass("channels_last", channels_last, 1),
+)
 
 
 def optimise(graph: Graph, level: int = 1, names: tuple[str, ...] | None = None) -> Graph:
@@ -36,8 +42,7 @@ def optimise(graph: Graph, level: int = 1, names: tuple[str, ...] | None = None)
     """
     if level not in LEVELS:
         message = f"there is no optimisation level {level}"
-        told = "`torch.compile` of each recipe, meant for level 2, gains nothing on a CPU and is not built yet"
-        raise SpecError([Diagnostic(UNKNOWN_LEVEL, message, None, str(level), "0 or 1", told if level == 2 else "")])
+        raise SpecError([Diagnostic(UNKNOWN_LEVEL, message, None, str(level), "0, 1 or 2")])
     known = [p.name for p in PASSES]
     for name in names or ():
         if name not in known:

@@ -14,12 +14,16 @@ class Draft:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self.nodes: dict[int, Node] = {}
+        self._copies: dict[int, Scope] = {}
         self.root = self._copy(graph.root, None)
         self._output = graph.output
         self._next = len(graph.nodes)
 
     def _copy(self, scope: Scope, parent: Scope | None) -> Scope:
+        if scope.kind == "shared" and scope.parent is not None:
+            parent = self._copies[id(scope.parent)]  # where it is declared; it stands in another scope
         own = replace(scope, parent=parent, members=[])
+        self._copies[id(scope)] = own
         for member in scope.members:
             if isinstance(member, Scope):
                 own.members.append(self._copy(member, own))
@@ -35,6 +39,13 @@ class Draft:
             for value in node.inputs:
                 found[value].append(node)
         return found
+
+    def is_shared(self, node: Node) -> bool:
+        """Whether a node is part of a shared instance: what is done to one use has to be done to all."""
+        scope: Scope | None = node.scope
+        while scope is not None and scope.kind != "shared":
+            scope = scope.parent
+        return scope is not None
 
     def insert(self, node: Node, before: Node | Scope) -> Value:
         """Put a node with one output before another member of `node.scope`; returns its value."""

@@ -49,6 +49,8 @@ def split_concat(graph: Graph) -> Graph:
     users: dict[_Activated, list[Node]] = defaultdict(list)
     sites: list[_Site] = []
     for node in draft.root.nodes():
+        if draft.is_shared(node):
+            continue
         if node.op in ELEMENTWISE:
             users[_activated(node.inputs[0], node)].append(node)
         site = _site(node, readers)

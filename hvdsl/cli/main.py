@@ -12,12 +12,12 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol, cast
 
 from hvdsl.errors import HvdslError, UsageError
 
 FAILED, USAGE, BUG, INTERRUPTED = 1, 2, 70, 130
+COLLECT_AFTER = 100_000  # allocations between two runs of the garbage collector
 
 # Name, module in hvdsl.cli.commands, one line of help. A module is imported only when its command is used.
 COMMANDS = (
@@ -50,14 +50,16 @@ class Command(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # Compiling makes many long-lived objects and no cycles worth collecting; the collector would only walk them.
-    collecting = gc.isenabled()
-    gc.disable()
+    # Compiling makes many long-lived objects and few cycles: at Python's own threshold of 700 allocations the collector
+    # would mostly walk them. Training goes on collecting, at this pace.
+    # pydantic would search every installed distribution for plugins, which nothing here uses.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    thresholds = gc.get_threshold()
+    gc.set_threshold(COLLECT_AFTER)
     try:
         return _guarded(arguments)
     finally:
-        if collecting:
-            gc.enable()
+        gc.set_threshold(*thresholds)
 
 
 def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
@@ -147,6 +149,8 @@ def _file_failure(failure: OSError) -> str:
 
 
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("hvdsl")
     except PackageNotFoundError:  # a checkout that was never installed

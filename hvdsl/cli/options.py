@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from hvdsl.compiler.model import Model
     from hvdsl.grammar.source import Source
 
+LEVELS = (
+    "exactly what the spec says",
+    "rewrites that keep the mathematics (default)",
+    "also torch.compile of repeated recipes, where the model is built",
+)
+
 
 def add_spec(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("spec", metavar="SPEC", help="a file, FILE@VARIANT, or the name of a shipped spec")
@@ -32,17 +38,29 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON to standard output")
 
 
+def add_level(parser: argparse.ArgumentParser) -> None:
+    """`-O0`, `-O1`, `-O2`; `args.level` is None where none is given."""
+    level = parser.add_mutually_exclusive_group()
+    for n, meaning in enumerate(LEVELS):
+        level.add_argument(f"-O{n}", action="store_const", const=n, dest="level", help=meaning)
+
+
 def add_output(parser: argparse.ArgumentParser, help: str, *, required: bool = False) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=required, help=help)
 
 
+def add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="PATH", type=Path, help="where the spec's data is read from")
+
+
+def add_batch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--batch", metavar="N", type=positive, help="images per batch")
+
+
 def add_machine(parser: argparse.ArgumentParser) -> None:
     """Options of every command that runs a model."""
-    parser.add_argument("--data", metavar="PATH", type=Path, help="where the spec's data is read from")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, … (default: an accelerator, if any)")
     parser.add_argument("--seed", metavar="N", type=natural, help="seed of every random draw")
-    parser.add_argument("--batch", metavar="N", type=positive, help="images per batch")
-    parser.add_argument("--workers", metavar="N", type=natural, default=0, help="processes that read data (default 0)")
     parser.add_argument("--threads", metavar="N", type=positive, help="threads of one operation on the CPU")
 
 
@@ -69,7 +87,6 @@ def checked(spec: str | Source, overrides: Sequence[str] = ()) -> Model:
 
     Raises `SpecError` with everything that is wrong.
     """
-    from hvdsl.compiler.assembly.assemble import assemble
-    from hvdsl.compiler.elaboration.elaborate import elaborate
+    from hvdsl.compiler.check import check
 
-    return elaborate(assemble(spec, overrides))
+    return check(spec, overrides)

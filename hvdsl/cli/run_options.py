@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from hvdsl.cli.options import natural
+
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     add_run_folder(parser)
@@ -19,4 +21,6 @@ def add_run_folder(parser: argparse.ArgumentParser) -> None:
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--step", metavar="N", type=int, help="use the checkpoint of this step (default: the newest)")
+    parser.add_argument(
+        "--step", metavar="N", type=natural, help="use the checkpoint of this step (default: the newest)"
+    )

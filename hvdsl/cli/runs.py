@@ -7,11 +7,11 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import nn
 
+from hvdsl.api import Compiled
 from hvdsl.cli.options import checked
 from hvdsl.compiler.assembly.files import locate
 from hvdsl.compiler.emit import emit, emit_priors
@@ -64,34 +64,33 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def instantiate(model: Model, seed: int = 0, device: torch.device | None = None) -> nn.Module:
+def instantiate(model: Model, seed: int = 0, device: torch.device | None = None, level: int = 1) -> nn.Module:
     """Return the emitted module of a model, initialised from `seed`, on `device`."""
-    emitted = load(emit(model), model.settings.model)
-    module = cast(nn.Module, emitted.Model())
-    initialize(module, seed)
+    module = Compiled(model, emit(model, level), level).build(seed)
     return module.to(device) if device else module
 
 
 def instantiate_prior(model: Model, latent: str, seed: int = 0, device: torch.device | None = None) -> nn.Module:
     """Return the emitted prior of a latent, initialised from `seed`, on `device`."""
-    emitted = load(emit_priors(model), f"{model.settings.model}_priors")
-    prior = cast(nn.Module, emitted.PRIORS[identifier(latent)]())
+    emitted = load(emit_priors(model), f"{identifier(model.settings.model)}_priors")
+    prior: nn.Module = emitted.PRIORS[identifier(latent)]()
     initialize(prior, seed)
     return prior.to(device) if device else prior
 
 
-def create_run(folder: Path, spec: str, model: Model, data: Path | None) -> Run:
+def create_run(folder: Path, spec: str, model: Model, data: Path | None, level: int = 1) -> Run:
     """Make a run folder with everything that says what is trained; of several processes the first makes it."""
     path, _ = locate(spec)
     files = {
         f"spec{path.suffix}": path.read_text(encoding="utf-8"),
         "resolved.hv": print_text(model.resolved),
-        "model.py": emit(model),
+        "model.py": emit(model, level),
         "graph.json": graph_json(model),
     }
     here = world()
     if here.leads:
-        Run.create(folder, files, {"spec": spec, "data": str(data.resolve()) if data else None})
+        environment = {"spec": spec, "data": str(data.resolve()) if data else None, "level": level}
+        Run.create(folder, files, environment)
     here.any(False)  # nobody goes on before the folder is there
     return Run.open(folder)
 
@@ -109,6 +108,11 @@ def data_path(run: Run, given: Path | None) -> Path | None:
     return Path(noted) if noted else None
 
 
+def level_of(run: Run) -> int:
+    """Return the optimisation level that a run was made with."""
+    return int(json.loads(run.read("environment.json")).get("level", 1))
+
+
 def open_trained(args: argparse.Namespace, use_ema: Callable[[ModelSettings], bool]) -> Trained:
     """Open the run that a command names; `use_ema` says whether the spec wants averaged weights."""
     device = use_machine(args)
@@ -117,5 +121,4 @@ def open_trained(args: argparse.Namespace, use_ema: Callable[[ModelSettings], bo
     module = instantiate(model)
     checkpoint = load_weights(module, run, use_ema=args.use_ema and use_ema(model.settings), step=args.step)
     module.to(device)
-    data = data_path(run, args.data)
-    return Trained(run, model, module, checkpoint.step, data)
+    return Trained(run, model, module, checkpoint.step, data_path(run, getattr(args, "data", None)))

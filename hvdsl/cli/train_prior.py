@@ -21,7 +21,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import LABEL, Level
 from hvdsl.runtime.codes.store import CodeStore, Identity
 from hvdsl.runtime.data import open_data
-from hvdsl.runtime.priors.training import PriorTask, check_levels, names_of, score
+from hvdsl.runtime.priors.stage import PriorTask, check_levels, names_of, score
 from hvdsl.runtime.run import Run, RunError
 from hvdsl.runtime.trainer import Outcome, Periodic, Trainer
 

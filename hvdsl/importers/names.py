@@ -31,12 +31,14 @@ class WeightsError(HvdslError):
     """Weights that are not readable, or not this model's."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rule:
     """A row of the table: the YAML files beside this module say what the fields mean."""
 
     ours: re.Pattern[str]
     theirs: str
+    among: tuple[re.Pattern[str], ...]
+    reversed: bool
     spelling: Mapping[str, Mapping[str, str]]  # group name -> text of the group -> published text
     transpose: bool = False
 
@@ -45,6 +47,8 @@ class Rule:
 class Table:
     title: str
     strip: tuple[str, ...]
+    entry: str  # of the file, where the tensors are not the file itself
+    aliases: tuple[re.Pattern[str], ...]
     rules: tuple[Rule, ...]
     by_place: bool = False  # rows go by their place in the section
     ranked: re.Pattern[str] | None = None  # published names whose number is replaced by its rank
@@ -69,6 +73,8 @@ def table(source: str) -> Table:
     return Table(
         raw["title"],
         tuple(raw["strip"]),
+        raw.get("entry", ""),
+        tuple(re.compile(pattern) for pattern in raw.get("aliases", ())),
         tuple(_rule(rule) for rule in raw["rules"]),
         by_place=raw.get("rows") == "numbered",
         ranked=re.compile(raw["ranked"]) if "ranked" in raw else None,
@@ -79,30 +85,46 @@ def _rule(raw: Mapping[str, Any]) -> Rule:
     spelling = {
         name: {str(i): word for i, word in enumerate(words)} if isinstance(words, list) else dict(words)
         for name, words in raw.items()
-        if not isinstance(words, str | bool)
+        if name not in ("ours", "theirs", "among", "reversed", "transpose")
     }
-    return Rule(re.compile(raw["ours"]), raw["theirs"], spelling, transpose=raw.get("transpose", False))
+    return Rule(
+        re.compile(raw["ours"]),
+        raw["theirs"],
+        tuple(re.compile(pattern) for pattern in raw.get("among", ())),
+        raw.get("reversed", False),
+        spelling,
+        transpose=raw.get("transpose", False),
+    )
 
 
-def published_names(names: Iterable[str], rules: Sequence[Rule]) -> dict[str, tuple[str, Rule]]:
-    """Map each of a model's names, given in order of execution, to its published name, and the rule that says so.
+def published_names(names: Iterable[str], rules: Sequence[Rule], published: Iterable[str] = ()) -> dict[str, str]:
+    """Map each of a model's names, given in order of execution, to its published name.
+
+    `published` are the names to choose among, for rules that do.
 
     Raises:
         WeightsError: no rule knows a name: the spec has another structure than the release.
     """
-    counted: dict[str, dict[str, int]] = {}
+    return {name: theirs for name, (theirs, _) in _matched(names, rules, published).items()}
+
+
+def _matched(names: Iterable[str], rules: Sequence[Rule], published: Iterable[str] = ()) -> dict[str, tuple[str, Rule]]:
+    """The same, with the rule that says so."""
+    instances = {id(rule): _instances(rule, published) for rule in rules}
+    counted: dict[object, dict[str, int]] = {}
     found: dict[str, tuple[str, Rule]] = {}
     for name in names:
         for rule in rules:
             match = rule.ours.fullmatch(name)
-            if match is None:
+            if match is None or (rule.among and not instances[id(rule)]):
                 continue
             words = {group: rule.spelling.get(group, {}).get(text, text) for group, text in match.groupdict().items()}
             if "instance" in words:
                 # Rules that name the same list of the release (`decoder.dec_blocks.`) count the same instances.
-                seen = counted.setdefault(rule.theirs.partition("{")[0], {})
-                number = str(seen.setdefault(match["instance"], len(seen)))
-                words["instance"] = rule.spelling.get("instance", {}).get(number, number)
+                seen = counted.setdefault(rule.among or rule.theirs.partition("{")[0], {})
+                number = seen.setdefault(match["instance"], len(seen))
+                spelled = rule.spelling.get("instance", {}).get(str(number), str(number))
+                words["instance"] = _nth(instances[id(rule)], number) if rule.among else spelled
             found[name] = rule.theirs.format(**words), rule
             break
         else:
@@ -110,6 +132,21 @@ def published_names(names: Iterable[str], rules: Sequence[Rule]) -> dict[str, tu
                 f"the spec's parameter {name} has no counterpart in that release: is this the right spec?"
             )
     return found
+
+
+def _instances(rule: Rule, published: Iterable[str]) -> list[str]:
+    """What a rule's patterns match of published names, in order."""
+    found: dict[str, tuple[int, list[int]]] = {}
+    for name in published:
+        for place, pattern in enumerate(rule.among):
+            if (match := pattern.match(name)) is not None:
+                found[match[0]] = place, [int(digits) for digits in re.findall(r"\d+", match[0])]
+    return sorted(found, key=found.__getitem__, reverse=rule.reversed)
+
+
+def _nth(instances: Sequence[str], number: int) -> str:
+    """One of the published instances; beyond them a name that no release has, which is then reported as missing."""
+    return instances[number] if number < len(instances) else f"{instances[-1]} + {number + 1 - len(instances)}"
 
 
 def rename(source: str, names: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -125,10 +162,11 @@ def rename(source: str, names: Mapping[str, tuple[int, ...]], weights: Mapping[s
     original = {new: key for key, new in _ranked(given, rules.ranked).items()}
     given = {new: given[key] for new, key in original.items()}
     places = _by_place(names) if rules.by_place else {name: name for name in names}
-    found = published_names(places.values(), rules.rules)
+    found = _matched(places.values(), rules.rules, given)
     wanted = {ours: found[place] for ours, place in places.items()}
     missing = [theirs for theirs, _ in wanted.values() if theirs not in given]
-    extra = sorted(original[key] for key in set(given) - {theirs for theirs, _ in wanted.values()})
+    left = (original[key] for key in set(given) - {theirs for theirs, _ in wanted.values()})
+    extra = sorted(key for key in left if not any(alias.fullmatch(key) for alias in rules.aliases))
     given |= {theirs: given[theirs].t() for theirs, rule in wanted.values() if rule.transpose and theirs in given}
     wrong = [
         f"{original[theirs]} is {_shape(given[theirs])}, the spec needs {names[ours]}"

@@ -20,7 +20,8 @@ def show_info(info: Mapping[str, Any], stream: TextIO) -> None:
     for label, value in _totals(info):
         console.print(f"{label:<24}{value}", markup=False)
     for prior in info["priors"]:
-        console.print(f"{'prior of ' + prior['name']:<24}{prior['parameters']:,} parameters", markup=False)
+        label = f"prior of {prior['name']}"
+        console.print(f"{label:<24}{prior['parameters']:,} parameters; {_sight(prior)}", markup=False)
 
 
 def _resolutions(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -74,3 +75,15 @@ def _with_prefix(count: int, base: int, prefixes: Sequence[str]) -> str:
         place += 1
     digits = 0 if place == 0 or value >= 100 else 1 if value >= 10 else 2
     return f"{value:.{digits}f}{prefixes[place]}"
+
+
+def _sight(prior: Mapping[str, Any]) -> str:
+    """How much of what precedes the middle of its map a prior sees, and the nearest position that it misses."""
+    sight = prior["sight"]
+    place, grid = _place(sight["position"]), f"{prior['height']}x{prior['width']}"
+    text = f"at {place} of {grid} sees {sight['seen']:,} of {sight['earlier']:,} earlier"
+    return text if sight["hole"] is None else f"{text}, all after {_place(sight['hole'])}"
+
+
+def _place(position: Sequence[int]) -> str:
+    return f"({position[0]}, {position[1]})"

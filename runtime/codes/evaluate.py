@@ -17,7 +17,7 @@ from hvdsl.runtime.codes.extract import LabelledImages
 from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels
 from hvdsl.runtime.inference import chunks, inference, pixel_bits, to_pixels
 from hvdsl.runtime.priors.protocol import as_prior
-from hvdsl.runtime.priors.training import code_nats
+from hvdsl.runtime.priors.training import nats
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.quantizers.usage import Usage, usage_of
 
@@ -114,7 +114,7 @@ def evaluate_codes(
         raise CodesError(f"{images.name} has no images to evaluate on")
     levels, vae = code_levels(model), as_vae(model)
     counts = {level.name: torch.zeros(level.depth, level.classes, dtype=torch.float64) for level in levels}
-    nats = dict.fromkeys(priors, 0.0)
+    costs = dict.fromkeys(priors, 0.0)
     squares = 0.0
     for indices in chunks(range(len(images)), batch):
         v = torch.from_numpy(images.batch(indices, 0).astype(np.float32))
@@ -125,7 +125,7 @@ def evaluate_codes(
         for level in levels:
             counts[level.name] += _counts(codes[level.name], level)
         for name, prior in priors.items():
-            nats[name] += _nats(prior, codes, images, indices)
+            costs[name] += _nats(prior, codes, images, indices)
         if progress is not None:
             progress(indices.stop)
     count, dims = len(images), math.prod(data.shape)
@@ -134,7 +134,7 @@ def evaluate_codes(
         images=count,
         psnr_db=10 * math.log10(most**2 * count * dims / squares) if squares > 0 else None,
         levels=tuple(
-            _evaluation(level, counts[level.name], nats[level.name] / count if level.name in nats else None)
+            _evaluation(level, counts[level.name], costs[level.name] / count if level.name in costs else None)
             for level in levels
         ),
         dims=dims,
@@ -158,14 +158,14 @@ def _nats(prior: nn.Module, codes: Mapping[str, Tensor], images: LabelledImages,
                 given.append(torch.from_numpy(labels).to(device))
             else:
                 given.append(codes[map.name].to(device))
-        return code_nats(model, codes[model.CODES.name].to(device), given).sum().item()
+        return nats(prior, codes[model.CODES.name].to(device), *given).double().sum().item()
 
 
-def _evaluation(level: Level, counts: Tensor, nats: float | None) -> LevelEvaluation:
+def _evaluation(level: Level, counts: Tensor, cost: float | None) -> LevelEvaluation:
     return LevelEvaluation(
         level=level,
         usage=usage_of(level.name, counts.sum(0)),
         uniform_bits_per_image=level.size * math.log2(level.classes),
-        prior_nats_per_code=None if nats is None else nats / level.size,
-        prior_bits_per_image=None if nats is None else nats / math.log(2),
+        prior_nats_per_code=None if cost is None else cost / level.size,
+        prior_bits_per_image=None if cost is None else cost / math.log(2),
     )

@@ -9,6 +9,9 @@ from hvdsl.runtime.data.arrays import read_arrays
 from hvdsl.runtime.data.cifar10 import read_cifar10
 from hvdsl.runtime.data.dataset import DataError, Dataset, Images, Splits, Subset, holdout_split
 from hvdsl.runtime.data.folder import Folder
+from hvdsl.runtime.data.idx import read_mnist
+from hvdsl.runtime.data.lmdb import Lmdb
+from hvdsl.runtime.data.mat import read_mat
 from hvdsl.runtime.data.shipped_data import digits, photos
 
 _DEFAULT_HOLDOUT = 0.1
@@ -22,8 +25,9 @@ _SPLIT_FOLDERS = {
 def open_data(settings: Data, path: Path | None = None) -> Splits:
     """Open the training, validation and test images that a `data` section names.
 
-    `path` (or the section's `source`) says where the files are: an `.npy` or `.npz` file, a folder of images (with
-    `train`, `valid` and `test` folders or `.npy` files in it, or without), or for `cifar10` its unpacked archive.
+    `path` (or the section's `source`) says where the files are: an `.npy`, `.npz`, `.mat` or `.lmdb` file, a folder of
+    images (with `train`, `valid` and `test` folders, `.npy` files or `.lmdb` folders in it, or without), one with
+    MNIST's files, or for `cifar10` its unpacked archive.
     `digits` and `photos` ship and take no path. Where the data has no validation images of its own, `holdout` of the
     training images (default a tenth) are held out; where it has no test images, the validation images serve.
 
@@ -61,20 +65,32 @@ def _from_files(name: str, place: Path) -> dict[str, Images]:
     if name == "cifar10" and place.is_dir():
         train, test = read_cifar10(place)
         return {"train": train, "test": test}
+    if place.suffix == ".mat":
+        return dict(read_mat(place))
+    if place.suffix == ".lmdb":
+        return {"train": Lmdb(place)}
     if place.is_file():
         if place.suffix not in (".npy", ".npz"):
-            raise DataError(f"{place} is not an .npy or .npz file: give one of these, or a folder of images")
+            raise DataError(
+                f"{place} is not an .npy, .npz, .mat or .lmdb file: give one of these, or a folder of images"
+            )
         return {"train" if split == "all" else split: images for split, images in read_arrays(place).items()}
     return _from_folder(place)
 
 
 def _from_folder(place: Path) -> dict[str, Images]:
+    mnist = read_mnist(place)
+    if mnist is not None:
+        return dict(mnist)
     found: dict[str, Images] = {}
     files = sorted(place.glob("*.npy"))
     for split, names in _SPLIT_FOLDERS.items():
         folder = next((place / name for name in names if (place / name).is_dir()), None)
         file = next((f for f in files for name in names if name in f.stem.replace("_", "-").split("-")), None)
-        if folder is not None:
+        lmdb = next((f for name in names if (f := place / f"{name}.lmdb").exists()), None)
+        if lmdb is not None:
+            found[split] = Lmdb(lmdb)
+        elif folder is not None:
             found[split] = Folder(folder)
         elif file is not None:
             found[split] = read_arrays(file)["all"]

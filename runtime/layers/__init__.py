@@ -20,7 +20,7 @@ from hvdsl.runtime.layers.init import (
 )
 from hvdsl.runtime.layers.maps import Affine, Learned
 from hvdsl.runtime.layers.masks import Causal
-from hvdsl.runtime.layers.norms import BatchNorm2d, GroupNorm, LayerNorm
+from hvdsl.runtime.layers.norms import BatchNorm2d, BatchNormSiLU, GroupNorm, LayerNorm
 from hvdsl.runtime.layers.scope import Scope
 from hvdsl.runtime.layers.stochastic import Dropout
 from hvdsl.runtime.layers.weight_norm import WeightNorm
@@ -29,6 +29,7 @@ __all__ = [
     "Affine",
     "Attention",
     "BatchNorm2d",
+    "BatchNormSiLU",
     "Causal",
     "Conv2d",
     "ConvTranspose2d",

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from hvdsl.runtime.layers.init import Fill, Init, Layer, ones, zeros
+
+
+class DegenerateBatchError(ValueError):
+    """A batch gives a normalisation a single value per channel, which has no variance."""
 
 
 class _Norm(Layer):
@@ -47,6 +54,7 @@ class BatchNorm2d(_Norm):
         self.register_buffer("running_var", torch.empty(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        self._check(x)
         return F.batch_norm(
             x,
             self.running_mean,
@@ -58,10 +66,70 @@ class BatchNorm2d(_Norm):
             self.eps,
         )
 
+    def _check(self, x: Tensor) -> None:
+        """Refuse a batch whose variance is undefined, in the words of what to do about it."""
+        if self.training and x.numel() == x.shape[1]:
+            raise DegenerateBatchError(
+                f"batch normalisation of {x.shape[1]} channels has one value per channel to take a variance of "
+                f"(maps of {x.shape[2]}x{x.shape[3]}, one image): train with at least two images per pass, "
+                "or use another norm at this resolution"
+            )
+
     def initial(self, fill: Fill) -> None:
         super().initial(fill)
         self.running_mean.zero_()
         self.running_var.fill_(1)
+
+
+class BatchNormSiLU(BatchNorm2d):
+    """`silu(batch_norm(x))` of `(N, C, H, W)` that keeps x alone for the backward pass.
+
+    Batch norm keeps its input and SiLU keeps its own, which is one affine map away: computing it again costs one pass
+    over the map and saves a quarter of what a stack of them keeps. The result is bitwise that of the two layers. In
+    the backward pass the map is applied with the variance taken back from its kept inverse root, so that gradients
+    agree to rounding (1e-6 of the largest in float32).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not torch.is_grad_enabled():
+            return F.silu(super().forward(x))
+        self._check(x)
+        result: Tensor = _NormalisedSiLU.apply(
+            x, self.weight, self.bias, self.running_mean, self.running_var, self.momentum, self.eps
+        )
+        return result
+
+
+class _NormalisedSiLU(torch.autograd.Function):
+    """Batch norm by the batch's own statistics, then x · sigmoid(x); updates the running statistics."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        running_mean: Tensor,
+        running_var: Tensor,
+        momentum: float,
+        eps: float,
+    ) -> Tensor:
+        y, mean, inverse_root = torch.native_batch_norm(x, weight, bias, running_mean, running_var, True, momentum, eps)
+        ctx.save_for_backward(x, weight, bias, mean, inverse_root)
+        ctx.eps = eps
+        return F.silu(y, inplace=True)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, mean, inverse_root = ctx.saved_tensors
+        variance = (inverse_root.double().pow(-2) - ctx.eps).to(mean.dtype)
+        y = F.batch_norm(x, mean, variance, weight, bias, False, 0.0, ctx.eps)
+        before_silu = torch.ops.aten.silu_backward(gradient, y)
+        of_x, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            before_silu, x, weight, None, None, mean, inverse_root, True, ctx.eps, [True, True, True]
+        )
+        return of_x, of_weight, of_bias, None, None, None, None
 
 
 class GroupNorm(_Norm):

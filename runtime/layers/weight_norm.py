@@ -14,12 +14,15 @@ class WeightNorm:
     """w = g · v / (‖v‖ + eps), ‖·‖ over all but the output channel; `gain` says whether g or log g is the parameter.
 
     `scale` multiplies the first gain. A linear gain starts at ‖v‖, so that w starts as v; a logarithmic one at
-    log(‖v‖ + 0.01), as in NVAE (Vahdat & Kautz 2020), which also keeps a weight of zeros finite.
+    log(‖v‖ + 0.01), as in NVAE (Vahdat & Kautz 2020), which also keeps a weight of zeros finite. With `start`, the
+    phase before training sets gain and bias so that each channel leaves with that deviation on the first batch: see
+    `hvdsl.runtime.start_from_batch`.
     """
 
     gain: Literal["linear", "log"] = "linear"
     eps: float = 0.0
     scale: float = 1.0
+    start: float | None = None
 
     def weight(self, direction: Tensor, gain: Tensor, channel_axis: int) -> Tensor:
         """The weight in use, from v and a gain that broadcasts to it."""

@@ -10,6 +10,16 @@ from hvdsl.runtime.likelihoods.bernoulli import Bernoulli
 from hvdsl.runtime.likelihoods.categorical import Categorical
 from hvdsl.runtime.likelihoods.discretized_logistic import DiscretizedLogistic
 from hvdsl.runtime.likelihoods.discretized_logistic_mixture import DiscretizedLogisticMixture
+from hvdsl.runtime.likelihoods.normal_density import NormalDensity
 from hvdsl.runtime.likelihoods.reconstruction import Mae, Mse
 
-__all__ = ["Bernoulli", "Categorical", "DiscretizedLogistic", "DiscretizedLogisticMixture", "Likelihood", "Mae", "Mse"]
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "DiscretizedLogistic",
+    "DiscretizedLogisticMixture",
+    "Likelihood",
+    "Mae",
+    "Mse",
+    "NormalDensity",
+]

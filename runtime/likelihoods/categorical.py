@@ -46,12 +46,14 @@ class Categorical(nn.Module):
         if temperature > 0:
             u = noise.uniform(STREAM, log_p.shape[1:], _SMALLEST, 1 - _SMALLEST).to(log_p)
             log_p = log_p / temperature - torch.log(-torch.log(u))
-        return self.low + self.step * log_p.argmax(2).to(log_p)
+        values: Tensor = self.low + self.step * log_p.argmax(2).to(log_p)
+        return values
 
     def mean(self, params: Tensor) -> Tensor:
         p = self._log_p(params).exp()
         grid = self.low + self.step * torch.arange(self.values, device=p.device, dtype=p.dtype)
-        return (p * grid[:, None, None]).sum(2)
+        means: Tensor = (p * grid[:, None, None]).sum(2)
+        return means
 
     def dims(self, shape: tuple[int, int, int]) -> int:
         return math.prod(shape)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hvdsl.runtime.distributions import ScaleMap, at_least_float32
 from hvdsl.runtime.layers.init import Fill, Layer, zeros
-from hvdsl.runtime.likelihoods import logistic_bins
+from hvdsl.runtime.likelihoods.logistic_bins import exact_log_mass
 from hvdsl.runtime.noise import Noise
 
 STREAM = "likelihood.logistic"
@@ -56,7 +56,7 @@ class DiscretizedLogistic(Layer):
         mean, log_scale = self._unpack(params)
         x = target.to(mean)
         ends = x if self.bins == "exact" else torch.zeros_like(x)  # 0 is at neither end, so that no bin takes a tail
-        log_mass = logistic_bins.exact(ends, x - mean, log_scale, self.bin / 2)
+        log_mass = exact_log_mass(ends, x - mean, log_scale, self.bin / 2)
         if self.at_least > 0:
             log_mass = torch.logaddexp(log_mass, log_mass.new_tensor(self.at_least).log())
         return log_mass.flatten(1).sum(1)

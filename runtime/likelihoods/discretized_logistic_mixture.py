@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hvdsl.runtime.distributions import ScaleMap, at_least_float32, exp
-from hvdsl.runtime.likelihoods import logistic_bins
+from hvdsl.runtime.likelihoods.logistic_bins import exact_log_mass, published_log_mass
 from hvdsl.runtime.noise import Noise
 
 MIXTURE_STREAM = "likelihood.mixture"
@@ -83,9 +83,9 @@ class DiscretizedLogisticMixture(nn.Module):
         distance = self._distances(means, coefficients, x)
         half_bin = 1 / (2**self.bits - 1)
         if self.bins == "exact":
-            log_mass = logistic_bins.exact(x, distance, log_scales, half_bin)
+            log_mass = exact_log_mass(x, distance, log_scales, half_bin)
         else:
-            log_mass = logistic_bins.published(x, distance, log_scales, half_bin, self.lower_edge, self.upper_edge)
+            log_mass = published_log_mass(x, distance, log_scales, half_bin, self.lower_edge, self.upper_edge)
         return torch.logsumexp(log_mass.sum(1) + F.log_softmax(logits, 1), 1)
 
     def sample(self, params: Tensor, noise: Noise, temperature: float = 1.0) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 _SMALLEST = 1e-30  # of a bin's width in scales: finite logarithm and gradient where exp(-log scale) underflows
 
 
-def exact(x: Tensor, distance: Tensor, log_scale: Tensor, half_bin: float) -> Tensor:
+def exact_log_mass(x: Tensor, distance: Tensor, log_scale: Tensor, half_bin: float) -> Tensor:
     """log mass = log sigmoid(a) + log sigmoid(-b) + log(1 - exp(-(a - b))), without cancellation.
 
     a - b = 2 h s holds exactly, so no difference of nearly equal numbers is ever formed, and the masses of a grid sum
@@ -31,7 +31,7 @@ def exact(x: Tensor, distance: Tensor, log_scale: Tensor, half_bin: float) -> Te
     return torch.where(lowest, below_a, torch.where(highest, above_b, below_a + above_b + between))
 
 
-def published(
+def published_log_mass(
     x: Tensor, distance: Tensor, log_scale: Tensor, half_bin: float, lower_edge: float, upper_edge: float
 ) -> Tensor:
     """The form of the released PixelCNN++ code and its descendants: the numbers that papers report are in it.

@@ -2,7 +2,7 @@
 
 from hvdsl.runtime.priors.affine import convolution, joint_halves, moved
 from hvdsl.runtime.priors.canvas import Canvas
-from hvdsl.runtime.priors.pointwise import elu, gelu, glu, sigmoid, silu, tanh
+from hvdsl.runtime.priors.pointwise import elu, glu, sigmoid, silu, tanh
 from hvdsl.runtime.priors.protocol import CodeMap
 
 __all__ = [
@@ -10,7 +10,6 @@ __all__ = [
     "CodeMap",
     "convolution",
     "elu",
-    "gelu",
     "glu",
     "joint_halves",
     "moved",

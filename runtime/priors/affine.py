@@ -20,7 +20,7 @@ def matrix(map: Map, sizes: Sequence[int], known: Sequence[Tensor], like: Tensor
     count = sum(sizes)
     if map is same:
         return torch.eye(count, device=like.device, dtype=like.dtype)
-    units = torch.eye(count, device=like.device, dtype=like.dtype).split(list(sizes), 1)
+    units = torch.split(torch.eye(count, device=like.device, dtype=like.dtype), list(sizes), 1)
     here = [k[:1, :, :1, :1] for k in known]
     constant = map(*(u.new_zeros(1, u.shape[1], 1, 1) for u in units), *here)
     images = map(*(u[:, :, None, None] for u in units), *(h.expand(count, -1, -1, -1) for h in here))

@@ -29,32 +29,28 @@ class Part(Protocol):
 
 
 class Reading(Part, Protocol):
-    input: Sequence[Tensor]
+    input: list[Tensor]
     """By step: where the activations of its positions go, before the call."""
 
 
 class Linear(Protocol):
-    slots: Sequence[Sequence[Tensor]]
+    slots: list[list[Tensor]]
     """By tensor and step: where several tensors are put side by side, before the call."""
 
     def __call__(self, j: int, x: Tensor | None = None, out: Tensor | None = None) -> Tensor: ...
 
 
 class Canvas(Protocol):
-    """Makes the parts of a prior's position-by-position form."""
+    """Makes the parts of a prior's position-by-position form.
 
-    @property
-    def blank(self) -> Tensor:
-        """`(1, 1, H, W)`, for what depends on the size of the map alone."""
-        ...
+    Attributes:
+        blank: `(1, 1, H, W)`, for what depends on the size of the map alone.
+        codes_so_far: `(N, H, W)`; zeros where nothing has been drawn.
+    """
 
-    @property
-    def grid(self) -> tuple[int, int]: ...
-
-    @property
-    def codes_so_far(self) -> Tensor:
-        """`(N, H, W)`; zeros where nothing has been drawn."""
-        ...
+    blank: Tensor
+    grid: tuple[int, int]
+    codes_so_far: Tensor
 
     def fill(self, steps: Steps, choose: Choose, done: Callable[[int, int], None]) -> None:
         """Draw the whole map; `done(n, of)` tells of progress."""

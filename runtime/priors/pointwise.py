@@ -1,9 +1,11 @@
-"""Functions of activations that can write into a buffer: torch's own kernels, which `F` does not all offer with `out`."""
+"""Functions of activations that can write into a buffer; `F` has them without `out`.
+
+`gelu` is not among them: on the CPU torch 2.13 writes wrong values where `out` is not contiguous.
+"""
 
 import torch
 
 elu = torch._C._nn.elu
-gelu = torch._C._nn.gelu
 glu = torch._C._nn.glu
 silu = torch._C._nn.silu
 sigmoid = torch.sigmoid

@@ -20,7 +20,7 @@ class CodeMap:
 
     name: str
     classes: int
-    grid: tuple[int, int] | tuple[()]
+    grid: tuple[int, ...]
 
 
 class PriorModel(Protocol):
@@ -74,9 +74,7 @@ def check_codes(prior: PriorModel, given: Sequence[Tensor], keep: tuple[Tensor, 
     if keep is not None:
         _check(prior.CODES, keep[0], batch)
         if keep[1].shape != keep[0].shape:
-            raise HvdslError(
-                f"the mask {tuple(keep[1].shape)} must have the shape of the codes, {tuple(keep[0].shape)}"
-            )
+            raise HvdslError(f"the mask {tuple(keep[1].shape)} must have the codes' shape {tuple(keep[0].shape)}")
 
 
 def _check(map: CodeMap, codes: Tensor, batch: int) -> None:
@@ -85,6 +83,5 @@ def _check(map: CodeMap, codes: Tensor, batch: int) -> None:
     if codes.is_floating_point():
         raise HvdslError(f"`{map.name}` must be whole numbers, not {codes.dtype}")
     if len(codes) and not (int(codes.min()) >= 0 and int(codes.max()) < map.classes):
-        raise HvdslError(
-            f"`{map.name}` holds codes from {int(codes.min())} to {int(codes.max())}; the prior knows 0 to {map.classes - 1}"
-        )
+        found = f"{int(codes.min())} to {int(codes.max())}"
+        raise HvdslError(f"`{map.name}` holds codes from {found}; the prior knows 0 to {map.classes - 1}")

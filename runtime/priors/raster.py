@@ -40,7 +40,7 @@ class Raster:
     def __init__(self, batch: int, codes: CodeMap, like: Tensor) -> None:
         height, width = codes.grid
         self.batch, self.height, self.width = batch, height, width
-        self.grid = codes.grid
+        self.grid = height, width
         self.blank = like.new_zeros(1, 1, height, width)
         self.codes_so_far = torch.zeros(batch, height, width, dtype=torch.long, device=like.device)
         self._parts: list[_PerRow] = []
@@ -88,7 +88,7 @@ class RasterCodes:
 
     def __init__(self, raster: Raster, kernels: Sequence[Kernel], map: Map, known: Sequence[Tensor]) -> None:
         sizes = [kernel.outputs for kernel in kernels]
-        through = matrix(map, sizes, known, raster.blank).split(sizes)
+        through = torch.split(matrix(map, sizes, known, raster.blank), sizes)
         self._constant = Constant(map, sizes, known, [kernel.bias_map for kernel in kernels], raster.blank)
         tables: dict[tuple[int, int], Tensor] = {}
         for kernel, weight in zip(kernels, through, strict=True):
@@ -178,13 +178,13 @@ class RasterTaps:
 
 
 class RasterLinear:
-    """A linear map. Several tensors are written side by side, into `slots[number][j]`; one alone is given to the call."""
+    """A linear map. Several tensors are put side by side, into `slots[number][j]`; one alone is given to the call."""
 
     def __init__(self, raster: Raster, map: Map, sizes: Sequence[int], known: Sequence[Tensor]) -> None:
         self._weight = matrix(map, sizes, known, raster.blank).contiguous()
         self._constant = Constant(map, sizes, known, [None] * len(sizes), raster.blank)
         self._side_by_side = raster.blank.new_zeros(raster.batch, sum(sizes))
-        self.slots = [[part] * raster.width for part in self._side_by_side.split(list(sizes), 1)]
+        self.slots = [[part] * raster.width for part in torch.split(self._side_by_side, list(sizes), 1)]
         self._row = raster.blank.new_zeros(raster.width, raster.batch, self._weight.shape[1])
         vector = self._constant.vector
         self._bias = [self._row[j] if vector is None else vector for j in range(raster.width)]
@@ -204,8 +204,8 @@ class RasterLinear:
 class RasterAttention:
     """Causal attention of one query over the keys and values kept so far.
 
-    Query, key and value of a position arrive side by side in `input[j]`. Keys are kept as `(N heads, d, positions)`: two
-    batched products are faster for one query than fused attention.
+    Query, key and value of a position arrive side by side in `input[j]`. Keys are kept as `(N heads, d, positions)`:
+    two batched products are faster for one query than fused attention.
     """
 
     def __init__(self, raster: Raster, layer: Attention, keys: int, values: int) -> None:

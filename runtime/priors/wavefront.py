@@ -16,7 +16,7 @@ from torch import Tensor
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.layers import Attention
 from hvdsl.runtime.priors.affine import Constant, Kernel, Map, matrix, same
-from hvdsl.runtime.priors.canvas import Choose, Steps
+from hvdsl.runtime.priors.canvas import Choose, Reading, Steps
 from hvdsl.runtime.priors.protocol import CodeMap
 
 
@@ -29,7 +29,7 @@ class Wavefront:
 
     def __init__(self, batch: int, codes: CodeMap, like: Tensor, skew: int) -> None:
         height, width = codes.grid
-        self.batch, self.grid, self.skew = batch, codes.grid, skew
+        self.batch, self.grid, self.skew = batch, (height, width), skew
         self.blank = like.new_zeros(1, 1, height, width)
         self.codes_so_far = torch.zeros(batch, height, width, dtype=torch.long, device=like.device)
         self.fronts = width + skew * (height - 1)
@@ -60,7 +60,7 @@ class Wavefront:
     def linear(self, map: Map, sizes: Sequence[int], known: Sequence[Tensor] = ()) -> FrontLinear:
         return FrontLinear(self, map, sizes, known)
 
-    def attention(self, layer: Attention, keys: int, values: int) -> FrontTaps:
+    def attention(self, layer: Attention, keys: int, values: int) -> Reading:
         raise HvdslError("a prior with attention sees every position before the last: it is drawn in raster order only")
 
     def constants(self, constant: Constant) -> list[Tensor]:
@@ -92,7 +92,7 @@ class FrontCodes:
 
     def __init__(self, front: Wavefront, kernels: Sequence[Kernel], map: Map, known: Sequence[Tensor]) -> None:
         sizes = [kernel.outputs for kernel in kernels]
-        through = matrix(map, sizes, known, front.blank).split(sizes)
+        through = torch.split(matrix(map, sizes, known, front.blank), sizes)
         self._bias = front.constants(Constant(map, sizes, known, [kernel.bias_map for kernel in kernels], front.blank))
         tables: dict[tuple[int, int], Tensor] = {}
         for kernel, weight in zip(kernels, through, strict=True):
@@ -146,7 +146,7 @@ class FrontLinear:
         counts = [len(rows) * front.batch for rows in front.rows]
         whole = front.blank.new_zeros(max(counts), sum(sizes))
         self._side_by_side = [whole[:count] for count in counts]
-        parts = [whole.split(list(sizes), 1) for whole in self._side_by_side]
+        parts = [torch.split(whole, list(sizes), 1) for whole in self._side_by_side]
         self.slots = [list(slot) for slot in zip(*parts, strict=True)]
 
     def __call__(self, j: int, x: Tensor | None = None, out: Tensor | None = None) -> Tensor:

@@ -86,3 +86,12 @@ def test_info_for_people_has_a_line_per_resolution(hvdsl: Hvdsl, tiny: Path) -> 
 @pytest.mark.parametrize("suffix", [".txt", ""])
 def test_a_form_that_cannot_be_told_is_a_usage_error(hvdsl: Hvdsl, tiny: Path, tmp_path: Path, suffix: str) -> None:
     assert hvdsl("viz", "graph", tiny, "-o", tmp_path / f"graph{suffix}").code == 2
+
+
+def test_compile_at_level_2_says_where_it_compiles(hvdsl: Hvdsl, tmp_path: Path) -> None:
+    path = tmp_path / "a.hv"
+    path.write_text(TINY)
+    done = hvdsl("compile", "-O2", path)
+    assert done.code == 0 and "that of -O1" in done.err
+    assert done.out == hvdsl("compile", path).out
+    assert hvdsl("compile", "-O2", "--standalone", path).code == 2

@@ -18,9 +18,14 @@ SIZES = {
     "vdvae_ffhq1024": (109_366_904, 70, 27_588_640),
 }
 PARAMETERS = {
+    "nvae_celeba64": 153_281_364,
+    "nvae_celebahq256": 330_798_664,
     "nvae_cifar10": 130_852_480,
     "nvae_cifar10@no_flows": 129_215_680,
+    "nvae_digits": 126_858,
     "nvae_ffhq256": 330_798_664,
+    "nvae_imagenet32": 268_509_444,
+    "nvae_mnist": 33_363_134,
     "vqvae2_256": 1_388_867,
     "iaf_cifar10": 41_557_926,  # without the likelihood's one log-scale
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from hvdsl.cli.options import add_machine, add_output
+from hvdsl.cli.options import add_batch, add_data, add_machine, add_output
 from hvdsl.cli.run_options import add_checkpoint, add_run_folder
 
 
@@ -16,6 +16,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--split", choices=("train", "validation", "test"), default="train", help="which images (default train)"
     )
     add_output(parser, "the .npz or .safetensors file to write", required=True)
+    add_batch(parser)
+    add_data(parser)
     add_machine(parser)
 
 

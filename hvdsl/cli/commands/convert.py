@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from hvdsl.cli.files import write_file
 from hvdsl.cli.options import add_output
-from hvdsl.errors import HvdslError, UsageError
+from hvdsl.errors import UsageError
 
 FORMS = {".hv": "hv", ".yaml": "yaml", ".yml": "yaml"}
 
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is None:
         sys.stdout.write(text)
     else:
-        args.output.write_text(text, encoding="utf-8")
+        write_file(args.output, text)
     return 0
 
 
@@ -39,5 +40,5 @@ def _form_of(output: Path | None) -> str | None:
     if output is None:
         return None
     if output.suffix not in FORMS:
-        raise HvdslError(f"cannot tell the form of `{output}`; end it in .hv or .yaml, or give --to")
+        raise UsageError(f"cannot tell the form of `{output}`; end it in .hv or .yaml, or give --to")
     return FORMS[output.suffix]

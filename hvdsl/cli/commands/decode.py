@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hvdsl.cli.options import add_machine, add_output
+from hvdsl.cli.options import add_batch, add_machine, add_output
 from hvdsl.cli.run_options import add_checkpoint, add_run_folder
 
 
@@ -19,6 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "a .png for one page of them, an .npy for bytes (N, H, W, 3), or a folder for a PNG each",
         required=True,
     )
+    add_batch(parser)
     add_machine(parser)
 
 

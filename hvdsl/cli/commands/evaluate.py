@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from hvdsl.cli.options import add_json, add_machine, add_output, add_set, positive
+from hvdsl.cli.options import add_batch, add_data, add_json, add_machine, add_output, add_set, positive
 from hvdsl.cli.run_options import add_run
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--baselines", action="store_true", help="also say what PNG and a histogram need for the same images"
     )
     add_json(parser)
+    add_batch(parser)
+    add_data(parser)
     add_machine(parser)
 
 
@@ -102,6 +104,14 @@ def _code_table(codes: CodeEvaluation, result: Evaluation, split: str) -> str:
 
 
 def _table(result: Evaluation, split: str) -> str:
+    if not result.density:
+        bits = result.as_metrics()["rate_bits_per_image"]
+        return "\n".join(
+            (
+                f"{result.distortion:.6f} error per value  ({result.images:,} {split} images)",
+                f"{bits:,.1f} bits per image, {result.bits_per_dim:.4f} bits/dim, in codes of uniform priors",
+            )
+        )
     return "\n".join(
         (
             f"{result.bits_per_dim:.4f} bits/dim  (± {result.standard_error:.4f}, {result.images:,} {split} images)",

@@ -7,6 +7,7 @@ import difflib
 import sys
 from pathlib import Path
 
+from hvdsl.cli.files import write_file
 from hvdsl.errors import HvdslError
 
 WOULD_CHANGE = 3
@@ -45,7 +46,7 @@ def _format(name: str, args: argparse.Namespace) -> bool:
     elif name == "-":
         sys.stdout.write(canonical)
     elif differs:
-        Path(name).write_text(canonical, encoding="utf-8")
+        write_file(Path(name), canonical)
         print(f"formatted {name}", file=sys.stderr)
     return differs
 

@@ -33,7 +33,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _info(model: Model) -> dict[str, Any]:
+    from hvdsl.compiler.analysis.priors import prior_summary
     from hvdsl.compiler.analysis.summary import summary
 
-    priors = [{"name": name, "parameters": graph.parameter_count()} for name, graph in model.priors.items()]
+    priors = [prior_summary(graph).to_json() for graph in model.priors.values()]
     return {"title": model.settings.title, **summary(model.graph).to_json(), "priors": priors}

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hvdsl.cli.options import add_machine, add_output, add_set, positive
+from hvdsl.cli.options import add_data, add_machine, add_output, add_set, positive
 from hvdsl.cli.run_options import add_run
 
 
@@ -22,6 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--split", choices=("train", "validation", "test"), default="test", help="which images (default test)"
     )
     add_output(parser, "the PNG to write (default: RUN/pictures/reconstructions.png)")
+    add_data(parser)
     add_machine(parser)
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvdsl.cli.options import add_machine, add_output, add_set, positive
+from hvdsl.cli.options import add_batch, add_machine, add_output, add_set, natural, positive
 from hvdsl.cli.run_options import add_run
 from hvdsl.errors import UsageError
 
@@ -31,9 +31,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="factor on every prior's scale, or divisor of the logits of codes (default: the spec's)",
     )
+    parser.add_argument(
+        "--recalibrate",
+        metavar="PASSES",
+        type=natural,
+        help="first measure batch-norm statistics on so many passes of prior samples (default: the spec's; 0: do not)",
+    )
     parser.add_argument("--mean", action="store_true", help="show the likelihood's mean, not a draw from it")
     add_code_options(parser)
     add_output(parser, "the PNG to write (default: RUN/pictures/samples.png)")
+    add_batch(parser)
     add_machine(parser)
 
 
@@ -64,6 +71,7 @@ def _from_codes(args: argparse.Namespace, run: Run) -> Tensor:
 def _from_prior(args: argparse.Namespace, model: Model) -> Tensor:
     from hvdsl.cli.code_options import per_level
     from hvdsl.cli.runs import open_trained
+    from hvdsl.runtime.recalibrate import recalibrate_batch_norm
     from hvdsl.runtime.sample import sample
 
     asked = [name for name in ("top_k", "top_p", "label", "fix", "keep", "mask") if getattr(args, name)]
@@ -74,11 +82,15 @@ def _from_prior(args: argparse.Namespace, model: Model) -> Tensor:
     trained = open_trained(args, lambda settings: settings.sample.use_ema)
     settings = model.settings
     everywhere = per_level(args.temperature, [""], float, "--temperature").get("")
+    temperature = settings.sample.temperature if everywhere is None else everywhere
+    passes = settings.sample.recalibrate_batch_norm if args.recalibrate is None else args.recalibrate
+    if passes:
+        recalibrate_batch_norm(trained.module, passes, temperature=temperature, seed=args.seed or 0)
     return sample(
         trained.module,
         settings.data,
         args.number,
-        temperature=settings.sample.temperature if everywhere is None else everywhere,
+        temperature=temperature,
         seed=args.seed or 0,
         batch=args.batch or 64,
         decode="mean" if args.mean else "sample",

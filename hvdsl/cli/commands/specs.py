@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+from hvdsl.cli.files import write_file
 from hvdsl.errors import HvdslError, UsageError
 
 
@@ -36,9 +37,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _spec(name: str) -> Path:
-    from hvdsl.compiler.assembly.files import locate
+    from hvdsl.compiler.assembly.files import locate, shipped
 
     path, variant = locate(name)
+    if path.parent != shipped():
+        raise HvdslError(f"`{name}` is a file, not a spec that comes with hvdsl; `hvdsl specs list` names those")
     if variant:
         raise UsageError(f"`{name}` names a variant, which is a part of a file; give `{path.stem}`")
     return path
@@ -50,8 +53,7 @@ def _copy(path: Path, to: Path | None) -> int:
         target = target / path.name
     if target.exists():
         raise HvdslError(f"`{target}` exists already; give another name or remove it")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    write_file(target, path.read_bytes())
     print(f"copied to {target}", file=sys.stderr)
     return 0
 

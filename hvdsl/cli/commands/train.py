@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvdsl.cli.options import add_machine, add_set, checked, positive
+from hvdsl.cli.options import add_batch, add_data, add_level, add_machine, add_set, checked, natural, positive
 from hvdsl.errors import HvdslError, UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", metavar="N", type=positive, help="length of the whole run")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="arithmetic of the network")
+    add_batch(parser)
+    add_data(parser)
+    add_level(parser)
+    parser.add_argument("--workers", metavar="N", type=natural, default=0, help="threads that read ahead (default 0)")
     add_machine(parser)
 
 
@@ -40,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
     begins = args.stage in ("autoencoder", "all") and not args.resume  # a new run folder
     if args.resume and args.out is None:
         raise UsageError("--resume needs --out RUN, the folder of the run to go on with")
+    if args.resume and args.level is not None:
+        raise UsageError("a run goes on at the optimisation level it began with: leave out -O")
     if begins and args.spec is None:
         raise UsageError("which spec? Write `hvdsl train SPEC`, or `hvdsl train --resume --out RUN`")
     if not begins and args.out is None:
@@ -51,18 +57,13 @@ def run(args: argparse.Namespace) -> int:
 
     device = use_machine(args)
     with process_group(device.type):
-        return _train(args, given, begins, device.type if "WORLD_SIZE" not in os.environ else _own(device.type))
+        return _train(args, given, begins, str(device) if "WORLD_SIZE" not in os.environ else _own(device.type))
 
 
 def _checked(args: argparse.Namespace) -> Model:
-    model = checked(args.spec, args.overrides)
-    return checked(args.spec, _overrides(args, _stages(model, args.stage)))
-
-
-def _stages(model: Model, wanted: str) -> list[str]:
     from hvdsl.compiler.stages import stages
 
-    return stages(model, wanted)
+    return checked(args.spec, _overrides(args, stages(checked(args.spec, args.overrides), args.stage)))
 
 
 def _overrides(args: argparse.Namespace, stages: list[str]) -> list[str]:
@@ -84,23 +85,21 @@ def _train(args: argparse.Namespace, given: Model | None, begins: bool, device_n
 
     from hvdsl.cli.runs import read_model
     from hvdsl.cli.train_prior import train_prior
+    from hvdsl.compiler.stages import stages
     from hvdsl.runtime.run import Run
 
     device, console = torch.device(device_name), Console()
-    if begins and given is not None:
-        run = _create(args, given)
-    else:
-        run = Run.open(args.out)
+    run = None if begins else Run.open(args.out)
+    model = given if given is not None else read_model(Run.open(args.out))
+    if run is not None and given is not None:
         _same_model(run, given, args.spec)
-    whole = given or read_model(run)
-    named = _stages(whole, args.stage)
+    named = stages(model, args.stage)
     for stage in named:
-        overrides = _overrides(args, [stage])
-        if stage == "autoencoder":
-            model = read_model(run, overrides) if args.resume or given is None else given
-            outcome = _train_autoencoder(args, run, model, device, console)
+        if run is None or stage == "autoencoder":
+            own = given if run is None else read_model(run, _overrides(args, [stage]))
+            run, outcome = _train_autoencoder(args, run, own or model, device, console)
         else:
-            outcome = train_prior(args, run, given, overrides, stage, device, console)
+            outcome = train_prior(args, run, given, _overrides(args, [stage]), stage, device, console)
         if outcome.signal is not None:
             again = f"hvdsl train --resume --out {run.folder}"
             again += "" if args.stage == "autoencoder" else f" --stage {args.stage}"
@@ -108,42 +107,40 @@ def _train(args: argparse.Namespace, given: Model | None, begins: bool, device_n
             return 128 + outcome.signal
         done = "done" if len(named) == 1 else f"done with {stage}"
         _say(console, f"{done}: {outcome.step} steps, {run.folder}")
-    if named == ["autoencoder"] and whole.priors:
+    if named == ["autoencoder"] and model.priors and run is not None:
         _say(console, f"priors are next: `hvdsl train --resume --out {run.folder} --stage all`")
     return 0
 
 
-def _create(args: argparse.Namespace, model: Model) -> Run:
-    from hvdsl.cli.runs import create_run
+def _train_autoencoder(
+    args: argparse.Namespace, run: Run | None, model: Model, device: torch.device, console: Console
+) -> tuple[Run, Outcome]:
+    from hvdsl.cli.runs import create_run, data_path, instantiate, level_of
+    from hvdsl.runtime.data import open_data
     from hvdsl.runtime.distributed import world
     from hvdsl.runtime.run import default_folder
-
-    if args.out is None and world().size > 1:
-        raise UsageError("several processes need --out RUN, so that all of them mean the same folder")
-    return create_run(args.out or default_folder(model.settings.model), args.spec, model, args.data)
-
-
-def _train_autoencoder(
-    args: argparse.Namespace, run: Run, model: Model, device: torch.device, console: Console
-) -> Outcome:
-    from hvdsl.cli.runs import data_path, instantiate
-    from hvdsl.runtime.data import open_data
     from hvdsl.runtime.trainer import Trainer
     from hvdsl.runtime.watch import watch
 
+    if args.out is None and world().size > 1:
+        raise UsageError("several processes need --out RUN, so that all of them mean the same folder")
     settings = model.settings
     if settings.train is None:
         raise HvdslError(f"`{settings.model}` has no `train` section: add one, or give its values with `--set train.…`")
-    splits = open_data(settings.data, data_path(run, args.data))
-    module = instantiate(model, settings.train.seed, device)
+    level = level_of(run) if run is not None else 1 if args.level is None else args.level
+    splits = open_data(settings.data, data_path(run, args.data) if run is not None else args.data)
+    module = instantiate(model, settings.train.seed, device, level)
     trainer = Trainer(module, settings, splits.train, run=run, console=console, workers=args.workers)
+    if run is None:  # made last: what cannot be trained leaves no folder behind
+        folder = args.out or default_folder(settings.model)
+        run = trainer.run = create_run(folder, args.spec, model, args.data, level)
     watch(trainer, splits.validation)
     if args.resume:
         _say(console, f"going on with {run.folder} at step {trainer.resume()}")
     else:
         images = f"{len(splits.train):,} images"
         _say(console, f"training {settings.model} on {device}: {images}, run folder {run.folder}")
-    return trainer.fit()
+    return run, trainer.fit()
 
 
 def _say(console: Console, line: str) -> None:
@@ -153,10 +150,13 @@ def _say(console: Console, line: str) -> None:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _same_model(run: Run, given: Model | None, spec: str) -> None:
-    """Refuse to go on with a run under a spec that says something else."""
+def _same_model(run: Run, given: Model, spec: str) -> None:
+    """Refuse to go on with a run under a spec that describes another model, data or objective."""
     from hvdsl.cli.runs import read_model
     from hvdsl.compiler.stages import structure
 
-    if given is not None and structure(given) != structure(read_model(run)):
+    def essence(model: Model) -> tuple[object, ...]:
+        return structure(model), model.settings.data, model.settings.objective
+
+    if essence(given) != essence(read_model(run)):
         raise HvdslError(f"`{spec}` is not the model of {run.folder}; leave the spec out to go on with the run's own")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from hvdsl.cli.files import write_file
 from hvdsl.cli.options import add_output, add_spec, checked
 from hvdsl.cli.report import report
 from hvdsl.errors import UsageError
@@ -26,7 +27,6 @@ def run(args: argparse.Namespace) -> int:
 
     model = checked(args.spec, args.overrides)
     report(model.warnings)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_bytes(draw(model, args.output.suffix))
+    write_file(args.output, draw(model, args.output.suffix))
     print(f"wrote {args.output}", file=sys.stderr)
     return 0

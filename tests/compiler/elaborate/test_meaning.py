@@ -218,6 +218,25 @@ def test_shared_in_a_recipe_is_one_for_each_instance() -> None:
     assert paths(graph, "encoder.r8.g") == ["encoder.r8.g.0.f.conv.0", "encoder.r8.g.1.f.conv.0"]
 
 
+def test_what_a_shared_instance_shares_itself_is_counted_once() -> None:
+    graph = model(
+        top="cell g { shared f = conv(1x1, 8)\n f * 2 }\nshared twice = g",
+        encoder="8: conv(3x3, 8) -> twice * 2 -> tap",
+    ).graph
+    uses = [n for n in graph.nodes if n.path == "twice.g.0.f.conv.0"]
+    assert [n.shared for n in uses] == [(), *[("weight", "bias")] * 3]
+
+
+def test_a_shared_group_reads_and_draws_at_the_row_of_its_use() -> None:
+    graph = model(
+        top="shared step = level",
+        encoder="8: conv(3x3, 8) -> tap -> avg_pool(2)\n 4: conv(3x3, 8) -> tap",
+        decoder="4: learned(zeros, 8) -> step\n 8: nearest(2) -> step * 2 -> conv(1x1, logits)",
+        level=SHARED_LEVEL,
+    ).graph
+    assert [group.shape for group in graph.latents] == [(4, 4, 4), (4, 8, 8), (4, 8, 8)]
+
+
 def test_one_tap_is_shared_by_all_readers() -> None:
     graph = model(decoder="8: learned(zeros, 8) -> level * 3 -> conv(1x1, logits)").graph
     (tap,) = [n.index for n in graph.nodes if n.op == "tap"]

@@ -94,4 +94,29 @@ decoder {
 """
 )
 
-ALL = {"vdvae": VDVAE, "mirrored": MIRRORED, "ladder": LADDER}
+# Instances shared by the whole model, by a section and by a recipe; one used in another; one that draws latents.
+SHARING = (
+    HEAD.format(name="sharing")
+    + """
+shared mix = conv(1x1, width) -> leaky_relu(0.1)
+cell both { mix -> conv(1x1, width) }
+group level {
+  shared f = conv(3x3, width) -> gelu -> dropout(0.1)
+  h = x -> f * 3
+  z ~ normal(h -> conv(1x1, 4)) posterior normal(concat(h -> f, skip) -> conv(1x1, 4))
+  x + (z -> conv(1x1, width) -> mix)
+}
+encoder {
+  shared again = both
+  8: conv(3x3, width) -> again -> mix * 2 -> both -> again -> tap -> avg_pool(2)
+  4: again -> tap
+}
+decoder {
+  shared step = level
+  4: learned(zeros, width) -> step * 2
+  8: nearest(2) -> step * 3 -> parallel(3, join = mean) { conv(1x1, width) } -> conv(1x1, logits)
+}
+"""
+)
+
+ALL = {"vdvae": VDVAE, "mirrored": MIRRORED, "ladder": LADDER, "sharing": SHARING}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from torch import nn
 
 import hvdsl
 from hvdsl.api import Compiled
-from hvdsl.compiler.emit.module import docstring
+from hvdsl.compiler.emit.class_text import docstring
 from hvdsl.compiler.load import load
 from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
 from hvdsl.grammar.diagnostics import SpecError
@@ -24,7 +25,7 @@ from hvdsl.grammar.source import Source
 from hvdsl.runtime.latents import Source as From
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.noise import SampleNoise
-from tests.compiler.emit.emit_specs import ALL, LADDER, MIRRORED, VDVAE
+from tests.compiler.emit.emit_specs import ALL, LADDER, MIRRORED, SHARING, VDVAE
 from tests.compiler.emit.reference import interpret
 
 BATCH = 2
@@ -117,6 +118,20 @@ def test_source_is_the_same_every_time_and_clean(name: str, tmp_path: Path) -> N
     assert found.returncode == 0, found.stdout
 
 
+def test_source_does_not_depend_on_the_order_of_hashes() -> None:
+    code = (
+        "import sys, hvdsl; from hvdsl.grammar.source import Source; from tests.compiler.emit.emit_specs import ALL\n"
+    )
+    code += "for name, text in ALL.items(): sys.stdout.write(hvdsl.compile(Source(name, text)).source)"
+    written = [
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed}
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert written[0] == written[1] != b""
+
+
 def test_repeats_are_loops() -> None:
     source = compiled("vdvae").source
     assert "for i, layer in enumerate(self.r4.layer):" in source
@@ -136,6 +151,25 @@ def test_instances_that_differ_in_numbers_share_a_class_and_others_get_a_number(
     assert source.count("class Bottleneck") == 1
     assert "def __init__(self, channels: int, k: tuple[int, int], out: int, last: Init) -> None:" in source
     assert "class Row2(nn.Module):" in compiled("mirrored").source
+
+
+def test_a_shared_instance_is_one_module_that_is_handed_to_where_it_is_used() -> None:
+    done = compiled("sharing")
+    source = done.source
+    assert "self.mix = SharedMix()" in source and source.count("SharedMix()") == 1
+    assert "def forward(self, x: Tensor, mix: nn.Module) -> Tensor:" in source
+    assert "x = self.step(x, skip_8, mix, latents[2 + i : 3 + i])" in source
+    assert "for _ in range(3):\n            h = self.f(h)" in source
+    module = done.build()
+    assert sum(p.numel() for p in module.parameters()) == done.model.graph.parameter_count()
+    assert len(module.LATENTS) == 5  # a latent for each use
+
+
+def test_a_shared_instance_that_differs_from_use_to_use_is_refused() -> None:
+    text = SHARING.replace("conv(1x1, width) -> leaky_relu(0.1)", "{ avg_pool(res // 2) -> nearest(res // 2) }")
+    with pytest.raises(SpecError) as caught:
+        hvdsl.compile(Source("sharing.hv", text))
+    assert [d.code.id for d in caught.value.diagnostics] == ["HV0805"]
 
 
 def test_values_keep_the_names_of_the_spec() -> None:
@@ -171,13 +205,13 @@ def test_a_module_that_fails_to_load_leaves_nothing_behind() -> None:
     assert "hvdsl.emitted.broken" not in sys.modules
 
 
-def test_an_operation_without_a_layer_is_refused_by_name_and_place() -> None:
-    text = MIRRORED.replace("swish -> conv(3x3, width,", "swish -> conv(3x3, width, mask = causal(all),")
+def test_what_cannot_be_emitted_is_refused_by_name_and_place() -> None:
+    text = SHARING.replace("again -> mix * 2", "again -> mix(own = bias) * 2")
     with pytest.raises(SpecError) as caught:
-        hvdsl.compile(Source("masked.hv", text))
+        hvdsl.compile(Source("own.hv", text))
     diagnostic = caught.value.diagnostics[0]
-    assert diagnostic.code.id == "HV0801"
-    assert diagnostic.span is not None and "mask" in diagnostic.span.text
+    assert diagnostic.code.id == "HV0801" and "roles of its own" in diagnostic.message
+    assert diagnostic.span is not None and "conv" in diagnostic.span.text
 
 
 def test_compiling_imports_no_torch() -> None:

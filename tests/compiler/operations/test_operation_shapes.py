@@ -134,6 +134,11 @@ def test_initialisers_are_complete() -> None:
         parameters("conv", (8, 4, 4), kernel=(1, 1), out=8, init=Term("gaussian"))
 
 
+def test_a_masked_convolution_has_stride_one() -> None:
+    with pytest.raises(OperationError, match="stride 1"):
+        shape("conv", (8, 4, 4), kernel=(3, 3), out=8, stride=(2, 2), mask=Term("causal", ("upto",)))
+
+
 def test_causal_masks_need_channels_that_divide() -> None:
     mask = Term("causal", ("before",), (("mirror", True),))
     assert shape("conv", (20, 8, 8), kernel=(3, 3), out=120, mask=mask) == (120, 8, 8)

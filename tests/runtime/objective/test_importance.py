@@ -46,6 +46,8 @@ class Conjugate(nn.Module):
 
     LATENTS = (LatentGroup("z", "decoder.z", "normal", (1, 1, 1)),)
 
+    density = True
+
     def __init__(self):
         super().__init__()
         self.likelihood = self

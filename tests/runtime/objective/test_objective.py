@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from hvdsl.compiler.settings import AtLeast, ByRate, BySize, Duration, Ramp
+from hvdsl.compiler.settings import AtLeast, ByRate, BySize, Duration, Ramp, WithBeta
 from hvdsl.compiler.settings import Objective as Settings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.distributions import Normal
@@ -200,12 +200,9 @@ def test_balancing_is_for_training_while_beta_is_below_one():
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"spectral": 0.1}, "objective.spectral"),
-        ({"batch_norm_gamma": 0.1}, "objective.batch_norm_gamma"),
-        ({"commitment": 0.25}, "objective.commitment"),
+        ({"commitment": WithBeta(first=0.1, last=1)}, r"objective.commitment = with_beta\(…\)"),
         ({"samples": 5}, "objective.samples = 5"),
         ({"bound": "iwae"}, "objective.bound = iwae"),
-        ({"unit": "mean_square"}, "objective.unit = mean_square"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_by_name(settings, named):

@@ -114,7 +114,9 @@ def test_kmeans_starts_from_the_first_training_batch_only() -> None:
     assert torch.equal(made.codes, codes)
 
 
-@pytest.mark.parametrize("made", [FiniteScalar((4, 2, 2, 3), GRID, symmetric=True), LookupFree(4, GRID), codebook(depth=3)])
+@pytest.mark.parametrize(
+    "made", [FiniteScalar((4, 2, 2, 3), GRID, symmetric=True), LookupFree(4, GRID), codebook(depth=3)]
+)
 def test_codes_look_up_what_was_quantized(made: Quantizer) -> None:
     found = made.quantize(NearestCode(features()))
     torch.testing.assert_close(made.look_up(found.codes), found.value)

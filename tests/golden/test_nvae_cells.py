@@ -1,0 +1,189 @@
+"""NVAE's building blocks, emitted from the language, against outputs and gradients recorded from the published code.
+
+`HVDSL_RECORDINGS` names a folder with all of the recordings; the repository holds most of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import hvdsl
+from hvdsl.runtime.distributions import exp, soft_clamp
+from hvdsl.runtime.likelihoods.normal_density import STREAM, NormalDensity
+from hvdsl.runtime.noise import RecordedNoise
+
+HERE = Path(__file__).parent
+FOLDER = Path(os.environ.get("HVDSL_RECORDINGS", HERE)) / "nvae_cells"
+
+SPEC = """hv 1
+model probe
+use "nvae_cells.hv"
+default conv       {{ norm = weight(gain = log, eps = 1e-5) }}
+default batch_norm {{ momentum = 0.05 }}
+data arrays {{ shape = {shape}, bits = 8, input = v, target = v / 255 }}
+{top}
+cell probe {{ {step} }}
+cell place {{ probe -> global_pool }}
+group level {{ z ~ normal(standard(2)) posterior normal(skip -> conv(1x1, 4)); x + (z -> conv(1x1, 8)) }}
+encoder {{
+  {size}: place
+  1: tap
+}}
+decoder {{
+  1: learned(zeros, 8) -> level
+  {size}: nearest({size}) -> conv(1x1, logits)
+}}
+likelihood bernoulli
+objective {{ unit = nats_per_image }}
+"""
+PLAIN = "cell squeeze_excite { identity }"
+EXPAND = "batch_norm -> conv(1x1, 24, bias = no, norm = none)"
+PROJECT = "batch_norm -> swish -> conv(1x1, 8, bias = no, norm = none) -> batch_norm"
+
+BLOCKS = {
+    "op_res_bnelu_s1": "batch_norm -> elu -> conv(3x3, 8)",
+    "op_res_bnelu_down": "batch_norm -> elu -> conv(3x3, 16, stride = 2)",
+    "op_res_bnelu_up": "batch_norm -> elu -> nearest(2) -> conv(3x3, 4)",
+    "op_res_bnswish_s1": "batch_norm -> swish -> conv(3x3, 8)",
+    "op_res_bnswish_down": "batch_norm -> swish -> conv(3x3, 16, stride = 2)",
+    "op_res_bnswish_up": "batch_norm -> swish -> nearest(2) -> conv(3x3, 4)",
+    "op_res_bnswish5_s1": "batch_norm -> swish -> conv(3x3, 8, dilation = 2)",
+    "op_res_bnswish5_down": "batch_norm -> swish -> conv(3x3, 16, stride = 2, dilation = 2)",
+    "op_res_bnswish5_up": "batch_norm -> swish -> nearest(2) -> conv(3x3, 4, dilation = 2)",
+    "op_mconv_e3k5g0_s1": "inverted_residual(8, 3)",
+    "op_mconv_e3k5g0_down": "inverted_residual(16, 3, stride = 2)",
+    "op_mconv_e3k5g0_up": "nearest(2) -> inverted_residual(4, 3)",
+    "op_mconv_e6k5g0_s1": "inverted_residual(8, 6)",
+    "op_mconv_e6k5g0_down": "inverted_residual(16, 6, stride = 2)",
+    "op_mconv_e6k5g0_up": "nearest(2) -> inverted_residual(4, 6)",
+    "op_mconv_e6k11g0_s1": EXPAND.replace("24", "48")
+    + " -> batch_norm -> swish -> depthwise(11x11, bias = no) -> "
+    + PROJECT,
+    "op_mconv_e3k5g8_s1": EXPAND
+    + " -> batch_norm -> swish -> conv(5x5, 24, groups = 8, bias = no, norm = none) -> "
+    + PROJECT,
+    "op_mconv_e3k5g8_down": EXPAND
+    + " -> batch_norm -> swish -> conv(5x5, 24, groups = 8, stride = 2, bias = no, norm = none) -> "
+    + PROJECT.replace("8", "16"),
+    "op_mconv_e3k5g8_up": "nearest(2) -> "
+    + EXPAND
+    + " -> batch_norm -> swish -> conv(5x5, 24, groups = 8, bias = no, norm = none) -> "
+    + PROJECT.replace("8", "4"),
+    **{
+        f"cell_{kind}_{attention}": step
+        for attention in ("se", "nose")
+        for kind, step in {
+            "normal_pre": "enc_cell",
+            "normal_enc": "enc_cell",
+            "down_pre": "down_cell",
+            "down_enc": "down_cell",
+            "normal_dec": "dec_cell",
+            "up_dec": "up_cell",
+            "normal_post": "dec_cell(expand = 3)",
+            "up_post": "up_cell(expand = 3)",
+        }.items()
+    },
+    "se_c8": "squeeze_excite",
+    "se_c96": "squeeze_excite",
+    "skip_down_factorized_reduce": "factorized_reduce(16)",
+    "skip_down_factorized_reduce_uneven": "factorized_reduce(10)",
+    "skip_up_bilinear_conv": "bilinear(2, align_corners = yes) -> conv(1x1, 4, bias = no)",
+    "combiner_enc": "a, b = split(8, 10); a + (b -> conv(1x1, 8))",
+    "combiner_dec": "conv(1x1, 8)",
+    "wnconv_depthwise5_noweightnorm": "depthwise(5x5, bias = no)",
+    "flow_cell_normal": "shift_flow(against = no)",
+    "flow_cell_mirror": "shift_flow(against = yes)",
+    "flow_pair": "flow_pair",
+}
+PRESENT = [name for name in BLOCKS if (FOLDER / f"{name}.safetensors").exists()]
+
+
+def block(name: str, x: Tensor, folder: Path) -> tuple[nn.Module, list[str]]:
+    """The emitted block by itself, and the names of its modules in order of execution."""
+    _, channels, height, width = x.shape
+    plain = name.startswith("op_") or name.endswith("_nose")
+    path = folder / "probe.hv"
+    top = PLAIN if plain else ""
+    path.write_text(SPEC.format(shape=f"{channels}x{height}x{width}", top=top, step=BLOCKS[name], size=height))
+    head = f"encoder.r{height}.place.0.probe.0"
+    nodes = hvdsl.compile(path).model.graph.nodes
+    names = [n.path.removeprefix(f"{head}.") for n in nodes if n.parameters and n.path.startswith(head)]
+    return hvdsl.build(path).get_submodule(head), names
+
+
+def load(module: nn.Module, executed: list[str], weights: dict[str, Tensor]) -> dict[str, str]:
+    """Copy recorded weights, module by module in order of execution; return our name of each recorded tensor."""
+
+    def place(path: str) -> tuple[int, list[int]]:
+        part = 0 if path.startswith("skip") else 2 if path.startswith("se.se") else 1
+        return part, [int(n) for n in re.findall(r"\d+", path.replace("mu.conv_0", "conv.convz.4"))]
+
+    theirs = sorted({key.rpartition(".")[0] for key in weights}, key=place)
+    assert len(executed) == len(theirs)
+    names = {}
+    for key in weights:
+        path, _, role = key.rpartition(".")
+        names[key] = f"{executed[theirs.index(path)]}.{role.replace('log_weight_norm', 'gain')}"
+    state = module.state_dict()
+    module.load_state_dict({names[key]: value.reshape(state[names[key]].shape) for key, value in weights.items()})
+    return names
+
+
+@pytest.mark.parametrize("name", PRESENT)
+def test_block(name: str, tmp_path: Path) -> None:
+    g = load_file(FOLDER / f"{name}.safetensors")
+    start = g["x"] if "x" in g else torch.cat((g["x1"], g["x2"]), 1)
+    module, executed = block(name, start, tmp_path)
+    weights = {key.removeprefix("w."): value for key, value in g.items() if key.startswith("w.")}
+    names = load(module, executed, weights)
+    for mode, suffix in (("eval", "_eval"), ("train", "_train")) if "y_eval" in g else (("train", ""),):
+        module.train(mode == "train").zero_grad()
+        x = start.clone().requires_grad_()
+        y = module(x)
+        torch.testing.assert_close(y.detach(), g[f"y{suffix}"], rtol=1e-4, atol=1e-5)
+        if "gy" not in g:
+            continue
+        y.backward(g["gy"])
+        wanted = g[f"gx{suffix}"] if f"gx{suffix}" in g else torch.cat((g["gx1"], g["gx2"]), 1)
+        torch.testing.assert_close(x.grad, wanted, rtol=1e-3, atol=1e-5)
+        for key, ours in names.items():
+            if f"gw{suffix}.{key}" in g:
+                gradient = module.get_parameter(ours).grad
+                assert gradient is not None
+                wanted = g[f"gw{suffix}.{key}"].reshape(gradient.shape)
+                assert (gradient - wanted).norm() <= 1e-3 * wanted.norm() + 1e-4, key
+    for key, value in g.items():
+        if key.startswith("bn_after."):
+            torch.testing.assert_close(module.get_buffer(names[key.removeprefix("bn_after.")]), value)
+
+
+def test_soft_clamp() -> None:
+    g = load_file(HERE / "nvae_cells" / "soft_clamp.safetensors")
+    x = g["x"].requires_grad_()
+    y = soft_clamp(5)(x)
+    torch.testing.assert_close(y.detach(), g["y"])
+    torch.testing.assert_close(torch.autograd.grad(y.sum(), x)[0], g["dydx"], rtol=1e-5, atol=1e-6)
+
+
+def test_normal_head() -> None:
+    g = load_file(HERE / "nvae_cells" / "normal_head.safetensors")
+    head = NormalDensity(mean=soft_clamp(5), scale=exp(soft_clamp=5, add=0.01))
+    found = head.log_prob(g["logits"], 2 * g["x"] - 1)
+    torch.testing.assert_close(found, g["log_prob"].flatten(1).sum(1), rtol=1e-5, atol=1e-4)
+    sample = head.sample(g["logits"], RecordedNoise(2, streams={STREAM: g["eps"]}))
+    torch.testing.assert_close(sample / 2 + 0.5, g["sample"], rtol=1e-5, atol=1e-5)
+
+
+def test_bit_depth() -> None:
+    g = load_file(HERE / "nvae_cells" / "bit_depth.safetensors")
+    for bits in (8, 5, 3):
+        most = 2**bits - 1
+        kept = g["uint8"].long() >> (8 - bits)
+        torch.testing.assert_close(kept / most, g[f"bits{bits}"], rtol=1e-6, atol=1e-7)

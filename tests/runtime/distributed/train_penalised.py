@@ -1,0 +1,35 @@
+"""Train a tiny model with batch norm and penalties; under `torchrun`'s variables one of several: `… FILE`."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
+from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
+
+from hvdsl.compiler.settings import Objective, Optimizer
+from hvdsl.runtime.distributed import process_group
+from hvdsl.runtime.trainer import Trainer
+from hvdsl.runtime.weights import model_tensors
+
+
+def train_penalised(**train):
+    """Weights and statistics after three steps of plain gradient descent, and each step's loss."""
+    with process_group():
+        model = tiny(norm=True)
+        spec = settings(steps=3, optimizer=Optimizer(kind="sgd", lr=1e-3), **train)
+        objective = Objective(unit="nats_per_image", spectral=1.0, batch_norm_gamma=1.0)
+        trainer = Trainer(model, spec.model_copy(update={"objective": objective}), Blobs(20))
+        losses = []
+        step = trainer.optimization.step
+        trainer.optimization.step = lambda parts: losses.append(result := step(parts)) or result
+        trainer.fit()
+        return model_tensors(model) | {"loss": torch.tensor([r.loss for r in losses])}, trainer.world
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    found, world = train_penalised()
+    if world.leads:
+        torch.save(found, sys.argv[1])
