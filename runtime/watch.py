@@ -10,6 +10,7 @@ from torch import nn
 
 from hvdsl.compiler.settings import Data, ModelSettings
 from hvdsl.runtime.batches import PixelSource
+from hvdsl.runtime.codes.levels import is_discrete
 from hvdsl.runtime.evaluate import Evaluation, evaluate
 from hvdsl.runtime.inference import pixel_bits
 from hvdsl.runtime.metrics import Value
@@ -84,6 +85,7 @@ def _evaluation(trainer: Trainer, validation: PixelSource) -> Evaluation:
 
 def _pictures(trainer: Trainer, validation: PixelSource, step: int) -> Mapping[str, Value]:
     if trainer.run is not None and trainer.world.leads:
-        draw_samples(trainer.model, trainer.settings, trainer.run, f"samples-{step}", seed=trainer.train.seed)
+        if not is_discrete(trainer.model):  # uniform codes are no samples: those need priors
+            draw_samples(trainer.model, trainer.settings, trainer.run, f"samples-{step}", seed=trainer.train.seed)
         draw_reconstructions(trainer.model, trainer.settings.data, validation, trainer.run, f"reconstructions-{step}")
     return {}
