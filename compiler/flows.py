@@ -95,7 +95,8 @@ def _leak(graph: Graph, node: Node) -> Diagnostic | None:
                 f"channel {channel} of what the block gives sees channel {of_z.own[channel].bit_length() - 1} of z "
                 "at its own position",
                 "at its own position, only earlier channels",
-                "say `mask = causal(before)` or `causal(exclude)` in one convolution of the block, at most `upto` in others",
+                "say `mask = causal(before)` or `causal(exclude)` in one convolution of the block, at most `upto` in "
+                "others",
             )
     return None
 
