@@ -1,4 +1,4 @@
-"""Flows after a posterior: which steps transform its sample, and whether their log-determinant is what they say it is."""
+"""Flows after a posterior: the steps that transform its sample, and whether their log-determinant is what they say."""
 
 from __future__ import annotations
 
@@ -92,10 +92,11 @@ def _leak(graph: Graph, node: Node) -> Diagnostic | None:
             culprit = _closes(graph, node, seen)
             return _diagnostic(
                 culprit,
-                f"channel {channel} of what the block gives sees channel {of_z.own[channel].bit_length() - 1} of z at its own "
-                "position",
+                f"channel {channel} of what the block gives sees channel {of_z.own[channel].bit_length() - 1} of z "
+                "at its own position",
                 "at its own position, only earlier channels",
-                "one convolution of the block says `mask = causal(before)` or `causal(exclude)`, the others at most `upto`",
+                "say `mask = causal(before)` or `causal(exclude)` in one convolution of the block, at most `upto` in "
+                "others",
             )
     return None
 

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from typing_extensions import TypeVar
 
 from hvdsl.compiler.settings import Train
+from hvdsl.errors import HvdslError
 from hvdsl.runtime.activation_checkpointing import checkpoint_groups
 from hvdsl.runtime.checkpoint import Checkpoint, CheckpointError, Tensors
 from hvdsl.runtime.distributed import World
 from hvdsl.runtime.ema import Ema
 from hvdsl.runtime.guard import SkipGuard, clip_gradients, gradient_norm
-from hvdsl.runtime.latents import Traversal
+from hvdsl.runtime.layers.norms import DegenerateBatchError
 from hvdsl.runtime.noise import Noise
-from hvdsl.runtime.objective import latent_groups
 from hvdsl.runtime.optimizer import build_optimizer, set_learning_rate
 from hvdsl.runtime.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from hvdsl.runtime.penalties.terms import Penalties
@@ -137,12 +137,12 @@ class Optimization(Generic[P]):
             checkpoint_groups(model)
         if self.world.size > 1:
             synchronise_batch_norm(model)
-        objective = _Objective(model, loss)
-        self._objective: nn.Module = objective
+        self._measure = loss
+        self._objective: nn.Module = _Objective(model, loss)
         if self.world.size > 1:
             # Emitted models have no control flow: what the first step uses, every step uses. So DDP may learn from the
             # first backward pass which parameters the objective never reaches, instead of searching in each step.
-            self._objective = nn.parallel.DistributedDataParallel(objective, static_graph=True)
+            self._objective = nn.parallel.DistributedDataParallel(self._objective, static_graph=True)
         self._began = False
 
     def step(self, parts: Sequence[P]) -> StepResult:
@@ -235,22 +235,24 @@ class Optimization(Generic[P]):
         for i, part in enumerate(parts):
             share = len(part.x) / total
             with self._exchange(i == len(parts) - 1):
-                loss, terms = self._objective(part, self.step_number)
-                self.scaler.scale(loss * share if share < 1 else loss).backward()
+                loss, terms = self._loss(part)
+                torch.autograd.backward(self.scaler.scale(loss * share if share < 1 else loss))
             for name, value in {"loss": loss, **terms}.items():
                 weighted = value.detach().float() * share
                 sums[name] = sums[name] + weighted if name in sums else weighted
         self._began = True
         return self._across_ranks(sums)
 
+    def _loss(self, part: P) -> tuple[Tensor, Mapping[str, Tensor]]:
+        try:
+            loss: tuple[Tensor, Mapping[str, Tensor]] = self._objective(part, self.step_number)
+        except DegenerateBatchError as error:
+            raise HvdslError(str(error)) from error
+        return loss
+
     def _start(self, part: P) -> None:
         """The phase before the first step: gains and biases from a real batch, where layers ask for it."""
-
-        def run() -> None:
-            latents = Traversal.infer(latent_groups(self.model), len(part.x), part.noise, device=part.x.device)
-            self.model(part.x, latents)
-
-        start_from_batch(self.model, run, self.world)
+        start_from_batch(self.model, lambda: self._measure(self.model, part, self.step_number), self.world)
         if self.ema is not None:
             self.ema.restart()
         self._started = True

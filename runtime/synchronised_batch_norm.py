@@ -33,7 +33,8 @@ def _synchronised(norm: BatchNorm2d, alone: Any) -> Any:
     @functools.wraps(alone)
     def forward(x: Tensor) -> Tensor:
         if not norm.training:
-            return alone(x)
+            result: Tensor = alone(x)
+            return result
         y = _normalise(norm, x)
         return F.silu(y) if isinstance(norm, BatchNormSiLU) else y
 
@@ -44,18 +45,23 @@ def _normalise(norm: BatchNorm2d, x: Tensor) -> Tensor:
     """(x - μ) / √(σ² + eps) · weight + bias; moves the running statistics, with σ² n / (n - 1)."""
     wide = x if x.dtype == torch.float64 else x.float()
     own = x.numel() // x.shape[1]
-    sums = _Sum.apply(torch.cat((wide.sum((0, 2, 3)), wide.new_tensor([own]))))
+    sums = _sum(torch.cat((wide.sum((0, 2, 3)), wide.new_tensor([own]))))
     count = float(sums[-1])
     if count == 1:
         raise DegenerateBatchError("batch normalisation over all processes has one value per channel")
     mean = sums[:-1] / count
     centred = wide - _per_channel(mean)
-    variance = _Sum.apply(centred.square().sum((0, 2, 3))) / count
+    variance = _sum(centred.square().sum((0, 2, 3))) / count
     with torch.no_grad():
         norm.running_mean.lerp_(mean.to(norm.running_mean), norm.momentum)
         norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var), norm.momentum)
     y = centred * _per_channel(norm.weight * torch.rsqrt(variance + norm.eps)) + _per_channel(norm.bias)
     return y.to(x.dtype)
+
+
+def _sum(values: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]  # torch's own
+    return total
 
 
 def _per_channel(values: Tensor) -> Tensor:

@@ -114,7 +114,9 @@ class Forward:
                 self._line(depth, f"{name}: list[Tensor | None] = [None] * {length}")
         if absent:
             self._line(depth, " = ".join([*absent, "None"]))
-        self._line(depth, f"if {self._signature.condition(self._latents(when.first, when.last.shifted(1)))}:")
+        condition = self._signature.condition(self._latents(when.first, when.last.shifted(1)))
+        why = "" if self._signature.is_model else "  # only what the posterior needs"
+        self._line(depth, f"if {condition}:{why}")
         self._block(when.items, depth + 1)
 
     def _loop(self, loop: Loop, depth: int) -> None:

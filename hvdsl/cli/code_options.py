@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from hvdsl.cli.options import positive
 from hvdsl.errors import UsageError
 
 Number = TypeVar("Number", int, float)
@@ -15,11 +16,22 @@ Number = TypeVar("Number", int, float)
 def add_code_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that only models of codes have."""
     group = parser.add_argument_group("models of codes")
-    for option, told in (
-        ("--top-k", "draw from the N most probable codes"),
-        ("--top-p", "draw from the most probable codes that together reach N"),
-    ):
-        group.add_argument(option, metavar="[LEVEL=]N", action="append", default=[], help=told)
+    group.add_argument(
+        "--top-k",
+        metavar="[LEVEL=]N",
+        type=leveled(positive),
+        action="append",
+        default=[],
+        help="draw from the N most probable codes",
+    )
+    group.add_argument(
+        "--top-p",
+        metavar="[LEVEL=]P",
+        type=leveled(probability),
+        action="append",
+        default=[],
+        help="draw from the most probable codes that together reach P",
+    )
     group.add_argument("--label", metavar="CLASS[,…]", help="the classes of the images, taken in turn")
     group.add_argument(
         "--fix",
@@ -34,20 +46,37 @@ def add_code_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def per_level(texts: Sequence[str], levels: Sequence[str], number: type[Number], option: str) -> dict[str, Number]:
-    """Read `0.9` (every level) and `z_top=0.9`, the later over the earlier.
+def leveled(number: Callable[[str], Number]) -> Callable[[str], tuple[str, Number]]:
+    """Return what reads `0.9`, for every level, as ("", 0.9), and `z_top=0.9` as ("z_top", 0.9)."""
+
+    def read(text: str) -> tuple[str, Number]:
+        level, _, written = text.rpartition("=")
+        return level, number(written)
+
+    return read
+
+
+def probability(text: str) -> float:
+    """Read a number above 0 and at most 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0 and at most 1, found `{text}`")
+    return number
+
+
+def per_level(pairs: Sequence[tuple[str, Number]], levels: Sequence[str], option: str) -> dict[str, Number]:
+    """Return the value of each level that has one; the later is taken over the earlier.
 
     Raises:
-        UsageError: no number, or no such level.
+        UsageError: there is no such level.
     """
     found: dict[str, Number] = {}
-    for text in texts:
-        level, equals, written = text.rpartition("=")
-        if equals and level not in levels:
-            raise UsageError(f"{option} {text}: there is no level `{level}`; the model has {', '.join(levels)}")
-        try:
-            value = number(written)
-        except ValueError:
-            raise UsageError(f"{option} {text}: `{written}` is not a number") from None
-        found |= dict.fromkeys([level] if equals else levels, value)
+    for level, value in pairs:
+        if level and level not in levels:
+            known = f"it has {', '.join(levels)}" if any(levels) else "its latents are continuous"
+            raise UsageError(f"{option} {level}={value}: the model has no level `{level}` of codes; {known}")
+        found |= dict.fromkeys([level] if level else levels, value)
     return found

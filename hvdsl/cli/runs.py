@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from hvdsl.draw.export import graph_json
 from hvdsl.errors import UsageError
 from hvdsl.grammar import print_text
 from hvdsl.grammar.source import Source
+from hvdsl.runtime.compilation import compile_recipes
 from hvdsl.runtime.data import Splits, open_data
 from hvdsl.runtime.distributed import world
 from hvdsl.runtime.layers import initialize
@@ -66,8 +66,12 @@ def device_of(name: str) -> torch.device:
 
 def instantiate(model: Model, seed: int = 0, device: torch.device | None = None, level: int = 1) -> nn.Module:
     """Return the emitted module of a model, initialised from `seed`, on `device`."""
-    module = Compiled(model, emit(model, level), level).build(seed)
-    return module.to(device) if device else module
+    module = Compiled(model, emit(model, level)).build(seed)
+    if device:
+        module.to(device)
+    if level == 2:  # on its device: what is needed to compile depends on that
+        compile_recipes(module)
+    return module
 
 
 def instantiate_prior(model: Model, latent: str, seed: int = 0, device: torch.device | None = None) -> nn.Module:
@@ -104,13 +108,13 @@ def data_path(run: Run, given: Path | None) -> Path | None:
     """Return where a run's data is: as given, else as the run has noted."""
     if given is not None:
         return given
-    noted = json.loads(run.read("environment.json")).get("data")
+    noted = run.environment().get("data")
     return Path(noted) if noted else None
 
 
 def level_of(run: Run) -> int:
     """Return the optimisation level that a run was made with."""
-    return int(json.loads(run.read("environment.json")).get("level", 1))
+    return int(run.environment().get("level", 1))
 
 
 def open_trained(args: argparse.Namespace, use_ema: Callable[[ModelSettings], bool]) -> Trained:

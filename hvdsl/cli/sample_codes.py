@@ -57,9 +57,9 @@ def draw_images(args: argparse.Namespace, first: Autoencoder) -> Tensor:
 
 def _cuts(args: argparse.Namespace, levels: dict[str, Level], temperature: float) -> dict[str, Cut]:
     names = list(levels)
-    temperatures = per_level(args.temperature, names, float, "--temperature")
-    top_k = per_level(args.top_k, names, int, "--top-k")
-    top_p = per_level(args.top_p, names, float, "--top-p")
+    temperatures = per_level(args.temperature, names, "--temperature")
+    top_k = per_level(args.top_k, names, "--top-k")
+    top_p = per_level(args.top_p, names, "--top-p")
     return {n: Cut(temperatures.get(n, temperature), top_k.get(n), top_p.get(n, 1.0)) for n in names}
 
 

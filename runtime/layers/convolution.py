@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hvdsl.runtime.layers.depthwise import depthwise_conv2d
 from hvdsl.runtime.layers.init import Fill, Init, Layer, fan_in
 from hvdsl.runtime.layers.masks import Causal
 from hvdsl.runtime.layers.weight_norm import WeightNorm
@@ -137,6 +138,8 @@ class Conv2d(_Weighted):
         if top != bottom or left != right or self.reflect:
             x = F.pad(x, (left, right, top, bottom), mode="reflect" if self.reflect else "constant")
             inside = (0, 0)
+        if 1 < self.groups == x.shape[1] == weight.shape[0]:
+            return depthwise_conv2d(x, weight, bias, self.stride, inside, self.dilation)
         return F.conv2d(x, weight, bias, self.stride, inside, self.dilation, self.groups)
 
     def _pads(self, x: Tensor) -> Sides:

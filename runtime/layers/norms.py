@@ -94,7 +94,7 @@ class BatchNormSiLU(BatchNorm2d):
         if not self.training or not torch.is_grad_enabled():
             return F.silu(super().forward(x))
         self._check(x)
-        result: Tensor = _NormalisedSiLU.apply(
+        result: Tensor = _NormalisedSiLU.apply(  # type: ignore[no-untyped-call]  # torch's own
             x, self.weight, self.bias, self.running_mean, self.running_var, self.momentum, self.eps
         )
         return result

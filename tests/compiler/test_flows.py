@@ -38,11 +38,11 @@ AFFINE = f"""iaf(affine) {{
   h = conv(3x3, 12, {BEFORE}) -> elu
   h -> conv(1x1, 3, {UPTO}), h -> conv(1x1, 3, {UPTO})
 }}"""
-GATED = f"""iaf(gated) {{
+GATED = """iaf(gated) {
   m = conv(3x3, 3, mask = causal(before, mirror = yes))
   s = m + context -> tanh -> depthwise(3x3, mask = causal(upto, mirror = yes))
   m, s
-}}"""
+}"""
 
 
 def written(tmp_path: Path, block: str, posterior: str = f"{NORMAL} -> flow") -> Path:

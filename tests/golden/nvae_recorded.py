@@ -68,8 +68,7 @@ def published(name: str) -> dict[str, Tensor]:
 @cache
 def published_names(name: str) -> dict[str, str]:
     """Each of our names, and the release's."""
-    found = names.published_names(our_names(name), names.table("nvidia-nvae").rules, published(name))
-    return {ours: theirs for ours, (theirs, _) in found.items()}
+    return names.published_names(our_names(name), names.table("nvidia-nvae").rules, published(name))
 
 
 def model(name: str, dtype: torch.dtype = torch.float32, level: int = 1) -> nn.Module:

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvdsl.cli.options import add_batch, add_machine, add_output, add_set, natural, positive
+from hvdsl.cli.code_options import add_code_options, leveled, per_level
+from hvdsl.cli.options import add_batch, add_machine, add_output, add_set, natural, positive, temperature
 from hvdsl.cli.run_options import add_run
 from hvdsl.errors import UsageError
 
@@ -19,14 +20,13 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    from hvdsl.cli.code_options import add_code_options
-
     add_run(parser)
     add_set(parser)
     parser.add_argument("-n", "--number", metavar="N", type=positive, default=36, help="how many images (default 36)")
     parser.add_argument(
         "--temperature",
         metavar="[LEVEL=]T",
+        type=leveled(temperature),
         action="append",
         default=[],
         help="factor on every prior's scale, or divisor of the logits of codes (default: the spec's)",
@@ -69,7 +69,6 @@ def _from_codes(args: argparse.Namespace, run: Run) -> Tensor:
 
 
 def _from_prior(args: argparse.Namespace, model: Model) -> Tensor:
-    from hvdsl.cli.code_options import per_level
     from hvdsl.cli.runs import open_trained
     from hvdsl.runtime.recalibrate import recalibrate_batch_norm
     from hvdsl.runtime.sample import sample
@@ -81,16 +80,16 @@ def _from_prior(args: argparse.Namespace, model: Model) -> Tensor:
         )
     trained = open_trained(args, lambda settings: settings.sample.use_ema)
     settings = model.settings
-    everywhere = per_level(args.temperature, [""], float, "--temperature").get("")
-    temperature = settings.sample.temperature if everywhere is None else everywhere
+    everywhere = per_level(args.temperature, [""], "--temperature").get("")
+    factor = settings.sample.temperature if everywhere is None else everywhere
     passes = settings.sample.recalibrate_batch_norm if args.recalibrate is None else args.recalibrate
     if passes:
-        recalibrate_batch_norm(trained.module, passes, temperature=temperature, seed=args.seed or 0)
+        recalibrate_batch_norm(trained.module, passes, temperature=factor, seed=args.seed or 0)
     return sample(
         trained.module,
         settings.data,
         args.number,
-        temperature=temperature,
+        temperature=factor,
         seed=args.seed or 0,
         batch=args.batch or 64,
         decode="mean" if args.mean else "sample",

@@ -25,7 +25,7 @@ from hvdsl.grammar.source import Source
 from hvdsl.runtime.latents import Source as From
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.noise import SampleNoise
-from tests.compiler.emit.emit_specs import ALL, LADDER, MIRRORED, SHARING, VDVAE
+from tests.compiler.emit.emit_specs import ALL, LADDER, SHARING, VDVAE
 from tests.compiler.emit.reference import interpret
 
 BATCH = 2

@@ -14,7 +14,7 @@ from hvdsl.compiler.operations import OPERATIONS
 from hvdsl.compiler.operations.convolutions import upconv_crop
 from hvdsl.compiler.operations.padding import resolve
 from hvdsl.compiler.operations.reference import markdown
-from hvdsl.compiler.operations.table import Kind, OperationError
+from hvdsl.compiler.operations.table import Kind
 from tests.compiler.operations.calls import complete, expression, layer, macs, shape, windows
 
 NOT_EMITTED = {
@@ -216,10 +216,10 @@ def test_layers_say_only_what_is_not_default() -> None:
     assert layer("dropout", (8, 4, 4), p=0.2).args == (0.2,)
 
 
-def test_what_cannot_run_yet_is_refused_by_name() -> None:
-    with pytest.raises(OperationError, match="from_batch"):
-        norm = Term("weight", (), (("start", Term("from_batch", (0.1,))),))
-        layer("conv", (8, 4, 4), kernel=(3, 3), out=8, norm=norm)
+def test_a_start_from_a_batch_is_an_option_of_the_layer() -> None:
+    norm = Term("weight", (), (("start", Term("from_batch", (0.1,))),))
+    options = layer("conv", (8, 4, 4), kernel=(3, 3), out=8, norm=norm).options
+    assert options == (("norm", Term("WeightNorm", (), (("start", 0.1),))),)
 
 
 def test_distributions_name_only_the_maps_that_differ() -> None:

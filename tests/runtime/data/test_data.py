@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.data import DataError, open_data
 from hvdsl.runtime.data.plain_pickle import RefusedError, read_plain
+from hvdsl.runtime.data.preprocess import Preprocess
 
 
 def settings(name: str = "images", shape: tuple[int, int, int] = (3, 8, 8), **options: object) -> Data:
@@ -200,3 +203,12 @@ def test_flips_touch_training_images_only() -> None:
     )
     assert 60 < turned < 140
     assert np.array_equal(plain.test.batch(range(50)), flipped.test.batch(range(50)))
+
+
+@pytest.mark.parametrize("bits", [8, 5, 3])
+def test_bits_are_reduced_as_nvae_records_it(bits: int) -> None:
+    golden = load_file(Path(__file__).parents[2] / "golden" / "nvae_cells" / "bit_depth.safetensors")
+    image = golden["uint8"].to(torch.uint8).view(16, 16, 1).numpy()
+    reduced = Preprocess(Data(name="arrays", shape=(1, 16, 16), bits=bits), training=False)(image, 0, 0)
+    expected = golden[f"bits{bits}"].view(1, 16, 16)
+    torch.testing.assert_close(torch.from_numpy(reduced / (2**bits - 1)).float(), expected)

@@ -37,6 +37,19 @@ def test_the_bound_is_distortion_plus_rate(model: TinyHierarchy) -> None:
     assert result.standard_error > 0
 
 
+def test_channels_that_carry_nothing_are_told_from_those_that_do(model: TinyHierarchy) -> None:
+    result = evaluate(model, Blobs(10), samples=2)
+    assert result.nats_per_image == pytest.approx(result.nats_per_dim * 64)
+    assert all(0 <= active <= 2 for active in result.active_channels)
+    for layer in (*model.decoder.r4.layer, *model.decoder.r8.layer):
+        for side in (layer.q, layer.p):
+            last = side.bottleneck[0].conv[1]
+            torch.nn.init.zeros_(last.weight)
+            torch.nn.init.zeros_(last.bias)
+    torch.nn.init.constant_(model.decoder.r8.layer[0].q.bottleneck[0].conv[1].bias[:1], 1.0)  # one mean of two moves
+    assert evaluate(model, Blobs(10)).active_channels == (0, 0, 1)
+
+
 def test_every_image_counts_once_whatever_the_batch(model: TinyHierarchy) -> None:
     results = [evaluate(model, Blobs(10), batch=batch) for batch in (10, 3, 1)]
     assert [r.images for r in results] == [10, 10, 10]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import L2, Optimizer
@@ -86,3 +87,18 @@ def test_the_learning_rate_reaches_decoupled_decay_too() -> None:
 def test_only_adamax_can_do_without_bias_correction() -> None:
     with pytest.raises(HvdslError, match="adamax"):
         build_optimizer(Holder(weight=torch.ones(1)), Optimizer(kind="adam", lr=0.1, bias_correction=False))
+
+
+@pytest.mark.parametrize("recorded", ["adamax_torch", "adamax_fast"])
+def test_adamax_with_l2_and_a_large_eps_reproduces_nvaes_trajectories(recorded: str) -> None:
+    folder = Path(__file__).parents[2] / "golden" / "nvae_cells"
+    golden = load_file(folder / f"{recorded}.safetensors")
+    model = Holder(**{f"p{i}": golden[f"p.{i}.init"] for i in range(3)})
+    settings = Optimizer(kind="adamax", lr=1e-2, eps=1e-3, weight_decay=L2(weight=3e-4))
+    optimizer = build_optimizer(model, settings)
+    for step in range(5):
+        for i, p in enumerate(model.parameters()):
+            p.grad = golden[f"g.{i}.{step}"].clone()
+        optimizer.step()
+        for i, p in enumerate(model.parameters()):
+            torch.testing.assert_close(p.detach(), golden[f"p.{i}.{step}"], rtol=3e-7, atol=1e-9)

@@ -89,3 +89,21 @@ def test_one_cycle_rises_to_the_base_rate_and_falls_to_almost_nothing() -> None:
 def test_what_needs_an_end_says_so_when_there_is_none(settings: dict[str, Any]) -> None:
     with pytest.raises(HvdslError, match=r"`?steps`? (or|nor) `epochs`"):
         rate(**settings)
+
+
+NVAE = json.loads((Path(__file__).parents[2] / "golden" / "nvae_cells" / "tables.json").read_text())["lr_schedule"]
+
+
+@pytest.mark.parametrize("row", NVAE)
+def test_warm_up_and_cosine_per_epoch_are_the_recorded_ones_but_for_their_shortfall(row: dict[str, Any]) -> None:
+    """The release never assigns the base rate after its warm-up, so that its cosine starts from the last rate of it."""
+    recorded, warm = row["lr_used_at_each_iteration"], row["warmup_epochs"] * row["iters_per_epoch"]
+    base, floor, per_epoch = row["base_lr"], row["min_lr"], row["iters_per_epoch"]
+    schedule = Schedule(kind="cosine", floor=floor, per="epoch")
+    ours = rate(per_epoch, base, epochs=row["epochs"], warmup=epochs(row["warmup_epochs"]), schedule=schedule)
+    assert [ours(i) for i in range(warm)] == pytest.approx(recorded[:warm], rel=1e-12)
+    short = base * (warm - 1) / warm
+    for step in range(warm, len(recorded)):
+        assert (ours(step) - floor) / (base - floor) == pytest.approx(
+            (recorded[step] - floor) / (short - floor), abs=1e-9
+        )

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Duration, Optimizer
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.activation_checkpointing import checkpoint_groups
 from hvdsl.runtime.checkpoint import CheckpointError
 from hvdsl.runtime.guard import TrainingStalledError
+from hvdsl.runtime.layers import BatchNormSiLU, Conv2d, initialize
 from hvdsl.runtime.noise import SampleNoise
 from hvdsl.runtime.objective import Objective
 from hvdsl.runtime.optimization import Optimization, Part
@@ -387,3 +389,31 @@ def test_a_hostile_checkpoint_is_refused_and_changes_nothing(damage: Any, messag
         made.resume()
     assert all(same(before[name], dict(tensors)) for name, tensors in made.optimization.tensors().items())
     assert made.optimization.step_number == 0
+
+
+def test_activation_checkpointing_moves_running_statistics_once() -> None:
+    plain, recomputed = (BatchNormed() for _ in range(2))
+    x = torch.randn(4, 3, 5, 5)
+    assert checkpoint_groups(recomputed) == 1
+    for model in (plain, recomputed):
+        model.train()(x).square().sum().backward()
+    for a, b in zip(plain.state_dict().values(), recomputed.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    for p, q in zip(plain.parameters(), recomputed.parameters(), strict=True):
+        assert p.grad is not None
+        assert q.grad is not None
+        assert torch.equal(p.grad, q.grad)
+
+
+class BatchNormed(nn.Module):
+    """One section with one row with one recipe that holds a batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder = nn.Module()
+        self.decoder.r5 = nn.Module()
+        self.decoder.r5.cell = nn.ModuleList([nn.Sequential(Conv2d(3, 4, (3, 3)), BatchNormSiLU(4))])
+        initialize(self, 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decoder.r5.cell[0](x)  # type: ignore[union-attr, index, operator, no-any-return]
