@@ -33,7 +33,8 @@ def text(content: str) -> Source:
 
 
 def comments_of(content: str) -> list[str]:
-    return sorted(re.findall(r"#.*", content))
+    outside = re.sub(r'"[^"\n]*"', "", content)  # a string may hold a `#`
+    return sorted(re.findall(r"#.*", outside))
 
 
 @laws
