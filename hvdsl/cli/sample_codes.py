@@ -18,9 +18,9 @@ from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.codes.codec import decode
 from hvdsl.runtime.codes.files import read_codes
 from hvdsl.runtime.codes.levels import CodesError, Level
-from hvdsl.runtime.inference import chunks
 from hvdsl.runtime.priors.hierarchy import Cut, Kept, coarse_mask, sample_codes
 from hvdsl.runtime.priors.sampling import Progress
+from hvdsl.runtime.use.inference import chunks
 
 
 def draw_images(args: argparse.Namespace, first: Autoencoder) -> Tensor:

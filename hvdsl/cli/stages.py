@@ -28,9 +28,9 @@ from hvdsl.runtime.codes.identity import autoencoder_digest
 from hvdsl.runtime.codes.levels import CodesError, Level, code_levels
 from hvdsl.runtime.codes.store import CodeStore, Identity
 from hvdsl.runtime.data import Dataset
-from hvdsl.runtime.distributed import world
-from hvdsl.runtime.run import Run
-from hvdsl.runtime.weights import load_weights
+from hvdsl.runtime.training.distributed import world
+from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.weights import load_weights
 
 
 @dataclass(frozen=True, slots=True)

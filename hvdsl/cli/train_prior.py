@@ -22,8 +22,8 @@ from hvdsl.runtime.codes.levels import LABEL, Level
 from hvdsl.runtime.codes.store import CodeStore, Identity
 from hvdsl.runtime.data import open_data
 from hvdsl.runtime.priors.stage import PriorTask, check_levels, names_of, score
-from hvdsl.runtime.run import Run, RunError
-from hvdsl.runtime.trainer import Outcome, Periodic, Trainer
+from hvdsl.runtime.training.run import Run, RunError
+from hvdsl.runtime.training.trainer import Outcome, Periodic, Trainer
 
 
 def train_prior(

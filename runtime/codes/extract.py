@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hvdsl.runtime.batches import PixelSource
 from hvdsl.runtime.codes.codec import encode
 from hvdsl.runtime.codes.identity import data_digest
 from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels
 from hvdsl.runtime.codes.store import CodeStore, Identity, Writing
-from hvdsl.runtime.distributed import World
-from hvdsl.runtime.inference import chunks
+from hvdsl.runtime.training.batches import PixelSource
+from hvdsl.runtime.training.distributed import World
+from hvdsl.runtime.use.inference import chunks
 
 
 class LabelledImages(PixelSource, Protocol):

@@ -20,9 +20,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 from torch import Tensor
 
-from hvdsl.runtime.checkpoint import write_durably
 from hvdsl.runtime.codes.levels import CodesError, Level, check_fit
 from hvdsl.runtime.codes.store import CodeStore, columns
+from hvdsl.runtime.training.checkpoint import write_durably
 
 SUFFIXES = (".npz", ".safetensors")
 _METADATA = "metadata"

@@ -7,8 +7,8 @@ import hashlib
 import numpy as np
 from torch import nn
 
-from hvdsl.runtime.batches import PixelSource
-from hvdsl.runtime.weights import model_tensors
+from hvdsl.runtime.training.batches import PixelSource
+from hvdsl.runtime.training.weights import model_tensors
 
 PROBES = 64
 """Images whose pixels enter the digest of a data set, evenly spread over it."""

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvdsl.runtime.checkpoint import sync_folder, write_durably
 from hvdsl.runtime.codes.levels import CodesError, Level
+from hvdsl.runtime.training.checkpoint import sync_folder, write_durably
 
 FORMAT = 1
 MATRIX, MANIFEST = "codes.npy", "manifest.json"

@@ -15,7 +15,7 @@ from hvdsl.runtime.codes.levels import LABEL, CodesError
 from hvdsl.runtime.noise import SampleNoise
 from hvdsl.runtime.priors.protocol import as_prior
 from hvdsl.runtime.priors.sampling import Progress, Sampled, draw_codes
-from hvdsl.runtime.seeds import derive_seed
+from hvdsl.runtime.training.seeds import derive_seed
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from hvdsl.cli.main import main
 from hvdsl.cli.stages import Autoencoder, extract, open_autoencoder
 from hvdsl.runtime.codes.codec import decode
 from hvdsl.runtime.data import open_data
-from hvdsl.runtime.reconstruct import reconstruct
-from hvdsl.runtime.run import Run
-from hvdsl.runtime.weights import model_tensors
+from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.weights import model_tensors
+from hvdsl.runtime.use.reconstruct import reconstruct
 
 from .conftest import Hvdsl
 

@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from hvdsl.runtime.importance import ImportanceBound
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.layers import BatchNorm2d, Conv2d
 from hvdsl.runtime.likelihoods.discretized_logistic_mixture import LOGISTIC_STREAM, MIXTURE_STREAM
 from hvdsl.runtime.likelihoods.normal_density import STREAM as NORMAL_STREAM
 from hvdsl.runtime.noise import RecordedNoise
+from hvdsl.runtime.use.importance import ImportanceBound
 from tests.golden.nvae_recorded import CASES, FOLDER, case, infer, model, our_names, published_names
 
 

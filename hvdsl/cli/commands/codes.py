@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.stages import extract, open_autoencoder
     from hvdsl.runtime.codes.files import check_suffix, write_codes
     from hvdsl.runtime.data import open_data
-    from hvdsl.runtime.run import Run
+    from hvdsl.runtime.training.run import Run
 
     check_suffix(args.output)
     first = open_autoencoder(Run.open(args.run_folder), use_machine(args), step=args.step)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hvdsl.compiler.model import Model
-    from hvdsl.runtime.run import Run
+    from hvdsl.runtime.training.run import Run
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     model = checked(args.spec, args.overrides)
 
     from hvdsl.cli.runs import create_run, instantiate
-    from hvdsl.runtime.weights import model_tensors
+    from hvdsl.runtime.training.weights import model_tensors
 
     own = model_tensors(instantiate(model))
     names = {name: tuple(tensor.shape) for name, tensor in own.items()}
@@ -69,7 +69,7 @@ def _priors(args: argparse.Namespace, model: Model) -> dict[str, dict[str, Tenso
     """Read the tensors of every published prior, in the names of the spec's."""
     from hvdsl.cli.runs import instantiate_prior
     from hvdsl.importers import read_weights, rename, table
-    from hvdsl.runtime.weights import model_tensors
+    from hvdsl.runtime.training.weights import model_tensors
 
     source = table(args.source).priors
     found = {}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hvdsl.compiler.model import Model
-    from hvdsl.runtime.run import Run
+    from hvdsl.runtime.training.run import Run
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -47,9 +47,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.runs import read_model
     from hvdsl.compiler.stages import is_discrete
-    from hvdsl.runtime.inference import pixel_bits
-    from hvdsl.runtime.pictures import grid, save_png
-    from hvdsl.runtime.run import Run
+    from hvdsl.runtime.training.run import Run
+    from hvdsl.runtime.use.inference import pixel_bits
+    from hvdsl.runtime.use.pictures import grid, save_png
 
     run = Run.open(args.run_folder)
     model = read_model(run, args.overrides)
@@ -70,8 +70,8 @@ def _from_codes(args: argparse.Namespace, run: Run) -> Tensor:
 
 def _from_prior(args: argparse.Namespace, model: Model) -> Tensor:
     from hvdsl.cli.runs import open_trained
-    from hvdsl.runtime.recalibrate import recalibrate_batch_norm
-    from hvdsl.runtime.sample import sample
+    from hvdsl.runtime.use.recalibrate import recalibrate_batch_norm
+    from hvdsl.runtime.use.sample import sample
 
     asked = [name for name in ("top_k", "top_p", "label", "fix", "keep", "mask") if getattr(args, name)]
     if asked:

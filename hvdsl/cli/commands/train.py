@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hvdsl.compiler.model import Model
-    from hvdsl.runtime.run import Run
-    from hvdsl.runtime.trainer import Outcome
+    from hvdsl.runtime.training.run import Run
+    from hvdsl.runtime.training.trainer import Outcome
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     given = None if args.spec is None else _checked(args)
 
     from hvdsl.cli.runs import use_machine
-    from hvdsl.runtime.distributed import process_group
+    from hvdsl.runtime.training.distributed import process_group
 
     device = use_machine(args)
     with process_group(device.type):
@@ -86,7 +86,7 @@ def _train(args: argparse.Namespace, given: Model | None, begins: bool, device_n
     from hvdsl.cli.runs import read_model
     from hvdsl.cli.train_prior import train_prior
     from hvdsl.compiler.stages import stages
-    from hvdsl.runtime.run import Run
+    from hvdsl.runtime.training.run import Run
 
     device, console = torch.device(device_name), Console()
     run = None if begins else Run.open(args.out)
@@ -117,10 +117,10 @@ def _train_autoencoder(
 ) -> tuple[Run, Outcome]:
     from hvdsl.cli.runs import create_run, data_path, instantiate, level_of
     from hvdsl.runtime.data import open_data
-    from hvdsl.runtime.distributed import world
-    from hvdsl.runtime.run import default_folder
-    from hvdsl.runtime.trainer import Trainer
-    from hvdsl.runtime.watch import watch
+    from hvdsl.runtime.training.distributed import world
+    from hvdsl.runtime.training.run import default_folder
+    from hvdsl.runtime.training.trainer import Trainer
+    from hvdsl.runtime.training.watch import watch
 
     if args.out is None and world().size > 1:
         raise UsageError("several processes need --out RUN, so that all of them mean the same folder")
@@ -144,7 +144,7 @@ def _train_autoencoder(
 
 
 def _say(console: Console, line: str) -> None:
-    from hvdsl.runtime.distributed import world
+    from hvdsl.runtime.training.distributed import world
 
     if world().leads:
         console.print(line, highlight=False, soft_wrap=True)

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.batches import PixelSource
-from hvdsl.runtime.distributed import World
-from hvdsl.runtime.importance import ImportanceBound
-from hvdsl.runtime.inference import chunks, inference
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.noise import SampleNoise
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae
-from hvdsl.runtime.seeds import derive_seed
+from hvdsl.runtime.training.batches import PixelSource
+from hvdsl.runtime.training.distributed import World
+from hvdsl.runtime.training.seeds import derive_seed
+from hvdsl.runtime.use.importance import ImportanceBound
+from hvdsl.runtime.use.inference import chunks, inference
 
 ACTIVE = 0.1  # nats per image: a channel with less carries nothing (NVAE, Vahdat & Kautz 2020, appendix)
 

@@ -9,17 +9,17 @@ import torch
 from torch import nn
 
 from hvdsl.compiler.settings import Data, ModelSettings
-from hvdsl.runtime.batches import PixelSource
 from hvdsl.runtime.codes.levels import is_discrete
-from hvdsl.runtime.evaluate import Evaluation, evaluate
-from hvdsl.runtime.inference import pixel_bits
-from hvdsl.runtime.metrics import Value
-from hvdsl.runtime.pictures import grid, labelled_rows, rate_bars, save_png
 from hvdsl.runtime.protocol import as_vae
-from hvdsl.runtime.reconstruct import depths, reconstruct
-from hvdsl.runtime.run import Run
-from hvdsl.runtime.sample import sample
-from hvdsl.runtime.trainer import Periodic, Trainer
+from hvdsl.runtime.training.batches import PixelSource
+from hvdsl.runtime.training.metrics import Value
+from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.trainer import Periodic, Trainer
+from hvdsl.runtime.use.evaluate import Evaluation, evaluate
+from hvdsl.runtime.use.inference import pixel_bits
+from hvdsl.runtime.use.pictures import grid, labelled_rows, rate_bars, save_png
+from hvdsl.runtime.use.reconstruct import depths, reconstruct
+from hvdsl.runtime.use.sample import sample
 
 SAMPLES, ORIGINALS, DEPTHS = 36, 8, 4
 
