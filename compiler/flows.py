@@ -41,6 +41,14 @@ def flow_of(graph: Graph, latent: Node) -> Flow | Node | None:
     return None if node.op in ("sample", "tap") and not steps else node
 
 
+def drawn_upwards(graph: Graph, latent: Node) -> Node | None:
+    """The tap by which the encoder publishes this latent's draw and posterior, where it is drawn on the way up."""
+    if len(latent.inputs) < 3:
+        return None
+    node = graph.nodes[latent.inputs[2].node]
+    return node if node.op == "tap" else None
+
+
 def check_flows(graph: Graph, found: Diagnostics) -> None:
     """Add what is wrong with the flows of a model to `found`; what a recipe gets wrong everywhere is said once."""
     said: set[tuple[str, str]] = set()
@@ -95,8 +103,8 @@ def _leak(graph: Graph, node: Node) -> Diagnostic | None:
                 f"channel {channel} of what the block gives sees channel {of_z.own[channel].bit_length() - 1} of z "
                 "at its own position",
                 "at its own position, only earlier channels",
-                "say `mask = causal(before)` or `causal(exclude)` in one convolution of the block, at most `upto` in "
-                "others",
+                "say `mask = causal(before)` or `causal(exclude)` in one convolution of the block, "
+                "at most `upto` in others",
             )
     return None
 
