@@ -34,15 +34,6 @@ UNKNOWN_PASS = Code(
     bad="",  # no spec is wrong: the command line or the call is
     good="",
 )
-NO_LIKELIHOOD = Code(
-    "HV0803",
-    "a likelihood that cannot be run yet",
-    "The language knows the likelihood, so that `check`, `info` and `viz` work, but the runtime of this version does "
-    "not have it.",
-    bad="",
-    good="",
-)
-
 UNKNOWN_LEVEL = Code(
     "HV0804",
     "an unknown optimisation level",
@@ -62,4 +53,4 @@ USES_DIFFER = Code(
     good=spec(top=_SHARED % "avg_pool(2) -> nearest(2)"),
 )
 
-CODES = (NO_LAYER, UNKNOWN_PASS, NO_LIKELIHOOD, UNKNOWN_LEVEL, USES_DIFFER)
+CODES = (NO_LAYER, UNKNOWN_PASS, UNKNOWN_LEVEL, USES_DIFFER)
