@@ -13,18 +13,21 @@ from torch import nn
 from hvdsl.api import Compiled
 from hvdsl.cli.options import checked
 from hvdsl.compiler.assembly.files import locate
-from hvdsl.compiler.emit import emit
+from hvdsl.compiler.emit import emit, emit_priors
+from hvdsl.compiler.emit.names import identifier
+from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.draw.export import graph_json
 from hvdsl.errors import UsageError
 from hvdsl.grammar import print_text
 from hvdsl.grammar.source import Source
-from hvdsl.runtime.compilation import compile_recipes
 from hvdsl.runtime.data import Splits, open_data
-from hvdsl.runtime.distributed import world
-from hvdsl.runtime.run import Run
-from hvdsl.runtime.weights import load_weights
+from hvdsl.runtime.layers import initialize
+from hvdsl.runtime.training.compilation import compile_recipes
+from hvdsl.runtime.training.distributed import world
+from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.weights import load_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,14 @@ def instantiate(model: Model, seed: int = 0, device: torch.device | None = None,
     if level == 2:  # on its device: what is needed to compile depends on that
         compile_recipes(module)
     return module
+
+
+def instantiate_prior(model: Model, latent: str, seed: int = 0, device: torch.device | None = None) -> nn.Module:
+    """Return the emitted prior of a latent, initialised from `seed`, on `device`."""
+    emitted = load(emit_priors(model), f"{identifier(model.settings.model)}_priors")
+    prior: nn.Module = emitted.PRIORS[identifier(latent)]()
+    initialize(prior, seed)
+    return prior.to(device) if device else prior
 
 
 def create_run(folder: Path, spec: str, model: Model, data: Path | None, level: int = 1) -> Run:

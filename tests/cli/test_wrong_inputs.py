@@ -126,7 +126,7 @@ def test_a_file_is_replaced_with_its_mode_and_through_its_link(tmp_path: Path) -
 
 
 def test_training_collects_garbage(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hvdsl.runtime.trainer import Trainer
+    from hvdsl.runtime.training.trainer import Trainer
 
     seen: list[bool] = []
     monkeypatch.setattr(Trainer, "fit", lambda self: seen.append(gc.isenabled()) or sys.exit(0))

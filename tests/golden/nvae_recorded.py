@@ -1,7 +1,8 @@
 """Recorded NVAE models: weights, inputs, noise and results of the published implementation.
 
-The repository holds three of the six cases and, of each, the tensors that the tests compare. The environment variable
-`HVDSL_RECORDINGS` names a folder with all of them, whole; the same tests then run on every one.
+The repository holds all six cases and, of each, the weights and the tensors that the tests compare; of the larger maps
+and of the gradients it holds a choice. The environment variable `HVDSL_RECORDINGS` names a folder with everything
+recorded; the same tests then compare all of it.
 """
 
 from __future__ import annotations

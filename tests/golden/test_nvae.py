@@ -14,12 +14,18 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from hvdsl.runtime.importance import ImportanceBound
+from hvdsl.compiler.settings import BySize
+from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.layers import BatchNorm2d, Conv2d
 from hvdsl.runtime.likelihoods.discretized_logistic_mixture import LOGISTIC_STREAM, MIXTURE_STREAM
 from hvdsl.runtime.likelihoods.normal_density import STREAM as NORMAL_STREAM
 from hvdsl.runtime.noise import RecordedNoise
+from hvdsl.runtime.objective import Objective
+from hvdsl.runtime.penalties.terms import Penalties
+from hvdsl.runtime.training.optimization import Part
+from hvdsl.runtime.training.schedule import Clock
+from hvdsl.runtime.use.importance import ImportanceBound
+from hvdsl.runtime.use.recalibrate import recalibrate_with
 from tests.golden.nvae_recorded import CASES, FOLDER, case, infer, model, our_names, published_names
 
 
@@ -138,20 +144,67 @@ def _unit_interval(mean: Tensor) -> Tensor:
     return mean if mean.shape[1] == 1 else mean / 2 + 0.5
 
 
+def objective(name: str) -> ObjectiveSettings:
+    """What the recorded step minimised: groups balanced by size, except where there is one only."""
+    facts = case(name).facts
+    train = facts["train"]
+    return ObjectiveSettings(
+        unit="nats_per_image",
+        beta=train["kl_coeff"],
+        balance=None if facts["num_groups"] == 1 else BySize(weight="square"),
+        spectral=train["wdn_coeff"],
+        batch_norm_gamma=train["wdn_coeff"],
+    )
+
+
+def penalties(name: str, built: nn.Module) -> Penalties:
+    """Both penalties, with the power iteration at its recorded start."""
+    recorded, ours = case(name), {theirs: ours for ours, theirs in published_names(name).items()}
+    made = Penalties(built, objective(name), Clock(1, 10).steps)
+    assert made.spectral is not None
+    for shape, layers in recorded.facts["spectral"]["layers_by_shape"].items():
+        start = F.normalize(recorded.tensors[f"sr.u_init.{shape}"], dim=1, eps=1e-3)
+        names = [ours[f"{layer}.weight"].removesuffix(".weight") for layer in layers]
+        assert made.spectral.vectors.keys() >= set(names)
+        made.spectral.vectors |= dict(zip(names, start, strict=True))
+    return made
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_both_penalties_and_their_second_call(name: str) -> None:
+    facts, penalised = case(name).facts, penalties(name, model(name))
+    assert penalised.spectral is not None
+    assert penalised.batch_norm_gamma is not None
+    assert len(penalised.spectral) == facts["spectral"]["num_conv_layers"]
+    assert len(penalised.batch_norm_gamma) == facts["spectral"]["num_bn_layers"]
+    _, first = penalised(0)
+    assert close(first["spectral_sum"], facts["train"]["spectral_loss"], 1e-5)
+    assert close(first["batch_norm_gamma_sum"], facts["train"]["bn_loss"], 1e-5)
+    _, second = penalised(1)
+    assert close(second["spectral_sum"], facts["spectral"]["eval_weights_loss_second_call"], 1e-5)
+
+
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("level", [0, 1])
-def test_gradients_of_the_whole_training_loss(name: str, level: int) -> None:
-    """Balanced rate, distortion, and both penalties as their formulas say."""
+def test_a_training_step_minimises_and_derives_the_recorded_loss(name: str, level: int) -> None:
+    """Objective and penalties as the trainer joins them: terms, total, and the gradient of the total."""
     recorded, built = case(name), model(name, level=level)
     facts = recorded.facts["train"]
-    logits, walk = infer(built, recorded, "train.eps")
-    weights = facts["kl_coeff"] * torch.tensor(facts["kl_balance_coeffs"])
-    loss = (-built.likelihood.log_prob(logits, recorded.target()) + (weights[:, None] * walk.rates).sum(0)).mean()
+    x, target = recorded.images(), recorded.target()
+    noise = RecordedNoise(len(x), recorded.noise("train.eps", len(built.LATENTS)))  # type: ignore[arg-type]
+    loss, terms = Objective(objective(name), Clock(1, 10).steps)(built, Part(x, target, noise), 0)
     assert loss.item() == pytest.approx(facts["loss_main"], rel=1e-5)
-    gammas = sum(m.weight.abs().max() for m in built.modules() if isinstance(m, BatchNorm2d))
-    loss = loss + facts["wdn_coeff"] * (_largest_singular_values(name, built) + gammas)
-    assert loss.item() == pytest.approx(facts["total_loss"], rel=1e-5)
+    assert terms["beta"] == pytest.approx(facts["kl_coeff"])
+    if recorded.facts["num_groups"] > 1:
+        assert close(terms["rate_per_group_weight"], facts["kl_balance_coeffs"], 1e-5)
+    dims = built.likelihood.dims(tuple(target.shape[1:]))  # without the border of padded images
+    balanced = terms["weighted_rate_nats_per_dim"].item() * dims
+    assert balanced == pytest.approx(sum(facts["balanced_kl"]) / len(x), rel=1e-5)
+    penalty, _ = penalties(name, built)(0)
+    assert penalty is not None
+    assert (loss + penalty).item() == pytest.approx(facts["total_loss"], rel=1e-5)
     loss.backward()
+    penalty.backward()
     theirs = published_names(name)
     found = {theirs[k]: p.grad for k, p in built.named_parameters() if p.grad is not None}
     total = torch.stack([g.double().norm() for g in found.values()]).norm()
@@ -162,25 +215,30 @@ def test_gradients_of_the_whole_training_loss(name: str, level: int) -> None:
     assert _recorded_gradients_agree(name, found, float(total))
 
 
-def _largest_singular_values(name: str, built: nn.Module) -> Tensor:
-    """Σ uᵀ W v after forty iterations from the recorded start."""
-    recorded = case(name)
-    total = torch.zeros(())
-    modules = {
-        published_names(name)[f"{path}.weight"].removesuffix(".weight"): module
-        for path, module in built.named_modules()
-        if isinstance(module, Conv2d)
+@pytest.mark.parametrize("name", CASES)
+def test_recalibrated_samples(name: str) -> None:
+    """Statistics after two prior passes, exactly those that the release moves, and what is generated from them."""
+    recorded, built = case(name), model(name).eval()
+    temperature, batch = recorded.facts["sample"]["temperature"], recorded.facts["sample"]["batch"]
+    groups = built.LATENTS
+    noises = [
+        RecordedNoise(batch, recorded.noise(f"recal.eps.{i}", len(groups)))  # type: ignore[arg-type]
+        for i in range(2)
+    ]
+    before = {key: value.clone() for key, value in built.state_dict().items()}
+    recalibrate_with(built, noises, temperature)
+    moved = {
+        published_names(name)[key]: value for key, value in built.state_dict().items() if not value.equal(before[key])
     }
-    for shape, layers in recorded.facts["spectral"]["layers_by_shape"].items():
-        for row, layer in enumerate(layers):
-            matrix = modules[layer].effective_weight().flatten(1)
-            u = F.normalize(recorded.tensors[f"sr.u_init.{shape}"][row], dim=0, eps=1e-3)
-            with torch.no_grad():
-                for _ in range(40):
-                    v = F.normalize(u @ matrix, dim=0, eps=1e-3)
-                    u = F.normalize(matrix @ v, dim=0, eps=1e-3)
-            total = total + u @ matrix @ v
-    return total
+    wanted = {k.removeprefix("recal.bn_after."): v for k, v in recorded.tensors.items() if k.startswith("recal.bn_")}
+    assert moved.keys() == wanted.keys()
+    for key, value in wanted.items():
+        assert close(moved[key], value, 1e-5), key
+    noise = RecordedNoise(batch, recorded.noise("sample.eps", len(groups)))  # type: ignore[arg-type]
+    with torch.no_grad():
+        logits = built(None, Traversal.generate(groups, batch, noise, temperature))  # type: ignore[arg-type]
+    if "recal.logits" in recorded.tensors:
+        assert close(logits, recorded.tensors["recal.logits"], 1e-4)
 
 
 def _recorded_gradients_agree(name: str, found: Mapping[str, Tensor], total: float) -> bool:

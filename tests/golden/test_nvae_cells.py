@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 import hvdsl
 from hvdsl.runtime.distributions import exp, soft_clamp
+from hvdsl.runtime.likelihoods import DiscretizedLogisticMixture
+from hvdsl.runtime.likelihoods.discretized_logistic_mixture import LOGISTIC_STREAM, MIXTURE_STREAM
 from hvdsl.runtime.likelihoods.normal_density import STREAM, NormalDensity
 from hvdsl.runtime.noise import RecordedNoise
 
@@ -187,3 +189,22 @@ def test_bit_depth() -> None:
         most = 2**bits - 1
         kept = g["uint8"].long() >> (8 - bits)
         torch.testing.assert_close(kept / most, g[f"bits{bits}"], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("dmol_*.safetensors")))
+def test_mixture_of_discretised_logistics(name: str) -> None:
+    """With the published upper edge; the recorded pixels include both ends of the grid."""
+    g = load_file(FOLDER / f"{name}.safetensors")
+    bits, mixtures = (int(n) for n in re.findall(r"\d+", name))
+    likelihood = DiscretizedLogisticMixture(mixtures, channels=3, bits=bits, bins="published", upper_edge=0.99)
+    logits, target = g["logits"].clone().requires_grad_(), 2 * g["x"] - 1
+    found = likelihood.log_prob_per_pixel(logits, target)
+    torch.testing.assert_close(found.detach(), g["log_prob"], rtol=1e-5, atol=1e-5)
+    (gradient,) = torch.autograd.grad(found.sum(), logits)
+    assert (gradient - g["g.logits"]).norm() <= 1e-3 * g["g.logits"].norm()
+    wide = likelihood.log_prob_per_pixel(g["logits"].double(), 2 * g["x"].double() - 1)
+    torch.testing.assert_close(wide, g["log_prob_f64"], rtol=1e-2, atol=1e-2)
+    noise = RecordedNoise(len(target), streams={MIXTURE_STREAM: g["u_mix"], LOGISTIC_STREAM: g["u_logistic"]})
+    sample, mean = likelihood.sample(g["logits"], noise), likelihood.mean(g["logits"])
+    torch.testing.assert_close(sample / 2 + 0.5, g["sample_t1.0"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(mean / 2 + 0.5, g["mean"], rtol=1e-4, atol=1e-5)

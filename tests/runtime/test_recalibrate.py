@@ -12,7 +12,7 @@ from hvdsl.runtime.distributions import Normal
 from hvdsl.runtime.latents import LatentGroup
 from hvdsl.runtime.layers import BatchNorm2d, Conv2d, Dropout, initialize
 from hvdsl.runtime.likelihoods import Bernoulli
-from hvdsl.runtime.recalibrate import recalibrate_batch_norm
+from hvdsl.runtime.use.recalibrate import recalibrate_batch_norm
 
 
 class Vae(nn.Module):

@@ -12,9 +12,9 @@ from torch import nn
 from hvdsl.compiler.settings import Duration
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.layers import Conv2d, ConvTranspose2d, WeightNorm, initialize
-from hvdsl.runtime.run import Run
-from hvdsl.runtime.start_from_batch import start_from_batch, starts_from_batch
-from hvdsl.runtime.trainer import Trainer
+from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.start_from_batch import start_from_batch, starts_from_batch
+from hvdsl.runtime.training.trainer import Trainer
 from tests.runtime.training.tiny_hierarchy import Blobs, TinyHierarchy, settings
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "nvae_cells" / "op_res_elu_datainit.safetensors")

@@ -35,10 +35,10 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from hvdsl.cli.runs import open_trained
-    from hvdsl.runtime.inference import pixel_bits
-    from hvdsl.runtime.pictures import labelled_rows, save_png
     from hvdsl.runtime.protocol import as_vae
-    from hvdsl.runtime.reconstruct import depths, reconstruct
+    from hvdsl.runtime.use.inference import pixel_bits
+    from hvdsl.runtime.use.pictures import labelled_rows, save_png
+    from hvdsl.runtime.use.reconstruct import depths, reconstruct
 
     trained = open_trained(args, lambda settings: settings.evaluate.use_ema)
     data = getattr(trained.splits(), args.split)

@@ -1,5 +1,6 @@
 """The objective: bound, units, ramps, free bits, balancing, refusals."""
 
+import json
 import math
 from pathlib import Path
 
@@ -158,11 +159,21 @@ def nvae_groups(finest_first):
     ]
 
 
-def test_balance_by_size():
+@pytest.mark.parametrize("beta", ["0.0001", "0.5", "0.999"])
+def test_balance_by_size(beta):
     g = load_file(GOLDEN / "nvae_cells" / "kl_balancer.safetensors")
     weights = balance_by_size(g["kl"].abs().mean(0), nvae_groups([4, 2, 1]), BySize(weight="square"))
-    torch.testing.assert_close(weights, g["coeffs.0.5"], rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(0.5 * (weights * g["kl"]).sum(1), g["balanced.0.5"], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(weights, g[f"coeffs.{beta}"], rtol=1e-5, atol=1e-6)
+    balanced = float(beta) * (weights * g["kl"]).sum(1)
+    torch.testing.assert_close(balanced, g[f"balanced.{beta}"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("row", json.loads((GOLDEN / "nvae_cells" / "tables.json").read_text())["kl_balancer_coeff"])
+def test_the_divisors_of_balancing_are_the_recorded_ones(row):
+    """Groups of equal rates are weighted as 1 / α; α is recorded with 1 as its least."""
+    groups = nvae_groups(row["groups"])
+    weights = balance_by_size(torch.full((len(groups),), 2.0), groups, BySize(weight=row["fun"]))
+    torch.testing.assert_close(weights.max() / weights, torch.tensor(row["result"]), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("weight", ["square", "linear", "sqrt", "equal"])

@@ -14,9 +14,9 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.objective import Beta
 from hvdsl.runtime.penalties.batch_norm import BatchNormPenalty
 from hvdsl.runtime.penalties.terms import Penalties, weight_at
-from hvdsl.runtime.run import Run
-from hvdsl.runtime.schedule import Clock
-from hvdsl.runtime.trainer import Trainer
+from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.schedule import Clock
+from hvdsl.runtime.training.trainer import Trainer
 from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 
 TABLES = json.loads((Path(__file__).parents[2] / "golden" / "nvae_cells" / "tables.json").read_text())

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.checkpoint import CheckpointStore, write_durably
-from hvdsl.runtime.metrics import MetricsLog, read_metrics
+from hvdsl.runtime.training.checkpoint import CheckpointStore, write_durably
+from hvdsl.runtime.training.metrics import MetricsLog, read_metrics
 
 
 class RunError(HvdslError):
