@@ -97,6 +97,6 @@ def test_it_fits_together_at_its_own_size(name: str) -> None:
 
 
 def test_priors_share_the_classes_of_their_recipes() -> None:
-    module = hvdsl.compile("vqvae2_256", overrides={**CODES, "inner": 4, "hidden": 8}).module()
+    module = hvdsl.compile("vqvae2_256").module()
     stems = [name for name in vars(module) if name.startswith("Stem")]
     assert stems == ["Stem"] and set(module.PRIORS) == {"z_top", "z_bottom"}
