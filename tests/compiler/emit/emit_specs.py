@@ -157,7 +157,7 @@ cell wide { conv(1x1, 16) -> batch_norm -> silu -> depthwise(3x3) -> batch_norm 
 group level {
   shared both = depthwise(3x3) -> batch_norm -> silu
   shared join = { concat(x, x -> both) -> gelu -> conv(1x1, width) }
-  h = x -> gelu -> conv(1x1, width) -> both * 2 -> join * 2
+  h = x -> both * 2 -> gelu -> conv(1x1, width) -> join * 2
   z ~ normal(h -> conv(1x1, 4)) posterior normal(concat(x, skip) -> gelu -> conv(1x1, 4))
   h + (z -> conv(1x1, width))
 }
