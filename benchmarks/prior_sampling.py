@@ -1,10 +1,12 @@
 """Drawing a code map: one full forward per position against the emitted position-by-position form. CPU seconds.
 
 `python -m benchmarks.prior_sampling` prints a table for 16², 32² and 64² codes at batch 1 and 16, and the speed of a
-1024³ float32 product on the same thread, to which times are to be scaled. A full-forward run would take hours: its
-time is extrapolated from forwards on the first rows, by a quadratic fit in the number of positions (linear for
-convolutions, quadratic for attention), summed over all positions; only the rows so far are fed, as public samplers do.
-`--run` runs it in full at 16², batch 1.
+1024³ float32 product on the same thread, to which times are to be scaled. Full-forward sampling feeds only the rows so
+far, as public samplers do. It is run in full at 16², batch 1; elsewhere it would take up to hours, and is extrapolated:
+forwards on the first 1, 2, 4, … rows are timed, up to one of `SLOWEST` seconds, and a quadratic in the number of
+positions (linear for convolutions, quadratic for attention) is fitted and summed over all positions. Read these as
+±35 %, and as the order of magnitude at 64², batch 16, where only small maps are timed. `--quick` takes a few seconds:
+16² and 32² at batch 1, all extrapolated.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from hvdsl.runtime.priors.sampling import draw_codes, greedy
 
 SPEC = Path(__file__).with_name("prior_sampling.hv")
 TARGETS = {(16, 1): 0.09, (32, 1): 0.35, (32, 16): 1.5, (64, 1): 1.6}  # seconds where the unit is 90 GFLOP/s
-FITTED = 0.02, 0.1, 0.2, 0.35  # shares of the rows that are timed
+RUN_IN_FULL = {(16, 1)}  # side, batch
+SLOWEST = 2.0  # seconds of one forward, where timing stops
 
 
 def build(side: int) -> nn.Module:
@@ -55,15 +58,14 @@ def unit() -> float:
 
 def full_forward(prior: nn.Module, side: int, batch: int) -> float:
     """Seconds of a whole map, extrapolated."""
-    positions, seconds = [], []
-    for share in FITTED:
-        rows = max(1, round(share * side))
+    positions: list[int] = []
+    seconds: list[float] = []
+    rows = 1
+    while rows <= side and max(seconds, default=0.0) < SLOWEST:
         codes = torch.zeros(batch, rows, side, dtype=torch.long)
-        prior(codes)
         positions.append(rows * side)
         seconds.append(cpu_seconds(partial(prior, codes), 2))
-        if seconds[-1] > 4:
-            break
+        rows *= 2
     fit = np.polyfit(positions, seconds, min(2, len(positions) - 1))
     return float(sum(side * np.polyval(fit, rows * side) for rows in range(1, side + 1)))
 
@@ -78,11 +80,25 @@ def run_in_full(prior: nn.Module, side: int) -> float:
     return time.process_time() - start
 
 
+def compare(side: int, batch: int, speed: float, options: argparse.Namespace) -> str:
+    """One line of the table."""
+    prior = build(side)
+    cached = cpu_seconds(partial(draw_codes, prior, greedy, batch=batch), 5 if side * batch < 256 else 1)
+    target = TARGETS.get((side, batch))
+    wanted = f"{target * 90 / speed:8.3f} s" if target is not None else "–"
+    line = f"{side:3}²  {batch:5}  {cached:18.3f} s  {cached / side**2 * 1e6:15.0f}  {wanted:>14}"
+    if options.cached_only:
+        return line
+    in_full = (side, batch) in RUN_IN_FULL and not options.quick
+    whole = run_in_full(prior, side) if in_full else full_forward(prior, side, batch)
+    return f"{line}  {whole:10.1f} s{' ' if in_full else '~'}  {whole / cached:5.0f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", action="store_true", help="run full-forward sampling at 16², batch 1, in full")
-    parser.add_argument("--sides", type=int, nargs="+", default=[16, 32, 64])
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--quick", action="store_true", help="16² and 32² at batch 1 only, nothing run in full")
+    parser.add_argument("--sides", type=int, nargs="+", default=None)
+    parser.add_argument("--batches", type=int, nargs="+", default=None)
     parser.add_argument("--cached-only", action="store_true", help="leave the full-forward side out")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -90,18 +106,9 @@ def main() -> None:
     print(f"unit: {speed:.0f} GFLOP/s (1024³ float32 product, one thread)")
     print("codes  batch  position by position  µs per position  target, scaled  full forward  ratio")
     with torch.inference_mode():
-        for side in options.sides:
-            prior = build(side)
-            for batch in options.batches:
-                cached = cpu_seconds(partial(draw_codes, prior, greedy, batch=batch), 3 if side < 64 else 1)
-                target = TARGETS.get((side, batch))
-                wanted = f"{target * 90 / speed:8.3f} s" if target is not None else "         –"
-                line = f"{side:3}²  {batch:5}  {cached:18.3f} s  {cached / side**2 * 1e6:15.0f}  {wanted:>14}"
-                if not options.cached_only:
-                    ran = options.run and (side, batch) == (16, 1)
-                    naive = run_in_full(prior, side) if ran else full_forward(prior, side, batch)
-                    line += f"  {naive:10.1f} s{' ' if ran else '~'}  {naive / cached:5.0f}"
-                print(line, flush=True)
+        for side in options.sides or ([16, 32] if options.quick else [16, 32, 64]):
+            for batch in options.batches or ([1] if options.quick else [1, 16]):
+                print(compare(side, batch, speed, options), flush=True)
     if not options.cached_only:
         print("~ extrapolated from forwards on the first rows")
 
