@@ -23,11 +23,11 @@ import hvdsl
 from hvdsl.compiler.settings import ModelSettings, Train
 from hvdsl.runtime.noise import SampleNoise
 from hvdsl.runtime.objective import Objective
-from hvdsl.runtime.optimization import Part
-from hvdsl.runtime.optimizer import build_optimizer, set_learning_rate
 from hvdsl.runtime.penalties.terms import Penalties
 from hvdsl.runtime.protocol import as_vae
-from hvdsl.runtime.schedule import Clock
+from hvdsl.runtime.training.optimization import Part
+from hvdsl.runtime.training.optimizer import build_optimizer, set_learning_rate
+from hvdsl.runtime.training.schedule import Clock
 
 SPEC = Path(__file__).with_name("nvae_step.hv")
 AIM, UNIT = 0.60, 90.0  # seconds, GFLOP/s

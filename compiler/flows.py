@@ -1,4 +1,4 @@
-"""Flows after a posterior: which steps transform its sample, and whether their log-determinant is what they say it is."""
+"""Flows after a posterior: the steps that transform its sample, and whether their log-determinant is what they say."""
 
 from __future__ import annotations
 
@@ -39,6 +39,14 @@ def flow_of(graph: Graph, latent: Node) -> Flow | Node | None:
     if node.op == "sample" and steps:
         return Flow(value, tuple(steps))
     return None if node.op in ("sample", "tap") and not steps else node
+
+
+def drawn_upwards(graph: Graph, latent: Node) -> Node | None:
+    """The tap by which the encoder publishes this latent's draw and posterior, where it is drawn on the way up."""
+    if len(latent.inputs) < 3:
+        return None
+    node = graph.nodes[latent.inputs[2].node]
+    return node if node.op == "tap" else None
 
 
 def check_flows(graph: Graph, found: Diagnostics) -> None:
@@ -92,10 +100,11 @@ def _leak(graph: Graph, node: Node) -> Diagnostic | None:
             culprit = _closes(graph, node, seen)
             return _diagnostic(
                 culprit,
-                f"channel {channel} of what the block gives sees channel {of_z.own[channel].bit_length() - 1} of z at its own "
-                "position",
+                f"channel {channel} of what the block gives sees channel {of_z.own[channel].bit_length() - 1} of z "
+                "at its own position",
                 "at its own position, only earlier channels",
-                "one convolution of the block says `mask = causal(before)` or `causal(exclude)`, the others at most `upto`",
+                "say `mask = causal(before)` or `causal(exclude)` in one convolution of the block, "
+                "at most `upto` in others",
             )
     return None
 

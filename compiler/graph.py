@@ -75,6 +75,7 @@ class Scope:
         default_factory=dict
     )  # a recipe's parameters, lets and context names: they name arguments
     members: list[Node | Scope] = field(default_factory=list)
+    definition: tuple[str, Span] | None = None  # of a recipe or shared instance: `cell`, `group` or `shared`, and where
 
     @property
     def named(self) -> bool:

@@ -57,7 +57,7 @@ class Compiled:
         model = cast("nn.Module", self.module().Model())
         initialize(model, seed)
         if self.level == 2:
-            from hvdsl.runtime.compilation import compile_recipes
+            from hvdsl.runtime.training.compilation import compile_recipes
 
             compile_recipes(model)
         return model

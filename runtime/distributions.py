@@ -142,8 +142,8 @@ class Normal:
 class Flowed:
     """A normal distribution whose sample went through a flow: known at that one sample, as inference needs it.
 
-    `start` is the sample before the flow and `z` the value after it. `log_determinants` are log |dz'/dz| of the flow's steps
-    in each element; steps that keep volume have none (Kingma 2016, equation 10).
+    `start` is the sample before the flow and `z` the value after it. `log_determinants` are log |dz'/dz| of the
+    flow's steps in each element; steps that keep volume have none (Kingma 2016, equation 10).
     """
 
     def __init__(self, base: Normal, start: Tensor, z: Tensor, *log_determinants: Tensor) -> None:

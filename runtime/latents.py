@@ -276,13 +276,20 @@ class Draw:
         return self._walk.sources[self._group] in (Source.POSTERIOR, Source.POSTERIOR_MEAN)
 
     def start(self, posterior: Normal) -> Tensor:
-        """The posterior's own sample (or mean), `(N, Z, H, W)`, which a flow then turns into z.
+        """The posterior's own sample (or mean), `(N, Z, H, W)`: what a flow turns into z, or z drawn on the way up.
+
+        On the way up also groups that come from elsewhere are asked, where the posterior of another depends on them
+        (BIVA, Maaløe 2019): a given value is what it is; of a group that the prior draws later, inference sees the
+        posterior's mean, so that the prior's noise stays its own.
 
         Raises:
             ValueError: the posterior has another shape than the group.
         """
         self._check(posterior, "posterior")
-        if self._walk.sources[self._group] is Source.POSTERIOR_MEAN:
+        source = self._walk.sources[self._group]
+        if isinstance(source, Given):
+            return source.z.to(posterior.mean)
+        if source is not Source.POSTERIOR:
             return posterior.mean
         return posterior.sample(self._walk._eps(self._group, posterior.mean))
 

@@ -1,7 +1,7 @@
 """What an element of a tensor sees of the tensor that a flow transforms: the proof that its Jacobian is triangular.
 
-The elements of z are ordered by position, in raster order, and at one position by channel. For every tensor that is made
-of z this follows two things: whether an element sees positions before or after its own, and which channels of z it sees
+The elements of z are ordered by position, in raster order, and at one position by channel. For every tensor made of z
+this follows two things: whether an element sees positions before or after its own, and which channels of z it sees
 at its own. A tensor that is not made of z (a context) adds nothing.
 """
 

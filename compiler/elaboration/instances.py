@@ -30,6 +30,7 @@ def apply_recipe(interpreter: Interpreter, step: RecipeStep, flowing: Flowing) -
     interpreter.counts[key] = index + 1
     given = _parameters(interpreter, step)
     with interpreter.builder.enter("recipe", name, step.call.span, numbered=True) as scope:
+        scope.definition = recipe.kind, recipe.name.span
         frame = Frame(caller.section, caller.label, flowing, name, index, scope=scope)
         environment = Environment(frame, Owner(recipe.kind, name), names={"x": flowing})
         for parameter in recipe.parameters:
@@ -107,7 +108,9 @@ def apply_shared(interpreter: Interpreter, step: SharedStep, flowing: Flowing, s
     section, label = interpreter.place
     environment = Environment(replace(above.frame, section=section, label=label), above.owner, above)
     try:
-        with interpreter.builder.enter_shared(instance.name, instance.scope, instance.path, later, step.own, span):
+        enter = interpreter.builder.enter_shared
+        with enter(instance.name, instance.scope, instance.path, later, step.own, span) as scope:
+            scope.definition = "shared", instance.value.span
             return interpreter.send(flowing, instance.value, environment)
     finally:
         if later:

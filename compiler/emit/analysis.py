@@ -59,8 +59,14 @@ def given_name(node: Node) -> str:
     return name if isinstance(name, str) else node.op
 
 
+def published(node: Node) -> Value:
+    """The output of a tap that crosses to the decoder: of a latent drawn on the way up, its posterior."""
+    return Value(node.index, len(node.shapes) - 1)
+
+
 def tap_key(node: Node) -> tuple[str, int, int]:
     """Taps of one name and resolution belong together."""
-    name = node.args.get("name")
+    given = node.args.get("name")
+    name = given if isinstance(given, str) and given else "skip"
     _, height, width = node.shapes[0]
-    return (name if isinstance(name, str) and name else "skip"), height, width
+    return (f"{name}_posterior" if len(node.shapes) > 1 else name), height, width

@@ -31,11 +31,12 @@ def _safe(text: str) -> str:
 def class_text(made: Class, units: Units) -> list[str]:
     """Write the class of a recipe or a section."""
     unit = made.example
-    span = unit.scope.span
+    kind, span = unit.scope.definition or ("", unit.scope.span)
+    what = f"{kind} {unit.scope.name.rstrip('_')}".lstrip()
     where = f"{PurePath(span.source.name).name}:{span.line}"
     signature = Signature(unit, units, unit.outputs)
     lines = [f"class {identifier(made.name)}(nn.Module):"]
-    lines.append(docstring(f"`{unit.scope.name}`, {where}.", layout.INDENT))
+    lines.append(docstring(f"`{what}`, {where}.", layout.INDENT))
     if made.entries or made.parameters:
         lines += ["", *constructor(made)]
     body = Forward(made, units, signature).lines()

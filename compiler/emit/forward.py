@@ -40,9 +40,10 @@ class Forward:
     def __init__(self, owner: Class, units: Units, signature: Signature) -> None:
         self._class, self._units, self._signature = owner, units, signature
         self._unit = owner.example
-        body = roll(_resolved(self._unit.items, owner), frozenset(signature.returned))
+        items, returned = _without_aliases(_resolved(self._unit.items, owner), signature)
+        body = roll(items, frozenset(v for v in returned if isinstance(v, Value)))
         self._items = body.items
-        self._results = tuple(map(body.known, signature.returned))
+        self._results = tuple(map(body.known, returned))
         self._inlined: Inlined = inline(self._items, self._results)
         times = lifetimes(self._items, self._inlined, [ref for ref, _ in signature.arguments], self._results)
         self._times = times
@@ -57,7 +58,7 @@ class Forward:
         for name in self._unit.borrowed.values():
             self._variables.reserve(name, 0, self._times.end)
         for name in self._signature.filled_lists:
-            self._line(BODY, f"{name}: list[Tensor] = []")
+            self._line(BODY, f"{name}: list[{self._signature.list_kind(name)}] = []")
         self._block(self._items, BODY)
         self._return()
         return self._lines
@@ -111,10 +112,12 @@ class Forward:
                     fallback = self._signature.fallback(value) or ("h",)
                     absent.append(self._variables.bind(value, wanted, now, fallback))
             for name, length in self._signature.absent_lists(step):
-                self._line(depth, f"{name}: list[Tensor | None] = [None] * {length}")
+                self._line(depth, f"{name}: list[{self._signature.list_kind(name)} | None] = [None] * {length}")
         if absent:
             self._line(depth, " = ".join([*absent, "None"]))
-        self._line(depth, f"if {self._signature.condition(self._latents(when.first, when.last.shifted(1)))}:")
+        condition = self._signature.condition(self._latents(when.first, when.last.shifted(1)))
+        why = "" if self._signature.is_model else "  # only what the posterior needs"
+        self._line(depth, f"if {condition}:{why}")
         self._block(when.items, depth + 1)
 
     def _loop(self, loop: Loop, depth: int) -> None:
@@ -246,6 +249,21 @@ def _resolved(items: tuple[Item, ...], owner: Class) -> tuple[Item, ...]:
             item = replace(item, turns=tuple(_resolved(t, owner) for t in item.turns))
         done.append(item)
     return tuple(done)
+
+
+def _without_aliases(items: tuple[Item, ...], signature: Signature) -> tuple[tuple[Item, ...], tuple[Ref, ...]]:
+    """Return what has a name by that name, and not a copy named after the tap; also, what is then returned."""
+    plain: dict[Ref, Ref] = {}
+    named: set[Ref] = set()
+    kept: list[Item] = []
+    for item in items:
+        if isinstance(item, Step):
+            named.update(v for v, n in zip(item.outputs, item.names, strict=False) if n is not None)
+            if item.kind is Kind.ALIAS and (item.inputs[0] in named or signature.kind(item.outputs[0]) != "Tensor"):
+                plain[item.outputs[0]] = item.inputs[0]
+                continue
+        kept.append(item)
+    return tuple(kept), tuple(plain.get(v, v) for v in signature.returned)
 
 
 def _turns(address: Address, variable: str) -> int:

@@ -47,7 +47,7 @@ class Signature:
             listed = self._units.lists.get(value) if unit.is_section else None
             if listed is not None:
                 if listed.list not in taken:
-                    self._parameters.append(f"{listed.list}: list[Tensor{optional}]")
+                    self._parameters.append(f"{listed.list}: list[{self.kind(value)}{optional}]")
                     taken.add(listed.list)
                 continue
             name = self._input_name(value, taken)
@@ -66,7 +66,7 @@ class Signature:
             name = self.name_of(value) or tap_key(node)[0]
         elif self._unit.is_section and node.op in GIVEN and node.op != "image":
             name = given_name(node)
-        elif source.op == "tap":  # a pass moved an activation out
+        elif source.op == "tap" and not node.path:  # a pass moved an activation out
             name = tap_key(source)[0]
         elif "x" not in taken:
             name = "x"
@@ -96,7 +96,7 @@ class Signature:
     @property
     def _result(self) -> str:
         kinds = [self.kind(v) for v in self.returned]
-        kinds += ["list[Tensor]"] * len(self.returned_lists)
+        kinds += [f"list[{self.list_kind(name)}]" for name in self.returned_lists]
         if not kinds:
             return "None"
         if len(kinds) == 1:
@@ -111,7 +111,18 @@ class Signature:
         size = str(height) if height == width else f"{height}x{width}"
         return f"{name}_{size}" if self._unit.is_section and value not in self._units.lists else name
 
+    def list_kind(self, name: str) -> str:
+        """The type of what is in a list of taps."""
+        return next(self.kind(value) for value, item in self._units.lists.items() if item.list == name)
+
+    def _made(self, value: Value) -> Value:
+        """What a tap passes on is of the kind that went in."""
+        while is_tap(self._graph, value):
+            value = self._graph.nodes[value.node].inputs[value.port]
+        return value
+
     def is_distribution(self, value: Value) -> bool:
+        value = self._made(value)
         node = self._graph.nodes[value.node]
         if value.port == len(node.shapes):  # a posterior that went through a flow
             return True
@@ -122,7 +133,7 @@ class Signature:
         """The type of a value, as an annotation."""
         if not self.is_distribution(value):
             return "Tensor"
-        node = self._graph.nodes[value.node]
+        node = self._graph.nodes[self._made(value).node]
         if node.op in quantizers.PRIORS:
             return "UniformCodes"
         return "NearestCode" if node.op in quantizers.POSTERIORS else "Normal"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 
 from hvdsl.compiler.codes.emission import NO_LAYER
-from hvdsl.compiler.emit.analysis import GIVEN, Uses, tap_key, uses
+from hvdsl.compiler.emit.analysis import GIVEN, Uses, published, tap_key, uses
 from hvdsl.compiler.emit.expressions import Template, abstract, slot
 from hvdsl.compiler.emit.names import Names
 from hvdsl.compiler.emit.schedule import schedule
 from hvdsl.compiler.emit.steps import Address, Index, Item, Kind, ListItem, Ref, Repeat, Step
 from hvdsl.compiler.emit.unit import SEPARATE, Unit, address_of, declares, lent, parent_of, section_of
 from hvdsl.compiler.emit.variables import allowed
-from hvdsl.compiler.flows import Flow, flow_of
+from hvdsl.compiler.flows import Flow, drawn_upwards, flow_of
 from hvdsl.compiler.graph import Graph, Node, Scope, Value
 from hvdsl.compiler.operations import OPERATIONS
 from hvdsl.compiler.operations.structure import log_determinant
@@ -38,11 +38,18 @@ class Units:
         self._flows = {
             group.node: f for group in graph.latents if isinstance(f := flow_of(graph, graph.nodes[group.node]), Flow)
         }
+        self._upwards = {
+            group.node: tap
+            for group in graph.latents
+            if (tap := drawn_upwards(graph, graph.nodes[group.node])) is not None
+        }
         self._starts = {flow.start.node: latent for latent, flow in self._flows.items()}
+        self._starts |= {tap.inputs[0].node: latent for latent, tap in self._upwards.items()}
         self._unit_of: dict[int, Unit] = {}
         self._unit_of_scope: dict[int, Unit] = {}
         self._owned: set[str] = set()  # paths of the layers that are there already
         self._problems = Diagnostics()
+        self._check_upwards()
         end = graph.nodes[graph.output.node]
         self.result = end.inputs[0] if end.op == "output" else graph.output
         self.root = self._unit(graph.root, None)
@@ -57,7 +64,8 @@ class Units:
         unit = Unit(scope, parent, parent.depth + 1 if parent else 0)
         self._unit_of_scope[id(scope)] = unit
         self._place(scope, unit)
-        drawn = [self._latent_number[n.index] for n in scope.nodes() if n.index in self._latent_number]
+        latents = (self._starts.get(n.index, n.index) for n in scope.nodes())
+        drawn = [self._latent_number[latent] for latent in latents if latent in self._latent_number]
         unit.latents = (min(drawn), max(drawn) + 1) if drawn else (0, 0)
         live = [n for n in scope.nodes() if n.index in self.uses.live]
         unit.generative = any(n.index in self.uses.generative for n in live)
@@ -116,6 +124,14 @@ class Units:
         except OperationError as error:
             self._problems.add(Diagnostic(NO_LAYER, error.message, node.span, error.found, error.expected, error.help))
             return None
+
+    def _check_upwards(self) -> None:
+        for latent, tap in self._upwards.items():
+            family = self.graph.nodes[latent].args.get("family")
+            if self.graph.nodes[tap.inputs[0].node].op != "sample":
+                self._refuse("a flow of a latent drawn on the way up", tap.span, tap.scope.path)
+            elif family != "normal":
+                self._refuse(f"a `{family}` latent drawn on the way up", tap.span, tap.scope.path)
 
     def _refuse(self, what: str, span: Span, path: str) -> None:
         help = "`check`, `info` and `viz` work with it; to run the model, write it without"
@@ -197,15 +213,15 @@ class Units:
         names = node.names + (None,) * (len(outputs) - len(node.names))
         needed = self._needed([node.index], unit)
         if node.op == "tap":
-            published = self.lists.get(outputs[0])
-            if published is not None and unit.is_section:
-                return [Step(Kind.APPEND, inputs, fills=(published.list,), needed=needed)]
-            return [Step(Kind.ALIAS, inputs, outputs, needed=needed)]
+            item = self.lists.get(published(node))
+            if item is not None and unit.is_section:
+                return [Step(Kind.APPEND, inputs[-1:], fills=(item.list,), needed=needed)]
+            return [Step(Kind.ALIAS, inputs[-1:], outputs[-1:], needed=needed)]
         if node.op == "latent":
             return self._draw(node, inputs, unit, names)
         if node.index in self._starts:
             part = self._part(self._starts[node.index], unit)
-            return [Step(Kind.START, inputs, outputs, ("start",), latents=part, needed=needed)]
+            return [Step(Kind.START, inputs, outputs, self._start_names(node), latents=part, needed=needed)]
         operation = OPERATIONS[node.op]
         if operation.layer is not None:
             text = f"_module_({BATCH if not inputs else ', '.join(slot(i) for i in range(len(inputs)))})"
@@ -220,7 +236,7 @@ class Units:
         part, z = self._part(node.index, unit), Value(node.index)
         flow = self._flows.get(node.index)
         if flow is None:
-            return [Step(Kind.DRAW, inputs, (z,), names, latents=part)]
+            return [Step(Kind.DRAW, inputs[:2], (z,), names, latents=part)]
         number = self._latent_number[node.index]
         _, posterior, *moved = self._operands(node)
         scales = (log_determinant(form, slot(3 + i)) for i, (form, _) in enumerate(flow.scales))
@@ -232,8 +248,17 @@ class Units:
             Step(Kind.DRAW, (inputs[0], flowed), (z,), names, latents=part),
         ]
 
+    def _start_names(self, node: Node) -> tuple[str | None, ...]:
+        return node.names if any(node.names) else ("start",)
+
     def _operands(self, node: Node) -> tuple[Value, ...]:
-        """What the code of a node reads: a latent with a flow, also what its log-determinant is made of."""
+        """What the code of a node reads.
+
+        A latent with a flow also reads what its log-determinant is made of. One drawn on the way up reads only its
+        posterior, which gives the same draw again; and only the posterior crosses with the tap.
+        """
+        if node.index in self._upwards:
+            return node.inputs[:2]
         flow = self._flows.get(node.index)
         return node.inputs if flow is None else (*node.inputs, *(s for _, s in flow.scales))
 
@@ -277,8 +302,8 @@ class Units:
             fills=fills,
             needed=needed,
         )
-        published = [v for v in callee.outputs if unit.is_section and not callee.is_section and v in self.lists]
-        return [call, *(Step(Kind.APPEND, (v,), fills=(self.lists[v].list,), needed=needed) for v in published)]
+        listed = [v for v in callee.outputs if unit.is_section and not callee.is_section and v in self.lists]
+        return [call, *(Step(Kind.APPEND, (v,), fills=(self.lists[v].list,), needed=needed) for v in listed)]
 
     def _callee(self, scope: Scope, unit: Unit) -> tuple[str, Address, Layer | Unit | None]:
         """Where the module of a call is, and what it is of."""
@@ -324,5 +349,5 @@ def _lists(graph: Graph, used: Uses) -> dict[Value, ListItem]:
         size = str(height) if height == width else f"{height}x{width}"
         if len(nodes) > 1:
             for i, node in enumerate(nodes):
-                found[Value(node.index)] = ListItem(f"{name}_{size}", Index(i))
+                found[published(node)] = ListItem(f"{name}_{size}", Index(i))
     return found

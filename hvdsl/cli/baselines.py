@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.batches import PixelSource
+from hvdsl.runtime.training.batches import PixelSource
 
 BATCH = 256
 

@@ -32,6 +32,8 @@ COMMANDS = (
     ("eval", "evaluate", "evaluate a run in bits per dimension"),
     ("sample", "sample", "draw images from a run"),
     ("reconstruct", "reconstruct", "reconstruct images at several depths of the hierarchy"),
+    ("codes", "codes", "write the codes of a data set to a file"),
+    ("decode", "decode", "turn codes back into pictures"),
     ("import", "importing", "turn published weights into a run"),
     ("specs", "specs", "list, show or copy the specs that come with hvdsl"),
 )

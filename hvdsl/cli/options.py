@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,6 +71,16 @@ def natural(text: str) -> int:
 
 def positive(text: str) -> int:
     return _integer(text, 1)
+
+
+def temperature(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, found `{text}`")
+    return number
 
 
 def _integer(text: str, least: int) -> int:

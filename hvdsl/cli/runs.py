@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,9 @@ from torch import nn
 from hvdsl.api import Compiled
 from hvdsl.cli.options import checked
 from hvdsl.compiler.assembly.files import locate
-from hvdsl.compiler.emit import emit
+from hvdsl.compiler.emit import emit, emit_priors
+from hvdsl.compiler.emit.names import identifier
+from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.draw.export import graph_json
@@ -22,9 +23,11 @@ from hvdsl.errors import UsageError
 from hvdsl.grammar import print_text
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.data import Splits, open_data
-from hvdsl.runtime.distributed import world
-from hvdsl.runtime.run import Run
-from hvdsl.runtime.weights import load_weights
+from hvdsl.runtime.layers import initialize
+from hvdsl.runtime.training.compilation import compile_recipes
+from hvdsl.runtime.training.distributed import world
+from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.weights import load_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +66,20 @@ def device_of(name: str) -> torch.device:
 
 def instantiate(model: Model, seed: int = 0, device: torch.device | None = None, level: int = 1) -> nn.Module:
     """Return the emitted module of a model, initialised from `seed`, on `device`."""
-    module = Compiled(model, emit(model, level), level).build(seed)
-    return module.to(device) if device else module
+    module = Compiled(model, emit(model, level)).build(seed)
+    if device:
+        module.to(device)
+    if level == 2:  # on its device: what is needed to compile depends on that
+        compile_recipes(module)
+    return module
+
+
+def instantiate_prior(model: Model, latent: str, seed: int = 0, device: torch.device | None = None) -> nn.Module:
+    """Return the emitted prior of a latent, initialised from `seed`, on `device`."""
+    emitted = load(emit_priors(model), f"{identifier(model.settings.model)}_priors")
+    prior: nn.Module = emitted.PRIORS[identifier(latent)]()
+    initialize(prior, seed)
+    return prior.to(device) if device else prior
 
 
 def create_run(folder: Path, spec: str, model: Model, data: Path | None, level: int = 1) -> Run:
@@ -93,13 +108,13 @@ def data_path(run: Run, given: Path | None) -> Path | None:
     """Return where a run's data is: as given, else as the run has noted."""
     if given is not None:
         return given
-    noted = json.loads(run.read("environment.json")).get("data")
+    noted = run.environment().get("data")
     return Path(noted) if noted else None
 
 
 def level_of(run: Run) -> int:
     """Return the optimisation level that a run was made with."""
-    return int(json.loads(run.read("environment.json")).get("level", 1))
+    return int(run.environment().get("level", 1))
 
 
 def open_trained(args: argparse.Namespace, use_ema: Callable[[ModelSettings], bool]) -> Trained:

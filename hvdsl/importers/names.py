@@ -52,6 +52,7 @@ class Table:
     rules: tuple[Rule, ...]
     by_place: bool = False  # rows go by their place in the section
     ranked: re.Pattern[str] | None = None  # published names whose number is replaced by its rank
+    priors: str = ""  # the table of the second-stage priors that belong to the release
 
 
 def sources() -> list[str]:
@@ -78,6 +79,7 @@ def table(source: str) -> Table:
         tuple(_rule(rule) for rule in raw["rules"]),
         by_place=raw.get("rows") == "numbered",
         ranked=re.compile(raw["ranked"]) if "ranked" in raw else None,
+        priors=raw.get("priors", ""),
     )
 
 

@@ -12,9 +12,16 @@ from rich.table import Table
 PLAIN_WIDTH = 140  # where the output is no terminal
 
 
+class _Console(Console):
+    """Leaves a closed pipe (`hvdsl info SPEC | head`) to the command line; rich would exit with 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def show_info(info: Mapping[str, Any], stream: TextIO) -> None:
     """Print the table of resolutions and the totals."""
-    console = Console(file=stream, highlight=False, width=None if stream.isatty() else PLAIN_WIDTH)
+    console = _Console(file=stream, highlight=False, width=None if stream.isatty() else PLAIN_WIDTH)
     console.print(info["title"] or info["name"], style="bold", markup=False)
     console.print(_resolutions(info["resolutions"]))
     for label, value in _totals(info):

@@ -62,7 +62,7 @@ class Dataset:
         self.name = name
         self.shape = settings.shape
         self.bits = settings.bits
-        self._images = images
+        self._images, self._settings = images, settings
         self._preprocess = Preprocess(settings, training=training)
         self._training = training
 
@@ -76,6 +76,11 @@ class Dataset:
             DataError: an image cannot be read, or has not the shape that the spec states.
         """
         return np.stack([self._one(int(i), epoch if self._training else 0) for i in indices])
+
+    def unaugmented(self) -> Dataset:
+        """Return the same images as evaluation would see them: not flipped, and where they are cropped at random, as
+        in epoch 0."""
+        return Dataset(self.name, self._images, self._settings, training=False)
 
     def labels(self, indices: Sequence[int]) -> NDArray[np.int64] | None:
         """Return the classes (N,), or None where the source has none."""

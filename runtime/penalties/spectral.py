@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from hvdsl.runtime.layers import Conv2d, ConvTranspose2d
-from hvdsl.runtime.seeds import derive_seed
+from hvdsl.runtime.training.seeds import derive_seed
 
 FIRST_ITERATIONS = 40  # from a random vector (NVAE's release)
 LATER_ITERATIONS = 4  # from the vector of the step before: weights move little in a step

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hvdsl.runtime.distributed import World
 from hvdsl.runtime.distributions import at_least_float32
 from hvdsl.runtime.layers.init import Layer
 from hvdsl.runtime.quantizers.gradients import Gradient
+from hvdsl.runtime.training.distributed import World
 
 
 @dataclass(frozen=True, slots=True, eq=False)

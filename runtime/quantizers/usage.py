@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from hvdsl.runtime.distributed import World
 from hvdsl.runtime.quantizers.base import Quantizer
+from hvdsl.runtime.training.distributed import World
 
 COLLAPSED = 0.05
 """Perplexity over the number of codes, or of chances to choose one where those are fewer, that is called a collapse."""
@@ -60,13 +60,17 @@ def usage(model: nn.Module) -> list[Usage]:
     for path, quantizer in _quantizers(model):
         level = path.partition(".prior.")[0]
         for depth, counts in enumerate(quantizer.take_window().double().cpu()):
-            choices = counts.sum()
-            p = counts / choices.clamp_min(1)
-            perplexity = torch.exp(-torch.special.xlogy(p, p).sum()).item() if choices > 0 else 0.0
-            name = level if quantizer.depth == 1 else f"{level}, depth {depth}"
-            used = (counts > 0).double().mean().item()
-            found.append(Usage(name, used, perplexity, quantizer.codes_per_level, round(choices.item())))
+            found.append(usage_of(level if quantizer.depth == 1 else f"{level}, depth {depth}", counts))
     return found
+
+
+def usage_of(level: str, counts: Tensor) -> Usage:
+    """The usage that follows from how often each code was chosen, `(K,)`."""
+    choices = counts.sum()
+    p = counts / choices.clamp_min(1)
+    perplexity = torch.exp(-torch.special.xlogy(p, p).sum()).item() if choices > 0 else 0.0
+    used = (counts > 0).double().mean().item()
+    return Usage(level, used, perplexity, len(counts), round(choices.item()))
 
 
 def _quantizers(model: nn.Module) -> Iterator[tuple[str, Quantizer]]:

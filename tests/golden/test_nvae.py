@@ -16,16 +16,16 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import BySize
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
-from hvdsl.runtime.importance import ImportanceBound
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.likelihoods.discretized_logistic_mixture import LOGISTIC_STREAM, MIXTURE_STREAM
 from hvdsl.runtime.likelihoods.normal_density import STREAM as NORMAL_STREAM
 from hvdsl.runtime.noise import RecordedNoise
 from hvdsl.runtime.objective import Objective
-from hvdsl.runtime.optimization import Part
 from hvdsl.runtime.penalties.terms import Penalties
-from hvdsl.runtime.recalibrate import recalibrate_with
-from hvdsl.runtime.schedule import Clock
+from hvdsl.runtime.training.optimization import Part
+from hvdsl.runtime.training.schedule import Clock
+from hvdsl.runtime.use.importance import ImportanceBound
+from hvdsl.runtime.use.recalibrate import recalibrate_with
 from tests.golden.nvae_recorded import CASES, FOLDER, case, infer, model, our_names, published_names
 
 

@@ -21,9 +21,9 @@ from hvdsl.importers import WeightsError, rename
 from hvdsl.runtime.latents import Given, Traversal
 from hvdsl.runtime.noise import SampleNoise
 from hvdsl.runtime.objective import Objective
-from hvdsl.runtime.optimization import Optimization, Part
-from hvdsl.runtime.schedule import Clock
-from hvdsl.runtime.weights import model_tensors
+from hvdsl.runtime.training.optimization import Optimization, Part
+from hvdsl.runtime.training.schedule import Clock
+from hvdsl.runtime.training.weights import model_tensors
 from tests.golden.recorded import FOLDER
 
 CASES = {"tiny_a": "vqvae2_a.hv", "tiny_b": "vqvae2_b.hv"}

@@ -33,7 +33,8 @@ def text(content: str) -> Source:
 
 
 def comments_of(content: str) -> list[str]:
-    return sorted(re.findall(r"#.*", content))
+    outside = re.sub(r'"[^"\n]*"', "", content)  # a string may hold a `#`
+    return sorted(re.findall(r"#.*", outside))
 
 
 @laws
@@ -66,7 +67,7 @@ def repr_comments(node: object) -> int:
         return int(node.startswith("#"))
     if isinstance(node, tuple):
         return sum(map(repr_comments, node))
-    if isinstance(node, tree.Node):
+    if isinstance(node, tree.Node) and not isinstance(node, tree.String):
         return sum(repr_comments(getattr(node, name)) for name in node.__dataclass_fields__ if name != "span")
     return 0
 

@@ -1,5 +1,7 @@
 """Batch-norm statistics measured again on prior samples."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,7 +12,7 @@ from hvdsl.runtime.distributions import Normal
 from hvdsl.runtime.latents import LatentGroup
 from hvdsl.runtime.layers import BatchNorm2d, Conv2d, Dropout, initialize
 from hvdsl.runtime.likelihoods import Bernoulli
-from hvdsl.runtime.recalibrate import recalibrate_batch_norm
+from hvdsl.runtime.use.recalibrate import recalibrate_batch_norm
 
 
 class Vae(nn.Module):
@@ -18,7 +20,7 @@ class Vae(nn.Module):
 
     LATENTS = (LatentGroup("z", "decoder.z", "normal", (2, 4, 4)),)
 
-    def __init__(self, norm=True):
+    def __init__(self, norm: Any = True) -> None:
         super().__init__()
         self.encoder = nn.Sequential(Conv2d(1, 4, (3, 3)), *([BatchNorm2d(4)] if norm else []))
         self.before = Conv2d(2, 1, (1, 1))
@@ -27,19 +29,19 @@ class Vae(nn.Module):
         self.likelihood = Bernoulli()
         initialize(self, 0)
 
-    def input(self, v):
+    def input(self, v: Any) -> Any:
         return v
 
     target = input
 
-    def forward(self, x, latents):
+    def forward(self, x: Any, latents: Any) -> Any:
         posterior = Normal(self.encoder(x)) if latents.inferred else None
         z = latents[0].draw(Normal.standard((latents.batch, 2, 4, 4)), posterior)
         self.mode = self.dropout.training
         return self.before(F.silu(self.dropout(self.norm(z))))
 
 
-def test_only_what_generation_runs_changes_and_towards_the_prior_at_its_temperature():
+def test_only_what_generation_runs_changes_and_towards_the_prior_at_its_temperature() -> None:
     model = Vae()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     recalibrate_batch_norm(model, 40, temperature=0.5)
@@ -49,7 +51,7 @@ def test_only_what_generation_runs_changes_and_towards_the_prior_at_its_temperat
     assert model.mode is False  # dropout stayed out of it
 
 
-def test_modes_are_as_before_and_equal_seeds_give_equal_statistics():
+def test_modes_are_as_before_and_equal_seeds_give_equal_statistics() -> None:
     first, second = Vae(), Vae().eval()
     recalibrate_batch_norm(first, 3, seed=5)
     recalibrate_batch_norm(second, 3, seed=5)
@@ -58,6 +60,6 @@ def test_modes_are_as_before_and_equal_seeds_give_equal_statistics():
     assert not any(module.training for module in second.modules())
 
 
-def test_a_model_without_batch_norm_is_refused():
+def test_a_model_without_batch_norm_is_refused() -> None:
     with pytest.raises(HvdslError, match="no batch norm to recalibrate"):
         recalibrate_batch_norm(Vae(norm=False), 1)

@@ -1,6 +1,7 @@
 """Gains and biases set from a first batch: the recorded operation, the stated deviation, the phase in a run."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,16 +12,16 @@ from torch import nn
 from hvdsl.compiler.settings import Duration
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.layers import Conv2d, ConvTranspose2d, WeightNorm, initialize
-from hvdsl.runtime.run import Run
-from hvdsl.runtime.start_from_batch import start_from_batch, starts_from_batch
-from hvdsl.runtime.trainer import Trainer
+from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.start_from_batch import start_from_batch, starts_from_batch
+from hvdsl.runtime.training.trainer import Trainer
 from tests.runtime.training.tiny_hierarchy import Blobs, TinyHierarchy, settings
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "nvae_cells" / "op_res_elu_datainit.safetensors")
 LOG = WeightNorm(gain="log", eps=1e-5, start=0.2)
 
 
-def test_it_reproduces_the_recorded_initialisation():
+def test_it_reproduces_the_recorded_initialisation() -> None:
     conv = Conv2d(8, 8, (3, 3), norm=LOG)
     with torch.no_grad():
         conv.weight.copy_(GOLDEN["w.conv_0.weight"])
@@ -36,7 +37,7 @@ def test_it_reproduces_the_recorded_initialisation():
 
 
 @pytest.mark.parametrize("gain", ["linear", "log"])
-def test_every_channel_of_every_layer_leaves_with_the_stated_deviation(gain):
+def test_every_channel_of_every_layer_leaves_with_the_stated_deviation(gain: Any) -> None:
     norm = WeightNorm(gain=gain, start=0.1)
     model = nn.Sequential(Conv2d(3, 6, (3, 3), norm=norm), nn.ELU(), ConvTranspose2d(6, 4, (4, 4), norm=norm))
     initialize(model, 0)
@@ -47,7 +48,7 @@ def test_every_channel_of_every_layer_leaves_with_the_stated_deviation(gain):
         assert y.mean((0, 2, 3)).abs().max() < 1e-3
 
 
-def test_values_that_are_not_finite_and_layers_out_of_reach_are_refused():
+def test_values_that_are_not_finite_and_layers_out_of_reach_are_refused() -> None:
     conv = nn.Sequential(Conv2d(1, 2, (1, 1), norm=LOG))
     initialize(conv, 0)
     with pytest.raises(HvdslError, match=r"`0` starts from a batch.*no finite deviation"):
@@ -58,14 +59,14 @@ def test_values_that_are_not_finite_and_layers_out_of_reach_are_refused():
         start_from_batch(conv, lambda: None)
 
 
-def starting():
+def starting() -> Any:
     model = TinyHierarchy()
     model.encoder.r8.conv[0] = Conv2d(1, 8, (3, 3), norm=LOG)
     initialize(model, 0)
     return model
 
 
-def train(folder, steps):
+def train(folder: Any, steps: Any) -> Any:
     run = Run.open(folder) if folder.exists() else Run.create(folder, {})
     model = starting()
     trainer = Trainer(model, settings(steps=steps, checkpoint_every=Duration(n=1)), Blobs(20), run=run)
@@ -75,7 +76,7 @@ def train(folder, steps):
     return model, trainer
 
 
-def test_a_run_starts_once_and_its_checkpoint_remembers(tmp_path):
+def test_a_run_starts_once_and_its_checkpoint_remembers(tmp_path: Any) -> None:
     assert starts_from_batch(starting())
     train(tmp_path / "resumed", 1)
     assert Run.open(tmp_path / "resumed").checkpoints().latest().state["started_from_batch"] is True

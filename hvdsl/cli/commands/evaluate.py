@@ -11,8 +11,9 @@ from hvdsl.cli.run_options import add_run
 
 if TYPE_CHECKING:
     from hvdsl.cli.runs import Trained
+    from hvdsl.runtime.codes.evaluate import CodeEvaluation
     from hvdsl.runtime.data import Dataset, Splits
-    from hvdsl.runtime.evaluate import Evaluation
+    from hvdsl.runtime.use.evaluate import Evaluation
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,18 +37,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.runs import open_trained
-    from hvdsl.runtime.evaluate import evaluate
+    from hvdsl.compiler.stages import is_discrete
+    from hvdsl.runtime.use.evaluate import evaluate
 
     trained = open_trained(args, lambda settings: settings.evaluate.use_ema)
     splits = trained.splits()
     data = getattr(splits, args.split)
     samples = args.samples or trained.model.settings.evaluate.samples
     result = evaluate(trained.module, data, samples=samples, batch=args.batch or 64, seed=args.seed or 0)
+    codes = _codes(trained, data, args) if is_discrete(trained.model) else None
     baselines = _baselines(trained, splits, data) if args.baselines else {}
     if args.json:
-        print(json.dumps(result.as_json() | {"split": args.split, "step": trained.step} | baselines, indent=2))
+        told = result.as_json() | {"split": args.split, "step": trained.step} | baselines
+        print(json.dumps(told | (codes.as_json() if codes else {}), indent=2))
     else:
-        print(_table(result, args.split))
+        print(_code_table(codes, result, args.split) if codes else _table(result, args.split))
         for name, bits in baselines.items():
             print(f"{bits:.4f} bits/dim  by {name.removesuffix('_bits_per_dim')}" if bits is not None else f"no {name}")
     if args.output is not None:
@@ -57,13 +61,46 @@ def run(args: argparse.Namespace) -> int:
 
 def _baselines(trained: Trained, splits: Splits, data: Dataset) -> dict[str, float | None]:
     from hvdsl.cli.baselines import histogram_bits_per_dim, png_bits_per_dim
-    from hvdsl.runtime.inference import pixel_bits
+    from hvdsl.runtime.use.inference import pixel_bits
 
     levels = 2 ** pixel_bits(trained.model.settings.data)
     return {
         "png_bits_per_dim": png_bits_per_dim(data),
         "histogram_bits_per_dim": histogram_bits_per_dim(splits.train, data, levels),
     }
+
+
+def _codes(trained: Trained, data: Dataset, args: argparse.Namespace) -> CodeEvaluation:
+    from hvdsl.cli.showing import showing
+    from hvdsl.cli.stages import autoencoder, open_priors
+    from hvdsl.runtime.codes.evaluate import evaluate_codes
+
+    first = autoencoder(trained.run, trained.model, trained.module, trained.step)
+    priors = open_priors(first, [level.name for level in first.levels], use_ema=args.use_ema)
+    with showing("codes") as show:
+        return evaluate_codes(
+            trained.module,
+            priors,
+            trained.model.settings.data,
+            data,
+            batch=args.batch or 64,
+            progress=lambda done: show(done, len(data)),
+        )
+
+
+def _code_table(codes: CodeEvaluation, result: Evaluation, split: str) -> str:
+    quality = "exact" if codes.psnr_db is None else f"PSNR {codes.psnr_db:.2f} dB"
+    lines = [f"{quality}, error {result.distortion:.5f} per dimension  ({codes.images:,} {split} images)"]
+    uniform, prior = codes.uniform_bits_per_image, codes.prior_bits_per_image
+    lines.append(f"{uniform:,.1f} bits/image, {uniform / codes.dims:.4f} bits/dim  with all codes equally likely")
+    if prior is not None:
+        lines.append(f"{prior:,.1f} bits/image, {prior / codes.dims:.4f} bits/dim  under the trained priors")
+    for level in codes.levels:
+        used = f"{level.usage.used:.1%} used, perplexity {level.usage.perplexity:.1f}"
+        nats = level.prior_nats_per_code
+        cost = "no trained prior" if nats is None else f"{nats:.4f} nats/code under its prior"
+        lines.append(f"{level.level.name}: {level.level}; {used}; {cost}")
+    return "\n".join(lines)
 
 
 def _table(result: Evaluation, split: str) -> str:
@@ -87,8 +124,8 @@ def _table(result: Evaluation, split: str) -> str:
 
 
 def _draw(result: Evaluation, trained: Trained, args: argparse.Namespace) -> None:
-    from hvdsl.runtime.pictures import rate_bars, save_png
     from hvdsl.runtime.protocol import as_vae
+    from hvdsl.runtime.use.pictures import rate_bars, save_png
 
     labels = [f"{group.name} {'x'.join(map(str, group.shape))}" for group in as_vae(trained.module).LATENTS]
     title = f"Rate of each latent group, {trained.model.settings.title or trained.model.settings.model}"

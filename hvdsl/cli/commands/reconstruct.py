@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hvdsl.cli.options import add_data, add_machine, add_output, add_set, positive
+from hvdsl.cli.options import add_data, add_machine, add_output, add_set, positive, temperature
 from hvdsl.cli.run_options import add_run
 
 
@@ -16,7 +16,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--number", metavar="N", type=positive, default=8, help="how many images (default 8)")
     parser.add_argument("--depths", metavar="D", type=positive, default=5, help="how many depths (default 5)")
     parser.add_argument(
-        "--temperature", metavar="T", type=float, default=0.1, help="of the groups that are not kept (default 0.1)"
+        "--temperature",
+        metavar="T",
+        type=temperature,
+        default=0.1,
+        help="of the groups that are not kept (default 0.1)",
     )
     parser.add_argument(
         "--split", choices=("train", "validation", "test"), default="test", help="which images (default test)"
@@ -31,10 +35,10 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from hvdsl.cli.runs import open_trained
-    from hvdsl.runtime.inference import pixel_bits
-    from hvdsl.runtime.pictures import labelled_rows, save_png
     from hvdsl.runtime.protocol import as_vae
-    from hvdsl.runtime.reconstruct import depths, reconstruct
+    from hvdsl.runtime.use.inference import pixel_bits
+    from hvdsl.runtime.use.pictures import labelled_rows, save_png
+    from hvdsl.runtime.use.reconstruct import depths, reconstruct
 
     trained = open_trained(args, lambda settings: settings.evaluate.use_ema)
     data = getattr(trained.splits(), args.split)

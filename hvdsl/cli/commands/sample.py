@@ -5,9 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hvdsl.cli.options import add_batch, add_machine, add_output, add_set, natural, positive
+from hvdsl.cli.code_options import add_code_options, leveled, per_level
+from hvdsl.cli.options import add_batch, add_machine, add_output, add_set, natural, positive, temperature
 from hvdsl.cli.run_options import add_run
+from hvdsl.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hvdsl.compiler.model import Model
+    from hvdsl.runtime.training.run import Run
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +24,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_set(parser)
     parser.add_argument("-n", "--number", metavar="N", type=positive, default=36, help="how many images (default 36)")
     parser.add_argument(
-        "--temperature", metavar="T", type=float, help="factor on every prior's scale (default: the spec's)"
+        "--temperature",
+        metavar="[LEVEL=]T",
+        type=leveled(temperature),
+        action="append",
+        default=[],
+        help="factor on every prior's scale, or divisor of the logits of codes (default: the spec's)",
     )
     parser.add_argument(
         "--recalibrate",
@@ -24,34 +38,59 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="first measure batch-norm statistics on so many passes of prior samples (default: the spec's; 0: do not)",
     )
     parser.add_argument("--mean", action="store_true", help="show the likelihood's mean, not a draw from it")
+    add_code_options(parser)
     add_output(parser, "the PNG to write (default: RUN/pictures/samples.png)")
     add_batch(parser)
     add_machine(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from hvdsl.cli.runs import open_trained
-    from hvdsl.runtime.inference import pixel_bits
-    from hvdsl.runtime.pictures import grid, save_png
-    from hvdsl.runtime.recalibrate import recalibrate_batch_norm
-    from hvdsl.runtime.sample import sample
+    from hvdsl.cli.runs import read_model
+    from hvdsl.compiler.stages import is_discrete
+    from hvdsl.runtime.training.run import Run
+    from hvdsl.runtime.use.inference import pixel_bits
+    from hvdsl.runtime.use.pictures import grid, save_png
 
+    run = Run.open(args.run_folder)
+    model = read_model(run, args.overrides)
+    images = _from_codes(args, run) if is_discrete(model) else _from_prior(args, model)
+    output: Path = args.output or run.pictures / "samples.png"
+    save_png(grid(images, pixel_bits(model.settings.data)), output)
+    print(f"wrote {output}", file=sys.stderr)
+    return 0
+
+
+def _from_codes(args: argparse.Namespace, run: Run) -> Tensor:
+    from hvdsl.cli.runs import use_machine
+    from hvdsl.cli.sample_codes import draw_images
+    from hvdsl.cli.stages import open_autoencoder
+
+    return draw_images(args, open_autoencoder(run, use_machine(args), step=args.step))
+
+
+def _from_prior(args: argparse.Namespace, model: Model) -> Tensor:
+    from hvdsl.cli.runs import open_trained
+    from hvdsl.runtime.use.recalibrate import recalibrate_batch_norm
+    from hvdsl.runtime.use.sample import sample
+
+    asked = [name for name in ("top_k", "top_p", "label", "fix", "keep", "mask") if getattr(args, name)]
+    if asked:
+        raise UsageError(
+            f"--{asked[0].replace('_', '-')} is for models of codes, and this model's latents are continuous"
+        )
     trained = open_trained(args, lambda settings: settings.sample.use_ema)
-    settings = trained.model.settings
-    temperature = settings.sample.temperature if args.temperature is None else args.temperature
+    settings = model.settings
+    everywhere = per_level(args.temperature, [""], "--temperature").get("")
+    factor = settings.sample.temperature if everywhere is None else everywhere
     passes = settings.sample.recalibrate_batch_norm if args.recalibrate is None else args.recalibrate
     if passes:
-        recalibrate_batch_norm(trained.module, passes, temperature=temperature, seed=args.seed or 0)
-    images = sample(
+        recalibrate_batch_norm(trained.module, passes, temperature=factor, seed=args.seed or 0)
+    return sample(
         trained.module,
         settings.data,
         args.number,
-        temperature=temperature,
+        temperature=factor,
         seed=args.seed or 0,
         batch=args.batch or 64,
         decode="mean" if args.mean else "sample",
     )
-    output: Path = args.output or trained.run.pictures / "samples.png"
-    save_png(grid(images, pixel_bits(settings.data)), output)
-    print(f"wrote {output}", file=sys.stderr)
-    return 0

@@ -119,4 +119,34 @@ decoder {
 """
 )
 
-ALL = {"vdvae": VDVAE, "mirrored": MIRRORED, "ladder": LADDER, "sharing": SHARING}
+# Latents drawn on the way up, whose priors the decoder states; inference and generation are ordered differently.
+UPWARDS = (
+    HEAD.format(name="upwards")
+    + """
+group rise(stride = 1) {
+  f = x -> gelu -> conv(3x3, width, stride = stride)
+  u ~ posterior normal(f -> conv(1x1, 4, init = scaled(0.3)))
+  tap(d) = f
+  concat(f, u) -> conv(1x1, width)
+}
+group level {
+  q = concat(x, skip(d)) -> conv(1x1, 4, init = scaled(0.3))
+  t ~ normal(conv(1x1, 4, init = scaled(0.3))) posterior normal(q)
+  u ~ normal(conv(1x1, 4, init = scaled(0.3))) posterior skip(u)
+  x + (concat(t, u) -> conv(1x1, width))
+}
+encoder {
+  8: conv(3x3, width) -> rise * 3 -> rise(2)
+  4: rise -> tap
+}
+decoder {
+  4: {
+    z ~ normal(standard(2)) posterior normal(skip -> conv(1x1, 4))
+    z -> conv(1x1, width) -> level * 2
+  }
+  8: nearest(2) -> level * 3 -> conv(1x1, logits)
+}
+"""
+)
+
+ALL = {"vdvae": VDVAE, "mirrored": MIRRORED, "ladder": LADDER, "sharing": SHARING, "upwards": UPWARDS}

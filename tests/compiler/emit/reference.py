@@ -18,15 +18,19 @@ def interpret(graph: Graph, module: nn.Module, image: Tensor, latents: Traversal
     """Return the model's output; layers are looked up in `module` by their paths. Dropout is taken to be off."""
     values: dict[Value, object] = {}
     number = {group.node: i for i, group in enumerate(graph.latents)}
+    taps = {i: graph.nodes[graph.nodes[n].inputs[2].node] for n, i in number.items() if len(graph.nodes[n].inputs) > 2}
+    starts = {tap.inputs[0].node: i for i, tap in taps.items()}
     for node in graph.nodes:
         operands = [values[v] for v in node.inputs]
         operation = OPERATIONS[node.op]
         if node.op == "image":
             made: object = image
         elif node.op in ("tap", "output", "dropout"):
-            made = operands[0]
+            made = operands if len(node.shapes) > 1 else operands[0]
+        elif node.op == "sample":
+            made = latents[starts[node.index]].start(*operands)
         elif node.op == "latent":
-            made = latents[number[node.index]].draw(*operands)
+            made = latents[number[node.index]].draw(*operands[:2])
         elif operation.layer is not None:
             made = module.get_submodule(node.path)(*(operands or [latents.batch]))
         else:

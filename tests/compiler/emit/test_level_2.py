@@ -9,8 +9,8 @@ import torch
 
 import hvdsl
 from hvdsl.grammar.source import Source
-from hvdsl.runtime.compilation import CompilationError, compile_recipes
 from hvdsl.runtime.latents import Source as From
+from hvdsl.runtime.training.compilation import CompilationError, compile_recipes
 from tests.compiler.emit.emit_specs import HEAD, SHARING
 from tests.compiler.emit.test_emitted_code import compiled, images, shaken, walk
 

@@ -2,6 +2,7 @@
 
 import importlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,22 +29,22 @@ objective {{ unit = nats_per_dim }}
 """
 
 
-def operations(body, cells="", *passes):
+def operations(body: Any, cells: Any = "", *passes: Any) -> Any:
     model = check(Source("m.hv", FRAME.format(body=body, cells=cells)))
     return [node.op for node in optimise(model.graph, names=passes).nodes if node.scope.path.startswith("encoder")]
 
 
-def test_a_silu_that_alone_reads_a_batch_norm_is_fused_with_it():
+def test_a_silu_that_alone_reads_a_batch_norm_is_fused_with_it() -> None:
     assert operations("batch_norm -> swish", "", "fuse_batch_norm")[-3:] == ["conv", "batch_norm_silu", "tap"]
 
 
 @pytest.mark.parametrize("body", ["batch_norm -> relu", "{ h = batch_norm; h + (h -> swish) }"])
-def test_other_activations_and_norms_with_other_readers_stay(body):
+def test_other_activations_and_norms_with_other_readers_stay(body: Any) -> None:
     assert "batch_norm_silu" not in operations(body, "", "fuse_batch_norm")
     assert "batch_norm" in operations(body, "", "fuse_batch_norm")
 
 
-def test_maps_enter_a_recipe_with_a_depthwise_convolution_channels_last():
+def test_maps_enter_a_recipe_with_a_depthwise_convolution_channels_last() -> None:
     cell = "cell mix { h = conv(1x1, 8) -> depthwise(3x3) -> conv(1x1, channels); x + h }"
     found = operations("mix", cell, "channels_last")
     assert found.count("channels_last") == 1
@@ -51,7 +52,7 @@ def test_maps_enter_a_recipe_with_a_depthwise_convolution_channels_last():
     assert "channels_last" not in operations("conv(3x3, 4)", "", "channels_last")
 
 
-def test_level_1_has_the_names_values_and_gradients_of_level_0():
+def test_level_1_has_the_names_values_and_gradients_of_level_0() -> None:
     results = []
     for level in (0, 1):
         compiled = hvdsl.compile(SMALL, level=level)
@@ -75,12 +76,12 @@ def test_level_1_has_the_names_values_and_gradients_of_level_0():
         torch.testing.assert_close(a, b, msg=name)
 
 
-def latents_and_output(model, v, latents):
+def latents_and_output(model: Any, v: Any, latents: Any) -> Any:
     distortion = -model.likelihood.log_prob(model(model.input(v), latents), model.target(v))
     return (distortion + latents.rates.sum(0)).mean()
 
 
-def test_it_runs_as_a_file_of_its_own(tmp_path, monkeypatch):
+def test_it_runs_as_a_file_of_its_own(tmp_path: Any, monkeypatch: Any) -> None:
     (tmp_path / "small_nvae_alone.py").write_text(hvdsl.compile(SMALL).standalone())
     monkeypatch.syspath_prepend(tmp_path)
     alone = importlib.import_module("small_nvae_alone")

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,7 +14,7 @@ from tests.runtime.distributed.train_penalised import train_penalised
 ROOT = Path(__file__).parents[3]
 
 
-def test_two_processes_on_halves_equal_one_on_the_whole(tmp_path):
+def test_two_processes_on_halves_equal_one_on_the_whole(tmp_path: Any) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     script = Path(__file__).parent / "two_halves.py"
     ranks = [
@@ -30,7 +31,7 @@ def test_two_processes_on_halves_equal_one_on_the_whole(tmp_path):
         torch.testing.assert_close(found[name], tensor, rtol=1e-9, atol=1e-10, msg=name)
 
 
-def test_training_with_penalties_is_the_same_on_two_processes(tmp_path):
+def test_training_with_penalties_is_the_same_on_two_processes(tmp_path: Any) -> None:
     script = Path(__file__).parent / "train_penalised.py"
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -1,28 +1,29 @@
 """Train a tiny model with batch norm and penalties; under `torchrun`'s variables one of several: `… FILE`."""
 
 import sys
+from typing import Any
 
 import torch
 
 from hvdsl.compiler.settings import Objective, Optimizer
-from hvdsl.runtime.distributed import process_group
-from hvdsl.runtime.trainer import Trainer
-from hvdsl.runtime.weights import model_tensors
+from hvdsl.runtime.training.batches import batches
+from hvdsl.runtime.training.distributed import process_group
+from hvdsl.runtime.training.trainer import Trainer
+from hvdsl.runtime.training.weights import model_tensors
 from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 
 
-def train_penalised(**train):
+def train_penalised(**train: Any) -> Any:
     """Weights and statistics after three steps of plain gradient descent, and each step's loss."""
     with process_group():
         model = tiny(norm=True)
         spec = settings(steps=3, optimizer=Optimizer(kind="sgd", lr=1e-3), **train)
         objective = Objective(unit="nats_per_image", spectral=1.0, batch_norm_gamma=1.0)
         trainer = Trainer(model, spec.model_copy(update={"objective": objective}), Blobs(20))
-        losses = []
-        step = trainer.optimization.step
-        trainer.optimization.step = lambda parts: losses.append(result := step(parts)) or result
-        trainer.fit()
-        return model_tensors(model) | {"loss": torch.tensor([r.loss for r in losses])}, trainer.world
+        model.train()
+        stream = batches(trainer.data, trainer.order, 0)
+        losses = [trainer.step(next(stream)).loss for _ in range(3)]
+        return model_tensors(model) | {"loss": torch.tensor(losses)}, trainer.world
 
 
 if __name__ == "__main__":

@@ -241,3 +241,14 @@ def test_unknown_quantities_are_not_made_up():
         _ = latents.rates
     with pytest.raises(RuntimeError, match="no densities were asked for"):
         _ = walk(Traversal.infer(GROUPS, 2, noise(2))).log_weight
+
+
+def test_on_the_way_up_inference_sees_values_of_groups_that_are_not_inferred():
+    shape = (2, *GROUPS[0].shape)
+    posterior = normal(shape, 3.0, 0.5)
+    given = torch.full(shape, 7.0)
+    sources = [Given(given), Source.PRIOR, Source.POSTERIOR]
+    latents = Traversal((GROUPS[0],) * 3, 2, noise(2), sources)
+    assert torch.equal(latents[0].start(posterior), given)
+    assert torch.equal(latents[1].start(posterior), posterior.mean)
+    torch.testing.assert_close(latents[2].start(posterior), latents[2].draw(normal(shape, 1.0, 2.0), posterior))

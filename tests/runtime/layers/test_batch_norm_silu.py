@@ -1,5 +1,7 @@
 """The fused batch norm and SiLU against the two layers, and what it keeps."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ import torch.nn.functional as F
 from hvdsl.runtime.layers import BatchNorm2d, BatchNormSiLU
 
 
-def pair(channels, dtype=torch.float32):
+def pair(channels: Any, dtype: Any = torch.float32) -> Any:
     plain, fused = (made(channels, momentum=0.05).to(dtype) for made in (BatchNorm2d, BatchNormSiLU))
     for layer in (plain, fused):
         torch.manual_seed(0)
@@ -19,7 +21,7 @@ def pair(channels, dtype=torch.float32):
     return plain, fused
 
 
-def run(layer, x, gradient):
+def run(layer: Any, x: Any, gradient: Any) -> Any:
     x = x.clone().requires_grad_()
     y = F.silu(layer(x)) if type(layer) is BatchNorm2d else layer(x)
     return y.detach(), torch.autograd.grad(y, [x, layer.weight, layer.bias], gradient)
@@ -27,7 +29,7 @@ def run(layer, x, gradient):
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_it_equals_the_two_layers(layout, dtype):
+def test_it_equals_the_two_layers(layout: Any, dtype: Any) -> None:
     plain, fused = pair(24, dtype)
     x = (3 * torch.randn(4, 24, 8, 8, dtype=dtype) + 1).contiguous(memory_format=layout)
     gradient = torch.randn_like(x)
@@ -43,10 +45,10 @@ def test_it_equals_the_two_layers(layout, dtype):
     assert torch.equal(fused.eval()(x), F.silu(plain.eval()(x)))
 
 
-def test_it_keeps_its_input_and_nothing_else_of_that_size():
+def test_it_keeps_its_input_and_nothing_else_of_that_size() -> None:
     kept = {}
 
-    def keep(tensor):
+    def keep(tensor: Any) -> Any:
         kept[tensor.untyped_storage().data_ptr()] = tensor.numel()
         return tensor
 
@@ -62,7 +64,7 @@ def test_it_keeps_its_input_and_nothing_else_of_that_size():
 
 
 @pytest.mark.parametrize("made", [BatchNorm2d, BatchNormSiLU])
-def test_one_value_per_channel_is_refused_in_training_alone(made):
+def test_one_value_per_channel_is_refused_in_training_alone(made: Any) -> None:
     layer = pair(4)[made is BatchNormSiLU]
     with pytest.raises(ValueError, match=r"4 channels has one value per channel .* train with at least two images"):
         layer(torch.randn(1, 4, 1, 1))

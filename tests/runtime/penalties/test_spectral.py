@@ -1,6 +1,7 @@
 """The spectral penalty against the recorded one, against exact singular values, and as state."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ GOLDEN = load_file(Path(__file__).parents[2] / "golden" / "nvae_cells" / "spectr
 SHAPES = {"6x36": [0, 1, 3], "8x6": [2], "24x25": [4]}  # the recorded layers by the shape of their matrix
 
 
-def recorded_convolutions():
+def recorded_convolutions() -> Any:
     """Five convolutions without weight norm, so that the recorded weights are the ones in use."""
     weights = [GOLDEN[f"weight.{i}"] for i in range(5)]
     layers = [
@@ -28,12 +29,12 @@ def recorded_convolutions():
     return nn.ModuleList(layers)
 
 
-def recorded_start():
+def recorded_start() -> Any:
     return {str(i): GOLDEN[f"u_init.{shape}"][at] for shape, places in SHAPES.items() for at, i in enumerate(places)}
 
 
 @pytest.mark.parametrize("way", [spectral._one_by_one, spectral._by_shape])
-def test_two_calls_reproduce_the_recorded_sums_vectors_and_gradients(way, monkeypatch):
+def test_two_calls_reproduce_the_recorded_sums_vectors_and_gradients(way: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(spectral, "_one_by_one", way)
     layers = recorded_convolutions()
     penalty = SpectralPenalty(layers)
@@ -53,7 +54,7 @@ def test_two_calls_reproduce_the_recorded_sums_vectors_and_gradients(way, monkey
 
 
 class Mixed(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.plain = Conv2d(3, 8, (3, 3))
         self.normed = Conv2d(3, 8, (3, 3), norm=WeightNorm(gain="log", eps=1e-5))
@@ -62,7 +63,7 @@ class Mixed(nn.Module):
         initialize(self, 0)
 
 
-def test_it_approaches_the_sum_of_the_largest_singular_values_of_the_weights_in_use():
+def test_it_approaches_the_sum_of_the_largest_singular_values_of_the_weights_in_use() -> None:
     model = Mixed().double()
     penalty = SpectralPenalty(model)
     for _ in range(60):
@@ -78,7 +79,7 @@ def test_it_approaches_the_sum_of_the_largest_singular_values_of_the_weights_in_
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
-def test_weights_of_zeros_cost_nothing_and_stay_finite():
+def test_weights_of_zeros_cost_nothing_and_stay_finite() -> None:
     model = nn.ModuleList([Conv2d(2, 2, (3, 3))])
     model[0].weight.data.zero_()
     total = SpectralPenalty(model)()
@@ -87,7 +88,7 @@ def test_weights_of_zeros_cost_nothing_and_stay_finite():
     assert model[0].weight.grad.isfinite().all()
 
 
-def test_vectors_that_were_kept_go_on_as_if_nothing_had_happened():
+def test_vectors_that_were_kept_go_on_as_if_nothing_had_happened() -> None:
     model = Mixed()
     straight = SpectralPenalty(model, seed=1)
     assert straight.tensors() == {}
@@ -98,7 +99,7 @@ def test_vectors_that_were_kept_go_on_as_if_nothing_had_happened():
     assert all(torch.equal(straight.vectors[name], resumed.vectors[name]) for name in straight.vectors)
 
 
-def test_both_ways_of_iterating_agree():
+def test_both_ways_of_iterating_agree() -> None:
     model = Mixed()
     matrices = [spectral._matrix(layer).detach() for _, layer in spectral._convolutions(model)]
     starts = list(SpectralPenalty(model).vectors.values())

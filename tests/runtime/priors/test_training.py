@@ -7,9 +7,9 @@ import math
 import torch
 
 from hvdsl.compiler.settings import Duration, Optimizer, Train
-from hvdsl.runtime.optimization import Optimization
 from hvdsl.runtime.priors.training import CodeObjective, CodePart, nats
-from hvdsl.runtime.schedule import Clock
+from hvdsl.runtime.training.optimization import Optimization
+from hvdsl.runtime.training.schedule import Clock
 from tests.runtime.priors.test_sampling import BODIES, build
 
 CODES = torch.randint(0, 6, (4, 5, 7), generator=torch.Generator().manual_seed(0))

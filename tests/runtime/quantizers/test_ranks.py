@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
-from hvdsl.runtime.distributed import world
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.quantizers import EmaCodebook, NearestCode
+from hvdsl.runtime.training.distributed import world
 
 OPTIONS = {"plain": {}, "kmeans": {"start": "kmeans"}, "expiring": {"expire": 1.105}}
 

@@ -14,12 +14,12 @@ from hvdsl.compiler.settings import ModelSettings
 from hvdsl.errors import HvdslError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.data import open_data
-from hvdsl.runtime.evaluate import evaluate
 from hvdsl.runtime.layers import initialize
-from hvdsl.runtime.metrics import read_metrics
-from hvdsl.runtime.run import Run
-from hvdsl.runtime.sample import sample
-from hvdsl.runtime.trainer import Trainer
+from hvdsl.runtime.training.metrics import read_metrics
+from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.trainer import Trainer
+from hvdsl.runtime.use.evaluate import evaluate
+from hvdsl.runtime.use.sample import sample
 
 SPEC = """hv 1
 model codes

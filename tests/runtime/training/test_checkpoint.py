@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hvdsl.runtime.checkpoint import CheckpointError, CheckpointStore
+from hvdsl.runtime.training.checkpoint import CheckpointError, CheckpointStore
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b.bias": torch.ones(2, dtype=torch.bfloat16)}
 

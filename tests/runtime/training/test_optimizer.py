@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import L2, Optimizer
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.optimizer import build_optimizer, set_learning_rate
+from hvdsl.runtime.training.optimizer import build_optimizer, set_learning_rate
 
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "recorded" / "adamax.json").read_text())
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Duration, Optimizer, Train
 from hvdsl.runtime.noise import RecordedNoise, latent_stream
-from hvdsl.runtime.optimization import Optimization, Part, StepResult
-from hvdsl.runtime.schedule import Clock
+from hvdsl.runtime.training.optimization import Optimization, Part, StepResult
+from hvdsl.runtime.training.schedule import Clock
 
 TESTS = Path(__file__).parents[2]
 CASE = TESTS / "golden" / "vdvae" / "a_8bit_32px"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.metrics import MetricsLog, read_metrics
-from hvdsl.runtime.run import Run, RunError
+from hvdsl.runtime.training.metrics import MetricsLog, read_metrics
+from hvdsl.runtime.training.run import Run, RunError
 
 
 def test_a_run_holds_its_files_and_a_description_of_the_machine(tmp_path: Path) -> None:

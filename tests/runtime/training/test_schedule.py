@@ -11,7 +11,7 @@ import pytest
 
 from hvdsl.compiler.settings import Duration, Optimizer, Schedule, Train
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.schedule import Clock, LearningRate
+from hvdsl.runtime.training.schedule import Clock, LearningRate
 
 RECORDED = json.loads((Path(__file__).parent / "recorded" / "rates.json").read_text())
 

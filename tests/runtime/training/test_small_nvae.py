@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,13 +10,13 @@ import torch
 from PIL import Image
 
 from hvdsl.cli.main import main
-from hvdsl.runtime.run import Run
+from hvdsl.runtime.training.run import Run
 
 SPEC = Path(__file__).with_name("small_nvae.hv")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory: Any) -> Any:
     threads = torch.get_num_threads()
     folder = tmp_path_factory.mktemp("runs") / "nvae"
     assert main(["train", str(SPEC), "--out", str(folder), "--threads", "1", "--device", "cpu"]) == 0
@@ -23,7 +24,7 @@ def trained(tmp_path_factory):
     torch.set_num_threads(threads)
 
 
-def test_the_loss_falls_and_every_group_is_used(trained):
+def test_the_loss_falls_and_every_group_is_used(trained: Any) -> None:
     rows = [row for row in Run.open(trained).metrics() if row.get("event", "train") == "train"]
     first, last = rows[0], rows[-1]
     assert last["negative_elbo_nats_per_dim"] < 0.85 * first["negative_elbo_nats_per_dim"]
@@ -35,7 +36,7 @@ def test_the_loss_falls_and_every_group_is_used(trained):
     assert last["beta"] == 1
 
 
-def test_samples_and_reconstructions_are_written(trained, tmp_path):
+def test_samples_and_reconstructions_are_written(trained: Any, tmp_path: Any) -> None:
     pictures = {}
     for passes in ("0", "5"):
         out = tmp_path / f"{passes}.png"
@@ -49,7 +50,7 @@ def test_samples_and_reconstructions_are_written(trained, tmp_path):
     assert np.asarray(Image.open(out)).std() > 0
 
 
-def test_resuming_equals_going_straight_through(trained, tmp_path):
+def test_resuming_equals_going_straight_through(trained: Any, tmp_path: Any) -> None:
     again = tmp_path / "again"
     shutil.copytree(trained, again)
     shutil.rmtree(again / "checkpoints" / "60")

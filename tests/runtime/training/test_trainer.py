@@ -14,16 +14,16 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Duration, Optimizer
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.activation_checkpointing import checkpoint_groups
-from hvdsl.runtime.checkpoint import CheckpointError
-from hvdsl.runtime.guard import TrainingStalledError
 from hvdsl.runtime.layers import BatchNormSiLU, Conv2d, initialize
 from hvdsl.runtime.noise import SampleNoise
 from hvdsl.runtime.objective import Objective
-from hvdsl.runtime.optimization import Optimization, Part
-from hvdsl.runtime.run import Run
-from hvdsl.runtime.schedule import Clock
-from hvdsl.runtime.trainer import Outcome, Trainer
+from hvdsl.runtime.training.activation_checkpointing import checkpoint_groups
+from hvdsl.runtime.training.checkpoint import CheckpointError
+from hvdsl.runtime.training.guard import TrainingStalledError
+from hvdsl.runtime.training.optimization import Optimization, Part
+from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.schedule import Clock
+from hvdsl.runtime.training.trainer import Outcome, Trainer
 from tests.runtime.training.tiny_hierarchy import Blobs, TinyHierarchy, settings, tiny
 
 

@@ -16,7 +16,7 @@ from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.layers import BatchNorm2d
 from hvdsl.runtime.noise import Noise, SampleNoise
 from hvdsl.runtime.protocol import as_vae
-from hvdsl.runtime.seeds import derive_seed
+from hvdsl.runtime.training.seeds import derive_seed
 
 BATCH = 16  # images per pass, as in NVAE's release
 

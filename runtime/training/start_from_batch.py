@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.distributed import World
 from hvdsl.runtime.layers import Conv2d, ConvTranspose2d, Dense, WeightNorm
+from hvdsl.runtime.training.distributed import World
 
 Weighted = Conv2d | ConvTranspose2d | Dense
 

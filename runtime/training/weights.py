@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hvdsl.runtime.checkpoint import Checkpoint, CheckpointError
-from hvdsl.runtime.run import Run
+from hvdsl.runtime.training.checkpoint import Checkpoint, CheckpointError
+from hvdsl.runtime.training.run import Run
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.inference import inference, to_pixels
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.noise import SampleNoise
 from hvdsl.runtime.protocol import as_vae
-from hvdsl.runtime.sample import Decode, decode_image
-from hvdsl.runtime.seeds import derive_seed
+from hvdsl.runtime.training.seeds import derive_seed
+from hvdsl.runtime.use.inference import inference, to_pixels
+from hvdsl.runtime.use.sample import Decode, decode_image
 
 
 def depths(groups: int, rows: int) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -15,8 +16,8 @@ from typing import Any
 import torch
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.checkpoint import CheckpointStore, write_durably
-from hvdsl.runtime.metrics import MetricsLog, read_metrics
+from hvdsl.runtime.training.checkpoint import CheckpointStore, write_durably
+from hvdsl.runtime.training.metrics import MetricsLog, read_metrics
 
 
 class RunError(HvdslError):
@@ -46,16 +47,20 @@ class Run:
         try:
             run.folder.parent.mkdir(parents=True, exist_ok=True)
             run.folder.mkdir()
-            run.pictures.mkdir()
-            for name, text in files.items():
-                write_durably(run.folder / name, text.encode())
-            described = describe_environment() | dict(environment or {})
-            write_durably(run.folder / "environment.json", (json.dumps(described, indent=2) + "\n").encode())
         except FileExistsError as error:
             raise RunError(
                 f"{run.folder} exists already: continue it with `--resume`, or give another folder with `--out`"
             ) from error
         except OSError as error:
+            raise RunError(f"cannot make the run folder {run.folder}: {error.strerror}") from error
+        try:
+            run.pictures.mkdir()
+            for name, text in files.items():
+                write_durably(run.folder / name, text.encode())
+            described = describe_environment() | dict(environment or {})
+            write_durably(run.folder / "environment.json", (json.dumps(described, indent=2) + "\n").encode())
+        except OSError as error:
+            shutil.rmtree(run.folder, ignore_errors=True)  # half a run folder would only be in the way
             raise RunError(f"cannot make the run folder {run.folder}: {error.strerror}") from error
         return run
 
@@ -92,6 +97,20 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """Everything measured so far."""
         return read_metrics(self.metrics_path)
+
+    def environment(self) -> dict[str, Any]:
+        """What the run noted of its machine and its data.
+
+        Raises:
+            RunError: It cannot be read.
+        """
+        try:
+            noted = json.loads(self.read("environment.json"))
+        except json.JSONDecodeError:
+            noted = None
+        if not isinstance(noted, dict):
+            raise RunError(f"{self.folder / 'environment.json'} is damaged: restore it, or write `{{}}` into it")
+        return noted
 
     def read(self, name: str) -> str:
         """The text of one of the run's files, such as `resolved.hv`.

@@ -9,30 +9,26 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from torch import nn
 
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.batches import Batch, Order, PixelSource, batches
-from hvdsl.runtime.checkpoint import Checkpoint
-from hvdsl.runtime.distributed import world
-from hvdsl.runtime.guard import TrainingStalledError
-from hvdsl.runtime.metrics import MetricsLog, Value
-from hvdsl.runtime.noise import SampleNoise
-from hvdsl.runtime.objective import Objective
-from hvdsl.runtime.optimization import Optimization, Part, StepResult
-from hvdsl.runtime.penalties.terms import Penalties
-from hvdsl.runtime.progress import ProgressDisplay
-from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.quantizers.usage import usage
-from hvdsl.runtime.run import Run
-from hvdsl.runtime.schedule import Clock
-from hvdsl.runtime.seeds import derive_seed
-from hvdsl.runtime.signals import StopRequest
-from hvdsl.runtime.window import Window
+from hvdsl.runtime.training.batches import Batch, Order, PixelSource, batches
+from hvdsl.runtime.training.checkpoint import Checkpoint
+from hvdsl.runtime.training.distributed import world
+from hvdsl.runtime.training.guard import TrainingStalledError
+from hvdsl.runtime.training.metrics import MetricsLog, Value
+from hvdsl.runtime.training.optimization import StepResult
+from hvdsl.runtime.training.progress import ProgressDisplay
+from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.schedule import Clock
+from hvdsl.runtime.training.seeds import derive_seed
+from hvdsl.runtime.training.signals import StopRequest
+from hvdsl.runtime.training.tasks import ImageTask, Task
+from hvdsl.runtime.training.window import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +63,7 @@ class Trainer:
         run: Where to write; without one nothing is written.
         console: Where to show progress; without one nothing is shown.
         workers: Threads that read ahead.
+        task: What the model is trained for; by default the spec's objective on images.
 
     Raises:
         HvdslError: There is no `train` section, or the batch fits neither the data nor the processes.
@@ -81,6 +78,7 @@ class Trainer:
         run: Run | None = None,
         console: Console | None = None,
         workers: int = 0,
+        task: Task | None = None,
     ) -> None:
         if settings.train is None:
             raise HvdslError(
@@ -90,14 +88,8 @@ class Trainer:
         self.world = world()
         self.order = Order(len(data), self.train.batch, self.train.seed, self.world, self.train.accumulate)
         self.clock = Clock.of(self.train, self.order.per_epoch)
-        if settings.objective.balance is not None and len(as_vae(model).LATENTS) == 1:
-            raise HvdslError(
-                "`objective.balance` weighs latent groups against each other, and the model has one: remove `balance`"
-            )
-        objective = Objective(settings.objective, self.clock.steps, self.world.mean)
-        seed = derive_seed(self.train.seed, "penalties")
-        penalties = Penalties(model, settings.objective, self.clock.steps, seed)
-        self.optimization = Optimization(model, self.train, objective, self.clock, self.world, penalties)
+        self._task: Task = task or ImageTask(settings.objective)
+        self.optimization = self._task.optimization(model, self.train, self.clock, self.world)
         self.run = run
         self.periodic: list[Periodic] = []
         self._console = console if self.world.leads else None
@@ -163,7 +155,7 @@ class Trainer:
         """One step on this rank's images: the loop's own, for those who drive it themselves."""
         # Dropout draws from the global generator; seeded by the step, that generator needs no place in a checkpoint.
         torch.manual_seed(derive_seed(self.train.seed, "step", batch.step, self.world.rank))
-        return self.optimization.step(self._parts(batch))
+        return self.optimization.step(self._task.parts(self.model, batch, self.train))
 
     def _one_step(self, stream: Iterator[Batch], log: MetricsLog | None, display: ProgressDisplay) -> None:
         began = time.perf_counter()
@@ -183,18 +175,6 @@ class Trainer:
             if every is not None and done % every == 0:
                 self._save()  # before anything that may fail
             self._do_periodic(log, display)
-
-    def _parts(self, batch: Batch) -> list[Part]:
-        pixels = torch.from_numpy(batch.pixels.astype(np.float32)).to(self._device)
-        seed = derive_seed(self.train.seed, "training noise")
-        indices = range(batch.first, batch.first + len(pixels))
-        size = len(pixels) // self.train.accumulate
-        vae, parts = as_vae(self.model), []
-        for at in range(0, len(pixels), size):
-            v = pixels[at : at + size]
-            noise = SampleNoise(seed, indices[at : at + size], batch.step)
-            parts.append(Part(vae.input(v), vae.target(v), noise))
-        return parts
 
     def _measure(self, log: MetricsLog | None, display: ProgressDisplay) -> None:
         step = self.optimization.step_number

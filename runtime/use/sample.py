@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.inference import chunks, inference, to_pixels
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.noise import Noise, SampleNoise
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae
-from hvdsl.runtime.seeds import derive_seed
+from hvdsl.runtime.training.seeds import derive_seed
+from hvdsl.runtime.use.inference import chunks, inference, to_pixels
 
 Decode = Literal["sample", "mean"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hvdsl.runtime.checkpoint import CheckpointError
-from hvdsl.runtime.optimizer import PlainAdamax
+from hvdsl.runtime.training.checkpoint import CheckpointError
+from hvdsl.runtime.training.optimizer import PlainAdamax
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

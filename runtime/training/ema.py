@@ -21,7 +21,8 @@ class Ema:
         self._keep, self._take = keep.item(), (1 - keep).item()
         self._model = model
         self.averages = {name: p.detach().clone() for name, p in model.named_parameters()}
-        self.buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
+        persistent = model.state_dict().keys()  # constants such as masks are no part of a checkpoint
+        self.buffers = {name: b.detach().clone() for name, b in model.named_buffers() if name in persistent}
 
     @torch.no_grad()
     def update(self) -> None:
@@ -29,7 +30,7 @@ class Ema:
         averages = list(self.averages.values())
         torch._foreach_mul_(averages, self._keep)
         torch._foreach_add_(averages, list(self._model.parameters()), alpha=self._take)
-        for name, b in self._model.named_buffers():
+        for name, b in self._own_buffers():
             self.buffers[name].copy_(b)
 
     @torch.no_grad()
@@ -59,5 +60,8 @@ class Ema:
     def _exchange(self) -> None:
         for name, p in self._model.named_parameters():
             p.data, self.averages[name] = self.averages[name], p.data
-        for name, b in self._model.named_buffers():
+        for name, b in self._own_buffers():
             b.data, self.buffers[name] = self.buffers[name], b.data
+
+    def _own_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        return ((name, b) for name, b in self._model.named_buffers() if name in self.buffers)

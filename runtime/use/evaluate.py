@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.batches import PixelSource
-from hvdsl.runtime.distributed import World
-from hvdsl.runtime.importance import ImportanceBound
-from hvdsl.runtime.inference import chunks, inference
-from hvdsl.runtime.latents import Traversal
+from hvdsl.runtime.latents import LatentGroup, Traversal
 from hvdsl.runtime.noise import SampleNoise
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae
-from hvdsl.runtime.seeds import derive_seed
+from hvdsl.runtime.training.batches import PixelSource
+from hvdsl.runtime.training.distributed import World
+from hvdsl.runtime.training.seeds import derive_seed
+from hvdsl.runtime.use.importance import ImportanceBound
+from hvdsl.runtime.use.inference import chunks, inference
 
 ACTIVE = 0.1  # nats per image: a channel with less carries nothing (NVAE, Vahdat & Kautz 2020, appendix)
 
@@ -133,7 +133,7 @@ def evaluate(
     if samples > 1 and not vae.likelihood.density:
         raise HvdslError("several samples per image tighten a bound, and a reconstruction error is none: use 1 sample")
     groups = len(vae.LATENTS)
-    channels = [group.shape[0] for group in vae.LATENTS]
+    channels = [_rated_channels(group) for group in vae.LATENTS]
     # The bound, its square, the distortion, images, each group's rate, each channel's rate.
     sums = torch.zeros(4 + groups + sum(channels), dtype=torch.float64)
     with inference(model) as device:
@@ -152,6 +152,11 @@ def evaluate(
         totals = world.sum(sums.to(device) if world.size > 1 else sums).tolist()
     active = _active(totals[4 + groups :], channels, totals[3])
     return _summary(totals[: 4 + groups], active, samples, dims, data.name, vae.likelihood.density)
+
+
+def _rated_channels(group: LatentGroup) -> int:
+    """Channels that have a rate of their own: the channels of a code vector share one."""
+    return group.shape[0] if group.codes is None else 1
 
 
 def _active(rates: list[float], channels: list[int], images: float) -> tuple[int, ...]:
@@ -179,7 +184,7 @@ def _score(vae: HierarchicalVae, v: Tensor, indices: range, samples: int, seed: 
     x, target = vae.input(v), vae.target(v)
     distortion = torch.zeros(len(v), dtype=torch.float64, device=v.device)
     rates = torch.zeros(len(vae.LATENTS), len(v), dtype=torch.float64, device=v.device)
-    channel_rates = torch.zeros(sum(g.shape[0] for g in vae.LATENTS), dtype=torch.float64, device=v.device)
+    channel_rates = torch.zeros(sum(map(_rated_channels, vae.LATENTS)), dtype=torch.float64, device=v.device)
     weights = ImportanceBound()
     for k in range(samples):
         noise = SampleNoise(seed, indices, k)

@@ -94,3 +94,31 @@ def save_png(picture: Image.Image, path: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise HvdslError(f"cannot write the picture {path}: {error.strerror or error}") from error
     return path
+
+
+def save_images(images: Tensor, bits: int, path: Path) -> None:
+    """Write images `(N, C, H, W)` in raw pixel values.
+
+    A `.png` has all on one page; an `.npy` bytes `(N, H, W, 3)`; a folder gets a PNG each, numbered from 0.
+
+    Raises:
+        HvdslError: Another suffix, or it cannot be written.
+    """
+    if path.suffix == ".png":
+        save_png(grid(images, bits), path)
+    elif path.suffix == ".npy":
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                np.save(file, to_bytes(images, bits), allow_pickle=False)
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise HvdslError(f"cannot write {path}: {error.strerror or error}") from error
+    elif path.suffix == "":
+        width = len(str(max(0, len(images) - 1)))
+        for i, image in enumerate(to_bytes(images, bits)):
+            save_png(Image.fromarray(image), path / f"{i:0{width}}.png")
+    else:
+        raise HvdslError(f"{path} is no .png, no .npy and no folder: images are written as one of these")

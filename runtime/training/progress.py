@@ -16,6 +16,7 @@ SHOWN = {
     "negative_importance_bound_nats_per_dim": ("nats/dim", ".4f"),
     "distortion_nats_per_dim": ("distortion", ".4f"),
     "rate_nats_per_dim": ("rate", ".4f"),
+    "nats_per_code": ("nats/code", ".4f"),
     "error_per_dim": ("error", ".5f"),
     "rate_bits_per_dim": ("rate bits/dim", ".4f"),
     "gradient_norm": ("grad", ".3g"),

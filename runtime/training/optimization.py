@@ -13,22 +13,22 @@ from typing_extensions import TypeVar
 
 from hvdsl.compiler.settings import Train
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.activation_checkpointing import checkpoint_groups
-from hvdsl.runtime.checkpoint import Checkpoint, CheckpointError, Tensors
-from hvdsl.runtime.distributed import World
-from hvdsl.runtime.ema import Ema
-from hvdsl.runtime.guard import SkipGuard, clip_gradients, gradient_norm
 from hvdsl.runtime.layers.norms import DegenerateBatchError
 from hvdsl.runtime.noise import Noise
-from hvdsl.runtime.optimizer import build_optimizer, set_learning_rate
-from hvdsl.runtime.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from hvdsl.runtime.penalties.terms import Penalties
-from hvdsl.runtime.precision import gradient_scaler, train_in
 from hvdsl.runtime.quantizers.usage import settle
-from hvdsl.runtime.schedule import Clock, LearningRate
-from hvdsl.runtime.start_from_batch import start_from_batch, starts_from_batch
-from hvdsl.runtime.synchronised_batch_norm import synchronise_batch_norm
-from hvdsl.runtime.weights import copy_into, model_tensors
+from hvdsl.runtime.training.activation_checkpointing import checkpoint_groups
+from hvdsl.runtime.training.checkpoint import Checkpoint, CheckpointError, Tensors
+from hvdsl.runtime.training.distributed import World
+from hvdsl.runtime.training.ema import Ema
+from hvdsl.runtime.training.guard import SkipGuard, clip_gradients, gradient_norm
+from hvdsl.runtime.training.optimizer import build_optimizer, set_learning_rate
+from hvdsl.runtime.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
+from hvdsl.runtime.training.precision import gradient_scaler, train_in
+from hvdsl.runtime.training.schedule import Clock, LearningRate
+from hvdsl.runtime.training.start_from_batch import start_from_batch, starts_from_batch
+from hvdsl.runtime.training.synchronised_batch_norm import synchronise_batch_norm
+from hvdsl.runtime.training.weights import copy_into, model_tensors
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,17 @@ import torch
 from torch import nn
 
 from hvdsl.compiler.settings import Data, ModelSettings
-from hvdsl.runtime.batches import PixelSource
-from hvdsl.runtime.evaluate import Evaluation, evaluate
-from hvdsl.runtime.inference import pixel_bits
-from hvdsl.runtime.metrics import Value
-from hvdsl.runtime.pictures import grid, labelled_rows, rate_bars, save_png
+from hvdsl.runtime.codes.levels import is_discrete
 from hvdsl.runtime.protocol import as_vae
-from hvdsl.runtime.reconstruct import depths, reconstruct
-from hvdsl.runtime.run import Run
-from hvdsl.runtime.sample import sample
-from hvdsl.runtime.trainer import Periodic, Trainer
+from hvdsl.runtime.training.batches import PixelSource
+from hvdsl.runtime.training.metrics import Value
+from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.trainer import Periodic, Trainer
+from hvdsl.runtime.use.evaluate import Evaluation, evaluate
+from hvdsl.runtime.use.inference import pixel_bits
+from hvdsl.runtime.use.pictures import grid, labelled_rows, rate_bars, save_png
+from hvdsl.runtime.use.reconstruct import depths, reconstruct
+from hvdsl.runtime.use.sample import sample
 
 SAMPLES, ORIGINALS, DEPTHS = 36, 8, 4
 
@@ -84,6 +85,7 @@ def _evaluation(trainer: Trainer, validation: PixelSource) -> Evaluation:
 
 def _pictures(trainer: Trainer, validation: PixelSource, step: int) -> Mapping[str, Value]:
     if trainer.run is not None and trainer.world.leads:
-        draw_samples(trainer.model, trainer.settings, trainer.run, f"samples-{step}", seed=trainer.train.seed)
+        if not is_discrete(trainer.model):  # uniform codes are no samples: those need priors
+            draw_samples(trainer.model, trainer.settings, trainer.run, f"samples-{step}", seed=trainer.train.seed)
         draw_reconstructions(trainer.model, trainer.settings.data, validation, trainer.run, f"reconstructions-{step}")
     return {}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.distributed import World
+from hvdsl.runtime.training.distributed import World
 
 
 class PixelSource(Protocol):

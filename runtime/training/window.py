@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from hvdsl.runtime.metrics import Value
-from hvdsl.runtime.optimization import StepResult
+from hvdsl.runtime.training.metrics import Value
+from hvdsl.runtime.training.optimization import StepResult
 
 
 class Window:

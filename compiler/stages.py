@@ -1,0 +1,37 @@
+"""The stages in which a spec is trained: its model, then the priors over its codes."""
+
+from __future__ import annotations
+
+import hashlib
+
+from hvdsl.compiler.model import Model
+from hvdsl.errors import UsageError
+
+AUTOENCODER, ALL = "autoencoder", "all"
+
+
+def stages(model: Model, wanted: str) -> list[str]:
+    """Return the stages that `wanted` names, in the order in which they are trained.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    known = [AUTOENCODER, *model.priors]
+    if wanted == ALL:
+        return known
+    if wanted not in known:
+        raise UsageError(f"there is no stage `{wanted}`; `{model.settings.model}` has {', '.join(known)}, or `{ALL}`")
+    return [wanted]
+
+
+def is_discrete(model: Model) -> bool:
+    """Whether every latent of a spec is discrete, and there is one."""
+    return bool(model.graph.latents) and all(group.codes is not None for group in model.graph.latents)
+
+
+def structure(model: Model) -> str:
+    """Digest what the first stage of a spec computes, whatever its text looks like and its priors are."""
+    graph, data = model.graph, model.settings.data
+    computed = [(n.op, sorted(n.args.items()), n.inputs, n.shapes, n.path) for n in graph.nodes]
+    pixels = (data.shape, data.bits, data.binarize, data.input, data.target)
+    return hashlib.sha256(repr((computed, graph.output, pixels, model.likelihood)).encode()).hexdigest()

@@ -1,0 +1,82 @@
+"""Options of sampling that only models of codes have."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from hvdsl.cli.options import positive
+from hvdsl.errors import UsageError
+
+Number = TypeVar("Number", int, float)
+
+
+def add_code_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that only models of codes have."""
+    group = parser.add_argument_group("models of codes")
+    group.add_argument(
+        "--top-k",
+        metavar="[LEVEL=]N",
+        type=leveled(positive),
+        action="append",
+        default=[],
+        help="draw from the N most probable codes",
+    )
+    group.add_argument(
+        "--top-p",
+        metavar="[LEVEL=]P",
+        type=leveled(probability),
+        action="append",
+        default=[],
+        help="draw from the most probable codes that together reach P",
+    )
+    group.add_argument("--label", metavar="CLASS[,…]", help="the classes of the images, taken in turn")
+    group.add_argument(
+        "--fix",
+        metavar="LEVEL=CODES",
+        action="append",
+        default=[],
+        help="take a level's codes from a file, draw the rest",
+    )
+    group.add_argument("--keep", metavar="CODES", type=Path, help="with --mask: the codes of images to be painted in")
+    group.add_argument(
+        "--mask", metavar="PICTURE", type=Path, help="what to draw anew: everything but black, at the images' size"
+    )
+
+
+def leveled(number: Callable[[str], Number]) -> Callable[[str], tuple[str, Number]]:
+    """Return what reads `0.9`, for every level, as ("", 0.9), and `z_top=0.9` as ("z_top", 0.9)."""
+
+    def read(text: str) -> tuple[str, Number]:
+        level, _, written = text.rpartition("=")
+        return level, number(written)
+
+    return read
+
+
+def probability(text: str) -> float:
+    """Read a number above 0 and at most 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0 and at most 1, found `{text}`")
+    return number
+
+
+def per_level(pairs: Sequence[tuple[str, Number]], levels: Sequence[str], option: str) -> dict[str, Number]:
+    """Return the value of each level that has one; the later is taken over the earlier.
+
+    Raises:
+        UsageError: there is no such level.
+    """
+    found: dict[str, Number] = {}
+    for level, value in pairs:
+        if level and level not in levels:
+            known = f"it has {', '.join(levels)}" if any(levels) else "its latents are continuous"
+            raise UsageError(f"{option} {level}={value}: the model has no level `{level}` of codes; {known}")
+        found |= dict.fromkeys([level] if level else levels, value)
+    return found

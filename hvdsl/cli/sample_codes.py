@@ -1,0 +1,139 @@
+"""`hvdsl sample` of a discrete hierarchy: codes from the trained priors, level by level, then pictures."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from hvdsl.cli.code_options import per_level
+from hvdsl.cli.showing import showing
+from hvdsl.cli.stages import Autoencoder, open_priors
+from hvdsl.errors import HvdslError, UsageError
+from hvdsl.runtime.codes.codec import decode
+from hvdsl.runtime.codes.files import read_codes
+from hvdsl.runtime.codes.levels import CodesError, Level
+from hvdsl.runtime.priors.hierarchy import Cut, Kept, coarse_mask, sample_codes
+from hvdsl.runtime.priors.sampling import Progress
+from hvdsl.runtime.use.inference import chunks
+
+
+def draw_images(args: argparse.Namespace, first: Autoencoder) -> Tensor:
+    """Return raw pixel values `(N, C, H, W)` of `args.number` images.
+
+    Raises:
+        HvdslError: a prior is missing, of other codes, or given what does not fit.
+    """
+    levels = {level.name: level for level in first.levels}
+    fixed = _fixed(args, levels)
+    priors = open_priors(first, [name for name in levels if name not in fixed], use_ema=args.use_ema)
+    untrained = [name for name in levels if name not in priors and name not in fixed]
+    if untrained:
+        raise HvdslError(_untrained(first, untrained))
+    kept = _kept(args, first)
+    labels = _labels(args, first)
+    cuts = _cuts(args, levels, first.model.settings.sample.temperature)
+    images = []
+    for indices in chunks(range(args.number), args.batch or 64):
+        with showing("codes") as show:
+            codes = sample_codes(
+                priors,
+                indices,
+                seed=args.seed or 0,
+                cuts=cuts,
+                fixed={name: tensor[indices.start : indices.stop] for name, tensor in fixed.items()},
+                kept={name: _some(k, indices) for name, k in kept.items()},
+                labels=None if labels is None else labels[indices.start : indices.stop],
+                progress=_telling(show),
+            )
+        images.append(decode(first.module, first.model.settings.data, codes, batch=len(indices)).round())
+    return torch.cat(images)
+
+
+def _cuts(args: argparse.Namespace, levels: dict[str, Level], temperature: float) -> dict[str, Cut]:
+    names = list(levels)
+    temperatures = per_level(args.temperature, names, "--temperature")
+    top_k = per_level(args.top_k, names, "--top-k")
+    top_p = per_level(args.top_p, names, "--top-p")
+    return {n: Cut(temperatures.get(n, temperature), top_k.get(n), top_p.get(n, 1.0)) for n in names}
+
+
+def _fixed(args: argparse.Namespace, levels: dict[str, Level]) -> dict[str, Tensor]:
+    fixed = {}
+    for text in args.fix:
+        name, equals, path = text.partition("=")
+        if not equals or name not in levels:
+            raise UsageError(f"--fix {text}: write LEVEL=FILE, where LEVEL is one of {', '.join(levels)}")
+        fixed[name] = _number(read_codes(Path(path), [levels[name]])[name], args.number, path)
+    return fixed
+
+
+def _kept(args: argparse.Namespace, first: Autoencoder) -> dict[str, Kept]:
+    if (args.keep is None) != (args.mask is None):
+        raise UsageError("--mask says what to draw anew and --keep what stands elsewhere: give both")
+    if args.keep is None:
+        return {}
+    drawn = _mask(args.mask, first.model.settings.data.shape[1:])
+    kept = {}
+    for level, codes in zip(first.levels, read_codes(args.keep, first.levels).values(), strict=True):
+        codes = _number(codes, args.number, args.keep)
+        height, width = level.code_map.grid or (1, 1)
+        kept[level.name] = Kept(codes, coarse_mask(drawn, (height, width)).expand(len(codes), -1, -1))
+    return kept
+
+
+def _mask(path: Path, size: tuple[int, int]) -> Tensor:
+    try:
+        with Image.open(path) as picture:
+            found = np.asarray(picture.convert("L")) > 0
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+        raise HvdslError(f"the mask {path} cannot be read as a picture ({error})") from error
+    if found.shape != size:
+        raise HvdslError(
+            f"the mask {path} is {found.shape[0]}x{found.shape[1]}; the images are {size[0]}x{size[1]}: resize it"
+        )
+    return torch.from_numpy(found)
+
+
+def _number(codes: Tensor, number: int, source: str | Path) -> Tensor:
+    """Return `number` images' codes: the first of them, or one image's repeated."""
+    if len(codes) == 1:
+        return codes.expand(number, *codes.shape[1:])
+    if len(codes) < number:
+        raise CodesError(f"{source} has the codes of {len(codes)} images, not {number}: ask for `-n {len(codes)}`")
+    return codes[:number]
+
+
+def _labels(args: argparse.Namespace, first: Autoencoder) -> Tensor | None:
+    if args.label is None:
+        return None
+    classes = first.model.settings.data.classes
+    if classes is None:
+        raise UsageError("--label: this model's data has no classes")
+    words = args.label.split(",")
+    labels = [int(word) for word in words if word.isdecimal()]
+    if len(labels) < len(words) or not all(label < classes for label in labels):
+        raise UsageError(f"--label {args.label}: classes are whole numbers from 0 to {classes - 1}")
+    return torch.tensor([labels[i % len(labels)] for i in range(args.number)])
+
+
+def _some(kept: Kept, indices: range) -> Kept:
+    return Kept(kept.codes[indices.start : indices.stop], kept.mask[indices.start : indices.stop])
+
+
+def _telling(show: Callable[[int, int], None]) -> Callable[[str, Progress], None]:
+    return lambda level, progress: show(progress.done, progress.total)
+
+
+def _untrained(first: Autoencoder, names: list[str]) -> str:
+    told = ", ".join(f"`{name}`" for name in names)
+    reason = f"{told} of {first.run.folder} has no trained prior, and codes drawn uniformly are no pictures: "
+    stated = [name for name in names if name in first.model.priors]
+    if stated == names:
+        return f"{reason}train with `hvdsl train --resume --out {first.run.folder} --stage all`"
+    return f"{reason}add `prior {next(n for n in names if n not in stated)}` to the spec and train it with `--stage`"

@@ -1,0 +1,143 @@
+"""The stages of a discrete hierarchy on the command line: its autoencoder, the codes that it makes, a prior per latent.
+
+The autoencoder is the run itself, like any other model. `codes/<split>` are its codes. `priors/<latent>` is a run of
+its own, with the spec that it was trained from; its `environment.json` says of which autoencoder and data its codes
+are.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from hvdsl.cli.runs import instantiate, instantiate_prior, read_model
+from hvdsl.cli.showing import showing
+from hvdsl.compiler.emit import emit_priors
+from hvdsl.compiler.model import Model
+from hvdsl.compiler.stages import structure
+from hvdsl.errors import HvdslError
+from hvdsl.grammar import print_text
+from hvdsl.runtime.codes.extract import stored_codes
+from hvdsl.runtime.codes.identity import autoencoder_digest
+from hvdsl.runtime.codes.levels import CodesError, Level, code_levels
+from hvdsl.runtime.codes.store import CodeStore, Identity
+from hvdsl.runtime.data import Dataset
+from hvdsl.runtime.training.distributed import world
+from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.weights import load_weights
+
+
+@dataclass(frozen=True, slots=True)
+class Autoencoder:
+    """The trained first stage of a run."""
+
+    run: Run
+    model: Model
+    module: nn.Module  # with the weights that make the codes, on its device
+    step: int
+    digest: str
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        return code_levels(self.module)
+
+    @property
+    def dims(self) -> int:
+        """Values of an image."""
+        return math.prod(self.model.settings.data.shape)
+
+
+def open_autoencoder(run: Run, device: torch.device, *, step: int | None = None) -> Autoencoder:
+    """Open the first stage of a run with the weights that make its codes: averaged ones if `evaluate.use_ema`."""
+    model = read_model(run)
+    module = instantiate(model)
+    checkpoint = load_weights(module, run, use_ema=model.settings.evaluate.use_ema, step=step)
+    return autoencoder(run, model, module.to(device), checkpoint.step)
+
+
+def autoencoder(run: Run, model: Model, module: nn.Module, step: int) -> Autoencoder:
+    """Return a run's first stage, once its weights are loaded."""
+    return Autoencoder(run, model, module, step, autoencoder_digest(module, structure(model)))
+
+
+def extract(first: Autoencoder, images: Dataset, split: str, batch: int | None = None) -> CodeStore:
+    """Return the codes of a split, extracted now if the run has none of this autoencoder and data."""
+    with showing(f"codes of the {split} images") as show:
+        return stored_codes(
+            first.module,
+            images.unaugmented(),
+            first.run.folder / "codes" / split,
+            first.digest,
+            classes=first.model.settings.data.classes,
+            batch=batch or 64,
+            world=world(),
+            progress=show,
+        )
+
+
+def prior_folder(run: Run, latent: str) -> Path:
+    """Return where a prior is trained."""
+    return run.folder / "priors" / latent
+
+
+def create_prior_run(run: Run, model: Model, latent: str, identity: Identity) -> Run:
+    """Make the folder of a prior; of several processes the first makes it."""
+    folder, here = prior_folder(run, latent), world()
+    if here.leads:
+        files = {"resolved.hv": print_text(model.resolved), "model.py": emit_priors(model)}
+        Run.create(folder, files, {"codes": asdict(identity)})
+    here.any(False)  # nobody goes on before the folder is there
+    return Run.open(folder)
+
+
+def check_identity(stage: Run, autoencoder: str, data: str | None = None) -> None:
+    """Refuse a prior of other codes than those of this autoencoder, and of this data where it is given.
+
+    Raises:
+        CodesError: it was trained on others, or does not say on which.
+    """
+    try:
+        noted = json.loads(stage.read("environment.json"))["codes"]
+        trained = Identity(noted["autoencoder"], noted["data"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CodesError(f"{stage.folder}/environment.json does not say which codes the prior is of") from error
+    for what, here, there in (("autoencoder", autoencoder, trained.autoencoder), ("data", data, trained.data)):
+        if here is not None and there != here:
+            raise CodesError(
+                f"the prior in {stage.folder} was trained on other codes: its {what} was {there[:12]}, this one is "
+                f"{here[:12]}; use the checkpoint and data that it was trained with, or remove that folder and train "
+                "it anew"
+            )
+
+
+def open_prior(first: Autoencoder, latent: str, *, use_ema: bool) -> nn.Module | None:
+    """Return the trained prior of a latent, on the autoencoder's device; None if there is none.
+
+    Raises:
+        CodesError: it was trained on other codes.
+    """
+    folder = prior_folder(first.run, latent)
+    if not folder.exists():
+        return None
+    stage = Run.open(folder)
+    if stage.checkpoints().latest() is None:
+        return None
+    check_identity(stage, first.digest)
+    model = read_model(stage)
+    if latent not in model.priors:
+        raise HvdslError(f"{folder}/resolved.hv has no `prior {latent}`: the folder is of another latent")
+    prior = instantiate_prior(model, latent)
+    load_weights(prior, stage, use_ema=use_ema and model.settings.sample.use_ema)
+    return prior.to(next(first.module.parameters()).device)
+
+
+def open_priors(first: Autoencoder, latents: Sequence[str], *, use_ema: bool) -> dict[str, nn.Module]:
+    """Return the trained priors of these latents, by latent."""
+    opened = {latent: open_prior(first, latent, use_ema=use_ema) for latent in latents}
+    return {latent: prior for latent, prior in opened.items() if prior is not None}

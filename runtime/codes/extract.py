@@ -1,0 +1,128 @@
+"""The codes of a data set, extracted once and kept."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from hvdsl.runtime.codes.codec import encode
+from hvdsl.runtime.codes.identity import data_digest
+from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels
+from hvdsl.runtime.codes.store import CodeStore, Identity, Writing
+from hvdsl.runtime.training.batches import PixelSource
+from hvdsl.runtime.training.distributed import World
+from hvdsl.runtime.use.inference import chunks
+
+
+class LabelledImages(PixelSource, Protocol):
+    """Images that may have classes."""
+
+    def labels(self, indices: Sequence[int]) -> NDArray[np.int64] | None: ...
+
+
+def stored_codes(
+    model: nn.Module,
+    images: LabelledImages,
+    folder: Path,
+    autoencoder: str,
+    *,
+    classes: int | None = None,
+    batch: int = 64,
+    world: World | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CodeStore:
+    """The codes of every image, from `folder` if they are there and of this autoencoder and data, else made anew.
+
+    Each image is encoded once, in evaluation mode and without augmentation: give it the images as evaluation sees
+    them. All processes call this; they share the work.
+
+    Args:
+        autoencoder: Its digest.
+        classes: How many the data has; its labels are then stored too.
+        progress: Called with the images done by this process, and how many it has to do.
+
+    Raises:
+        CodesError: There are no images, or the codes cannot be written; nothing half-written stays.
+    """
+    if len(images) == 0:
+        raise CodesError(f"{images.name} has no images to take codes of")
+    world = world or World()
+    identity = Identity(autoencoder, data_digest(images))
+    levels = _levels(model, images, classes)
+    if not world.any(not _is_current(folder, identity, levels)):
+        return CodeStore.open(folder)
+    writing = Writing(folder, levels, len(images))
+    _together(world, writing, lambda: writing.begin() if world.leads else None)
+    _together(world, writing, lambda: _write(writing, model, images, batch, world, progress))
+    _together(world, writing, lambda: writing.finish(identity) if world.leads else None)
+    return CodeStore.open(folder)
+
+
+def _levels(model: nn.Module, images: LabelledImages, classes: int | None) -> tuple[Level, ...]:
+    levels = code_levels(model)
+    if classes is None or images.labels([0]) is None:
+        return levels
+    return (*levels, Level(LABEL, classes, ()))
+
+
+def _is_current(folder: Path, identity: Identity, levels: tuple[Level, ...]) -> bool:
+    if not folder.exists():
+        return False
+    store = CodeStore.open(folder)
+    return store.identity == identity and store.levels == levels
+
+
+def _write(
+    writing: Writing,
+    model: nn.Module,
+    images: LabelledImages,
+    batch: int,
+    world: World,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    mine = world.share(len(images))
+    for indices in chunks(mine, batch):
+        codes, _ = encode(model, torch.from_numpy(images.batch(indices, 0).astype(np.float32)))
+        parts = [codes[level.name].flatten(1).cpu().numpy() for level in writing.levels if level.name != LABEL]
+        if writing.levels[-1].name == LABEL:
+            parts.append(_labels(images, indices, writing.levels[-1].classes))
+        writing.write(indices.start, np.concatenate(parts, 1))
+        if progress is not None:
+            progress(indices.stop - mine.start, len(mine))
+
+
+def _labels(images: LabelledImages, indices: range, classes: int) -> NDArray[np.int64]:
+    labels = images.labels(indices)
+    if labels is None:
+        raise CodesError(f"some images of {images.name} have no class: label all of them, or leave out `data.classes`")
+    if not (labels.min() >= 0 and labels.max() < classes):
+        raise CodesError(
+            f"the classes in {images.name} run from {labels.min()} to {labels.max()}, and `data.classes` is {classes}"
+        )
+    return labels[:, None]
+
+
+def _together(world: World, writing: Writing, work: Callable[[], None]) -> None:
+    """Do a part of the work in all processes; if it fails in one, it fails in all, and nothing stays behind."""
+    failure: OSError | CodesError | None = None
+    try:
+        work()
+    except (OSError, CodesError) as error:
+        failure = error
+    if not world.any(failure is not None):
+        return
+    if world.leads:
+        writing.discard()
+    if isinstance(failure, OSError):
+        free = shutil.disk_usage(writing.folder.parent).free if writing.folder.parent.exists() else 0
+        raise CodesError(
+            f"cannot write the codes in {writing.folder}: {failure.strerror or failure} ({free:,} bytes are free)"
+        ) from failure
+    raise failure or CodesError(f"another process could not write the codes in {writing.folder}")

@@ -1,0 +1,111 @@
+"""The levels of a discrete hierarchy, and codes that fit them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hvdsl.errors import HvdslError
+from hvdsl.runtime.priors.protocol import CodeMap
+from hvdsl.runtime.protocol import as_vae
+
+LABEL = "label"
+"""The name under which classes stand beside codes."""
+
+
+class CodesError(HvdslError):
+    """Codes that are missing, damaged, or not this model's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A discrete latent: codes 0 … `classes` - 1 on a `grid` (height, width), `depth` of them at each position.
+
+    The class of an image is a level too, without a grid.
+    """
+
+    name: str
+    classes: int
+    grid: tuple[int, int] | tuple[()]
+    depth: int = 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one image's codes: `(H, W)`, `(depth, H, W)` where there are several at a position, `()` of a label."""
+        return self.grid if self.depth == 1 else (self.depth, *self.grid)
+
+    @property
+    def size(self) -> int:
+        """Codes per image."""
+        return math.prod(self.shape)
+
+    @property
+    def code_map(self) -> CodeMap:
+        """The level as a prior speaks of it."""
+        return CodeMap(self.name, self.classes, self.grid)
+
+    def __str__(self) -> str:
+        return f"{self.classes} codes on {'x'.join(map(str, self.shape)) or 'no grid'}"
+
+
+def code_levels(model: nn.Module) -> tuple[Level, ...]:
+    """The levels of a model, in order of generation.
+
+    A latent is named as in the spec, or by its path where the spec draws it in several places.
+
+    Raises:
+        HvdslError: The model has a latent that is not discrete.
+    """
+    groups = as_vae(model).LATENTS
+    times = Counter(group.name for group in groups)
+    levels = []
+    for group in groups:
+        if group.codes is None:
+            raise HvdslError(
+                f"`{group.name}` is a continuous latent: codes, and priors over them, are for models whose latents are "
+                "all discrete"
+            )
+        name = group.name if times[group.name] == 1 else group.path
+        levels.append(Level(name, group.codes, group.shape[1:], group.depth))
+    return tuple(levels)
+
+
+def is_discrete(model: nn.Module) -> bool:
+    """Whether every latent of a model is discrete, and there is one."""
+    groups = as_vae(model).LATENTS
+    return bool(groups) and all(group.codes is not None for group in groups)
+
+
+def check_fit(codes: Mapping[str, Tensor], levels: Sequence[Level], source: str) -> None:
+    """Refuse codes `(N, …)` by level that are not those of `levels`; the same N everywhere.
+
+    Raises:
+        CodesError: A level is absent, of another grid, or has codes that this model has not.
+    """
+    count = None
+    for level in levels:
+        if level.name not in codes:
+            raise CodesError(f"{source} has no codes of `{level.name}`; it holds {', '.join(codes) or 'nothing'}")
+        found = codes[level.name]
+        if found.dtype.is_floating_point or found.dtype in (torch.bool, torch.complex64, torch.complex128):
+            raise CodesError(f"the codes of `{level.name}` in {source} are {found.dtype}, not whole numbers")
+        if tuple(found.shape[1:]) != level.shape or found.ndim == 0:
+            raise CodesError(
+                f"the codes of `{level.name}` in {source} are {tuple(found.shape)}; this model has (N, "
+                f"{', '.join(map(str, level.shape))}): they are of another model"
+            )
+        if count is not None and len(found) != count:
+            raise CodesError(f"{source} has {count} images at one level and {len(found)} at `{level.name}`")
+        count = len(found)
+        if count and not (int(found.min()) >= 0 and int(found.max()) < level.classes):
+            raise CodesError(
+                f"the codes of `{level.name}` in {source} run from {int(found.min())} to {int(found.max())}; this "
+                f"model has {level.classes}, numbered from 0: they are of another model"
+            )
+    if count == 0:
+        raise CodesError(f"{source} has no images")

@@ -1,0 +1,194 @@
+"""Codes on the disk: one row per image in one memory-mapped matrix, so that a prior reads no more than it trains on.
+
+A folder with `codes.npy` `(images, codes per image)`, in which the levels stand side by side, flattened, in order of
+generation, and `manifest.json`, which names them and says what they are of. It is written under a temporary name and
+renamed when it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvdsl.runtime.codes.levels import CodesError, Level
+from hvdsl.runtime.training.checkpoint import sync_folder, write_durably
+
+FORMAT = 1
+MATRIX, MANIFEST = "codes.npy", "manifest.json"
+
+Codes = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What codes are of: digests of the autoencoder, and of the images."""
+
+    autoencoder: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class CodeStore:
+    """The codes of a data set, on the disk."""
+
+    folder: Path
+    levels: tuple[Level, ...]
+    identity: Identity
+    matrix: Codes  # (images, codes per image), memory-mapped
+
+    @classmethod
+    def open(cls, folder: Path) -> CodeStore:
+        """A store that is there.
+
+        Raises:
+            CodesError: There is none, or it is damaged.
+        """
+        try:
+            manifest = json.loads((folder / MANIFEST).read_bytes())
+            matrix = np.load(folder / MATRIX, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError as error:
+            raise CodesError(f"there are no codes in {folder}") from error
+        except (OSError, ValueError, EOFError, RecursionError) as error:
+            raise _damaged(folder, str(error).splitlines()[0]) from error
+        levels, identity = _read_manifest(folder, manifest)
+        size = sum(level.size for level in levels)
+        if matrix.ndim != 2 or matrix.dtype != code_type(levels) or matrix.shape != (manifest.get("images"), size):
+            raise _damaged(folder, f"{MATRIX} holds {matrix.dtype} of shape {matrix.shape}, not what it should")
+        return cls(folder, levels, identity, matrix)
+
+    def __len__(self) -> int:
+        return len(self.matrix)
+
+    def rows(self, names: Sequence[str]) -> CodeRows:
+        """The codes of some levels, side by side.
+
+        Raises:
+            CodesError: One of them is not stored.
+        """
+        return CodeRows(self, names)
+
+
+class CodeRows:
+    """What a prior trains on: a row `(codes of the levels, one after the other)` per image."""
+
+    def __init__(self, store: CodeStore, names: Sequence[str]) -> None:
+        known = {level.name: level for level in store.levels}
+        missing = [name for name in names if name not in known]
+        if missing:
+            raise CodesError(
+                f"{store.folder} has no codes of `{missing[0]}`; it holds {', '.join(known) or 'nothing'}: "
+                "does the data have classes, and the autoencoder that level?"
+            )
+        self.levels = tuple(known[name] for name in names)
+        places = columns(store.levels)
+        self._columns = [places[name] for name in names]
+        self._limits = np.concatenate([np.full(level.size, level.classes) for level in self.levels])
+        self._store = store
+
+    @property
+    def name(self) -> str:
+        return str(self._store.folder)
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def batch(self, indices: Sequence[int], epoch: int = 0) -> NDArray[np.int64]:
+        """Codes `(N, columns)`; `epoch` changes nothing.
+
+        Raises:
+            CodesError: A number is not a code: the file was damaged after it was written.
+        """
+        rows = self._store.matrix[list(indices)]
+        found = np.concatenate([rows[:, place] for place in self._columns], 1).astype(np.int64)
+        if (found >= self._limits).any():
+            raise _damaged(self._store.folder, f"{MATRIX} holds numbers that are no codes")
+        return found
+
+
+class Writing:
+    """A store that is being made; `finish` makes it one. Several processes may write parts of it at once."""
+
+    def __init__(self, folder: Path, levels: Sequence[Level], images: int) -> None:
+        self.folder, self.levels, self.images = folder, tuple(levels), images
+        self._temporary = folder.with_name(f".{folder.name}.tmp")
+        self._type = code_type(levels)
+        self._width = sum(level.size for level in levels)
+
+    def begin(self) -> None:
+        """Make the empty matrix; what a stopped process left is removed. One process does this."""
+        if self._temporary.exists():
+            shutil.rmtree(self._temporary)
+        self._temporary.mkdir(parents=True)
+        with (self._temporary / MATRIX).open("wb") as file:
+            header = {"descr": self._type.str, "fortran_order": False, "shape": (self.images, self._width)}
+            np.lib.format.write_array_header_1_0(file, header)
+
+    def write(self, first: int, rows: Codes) -> None:
+        """Rows of images `first`, `first` + 1, …
+
+        Ordinary writes and no memory map: a full disk is then an error that can be told, not a signal.
+        """
+        with (self._temporary / MATRIX).open("r+b") as file:
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
+            file.seek(first * self._width * self._type.itemsize, 1)
+            file.write(np.ascontiguousarray(rows, dtype=self._type).tobytes())
+
+    def finish(self, identity: Identity) -> None:
+        """Make the store whole, in place of an earlier one. One process does this, after all have written."""
+        manifest = {
+            "format": FORMAT,
+            "images": self.images,
+            "levels": [asdict(level) for level in self.levels],
+            "identity": asdict(identity),
+        }
+        write_durably(self._temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        self._temporary.rename(self.folder)
+        sync_folder(self.folder.parent)
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+def columns(levels: Sequence[Level]) -> dict[str, slice]:
+    """Where each level stands in a row."""
+    places, start = {}, 0
+    for level in levels:
+        places[level.name] = slice(start, start + level.size)
+        start += level.size
+    return places
+
+
+def code_type(levels: Sequence[Level]) -> np.dtype[Any]:
+    """The smallest unsigned type that holds every level's codes, little-endian."""
+    return np.min_scalar_type(max(level.classes for level in levels) - 1).newbyteorder("<")
+
+
+def _read_manifest(folder: Path, manifest: object) -> tuple[tuple[Level, ...], Identity]:
+    if not isinstance(manifest, Mapping) or manifest.get("format") != FORMAT:
+        raise _damaged(folder, f"{MANIFEST} is not of format {FORMAT}")
+    try:
+        levels = tuple(
+            Level(str(raw["name"]), int(raw["classes"]), tuple(map(int, raw["grid"])), int(raw["depth"]))  # type: ignore[arg-type]  # checked below
+            for raw in manifest["levels"]
+        )
+        identity = Identity(str(manifest["identity"]["autoencoder"]), str(manifest["identity"]["data"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder, f"{MANIFEST} lacks levels or identity") from error
+    if not levels or any(len(v.grid) not in (0, 2) or min(v.classes, v.depth, *v.grid) < 1 for v in levels):
+        raise _damaged(folder, f"{MANIFEST} names levels that cannot be")
+    return levels, identity
+
+
+def _damaged(folder: Path, reason: str) -> CodesError:
+    return CodesError(f"the codes in {folder} are damaged ({reason}): remove that folder, and they are extracted again")

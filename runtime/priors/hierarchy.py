@@ -1,0 +1,127 @@
+"""Codes of all levels from their priors, each level after those that it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from graphlib import CycleError, TopologicalSorter
+
+import torch
+from torch import Tensor, nn
+
+from hvdsl.errors import HvdslError
+from hvdsl.runtime.codes.levels import LABEL, CodesError
+from hvdsl.runtime.noise import SampleNoise
+from hvdsl.runtime.priors.protocol import as_prior
+from hvdsl.runtime.priors.sampling import Progress, Sampled, draw_codes
+from hvdsl.runtime.training.seeds import derive_seed
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How a level's codes are drawn: from softmax(logits / `temperature`), the `top_k` or nucleus `top_p` of it."""
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """Codes `(N, H, W)` of one level, and where they stand, `(N, H, W)` bool; elsewhere codes are drawn."""
+
+    codes: Tensor
+    mask: Tensor
+
+
+def sample_codes(
+    priors: Mapping[str, nn.Module],
+    indices: range,
+    *,
+    seed: int = 0,
+    cuts: Mapping[str, Cut] | None = None,
+    fixed: Mapping[str, Tensor] | None = None,
+    kept: Mapping[str, Kept] | None = None,
+    labels: Tensor | None = None,
+    progress: Callable[[str, Progress], None] | None = None,
+) -> dict[str, Tensor]:
+    """Draw the codes of every prior's level, `(N, H, W)` on the priors' device.
+
+    The codes of image i depend on (seed, i) alone, never on which images are drawn together.
+
+    Args:
+        priors: By level.
+        indices: The images' numbers.
+        cuts: How each level is drawn; those not named plainly.
+        fixed: Codes `(N, H, W)` of levels that are not drawn.
+        kept: Levels that are partly given: in-painting.
+        labels: Classes `(N,)`, where a prior is given them.
+        progress: Called with the level and how far it is.
+
+    Raises:
+        HvdslError: A level is given what is neither drawn nor fixed, or codes or labels do not fit a prior.
+    """
+    cuts, kept = cuts or {}, kept or {}
+    noise = SampleNoise(derive_seed(seed, "code sampling noise"), indices)
+    known: dict[str, Tensor] = dict(fixed or {})
+    if labels is not None:
+        known[LABEL] = labels
+    for name in order(priors):
+        if name in known:
+            continue
+        prior, cut = as_prior(priors[name]), cuts.get(name, Cut())
+        device = next(prior.parameters()).device
+        missing = [map.name for map in prior.GIVEN if map.name not in known]
+        if missing:
+            raise CodesError(_absent(name, missing[0]))
+        height, width = prior.CODES.grid or (1, 1)
+        choose = Sampled(
+            noise,
+            name,
+            prior.CODES.classes,
+            (height, width),
+            temperature=cut.temperature,
+            top_k=cut.top_k,
+            top_p=cut.top_p,
+        )
+        keep = kept.get(name)
+        known[name] = draw_codes(
+            priors[name],
+            choose,
+            [known[map.name].to(device) for map in prior.GIVEN],
+            batch=len(indices),
+            keep=None if keep is None else (keep.codes.to(device), keep.mask.to(device)),
+            progress=None if progress is None else partial(progress, name),
+        )
+    known.pop(LABEL, None)
+    return known
+
+
+def order(priors: Mapping[str, nn.Module]) -> Sequence[str]:
+    """The levels of priors, each after those that it is given.
+
+    Raises:
+        HvdslError: They are given each other in a circle.
+    """
+    graph = {name: [m.name for m in as_prior(p).GIVEN if m.name in priors] for name, p in priors.items()}
+    try:
+        return list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        raise HvdslError(f"the priors are given each other in a circle: {', '.join(error.args[1])}") from error
+
+
+def coarse_mask(drawn: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Where codes stand, `(H', W')` bool, from where pixels are drawn anew, `(H, W)` bool.
+
+    A code stands if none of the pixels under its cell is drawn anew. Pixels beyond the cell that it also sees are left
+    to the levels above and the decoder.
+    """
+    touched = torch.nn.functional.adaptive_max_pool2d(drawn.float()[None, None], grid)[0, 0]
+    return touched == 0
+
+
+def _absent(name: str, missing: str) -> str:
+    if missing == LABEL:
+        return f"the prior of `{name}` is given classes: say which with `--label`"
+    return f"the prior of `{name}` is given `{missing}`, which has no trained prior: train it, or `--fix` its codes"

@@ -1,0 +1,126 @@
+"""A prior as the second stage of a model: trained and scored on stored codes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hvdsl.compiler.settings import Train
+from hvdsl.errors import HvdslError
+from hvdsl.runtime.codes.levels import CodesError, Level
+from hvdsl.runtime.codes.store import CodeRows
+from hvdsl.runtime.priors.protocol import PriorModel, as_prior
+from hvdsl.runtime.priors.training import CodeObjective, CodePart, nats
+from hvdsl.runtime.training.batches import Batch
+from hvdsl.runtime.training.distributed import World
+from hvdsl.runtime.training.optimization import Optimization
+from hvdsl.runtime.training.schedule import Clock
+from hvdsl.runtime.use.inference import chunks, inference
+
+
+class CodeRate:
+    """The objective of codes, with the rate per dimension of the image that follows from it."""
+
+    def __init__(self, dims: int) -> None:
+        self._objective, self._dims = CodeObjective(), dims
+
+    def __call__(self, model: nn.Module, part: CodePart, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        loss, terms = self._objective(model, part, step)
+        bits = terms["bits_per_map"]
+        return loss, {**terms, "rate_bits_per_dim": bits / self._dims}
+
+
+class PriorTask:
+    """A prior on rows of codes, as `CodeStore.rows(names_of(prior))` gives them."""
+
+    def __init__(self, prior: nn.Module, dims: int) -> None:
+        self._prior, self._dims = as_prior(prior), dims
+
+    def optimization(self, model: nn.Module, train: Train, clock: Clock, world: World) -> Optimization[CodePart]:
+        """What makes the steps."""
+        return Optimization(model, train, CodeRate(self._dims), clock, world)
+
+    def parts(self, model: nn.Module, batch: Batch, train: Train) -> list[CodePart]:
+        """Codes as the prior takes them."""
+        rows = torch.from_numpy(batch.pixels).to(next(model.parameters()).device)
+        return [_part(self._prior, piece) for piece in rows.chunk(train.accumulate)]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What codes cost under a prior: means over all images."""
+
+    images: int
+    nats_per_code: float
+    bits_per_map: float
+    rate_bits_per_dim: float
+
+    def as_metrics(self) -> dict[str, Any]:
+        """For the metrics log: every name carries its unit."""
+        return asdict(self)
+
+
+def score(prior: nn.Module, rows: CodeRows, dims: int, *, batch: int = 64, world: World | None = None) -> Score:
+    """Score every image's codes once, on all ranks together.
+
+    Args:
+        dims: Values of an image.
+
+    Raises:
+        HvdslError: There are no codes.
+    """
+    if len(rows) == 0:
+        raise HvdslError(f"{rows.name} has no codes to score")
+    world, model = world or World(), as_prior(prior)
+    total = torch.zeros(1, dtype=torch.float64)
+    with inference(prior) as device:
+        for indices in chunks(world.share(len(rows)), batch):
+            part = _part(model, torch.from_numpy(rows.batch(indices)).to(device))
+            total += nats(prior, part.x, *part.given).double().sum().cpu()
+        mean = world.sum(total.to(device) if world.size > 1 else total).item() / len(rows)
+    bits = mean / math.log(2)
+    return Score(len(rows), mean / math.prod(model.CODES.grid), bits, bits / dims)
+
+
+def names_of(prior: nn.Module) -> list[str]:
+    """The levels that a prior trains on: its own, then those that it is given."""
+    model = as_prior(prior)
+    return [model.CODES.name, *(map.name for map in model.GIVEN)]
+
+
+def check_levels(prior: nn.Module, levels: Sequence[Level]) -> None:
+    """Refuse a prior whose levels are not among `levels`.
+
+    Raises:
+        CodesError: One is absent, of another number of codes or grid, or has several codes at a position.
+    """
+    model = as_prior(prior)
+    known = {level.name: level for level in levels}
+    for map in (model.CODES, *model.GIVEN):
+        level = known.get(map.name)
+        if level is None:
+            raise CodesError(
+                f"the prior of `{model.CODES.name}` needs codes of `{map.name}`, and there are only those of "
+                f"{', '.join(known)}"
+            )
+        if level.depth > 1:
+            raise CodesError(
+                f"`{level.name}` has {level.depth} codes at each position; a prior takes one: set `depth = 1`"
+            )
+        if level.code_map != map:
+            raise CodesError(
+                f"the prior of `{model.CODES.name}` takes {map.classes} codes on {map.grid} of `{map.name}`; these "
+                f"are {level}"
+            )
+
+
+def _part(prior: PriorModel, rows: Tensor) -> CodePart:
+    maps = (prior.CODES, *prior.GIVEN)
+    parts = torch.split(rows, [math.prod(map.grid) for map in maps], 1)
+    own, *given = (part.reshape(len(rows), *map.grid) for part, map in zip(parts, maps, strict=True))
+    return CodePart(own, tuple(given))

@@ -1,0 +1,1 @@
+"""Train a model: steps, schedules, checkpoints, runs, several processes."""

@@ -1,0 +1,69 @@
+"""What a model is trained for: its optimisation, and what of a batch that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from hvdsl.compiler.settings import Objective as ObjectiveSettings
+from hvdsl.compiler.settings import Train
+from hvdsl.errors import HvdslError
+from hvdsl.runtime.noise import SampleNoise
+from hvdsl.runtime.objective import Objective
+from hvdsl.runtime.penalties.terms import Penalties
+from hvdsl.runtime.protocol import as_vae
+from hvdsl.runtime.training.batches import Batch
+from hvdsl.runtime.training.distributed import World
+from hvdsl.runtime.training.optimization import Optimization, Part
+from hvdsl.runtime.training.schedule import Clock
+from hvdsl.runtime.training.seeds import derive_seed
+
+
+class Task(Protocol):
+    """The part of training that differs from one kind of model to another."""
+
+    def optimization(self, model: nn.Module, train: Train, clock: Clock, world: World) -> Optimization[Any]:
+        """What makes the steps."""
+        ...
+
+    def parts(self, model: nn.Module, batch: Batch, train: Train) -> Sequence[Any]:
+        """This rank's batch on the model's device, in `train.accumulate` equal parts, as that takes them."""
+        ...
+
+
+class ImageTask:
+    """A hierarchical VAE on images: the spec's objective and penalties."""
+
+    def __init__(self, objective: ObjectiveSettings) -> None:
+        self._objective = objective
+
+    def optimization(self, model: nn.Module, train: Train, clock: Clock, world: World) -> Optimization[Part]:
+        """What makes the steps.
+
+        Raises:
+            HvdslError: groups are to be balanced, and there is one.
+        """
+        if self._objective.balance is not None and len(as_vae(model).LATENTS) == 1:
+            raise HvdslError(
+                "`objective.balance` weighs latent groups against each other, and the model has one: remove `balance`"
+            )
+        objective = Objective(self._objective, clock.steps, world.mean)
+        penalties = Penalties(model, self._objective, clock.steps, derive_seed(train.seed, "penalties"))
+        return Optimization(model, train, objective, clock, world, penalties)
+
+    def parts(self, model: nn.Module, batch: Batch, train: Train) -> list[Part]:
+        """Images mapped for encoder and likelihood, with the noise that each draws for itself."""
+        pixels = torch.from_numpy(batch.pixels.astype(np.float32)).to(next(model.parameters()).device)
+        seed = derive_seed(train.seed, "training noise")
+        indices = range(batch.first, batch.first + len(pixels))
+        size = len(pixels) // train.accumulate
+        vae, parts = as_vae(model), []
+        for at in range(0, len(pixels), size):
+            v = pixels[at : at + size]
+            noise = SampleNoise(seed, indices[at : at + size], batch.step)
+            parts.append(Part(vae.input(v), vae.target(v), noise))
+        return parts
