@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from hvdsl.cli.main import main
+from hvdsl.compiler.terms import find_term
 
 from .conftest import Hvdsl
 
@@ -37,6 +38,15 @@ def test_every_term_of_the_objective_is_logged_and_adds_up(trained: Path) -> Non
         of_weights = row["weighted_spectral_nats_per_image"] + row["weighted_batch_norm_gamma_nats_per_image"]
         assert row["objective"] == pytest.approx(of_batch + of_weights, rel=1e-4)
         assert len(row["rate_per_group_nats_per_image"]) == 4
+
+
+def test_every_logged_term_is_explained(trained: Path) -> None:
+    row = json.loads((trained / "metrics.jsonl").read_text().splitlines()[0])
+    terms = {
+        name for name in row if any(part in name for part in ("nats", "bits", "_sum", "beta", "rate_", "objective"))
+    }
+    assert len(terms) >= 14
+    assert [name for name in terms if find_term(name) is None] == []
 
 
 def test_eval_gives_the_importance_weighted_bound(hvdsl: Hvdsl, trained: Path) -> None:
