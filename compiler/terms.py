@@ -68,8 +68,8 @@ TERMS = (
             Logged("weighted_rate_nats_per_dim", "nats per dimension", "β Σ γ_l max(λ, R_l)"),
         ),
         "The Kullback-Leibler divergence of a group's posterior from its prior: in closed form, or log q - log p at "
-        "one sample where a flow follows the posterior. Of a discrete group with a uniform prior it is constant. A group "
-        "whose rate stays at zero is not used.",
+        "one sample where a flow follows the posterior. Of a discrete group with a uniform prior it is constant. A "
+        "group whose rate stays at zero is not used.",
     ),
     Term(
         "beta",
