@@ -30,7 +30,6 @@ class Likelihood:
     units: tuple[str, ...]  # objective units that fit
     range: tuple[float, float] | None = None  # of the target; None: any
     discrete: bool = False  # scores bins: `bits` speaks of the target's grid
-    emitted: bool = False  # whether the runtime has it
     runtime: str = ""  # its class there, where that has another name
 
 
@@ -103,7 +102,6 @@ _ENTRIES = (
         NATS,
         range=(-1.0, 1.0),
         discrete=True,
-        emitted=True,
     ),
     Likelihood(
         "discretized_logistic",
@@ -126,7 +124,6 @@ _ENTRIES = (
         NATS,
         range=(-1.0, 1.0),
         discrete=True,
-        emitted=True,
     ),
     Likelihood(
         "bernoulli",
@@ -136,7 +133,6 @@ _ENTRIES = (
         _no_parameters,
         NATS,
         range=(0.0, 1.0),
-        emitted=True,
     ),
     Likelihood(
         "normal",
@@ -145,7 +141,6 @@ _ENTRIES = (
         lambda channels, args: 2 * channels,
         _no_parameters,
         NATS,
-        emitted=True,
         runtime="NormalDensity",
     ),
     Likelihood(
@@ -160,7 +155,6 @@ _ENTRIES = (
         _no_parameters,
         NATS,
         discrete=True,
-        emitted=True,
     ),
     Likelihood(
         "mse",
@@ -169,7 +163,6 @@ _ENTRIES = (
         _per_image_channel,
         _no_parameters,
         ("mean_square",),
-        emitted=True,
     ),
     Likelihood(
         "mae",
@@ -178,7 +171,6 @@ _ENTRIES = (
         _per_image_channel,
         _no_parameters,
         ("mean_absolute",),
-        emitted=True,
     ),
 )
 

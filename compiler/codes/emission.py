@@ -5,10 +5,9 @@ from __future__ import annotations
 from hvdsl.compiler.codes.examples import spec
 from hvdsl.grammar.diagnostics import Code
 
-_FLOW = """
-cell flow { iaf(shift) { conv(3x3, 4, mask = causal(exclude)) } }
+_LATENT = """
 group level {
-  z ~ normal(standard(4)) posterior normal(skip -> conv(1x1, 8))%s
+  z ~ %s(standard(4)) posterior %s(skip -> conv(1x1, 8))
   z -> conv(1x1, logits)
 }"""
 
@@ -25,8 +24,8 @@ NO_LAYER = Code(
     "an operation that cannot be run yet",
     "The language knows the operation, so that `check`, `info` and `viz` work, but the runtime of this version has no "
     "layer for it: `compile`, `train` and what builds on them refuse the spec.",
-    bad=spec(top=_FLOW % " -> flow"),
-    good=spec(top=_FLOW % ""),
+    bad=spec(top=_LATENT % ("laplace", "laplace")),
+    good=spec(top=_LATENT % ("normal", "normal")),
 )
 UNKNOWN_PASS = Code(
     "HV0802",
@@ -35,15 +34,6 @@ UNKNOWN_PASS = Code(
     bad="",  # no spec is wrong: the command line or the call is
     good="",
 )
-NO_LIKELIHOOD = Code(
-    "HV0803",
-    "a likelihood that cannot be run yet",
-    "The language knows the likelihood, so that `check`, `info` and `viz` work, but the runtime of this version does "
-    "not have it.",
-    bad="",
-    good="",
-)
-
 UNKNOWN_LEVEL = Code(
     "HV0804",
     "an unknown optimisation level",
@@ -63,4 +53,4 @@ USES_DIFFER = Code(
     good=spec(top=_SHARED % "avg_pool(2) -> nearest(2)"),
 )
 
-CODES = (NO_LAYER, UNKNOWN_PASS, NO_LIKELIHOOD, UNKNOWN_LEVEL, USES_DIFFER)
+CODES = (NO_LAYER, UNKNOWN_PASS, UNKNOWN_LEVEL, USES_DIFFER)

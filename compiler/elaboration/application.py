@@ -168,7 +168,7 @@ def publish(interpreter: Interpreter, name: str, flowing: Flowing, span: Span) -
     """`-> tap`: publish what passes."""
     if isinstance(flowing, Invalid) or flowing is None:
         return flowing
-    if not interpreter.builder.path.startswith("encoder"):
+    if not interpreter.builder.place.startswith("encoder"):
         raise Fault(
             name_codes.MISPLACED,
             "only the encoder can tap",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal as Choice
@@ -9,7 +10,7 @@ from typing import Literal as Choice
 from hvdsl.compiler import graph
 from hvdsl.compiler.codes import limits, names
 from hvdsl.compiler.elaboration.faults import Exhausted, Fault
-from hvdsl.compiler.elaboration.values import Deferred, Tensor, Totals, is_deferred, resolve
+from hvdsl.compiler.elaboration.values import Deferred, SharedInstance, Tensor, Totals, is_deferred, resolve
 from hvdsl.compiler.graph import Literal, Node, Scope, Shape, Term
 from hvdsl.compiler.operations.table import Operation
 from hvdsl.compiler.reserved import attribute
@@ -31,6 +32,8 @@ class Builder:
         self.root = Scope("model", name, None, None, span)
         self.scope = self.root
         self.path = ""
+        self.place = ""  # the same, but inside a shared instance from where it is used: `decoder.r4.step.1.z`
+        self._uses: Counter[str] = Counter()  # of shared instances, by place
         self.nodes: list[Node] = []
         self.latents: list[graph.LatentGroup] = []
         self._numbers: dict[str, dict[str, int]] = {}
@@ -41,7 +44,7 @@ class Builder:
     @contextmanager
     def enter(self, kind: ScopeKind, name: str, span: Span, *, numbered: bool = False) -> Iterator[Scope]:
         """Open a scope inside the current one. Empty ones leave no trace but their number."""
-        above, path = self.scope, self.path
+        above, path, place = self.scope, self.path, self.place
         name = attribute(name)
         if not numbered and kind not in ("repeat", "turn"):
             self._plain.setdefault(path, set()).add(name)
@@ -59,31 +62,41 @@ class Builder:
         self.scope = scope
         if kind not in ("repeat", "turn"):
             own = name if scope.number is None else f"{name}.{scope.number}"
-            self.path = f"{path}.{own}" if path else own
+            self.path, self.place = _joined(path, own), _joined(place, own)
         try:
             yield scope
         finally:
             if not scope.members:
                 above.members.remove(scope)
-            self.scope, self.path = above, path
+            self.scope, self.path, self.place = above, path, place
+
+    def declare_shared(self, name: str) -> int | None:
+        """Number a shared instance that is declared in a turn of a repeat, since turns have no part in paths."""
+        scope: Scope | None = self.scope
+        while scope is not None and not scope.named:
+            if scope.kind == "turn":
+                return self.number(attribute(name))
+            scope = scope.parent
+        return None
 
     @contextmanager
-    def enter_shared(
-        self, name: str, declared: Scope, path: str, later: bool, own: tuple[str, ...], span: Span
-    ) -> Iterator[Scope]:
+    def enter_shared(self, shared: SharedInstance, later: bool, own: tuple[str, ...], span: Span) -> Iterator[Scope]:
         """Open a use of a shared instance: named where it is declared, held where it is used."""
-        above = (self.scope, self.path, self._numbers, self._sharing)
-        name = attribute(name)
-        scope = Scope("shared", name, None, declared, span)
+        above = (self.scope, self.path, self.place, self._numbers, self._sharing)
+        name = attribute(shared.name)
+        scope = Scope("shared", name, shared.number, shared.scope, span)
         self.scope.members.append(scope)
-        self.scope, self.path = scope, f"{path}.{name}" if path else name
+        use = _joined(self.place, name)
+        self.place = f"{use}.{self._uses[use]}"
+        self._uses[use] += 1
+        self.scope, self.path = scope, scope.path
         if self._sharing:  # all inside a later use is used before
             later, own = later or self._sharing[0], (*self._sharing[1], *own)
         self._numbers, self._sharing = {}, (later, own)
         try:
             yield scope
         finally:
-            self.scope, self.path, self._numbers, self._sharing = above
+            self.scope, self.path, self.place, self._numbers, self._sharing = above
 
     def number(self, name: str) -> int:
         """Count `name` among its siblings in the current named scope, from 0."""
@@ -165,6 +178,10 @@ class Builder:
                     [self.nodes[v.node].shapes[v.port] for v in node.inputs], node.args
                 )
         _settle_constants(self.root, totals)
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 def _settle_constants(scope: Scope, totals: Totals) -> None:

@@ -193,7 +193,7 @@ def _declare_shared(elaborator: Elaborator) -> None:
     builder = elaborator.builder
     environment = Environment(Frame("model", None), Owner("model", "model"))
     for name, item in elaborator.program.shared.items():
-        elaborator.shared[name] = SharedInstance(name, item.value, environment, builder.root, "")
+        elaborator.shared[name] = SharedInstance(name, item.value, environment, builder.root)
 
 
 def _prior(item: tree.Prior, program: Program, model: Elaborator, found: Diagnostics) -> Graph | None:

@@ -108,8 +108,7 @@ def apply_shared(interpreter: Interpreter, step: SharedStep, flowing: Flowing, s
     section, label = interpreter.place
     environment = Environment(replace(above.frame, section=section, label=label), above.owner, above)
     try:
-        enter = interpreter.builder.enter_shared
-        with enter(instance.name, instance.scope, instance.path, later, step.own, span) as scope:
+        with interpreter.builder.enter_shared(instance, later, step.own, span) as scope:
             scope.definition = "shared", instance.value.span
             return interpreter.send(flowing, instance.value, environment)
     finally:

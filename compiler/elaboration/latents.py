@@ -80,7 +80,7 @@ def latent(interpreter: Interpreter, statement: tree.Latent, environment: Enviro
             inputs.append(sample)
         z = add_node(interpreter, "latent", {"name": name.id, "family": prior.family}, inputs, name.span)
         remember(interpreter, z.value.node, 0, name.id)
-        group = LatentGroup(name.id, z.value.node, prior.family, z.shape, builder.path, prior.classes, prior.depth)
+        group = LatentGroup(name.id, z.value.node, prior.family, z.shape, builder.place, prior.classes, prior.depth)
         builder.latents.append(group)
     interpreter.drawn.setdefault(name.id, []).append(prior)
     environment.names[name.id] = z

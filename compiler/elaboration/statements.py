@@ -98,7 +98,7 @@ def declare(interpreter: Interpreter, statement: tree.Shared, environment: Envir
     check_name(statement.name)
     builder = interpreter.builder
     name = statement.name.id
-    instance = SharedInstance(name, statement.value, environment, builder.scope, builder.path)
+    instance = SharedInstance(name, statement.value, environment, builder.scope, builder.declare_shared(name))
     environment.names[name] = SharedStep(name, instance)
 
 

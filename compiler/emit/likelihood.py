@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import ast
 
-from hvdsl.compiler.codes.emission import NO_LIKELIHOOD
 from hvdsl.compiler.emit import literals, runtime_index
 from hvdsl.compiler.emit.names import camel
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.compiler.likelihoods import LIKELIHOODS
-from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 
 ALWAYS = ("bits",)  # said even where it is the default, since a reader asks for it first
 
 
 def likelihood(term: Term, channels: int) -> ast.expr:
-    """`DiscretizedLogisticMixture(10, channels=3, bits=8)`: arguments that are the language's defaults are left out.
-
-    Raises:
-        SpecError: HV0803, for a likelihood that the runtime does not have.
-    """
+    """`DiscretizedLogisticMixture(10, channels=3, bits=8)`: arguments that are the language's defaults are left out."""
     entry = LIKELIHOODS[term.name]
     name = entry.runtime or camel(term.name)
-    if not entry.emitted or name not in runtime_index.public("likelihoods"):
-        known = ", ".join(f"`{e.name}`" for e in LIKELIHOODS.values() if e.emitted)
-        message = f"the likelihood `{term.name}` cannot be emitted yet"
-        raise SpecError([Diagnostic(NO_LIKELIHOOD, message, None, f"`{term.name}`", f"one of {known}")])
     given = dict(term.options)
     positional: list[ast.expr] = []
     options: dict[str, ast.expr] = {}

@@ -51,8 +51,11 @@ def _convert(draft: Draft, scope: Scope, depthwise: Iterable[Node]) -> None:
 
 
 def _recipe(node: Node) -> Scope:
-    """The innermost recipe around a node, or else its section."""
+    """The innermost recipe or use of a shared instance around a node, or else its section.
+
+    A use converts what enters it by itself, so that all uses of the instance stay the same computation.
+    """
     scope = node.scope
-    while scope.kind not in ("recipe", "section", "model") and scope.parent is not None:
+    while scope.kind not in ("recipe", "shared", "section", "model") and scope.parent is not None:
         scope = scope.parent
     return scope

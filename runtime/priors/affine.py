@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hvdsl.runtime.layers import Conv2d, shift
@@ -20,11 +21,10 @@ def matrix(map: Map, sizes: Sequence[int], known: Sequence[Tensor], like: Tensor
     count = sum(sizes)
     if map is same:
         return torch.eye(count, device=like.device, dtype=like.dtype)
-    units = torch.split(torch.eye(count, device=like.device, dtype=like.dtype), list(sizes), 1)
-    here = [k[:1, :, :1, :1] for k in known]
-    constant = map(*(u.new_zeros(1, u.shape[1], 1, 1) for u in units), *here)
-    images = map(*(u[:, :, None, None] for u in units), *(h.expand(count, -1, -1, -1) for h in here))
-    return (images - constant).flatten(1)
+    zero_and_units = F.pad(torch.eye(count, device=like.device, dtype=like.dtype), (1, 0))
+    slots = torch.split(zero_and_units[None, :, None], list(sizes), 1)  # as the columns of one map of one row
+    images = map(*slots, *(k[:1, :, :1, :1].expand(-1, -1, -1, count + 1) for k in known))[0, :, 0]
+    return (images[:, 1:] - images[:, :1]).t()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +43,19 @@ class Kernel:
 
 def convolution(layer: Conv2d, grid: tuple[int, int], down: int = 0, right: int = 0) -> Kernel:
     """The kernel of a causal layer; elements that its mask takes away are no taps."""
-    weight = _dense(layer)
+    weight = _dense(layer).permute(2, 3, 1, 0).contiguous()  # taps are wanted transposed, each in one piece
     top, _, left, _ = layer.padding or (0, 0, 0, 0)
     kept = layer.mask.amax((0, 1)).tolist() if layer.mask is not None else None
     taps = {}
-    for row in range(weight.shape[2]):
-        for column in range(weight.shape[3]):
+    for row in range(weight.shape[0]):
+        for column in range(weight.shape[1]):
             if kept is None or kept[row][column]:
                 offset = row * layer.dilation[0] - top - down, column * layer.dilation[1] - left - right
-                taps[offset] = weight[:, :, row, column]
+                taps[offset] = weight[row, column].t()
     bias_map = None
     if layer.bias is not None:
         bias_map = shift(layer.bias[None, :, None, None].expand(-1, -1, *grid), down, right)
-    return Kernel(taps, bias_map, weight.shape[1], weight.shape[0])
+    return Kernel(taps, bias_map, weight.shape[2], weight.shape[3])
 
 
 def moved(channels: int, like: Tensor, down: int, right: int) -> Kernel:

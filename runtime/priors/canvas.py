@@ -18,7 +18,8 @@ class Steps(Protocol):
     """The emitted form."""
 
     def __call__(self, j: int) -> Tensor:
-        """The logits of step j: `(N, K)`, or `(positions · N, K)` where a step has several."""
+        """The logits of step j: `(N, K)`, or `(positions · N, K)` where a step has several. The next step may
+        overwrite them."""
         ...
 
 

@@ -1,8 +1,8 @@
 """A code map drawn position by position: the parts of a prior as buffers that grow with it.
 
-Every causal convolution is split in two: what it reads of the rows above is one ordinary convolution per row, for all
-columns at once; what it reads of its own row is one product per position on a contiguous view. Keys and values of
-attention are kept. Activations are `(N, C)`.
+Every causal convolution is split in two: what it reads of the rows above is one product per row, for all columns at
+once; what it reads of its own row is one product per position on a contiguous view. Keys and values of attention are
+kept. Activations are `(N, C)`. Views are made once: taking one costs as much time as a function of it.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class Raster:
         for i in range(self.height):
             for part in self._parts:
                 part.begin(i)
-            for j in range(self.width):
+            for j, column in enumerate(self.codes_so_far[:, i].unbind(1)):
                 codes = choose(steps(j), i, j)
-                self.codes_so_far[:, i, j] = codes
+                column.copy_(codes)
                 for first in self._first:
                     first.put(j, codes)
             done(i + 1, self.height)
@@ -102,10 +102,11 @@ class RasterCodes:
         beside = [tables.get((0, -step), blank) for step in range(1, self._reach + 1)]
         self._beside = torch.cat(beside, 1) if beside else None  # what a code adds to the columns after it
         self._codes = raster.codes_so_far
-        self._width, self._outputs = raster.width, outputs
+        self._width = raster.width
         self._row = raster.blank.new_zeros(raster.batch, raster.width + self._reach, outputs)
-        self._columns = [self._row[:, j] for j in range(raster.width)]
-        self._later = [self._row[:, j + 1 : j + 1 + self._reach] for j in range(raster.width)]
+        self._columns = self._row.unbind(1)
+        spans = (self._row[:, j + 1 : j + 1 + self._reach] for j in range(raster.width))
+        self._later = [span.view(raster.batch, self._reach * outputs) for span in spans]
 
     def __call__(self, j: int) -> Tensor:
         return self._columns[j]
@@ -121,11 +122,16 @@ class RasterCodes:
 
     def put(self, j: int, codes: Tensor) -> None:
         if self._beside is not None:
-            self._later[j].add_(F.embedding(codes, self._beside).view(-1, self._reach, self._outputs))
+            self._later[j].add_(self._beside.index_select(0, codes))
 
 
 class RasterTaps:
-    """A causal convolution. `input[j]` takes the activations of column j; then a call gives the outputs there."""
+    """A causal convolution. `input[j]` takes the activations of column j; then a call gives the outputs there.
+
+    A finished row is multiplied once, by the taps of all rows below that see it: that is faster than one convolution of
+    several rows for each new row, since a small convolution spends its time on arranging its weights. The sums
+    of the rows to come are kept side by side.
+    """
 
     def __init__(self, raster: Raster, kernel: Kernel, map: Map, known: Sequence[Tensor]) -> None:
         batch, width = raster.batch, raster.width
@@ -136,45 +142,45 @@ class RasterTaps:
         blank = raster.blank.new_zeros(outputs, inputs)
 
         beside = [column for row, column in taps if row == 0]
-        reach, last = -min(beside, default=0), max(beside, default=-1)
-        row = raster.blank.new_zeros(batch, width + reach, inputs)  # zeros to the left of column 0
-        self.input = [row[:, j + reach] for j in range(width)]
-        span = reach + last + 1
-        self._patches = [row[:, j : j + span].view(batch, span * inputs) for j in range(width)] if beside else None
-        self._weight = torch.cat([taps.get((0, c), blank).t() for c in range(-reach, last + 1)]) if beside else None
-        self._finished = row[:, reach:]
+        left, right = max(0, -min((c for _, c in taps), default=0)), max(0, max((c for _, c in taps), default=0))
+        row = raster.blank.new_zeros(batch, left + width + right, inputs)  # zeros outside of the map
+        self.input = list(row[:, left : left + width].unbind(1))
+        self._patches: list[Tensor] | None = None
+        if beside:
+            first, last = min(beside), max(beside)
+            span = last + 1 - first
+            starts = range(left + first, left + first + width)
+            self._patches = [row[:, start : start + span].view(batch, span * inputs) for start in starts]
+            self._weight = torch.cat([taps.get((0, c), blank).t() for c in range(first, last + 1)])
 
-        over = [offset for offset in taps if offset[0] < 0]
-        self._rows: Tensor | None = None
-        if over:
-            left, right = max(0, -min(c for _, c in over)), max(0, max(c for _, c in over))
-            height = -min(r for r, _ in over)
-            self._rows = raster.blank.new_zeros(batch, inputs, height, left + width + right)
-            self._left = left
-            self._kernel = raster.blank.new_zeros(outputs, inputs, height, left + 1 + right)
-            for up, column in over:
-                self._kernel[:, :, height + up, left + column] = taps[up, column]
-        self._above = raster.blank.new_zeros(width, batch, outputs)
-        self._above_at = [self._above[j] for j in range(width)]
+        self._height = max((-r for r, _ in taps), default=0)  # how many rows below see a row
+        if self._height:
+            columns = range(-left, right + 1)
+            below = [torch.cat([taps.get((-r, c), blank).t() for c in columns]) for r in range(1, self._height + 1)]
+            self._spread = torch.cat(below, 1)
+            # What each column of a row below sees of this one: neighbours overlap.
+            self._seen = row.as_strided((batch, width, len(columns) * inputs), (row.stride(0), inputs, 1))
+        sums = raster.blank.new_zeros(batch, width, max(1, self._height), outputs)
+        self._sums = sums.view(batch * width, -1)
+        self._own = sums[:, :, 0]
+        self._above_at = self._own.unbind(1)
+        self._result = raster.blank.new_zeros(batch, outputs)
 
     def __call__(self, j: int) -> Tensor:
-        if self._patches is None or self._weight is None:
+        if self._patches is None:
             return self._above_at[j]
-        return torch.addmm(self._above_at[j], self._patches[j], self._weight)
+        return torch.addmm(self._above_at[j], self._patches[j], self._weight, out=self._result)
 
     def begin(self, i: int) -> None:
-        constant = self._constant.vector
-        if self._rows is None:
-            self._above.copy_(self._constant.row(i).transpose(0, 1) if constant is None else constant)
-            return
-        if i:
-            self._rows[:, :, :-1] = self._rows[:, :, 1:].clone()
-            width = self._finished.shape[1]
-            self._rows[:, :, -1, self._left : self._left + width] = self._finished.transpose(1, 2)
-        sums = F.conv2d(self._rows, self._kernel, constant)
-        self._above.copy_(sums[:, :, 0].permute(2, 0, 1))
-        if constant is None:
-            self._above += self._constant.row(i).transpose(0, 1)
+        constant = self._constant.row(i) if self._constant.vector is None else self._constant.vector
+        if i and self._height:
+            outputs = self._own.shape[2]
+            self._sums[:, :-outputs] = self._sums[:, outputs:].clone()
+            self._sums[:, -outputs:] = 0
+            self._sums.addmm_(self._seen.reshape(len(self._sums), -1), self._spread)
+            self._own += constant
+        else:
+            self._own.copy_(constant)
 
 
 class RasterLinear:
@@ -187,7 +193,8 @@ class RasterLinear:
         self.slots = [[part] * raster.width for part in torch.split(self._side_by_side, list(sizes), 1)]
         self._row = raster.blank.new_zeros(raster.width, raster.batch, self._weight.shape[1])
         vector = self._constant.vector
-        self._bias = [self._row[j] if vector is None else vector for j in range(raster.width)]
+        rows = self._row if vector is None else vector.expand_as(self._row)  # a matrix is added faster than a vector
+        self._bias = list(rows.unbind(0))
 
     @property
     def varies(self) -> bool:
@@ -204,29 +211,29 @@ class RasterLinear:
 class RasterAttention:
     """Causal attention of one query over the keys and values kept so far.
 
-    Query, key and value of a position arrive side by side in `input[j]`. Keys are kept as `(N heads, d, positions)`:
-    two batched products are faster for one query than fused attention.
+    Query, key and value of a position arrive side by side in `input[j]`. Keys and values are kept as
+    `(N heads, d, positions)`: two batched products are faster for one query than fused attention, and with few channels
+    a head those that run along the positions are the faster ones.
     """
 
     def __init__(self, raster: Raster, layer: Attention, keys: int, values: int) -> None:
         batch, heads, positions = raster.batch, layer.heads, raster.height * raster.width
         count = batch * heads
         self._inclusive = layer.causal == "inclusive"
-        self._queries, self._seen = (count, 1, keys // heads), (batch, values)
         self._scale = 1 / math.sqrt(keys // heads)
         joined = raster.blank.new_zeros(batch, 2 * keys + values)
         self.input = [joined] * raster.width
-        self._query = joined[:, :keys]
-        self._key = joined[:, keys : 2 * keys].view(batch, heads, -1)
-        self._value = joined[:, 2 * keys :].view(batch, heads, -1)
-        self._keys = raster.blank.new_zeros(batch, heads, keys // heads, positions)
-        self._values = raster.blank.new_zeros(batch, heads, positions, values // heads)
-        self._flat_keys, self._flat_values = (
-            self._keys.view(count, -1, positions),
-            self._values.view(count, positions, -1),
-        )
+        query, key, value = (part.view(batch, heads, -1) for part in torch.split(joined, [keys, keys, values], 1))
+        self._query, self._key, self._value = query, key, value
+        self._scaled = torch.empty_like(query)
+        self._queries = self._scaled.view(count, 1, -1)
+        kept_keys = raster.blank.new_zeros(batch, heads, keys // heads, positions)
+        kept_values = raster.blank.new_zeros(batch, heads, values // heads, positions)
+        self._key_at, self._value_at = kept_keys.unbind(3), kept_values.unbind(3)
+        self._keys = kept_keys.view(count, -1, positions)
+        self._values = kept_values.view(count, -1, positions).transpose(1, 2)
+        self._seen = batch, values
         self._nothing = raster.blank.new_zeros(batch, values)
-        self._zero = raster.blank.new_zeros(1, 1, 1)
         self._position = 0
 
     def __call__(self, j: int) -> Tensor:
@@ -238,13 +245,13 @@ class RasterAttention:
         stop = at + 1 if self._inclusive else at
         seen = self._nothing
         if stop:
-            queries = self._query.reshape(self._queries)
-            scores = torch.baddbmm(self._zero, queries, self._flat_keys[:, :, :stop], beta=0, alpha=self._scale)
-            seen = torch.bmm(scores.softmax(-1), self._flat_values[:, :stop]).view(self._seen)
+            torch.mul(self._query, self._scale, out=self._scaled)
+            weights = torch.bmm(self._queries, self._keys.narrow(2, 0, stop)).softmax(-1)
+            seen = torch.bmm(weights, self._values.narrow(1, 0, stop)).view(self._seen)
         if not self._inclusive:
             self._keep(at)
         return seen
 
     def _keep(self, at: int) -> None:
-        self._keys[:, :, :, at] = self._key
-        self._values[:, :, at] = self._value
+        self._key_at[at].copy_(self._key)
+        self._value_at[at].copy_(self._value)

@@ -149,4 +149,65 @@ decoder {
 """
 )
 
-ALL = {"vdvae": VDVAE, "mirrored": MIRRORED, "ladder": LADDER, "sharing": SHARING, "upwards": UPWARDS}
+# Shared instances that hold what each pass looks for.
+SHARED_PASSES = (
+    HEAD.format(name="shared_passes")
+    + """
+cell wide { conv(1x1, 16) -> batch_norm -> silu -> depthwise(3x3) -> batch_norm -> swish -> conv(1x1, width) }
+group level {
+  shared both = depthwise(3x3) -> batch_norm -> silu
+  shared join = { concat(x, x -> both) -> gelu -> conv(1x1, width) }
+  h = x -> gelu -> conv(1x1, width) -> both * 2 -> join * 2
+  z ~ normal(h -> conv(1x1, 4)) posterior normal(concat(x, skip) -> gelu -> conv(1x1, 4))
+  h + (z -> conv(1x1, width))
+}
+encoder {
+  shared again = wide
+  8: conv(3x3, width) -> again * 2 -> wide -> tap -> avg_pool(2)
+  4: again -> tap
+}
+decoder {
+  4: learned(zeros, width) -> level * 2
+  8: nearest(2) -> level -> conv(1x1, logits)
+}
+"""
+)
+
+# Instances that are declared in the turns of a repeat, one for each.
+SHARED_IN_TURNS = (
+    HEAD.format(name="shared_in_turns")
+    + """
+cell block { residual { swish -> conv(3x3, width, init = scaled(0.3)) } }
+group level {
+  h = x -> {
+    shared f = block -> conv(1x1, width)
+    x -> f -> gelu -> f
+  } * 3
+  z ~ normal(h -> conv(1x1, 4)) posterior normal(concat(h, skip) -> conv(1x1, 4))
+  x + (z -> conv(1x1, width))
+}
+encoder {
+  8: {
+    x -> conv(3x3, width) -> {
+      shared f = block
+      x -> f * 2
+    } * 2 -> tap -> avg_pool(2)
+  }
+  4: block -> tap
+}
+decoder {
+  4: learned(zeros, width) -> level
+  8: nearest(2) -> level -> conv(1x1, logits)
+}
+"""
+)
+
+ALL = {
+    "vdvae": VDVAE,
+    "mirrored": MIRRORED,
+    "ladder": LADDER,
+    "sharing": SHARING,
+    "shared_passes": SHARED_PASSES,
+    "shared_in_turns": SHARED_IN_TURNS,
+    "upwards": UPWARDS,
+}

@@ -165,6 +165,20 @@ def test_a_shared_instance_is_one_module_that_is_handed_to_where_it_is_used() ->
     assert len(module.LATENTS) == 5  # a latent for each use
 
 
+def test_a_shared_instance_declared_in_a_repeat_is_one_for_each_turn() -> None:
+    module = compiled("shared_in_turns").build()
+    weights = [n for n, _ in module.named_parameters() if n.startswith("encoder.r8.f.") and n.endswith("weight")]
+    assert weights == [f"encoder.r8.f.{i}.block.0.conv.0.weight" for i in range(2)]
+    assert compiled("shared_in_turns").model.graph.parameter_count() == sum(p.numel() for p in module.parameters())
+
+
+def test_latents_of_a_shared_group_are_told_apart_by_the_place_of_its_use() -> None:
+    paths = [group.path for group in compiled("sharing").build().LATENTS]
+    assert paths == [f"decoder.r4.step.{i}.level.0.z" for i in range(2)] + [
+        f"decoder.r8.step.{i}.level.0.z" for i in range(3)
+    ]
+
+
 def test_a_shared_instance_that_differs_from_use_to_use_is_refused() -> None:
     text = SHARING.replace("conv(1x1, width) -> leaky_relu(0.1)", "{ avg_pool(res // 2) -> nearest(res // 2) }")
     with pytest.raises(SpecError) as caught:
