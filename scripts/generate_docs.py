@@ -1,4 +1,4 @@
-"""Write the documents that the code is the source of: operations, diagnostic codes, commands.
+"""Write the documents that the code is the source of: operations, diagnostic codes, commands, terms of the objective.
 
 `python scripts/generate_docs.py` rewrites them; with `--check` it names those that are stale and exits with 1.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from hvdsl.cli.main import COMMANDS, build_parser
 from hvdsl.compiler.codes import all_codes
 from hvdsl.compiler.operations.reference import markdown
+from hvdsl.compiler.terms import TERMS
 
 DOCS = Path(__file__).parents[1] / "docs"
 NOTE = "<!-- Written by scripts/generate_docs.py (`make docs`): do not edit. -->\n"
@@ -55,10 +56,27 @@ def commands() -> str:
     return "\n".join(parts)
 
 
+def objective() -> str:
+    """The document as it is, with the table and the stories of the terms between its two marks."""
+    text = (DOCS / "objective.md").read_text("utf-8")
+    start, end = "(`make docs`) -->\n", "<!-- end of terms -->"
+    before, _, rest = text.partition(start)
+    rows = ["| name in `metrics.jsonl` | unit | what it is |", "|---|---|---|"]
+    rows += [
+        f"| `{value.name}` | {value.unit} | {value.meaning.replace('|', chr(92) + '|')} |"
+        for term in TERMS
+        for value in term.logged
+    ]
+    stories = [f"**`{term.name}`**, {term.title}. {term.story}" for term in TERMS]
+    written = "\n\n".join(["`hvdsl explain NAME` tells of each term.", "\n".join(rows), *stories])
+    return f"{before}{start}\n{written}\n\n{end}{rest.partition(end)[2]}"
+
+
 DOCUMENTS: dict[str, Callable[[], str]] = {
     "operations.md": operations,
     "codes.md": codes,
     "commands.md": commands,
+    "objective.md": objective,
 }
 
 

@@ -26,7 +26,7 @@ COMMANDS = (
     ("convert", "convert", "turn a spec from text to YAML or back"),
     ("info", "info", "show parameters, costs and latents per resolution"),
     ("compile", "compiling", "write the spec as a PyTorch module"),
-    ("explain", "explain", "explain a diagnostic code, with an example"),
+    ("explain", "explain", "explain a diagnostic code or a term of the objective"),
     ("viz", "viz", "draw a spec"),
     ("train", "train", "train a spec, or go on with a run"),
     ("eval", "evaluate", "evaluate a run in bits per dimension"),

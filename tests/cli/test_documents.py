@@ -47,12 +47,25 @@ def test_specs_lists_shows_and_copies(hvdsl: Hvdsl, tmp_path: Path) -> None:
 
 
 def test_explain_tells_the_story_of_a_code(hvdsl: Hvdsl) -> None:
-    codes = [line.split()[0] for line in hvdsl("explain").out.splitlines()]
+    codes = [line.split()[0] for line in hvdsl("explain").out.splitlines() if line.startswith("HV")]
     assert codes == sorted(codes)
     story = hvdsl("explain", codes[0].lower())
     assert story.code == 0
     assert codes[0] in story.out
     assert hvdsl("explain", "HV9999").code == 1
+
+
+@pytest.mark.parametrize("name", ["spectral", "spectral_sum", "weighted_spectral_nats_per_dim"])
+def test_explain_tells_the_story_of_a_term_by_its_name_and_by_what_it_is_logged_as(hvdsl: Hvdsl, name: str) -> None:
+    assert "\nspectral " in hvdsl("explain").out
+    story = hvdsl("explain", name)
+    assert story.code == 0
+    assert "largest singular value" in " ".join(story.out.split())
+    assert "weighted_spectral_<unit>: w_s Σ σ (the objective's)" in story.out
+
+
+def test_a_misspelt_term_has_a_suggestion(hvdsl: Hvdsl) -> None:
+    assert "did you mean spectral?" in hvdsl("explain", "spectrl").err
 
 
 def test_compile_writes_a_module_that_python_takes(hvdsl: Hvdsl, tiny: Path, tmp_path: Path) -> None:

@@ -1,33 +1,56 @@
-"""`hvdsl explain CODE`: the longer story of a diagnostic; without a code, the list of all."""
+"""`hvdsl explain NAME`: the longer story of a diagnostic or of a term of the objective; without a name, all of them."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
 import textwrap
+from typing import TYPE_CHECKING
 
 from hvdsl.errors import HvdslError
 from hvdsl.grammar.diagnostics import Code
 
+if TYPE_CHECKING:
+    from hvdsl.compiler.terms import Term
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("code", metavar="CODE", nargs="?", help="such as HV0301; without one, all codes are listed")
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        nargs="?",
+        help="a diagnostic code such as HV0301, or a term of the objective such as `spectral` or a name that it is "
+        "logged under; without one, all are listed",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     from hvdsl.compiler.codes import all_codes
+    from hvdsl.compiler.terms import TERMS, find_term
 
     known = all_codes()
-    if args.code is None:
+    if args.name is None:
         print("\n".join(f"{code.id}  {code.title}" for code in known.values()))
-        return 0
-    code = known.get(args.code.upper())
-    if code is None:
-        near = difflib.get_close_matches(args.code.upper(), known, n=1)
-        hint = f"did you mean {near[0]}?" if near else "`hvdsl explain` lists all of them"
-        raise HvdslError(f"there is no diagnostic code `{args.code}`; {hint}")
-    print(_story(code))
+        print("\nTerms of the objective:\n")
+        print("\n".join(f"{term.name:<16}  {term.title}" for term in TERMS))
+    elif code := known.get(args.name.upper()):
+        print(_story(code))
+    elif term := find_term(args.name):
+        print(_story_of_term(term))
+    else:
+        names = {name.lower(): name for name in (*known, *(t.name for t in TERMS))}
+        near = difflib.get_close_matches(args.name.lower(), names, n=1)
+        hint = f"did you mean {names[near[0]]}?" if near else "`hvdsl explain` lists all of them"
+        raise HvdslError(f"there is no diagnostic code or term of the objective `{args.name}`; {hint}")
     return 0
+
+
+def _story_of_term(term: Term) -> str:
+    paragraphs = [f"{term.name}: {term.title}", _filled(term.story)]
+    if term.logged:
+        values = "\n".join(f"{v.name}: {v.meaning}" + (f" ({v.unit})" if v.unit != "–" else "") for v in term.logged)
+        paragraphs += ["Logged as:", _indented(values)]
+    return "\n\n".join(paragraphs)
 
 
 def _story(code: Code) -> str:
