@@ -40,7 +40,7 @@ def main() -> None:
     scores = json.loads(
         hvdsl("eval", RUN, "--split", "validation", "--baselines", "--json", "-o", OUT / "rates.png", capture=True)
     )
-    hvdsl("sample", RUN, "-n", "36", "--temperature", "0.9", "-o", OUT / "samples.png")
+    hvdsl("sample", RUN, "-n", "36", "--temperature", "0.9", "--mean", "-o", OUT / "samples.png")
     hvdsl("reconstruct", RUN, "-o", OUT / "reconstructions.png")
     print(_summary(scores, time.monotonic() - started))
 
