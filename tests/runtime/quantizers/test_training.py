@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 import hvdsl
@@ -81,6 +83,19 @@ def test_every_kind_trains_evaluates_and_samples(kind: str, tmp_path: Path) -> N
         {"residual": 16 * 12, "finite_scalar": 16 * math.log2(200)}.get(kind, 16 * 5), rel=1e-5
     )
     assert sample(model, settings.data, 2).shape == (2, 3, 16, 16)
+
+
+def test_a_level_that_stays_collapsed_is_named_once() -> None:
+    model, settings = build(spec("gradient"))
+    assert settings.train is not None
+    train = settings.train.model_copy(update={"log_every": 1})
+    data, shown = open_data(settings.data), Console(record=True, file=io.StringIO())
+    for parameter in model.decoder.parameters():  # type: ignore[union-attr]  # emitted: every vector is the same
+        parameter.data.zero_()
+    Trainer(model, settings.model_copy(update={"train": train}), data.train, console=shown).fit()
+    told = shown.export_text()
+    assert told.count("`decoder.r4.z` has collapsed: perplexity 1.0 of 32 codes") == 1
+    assert "perplexity 1 " in told
 
 
 @pytest.mark.parametrize(
