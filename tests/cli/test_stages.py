@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from hvdsl.cli.main import main
 from hvdsl.cli.stages import Autoencoder, extract, open_autoencoder
 from hvdsl.runtime.codes.codec import decode
+from hvdsl.runtime.codes.extract import stored_codes
 from hvdsl.runtime.data import open_data
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.weights import model_tensors
@@ -138,6 +139,21 @@ def test_codes_are_extracted_once_and_again_when_the_autoencoder_changes(run: Pa
         next(iter(model_tensors(first.module).values())).mul_(1.5)
     changed = Autoencoder(first.run, first.model, first.module, first.step, "another digest")
     assert extract(changed, images, "validation").identity.autoencoder == "another digest"
+
+
+def test_an_interrupted_extraction_leaves_nothing_and_is_done_anew(run: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        if done == 128:
+            raise KeyboardInterrupt
+
+    first = opened(run)
+    images, folder = open_data(first.model.settings.data).validation, run / "codes/interrupted"
+    with pytest.raises(KeyboardInterrupt):
+        stored_codes(first.module, images, folder, first.digest, progress=stop)
+    assert sorted(path.name for path in (run / "codes").iterdir()) == ["train", "validation"]
+    assert (
+        stored_codes(first.module, images, folder, first.digest).matrix == extract(first, images, "validation").matrix
+    ).all()
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])

@@ -85,6 +85,25 @@ def test_every_kind_trains_evaluates_and_samples(kind: str, tmp_path: Path) -> N
     assert sample(model, settings.data, 2).shape == (2, 3, 16, 16)
 
 
+def in_a_group(**train: object) -> dict[str, torch.Tensor]:
+    """The state after two steps of a model whose codes stand in a recipe, which checkpointing runs twice."""
+    text = spec().text.replace(KINDS["ema"][0], "codebook(32, 6)").replace("decoder { 4: {", "group level {")
+    text = text.replace("relu }\n  8:", "relu }\ndecoder { 4: learned(zeros, 6) -> level\n  8:")
+    model, settings = build(Source("codes.hv", text))
+    assert settings.train is not None
+    changed = settings.train.model_copy(update={"steps": 2} | train)
+    Trainer(model, settings.model_copy(update={"train": changed}), open_data(settings.data).train).fit()
+    return model.state_dict()
+
+
+def test_codes_move_once_per_step_however_it_is_computed() -> None:
+    plain = in_a_group()
+    assert any(key.endswith("codebook.0.counts") for key in plain)
+    for train in ({"checkpointing": "group"}, {"accumulate": 2}, {"checkpointing": "group", "accumulate": 2}):
+        for key, value in in_a_group(**train).items():
+            torch.testing.assert_close(value, plain[key], rtol=1e-4, atol=1e-5)
+
+
 def test_a_level_that_stays_collapsed_is_named_once() -> None:
     model, settings = build(spec("gradient"))
     assert settings.train is not None
