@@ -229,6 +229,8 @@ def test_codes_that_do_not_fit_are_refused(hvdsl: Hvdsl, trained: Path, tmp_path
         ({"z_top": top[:1], "z_bottom": bottom}, "1 images at one level and 2"),
         ({"z_top": top[:0], "z_bottom": bottom[:0]}, "no images"),
         ({"z_top": np.array([{}], dtype=object), "z_bottom": bottom}, "cannot be read as codes"),
+        ({"z_top": top, "z_bottom": bottom, "metadata": np.array("no JSON")}, "cannot be read as codes"),
+        ({"z_top": top, "z_bottom": bottom, "metadata": np.array("[]")}, "`metadata` is no JSON object"),
     ):
         np.savez(bad, **arrays)  # type: ignore[arg-type]  # the stub takes one keyword's type for all
         assert told in refusal(hvdsl, "decode", trained, bad, "-o", tmp_path / "x.png")
@@ -236,6 +238,19 @@ def test_codes_that_do_not_fit_are_refused(hvdsl: Hvdsl, trained: Path, tmp_path
         (tmp_path / name).write_bytes(b"not codes at all")
         assert "cannot be read as codes" in refusal(hvdsl, "decode", trained, tmp_path / name, "-o", tmp_path / "x.png")
     assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_codes_of_another_model_of_equal_shape_are_refused(
+    hvdsl: Hvdsl, run: Path, tmp_path: Path, suffix: str
+) -> None:
+    codes = tmp_path / f"codes{suffix}"
+    assert hvdsl("codes", run, "--split", "validation", "-o", codes, *CPU).code == 0
+    assert hvdsl("train", "--resume", "--out", run, "--steps", "41", *CPU).code == 0
+    told = refusal(hvdsl, "decode", run, codes, "-o", tmp_path / "x.png")
+    assert f"the codes in {codes} are of another model: they were made by codes_tiny with digest" in told
+    assert "of another model" in refusal(hvdsl, "sample", run, "--fix", f"z_top={codes}")
+    assert hvdsl("decode", run, codes, "--step", "40", "-o", tmp_path / "x.png", *CPU).code == 0
 
 
 def test_a_damaged_store_is_one_sentence(hvdsl: Hvdsl, run: Path, tmp_path: Path) -> None:
