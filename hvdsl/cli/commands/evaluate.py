@@ -37,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.runs import open_trained
+    from hvdsl.cli.showing import showing
     from hvdsl.compiler.stages import is_discrete
     from hvdsl.runtime.use.evaluate import evaluate
 
@@ -44,7 +45,15 @@ def run(args: argparse.Namespace) -> int:
     splits = trained.splits()
     data = getattr(splits, args.split)
     samples = args.samples or trained.model.settings.evaluate.samples
-    result = evaluate(trained.module, data, samples=samples, batch=args.batch or 64, seed=args.seed or 0)
+    with showing("images") as show:
+        result = evaluate(
+            trained.module,
+            data,
+            samples=samples,
+            batch=args.batch or 64,
+            seed=args.seed or 0,
+            progress=lambda done: show(done, len(data)),
+        )
     codes = _codes(trained, data, args) if is_discrete(trained.model) else None
     baselines = _baselines(trained, splits, data) if args.baselines else {}
     if args.json:
@@ -115,10 +124,14 @@ def _table(result: Evaluation, split: str) -> str:
     return "\n".join(
         (
             f"{result.bits_per_dim:.4f} bits/dim  (± {result.standard_error:.4f}, {result.images:,} {split} images)",
-            f"{result.nats_per_dim:.4f} nats/dim  = distortion {result.distortion:.4f} + rate {result.rate:.4f}"
-            if result.samples == 1
-            else f"{result.nats_per_dim:.4f} nats/dim  (importance-weighted, {result.samples} samples)",
-            f"{sum(result.rate_per_group):.2f} nats per image in {len(result.rate_per_group)} latent groups",
+            f"{result.nats_per_dim:.4f} nats/dim, {result.nats_per_image:.2f} nats/image  "
+            + (
+                f"= distortion {result.distortion:.4f} + rate {result.rate:.4f} nats/dim"
+                if result.samples == 1
+                else f"(importance-weighted, {result.samples} samples)"
+            ),
+            f"{sum(result.rate_per_group):.2f} nats/image of rate in {len(result.rate_per_group)} latent groups, "
+            f"{sum(result.active_channels)} channels active",
         )
     )
 
