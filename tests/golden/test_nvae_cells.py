@@ -17,8 +17,8 @@ from torch import Tensor, nn
 import hvdsl
 from hvdsl.runtime.distributions import exp, soft_clamp
 from hvdsl.runtime.likelihoods import DiscretizedLogisticMixture
+from hvdsl.runtime.likelihoods.densities import NORMAL_STREAM, NormalDensity
 from hvdsl.runtime.likelihoods.discretized_logistic_mixture import LOGISTIC_STREAM, MIXTURE_STREAM
-from hvdsl.runtime.likelihoods.normal_density import STREAM, NormalDensity
 from hvdsl.runtime.noise import RecordedNoise
 
 HERE = Path(__file__).parent
@@ -179,7 +179,7 @@ def test_normal_head() -> None:
     head = NormalDensity(mean=soft_clamp(5), scale=exp(soft_clamp=5, add=0.01))
     found = head.log_prob(g["logits"], 2 * g["x"] - 1)
     torch.testing.assert_close(found, g["log_prob"].flatten(1).sum(1), rtol=1e-5, atol=1e-4)
-    sample = head.sample(g["logits"], RecordedNoise(2, streams={STREAM: g["eps"]}))
+    sample = head.sample(g["logits"], RecordedNoise(2, streams={NORMAL_STREAM: g["eps"]}))
     torch.testing.assert_close(sample / 2 + 0.5, g["sample"], rtol=1e-5, atol=1e-5)
 
 
