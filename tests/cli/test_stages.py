@@ -100,6 +100,16 @@ def test_evaluation_reports_quality_usage_and_rates(hvdsl: Hvdsl, trained: Path)
     assert "PSNR" in text and "nats/code" in text
 
 
+def test_codes_under_a_density_are_told_with_the_distortion(hvdsl: Hvdsl, tmp_path: Path) -> None:
+    text = TINY[: TINY.index("prior z_top")].replace("likelihood mse", "likelihood laplace")
+    (tmp_path / "density.hv").write_text(text.replace("mean_square", "nats_per_dim"))
+    assert hvdsl("train", tmp_path / "density.hv", "--steps", "1", "--out", tmp_path / "run", *CPU).code == 0
+    found = json.loads(hvdsl("eval", tmp_path / "run", "--json", *CPU).out)
+    table = hvdsl("eval", tmp_path / "run", *CPU).out.splitlines()
+    assert f"distortion {found['distortion']:.4f} nats/dim" in table[0]
+    assert table[1].endswith(f"{found['bits_per_dim']:.4f} bits/dim with the distortion")
+
+
 def test_every_stage_goes_on(hvdsl: Hvdsl, run: Path) -> None:
     assert hvdsl("train", "--resume", "--out", run, "--stage", "z_top", "--steps", "14", *CPU).code == 0
     assert hvdsl("train", "--resume", "--out", run, "--stage", "z_bottom", "--steps", "8", *CPU).code == 0
