@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from typing import TYPE_CHECKING
 
 from hvdsl.cli.options import add_batch, add_data, add_json, add_machine, add_output, add_set, positive
@@ -99,11 +100,18 @@ def _codes(trained: Trained, data: Dataset, args: argparse.Namespace) -> CodeEva
 
 def _code_table(codes: CodeEvaluation, result: Evaluation, split: str) -> str:
     quality = "exact" if codes.psnr_db is None else f"PSNR {codes.psnr_db:.2f} dB"
-    lines = [f"{quality}, error {result.distortion:.5f} per dimension  ({codes.images:,} {split} images)"]
-    uniform, prior = codes.uniform_bits_per_image, codes.prior_bits_per_image
-    lines.append(f"{uniform:,.1f} bits/image, {uniform / codes.dims:.4f} bits/dim  with all codes equally likely")
-    if prior is not None:
-        lines.append(f"{prior:,.1f} bits/image, {prior / codes.dims:.4f} bits/dim  under the trained priors")
+    images = f"({codes.images:,} {split} images)"
+    if result.density:
+        lines = [f"{quality}, distortion {result.distortion:.4f} nats/dim  {images}"]
+    else:
+        lines = [f"{quality}, error {result.distortion:.5f} per dimension  {images}"]
+    rates = {"with all codes equally likely": codes.uniform_bits_per_image}
+    if codes.prior_bits_per_image is not None:
+        rates["under the trained priors"] = codes.prior_bits_per_image
+    for how, bits in rates.items():
+        per_dim = bits / codes.dims
+        whole = f"; {per_dim + result.distortion / math.log(2):.4f} bits/dim with the distortion"
+        lines.append(f"{bits:,.1f} bits/image, {per_dim:.4f} bits/dim  {how}{whole if result.density else ''}")
     for level in codes.levels:
         used = f"{level.usage.used:.1%} used, perplexity {level.usage.perplexity:.1f}"
         nats = level.prior_nats_per_code
