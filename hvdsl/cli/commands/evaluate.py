@@ -76,7 +76,8 @@ def _codes(trained: Trained, data: Dataset, args: argparse.Namespace) -> CodeEva
     from hvdsl.runtime.codes.evaluate import evaluate_codes
 
     first = autoencoder(trained.run, trained.model, trained.module, trained.step)
-    priors = open_priors(first, [level.name for level in first.levels], use_ema=args.use_ema)
+    levels = [level.name for level in first.levels]
+    priors = open_priors(first, levels, lambda settings: args.use_ema and settings.evaluate.use_ema, args.overrides)
     with showing("codes") as show:
         return evaluate_codes(
             trained.module,
