@@ -33,7 +33,7 @@ def draw_images(args: argparse.Namespace, first: Autoencoder) -> Tensor:
     labels = _labels(args, first)
     fixed = _fixed(args, levels)
     drawn = [name for name in levels if name not in fixed]
-    priors = open_priors(first, drawn, lambda settings: args.use_ema and settings.sample.use_ema, args.overrides)
+    priors = open_priors(first, drawn, lambda settings: args.use_ema and settings.sample.use_ema)
     untrained = [name for name in levels if name not in priors and name not in fixed]
     if untrained:
         raise HvdslError(_untrained(first, untrained))

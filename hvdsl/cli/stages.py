@@ -43,6 +43,7 @@ class Autoencoder:
     module: nn.Module  # with the weights that make the codes, on its device
     step: int
     digest: str
+    overrides: tuple[str, ...] = ()  # of the run's spec, and so of its priors' specs
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -61,12 +62,12 @@ def open_autoencoder(
     model = read_model(run, overrides)
     module = instantiate(model)
     checkpoint = load_weights(module, run, use_ema=model.settings.evaluate.use_ema, step=step)
-    return autoencoder(run, model, module.to(device), checkpoint.step)
+    return autoencoder(run, model, module.to(device), checkpoint.step, overrides)
 
 
-def autoencoder(run: Run, model: Model, module: nn.Module, step: int) -> Autoencoder:
-    """Return a run's first stage, once its weights are loaded."""
-    return Autoencoder(run, model, module, step, autoencoder_digest(module, structure(model)))
+def autoencoder(run: Run, model: Model, module: nn.Module, step: int, overrides: Sequence[str] = ()) -> Autoencoder:
+    """Return a run's first stage, once its weights are loaded; `model` is the run's spec with these `overrides`."""
+    return Autoencoder(run, model, module, step, autoencoder_digest(module, structure(model)), tuple(overrides))
 
 
 def extract(first: Autoencoder, images: Dataset, split: str, batch: int | None = None) -> CodeStore:
@@ -119,13 +120,11 @@ def check_identity(stage: Run, autoencoder: str, data: str | None = None) -> Non
             )
 
 
-def open_prior(
-    first: Autoencoder, latent: str, use_ema: Callable[[ModelSettings], bool], overrides: Sequence[str] = ()
-) -> nn.Module | None:
+def open_prior(first: Autoencoder, latent: str, use_ema: Callable[[ModelSettings], bool]) -> nn.Module | None:
     """Return the trained prior of a latent, on the autoencoder's device; None if there is none.
 
     Args:
-        use_ema: Whether the prior's spec, with these `overrides`, wants the averaged weights.
+        use_ema: Whether the prior's spec wants the averaged weights.
 
     Raises:
         CodesError: it was trained on other codes.
@@ -137,7 +136,8 @@ def open_prior(
     if stage.checkpoints().latest() is None:
         return None
     check_identity(stage, first.digest)
-    model = read_model(stage, overrides)
+    alike = stage.read("resolved.hv") == first.run.read("resolved.hv")
+    model = first.model if alike else read_model(stage, first.overrides)
     if latent not in model.priors:
         raise HvdslError(f"{folder}/resolved.hv has no `prior {latent}`: the folder is of another latent")
     prior = instantiate_prior(model, latent)
@@ -146,11 +146,8 @@ def open_prior(
 
 
 def open_priors(
-    first: Autoencoder,
-    latents: Sequence[str],
-    use_ema: Callable[[ModelSettings], bool],
-    overrides: Sequence[str] = (),
+    first: Autoencoder, latents: Sequence[str], use_ema: Callable[[ModelSettings], bool]
 ) -> dict[str, nn.Module]:
     """Return the trained priors of these latents, by latent."""
-    opened = {latent: open_prior(first, latent, use_ema, overrides) for latent in latents}
+    opened = {latent: open_prior(first, latent, use_ema) for latent in latents}
     return {latent: prior for latent, prior in opened.items() if prior is not None}
