@@ -17,7 +17,7 @@ from hvdsl.cli.stages import Autoencoder, open_priors
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.codes.codec import decode
 from hvdsl.runtime.codes.files import read_codes
-from hvdsl.runtime.codes.levels import LABEL, CodesError, Level
+from hvdsl.runtime.codes.levels import LABEL, CodesError
 from hvdsl.runtime.priors.hierarchy import Cut, Kept, coarse_mask, sample_codes
 from hvdsl.runtime.priors.protocol import as_prior
 from hvdsl.runtime.use.inference import chunks
@@ -31,7 +31,7 @@ def draw_images(args: argparse.Namespace, first: Autoencoder) -> Tensor:
     """
     levels = {level.name: level for level in first.levels}
     labels = _labels(args, first)
-    fixed = _fixed(args, levels)
+    fixed = _fixed(args, first)
     drawn = [name for name in levels if name not in fixed]
     priors = open_priors(first, drawn, lambda settings: args.use_ema and settings.sample.use_ema)
     untrained = [name for name in levels if name not in priors and name not in fixed]
@@ -72,13 +72,13 @@ def _cuts(args: argparse.Namespace, names: list[str], drawn: Collection[str], te
     return {n: Cut(temperatures.get(n, temperature), top_k.get(n), top_p.get(n, 1.0)) for n in names}
 
 
-def _fixed(args: argparse.Namespace, levels: dict[str, Level]) -> dict[str, Tensor]:
-    fixed = {}
+def _fixed(args: argparse.Namespace, first: Autoencoder) -> dict[str, Tensor]:
+    levels, fixed = {level.name: level for level in first.levels}, {}
     for text in args.fix:
         name, equals, path = text.partition("=")
         if not equals or name not in levels:
             raise UsageError(f"--fix {text}: write LEVEL=FILE, where LEVEL is one of {', '.join(levels)}")
-        fixed[name] = _number(read_codes(Path(path), [levels[name]])[name], args.number, path)
+        fixed[name] = _number(read_codes(Path(path), [levels[name]], first.digest)[name], args.number, path)
     return fixed
 
 
@@ -89,7 +89,7 @@ def _kept(args: argparse.Namespace, first: Autoencoder) -> dict[str, Kept]:
         return {}
     drawn = _mask(args.mask, first.model.settings.data.shape[1:])
     kept = {}
-    for level, codes in zip(first.levels, read_codes(args.keep, first.levels).values(), strict=True):
+    for level, codes in zip(first.levels, read_codes(args.keep, first.levels, first.digest).values(), strict=True):
         codes = _number(codes, args.number, args.keep)
         height, width = level.code_map.grid or (1, 1)
         kept[level.name] = Kept(codes, coarse_mask(drawn, (height, width)).expand(len(codes), -1, -1))
