@@ -44,7 +44,7 @@ class Folder:
         found = sorted({name for path in self._paths if (name := self._folder(path)) is not None})
         self.classes = tuple(found if classes is None else classes)
         self._places = {name: place for place, name in enumerate(self.classes)}
-        self.unknown = tuple(name for name in found if name not in self._places)
+        self.unclassed = next((path for path in self._paths if self._folder(path) not in self._places), None)
 
     def __len__(self) -> int:
         return len(self._paths)

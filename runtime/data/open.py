@@ -114,9 +114,10 @@ def _check_folders(found: dict[str, Images], classes: int) -> None:
         if len(images.classes) != classes:
             held = f"{len(images.classes)} folders, one per class" if images.classes else "no folder per class"
             raise DataError(f"the images are in {held}, and `data.classes` is {classes}: make the two agree")
-        if images.unknown:
+        if images.unclassed is not None:
             raise DataError(
-                f"there are images in the folder `{images.unknown[0]}`, and no training images of that class"
+                f"{images.unclassed} is in none of the classes' folders, which are {', '.join(images.classes)}: move "
+                "it into one, or leave out `data.classes`"
             )
 
 
