@@ -201,6 +201,28 @@ def test_fixed_levels_and_unmasked_pixels_stay(hvdsl: Hvdsl, trained: Path, tmp_
     assert (painted != kept).any()
 
 
+def test_sampling_takes_the_settings_of_the_command_line(hvdsl: Hvdsl, trained: Path, tmp_path: Path) -> None:
+    greedy = sampled(hvdsl, trained, tmp_path / "greedy.png", "--temperature", "0")
+    assert (greedy == sampled(hvdsl, trained, tmp_path / "set.png", "--set", "sample.temperature=0")).all()
+
+
+def test_options_of_sampling_that_change_nothing_are_refused(hvdsl: Hvdsl, trained: Path, tmp_path: Path) -> None:
+    codes = tmp_path / "codes.npz"
+    np.savez(codes, z_top=np.zeros((1, 4, 4), np.int64))
+    sample = ("sample", trained, "-n", "1", "-o", tmp_path / "x.png")
+    for options, told in (
+        (("--mean",), "the likelihood's mean already"),
+        (("--recalibrate", "2"), "continuous latents"),
+        (("--label", "1"), "no classes"),
+        (("--temperature", "z_middle=0.5"), "no level `z_middle`"),
+        (("--top-k", "z_top=3", "--fix", f"z_top={codes}"), "`z_top` are taken from a file"),
+        (("--keep", codes), "give both"),
+    ):
+        assert told in refusal(hvdsl, *sample, *options, code=2)
+    assert "no codes of `z_bottom`" in refusal(hvdsl, *sample, "--fix", f"z_bottom={codes}")
+    assert not (tmp_path / "x.png").exists()
+
+
 def test_without_priors_there_are_no_samples(hvdsl: Hvdsl, run: Path) -> None:
     shutil.rmtree(run / "priors")
     assert "no trained prior" in refusal(hvdsl, "sample", run)

@@ -85,8 +85,9 @@ def _codes(trained: Trained, data: Dataset, args: argparse.Namespace) -> CodeEva
     from hvdsl.cli.stages import autoencoder, open_priors
     from hvdsl.runtime.codes.evaluate import evaluate_codes
 
-    first = autoencoder(trained.run, trained.model, trained.module, trained.step)
-    priors = open_priors(first, [level.name for level in first.levels], use_ema=args.use_ema)
+    first = autoencoder(trained.run, trained.model, trained.module, trained.step, args.overrides)
+    levels = [level.name for level in first.levels]
+    priors = open_priors(first, levels, lambda settings: args.use_ema and settings.evaluate.use_ema)
     with showing("codes") as show:
         return evaluate_codes(
             trained.module,
