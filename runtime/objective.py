@@ -265,10 +265,10 @@ def _refuse_unsupported(settings: ObjectiveSettings) -> None:
 
 
 def _refuse_rates(groups: Sequence[LatentGroup], unit: str) -> None:
-    """An error has no scale against which the rate of a continuous latent could be weighed."""
+    """An error has no scale against which a rate could be weighed; that of a quantizer is constant, so left out."""
     for group in groups:
-        if group.codes is None:
+        if not group.quantized:
             raise HvdslError(
-                f"`{group.path}` is a continuous latent, whose rate cannot be added to an error in `{unit}`: "
-                "take a likelihood that is a density, such as `normal`, or make the latent discrete"
+                f"`{group.path}` is a latent of `{group.family}`, whose rate cannot be added to an error in `{unit}`: "
+                "take a likelihood that is a density, such as `normal`, or make it a latent of a quantizer"
             )

@@ -13,6 +13,7 @@ from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.emit.variables import allowed
 from hvdsl.compiler.graph import Value
 from hvdsl.compiler.operations import OPERATIONS, quantizers
+from hvdsl.compiler.operations.distributions import CLASSES
 from hvdsl.compiler.operations.table import Kind as OperationKind
 
 
@@ -116,15 +117,15 @@ class Signature:
         return next(self.kind(value) for value, item in self._units.lists.items() if item.list == name)
 
     def _made(self, value: Value) -> Value:
-        """What a tap passes on is of the kind that went in."""
-        while is_tap(self._graph, value):
+        """What a tap passes on is of the kind that went in, save a posterior with a flow: that the tap itself makes."""
+        while is_tap(self._graph, value) and not self._units.is_flowed(value):
             value = self._graph.nodes[value.node].inputs[value.port]
         return value
 
     def is_distribution(self, value: Value) -> bool:
         value = self._made(value)
         node = self._graph.nodes[value.node]
-        if value.port == len(node.shapes):  # a posterior that went through a flow
+        if self._units.is_flowed(value):
             return True
         operation = OPERATIONS.get(node.op)
         return operation is not None and operation.kind is OperationKind.DISTRIBUTION
@@ -133,10 +134,15 @@ class Signature:
         """The type of a value, as an annotation."""
         if not self.is_distribution(value):
             return "Tensor"
-        node = self._graph.nodes[self._made(value).node]
+        made = self._made(value)
+        node = self._graph.nodes[made.node]
+        if self._units.is_flowed(made):
+            return "Flowed"
         if node.op in quantizers.PRIORS:
             return "UniformCodes"
-        return "NearestCode" if node.op in quantizers.POSTERIORS else "Normal"
+        if node.op in quantizers.POSTERIORS:
+            return "NearestCode"
+        return CLASSES[node.op] if node.op in CLASSES else self.kind(node.inputs[0])
 
     def fallback(self, value: Value) -> tuple[str, ...]:
         """What a distribution without a name is called; nothing for a tensor."""

@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.runs import open_trained
-    from hvdsl.compiler.stages import is_discrete
+    from hvdsl.compiler.stages import is_drawn_from_codes
     from hvdsl.runtime.use.evaluate import evaluate
 
     trained = open_trained(args, lambda settings: settings.evaluate.use_ema)
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     data = getattr(splits, args.split)
     samples = args.samples or trained.model.settings.evaluate.samples
     result = evaluate(trained.module, data, samples=samples, batch=args.batch or 64, seed=args.seed or 0)
-    codes = _codes(trained, data, args) if is_discrete(trained.model) else None
+    codes = _codes(trained, data, args) if is_drawn_from_codes(trained.model) else None
     baselines = _baselines(trained, splits, data) if args.baselines else {}
     if args.json:
         told = result.as_json() | {"split": args.split, "step": trained.step} | baselines

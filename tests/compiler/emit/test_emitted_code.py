@@ -228,16 +228,6 @@ def test_what_cannot_be_emitted_is_refused_by_name_and_place() -> None:
     assert diagnostic.span is not None and "conv" in diagnostic.span.text
 
 
-def test_a_flow_of_a_latent_drawn_on_the_way_up_is_refused() -> None:
-    flow = "iaf(shift) { conv(3x3, 2, mask = causal(exclude)) }"
-    text = ALL["upwards"].replace(
-        "f -> conv(1x1, 4, init = scaled(0.3)))\n  tap", f"f -> conv(1x1, 4)) -> {flow}\n  tap"
-    )
-    with pytest.raises(SpecError, match="a flow of a latent drawn on the way up cannot be run yet") as caught:
-        hvdsl.compile(Source("flow.hv", text))
-    assert caught.value.diagnostics[0].code.id == "HV0801"
-
-
 def test_compiling_imports_no_torch() -> None:
     code = f"import sys, hvdsl; from hvdsl.grammar.source import Source; hvdsl.compile(Source('a.hv', {VDVAE!r}))"
     code += "; print('torch' in sys.modules)"

@@ -120,5 +120,5 @@ def test_a_continuous_latent_has_no_place_in_a_squared_error() -> None:
     text = source.text.replace(KINDS["ema"][0], "normal(standard(6))")
     text = text.replace(KINDS["ema"][1], "normal(skip -> conv(1x1, 12))")
     model, settings = build(Source("codes.hv", text))
-    with pytest.raises(HvdslError, match=r"`decoder\.r4\.z` is a continuous latent, whose rate cannot be added"):
+    with pytest.raises(HvdslError, match=r"`decoder\.r4\.z` is a latent of `normal`, whose rate cannot be added"):
         Trainer(model, settings, open_data(settings.data).train).fit()
