@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from hvdsl.compiler.emit import layout, literals
 from hvdsl.compiler.emit.classes import Class
-from hvdsl.compiler.emit.constructor import index
+from hvdsl.compiler.emit.constructor import attribute, index
 from hvdsl.compiler.emit.expressions import fill
 from hvdsl.compiler.emit.inlining import Inlined, inline
 from hvdsl.compiler.emit.loops import roll
@@ -217,12 +217,7 @@ class Forward:
         for head, name in self._modules:
             if address[: len(head)] == head:
                 result, rest = literals.name(name), address[len(head) :]
-        for part in rest:
-            if isinstance(part, Index):
-                result = ast.Subscript(result, index(part), ast.Load())
-            else:
-                result = ast.Attribute(result, part, ast.Load())
-        return result
+        return attribute(rest, result)
 
     def _part(self, first: Index, stop: Index) -> ast.expr:
         """The latents that a call takes."""

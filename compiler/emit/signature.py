@@ -6,12 +6,12 @@ import ast
 from collections.abc import Sequence
 
 from hvdsl.compiler.emit import layout, literals
-from hvdsl.compiler.emit.analysis import GIVEN, given_name, is_tap, tap_key
+from hvdsl.compiler.emit.analysis import given_name, is_tap, tap_key
 from hvdsl.compiler.emit.steps import Kind, ListItem, Ref, Step, steps
 from hvdsl.compiler.emit.unit import Unit
 from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.emit.variables import allowed
-from hvdsl.compiler.graph import Value
+from hvdsl.compiler.graph import GIVEN, Value
 from hvdsl.compiler.operations import OPERATIONS, quantizers
 from hvdsl.compiler.operations.distributions import CLASSES
 from hvdsl.compiler.operations.table import Kind as OperationKind

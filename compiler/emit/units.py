@@ -4,31 +4,34 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from hvdsl.compiler.codes.emission import NO_LAYER
-from hvdsl.compiler.emit.analysis import GIVEN, Uses, published, tap_key, uses
+from hvdsl.compiler.emit.analysis import Uses, published, tap_key, uses
 from hvdsl.compiler.emit.expressions import Template, abstract, slot
 from hvdsl.compiler.emit.names import Names
 from hvdsl.compiler.emit.schedule import schedule
 from hvdsl.compiler.emit.steps import Address, Index, Item, Kind, ListItem, Ref, Repeat, Step
-from hvdsl.compiler.emit.unit import SEPARATE, Unit, address_of, declares, lent, parent_of, section_of
+from hvdsl.compiler.emit.unit import (
+    SEPARATE,
+    OwnUse,
+    Unit,
+    address_of,
+    declares,
+    lent,
+    parent_of,
+    section_of,
+    used,
+)
 from hvdsl.compiler.emit.variables import allowed
 from hvdsl.compiler.flows import Flow, drawn_upwards, flow_of
-from hvdsl.compiler.graph import Graph, Node, Scope, Value
+from hvdsl.compiler.graph import GIVEN, Graph, Node, Scope, Value
 from hvdsl.compiler.operations import OPERATIONS
 from hvdsl.compiler.operations.structure import log_determinant
-from hvdsl.compiler.operations.table import Layer, Operation, OperationError
-from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
-from hvdsl.grammar.source import Span
+from hvdsl.compiler.operations.table import Layer, Operation
 
 BATCH = "latents.batch"
 
 
 class Units:
-    """Reads a graph once, into a tree of units.
-
-    Raises:
-        SpecError: HV0801 for operations that cannot be emitted.
-    """
+    """Reads a graph once, into a tree of units."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -50,13 +53,10 @@ class Units:
         self._flowed_taps = {tap.index: latent for latent, tap in self._upwards.items() if latent in self._flows}
         self._unit_of: dict[int, Unit] = {}
         self._unit_of_scope: dict[int, Unit] = {}
-        self._owned: set[str] = set()  # paths of the layers that are there already
-        self._problems = Diagnostics()
         end = graph.nodes[graph.output.node]
         self.result = end.inputs[0] if end.op == "output" else graph.output
         self.root = self._unit(graph.root, None)
         self._unit_of |= {n.index: self.root for n in graph.nodes if n.op in GIVEN}  # `forward` takes it
-        self._problems.stop_if_failed()
         self._cross_borders()
         self._read(self.root)
 
@@ -98,9 +98,13 @@ class Units:
         unit.called.append(use)
         owner = unit
         while not declares(owner, scope):
-            owner.borrowed.setdefault(scope.path, self._argument(owner, scope))
+            owner.borrowed.setdefault(used(scope), self._argument(owner, scope))
             owner = parent_of(owner)
-        owner.entries.setdefault(address_of(scope.path, owner.scope), use)
+        instance = address_of(scope.path, owner.scope)
+        if scope.own:
+            owner.entries[address_of(used(scope), owner.scope)] = OwnUse(instance, scope.own)
+        else:
+            owner.entries.setdefault(instance, use)
 
     def _argument(self, unit: Unit, scope: Scope) -> str:
         names = Names(unit.borrowed.values())
@@ -110,26 +114,12 @@ class Units:
         operation = OPERATIONS.get(node.op)
         if node.op in (*GIVEN, "tap", "latent", "output") or node.index in self._starts:
             return None
-        if operation is None or (operation.layer is None and operation.expression is None):
-            self._refuse(f"`{node.op}`", node.span, node.scope.path)
+        if operation is None or operation.layer is None:
             return None
-        if operation.layer is None:
-            return None
-        if node.path in self._owned and len(node.shared) < len(node.parameters):
-            self._refuse("a use of a shared instance with roles of its own", node.span, node.path)
-        self._owned.add(node.path)
         shapes = [self.graph.shape(v) for v in node.inputs]
         if node.op == "conv":  # of several inputs: of their concatenation (`passes.split_concat`)
             shapes = [(sum(s[0] for s in shapes), *shapes[0][1:])]
-        try:
-            return operation.layer(shapes, node.shapes, node.args)
-        except OperationError as error:
-            self._problems.add(Diagnostic(NO_LAYER, error.message, node.span, error.found, error.expected, error.help))
-            return None
-
-    def _refuse(self, what: str, span: Span, path: str) -> None:
-        help = "`check`, `info` and `viz` work with it; to run the model, write it without"
-        self._problems.add(Diagnostic(NO_LAYER, f"{what} cannot be run yet", span, f"{what} in `{path}`", help=help))
+        return operation.layer(shapes, node.shapes, node.args)
 
     def _layer_address(self, node: Node, unit: Unit) -> Address:
         """Where a layer is kept: by its path, or, if it owns no tensor and so has none, by its own count."""
@@ -325,10 +315,10 @@ class Units:
         listed = [v for v in callee.outputs if unit.is_section and not callee.is_section and v in self.lists]
         return [call, *(Step(Kind.APPEND, (v,), fills=(self.lists[v].list,), needed=needed) for v in listed)]
 
-    def _callee(self, scope: Scope, unit: Unit) -> tuple[str, Address, Layer | Unit | None]:
+    def _callee(self, scope: Scope, unit: Unit) -> tuple[str, Address, Layer | Unit | OwnUse | None]:
         """Where the module of a call is, and what it is of."""
         if scope.kind == "shared":
-            name, *rest = lent(scope.path, unit)
+            name, *rest = lent(used(scope), unit)
             return str(name), tuple(rest), self._unit_of_scope[id(scope)]
         module = address_of(scope.path, unit.scope)
         return "self", module, unit.entries.get(module)
