@@ -85,19 +85,24 @@ class Signature:
         if len(flat) <= layout.WIDTH:
             return [flat]
         inner = ", ".join(["self", *self._parameters])
-        if len(inner) + 8 <= layout.WIDTH:
-            return [
-                f"{layout.INDENT}def forward(",
-                f"{layout.INDENT * 2}{inner}",
-                f"{layout.INDENT}) -> {self._result}:",
-            ]
-        each = [f"{layout.INDENT * 2}{p}," for p in ["self", *self._parameters]]
-        return [f"{layout.INDENT}def forward(", *each, f"{layout.INDENT}) -> {self._result}:"]
+        lines = [f"{layout.INDENT * 2}{inner}"]
+        if len(lines[0]) > layout.WIDTH:
+            lines = [f"{layout.INDENT * 2}{p}," for p in ["self", *self._parameters]]
+        result = [f"{layout.INDENT}) -> {self._result}:"]
+        if len(result[0]) > layout.WIDTH:
+            kinds = [f"{layout.INDENT * 2}{kind}," for kind in self._kinds]
+            result = [f"{layout.INDENT}) -> tuple[", *kinds, f"{layout.INDENT}]:"]
+        return [f"{layout.INDENT}def forward(", *lines, *result]
+
+    @property
+    def _kinds(self) -> list[str]:
+        """The types of what is returned."""
+        kinds = [self.kind(v) for v in self.returned]
+        return kinds + [f"list[{self.list_kind(name)}]" for name in self.returned_lists]
 
     @property
     def _result(self) -> str:
-        kinds = [self.kind(v) for v in self.returned]
-        kinds += [f"list[{self.list_kind(name)}]" for name in self.returned_lists]
+        kinds = self._kinds
         if not kinds:
             return "None"
         if len(kinds) == 1:
