@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.runs import open_trained
     from hvdsl.cli.showing import showing
-    from hvdsl.compiler.stages import is_discrete
+    from hvdsl.compiler.stages import is_drawn_from_codes
     from hvdsl.runtime.use.evaluate import evaluate
 
     trained = open_trained(args, lambda settings: settings.evaluate.use_ema)
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed or 0,
             progress=lambda done: show(done, len(data)),
         )
-    codes = _codes(trained, data, args) if is_discrete(trained.model) else None
+    codes = _codes(trained, data, args) if is_drawn_from_codes(trained.model) else None
     baselines = _baselines(trained, splits, data) if args.baselines else {}
     if args.json:
         told = result.as_json() | {"split": args.split, "step": trained.step} | baselines
