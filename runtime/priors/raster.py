@@ -21,6 +21,9 @@ from hvdsl.runtime.priors.canvas import Choose, Steps
 from hvdsl.runtime.priors.protocol import CodeMap
 
 
+APART = 16  # more than positions between rows of keys: powers of two would share the same few lines of the cache
+
+
 class _PerRow(Protocol):
     def begin(self, i: int) -> None:
         """Prepare row i; the rows above are complete."""
@@ -80,7 +83,9 @@ class Raster:
 
     def attention(self, layer: Attention, keys: int, values: int) -> RasterAttention:
         """Causal attention with so many channels of keys and of values."""
-        return RasterAttention(self, layer, keys, values)
+        part = RasterAttention(self, layer, keys, values)
+        self._parts.append(part)
+        return part
 
 
 class RasterCodes:
@@ -213,45 +218,57 @@ class RasterAttention:
 
     Query, key and value of a position arrive side by side in `input[j]`. Keys and values are kept as
     `(N heads, d, positions)`: two batched products are faster for one query than fused attention, and with few channels
-    a head those that run along the positions are the faster ones.
+    a head those that run along the positions are the faster ones. They read to the end of the current row, through
+    views made once a row; what a position does not see of its row is masked.
     """
 
     def __init__(self, raster: Raster, layer: Attention, keys: int, values: int) -> None:
-        batch, heads, positions = raster.batch, layer.heads, raster.height * raster.width
-        count = batch * heads
+        batch, heads, width, positions = raster.batch, layer.heads, raster.width, raster.height * raster.width
+        self._blank, self._width, self._count = raster.blank, width, batch * heads
         self._inclusive = layer.causal == "inclusive"
         self._scale = 1 / math.sqrt(keys // heads)
-        joined = raster.blank.new_zeros(batch, 2 * keys + values)
-        self.input = [joined] * raster.width
+        joined = self._blank.new_zeros(batch, 2 * keys + values)
+        self.input = [joined] * width
         query, key, value = (part.view(batch, heads, -1) for part in torch.split(joined, [keys, keys, values], 1))
         self._query, self._key, self._value = query, key, value
-        self._scaled = torch.empty_like(query)
-        self._queries = self._scaled.view(count, 1, -1)
-        kept_keys = raster.blank.new_zeros(batch, heads, keys // heads, positions)
-        kept_values = raster.blank.new_zeros(batch, heads, values // heads, positions)
+        # Those of one sample lie as the product takes them; those of several are brought together.
+        gathered = query if batch == 1 else torch.empty_like(query, memory_format=torch.contiguous_format)
+        self._gathered = None if batch == 1 else gathered
+        self._queries = gathered.view(self._count, 1, -1)
+
+        stride = positions + APART
+        kept_keys = self._blank.new_zeros(batch, heads, keys // heads, stride)
+        kept_values = self._blank.new_zeros(batch, heads, values // heads, stride)
         self._key_at, self._value_at = kept_keys.unbind(3), kept_values.unbind(3)
-        self._keys = kept_keys.view(count, -1, positions)
-        self._values = kept_values.view(count, -1, positions).transpose(1, 2)
-        self._seen = batch, values
-        self._nothing = raster.blank.new_zeros(batch, values)
-        self._position = 0
+        self._keys = kept_keys.view(self._count, -1, stride)
+        self._values = kept_values.view(self._count, -1, stride).transpose(1, 2)
+        # Finite, so that the first position, which may see nothing, gets the mean of values that are still zero.
+        unseen = self._blank.new_full((width, width), torch.finfo(self._blank.dtype).min)
+        self._unseen = unseen.triu(1 if self._inclusive else 0).unbind(0)
+        self._result = self._blank.new_zeros(batch, values)
+        self._sum = self._result.view(self._count, 1, -1)
+
+    def begin(self, i: int) -> None:
+        self._start, stop = i * self._width, (i + 1) * self._width
+        self._keys_seen, self._values_seen = self._keys[:, :, :stop], self._values[:, :stop]
+        self._scores = self._blank.new_empty(self._count, 1, stop)
+        self._own_row = self._scores[:, :, -self._width :]
+        self._weights = torch.empty_like(self._scores)
 
     def __call__(self, j: int) -> Tensor:
         """What the position sees, `(N, values)`."""
-        at = self._position
-        self._position = at + 1
         if self._inclusive:
-            self._keep(at)
-        stop = at + 1 if self._inclusive else at
-        seen = self._nothing
-        if stop:
-            torch.mul(self._query, self._scale, out=self._scaled)
-            weights = torch.bmm(self._queries, self._keys.narrow(2, 0, stop)).softmax(-1)
-            seen = torch.bmm(weights, self._values.narrow(1, 0, stop)).view(self._seen)
+            self._keep(j)
+        if self._gathered is not None:
+            self._gathered.copy_(self._query)
+        self._scores.baddbmm_(self._queries, self._keys_seen, beta=0, alpha=self._scale)
+        self._own_row.add_(self._unseen[j])
+        torch.softmax(self._scores, 2, out=self._weights)
+        torch.bmm(self._weights, self._values_seen, out=self._sum)
         if not self._inclusive:
-            self._keep(at)
-        return seen
+            self._keep(j)
+        return self._result
 
-    def _keep(self, at: int) -> None:
-        self._key_at[at].copy_(self._key)
-        self._value_at[at].copy_(self._value)
+    def _keep(self, j: int) -> None:
+        self._key_at[self._start + j].copy_(self._key)
+        self._value_at[self._start + j].copy_(self._value)
