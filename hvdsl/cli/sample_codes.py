@@ -38,6 +38,7 @@ def draw_images(args: argparse.Namespace, first: Autoencoder) -> Tensor:
     kept = _kept(args, first)
     labels = _labels(args, first)
     cuts = _cuts(args, levels, first.model.settings.sample.temperature)
+    schedules = per_level(args.schedule, list(levels), "--schedule")
     images = []
     for indices in chunks(range(args.number), args.batch or 64):
         with showing("codes") as show:
@@ -49,6 +50,7 @@ def draw_images(args: argparse.Namespace, first: Autoencoder) -> Tensor:
                 fixed={name: tensor[indices.start : indices.stop] for name, tensor in fixed.items()},
                 kept={name: _some(k, indices) for name, k in kept.items()},
                 labels=None if labels is None else labels[indices.start : indices.stop],
+                schedules=schedules,
                 progress=_telling(show),
             )
         images.append(decode(first.module, first.model.settings.data, codes, batch=len(indices)).round())

@@ -14,7 +14,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import LABEL, CodesError
 from hvdsl.runtime.noise import SampleNoise
 from hvdsl.runtime.priors.protocol import as_prior
-from hvdsl.runtime.priors.sampling import Progress, Sampled, draw_codes
+from hvdsl.runtime.priors.sampling import Progress, Sampled, Schedule, check_schedule, draw_codes
 from hvdsl.runtime.training.seeds import derive_seed
 
 
@@ -44,6 +44,7 @@ def sample_codes(
     fixed: Mapping[str, Tensor] | None = None,
     kept: Mapping[str, Kept] | None = None,
     labels: Tensor | None = None,
+    schedules: Mapping[str, Schedule] | None = None,
     progress: Callable[[str, Progress], None] | None = None,
 ) -> dict[str, Tensor]:
     """Draw the codes of every prior's level, `(N, H, W)` on the priors' device.
@@ -57,12 +58,17 @@ def sample_codes(
         fixed: Codes `(N, H, W)` of levels that are not drawn.
         kept: Levels that are partly given: in-painting.
         labels: Classes `(N,)`, where a prior is given them.
+        schedules: In what order each level's codes are drawn, as `draw_codes` says; those not named in raster order.
         progress: Called with the level and how far it is.
 
     Raises:
-        HvdslError: A level is given what is neither drawn nor fixed, or codes or labels do not fit a prior.
+        HvdslError: A level is given what is neither drawn nor fixed, or codes or labels do not fit a prior, or one
+            with attention is asked for a wavefront.
     """
-    cuts, kept = cuts or {}, kept or {}
+    cuts, kept, schedules = cuts or {}, kept or {}, schedules or {}
+    for name, schedule in schedules.items():
+        if name in priors:
+            check_schedule(as_prior(priors[name]), schedule)
     noise = SampleNoise(derive_seed(seed, "code sampling noise"), indices)
     known: dict[str, Tensor] = dict(fixed or {})
     if labels is not None:
@@ -92,6 +98,7 @@ def sample_codes(
             [known[map.name].to(device) for map in prior.GIVEN],
             batch=len(indices),
             keep=None if keep is None else (keep.codes.to(device), keep.mask.to(device)),
+            schedule=schedules.get(name, "raster"),
             progress=None if progress is None else partial(progress, name),
         )
     known.pop(LABEL, None)

@@ -20,8 +20,7 @@ from hvdsl.runtime.priors.affine import Constant, Kernel, Map, matrix, same
 from hvdsl.runtime.priors.canvas import Choose, Steps
 from hvdsl.runtime.priors.protocol import CodeMap
 
-
-APART = 16  # more than positions between rows of keys: powers of two would share the same few lines of the cache
+APART = 16  # elements between rows of keys beyond the positions: powers of two would share few lines of the cache
 
 
 class _PerRow(Protocol):

@@ -17,6 +17,7 @@ from hvdsl.cli.main import main
 from hvdsl.cli.stages import Autoencoder, extract, open_autoencoder
 from hvdsl.runtime.codes.codec import decode
 from hvdsl.runtime.data import open_data
+from hvdsl.runtime.priors.wavefront import Wavefront
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.weights import model_tensors
 from hvdsl.runtime.use.reconstruct import reconstruct
@@ -181,6 +182,23 @@ def test_fixed_levels_and_unmasked_pixels_stay(hvdsl: Hvdsl, trained: Path, tmp_
     Image.fromarray(mask).save(tmp_path / "half.png")
     painted = sampled(hvdsl, trained, tmp_path / "painted.png", "--keep", codes, "--mask", tmp_path / "half.png")
     assert (painted != kept).any()
+
+
+def test_the_schedule_changes_how_codes_are_drawn_and_not_which(
+    hvdsl: Hvdsl, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = sampled(hvdsl, trained, tmp_path / "raster.png", "--seed", "5", "--schedule", "raster")
+    fronts: list[str] = []
+    fill = Wavefront.fill
+    monkeypatch.setattr(Wavefront, "fill", lambda self, *a: (fronts.append(str(self.grid)), fill(self, *a)))
+    drawn = sampled(hvdsl, trained, tmp_path / "front.png", "--seed", "5", "--schedule", "z_bottom=wavefront")
+    assert fronts == ["(8, 8)"]
+    assert np.abs(drawn.astype(int) - usual).max() <= 1
+
+
+def test_a_schedule_is_one_of_two_and_of_a_level(hvdsl: Hvdsl, trained: Path) -> None:
+    assert "raster" in hvdsl("sample", trained, "--schedule", "spiral").err
+    assert "no level `z`" in refusal(hvdsl, "sample", trained, "--schedule", "z=raster", code=2)
 
 
 def refusal(hvdsl: Hvdsl, *arguments: str | Path, code: int = 1) -> str:

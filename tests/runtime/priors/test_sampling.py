@@ -15,6 +15,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.noise import SampleNoise
+from hvdsl.runtime.priors.hierarchy import sample_codes
 from hvdsl.runtime.priors.protocol import as_prior
 from hvdsl.runtime.priors.sampling import Progress, Sampled, Schedule, draw_codes, greedy
 
@@ -107,6 +108,14 @@ def on_smaller_map(prior: nn.Module, factor: int) -> None:
 def test_a_wavefront_needs_a_prior_without_attention() -> None:
     with pytest.raises(HvdslError, match="attention"):
         draw_codes(build(BODIES["strict"]), greedy, schedule="wavefront")
+
+
+def test_a_wavefront_is_refused_before_any_level_is_drawn() -> None:
+    told: list[str] = []
+    levels = {"a": build(BODIES["type B"]), "b": build(BODIES["strict"])}
+    with pytest.raises(HvdslError, match="attention"):
+        sample_codes(levels, range(1), schedules={"b": "wavefront"}, progress=lambda level, _: told.append(level))
+    assert not told
 
 
 def sampled(noise: SampleNoise, **options: float) -> Sampled:
