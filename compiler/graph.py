@@ -106,6 +106,7 @@ class Node:
 
     `args` are complete (defaults filled in) and checked. `names` are the spec's names of the outputs, where it gave
     any. `path` is set where the operation owns parameters or state: `decoder.r16.layer.3.q.bottleneck.0.conv.2`.
+    `stated` names the arguments that the text gives, at the call or by a `default`.
     """
 
     index: int
@@ -119,6 +120,7 @@ class Node:
     path: str = ""
     names: tuple[str | None, ...] = ()
     shared: tuple[str, ...] = ()  # roles of `parameters` that an earlier node of the same `path` owns
+    stated: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)

@@ -117,6 +117,11 @@ class Objective(Settings):
     spectral: Weight = 0.0
     batch_norm_gamma: Weight = 0.0
 
+    @property
+    def of_error(self) -> bool:
+        """Whether a reconstruction error is minimised, beside which rates are only reported."""
+        return self.unit in ("mean_square", "mean_absolute")
+
 
 class L2(Settings):
     """`l2(w)`: weight decay that goes into the gradient. A plain number is decoupled."""

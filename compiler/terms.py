@@ -120,10 +120,10 @@ TERMS = (
     ),
     Term(
         "with_beta",
-        "a penalty's weight that follows β",
+        "a weight that follows β",
         (),
         "`with_beta(first, last)`: a weight of exp((1 - β) log first + β log last), from `first` while β is 0 to "
-        "`last` once it is 1.",
+        "`last` once it is 1: of a penalty, or of `commitment`. Refused under an error's unit, which has no β.",
     ),
     Term(
         "commitment",

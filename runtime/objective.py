@@ -20,14 +20,13 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from hvdsl.compiler.settings import AtLeast, ByRate, BySize, Duration, Ramp
+from hvdsl.compiler.settings import AtLeast, ByRate, BySize, Duration, Ramp, WithBeta
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.latents import Detail, LatentGroup, Traversal
 from hvdsl.runtime.likelihoods import Likelihood
 from hvdsl.runtime.noise import Noise
 
-_ERRORS = ("mean_square", "mean_absolute")  # units of likelihoods that are no density
 _BALANCE_FLOOR = 0.01  # nats: keeps a collapsed group's weight above zero (NVAE, Vahdat & Kautz 2020, appendix A)
 
 
@@ -118,7 +117,6 @@ class Objective:
     ) -> None:
         _refuse_unsupported(settings)
         self.settings, self._across_ranks = settings, across_ranks
-        self._commitment = settings.commitment if isinstance(settings.commitment, float) else 0.0
         self._beta = Beta(settings.beta, steps)
         self._balance_until = steps(settings.balance.until) if isinstance(settings.balance, ByRate) else None
 
@@ -134,12 +132,11 @@ class Objective:
             device=batch.x.device,
         )
         bound = measure(model, batch.x, batch.target, latents)
-        losses, learning = self._quantizers(latents)
+        beta = self._beta(step)
+        losses, learning = self._quantizers(latents, beta)
         if not bound.density:
-            _refuse_rates(groups, self.settings.unit)
             loss = bound.distortion.mean() / bound.dims + learning
             return loss, bound.terms() | losses
-        beta = self._beta(step)
         rates = self._floored(bound, latents, training=model.training)
         weights = self._balance(bound.rates.detach(), groups, step, beta) if model.training else None
         rate = beta * (rates if weights is None else weights * rates).sum()
@@ -152,7 +149,7 @@ class Objective:
         loss = loss / bound.dims if self.settings.unit == "nats_per_dim" else loss
         return loss + learning, terms | losses
 
-    def _quantizers(self, latents: Traversal) -> tuple[dict[str, Tensor], Tensor | float]:
+    def _quantizers(self, latents: Traversal, beta: float) -> tuple[dict[str, Tensor], Tensor | float]:
         """The losses of the discrete groups by name, and what they add to the objective."""
         outcomes = latents.outcomes
         commitments = [o.commitment.mean() for o in outcomes if o.commitment is not None]
@@ -160,10 +157,8 @@ class Objective:
         if not commitments:
             return {}, 0.0
         total = torch.stack(commitments).sum()
-        learning, terms = (
-            self._commitment * total,
-            {"commitment_per_group_mean_square": torch.stack(commitments).detach()},
-        )
+        learning = weight_at(self.settings.commitment, beta) * total
+        terms = {"commitment_per_group_mean_square": torch.stack(commitments).detach()}
         if codebooks:
             learning = learning + torch.stack(codebooks).sum()
             terms["codebook_loss"] = torch.stack(codebooks).sum().detach()
@@ -202,6 +197,13 @@ class Beta:
             return self._beta
         part = min(max((step - self._start) / self._length, 0.0), 1.0)
         return max(self._beta.from_ + (1 - self._beta.from_) * part, self._beta.floor)
+
+
+def weight_at(weight: float | WithBeta, beta: float) -> float:
+    """A term's weight while the rate's is β: a constant, or exp((1 - β) log first + β log last)."""
+    if not isinstance(weight, WithBeta):
+        return weight
+    return math.exp((1 - beta) * math.log(weight.first) + beta * math.log(weight.last))
 
 
 def free_bits(rate: Tensor, free: AtLeast, across_ranks: Callable[[Tensor], Tensor]) -> Tensor:
@@ -244,31 +246,10 @@ def _refuse_unsupported(settings: ObjectiveSettings) -> None:
     refused = {
         "bound = iwae": settings.bound == "iwae",
         f"samples = {settings.samples}": settings.samples > 1,
-        "commitment = with_beta(…)": not isinstance(settings.commitment, float),
     }
     for setting, asked in refused.items():
         if asked:
             raise HvdslError(
                 f"training with `objective.{setting}` is not supported yet; "
                 "take it out of the `objective` section or override it with `--set`"
-            )
-    weighing = {
-        "beta": settings.beta != 1,
-        "balance": settings.balance is not None,
-        "free": settings.free is not None,
-    }
-    for setting, asked in weighing.items():
-        if asked and settings.unit in _ERRORS:
-            raise HvdslError(
-                f"`objective.{setting}` weighs rates, and an objective in `{settings.unit}` has none: remove it"
-            )
-
-
-def _refuse_rates(groups: Sequence[LatentGroup], unit: str) -> None:
-    """An error has no scale against which the rate of a continuous latent could be weighed."""
-    for group in groups:
-        if group.codes is None:
-            raise HvdslError(
-                f"`{group.path}` is a continuous latent, whose rate cannot be added to an error in `{unit}`: "
-                "take a likelihood that is a density, such as `normal`, or make the latent discrete"
             )

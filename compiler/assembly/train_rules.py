@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hvdsl.compiler.codes.settings import DOES_NOT_APPLY
-from hvdsl.compiler.settings import Data, Duration, Objective, Train
+from hvdsl.compiler.settings import Data, Duration, Objective, Train, WithBeta
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 
@@ -81,6 +81,8 @@ def _check_lengths(train: Train, section: tree.Settings, found: Diagnostics) -> 
 
 def check_objective(objective: Objective, section: tree.Settings, found: Diagnostics) -> None:
     """Check the settings of `objective` against each other."""
+    if objective.of_error:
+        _check_error(objective, section, found)
     if objective.bound == "iwae":
         if objective.samples == 1:
             _refuse(
@@ -110,6 +112,31 @@ def check_objective(objective: Objective, section: tree.Settings, found: Diagnos
             "remove `free` or `balance`",
             found,
         )
+
+
+def _check_error(objective: Objective, section: tree.Settings, found: Diagnostics) -> None:
+    """Refuse what weighs rates, or follows their weight, where an error is minimised and rates are only reported."""
+    for key in ("beta", "balance", "free"):
+        if getattr(objective, key) != Objective.model_fields[key].default:
+            _refuse(
+                section,
+                key,
+                f"`{key}`, which weighs rates, and an objective in `{objective.unit}`, which has none",
+                "an objective in nats",
+                f"remove `{key}`, or take a likelihood that is a density",
+                found,
+            )
+    for key in ("commitment", "spectral", "batch_norm_gamma"):
+        if isinstance(getattr(objective, key), WithBeta):
+            _refuse(
+                section,
+                key,
+                f"`with_beta`, which follows the weight of the rate, and an objective in `{objective.unit}`, which has "
+                "none",
+                "a number",
+                f"write the number: `{key} = 0.25`",
+                found,
+            )
 
 
 def check_data(data: Data, section: tree.Settings, found: Diagnostics) -> None:

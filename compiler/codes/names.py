@@ -137,6 +137,14 @@ NAMED_TWICE = Code(
     bad=spec(top="cell f { conv(1x1, 8) }", encoder="8: { conv(3x3, 8) -> f\n f = conv(1x1, 8)\n f -> tap }"),
     good=spec(top="cell f { conv(1x1, 8) }", encoder="8: { conv(3x3, 8) -> f\n h = conv(1x1, 8)\n h -> tap }"),
 )
+PRIORS_IN_A_CIRCLE = Code(
+    "HV0316",
+    "priors given each other",
+    "Priors are sampled one after the other, each after those it is given. Of priors that are given each other none "
+    "can be the first.",
+    bad=spec(tail="prior a given b { conv(1x1, 4) }\nprior b given a { conv(1x1, 4) }"),
+    good=spec(),
+)
 
 CODES = (
     UNKNOWN_NAME,
@@ -154,4 +162,5 @@ CODES = (
     FLOW_OF_PRIOR,
     NOT_A_DISCRETE_LATENT,
     NAMED_TWICE,
+    PRIORS_IN_A_CIRCLE,
 )

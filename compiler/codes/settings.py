@@ -20,6 +20,12 @@ EXAMPLES = {
 }
 
 _GREY = spec().replace("input = v, binarize = threshold", "input = v / 15")  # 16 grey levels from 0 to 1
+_ERROR = (
+    spec()
+    .replace("input = v, binarize = threshold", "input = v / 15")
+    .replace("likelihood bernoulli", "likelihood mse")
+    .replace("nats_per_image", "mean_square")
+)
 _TRAIN = "train { batch = 8, optimizer = adam(lr = 1e-3) }\n"
 
 
@@ -131,6 +137,14 @@ NOTHING_TO_BALANCE = Code(
     bad=spec().replace("unit = nats_per_image", "unit = nats_per_image, balance = by_size(square)"),
     good=spec(),
 )
+RATE_OF_AN_ERROR = Code(
+    "HV0614",
+    "a continuous latent under a reconstruction error",
+    "The rate of a continuous latent is in nats and has to be weighed against a distortion in nats. A mean error has "
+    "no scale to weigh it by. Codes cost the same whatever is learned, so that they need no weighing.",
+    bad=_ERROR,
+    good=spec(),
+)
 SOFT_TARGET = Code(
     "HV0911",
     "a Bernoulli likelihood of grey values",
@@ -155,5 +169,6 @@ CODES = (
     UNKNOWN_DATA,
     UNKNOWN_PRIOR,
     NOTHING_TO_BALANCE,
+    RATE_OF_AN_ERROR,
     SOFT_TARGET,
 )

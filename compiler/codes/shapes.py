@@ -77,6 +77,25 @@ NOT_CAUSAL = Code(
     good=spec(decoder=_CODES, tail="prior z { conv(3x3, 8, mask = causal(exclude)) -> elu -> conv(1x1, 16) }"),
 )
 
+ODD_SIZE = Code(
+    "HV0510",
+    "an odd size where it is halved",
+    "Two ways of halving an odd size round it differently: a convolution of stride 2 makes 4 of 7, one that skips the "
+    "first position makes 3. What joins both ways needs an even size in every row of the encoder that halves.",
+    bad=spec(
+        data="1x7x7",
+        encoder="7: conv(3x3, 8) -> { concat(x -> conv(1x1, 8, stride = 2), x -> crop(left = 1, top = 1) "
+        "-> conv(1x1, 8, stride = 2)) } -> tap",
+        decoder="4: learned(zeros, 8) -> level\n  7: nearest(2) -> crop(left = 1, top = 1)",
+    ),
+    good=spec(
+        data="1x8x8",
+        encoder="8: conv(3x3, 8) -> { concat(x -> conv(1x1, 8, stride = 2), x -> crop(left = 1, top = 1) "
+        "-> conv(1x1, 8, stride = 2)) } -> tap",
+        decoder="4: learned(zeros, 8) -> level\n  8: nearest(2)",
+    ),
+)
+
 CODES = (
     DOES_NOT_FIT,
     WRONG_NUMBER,
@@ -87,4 +106,5 @@ CODES = (
     WRONG_OUTPUT,
     WRONG_PRIOR,
     NOT_CAUSAL,
+    ODD_SIZE,
 )

@@ -9,7 +9,8 @@ BIAS_BEFORE_BATCH_NORM = Code(
     "HV0901",
     "a bias before batch normalisation",
     "Batch normalisation subtracts the mean, and the bias with it. Its gradient is zero up to rounding, "
-    "which adaptive optimisers turn into full steps: runs that should agree drift apart.",
+    "which adaptive optimisers turn into full steps: runs that should agree drift apart. `bias = yes`, said in so many "
+    "words, keeps it without a warning, as a model that is published with it needs.",
     bad=spec(encoder="8: conv(3x3, 8) -> batch_norm -> tap"),
     good=spec(encoder="8: conv(3x3, 8, bias = no) -> batch_norm -> tap"),
     severity=Severity.WARNING,

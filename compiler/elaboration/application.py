@@ -125,6 +125,7 @@ def _apply_operation(interpreter: Interpreter, step: OperationStep, flowing: Flo
         return tensor  # `add(none)` changes nothing
     operands = [settled(interpreter, o, tensor.shape, span) for o in bound.operands]
     outputs = place_node(interpreter, operation, bound.args, (tensor, *operands), span)
+    interpreter.builder.nodes[outputs[0].value.node].stated = bound.stated
     return outputs if operation.name in ("split", "chunk") else outputs[0]
 
 

@@ -41,6 +41,7 @@ class Bound:
     operands: list[Tensor | Distribution | Unshaped] = field(default_factory=list)
     steps: dict[str, tuple[Step, tree.Expr]] = field(default_factory=dict)
     invalid: bool = False
+    stated: frozenset[str] = frozenset()  # what the text gives, at the call or by a `default`
 
 
 def call_parts(call: tree.Expr) -> tuple[tree.Expr, tuple[tree.Argument, ...], tree.Block | None]:
@@ -58,8 +59,8 @@ def bind(interpreter: Interpreter, operation: Operation, call: tree.Expr, enviro
         Fault: for unknown, missing, doubled or surplus arguments, and for values of the wrong kind.
     """
     given = _match(operation, call)
-    bound = Bound()
     defaults = _defaults(interpreter, operation.name, environment)
+    bound = Bound(stated=frozenset({*given, *defaults}))
     for argument in operation.arguments:
         if argument.name in given:
             exprs = given[argument.name]

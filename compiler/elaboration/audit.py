@@ -60,7 +60,7 @@ def _lost_biases(graph: Graph, found: Diagnostics) -> None:
         if node.op != "batch_norm" or readers[node.inputs[0].node] > 1:  # a shortcut keeps the bias
             continue
         before = graph.nodes[node.inputs[0].node]
-        if before.op in _BIASED and before.args.get("bias") is True:
+        if before.op in _BIASED and before.args.get("bias") is True and "bias" not in before.stated:
             found.add(
                 Diagnostic(
                     warning_codes.BIAS_BEFORE_BATCH_NORM,
@@ -68,6 +68,7 @@ def _lost_biases(graph: Graph, found: Diagnostics) -> None:
                     before.span,
                     f"`{before.op}` with a bias, then `batch_norm`",
                     "`bias = no`",
-                    "batch normalisation takes it away again; its gradient is rounding noise",
+                    "batch normalisation takes it away again; its gradient is rounding noise. "
+                    "Where it has to be there all the same, say `bias = yes`",
                 )
             )

@@ -6,7 +6,6 @@ from typing import Protocol
 
 from hvdsl.compiler.analysis.causality import check_causality
 from hvdsl.compiler.codes import names as name_codes
-from hvdsl.compiler.codes import settings as setting_codes
 from hvdsl.compiler.codes import shapes as shape_codes
 from hvdsl.compiler.elaboration import application, expressions, statements
 from hvdsl.compiler.elaboration.audit import audit
@@ -14,6 +13,7 @@ from hvdsl.compiler.elaboration.builder import Builder
 from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
 from hvdsl.compiler.elaboration.faults import Exhausted, Fault
 from hvdsl.compiler.elaboration.interpreter import Interpreter
+from hvdsl.compiler.elaboration.learning import check_learning
 from hvdsl.compiler.elaboration.program import Program
 from hvdsl.compiler.elaboration.references import check_program
 from hvdsl.compiler.elaboration.sections import elaborate_prior, elaborate_sections
@@ -158,22 +158,8 @@ def _model(closed: Closed, program: Program, found: Diagnostics) -> tuple[Graph 
     builder.settle(Totals(elaborator.counts, len(builder.latents)))
     graph = Graph(settings.model, builder.nodes, builder.root, builder.latents, Output(output.index), shape)
     audit(graph, found)
-    if settings.objective.balance is not None and len(graph.latents) == 1:
-        found.add(_nothing_to_balance(spec))
+    check_learning(graph, settings.objective, spec, found)
     return graph, elaborator
-
-
-def _nothing_to_balance(spec: tree.Spec) -> Diagnostic:
-    sections = [item for item in spec.items if isinstance(item, tree.Settings) and item.kind == "objective"]
-    place = next((s.span for section in sections for s in section.settings if s.key.id == "balance"), spec.span)
-    return Diagnostic(
-        setting_codes.NOTHING_TO_BALANCE,
-        "there is nothing to balance",
-        place,
-        "`balance` in a model of one latent group",
-        "two groups or more",
-        "remove `balance`",
-    )
 
 
 def _wrong_output(tensor: Tensor, span: Span, logits: int, image: Shape, builder: Builder) -> Diagnostic:

@@ -121,6 +121,8 @@ def place_node(
     try:
         return interpreter.builder.operation(operation, args, inputs, span)
     except OperationError as error:
+        if _halved_unevenly(interpreter, inputs):
+            raise _odd_size(interpreter, operation, inputs, span) from None
         raise Fault(
             shape_codes.DOES_NOT_FIT,
             error.message,
@@ -129,6 +131,35 @@ def place_node(
             error.expected,
             error.help or _origins(interpreter.builder, inputs),
         ) from None
+
+
+def _halved_unevenly(interpreter: Interpreter, inputs: Sequence[Tensor]) -> bool:
+    """Whether maps differ by one because the encoder row, which changes resolution once, begins at an odd size."""
+    section, label = interpreter.place
+    sizes = [{t.shape[axis] for t in inputs} for axis in (1, 2)]
+    return (
+        section == "encoder"
+        and label is not None
+        and any(side % 2 == 1 and max(found) - min(found) == 1 for side, found in zip(label, sizes, strict=True))
+    )
+
+
+def _odd_size(interpreter: Interpreter, operation: Operation, inputs: Sequence[Tensor], span: Span) -> Fault:
+    """Point at the step of the row; what meets may be deep inside it."""
+    _, label = interpreter.place
+    size = "x".join(map(str, label or ()))
+    scope, step = interpreter.builder.scope, span
+    while scope.kind != "row" and scope.parent is not None:
+        scope, step = scope.parent, scope.span
+    maps = ", ".join(show(tensor.shape) for tensor in inputs)
+    return Fault(
+        shape_codes.ODD_SIZE,
+        f"a map of {size} cannot be halved in this way",
+        step,
+        f"`{operation.name}` at {span.source.name}:{span.line} gets {maps}",
+        "an even height and width where a row begins that halves them",
+        "choose a size that stays even through every halving: `resize` or `pad` in `data`, or one halving less",
+    )
 
 
 def _origins(builder: Builder, inputs: Sequence[Tensor]) -> str:

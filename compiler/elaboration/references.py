@@ -1,4 +1,4 @@
-"""Checks of the top level before elaboration: reserved names, defaults, recipes that use themselves."""
+"""Checks of the top level before elaboration: reserved names, defaults, recipes and priors that use themselves."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def check_program(spec: tree.Spec, found: Diagnostics) -> None:
     for item in spec.items:
         for flow in _flows(item):
             _check_conditionals(flow, found)
+    _check_priors([item for item in spec.items if isinstance(item, tree.Prior)], found)
     uses = {name: list(_uses(recipe, recipes)) for name, recipe in recipes.items()}
     for circle in _circles(uses):
         recipe = recipes[circle[0]]
@@ -41,6 +42,23 @@ def check_program(spec: tree.Spec, found: Diagnostics) -> None:
                 " -> ".join(f"`{name}`" for name in circle),
                 "recipes that do not come back to themselves",
                 "repeat with `step * n`",
+            )
+        )
+
+
+def _check_priors(priors: list[tree.Prior], found: Diagnostics) -> None:
+    """Priors sample one after the other, each after those that it is given."""
+    names = {prior.name.id: prior for prior in priors}
+    given = {name: [g.id for g in prior.given if g.id in names] for name, prior in names.items()}
+    for circle in _circles(given):
+        found.add(
+            Diagnostic(
+                codes.PRIORS_IN_A_CIRCLE,
+                f"the prior of `{circle[0]}` waits for itself",
+                names[circle[0]].name.span,
+                " given ".join(f"`{name}`" for name in circle),
+                "priors that can be sampled one after the other",
+                "leave out one of the `given`",
             )
         )
 
@@ -111,7 +129,7 @@ def _uses(recipe: tree.Recipe, recipes: dict[str, tree.Recipe]) -> Iterator[str]
 
 
 def _circles(uses: dict[str, list[str]]) -> Iterator[list[str]]:
-    """Yield each circle of recipes once, as the names along it."""
+    """Yield each circle once, as the names along it."""
     done: set[str] = set()
     for start in uses:
         path: list[str] = []

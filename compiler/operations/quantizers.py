@@ -26,7 +26,21 @@ def _codebook_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
         if number(args, name) < 0:
             raise OperationError(f"`{name}` must be at least 0", found=text(args[name]))
     positive(args, "codes")
-    positive(args, "depth")
+    depth = positive(args, "depth")
+    if depth == 1 and switch(args, "shared"):
+        raise OperationError(
+            "`shared` has no meaning for codes of one depth",
+            found="shared = yes",
+            expected="`depth` of at least 2",
+            help="remove `shared`, or say `depth`",
+        )
+    if depth > 1 and term(args, "distance").name == "cosine":
+        raise OperationError(
+            "`distance = cosine` has no meaning for codes of several depths",
+            found=f"depth = {depth}",
+            expected="`depth = 1`",
+            help="what a unit vector leaves over is none: take `distance = euclidean`, or a single depth",
+        )
     update = term(args, "update").name
     for argument in _CODEBOOK[2:-1]:
         wanted = _ONLY.get(argument.name, ("ema", "gradient") if argument.name in _NOT_LINEAR else tuple(_LAYERS))

@@ -30,7 +30,7 @@ def draw_images(args: argparse.Namespace, first: Autoencoder) -> Tensor:
         HvdslError: a prior is missing, of other codes, or given what does not fit.
     """
     levels = {level.name: level for level in first.levels}
-    fixed = _fixed(args, levels)
+    fixed = _fixed(args, first)
     priors = open_priors(first, [name for name in levels if name not in fixed], use_ema=args.use_ema)
     untrained = [name for name in levels if name not in priors and name not in fixed]
     if untrained:
@@ -65,13 +65,13 @@ def _cuts(args: argparse.Namespace, levels: dict[str, Level], temperature: float
     return {n: Cut(temperatures.get(n, temperature), top_k.get(n), top_p.get(n, 1.0)) for n in names}
 
 
-def _fixed(args: argparse.Namespace, levels: dict[str, Level]) -> dict[str, Tensor]:
-    fixed = {}
+def _fixed(args: argparse.Namespace, first: Autoencoder) -> dict[str, Tensor]:
+    levels, fixed = {level.name: level for level in first.levels}, {}
     for text in args.fix:
         name, equals, path = text.partition("=")
         if not equals or name not in levels:
             raise UsageError(f"--fix {text}: write LEVEL=FILE, where LEVEL is one of {', '.join(levels)}")
-        fixed[name] = _number(read_codes(Path(path), [levels[name]])[name], args.number, path)
+        fixed[name] = _number(read_codes(Path(path), [levels[name]], first.digest)[name], args.number, path)
     return fixed
 
 
@@ -82,7 +82,7 @@ def _kept(args: argparse.Namespace, first: Autoencoder) -> dict[str, Kept]:
         return {}
     drawn = _mask(args.mask, first.model.settings.data.shape[1:])
     kept = {}
-    for level, codes in zip(first.levels, read_codes(args.keep, first.levels).values(), strict=True):
+    for level, codes in zip(first.levels, read_codes(args.keep, first.levels, first.digest).values(), strict=True):
         codes = _number(codes, args.number, args.keep)
         height, width = level.code_map.grid or (1, 1)
         kept[level.name] = Kept(codes, coarse_mask(drawn, (height, width)).expand(len(codes), -1, -1))

@@ -169,17 +169,19 @@ def rename(source: str, names: Mapping[str, tuple[int, ...]], weights: Mapping[s
     missing = [theirs for theirs, _ in wanted.values() if theirs not in given]
     left = (original[key] for key in set(given) - {theirs for theirs, _ in wanted.values()})
     extra = sorted(key for key in left if not any(alias.fullmatch(key) for alias in rules.aliases))
-    given |= {theirs: given[theirs].t() for theirs, rule in wanted.values() if rule.transpose and theirs in given}
     wrong = [
-        f"{original[theirs]} is {_shape(given[theirs])}, the spec needs {names[ours]}"
-        for ours, (theirs, _) in wanted.items()
-        if theirs in given and _essential(_shape(given[theirs])) != _essential(names[ours])
+        f"{original[theirs]} is {_shape(given[theirs])}, the spec needs {_published_shape(names[ours], rule)}"
+        for ours, (theirs, rule) in wanted.items()
+        if theirs in given and _essential(_shape(given[theirs])) != _essential(_published_shape(names[ours], rule))
     ]
     problems = [("lack", missing), ("also hold", extra), ("do not fit:", wrong)]
     told = [f"{verb} {', '.join(items[:5])}{', …' if len(items) > 5 else ''}" for verb, items in problems if items]
     if told:
         raise WeightsError(f"the weights {'; they '.join(told)}: is this the spec that they were trained with?")
-    return {ours: given[theirs].reshape(names[ours]) for ours, (theirs, _) in wanted.items()}
+    return {
+        ours: (given[theirs].t() if rule.transpose else given[theirs]).reshape(names[ours])
+        for ours, (theirs, rule) in wanted.items()
+    }
 
 
 def _ranked(keys: Iterable[str], pattern: re.Pattern[str] | None) -> dict[str, str]:
@@ -218,6 +220,11 @@ def _strip(key: str, prefixes: tuple[str, ...]) -> str:
 
 def _shape(tensor: object) -> tuple[int, ...]:
     return tuple(getattr(tensor, "shape", ()))
+
+
+def _published_shape(shape: tuple[int, ...], rule: Rule) -> tuple[int, ...]:
+    """A model's shape as the release has it, but for axes of length 1."""
+    return _essential(shape)[::-1] if rule.transpose else shape
 
 
 def _essential(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -164,7 +164,7 @@ def _nats(prior: nn.Module, codes: Mapping[str, Tensor], images: LabelledImages,
 def _evaluation(level: Level, counts: Tensor, cost: float | None) -> LevelEvaluation:
     return LevelEvaluation(
         level=level,
-        usage=usage_of(level.name, counts.sum(0)),
+        usage=usage_of(level.name, counts),
         uniform_bits_per_image=level.size * math.log2(level.classes),
         prior_nats_per_code=None if cost is None else cost / level.size,
         prior_bits_per_image=None if cost is None else cost / math.log(2),

@@ -59,9 +59,14 @@ def stored_codes(
     if not world.any(not _is_current(folder, identity, levels)):
         return CodeStore.open(folder)
     writing = Writing(folder, levels, len(images))
-    _together(world, writing, lambda: writing.begin() if world.leads else None)
-    _together(world, writing, lambda: _write(writing, model, images, batch, world, progress))
-    _together(world, writing, lambda: writing.finish(identity) if world.leads else None)
+    try:
+        _together(world, writing, lambda: writing.begin() if world.leads else None)
+        _together(world, writing, lambda: _write(writing, model, images, batch, world, progress))
+        _together(world, writing, lambda: writing.finish(identity) if world.leads else None)
+    except KeyboardInterrupt:
+        if world.leads:
+            writing.discard()
+        raise
     return CodeStore.open(folder)
 
 

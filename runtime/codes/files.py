@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as dump_tensors
 from torch import Tensor
 
@@ -25,7 +24,7 @@ from hvdsl.runtime.codes.store import CodeStore, columns
 from hvdsl.runtime.training.checkpoint import write_durably
 
 SUFFIXES = (".npz", ".safetensors")
-_METADATA = "metadata"
+_METADATA, _DIGEST = "metadata", "autoencoder_sha256"
 
 
 def write_codes(path: Path, store: CodeStore, model: str) -> None:
@@ -41,7 +40,7 @@ def write_codes(path: Path, store: CodeStore, model: str) -> None:
     }
     about = {
         "model": model,
-        "autoencoder_sha256": store.identity.autoencoder,
+        _DIGEST: store.identity.autoencoder,
         "levels": json.dumps([asdict(level) for level in store.levels]),
     }
     temporary = path.with_name(f".{path.name}.tmp")
@@ -61,22 +60,20 @@ def write_codes(path: Path, store: CodeStore, model: str) -> None:
         raise CodesError(f"cannot write {path}: {error.strerror}") from error
 
 
-def read_codes(path: Path, levels: Sequence[Level]) -> dict[str, Tensor]:
+def read_codes(path: Path, levels: Sequence[Level], autoencoder: str) -> dict[str, Tensor]:
     """The codes of `levels` in a file, int64 `(N, …)`; others in it are left alone.
 
+    Args:
+        autoencoder: The digest of the model that they are for. A file that says of which it is must say this one; one
+            from elsewhere, without metadata, is taken at its shapes.
+
     Raises:
-        CodesError: Not readable, or not the codes of these levels.
+        CodesError: Not readable, or not the codes of these levels and this model.
     """
     check_suffix(path)
     wanted = [level.name for level in levels]
     try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                held = [name for name in file.files if name != _METADATA]
-                found = {name: _tensor(file[name]) for name in held if name in wanted}
-        else:
-            everything = load_tensors(path.read_bytes())
-            held, found = list(everything), {name: everything[name] for name in wanted if name in everything}
+        held, found, about = (_read_npz if path.suffix == ".npz" else _read_safetensors)(path, wanted)
     except FileNotFoundError as error:
         raise CodesError(f"{path} does not exist: `hvdsl codes RUN -o {path}` writes codes") from error
     except (
@@ -97,7 +94,30 @@ def read_codes(path: Path, levels: Sequence[Level]) -> dict[str, Tensor]:
     if missing:
         raise CodesError(f"{path} has no codes of `{missing[0]}`; it holds {', '.join(held) or 'nothing'}")
     check_fit(found, levels, str(path))
+    noted = about.get(_DIGEST, autoencoder)
+    if noted != autoencoder:
+        raise CodesError(
+            f"the codes in {path} are of another model: they were made by {about.get('model', 'one')} with digest "
+            f"{str(noted)[:12]}, this one has {autoencoder[:12]}; use the run and checkpoint that made them"
+        )
     return {name: tensor.long() for name, tensor in found.items()}
+
+
+def _read_npz(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, Tensor], dict[str, object]]:
+    """Names of what a file holds, what of it is wanted, and its metadata."""
+    with np.load(path, allow_pickle=False) as file:
+        held = [name for name in file.files if name != _METADATA]
+        about = json.loads(str(file[_METADATA])) if _METADATA in file.files else {}
+        if not isinstance(about, dict):
+            raise ValueError(f"`{_METADATA}` is no JSON object")
+        return held, {name: _tensor(file[name]) for name in held if name in wanted}, about
+
+
+def _read_safetensors(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, Tensor], dict[str, object]]:
+    """The same of a `.safetensors` file."""
+    with safe_open(path, framework="pt") as file:
+        held, about = list(file.keys()), dict(file.metadata() or {})
+        return held, {name: file.get_tensor(name) for name in wanted if name in held}, about
 
 
 def _tensor(array: object) -> Tensor:

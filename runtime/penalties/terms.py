@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from hvdsl.compiler.settings import Duration, WithBeta
+from hvdsl.compiler.settings import Duration
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.objective import Beta
+from hvdsl.runtime.objective import Beta, weight_at
 from hvdsl.runtime.penalties.batch_norm import BatchNormPenalty
 from hvdsl.runtime.penalties.spectral import SpectralPenalty
 
@@ -70,10 +69,3 @@ class Penalties:
         """Continue from `tensors()`."""
         if self.spectral is not None:
             self.spectral.load(tensors)
-
-
-def weight_at(weight: float | WithBeta, beta: float) -> float:
-    """A penalty's weight while the rate's is β: a constant, or exp((1 - β) log first + β log last)."""
-    if not isinstance(weight, WithBeta):
-        return weight
-    return math.exp((1 - beta) * math.log(weight.first) + beta * math.log(weight.last))

@@ -14,6 +14,8 @@ from hvdsl.runtime.layers.init import Layer
 from hvdsl.runtime.quantizers.gradients import Gradient
 from hvdsl.runtime.training.distributed import World
 
+LOWER_RATE = "lower `train.optimizer.lr`"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NearestCode:
@@ -108,6 +110,11 @@ class Quantizer(Layer):
 
     def forward(self, batch: int) -> UniformCodes:
         return UniformCodes(self, batch)
+
+    @property
+    def remedy(self) -> str:
+        """What a user can do about too few codes in use."""
+        return LOWER_RATE
 
     def quantize(self, posterior: NearestCode) -> Quantized:
         """Quantize every position, in float32 or wider whatever the precision around."""

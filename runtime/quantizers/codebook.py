@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hvdsl.runtime.layers.init import Fill, gaussian, scaled, uniform
-from hvdsl.runtime.quantizers.base import Quantized, QuantizedRows, Quantizer
+from hvdsl.runtime.quantizers.base import LOWER_RATE, Quantized, QuantizedRows, Quantizer
 from hvdsl.runtime.quantizers.gradients import Gradient, passed
 from hvdsl.runtime.quantizers.kmeans import kmeans, spread_rows
 from hvdsl.runtime.quantizers.nearest import nearest
@@ -68,6 +68,10 @@ class Codebook(Quantizer):
     @abstractmethod
     def begin(self, level: int, means: Tensor, counts: Tensor) -> None:
         """Take the means `(K, D)` of clusters of `counts` `(K,)` members for codes."""
+
+    @property
+    def remedy(self) -> str:
+        return LOWER_RATE if self.start == "kmeans" else f"start from k-means (`start = kmeans`) or {LOWER_RATE}"
 
     def quantize_rows(self, rows: Tensor, gradient: Gradient) -> QuantizedRows:
         rows = F.normalize(rows, dim=1) if self.distance == "cosine" else rows
@@ -157,6 +161,10 @@ class EmaCodebook(Codebook):
             self.codes.copy_(F.normalize(self.codes, dim=2))
         self.sums.copy_(self.codes)
         self.counts.fill_(1)
+
+    @property
+    def remedy(self) -> str:
+        return super().remedy if self.expire > 0 else f"let dead codes expire (`expire = 0.1`), {super().remedy}"
 
     def table(self, level: int) -> Tensor:
         return self.codes[level % self.tables]
@@ -276,6 +284,10 @@ class LinearCodebook(Codebook):
     def initial(self, fill: Fill) -> None:
         fill("codes", gaussian(self.dim**-0.5), self.dim)
         fill("weight", scaled(1.0), self.dim)
+
+    @property
+    def remedy(self) -> str:
+        return LOWER_RATE
 
     def table(self, level: int) -> Tensor:
         return F.linear(self.codes[level], self.weight[level])

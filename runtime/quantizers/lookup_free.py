@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hvdsl.runtime.layers.init import Fill
-from hvdsl.runtime.quantizers.base import QuantizedRows, Quantizer
+from hvdsl.runtime.quantizers.base import LOWER_RATE, QuantizedRows, Quantizer
 from hvdsl.runtime.quantizers.gradients import Gradient, passed
 
 
@@ -40,6 +40,10 @@ class LookupFree(Quantizer):
         self.spherical, self.entropy, self.diversity = spherical, entropy, diversity
         self.inverse_temperature = inverse_temperature
         self._size = bits**-0.5 if spherical else 1.0
+
+    @property
+    def remedy(self) -> str:
+        return f"raise `entropy` or {LOWER_RATE}"
 
     def initial(self, fill: Fill) -> None:
         """There is nothing to start."""

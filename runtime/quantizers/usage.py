@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from hvdsl.runtime.quantizers.base import Quantizer
+from hvdsl.runtime.quantizers.base import LOWER_RATE, Quantizer
 from hvdsl.runtime.training.distributed import World
 
 COLLAPSED = 0.05
@@ -25,6 +25,7 @@ class Usage:
         perplexity: exp(-Σ p log p) of the codes' frequencies: 1 where one code does everything, K where all do alike.
         codes: K.
         choices: How many were made.
+        remedy: What a user can do about too few codes in use.
     """
 
     level: str
@@ -32,6 +33,7 @@ class Usage:
     perplexity: float
     codes: int
     choices: int
+    remedy: str = LOWER_RATE
 
     @property
     def warning(self) -> str | None:
@@ -40,8 +42,7 @@ class Usage:
             return None
         return (
             f"`{self.level}` has collapsed: perplexity {self.perplexity:.1f} of {self.codes} codes, "
-            f"{self.used:.1%} of them used; let dead codes expire (`expire = 1`), start from `kmeans`, "
-            "or lower `train.optimizer.lr`"
+            f"{self.used:.1%} of them used; {self.remedy}"
         )
 
 
@@ -60,17 +61,21 @@ def usage(model: nn.Module) -> list[Usage]:
     for path, quantizer in _quantizers(model):
         level = path.partition(".prior.")[0]
         for depth, counts in enumerate(quantizer.take_window().double().cpu()):
-            found.append(usage_of(level if quantizer.depth == 1 else f"{level}, depth {depth}", counts))
+            name = level if quantizer.depth == 1 else f"{level}, depth {depth}"
+            found.append(replace(usage_of(name, counts), remedy=quantizer.remedy))
     return found
 
 
 def usage_of(level: str, counts: Tensor) -> Usage:
-    """The usage that follows from how often each code was chosen, `(K,)`."""
+    """The usage that follows from how often each code was chosen, `(K,)`, or `(depth, K)`.
+
+    Of several depths, the perplexity is that of their mean entropy.
+    """
     choices = counts.sum()
-    p = counts / choices.clamp_min(1)
-    perplexity = torch.exp(-torch.special.xlogy(p, p).sum()).item() if choices > 0 else 0.0
+    p = counts / counts.sum(-1, keepdim=True).clamp_min(1)
+    perplexity = torch.exp(-torch.special.xlogy(p, p).sum(-1).mean()).item() if choices > 0 else 0.0
     used = (counts > 0).double().mean().item()
-    return Usage(level, used, perplexity, len(counts), round(choices.item()))
+    return Usage(level, used, perplexity, counts.shape[-1], round(choices.item()))
 
 
 def _quantizers(model: nn.Module) -> Iterator[tuple[str, Quantizer]]:

@@ -19,6 +19,7 @@ SHOWN = {
     "nats_per_code": ("nats/code", ".4f"),
     "error_per_dim": ("error", ".5f"),
     "rate_bits_per_dim": ("rate bits/dim", ".4f"),
+    "code_perplexity_per_group_codes": ("perplexity", ".0f"),
     "gradient_norm": ("grad", ".3g"),
     "learning_rate": ("lr", ".2g"),
     "skipped_steps": ("skipped", ".0f"),
@@ -84,6 +85,7 @@ def format_values(values: Mapping[str, object]) -> str:
     parts = []
     for name, (label, form) in SHOWN.items():
         value = values.get(name)
-        if isinstance(value, int | float) and (value or name != "skipped_steps"):
-            parts.append(f"{label} {value:{form}}")
+        numbers = value if isinstance(value, list) else [value]
+        if all(isinstance(n, int | float) for n in numbers) and (value or name != "skipped_steps"):
+            parts.append(f"{label} {', '.join(f'{n:{form}}' for n in numbers)}")
     return "  ".join(parts)

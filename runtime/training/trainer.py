@@ -96,6 +96,7 @@ class Trainer:
         self._workers = workers
         self._saved: int | None = None
         self._window = Window()
+        self._collapsed: dict[str, int] = {}  # by level of codes: windows in a row without enough codes in use
         self._device = next(model.parameters()).device
 
     def resume(self) -> int:
@@ -192,11 +193,16 @@ class Trainer:
         }
 
     def _codes(self, display: ProgressDisplay) -> dict[str, Value]:
-        """How the codes of discrete latents were used since this was last asked; warns of a collapse."""
+        """How the codes of discrete latents were used since this was last asked.
+
+        A level that stays collapsed from one window to the next is told once; in the first steps few codes are common.
+        """
         levels = usage(self.model)
-        for warning in (level.warning for level in levels):
-            if warning is not None:
-                display.say(warning)
+        for level in levels:
+            windows = 0 if level.warning is None else self._collapsed.get(level.level, 0) + 1
+            self._collapsed[level.level] = windows
+            if level.warning is not None and windows == 2:
+                display.say(level.warning)
         if not levels:
             return {}
         return {

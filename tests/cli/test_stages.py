@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from hvdsl.cli.main import main
 from hvdsl.cli.stages import Autoencoder, extract, open_autoencoder
 from hvdsl.runtime.codes.codec import decode
+from hvdsl.runtime.codes.extract import stored_codes
 from hvdsl.runtime.data import open_data
 from hvdsl.runtime.priors.wavefront import Wavefront
 from hvdsl.runtime.training.run import Run
@@ -141,6 +143,21 @@ def test_codes_are_extracted_once_and_again_when_the_autoencoder_changes(run: Pa
     assert extract(changed, images, "validation").identity.autoencoder == "another digest"
 
 
+def test_an_interrupted_extraction_leaves_nothing_and_is_done_anew(run: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        if done == 128:
+            raise KeyboardInterrupt
+
+    first = opened(run)
+    images, folder = open_data(first.model.settings.data).validation, run / "codes/interrupted"
+    with pytest.raises(KeyboardInterrupt):
+        stored_codes(first.module, images, folder, first.digest, progress=stop)
+    assert sorted(path.name for path in (run / "codes").iterdir()) == ["train", "validation"]
+    assert (
+        stored_codes(first.module, images, folder, first.digest).matrix == extract(first, images, "validation").matrix
+    ).all()
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_codes_go_out_and_come_back_as_pictures(hvdsl: Hvdsl, trained: Path, tmp_path: Path, suffix: str) -> None:
     codes = tmp_path / f"codes{suffix}"
@@ -201,8 +218,8 @@ def test_a_schedule_is_one_of_two_and_of_a_level(hvdsl: Hvdsl, trained: Path) ->
     assert "no level `z`" in refusal(hvdsl, "sample", trained, "--schedule", "z=raster", code=2)
 
 
-def refusal(hvdsl: Hvdsl, *arguments: str | Path, code: int = 1) -> str:
-    result = hvdsl(*arguments, *CPU)
+def refusal(hvdsl: Hvdsl, *arguments: str | Path, code: int = 1, machine: bool = True) -> str:
+    result = hvdsl(*arguments, *(CPU if machine else ()))
     assert result.code == code, result.err
     [line] = [line for line in result.err.splitlines() if line.startswith("hvdsl: ")]
     return line
@@ -231,6 +248,8 @@ def test_codes_that_do_not_fit_are_refused(hvdsl: Hvdsl, trained: Path, tmp_path
         ({"z_top": top[:1], "z_bottom": bottom}, "1 images at one level and 2"),
         ({"z_top": top[:0], "z_bottom": bottom[:0]}, "no images"),
         ({"z_top": np.array([{}], dtype=object), "z_bottom": bottom}, "cannot be read as codes"),
+        ({"z_top": top, "z_bottom": bottom, "metadata": np.array("no JSON")}, "cannot be read as codes"),
+        ({"z_top": top, "z_bottom": bottom, "metadata": np.array("[]")}, "`metadata` is no JSON object"),
     ):
         np.savez(bad, **arrays)  # type: ignore[arg-type]  # the stub takes one keyword's type for all
         assert told in refusal(hvdsl, "decode", trained, bad, "-o", tmp_path / "x.png")
@@ -238,6 +257,19 @@ def test_codes_that_do_not_fit_are_refused(hvdsl: Hvdsl, trained: Path, tmp_path
         (tmp_path / name).write_bytes(b"not codes at all")
         assert "cannot be read as codes" in refusal(hvdsl, "decode", trained, tmp_path / name, "-o", tmp_path / "x.png")
     assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_codes_of_another_model_of_equal_shape_are_refused(
+    hvdsl: Hvdsl, run: Path, tmp_path: Path, suffix: str
+) -> None:
+    codes = tmp_path / f"codes{suffix}"
+    assert hvdsl("codes", run, "--split", "validation", "-o", codes, *CPU).code == 0
+    assert hvdsl("train", "--resume", "--out", run, "--steps", "41", *CPU).code == 0
+    told = refusal(hvdsl, "decode", run, codes, "-o", tmp_path / "x.png")
+    assert f"the codes in {codes} are of another model: they were made by codes_tiny with digest" in told
+    assert "of another model" in refusal(hvdsl, "sample", run, "--fix", f"z_top={codes}")
+    assert hvdsl("decode", run, codes, "--step", "40", "-o", tmp_path / "x.png", *CPU).code == 0
 
 
 def test_a_damaged_store_is_one_sentence(hvdsl: Hvdsl, run: Path, tmp_path: Path) -> None:
@@ -261,26 +293,71 @@ def test_stages_that_are_not_there(hvdsl: Hvdsl, run: Path, tmp_path: Path) -> N
     assert not (run / "priors/z_bottom").exists()
 
 
-def test_published_priors_come_into_the_run_of_their_autoencoder(hvdsl: Hvdsl, tmp_path: Path) -> None:
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """A folder with the three files of the public VQ-VAE-2, of few codes, and the spec of all of them."""
     golden = Path(__file__).parents[1] / "golden"
-    prior = (golden / "specs/pixelsnail_top.hv").read_text().partition("prior z_top")
     text = (golden / "specs/vqvae2_a.hv").read_text().replace("hv 1", 'hv 1\nuse "pixelsnail.hv"', 1)
-    spec = tmp_path / "published.hv"
-    spec.write_text(text.replace("codes = 32", "codes = 12").replace("data images", "data photos") + "".join(prior[1:]))
-    published = load_file(golden / "vqvae2/tiny_a/model.safetensors")
+    text = text.replace("codes = 32", "codes = 12")
+    whole = load_file(golden / "vqvae2/tiny_a/model.safetensors")
     fewer = {
         name: t[..., :12].contiguous() if name.startswith("quantize_") and "conv" not in name else t
-        for name, t in published.items()
+        for name, t in whole.items()
     }
     torch.save(fewer, tmp_path / "autoencoder.pt")
-    top = load_file(golden / "pixelsnail/tiny_top/model.safetensors")
-    torch.save({"model": top, "args": argparse.Namespace(n_res_block=2)}, tmp_path / "top.pt")
-    command = ("import", "rosinality-vqvae2", tmp_path / "autoencoder.pt", "--spec", spec, "--out", tmp_path / "run")
-    assert hvdsl(*command, "--prior", f"z_bottom={tmp_path / 'top.pt'}").code == 2
-    torch.save({"model": {k: v for k, v in top.items() if "horizontal" not in k}}, tmp_path / "less.pt")
-    assert "lack" in hvdsl(*command, "--prior", f"z_top={tmp_path / 'less.pt'}").err
-    assert not (tmp_path / "run").exists()
-    assert hvdsl(*command, "--prior", f"z_top={tmp_path / 'top.pt'}").code == 0
-    levels = json.loads(hvdsl("eval", tmp_path / "run", "--json", *CPU).out)["levels"]
-    assert levels[0]["prior_nats_per_code"] > 0
-    assert levels[1]["prior_nats_per_code"] is None
+    for level in ("top", "bottom"):
+        text += "".join((golden / f"specs/pixelsnail_{level}.hv").read_text().partition("prior z_")[1:])
+        tensors = load_file(golden / f"pixelsnail/tiny_{level}/model.safetensors")
+        torch.save({"model": tensors, "args": argparse.Namespace(n_res_block=2)}, tmp_path / f"{level}.pt")
+    (tmp_path / "spec.hv").write_text(text)
+    (tmp_path / "data").mkdir()
+    for split in ("train", "valid", "test"):
+        np.save(tmp_path / "data" / f"{split}.npy", np.arange(2 * 32 * 32 * 3, dtype=np.uint8).reshape(2, 32, 32, 3))
+    return tmp_path
+
+
+def bring(folder: Path, *options: str | Path) -> tuple[str | Path, ...]:
+    command = ("import", "rosinality-vqvae2", folder / "autoencoder.pt", "--spec", folder / "spec.hv")
+    return (*command, "--data", folder / "data", "--out", folder / "run", *options)
+
+
+def test_a_published_hierarchy_evaluates_and_samples(hvdsl: Hvdsl, published: Path) -> None:
+    priors = ("--prior", f"z_top={published / 'top.pt'}", "--prior", f"z_bottom={published / 'bottom.pt'}")
+    assert hvdsl(*bring(published, *priors)).code == 0
+    levels = json.loads(hvdsl("eval", published / "run", "--json", *CPU).out)["levels"]
+    assert all(level["prior_nats_per_code"] > 0 for level in levels)
+    assert sampled(hvdsl, published / "run", published / "samples.png").ndim == 3
+    told = refusal(hvdsl, "train", "--resume", "--out", published / "run", "--stage", "z_top")
+    assert "has no `train z_top` section" in told
+
+
+def test_published_priors_are_read_before_a_run_is_made(hvdsl: Hvdsl, published: Path) -> None:
+    top = torch.load(published / "top.pt", weights_only=False)["model"]
+    torch.save({"model": {k: v for k, v in top.items() if "horizontal" not in k}}, published / "less.pt")
+    (published / "hostile.pt").write_bytes(pickle.dumps(Hostile(published / "executed"), protocol=2))
+    for given, told in (
+        (f"z_bottom={published / 'top.pt'}", "they also hold"),
+        (f"z_top={published / 'less.pt'}", "lack"),
+        (f"z_top={published / 'hostile.pt'}", "cannot be read as tensors"),
+        (f"z_top={published / 'none.pt'}", "does not exist"),
+    ):
+        assert told in refusal(hvdsl, *bring(published), "--prior", given, machine=False)
+    assert "write LATENT=WEIGHTS" in refusal(hvdsl, *bring(published), "--prior", "z=x.pt", code=2, machine=False)
+    text = (published / "spec.hv").read_text()
+    (published / "spec.hv").write_text(text.replace("codes = 12", "codes = 16").replace("1x1, 12", "1x1, 16"))
+    told = refusal(hvdsl, *bring(published), machine=False)
+    assert "quantize_t.embed is (8, 12), the spec needs (8, 16)" in told
+    torch.save(torch.load(published / "top.pt", weights_only=False), published / "autoencoder.pt")
+    assert "is not a state dict" in refusal(hvdsl, *bring(published), machine=False)
+    assert not (published / "run").exists()
+    assert not (published / "executed").exists()
+
+
+class Hostile:
+    """What would make a file, were it ever unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)

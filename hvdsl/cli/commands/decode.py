@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
     first = open_autoencoder(Run.open(args.run_folder), use_machine(args), step=args.step)
     data = first.model.settings.data
-    images = decode(first.module, data, read_codes(args.codes, first.levels), batch=args.batch or 64)
+    images = decode(first.module, data, read_codes(args.codes, first.levels, first.digest), batch=args.batch or 64)
     save_images(images, pixel_bits(data), args.output)
     print(f"wrote {args.output}: {len(images):,} images", file=sys.stderr)
     return 0

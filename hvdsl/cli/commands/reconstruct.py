@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hvdsl.cli.options import add_data, add_machine, add_output, add_set, positive, temperature
 from hvdsl.cli.run_options import add_run
+from hvdsl.errors import UsageError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +20,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--temperature",
         metavar="T",
         type=temperature,
-        default=0.1,
         help="of the groups that are not kept (default 0.1)",
     )
     parser.add_argument(
@@ -35,12 +35,15 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from hvdsl.cli.runs import open_trained
+    from hvdsl.compiler.stages import is_discrete
     from hvdsl.runtime.protocol import as_vae
     from hvdsl.runtime.use.inference import pixel_bits
     from hvdsl.runtime.use.pictures import labelled_rows, save_png
-    from hvdsl.runtime.use.reconstruct import depths, reconstruct
+    from hvdsl.runtime.use.reconstruct import TEMPERATURE, depths, reconstruct
 
     trained = open_trained(args, lambda settings: settings.evaluate.use_ema)
+    if args.temperature is not None and is_discrete(trained.model):
+        raise UsageError("--temperature is of groups that are drawn; codes that are not kept take their mean")
     data = getattr(trained.splits(), args.split)
     # Spread over the data, so that the images differ.
     chosen = np.linspace(0, len(data) - 1, min(args.number, len(data))).astype(int).tolist()
@@ -48,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
     groups = len(as_vae(trained.module).LATENTS)
     keep = depths(groups, args.depths)
     settings = trained.model.settings
-    rows = reconstruct(trained.module, settings.data, pixels, keep, temperature=args.temperature, seed=args.seed or 0)
+    drawn_at = TEMPERATURE if args.temperature is None else args.temperature
+    rows = reconstruct(trained.module, settings.data, pixels, keep, temperature=drawn_at, seed=args.seed or 0)
     labels = ["images", *(f"{kept} of {groups} groups" for kept in keep)]
     output: Path = args.output or trained.run.pictures / "reconstructions.png"
     save_png(labelled_rows([pixels, *rows], labels, pixel_bits(settings.data)), output)

@@ -37,6 +37,16 @@ def problem(old: str, new: str, tail: str = "") -> Diagnostic:
             "codebook(codes, dim, update = gradient, expire = 2)",
             "`expire` has no meaning for codes with `update = gradient`",
         ),
+        (
+            "codebook(codes, dim)",
+            "codebook(codes, dim, shared = yes)",
+            "`shared` has no meaning for codes of one depth",
+        ),
+        (
+            "codebook(codes, dim)",
+            "codebook(codes, dim, depth = 2, distance = cosine)",
+            "`distance = cosine` has no meaning for codes of several depths",
+        ),
         ("codebook(codes, dim)", "finite_scalar(8, 2)", "two levels are 0 and -1 unless they are symmetric"),
         ("codebook(codes, dim)", "lookup_free(40)", "codes of more than 20 bits are not supported"),
     ],

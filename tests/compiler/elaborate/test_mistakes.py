@@ -154,3 +154,19 @@ def test_evaluation_is_bounded() -> None:
 def test_a_bias_before_batch_norm_is_a_warning() -> None:
     found = only(faults(encoder="8: conv(3x3, 8) -> batch_norm -> tap"))
     assert (found.code.id, found.severity.value, place(found)) == ("HV0901", "warning", "conv(3x3, 8)")
+
+
+def test_a_bias_before_batch_norm_that_the_text_asks_for_is_none() -> None:
+    assert faults(encoder="8: conv(3x3, 8, bias = yes) -> batch_norm -> tap") == ()
+    assert faults(top="default conv { bias = yes }", encoder="8: conv(3x3, 8) -> batch_norm -> tap") == ()
+
+
+def test_an_odd_size_before_a_down_cell_is_told_of_at_the_row() -> None:
+    top = """cell down {
+  concat(x -> conv(1x1, 4, stride = 2), x -> crop(left = 1, top = 1) -> conv(1x1, 4, stride = 2))
+}"""
+    encoder, decoder = "7: conv(3x3, 8) -> down -> tap", "4: learned(zeros, 8) -> level"
+    found = [f for f in faults(top=top, encoder=encoder, decoder=decoder, data="1x7x7") if f.code.id == "HV0510"]
+    assert [place(f) for f in found] == ["down"]
+    assert found[0].message == "a map of 7x7 cannot be halved in this way"
+    assert found[0].found.endswith("gets 4x4x4, 4x3x3")

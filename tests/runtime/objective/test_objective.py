@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from hvdsl.compiler.settings import AtLeast, ByRate, BySize, Duration, Ramp, WithBeta
+from hvdsl.compiler.settings import AtLeast, ByRate, BySize, Duration, Ramp
 from hvdsl.compiler.settings import Objective as Settings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.distributions import Normal
@@ -211,7 +211,6 @@ def test_balancing_is_for_training_while_beta_is_below_one():
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"commitment": WithBeta(first=0.1, last=1)}, r"objective.commitment = with_beta\(…\)"),
         ({"samples": 5}, "objective.samples = 5"),
         ({"bound": "iwae"}, "objective.bound = iwae"),
     ],

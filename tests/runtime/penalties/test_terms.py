@@ -11,9 +11,9 @@ import torch
 from hvdsl.compiler.settings import BySize, Duration, Ramp, WithBeta
 from hvdsl.compiler.settings import Objective as Settings
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.objective import Beta
+from hvdsl.runtime.objective import Beta, weight_at
 from hvdsl.runtime.penalties.batch_norm import BatchNormPenalty
-from hvdsl.runtime.penalties.terms import Penalties, weight_at
+from hvdsl.runtime.penalties.terms import Penalties
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.trainer import Trainer

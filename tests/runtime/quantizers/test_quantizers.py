@@ -11,9 +11,9 @@ from torch import Tensor
 from hvdsl.runtime.latents import Given, LatentGroup, Source, Traversal
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.noise import SampleNoise
-from hvdsl.runtime.quantizers import EmaCodebook, FiniteScalar, LookupFree, NearestCode, Quantizer
+from hvdsl.runtime.quantizers import EmaCodebook, FiniteScalar, LinearCodebook, LookupFree, NearestCode, Quantizer
 from hvdsl.runtime.quantizers.nearest import nearest
-from hvdsl.runtime.quantizers.usage import settle, usage
+from hvdsl.runtime.quantizers.usage import settle, usage, usage_of
 from hvdsl.runtime.training.distributed import World
 
 K, D, GRID = 16, 4, (3, 5)
@@ -174,3 +174,22 @@ def test_usage_over_a_window_and_the_warning_of_a_collapse() -> None:
     (level,) = usage(torch.nn.ModuleDict({"z_top": torch.nn.ModuleDict({"prior": made})}))
     assert level.perplexity == pytest.approx(1)
     assert level.warning is not None and level.warning.startswith("`z_top.prior` has collapsed: perplexity 1.0 of 16")
+
+
+@pytest.mark.parametrize(
+    ("made", "advice"),
+    [
+        (codebook(), "let dead codes expire (`expire = 0.1`), start from k-means (`start = kmeans`) or lower"),
+        (codebook(expire=0.1, start="kmeans"), "lower"),
+        (LinearCodebook(K, D, GRID), "lower"),
+        (LookupFree(4, GRID), "raise `entropy` or lower"),
+    ],
+)
+def test_a_collapse_is_told_with_what_is_not_there_yet(made: Quantizer, advice: str) -> None:
+    assert made.remedy == f"{advice} `train.optimizer.lr`"
+
+
+def test_the_perplexity_of_several_depths_is_that_of_their_mean_entropy() -> None:
+    found = usage_of("z", torch.tensor([[3, 3, 3, 3], [12, 0, 0, 0]]))
+    assert found.perplexity == pytest.approx(2)
+    assert (found.used, found.codes) == (5 / 8, 4)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 import hvdsl
-from hvdsl.compiler.settings import ModelSettings
-from hvdsl.errors import HvdslError
+from hvdsl.compiler.settings import Duration, ModelSettings, Ramp, WithBeta
+from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.data import open_data
 from hvdsl.runtime.layers import initialize
+from hvdsl.runtime.noise import SampleNoise
+from hvdsl.runtime.objective import Objective
 from hvdsl.runtime.training.metrics import read_metrics
+from hvdsl.runtime.training.optimization import Part
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.trainer import Trainer
 from hvdsl.runtime.use.evaluate import evaluate
@@ -49,6 +54,8 @@ KINDS = {
 def spec(kind: str = "ema", likelihood: str = "mse", unit: str = "mean_square") -> Source:
     prior, posterior = KINDS[kind]
     text = SPEC.replace("PRIOR", prior).replace("POSTERIOR", posterior)
+    if kind == "finite_scalar":  # has no commitment
+        text = text.replace(", commitment = 0.25", "")
     return Source("codes.hv", text.replace("LIKELIHOOD", likelihood).replace("UNIT", unit))
 
 
@@ -76,6 +83,38 @@ def test_every_kind_trains_evaluates_and_samples(kind: str, tmp_path: Path) -> N
         {"residual": 16 * 12, "finite_scalar": 16 * math.log2(200)}.get(kind, 16 * 5), rel=1e-5
     )
     assert sample(model, settings.data, 2).shape == (2, 3, 16, 16)
+
+
+def in_a_group(**train: object) -> dict[str, torch.Tensor]:
+    """The state after two steps of a model whose codes stand in a recipe, which checkpointing runs twice."""
+    text = spec().text.replace(KINDS["ema"][0], "codebook(32, 6)").replace("decoder { 4: {", "group level {")
+    text = text.replace("relu }\n  8:", "relu }\ndecoder { 4: learned(zeros, 6) -> level\n  8:")
+    model, settings = build(Source("codes.hv", text))
+    assert settings.train is not None
+    changed = settings.train.model_copy(update={"steps": 2} | train)
+    Trainer(model, settings.model_copy(update={"train": changed}), open_data(settings.data).train).fit()
+    return model.state_dict()
+
+
+def test_codes_move_once_per_step_however_it_is_computed() -> None:
+    plain = in_a_group()
+    assert any(key.endswith("codebook.0.counts") for key in plain)
+    for train in ({"checkpointing": "group"}, {"accumulate": 2}, {"checkpointing": "group", "accumulate": 2}):
+        for key, value in in_a_group(**train).items():
+            torch.testing.assert_close(value, plain[key], rtol=1e-4, atol=1e-5)
+
+
+def test_a_level_that_stays_collapsed_is_named_once() -> None:
+    model, settings = build(spec("gradient"))
+    assert settings.train is not None
+    train = settings.train.model_copy(update={"log_every": 1})
+    data, shown = open_data(settings.data), Console(record=True, file=io.StringIO())
+    for parameter in model.decoder.parameters():  # type: ignore[union-attr]  # emitted: every vector is the same
+        parameter.data.zero_()
+    Trainer(model, settings.model_copy(update={"train": train}), data.train, console=shown).fit()
+    told = shown.export_text()
+    assert told.count("`decoder.r4.z` has collapsed: perplexity 1.0 of 32 codes") == 1
+    assert "perplexity 1 " in told
 
 
 @pytest.mark.parametrize(
@@ -115,10 +154,51 @@ def test_training_resumes_bit_for_bit(tmp_path: Path) -> None:
         assert torch.equal(resumed.state_dict()[key], value), key
 
 
+def refusal(text: str, *overrides: str) -> Diagnostic:
+    with pytest.raises(SpecError) as caught:
+        hvdsl.compile(Source("codes.hv", text), overrides=dict(o.split("=", 1) for o in overrides))
+    [diagnostic] = caught.value.diagnostics
+    return diagnostic
+
+
 def test_a_continuous_latent_has_no_place_in_a_squared_error() -> None:
-    source = spec()
-    text = source.text.replace(KINDS["ema"][0], "normal(standard(6))")
-    text = text.replace(KINDS["ema"][1], "normal(skip -> conv(1x1, 12))")
-    model, settings = build(Source("codes.hv", text))
-    with pytest.raises(HvdslError, match=r"`decoder\.r4\.z` is a continuous latent, whose rate cannot be added"):
-        Trainer(model, settings, open_data(settings.data).train).fit()
+    text = spec().text.replace(KINDS["ema"][0], "normal(standard(6))")
+    text = text.replace(KINDS["ema"][1], "normal(skip -> conv(1x1, 12))").replace(", commitment = 0.25", "")
+    found = refusal(text)
+    assert (found.code.id, found.found) == ("HV0614", "`z`, normal, under `unit = mean_square`")
+
+
+@pytest.mark.parametrize(
+    "override", ["beta=0.5", "free=at_least(1)", "balance=by_size(square)", "commitment=with_beta(1, 0.25)"]
+)
+def test_what_weighs_rates_has_no_place_in_a_squared_error(override: str) -> None:
+    found = refusal(spec().text, f"objective.{override}")
+    assert found.code.id == "HV0604" and "an objective in `mean_square`, which has none" in found.found
+
+
+@pytest.mark.parametrize("kind", ["finite_scalar", "continuous"])
+def test_commitment_needs_codes_that_can_be_far(kind: str) -> None:
+    text = spec("finite_scalar").text
+    if kind == "continuous":
+        text = text.replace(KINDS["finite_scalar"][0], "normal(standard(6))")
+        text = text.replace(KINDS["finite_scalar"][1], "normal(skip -> conv(1x1, 12))")
+        text = text.replace("likelihood mse", "likelihood normal").replace("mean_square", "nats_per_dim")
+    found = refusal(text, "objective.commitment=0.25")
+    assert found.code.id == "HV0604" and found.message == "`commitment` does not apply here"
+
+
+def test_commitment_may_follow_beta() -> None:
+    model, settings = build(spec(likelihood="normal", unit="nats_per_image"))
+    written = settings.objective.model_copy(
+        update={"commitment": WithBeta(first=4.0, last=0.25), "beta": Ramp(length=Duration(n=4))}
+    )
+    x = torch.zeros(2, 3, 16, 16)
+
+    def loss(commitment: float | WithBeta, step: int) -> tuple[float, float]:
+        objective = Objective(written.model_copy(update={"commitment": commitment}), steps=lambda d: round(d.n))
+        total, terms = objective(model.eval(), Part(x, x, SampleNoise(0, range(2))), step)
+        return total.item(), terms["commitment_per_group_mean_square"].item()
+
+    for step in range(5):
+        with_it, apart = loss(written.commitment, step)
+        assert with_it - loss(0.0, step)[0] == pytest.approx(apart * 4 * 0.0625 ** (step / 4), rel=1e-2)

@@ -1,0 +1,43 @@
+"""A latent group of a model, and where its value can come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LatentGroup:
+    """One latent variable: its name in the spec, its path in the model, its family, the shape `(Z, H, W)` of a draw.
+
+    A discrete one has `codes` different values at each depth, and `depth` codes at each position.
+    """
+
+    name: str
+    path: str
+    family: str
+    shape: tuple[int, int, int]
+    codes: int | None = None
+    depth: int = 1
+
+
+class Source(Enum):
+    """Where a group's z comes from."""
+
+    POSTERIOR = "posterior sample"
+    POSTERIOR_MEAN = "posterior mean"
+    PRIOR = "prior sample"
+    PRIOR_MEAN = "prior mean"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """A source that is the value itself, `(N, Z, H, W)`, or a discrete group's codes, `(N, depth, H, W)` integers."""
+
+    z: Tensor
+
+
+Sources = Source | Given | Sequence[Source | Given]

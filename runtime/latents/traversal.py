@@ -1,0 +1,218 @@
+"""The one walk over the latent groups that training, evaluation, sampling and reconstruction all are.
+
+A model calls `latents[i].draw(prior, posterior)` for its group i, in order of generation. What comes of it (a
+posterior sample, the prior's mean, a value that was given, …) is the `Traversal`'s business, and so is the noise.
+Afterwards the traversal holds each group's z, log q, log p and rate.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Literal, overload
+
+import torch
+from torch import Tensor
+
+from hvdsl.runtime.latents.arguments import checked_sources, checked_temperatures
+from hvdsl.runtime.latents.draw import Draw
+from hvdsl.runtime.latents.group import Given, LatentGroup, Source, Sources
+from hvdsl.runtime.latents.outcome import Detail, Outcome, known
+from hvdsl.runtime.noise import Noise, latent_stream
+
+
+class Traversal:
+    """One pass over `groups` for a batch of images.
+
+    Args:
+        groups: the model's latent groups, in order of generation.
+        batch: how many images, N.
+        noise: random numbers for the groups that are sampled. None: nothing is sampled.
+        sources: one for all groups or one for each.
+        temperature: factor on the standard deviation of prior samples, one for all groups or one for each; not part of
+            log p.
+        kl: `closed`, the divergence itself; `sample`, log q - log p at the z that was drawn.
+        densities: also keep log q and log p.
+        detail: how finely rates are kept beside their sums.
+        device: where the model computes; for the constants that it asks for.
+
+    A draw is a pure function of its group. The noise is fixed when a group first asks for it and the first outcome is
+    the one that is kept, so that running a part of the model again, as activation checkpointing does, changes nothing.
+    Take a new traversal for each pass.
+
+    Raises:
+        ValueError: a number of sources or temperatures that is not the number of groups, a temperature below 0,
+            a given value or noise of another batch or shape.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[LatentGroup],
+        batch: int,
+        noise: Noise | None = None,
+        sources: Sources = Source.POSTERIOR,
+        temperature: float | Sequence[float] = 1.0,
+        *,
+        kl: Literal["closed", "sample"] = "closed",
+        densities: bool = False,
+        detail: Detail = "latent",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.groups = tuple(groups)
+        self.batch, self.noise, self.device = batch, noise, torch.device(device)
+        self.kl, self.densities, self.detail = kl, densities or kl == "sample", detail
+        self.sources = checked_sources(sources, self.groups, batch)
+        self.temperatures = checked_temperatures(temperature, self.groups)
+        if noise is not None and noise.batch != batch:
+            raise ValueError(f"the noise is for {noise.batch} images, the batch has {batch}")
+        self._range = range(len(self.groups))
+        self._noise: list[Tensor | None] = [None] * len(self.groups)
+        self._outcomes: list[Outcome | None] = [None] * len(self.groups)
+
+    @classmethod
+    def infer(
+        cls,
+        groups: Sequence[LatentGroup],
+        batch: int,
+        noise: Noise,
+        *,
+        kl: Literal["closed", "sample"] = "closed",
+        densities: bool = False,
+        detail: Detail = "latent",
+        device: torch.device | str = "cpu",
+    ) -> Traversal:
+        """Every group from its posterior: training and evaluation."""
+        return cls(groups, batch, noise, kl=kl, densities=densities, detail=detail, device=device)
+
+    @classmethod
+    def generate(
+        cls,
+        groups: Sequence[LatentGroup],
+        batch: int,
+        noise: Noise,
+        temperature: float | Sequence[float] = 1.0,
+        *,
+        given: Sequence[Tensor] = (),
+        device: torch.device | str = "cpu",
+    ) -> Traversal:
+        """The first groups from `given`, all others from their priors."""
+        if len(given) > len(groups):
+            raise ValueError(f"{len(given)} latents are given; the model has {len(groups)} groups")
+        sources: list[Source | Given] = [Given(z) for z in given]
+        sources += [Source.PRIOR] * (len(groups) - len(given))
+        return cls(groups, batch, noise, sources, temperature, device=device)
+
+    @classmethod
+    def reconstruct(
+        cls,
+        groups: Sequence[LatentGroup],
+        batch: int,
+        noise: Noise | None = None,
+        *,
+        keep: int | None = None,
+        kept: Literal["sample", "mean"] = "mean",
+        rest: Literal["sample", "mean"] = "mean",
+        temperature: float | Sequence[float] = 1.0,
+        device: torch.device | str = "cpu",
+    ) -> Traversal:
+        """The first `keep` groups (None: all) from their posteriors, the rest from their priors."""
+        keep = len(groups) if keep is None else keep
+        if not 0 <= keep <= len(groups):
+            raise ValueError(f"cannot keep {keep} groups; the model has {len(groups)}")
+        first = Source.POSTERIOR if kept == "sample" else Source.POSTERIOR_MEAN
+        last = Source.PRIOR if rest == "sample" else Source.PRIOR_MEAN
+        sources = [first] * keep + [last] * (len(groups) - keep)
+        return cls(groups, batch, noise, sources, temperature, device=device)
+
+    @overload
+    def __getitem__(self, place: int) -> Draw: ...
+    @overload
+    def __getitem__(self, place: slice) -> Traversal: ...
+    def __getitem__(self, place: int | slice) -> Draw | Traversal:
+        """The draw of one group, or a view of several; both numbered within this view."""
+        if isinstance(place, slice):
+            view = copy.copy(self)
+            view._range = self._range[place]
+            return view
+        return Draw(self, self._range[place])
+
+    def __len__(self) -> int:
+        return len(self._range)
+
+    @property
+    def inferred(self) -> bool:
+        """Whether any group of this view needs its posterior, and so the image."""
+        return any(self[i].inferred for i in range(len(self)))
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """What became of each group of this view, in order of generation.
+
+        Raises:
+            RuntimeError: a group was not drawn yet.
+        """
+        outcomes = []
+        for i in self._range:
+            outcome = self._outcomes[i]
+            if outcome is None:
+                raise RuntimeError(f"group `{self.groups[i].path}` was not drawn; run the model first")
+            outcomes.append(outcome)
+        return tuple(outcomes)
+
+    @property
+    def z(self) -> tuple[Tensor, ...]:
+        """Each group's value, `(N, Z, H, W)`."""
+        return tuple(outcome.z for outcome in self.outcomes)
+
+    @property
+    def rates(self) -> Tensor:
+        """Each group's rate in nats, `(groups, N)`.
+
+        Raises:
+            RuntimeError: a group's value was given, so that its rate is unknown.
+        """
+        return torch.stack([known(o.rate, g, "rate") for o, g in self._with_groups()])
+
+    @property
+    def log_weight(self) -> Tensor:
+        """Σ log p(z) - log q(z) over the groups, `(N,)` nats: with log p(x | z), the importance weight of this pass.
+
+        Raises:
+            RuntimeError: the traversal was not asked for densities, or a group's value was given.
+        """
+        terms = [known(o.log_p, g, "density") - known(o.log_q, g, "density") for o, g in self._with_groups()]
+        return torch.stack(terms).sum(0)
+
+    def record(self, group: int, outcome: Outcome) -> bool:
+        """Keep the first outcome of group number `group`; says whether this was it."""
+        first = self._outcomes[group] is None
+        if first:
+            self._outcomes[group] = outcome
+        return first
+
+    def _with_groups(self) -> list[tuple[Outcome, LatentGroup]]:
+        return list(zip(self.outcomes, (self.groups[i] for i in self._range), strict=True))
+
+    def eps(self, group: int, like: Tensor) -> Tensor:
+        """The standard normals of group number `group`, as recorded when first asked for.
+
+        Raises:
+            ValueError: the traversal has no noise.
+        """
+        eps = self._noise[group]
+        if eps is None:
+            if self.noise is None:
+                raise ValueError(f"group `{self.groups[group].path}` is sampled, but the traversal was given no noise")
+            eps = self.noise.normal(latent_stream(group), self.groups[group].shape).to(like)
+            self._noise[group] = eps
+        return eps
+
+    def uniform(self, group: int, shape: Sequence[int]) -> Tensor:
+        """Numbers in [0, 1) for a discrete group; a function of the noise, so that asking twice gives the same.
+
+        Raises:
+            ValueError: the traversal has no noise.
+        """
+        if self.noise is None:
+            raise ValueError(f"group `{self.groups[group].path}` is sampled, but the traversal was given no noise")
+        return self.noise.uniform(latent_stream(group), shape, 0.0, 1.0).to(self.device)
