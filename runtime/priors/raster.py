@@ -134,11 +134,11 @@ class RasterTaps:
 
     A finished row is multiplied once, by the taps of all rows below that see it: that is faster than one convolution of
     several rows for each new row, since a small convolution spends its time on arranging its weights. The sums
-    of the rows to come are kept side by side.
+    of the rows to come are kept side by side, that of row i at i modulo their number.
     """
 
     def __init__(self, raster: Raster, kernel: Kernel, map: Map, known: Sequence[Tensor]) -> None:
-        batch, width = raster.batch, raster.width
+        batch, width, self._map_height = raster.batch, raster.width, raster.height
         through = matrix(map, [kernel.outputs], known, raster.blank).t()  # (outputs, kernel's outputs)
         self._constant = Constant(map, [kernel.outputs], known, [kernel.bias_map], raster.blank)
         taps = dict(kernel.taps) if map is same else {offset: through @ tap for offset, tap in kernel.taps.items()}
@@ -157,17 +157,21 @@ class RasterTaps:
             self._patches = [row[:, start : start + span].view(batch, span * inputs) for start in starts]
             self._weight = torch.cat([taps.get((0, c), blank).t() for c in range(first, last + 1)])
 
-        self._height = max((-r for r, _ in taps), default=0)  # how many rows below see a row
+        # How many rows below see a row. Without any there is one sum all the same: the constant.
+        self._height = max((-r for r, _ in taps), default=0)
+        count = max(1, self._height)
+        sums = raster.blank.new_zeros(batch, width, count, outputs)
+        self._sums = sums.view(batch * width, -1)
+        self._rows = sums.unbind(2)
+        self._columns = [row.unbind(1) for row in self._rows]
+        self._above_at = self._columns[0]
         if self._height:
             columns = range(-left, right + 1)
-            below = [torch.cat([taps.get((-r, c), blank).t() for c in columns]) for r in range(1, self._height + 1)]
-            self._spread = torch.cat(below, 1)
+            below = [torch.cat([taps.get((-r, c), blank).t() for c in columns]) for r in range(1, count + 1)]
+            twice = torch.cat(below + below[:-1], 1)  # in it, every rotation of the rows below
+            self._spread = [twice[:, outputs * turn : outputs * (turn + count)] for turn in range(count)]
             # What each column of a row below sees of this one: neighbours overlap.
             self._seen = row.as_strided((batch, width, len(columns) * inputs), (row.stride(0), inputs, 1))
-        sums = raster.blank.new_zeros(batch, width, max(1, self._height), outputs)
-        self._sums = sums.view(batch * width, -1)
-        self._own = sums[:, :, 0]
-        self._above_at = self._own.unbind(1)
         self._result = raster.blank.new_zeros(batch, outputs)
 
     def __call__(self, j: int) -> Tensor:
@@ -176,15 +180,14 @@ class RasterTaps:
         return torch.addmm(self._above_at[j], self._patches[j], self._weight, out=self._result)
 
     def begin(self, i: int) -> None:
-        constant = self._constant.row(i) if self._constant.vector is None else self._constant.vector
+        count = len(self._rows)
+        for row in range(count) if i == 0 else (i + count - 1,):
+            if row < self._map_height:
+                constant = self._constant.row(row) if self._constant.vector is None else self._constant.vector
+                self._rows[row % count].copy_(constant)
         if i and self._height:
-            outputs = self._own.shape[2]
-            self._sums[:, :-outputs] = self._sums[:, outputs:].clone()
-            self._sums[:, -outputs:] = 0
-            self._sums.addmm_(self._seen.reshape(len(self._sums), -1), self._spread)
-            self._own += constant
-        else:
-            self._own.copy_(constant)
+            self._sums.addmm_(self._seen.reshape(len(self._sums), -1), self._spread[-i % count])
+        self._above_at = self._columns[i % count]
 
 
 class RasterLinear:
