@@ -8,7 +8,7 @@ kept. Activations are `(N, C)`. Views are made once: taking one costs as much ti
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -130,64 +130,101 @@ class RasterCodes:
 
 
 class RasterTaps:
-    """A causal convolution. `input[j]` takes the activations of column j; then a call gives the outputs there.
-
-    A finished row is multiplied once, by the taps of all rows below that see it: that is faster than one convolution of
-    several rows for each new row, since a small convolution spends its time on arranging its weights. The sums
-    of the rows to come are kept side by side, that of row i at i modulo their number.
-    """
+    """A causal convolution. `input[j]` takes the activations of column j; then a call gives the outputs there."""
 
     def __init__(self, raster: Raster, kernel: Kernel, map: Map, known: Sequence[Tensor]) -> None:
-        batch, width, self._map_height = raster.batch, raster.width, raster.height
+        batch, width, inputs = raster.batch, raster.width, kernel.inputs
         through = matrix(map, [kernel.outputs], known, raster.blank).t()  # (outputs, kernel's outputs)
-        self._constant = Constant(map, [kernel.outputs], known, [kernel.bias_map], raster.blank)
-        taps = dict(kernel.taps) if map is same else {offset: through @ tap for offset, tap in kernel.taps.items()}
-        outputs, inputs = through.shape[0], kernel.inputs
-        blank = raster.blank.new_zeros(outputs, inputs)
-
-        beside = [column for row, column in taps if row == 0]
+        taps = {offset: (tap if map is same else through @ tap).t() for offset, tap in kernel.taps.items()}
         left, right = max(0, -min((c for _, c in taps), default=0)), max(0, max((c for _, c in taps), default=0))
         row = raster.blank.new_zeros(batch, left + width + right, inputs)  # zeros outside of the map
         self.input = list(row[:, left : left + width].unbind(1))
+        constant = Constant(map, [kernel.outputs], known, [kernel.bias_map], raster.blank)
+        self._above = _RowsAbove(raster, row, left, taps, constant, len(through))
+
+        beside = [column for up, column in taps if up == 0]
         self._patches: list[Tensor] | None = None
         if beside:
             first, last = min(beside), max(beside)
             span = last + 1 - first
             starts = range(left + first, left + first + width)
             self._patches = [row[:, start : start + span].view(batch, span * inputs) for start in starts]
-            self._weight = torch.cat([taps.get((0, c), blank).t() for c in range(first, last + 1)])
-
-        # How many rows below see a row. Without any there is one sum all the same: the constant.
-        self._height = max((-r for r, _ in taps), default=0)
-        count = max(1, self._height)
-        sums = raster.blank.new_zeros(batch, width, count, outputs)
-        self._sums = sums.view(batch * width, -1)
-        self._rows = sums.unbind(2)
-        self._columns = [row.unbind(1) for row in self._rows]
-        self._above_at = self._columns[0]
-        if self._height:
-            columns = range(-left, right + 1)
-            below = [torch.cat([taps.get((-r, c), blank).t() for c in columns]) for r in range(1, count + 1)]
-            twice = torch.cat(below + below[:-1], 1)  # in it, every rotation of the rows below
-            self._spread = [twice[:, outputs * turn : outputs * (turn + count)] for turn in range(count)]
-            # What each column of a row below sees of this one: neighbours overlap.
-            self._seen = row.as_strided((batch, width, len(columns) * inputs), (row.stride(0), inputs, 1))
-        self._result = raster.blank.new_zeros(batch, outputs)
+            blank = raster.blank.new_zeros(inputs, len(through))
+            self._weight = torch.cat([taps.get((0, c), blank) for c in range(first, last + 1)])
+        self._result = raster.blank.new_zeros(batch, len(through))
 
     def __call__(self, j: int) -> Tensor:
         if self._patches is None:
-            return self._above_at[j]
-        return torch.addmm(self._above_at[j], self._patches[j], self._weight, out=self._result)
+            return self._above.at[j]
+        return torch.addmm(self._above.at[j], self._patches[j], self._weight, out=self._result)
 
     def begin(self, i: int) -> None:
-        count = len(self._rows)
-        for row in range(count) if i == 0 else (i + count - 1,):
-            if row < self._map_height:
-                constant = self._constant.row(row) if self._constant.vector is None else self._constant.vector
-                self._rows[row % count].copy_(constant)
-        if i and self._height:
-            self._sums.addmm_(self._seen.reshape(len(self._sums), -1), self._spread[-i % count])
-        self._above_at = self._columns[i % count]
+        self._above.begin(i)
+
+
+class _RowsAbove:
+    """What a convolution gives without its own row: sums that grow with every row.
+
+    A finished row is multiplied once, by the taps of all rows below that see it: that is faster than one convolution of
+    several rows for each new row, since a small convolution spends its time on arranging its weights. The sums of the
+    rows to come lie side by side in a window that goes on by one with every row, and back when it is at the end.
+
+    Args:
+        row: `(N, left + W + …, inputs)`, the activations of the current row between zeros.
+        taps: `(inputs, outputs)` by (row, column).
+
+    Attributes:
+        at: The current row's sums by column, `(N, outputs)`.
+    """
+
+    def __init__(
+        self,
+        raster: Raster,
+        row: Tensor,
+        left: int,
+        taps: Mapping[tuple[int, int], Tensor],
+        constant: Constant,
+        outputs: int,
+    ) -> None:
+        batch, width, inputs = raster.batch, raster.width, row.shape[2]
+        self._constant, self._map_height = constant, raster.height
+        self._count = count = max(1, *(-up for up, _ in taps))
+        sums = raster.blank.new_zeros(batch, width, 2 * count, outputs)
+        self._sums = sums.unbind(2)
+        self._columns = [of_row.unbind(1) for of_row in self._sums]
+        self._first, self.at = 0, self._columns[0]
+        self._seen: Tensor | None = None
+        if any(up < 0 for up, _ in taps):
+            span = row.shape[1] - width + 1
+            spread = raster.blank.new_zeros(span, inputs, count, outputs)
+            for (up, column), tap in taps.items():
+                if up < 0:
+                    spread[left + column, :, -up - 1] = tap
+            self._spread = spread.view(span * inputs, count * outputs)
+            flat = sums.view(batch * width, -1)
+            self._windows = [flat[:, outputs * first : outputs * (first + count)] for first in range(count + 1)]
+            # What each column of a row below sees of this one: neighbours overlap.
+            self._seen = row.as_strided((batch, width, span * inputs), (row.stride(0), inputs, 1))
+
+    def begin(self, i: int) -> None:
+        count = self._count
+        if i:
+            self._go_on()
+        for ahead in range(count) if i == 0 else (count - 1,):
+            if i + ahead < self._map_height:
+                vector = self._constant.vector
+                self._sums[self._first + ahead].copy_(self._constant.row(i + ahead) if vector is None else vector)
+        if i and self._seen is not None:
+            window = self._windows[self._first]
+            window.addmm_(self._seen.reshape(len(window), -1), self._spread)
+        self.at = self._columns[self._first]
+
+    def _go_on(self) -> None:
+        self._first += 1
+        if self._first > self._count:
+            for ahead in range(self._count - 1):
+                self._sums[ahead].copy_(self._sums[self._first + ahead])
+            self._first = 0
 
 
 class RasterLinear:
