@@ -18,6 +18,7 @@ from torch import Tensor
 from hvdsl.runtime.layers import Attention
 from hvdsl.runtime.priors.affine import Constant, Kernel, Map, matrix, same
 from hvdsl.runtime.priors.canvas import Choose, Steps
+from hvdsl.runtime.priors.pointwise import gate
 from hvdsl.runtime.priors.protocol import CodeMap
 
 APART = 16  # elements between rows of keys beyond the positions: powers of two would share few lines of the cache
@@ -152,11 +153,16 @@ class RasterTaps:
             blank = raster.blank.new_zeros(inputs, len(through))
             self._weight = torch.cat([taps.get((0, c), blank) for c in range(first, last + 1)])
         self._result = raster.blank.new_zeros(batch, len(through))
+        self._value, self._control = self._result.tensor_split(2, 1)
 
     def __call__(self, j: int) -> Tensor:
         if self._patches is None:
-            return self._above.at[j]
+            return self._result.copy_(self._above.at[j])
         return torch.addmm(self._above.at[j], self._patches[j], self._weight, out=self._result)
+
+    def gated(self, j: int, *, plus: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        self(j)
+        return gate(self._value, self._control, plus, out)
 
     def begin(self, i: int) -> None:
         self._above.begin(i)
@@ -239,6 +245,8 @@ class RasterLinear:
         vector = self._constant.vector
         rows = self._row if vector is None else vector.expand_as(self._row)  # a matrix is added faster than a vector
         self._bias = list(rows.unbind(0))
+        self._result = torch.empty_like(self._row[0])
+        self._value, self._control = self._result.tensor_split(2, 1)
 
     @property
     def varies(self) -> bool:
@@ -246,7 +254,14 @@ class RasterLinear:
         return self._constant.vector is None
 
     def __call__(self, j: int, x: Tensor | None = None, out: Tensor | None = None) -> Tensor:
-        return torch.addmm(self._bias[j], self._side_by_side if x is None else x, self._weight, out=out)
+        whole = self._side_by_side if x is None else x
+        return torch.addmm(self._bias[j], whole, self._weight, out=self._result if out is None else out)
+
+    def gated(
+        self, j: int, x: Tensor | None = None, *, plus: Tensor | None = None, out: Tensor | None = None
+    ) -> Tensor:
+        self(j, x)
+        return gate(self._value, self._control, plus, out)
 
     def begin(self, i: int) -> None:
         self._row.copy_(self._constant.row(i).transpose(0, 1))

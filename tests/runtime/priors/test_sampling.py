@@ -39,6 +39,9 @@ BODIES = {
     "product": f"{FIRST}; a, b = chunk(2); a * b -> conv(1x1, 8)",
     "inclusive": f"{FIRST}; h = elu -> conv(1x1, 8); attention(h, elu(h), x, heads = 2, causal = inclusive)",
     "strict": f"{FIRST}; attention(elu -> conv(1x1, 4), tanh -> conv(1x1, 4), x, heads = 4, causal = strict) + x",
+    "gates": f"{FIRST} -> elu; a = x -> conv(1x1, 16); b = x -> conv(1x1, 16); (a -> glu) + (b -> glu)",
+    "gated": f"{FIRST}; y = x + (x -> elu -> conv(3, 16, mask = causal(all)) -> glu); y + (y -> conv(1x1, 16) -> glu)",
+    "apart": f"{FIRST}; (x -> conv(1x1, 8) -> elu -> {FIRST}) * (x -> conv(1x1, 8) -> elu -> {FIRST})",
     "coordinates": f"{FIRST}; concat(x, coordinates(x)) -> elu -> conv(3, 8, mask = causal(exclude))",
 }
 BODIES["inclusive"] = BODIES["inclusive"].replace("elu(h)", "h -> elu")
