@@ -37,7 +37,7 @@ def drawn_code(draw: Draw, prior: UniformCodes, posterior: Distribution | Flowed
     elif isinstance(source, Given):
         z = source.z.to(walk.device)
     else:
-        z = prior.mean
+        z = prior.mean.to(walk.device)  # a quantizer without tensors knows no device
     draw.record(_outcome(draw, z, prior, codes, None))
     return z
 

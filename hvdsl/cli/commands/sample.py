@@ -65,7 +65,11 @@ def _from_codes(args: argparse.Namespace, run: Run) -> Tensor:
     from hvdsl.cli.sample_codes import draw_images
     from hvdsl.cli.stages import open_autoencoder
 
-    return draw_images(args, open_autoencoder(run, use_machine(args), step=args.step))
+    if args.mean:
+        raise UsageError("--mean: the pictures of codes are the likelihood's mean already; leave it out")
+    if args.recalibrate:
+        raise UsageError("--recalibrate: batch-norm statistics are measured on samples of continuous latents only")
+    return draw_images(args, open_autoencoder(run, use_machine(args), step=args.step, overrides=args.overrides))
 
 
 def _from_prior(args: argparse.Namespace, model: Model) -> Tensor:
