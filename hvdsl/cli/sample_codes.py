@@ -41,6 +41,7 @@ def draw_images(args: argparse.Namespace, first: Autoencoder) -> Tensor:
         raise UsageError("--label: none of the levels that are drawn has a prior that is given the class")
     kept = _kept(args, first)
     cuts = _cuts(args, list(levels), set(priors), first.model.settings.sample.temperature)
+    schedules = per_level(args.schedule, list(levels), "--schedule")
     images = []
     for indices in chunks(range(args.number), args.batch or 64):
         with showing("codes") as show:
@@ -52,6 +53,7 @@ def draw_images(args: argparse.Namespace, first: Autoencoder) -> Tensor:
                 fixed={name: tensor[indices.start : indices.stop] for name, tensor in fixed.items()},
                 kept={name: _some(k, indices) for name, k in kept.items()},
                 labels=None if labels is None else labels[indices.start : indices.stop],
+                schedules=schedules,
                 progress=lambda level, p: show(p.done, p.total, f"codes of {level}"),
             )
         images.append(decode(first.module, first.model.settings.data, codes, batch=len(indices)).round())
