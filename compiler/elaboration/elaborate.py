@@ -31,7 +31,6 @@ from hvdsl.compiler.elaboration.values import (
 )
 from hvdsl.compiler.graph import Graph, Shape, Term
 from hvdsl.compiler.graph import Value as Output
-from hvdsl.compiler.incremental.plan import plan
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.grammar import tree
@@ -205,6 +204,8 @@ def _prior(item: tree.Prior, program: Program, model: Elaborator, found: Diagnos
     if leak is not None:
         found.add(leak)
         return graph
+    from hvdsl.compiler.incremental.plan import plan  # most specs have no priors
+
     try:
         plan(graph)
     except SpecError as error:

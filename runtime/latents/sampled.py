@@ -41,11 +41,11 @@ def _inferred(draw: Draw, posterior: Distribution | Flowed | None) -> tuple[Tens
 
 
 def _outcome(draw: Draw, z: Tensor, prior: Distribution, posterior: Distribution | Flowed | None) -> Outcome:
-    walk = draw.walk
+    walk, codes = draw.walk, prior.codes(z)
     log_p = prior.log_prob(z) if walk.densities else None
     if posterior is None:
         known = not isinstance(draw.source, Given)
-        rate = torch.zeros_like(z) if known else None
+        rate = torch.zeros_like(z if codes is None else z[:, :1]) if known else None  # channels of a class share one
         log_q = log_p if known else None
     elif isinstance(posterior, Flowed):
         log_q = posterior.log_q
@@ -61,5 +61,5 @@ def _outcome(draw: Draw, z: Tensor, prior: Distribution, posterior: Distribution
         rate_detail=summed(rate, walk.detail),
         log_q=summed(log_q, "latent"),
         log_p=summed(log_p, "latent"),
-        codes=prior.codes(z),
+        codes=codes,
     )

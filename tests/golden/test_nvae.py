@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import BySize
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.likelihoods.densities import NORMAL_STREAM
+from hvdsl.runtime.likelihoods import NormalDensity
 from hvdsl.runtime.likelihoods.discretized_logistic_mixture import LOGISTIC_STREAM, MIXTURE_STREAM
 from hvdsl.runtime.noise import RecordedNoise
 from hvdsl.runtime.objective import Objective
@@ -122,7 +122,7 @@ def test_prior_samples_with_recorded_noise(name: str) -> None:
     streams = {
         MIXTURE_STREAM: recorded.tensors.get("sample.u_mix"),
         LOGISTIC_STREAM: recorded.tensors.get("sample.u_logistic"),
-        NORMAL_STREAM: recorded.tensors.get("sample.eps_pixel"),
+        NormalDensity.stream: recorded.tensors.get("sample.eps_pixel"),
     }
     latents = recorded.noise("sample.eps", len(built.LATENTS))  # type: ignore[arg-type]
     noise = RecordedNoise(facts["batch"], latents, {k: v for k, v in streams.items() if v is not None})
