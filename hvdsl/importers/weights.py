@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle  # for its exception only: torch's restricted reader raises it
 import re
 import struct
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def read_weights(path: Path, entry: str = "") -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         _refuse_inflated(path)
-        with torch.serialization.safe_globals([(_Record, "argparse.Namespace")]):
+        with torch.serialization.safe_globals([(_Record, "argparse.Namespace")]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # of no concern to who asked for tensors
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise WeightsError(f"{path} does not exist: give the published weights file") from error

@@ -61,7 +61,7 @@ def test_published_priors_are_read_before_a_run_is_made(hvdsl: Hvdsl, published:
     for given, told in (
         (f"z_bottom={published / 'top.pt'}", "they also hold"),
         (f"z_top={published / 'less.pt'}", "lack"),
-        (f"z_top={published / 'hostile.pt'}", "cannot be read as tensors"),
+        (f"z_top={published / 'hostile.pt'}", "nothing but tensors and plain values is ever read"),
         (f"z_top={published / 'none.pt'}", "does not exist"),
     ):
         assert told in refusal(hvdsl, *bring(published), "--prior", given, machine=False)
