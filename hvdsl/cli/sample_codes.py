@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from hvdsl.cli.code_options import per_level
-from hvdsl.cli.showing import showing
+from hvdsl.cli.showing import Show, showing
 from hvdsl.cli.stages import Autoencoder, open_priors
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.codes.codec import decode
@@ -20,6 +20,7 @@ from hvdsl.runtime.codes.files import read_codes
 from hvdsl.runtime.codes.levels import LABEL, CodesError
 from hvdsl.runtime.priors.hierarchy import Cut, Kept, coarse_mask, sample_codes
 from hvdsl.runtime.priors.protocol import as_prior
+from hvdsl.runtime.priors.sampling import Progress
 from hvdsl.runtime.use.inference import chunks
 
 
@@ -52,7 +53,7 @@ def draw_images(args: argparse.Namespace, first: Autoencoder) -> Tensor:
                 fixed={name: tensor[indices.start : indices.stop] for name, tensor in fixed.items()},
                 kept={name: _some(k, indices) for name, k in kept.items()},
                 labels=None if labels is None else labels[indices.start : indices.stop],
-                progress=lambda level, p: show(p.done, p.total, f"codes of {level}"),
+                progress=_telling(show, indices),
             )
         images.append(decode(first.module, first.model.settings.data, codes, batch=len(indices)).round())
     return torch.cat(images)
@@ -133,6 +134,11 @@ def _labels(args: argparse.Namespace, first: Autoencoder) -> Tensor | None:
 
 def _some(kept: Kept, indices: range) -> Kept:
     return Kept(kept.codes[indices.start : indices.stop], kept.mask[indices.start : indices.stop])
+
+
+def _telling(show: Show, indices: range) -> Callable[[str, Progress], None]:
+    images = f"images {indices.start + 1} to {indices.stop}"
+    return lambda level, progress: show(progress.done, progress.total, f"codes of {level}, {images}")
 
 
 def _untrained(first: Autoencoder, names: list[str]) -> str:
