@@ -214,7 +214,7 @@ def test_two_processes_extract_and_train_as_one_does(
     for name, value in (together | {"RANK": "0"}).items():
         monkeypatch.setenv(name, value)
     assert hvdsl("train", "--resume", "--out", run, *options).code == 0
-    assert other.wait(timeout=60) == 0
+    assert other.wait(timeout=240) == 0
     one, two = (CodeStore.open(folder / "codes/train") for folder in (alone, run))
     assert one.identity == two.identity and (np.asarray(one.matrix) == two.matrix).all()
     ends = [Run.open(folder / "priors/z_top").checkpoints().latest() for folder in (alone, run)]
