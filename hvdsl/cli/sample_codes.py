@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,9 @@ def draw_images(args: argparse.Namespace, first: Autoencoder) -> Tensor:
     if labels is not None and not any(map.name == LABEL for p in priors.values() for map in as_prior(p).GIVEN):
         raise UsageError("--label: none of the levels that are drawn has a prior that is given the class")
     kept = _kept(args, first)
-    cuts = _cuts(args, list(levels), set(priors), first.model.settings.sample.temperature)
+    _check_drawn(args, list(levels), drawn)
+    cuts = _cuts(args, list(levels), first.model.settings.sample.temperature)
+    schedules = per_level(args.schedule, list(levels), "--schedule")
     images = []
     for indices in chunks(range(args.number), args.batch or 64):
         with showing("codes") as show:
@@ -53,20 +55,27 @@ def draw_images(args: argparse.Namespace, first: Autoencoder) -> Tensor:
                 fixed={name: tensor[indices.start : indices.stop] for name, tensor in fixed.items()},
                 kept={name: _some(k, indices) for name, k in kept.items()},
                 labels=None if labels is None else labels[indices.start : indices.stop],
+                schedules=schedules,
                 progress=_telling(show, indices),
             )
         images.append(decode(first.module, first.model.settings.data, codes, batch=len(indices)).round())
     return torch.cat(images)
 
 
-def _cuts(args: argparse.Namespace, names: list[str], drawn: Collection[str], temperature: float) -> dict[str, Cut]:
-    for option, pairs in (("--temperature", args.temperature), ("--top-k", args.top_k), ("--top-p", args.top_p)):
-        still = [level for level, _ in pairs if level in names and level not in drawn]
-        if still or (pairs and not drawn):
-            what = f"the codes of `{still[0]}`" if still else "all codes"
+def _check_drawn(args: argparse.Namespace, names: Sequence[str], drawn: Sequence[str]) -> None:
+    """Refuse to say how codes are drawn that are not drawn."""
+    for option in ("temperature", "top_k", "top_p", "schedule"):
+        asked = {level for level, _ in getattr(args, option)}
+        fixed = [name for name in names if name in asked and name not in drawn]
+        if fixed or (asked and not drawn):
+            what = f"the codes of `{fixed[0]}`" if fixed else "all codes"
             raise UsageError(
-                f"{option}: {what} are taken from a file (`--fix`), and nothing is drawn that it could change"
+                f"--{option.replace('_', '-')}: {what} are taken from a file (`--fix`), and nothing is drawn that it "
+                "could change"
             )
+
+
+def _cuts(args: argparse.Namespace, names: Sequence[str], temperature: float) -> dict[str, Cut]:
     temperatures = per_level(args.temperature, names, "--temperature")
     top_k = per_level(args.top_k, names, "--top-k")
     top_p = per_level(args.top_p, names, "--top-p")

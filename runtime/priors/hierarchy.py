@@ -14,7 +14,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import LABEL, CodesError
 from hvdsl.runtime.noise import SampleNoise
 from hvdsl.runtime.priors.protocol import as_prior
-from hvdsl.runtime.priors.sampling import Progress, Sampled, draw_codes
+from hvdsl.runtime.priors.sampling import Progress, Sampled, Schedule, check_schedule, draw_codes
 from hvdsl.runtime.training.seeds import derive_seed
 
 
@@ -44,6 +44,7 @@ def sample_codes(
     fixed: Mapping[str, Tensor] | None = None,
     kept: Mapping[str, Kept] | None = None,
     labels: Tensor | None = None,
+    schedules: Mapping[str, Schedule] | None = None,
     progress: Callable[[str, Progress], None] | None = None,
 ) -> dict[str, Tensor]:
     """Draw the codes of every prior's level, `(N, H, W)` on the priors' device.
@@ -57,12 +58,17 @@ def sample_codes(
         fixed: Codes `(N, H, W)` of levels that are not drawn.
         kept: Levels that are partly given: in-painting.
         labels: Classes `(N,)`, where a prior is given them.
+        schedules: In what order each level's codes are drawn, as `draw_codes` says; those not named in raster order.
         progress: Called with the level and how far it is.
 
     Raises:
-        HvdslError: A level is given what is neither drawn nor fixed, or codes or labels do not fit a prior.
+        HvdslError: A level is given what is neither drawn nor fixed, or codes or labels do not fit a prior, or one
+            with attention is asked for a wavefront.
     """
-    cuts, kept = cuts or {}, kept or {}
+    cuts, kept, schedules = cuts or {}, kept or {}, schedules or {}
+    for name, schedule in schedules.items():
+        if name in priors:
+            check_schedule(as_prior(priors[name]), schedule)
     noise = SampleNoise(derive_seed(seed, "code sampling noise"), indices)
     known: dict[str, Tensor] = dict(fixed or {})
     if labels is not None:
@@ -70,7 +76,9 @@ def sample_codes(
     for name in order(priors):
         if name not in known:
             tell = None if progress is None else partial(progress, name)
-            known[name] = _draw_level(priors[name], known, noise, cuts.get(name, Cut()), kept.get(name), tell)
+            known[name] = _draw_level(
+                priors[name], known, noise, cuts.get(name, Cut()), kept.get(name), schedules.get(name, "raster"), tell
+            )
     return {name: codes for name, codes in known.items() if name != LABEL}
 
 
@@ -80,6 +88,7 @@ def _draw_level(
     noise: SampleNoise,
     cut: Cut,
     kept: Kept | None,
+    schedule: Schedule,
     progress: Callable[[Progress], None] | None,
 ) -> Tensor:
     """The codes of one level, `(N, H, W)`, given those that are `known`."""
@@ -95,6 +104,7 @@ def _draw_level(
         [known[map.name].to(device) for map in model.GIVEN],
         batch=noise.batch,
         keep=None if kept is None else (kept.codes.to(device), kept.mask.to(device)),
+        schedule=schedule,
         progress=progress,
     )
 

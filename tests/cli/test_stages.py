@@ -17,6 +17,7 @@ from hvdsl.cli.stages import Autoencoder, extract, open_autoencoder
 from hvdsl.runtime.codes.codec import decode
 from hvdsl.runtime.codes.extract import stored_codes
 from hvdsl.runtime.data import open_data
+from hvdsl.runtime.priors.wavefront import Wavefront
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.weights import model_tensors
 from hvdsl.runtime.use.reconstruct import reconstruct
@@ -221,6 +222,23 @@ def test_options_of_sampling_that_change_nothing_are_refused(hvdsl: Hvdsl, train
         assert told in refusal(hvdsl, *sample, *options, code=2)
     assert "no codes of `z_bottom`" in refusal(hvdsl, *sample, "--fix", f"z_bottom={codes}")
     assert not (tmp_path / "x.png").exists()
+
+
+def test_the_schedule_changes_how_codes_are_drawn_and_not_which(
+    hvdsl: Hvdsl, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = sampled(hvdsl, trained, tmp_path / "raster.png", "--seed", "5", "--schedule", "raster")
+    fronts: list[str] = []
+    fill = Wavefront.fill
+    monkeypatch.setattr(Wavefront, "fill", lambda self, *a: (fronts.append(str(self.grid)), fill(self, *a)))
+    drawn = sampled(hvdsl, trained, tmp_path / "front.png", "--seed", "5", "--schedule", "z_bottom=wavefront")
+    assert fronts == ["(8, 8)"]
+    assert np.abs(drawn.astype(int) - usual).max() <= 1
+
+
+def test_a_schedule_is_one_of_two_and_of_a_level(hvdsl: Hvdsl, trained: Path) -> None:
+    assert "raster" in hvdsl("sample", trained, "--schedule", "spiral").err
+    assert "no level `z`" in refusal(hvdsl, "sample", trained, "--schedule", "z=raster", code=2)
 
 
 def test_without_priors_there_are_no_samples(hvdsl: Hvdsl, run: Path) -> None:

@@ -77,7 +77,7 @@ def _from_prior(args: argparse.Namespace, model: Model) -> Tensor:
     from hvdsl.runtime.use.recalibrate import recalibrate_batch_norm
     from hvdsl.runtime.use.sample import sample
 
-    asked = [name for name in ("top_k", "top_p", "label", "fix", "keep", "mask") if getattr(args, name)]
+    asked = [name for name in ("top_k", "top_p", "label", "fix", "keep", "mask", "schedule") if getattr(args, name)]
     if asked:
         raise UsageError(
             f"--{asked[0].replace('_', '-')} is for models of codes; this one is drawn from its latents' own priors"
