@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from hvdsl.cli.code_options import per_level
-from hvdsl.cli.showing import showing
+from hvdsl.cli.showing import Show, showing
 from hvdsl.cli.stages import Autoencoder, open_priors
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.codes.codec import decode
@@ -20,6 +20,7 @@ from hvdsl.runtime.codes.files import read_codes
 from hvdsl.runtime.codes.levels import LABEL, CodesError
 from hvdsl.runtime.priors.hierarchy import Cut, Kept, coarse_mask, sample_codes
 from hvdsl.runtime.priors.protocol import as_prior
+from hvdsl.runtime.priors.sampling import Progress
 from hvdsl.runtime.use.inference import chunks
 
 
@@ -40,7 +41,8 @@ def draw_images(args: argparse.Namespace, first: Autoencoder) -> Tensor:
     if labels is not None and not any(map.name == LABEL for p in priors.values() for map in as_prior(p).GIVEN):
         raise UsageError("--label: none of the levels that are drawn has a prior that is given the class")
     kept = _kept(args, first)
-    cuts = _cuts(args, list(levels), set(priors), first.model.settings.sample.temperature)
+    _check_drawn(args, list(levels), drawn)
+    cuts = _cuts(args, list(levels), first.model.settings.sample.temperature)
     schedules = per_level(args.schedule, list(levels), "--schedule")
     images = []
     for indices in chunks(range(args.number), args.batch or 64):
@@ -54,20 +56,26 @@ def draw_images(args: argparse.Namespace, first: Autoencoder) -> Tensor:
                 kept={name: _some(k, indices) for name, k in kept.items()},
                 labels=None if labels is None else labels[indices.start : indices.stop],
                 schedules=schedules,
-                progress=lambda level, p: show(p.done, p.total, f"codes of {level}"),
+                progress=_telling(show, indices),
             )
         images.append(decode(first.module, first.model.settings.data, codes, batch=len(indices)).round())
     return torch.cat(images)
 
 
-def _cuts(args: argparse.Namespace, names: list[str], drawn: Collection[str], temperature: float) -> dict[str, Cut]:
-    for option, pairs in (("--temperature", args.temperature), ("--top-k", args.top_k), ("--top-p", args.top_p)):
-        still = [level for level, _ in pairs if level in names and level not in drawn]
-        if still or (pairs and not drawn):
-            what = f"the codes of `{still[0]}`" if still else "all codes"
+def _check_drawn(args: argparse.Namespace, names: Sequence[str], drawn: Sequence[str]) -> None:
+    """Refuse to say how codes are drawn that are not drawn."""
+    for option in ("temperature", "top_k", "top_p", "schedule"):
+        asked = {level for level, _ in getattr(args, option)}
+        fixed = [name for name in names if name in asked and name not in drawn]
+        if fixed or (asked and not drawn):
+            what = f"the codes of `{fixed[0]}`" if fixed else "all codes"
             raise UsageError(
-                f"{option}: {what} are taken from a file (`--fix`), and nothing is drawn that it could change"
+                f"--{option.replace('_', '-')}: {what} are taken from a file (`--fix`), and nothing is drawn that it "
+                "could change"
             )
+
+
+def _cuts(args: argparse.Namespace, names: Sequence[str], temperature: float) -> dict[str, Cut]:
     temperatures = per_level(args.temperature, names, "--temperature")
     top_k = per_level(args.top_k, names, "--top-k")
     top_p = per_level(args.top_p, names, "--top-p")
@@ -135,6 +143,11 @@ def _labels(args: argparse.Namespace, first: Autoencoder) -> Tensor | None:
 
 def _some(kept: Kept, indices: range) -> Kept:
     return Kept(kept.codes[indices.start : indices.stop], kept.mask[indices.start : indices.stop])
+
+
+def _telling(show: Show, indices: range) -> Callable[[str, Progress], None]:
+    images = f"images {indices.start + 1} to {indices.stop}"
+    return lambda level, progress: show(progress.done, progress.total, f"codes of {level}, {images}")
 
 
 def _untrained(first: Autoencoder, names: list[str]) -> str:

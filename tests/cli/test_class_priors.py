@@ -147,8 +147,7 @@ def refusal(hvdsl: Hvdsl, *arguments: str | Path, code: int = 1) -> str:
 def test_classes_that_do_not_apply_are_refused(hvdsl: Hvdsl, run: Path, tmp_path: Path) -> None:
     sample = ("sample", run, "-n", "2", "-o", tmp_path / "x.png")
     assert "say which with `--label`" in refusal(hvdsl, *sample)
-    for label in ("2", "0,x"):
-        assert "whole numbers from 0 to 1" in refusal(hvdsl, *sample, f"--label={label}", code=2)
+    assert "whole numbers from 0 to 1" in refusal(hvdsl, *sample, "--label", "0,2", code=2)
     codes = tmp_path / "codes.npz"
     assert hvdsl("codes", run, "--split", "test", "-o", codes, *CPU).code == 0
     with np.load(codes) as file:
@@ -187,7 +186,7 @@ def test_half_precision_in_parts_resumes_bit_for_bit(hvdsl: Hvdsl, run: Path) ->
     """With loss scaling, accumulation, averaging, checkpointing, a start from a batch, and steps that are skipped."""
     train = ("train", "--resume", "--out", run, "--stage", "z_middle", *CPU)
     ends = []
-    for pieces in ([6], [2, 4, 6]):
+    for pieces in ([6], [3, 6]):
         shutil.rmtree(run / "priors/z_middle")
         for steps in pieces:
             assert hvdsl(*train, "--steps", str(steps), "--set", "train.z_middle.skip_above=100").code == 0
@@ -215,7 +214,7 @@ def test_two_processes_extract_and_train_as_one_does(
     for name, value in (together | {"RANK": "0"}).items():
         monkeypatch.setenv(name, value)
     assert hvdsl("train", "--resume", "--out", run, *options).code == 0
-    assert other.wait(timeout=60) == 0
+    assert other.wait(timeout=240) == 0
     one, two = (CodeStore.open(folder / "codes/train") for folder in (alone, run))
     assert one.identity == two.identity and (np.asarray(one.matrix) == two.matrix).all()
     ends = [Run.open(folder / "priors/z_top").checkpoints().latest() for folder in (alone, run)]
