@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hvdsl.compiler.assembly.files import shipped
 from hvdsl.compiler.check import check
 from hvdsl.compiler.emit import emit_priors
 from hvdsl.compiler.load import load
@@ -83,13 +84,22 @@ def test_a_prior_given_the_class_label() -> None:
     assert is_consistent(prior, (torch.tensor([0, 2]),))
 
 
-@pytest.mark.parametrize(
-    ("spec", "smaller"),
-    [("vqvae2_256", ("hidden=16",)), ("vqvae2_ffhq1024", ("hidden=16", "units_top=16", "units=16"))],
-)
-def test_shipped_priors_at_reduced_width_and_on_smaller_maps(spec: str, smaller: tuple[str, ...]) -> None:
+SHIPPED = {  # overrides that make priors narrow, and what their maps are divided by
+    "vqvae2_256": (("hidden=16",), 8),
+    "vqvae2_ffhq1024": (("hidden=16", "units_top=16", "units=16"), 8),
+    "vqvae2_photos": ((), 2),
+}
+
+
+def test_every_shipped_spec_with_priors_is_here() -> None:
+    assert sorted(SHIPPED) == sorted(p.stem for p in shipped().glob("*.hv") if "\nprior " in p.read_text())
+
+
+@pytest.mark.parametrize("spec", SHIPPED)
+def test_shipped_priors_at_reduced_width_and_on_smaller_maps(spec: str) -> None:
+    smaller, factor = SHIPPED[spec]
     for prior in priors(emit_priors(check(spec, [*smaller, "codes=12"]))):
-        on_smaller_map(prior, 8)
+        on_smaller_map(prior, factor)
         model = as_prior(prior)
         generator = torch.Generator().manual_seed(0)
         given = tuple(torch.randint(0, 12, (2, *g.grid), generator=generator) for g in model.GIVEN)
