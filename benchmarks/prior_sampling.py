@@ -5,8 +5,10 @@
 far, as public samplers do. It is run in full at 16², batch 1; elsewhere it would take up to hours, and is extrapolated:
 forwards on the first 1, 2, 4, … rows are timed, up to one of `SLOWEST` seconds, and a quadratic in the number of
 positions (linear for convolutions, quadratic for attention) is fitted and summed over all positions. Read these as
-±35 %, and as the order of magnitude at 64², batch 16, where only small maps are timed. `--quick` takes a few seconds:
-16² and 32² at batch 1, all extrapolated.
+±35 %, and as the order of magnitude at 64², batch 16, where only small maps are timed. The floor is what the tensor
+operations of one position in the middle of the map take, each repeated alone with everything it reads in the nearest
+cache: what lies between it and the time per position is work per row, set-up, Python, and memory. `--quick` takes a few
+seconds: 16² and 32² at batch 1, all extrapolated.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hvdsl.compiler.check import check
 from hvdsl.compiler.emit import emit_priors
@@ -80,13 +84,57 @@ def run_in_full(prior: nn.Module, side: int) -> float:
     return time.process_time() - start
 
 
+class Operations(TorchDispatchMode):
+    """Keeps every tensor operation, to be done again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Callable[[], object]] = []
+
+    def __torch_dispatch__(
+        self,
+        function: OpOverload,
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        self.calls.append(partial(function, *args, **(kwargs or {})))
+        return function(*args, **(kwargs or {}))
+
+
+def floor(prior: nn.Module, side: int, batch: int) -> tuple[int, float]:
+    """The number of tensor operations of a position, and the seconds they take alone."""
+    operations = Operations()
+    start, stop = (side // 2, 1), (side // 2, 2)
+
+    def choose(logits: Tensor, i: int, j: int) -> Tensor:
+        if (i, j) == start:
+            operations.__enter__()
+        elif (i, j) == stop:
+            operations.__exit__(None, None, None)
+        return greedy(logits, i, j)
+
+    draw_codes(prior, choose, batch=batch)
+    return len(operations.calls), sum(alone(call) for call in operations.calls)
+
+
+def alone(call: Callable[[], object], count: int = 100) -> float:
+    def repeated() -> None:
+        for _ in range(count):
+            call()
+
+    return cpu_seconds(repeated, 5) / count
+
+
 def compare(side: int, batch: int, speed: float, options: argparse.Namespace) -> str:
     """One line of the table."""
     prior = build(side)
     cached = cpu_seconds(partial(draw_codes, prior, greedy, batch=batch), 5 if side * batch < 256 else 1)
     target = TARGETS.get((side, batch))
     wanted = f"{target * 90 / speed:8.3f} s" if target is not None else "–"
-    line = f"{side:3}²  {batch:5}  {cached:18.3f} s  {cached / side**2 * 1e6:15.0f}  {wanted:>14}"
+    count, least = floor(prior, side, batch)
+    per_position = f"{cached / side**2 * 1e6:15.0f}  {f'{least * 1e6:.0f} ({count})':>10}"
+    line = f"{side:3}²  {batch:5}  {cached:18.3f} s  {per_position}  {wanted:>14}"
     if options.cached_only:
         return line
     in_full = (side, batch) in RUN_IN_FULL and not options.quick
@@ -104,11 +152,12 @@ def main() -> None:
     torch.set_num_threads(1)
     speed = unit()
     print(f"unit: {speed:.0f} GFLOP/s (1024³ float32 product, one thread)")
-    print("codes  batch  position by position  µs per position  target, scaled  full forward  ratio")
+    print("codes  batch  position by position  µs per position  floor (of)  target, scaled  full forward  ratio")
     with torch.inference_mode():
         for side in options.sides or ([16, 32] if options.quick else [16, 32, 64]):
             for batch in options.batches or ([1] if options.quick else [1, 16]):
                 print(compare(side, batch, speed, options), flush=True)
+    print("floor (of): µs of a position's tensor operations, each repeated alone, and their number")
     if not options.cached_only:
         print("~ extrapolated from forwards on the first rows")
 

@@ -100,16 +100,15 @@ class RasterCodes:
             for offset, tap in kernel.taps.items():
                 table = tap.t() @ weight  # (classes, outputs)
                 tables[offset] = tables[offset] + table if offset in tables else table
-        self._above = {offset: table.contiguous() for offset, table in tables.items() if offset[0] < 0}
+        self._above = _CodesAbove(raster, {offset: table for offset, table in tables.items() if offset[0] < 0})
         self._reach = max((-column for row, column in tables if row == 0), default=0)
         outputs = through[0].shape[1]
         blank = raster.blank.new_zeros(kernels[0].inputs, outputs)
         beside = [tables.get((0, -step), blank) for step in range(1, self._reach + 1)]
         self._beside = torch.cat(beside, 1) if beside else None  # what a code adds to the columns after it
-        self._codes = raster.codes_so_far
-        self._width = raster.width
         self._row = raster.blank.new_zeros(raster.batch, raster.width + self._reach, outputs)
         self._columns = self._row.unbind(1)
+        self._inside = self._row[:, : raster.width]
         spans = (self._row[:, j + 1 : j + 1 + self._reach] for j in range(raster.width))
         self._later = [span.view(raster.batch, self._reach * outputs) for span in spans]
 
@@ -117,17 +116,45 @@ class RasterCodes:
         return self._columns[j]
 
     def begin(self, i: int) -> None:
-        width = self._width
-        row = self._row[:, :width]
-        row.copy_(self._constant.row(i) if self._constant.vector is None else self._constant.vector)
-        for (up, column), table in self._above.items():
-            if i + up >= 0 and abs(column) < width:
-                start, stop = max(0, -column), min(width, width - column)
-                row[:, start:stop] += F.embedding(self._codes[:, i + up, start + column : stop + column], table)
+        constant = self._constant.row(i) if self._constant.vector is None else self._constant.vector
+        self._inside.copy_(constant)
+        self._above.add_to(self._inside, i)
 
     def put(self, j: int, codes: Tensor) -> None:
         if self._beside is not None:
             self._later[j].add_(self._beside.index_select(0, codes))
+
+
+class _CodesAbove:
+    """What the codes of the rows above add to a row: one sum of table rows for every column.
+
+    What is outside of the map has a code of its own, whose rows are zeros.
+    """
+
+    def __init__(self, raster: Raster, tables: Mapping[tuple[int, int], Tensor]) -> None:
+        self._drawn = raster.codes_so_far
+        self._table: Tensor | None = None
+        if not tables:
+            return
+        up = max(-row for row, _ in tables)
+        left, right = max(0, *(-c for _, c in tables)), max(0, *(c for _, c in tables))
+        classes = len(next(iter(tables.values())))
+        self._table = torch.cat([F.pad(table, (0, 0, 0, 1)) for table in tables.values()])
+        shape = raster.batch, up + raster.height, left + raster.width + right
+        codes = torch.full(shape, classes, dtype=torch.long, device=raster.blank.device)
+        self._rows = codes[:, up:, left : left + raster.width].unbind(1)
+        self._codes, self._stride = codes.flatten(1), shape[2]
+        near = [(up + row) * shape[2] + left + column for row, column in tables]  # of column 0 in row 0
+        columns = torch.arange(raster.width, device=codes.device)[:, None]
+        self._near = columns + torch.tensor(near, device=codes.device)
+        self._starts = torch.arange(len(tables), device=codes.device) * (classes + 1)
+
+    def add_to(self, row: Tensor, i: int) -> None:
+        if self._table is None or i == 0:
+            return
+        self._rows[i - 1].copy_(self._drawn[:, i - 1])
+        seen = self._codes[:, self._near + i * self._stride] + self._starts
+        row += F.embedding_bag(seen.flatten(0, 1), self._table, mode="sum").view_as(row)
 
 
 class RasterTaps:
