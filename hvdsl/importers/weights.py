@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle  # for its exception only: torch's restricted reader raises it
 import re
+import struct
+import zipfile
 from pathlib import Path
 
 import torch
@@ -12,6 +14,24 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hvdsl.importers.names import WeightsError
+
+# torch's reader trusts the structure of a file and refuses only what it names: damage surfaces as almost anything.
+_UNREADABLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    SafetensorError,
+    pickle.UnpicklingError,
+    struct.error,
+    zipfile.BadZipFile,
+)
 
 
 class _Record:
@@ -30,14 +50,13 @@ def read_weights(path: Path, entry: str = "") -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        _refuse_inflated(path)
         with torch.serialization.safe_globals([(_Record, "argparse.Namespace")]):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise WeightsError(f"{path} does not exist: give the published weights file") from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
-        raise WeightsError(
-            f"{path} cannot be read as tensors ({_reason(error)}): nothing else in it is ever loaded"
-        ) from error
+    except _UNREADABLE as error:
+        raise WeightsError(_refusal(path, error)) from error
     if isinstance(loaded, dict) and isinstance(loaded.get(entry), dict):
         loaded = loaded[entry]
     if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) and isinstance(k, str) for k, v in loaded.items()):
@@ -45,9 +64,25 @@ def read_weights(path: Path, entry: str = "") -> dict[str, Tensor]:
     return loaded
 
 
-def _reason(error: Exception) -> str:
-    """Why a file was refused: the name that it asked for, where torch says it, else the first line."""
-    asked = re.search(r"GLOBAL (\S+) was not an allowed global", str(error))
+def _refuse_inflated(path: Path) -> None:
+    """Refuse an archive that would unpack to more than its own length: `torch.save` never compresses."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        inside = sum(entry.file_size for entry in archive.infolist())
+    length = path.stat().st_size
+    if inside > length:
+        raise WeightsError(f"{path} is refused: it is {length:,} bytes long and says that it holds {inside:,}")
+
+
+def _refusal(path: Path, error: Exception) -> str:
+    """Why a file was refused. torch's own words recommend to execute it, so they are not repeated."""
+    asked = re.search(r"GLOBAL (\S+)", str(error))
     if asked is not None:
-        return f"it asks for `{asked[1]}`"
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+        return f"{path} is refused: it asks for `{asked[1]}`, and nothing but tensors and plain values is ever read"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{path} cannot be read: {error.strerror}"
+    return (
+        f"{path} is damaged or of another form: it should be a .safetensors file, or named tensors as `torch.save` "
+        "writes them; download it again"
+    )

@@ -25,6 +25,7 @@ from hvdsl.runtime.training.guard import SkipGuard, clip_gradients, gradient_nor
 from hvdsl.runtime.training.optimizer import build_optimizer, set_learning_rate
 from hvdsl.runtime.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from hvdsl.runtime.training.precision import gradient_scaler, train_in
+from hvdsl.runtime.training.running_statistics import RunningStatistics
 from hvdsl.runtime.training.schedule import Clock, LearningRate
 from hvdsl.runtime.training.start_from_batch import start_from_batch, starts_from_batch
 from hvdsl.runtime.training.synchronised_batch_norm import synchronise_batch_norm
@@ -100,8 +101,8 @@ class Optimization(Generic[P]):
     """A model under training.
 
     Every step: the gradient of the mean loss over the parts and of the penalties, its global norm, the decision to
-    skip, clipping, the update, the average. A skipped step changes neither parameters, moments nor averages but
-    advances the schedule.
+    skip, clipping, the update, the average. A skipped step changes neither parameters, moments, averages nor running
+    statistics but advances the schedule.
 
     Args:
         model: Already on its device and initialised. Activation checkpointing, the float32 stream of mixed precision
@@ -130,6 +131,7 @@ class Optimization(Generic[P]):
         self._clip, self._clip_each = train.clip, train.clip_each
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._device = self._parameters[0].device
+        self._statistics = RunningStatistics(model)
         self._started = not starts_from_batch(model)
         self.scaler = gradient_scaler(train.precision, train.initial_scale, self._device)
         train_in(model, train.precision)
@@ -155,6 +157,7 @@ class Optimization(Generic[P]):
             self._start(parts[0])
         number, rate = self.step_number, self.rate(self.step_number)
         set_learning_rate(self.optimizer, rate)
+        self._statistics.keep()
         means = self._backward(parts)
         self._penalise(means)
         self.scaler.unscale_(self.optimizer)
@@ -164,6 +167,8 @@ class Optimization(Generic[P]):
         if applied:
             clip_gradients(self._parameters, norm, self._clip, self._clip_each)
             self.scaler.step(self.optimizer)
+        else:
+            self._statistics.restore()
         settle(self.model, applied, self.world)
         if applied and self.ema is not None:
             self.ema.update()

@@ -48,7 +48,10 @@ def _normalise(norm: BatchNorm2d, x: Tensor) -> Tensor:
     sums = _sum(torch.cat((wide.sum((0, 2, 3)), wide.new_tensor([own]))))
     count = float(sums[-1])
     if count == 1:
-        raise DegenerateBatchError("batch normalisation over all processes has one value per channel")
+        raise DegenerateBatchError(
+            "batch normalisation over all processes has one value per channel to take a variance of: "
+            "train with at least two images per pass, or use another norm at this resolution"
+        )
     mean = sums[:-1] / count
     centred = wide - _per_channel(mean)
     variance = _sum(centred.square().sum((0, 2, 3))) / count

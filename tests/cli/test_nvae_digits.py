@@ -17,7 +17,17 @@ from hvdsl.compiler.terms import find_term
 
 from .conftest import Hvdsl
 
-SHORT = ("--steps", "4", "--batch", "8", "--set", "train.warmup=2", "--set", "train.log_every=1")
+SHORT = (
+    "--steps",
+    "4",
+    "--batch",
+    "8",
+    *(
+        part
+        for setting in ("train.warmup=2", "train.log_every=1", "evaluate.samples=2", "sample.recalibrate_batch_norm=2")
+        for part in ("--set", setting)
+    ),
+)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 import hvdsl
 from hvdsl.runtime.distributions import exp, soft_clamp
 from hvdsl.runtime.likelihoods import DiscretizedLogisticMixture
+from hvdsl.runtime.likelihoods.densities import NORMAL_STREAM, NormalDensity
 from hvdsl.runtime.likelihoods.discretized_logistic_mixture import LOGISTIC_STREAM, MIXTURE_STREAM
-from hvdsl.runtime.likelihoods.normal_density import STREAM, NormalDensity
 from hvdsl.runtime.noise import RecordedNoise
 
 HERE = Path(__file__).parent
@@ -105,6 +106,35 @@ BLOCKS = {
     "flow_pair": "flow_pair",
 }
 PRESENT = [name for name in BLOCKS if (FOLDER / f"{name}.safetensors").exists()]
+ELSEWHERE = {  # compared by the tests of what they are about
+    "tests/runtime/layers/test_causal_mask.py": [
+        f"arconv_{kind}_{direction}"
+        for kind in ("1x1_project", "3x3_square", "3x3_zerodiag_expand", "3x3_zerodiag_reduce", "5x5_depthwise")
+        for direction in ("mirror", "normal")
+    ],
+    "tests/runtime/layers/test_layers.py": [
+        *(f"wnconv_{kind}" for kind in ("1x1_nobias", "3x3_bias", "3x3_dilation2", "3x3_stride2", "init"))
+    ],
+    "tests/runtime/likelihoods/test_bernoulli.py": ["bernoulli_crop"],
+    "tests/runtime/objective/test_objective.py": ["kl_balancer"],
+    "tests/runtime/penalties/test_spectral.py": ["spectral"],
+    "tests/runtime/test_distributions.py": ["normal_kl", "normal_kl_residual"],
+    "tests/runtime/test_start_from_batch.py": ["op_res_elu_datainit"],
+    "tests/runtime/training/test_optimizer.py": ["adamax_fast", "adamax_torch"],
+}
+MIXTURES = sorted(path.stem for path in FOLDER.glob("dmol_*.safetensors"))
+HEADS = ["bit_depth", "normal_head", "soft_clamp"]  # by the tests of this file that bear their names
+NOT_IN_THE_REPOSITORY = 23  # variants of blocks that it does hold
+
+
+def test_every_recording_is_compared() -> None:
+    """But for `…_unused`: code of the release that no model of it runs."""
+    recorded = {path.stem for path in FOLDER.glob("*.safetensors") if not path.stem.endswith("_unused")}
+    elsewhere = [name for names in ELSEWHERE.values() for name in names]
+    assert recorded == {*PRESENT, *elsewhere, *MIXTURES, *HEADS}
+    assert len(recorded) == (76 - NOT_IN_THE_REPOSITORY if FOLDER.parent == HERE else 76)
+    assert all((HERE / "nvae_cells" / f"{name}.safetensors").exists() for name in elsewhere + HEADS)
+    assert all((HERE.parents[1] / test).exists() for test in ELSEWHERE)
 
 
 def block(name: str, x: Tensor, folder: Path) -> tuple[nn.Module, list[str]]:
@@ -164,6 +194,14 @@ def test_block(name: str, tmp_path: Path) -> None:
     for key, value in g.items():
         if key.startswith("bn_after."):
             torch.testing.assert_close(module.get_buffer(names[key.removeprefix("bn_after.")]), value)
+        elif key.startswith("mask."):
+            mask = module.get_submodule(names[f"{key.removeprefix('mask.')}.weight"].removesuffix(".weight")).mask
+            assert mask.equal(value.expand_as(mask)), key
+    if "jacobian_3x3_crop" in g:
+        crop = start[:1, :, :3, :3]
+        dense = torch.autograd.functional.jacobian(module, crop).reshape(crop.numel(), crop.numel())
+        torch.testing.assert_close(dense, g["jacobian_3x3_crop"], rtol=1e-4, atol=1e-5)
+        assert g["log_det"].count_nonzero() == 0  # as that of a shift by its definition
 
 
 def test_soft_clamp() -> None:
@@ -177,9 +215,11 @@ def test_soft_clamp() -> None:
 def test_normal_head() -> None:
     g = load_file(HERE / "nvae_cells" / "normal_head.safetensors")
     head = NormalDensity(mean=soft_clamp(5), scale=exp(soft_clamp=5, add=0.01))
-    found = head.log_prob(g["logits"], 2 * g["x"] - 1)
+    found = head.log_prob(g["logits"].requires_grad_(), 2 * g["x"] - 1)
     torch.testing.assert_close(found, g["log_prob"].flatten(1).sum(1), rtol=1e-5, atol=1e-4)
-    sample = head.sample(g["logits"], RecordedNoise(2, streams={STREAM: g["eps"]}))
+    (gradient,) = torch.autograd.grad(found.sum(), g["logits"])
+    assert (gradient - g["g.logits"]).norm() <= 1e-3 * g["g.logits"].norm()
+    sample = head.sample(g["logits"], RecordedNoise(2, streams={NORMAL_STREAM: g["eps"]}))
     torch.testing.assert_close(sample / 2 + 0.5, g["sample"], rtol=1e-5, atol=1e-5)
 
 
@@ -191,7 +231,7 @@ def test_bit_depth() -> None:
         torch.testing.assert_close(kept / most, g[f"bits{bits}"], rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("dmol_*.safetensors")))
+@pytest.mark.parametrize("name", MIXTURES)
 def test_mixture_of_discretised_logistics(name: str) -> None:
     """With the published upper edge; the recorded pixels include both ends of the grid."""
     g = load_file(FOLDER / f"{name}.safetensors")
@@ -208,3 +248,9 @@ def test_mixture_of_discretised_logistics(name: str) -> None:
     sample, mean = likelihood.sample(g["logits"], noise), likelihood.mean(g["logits"])
     torch.testing.assert_close(sample / 2 + 0.5, g["sample_t1.0"], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(mean / 2 + 0.5, g["mean"], rtol=1e-4, atol=1e-5)
+    # The release divides a logistic's scale by the temperature, where ours is multiplied by it.
+    colours = g["logits"][:, mixtures:].unflatten(1, (3, 3 * mixtures)).clone()
+    colours[:, :, mixtures : 2 * mixtures].clamp_(min=-7).sub_(2 * math.log(0.7))
+    turned = torch.cat((g["logits"][:, :mixtures], colours.flatten(1, 2)), 1)
+    sample = likelihood.sample(turned, noise, temperature=0.7)
+    torch.testing.assert_close(sample / 2 + 0.5, g["sample_t0.7"], rtol=1e-4, atol=1e-5)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import random
 import subprocess
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +29,12 @@ class Hostile:
         return subprocess.check_call, (["touch", "executed"],)
 
 
-def checkpoint(path: Path, **more: object) -> Path:
+class System:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch executed",)
+
+
+def checkpoint(path: Path, *, legacy: bool = False, **more: object) -> Path:
     """As the release writes it: other entries beside the tensors, and second names of some."""
     state: Mapping[str, Tensor] = published(NAME)
     aliases = {
@@ -43,7 +51,7 @@ def checkpoint(path: Path, **more: object) -> Path:
         "arch_instance": {"normal_enc": ["res_bnswish", "res_bnswish"]},
         "grad_scalar": {"scale": 1024.0},
     }
-    torch.save(entries | more, path)
+    torch.save(entries | more, path, _use_new_zipfile_serialization=not legacy)
     return path
 
 
@@ -59,12 +67,51 @@ def test_a_checkpoint_becomes_a_run(tmp_path: Path) -> None:
         assert value.equal(wanted[key]), key
 
 
-def test_anything_but_plain_values_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("legacy", [False, True])
+def test_anything_but_plain_values_is_refused_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, legacy: bool
+) -> None:
     monkeypatch.chdir(tmp_path)
-    path = checkpoint(tmp_path / "checkpoint.pt", args=Hostile())
-    with pytest.raises(WeightsError, match=r"it asks for `\w+\.check_call`"):
+    path = checkpoint(tmp_path / "checkpoint.pt", legacy=legacy, args=Hostile())
+    with pytest.raises(WeightsError, match=r"it asks for `\w+\.check_call`, and nothing but tensors"):
         read_weights(path, "state_dict")
+    path = checkpoint(tmp_path / "checkpoint.pt", legacy=legacy, args=System())
+    with pytest.raises(WeightsError, match=r"it asks for `\w+\.system`, and nothing but tensors") as refused:
+        read_weights(path, "state_dict")
+    assert "weights_only" not in str(refused.value)  # torch's advice is to execute the file
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_damaged_file_is_one_sentence(tmp_path: Path, legacy: bool) -> None:
+    path = checkpoint(tmp_path / "checkpoint.pt", legacy=legacy)
+    whole, dice = path.read_bytes(), random.Random(0)
+    damaged = [whole[: len(whole) * part // 100] for part in (0, 10, 50, 99)]
+    for _ in range(60):  # in the pickle, where damage is an instruction of another kind
+        place = dice.randrange(min(4_000, len(whole)))
+        damaged.append(whole[:place] + bytes([dice.randrange(256)]) + whole[place + 1 :])
+    refused = 0
+    for data in damaged:
+        path.write_bytes(data)
+        try:
+            read_weights(path, "state_dict")
+        except WeightsError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused >= 20
+
+
+def test_sizes_that_are_only_claimed_take_no_memory(tmp_path: Path) -> None:
+    path, bomb = checkpoint(tmp_path / "checkpoint.pt"), tmp_path / "bomb.pt"
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in whole.namelist():
+            packed.writestr(name, bytes(10_000_000) if name.endswith("/data/0") else whole.read(name))
+    with pytest.raises(WeightsError, match=r"bytes long and says that it holds 10,\d+,\d+$"):
+        read_weights(bomb, "state_dict")
+    tensor = torch.zeros(4).as_strided((1 << 20, 1 << 20), (0, 0))  # four numbers, read as 4 TB
+    torch.save({"state_dict": dict.fromkeys(published(NAME), tensor)}, path)
+    assert main(["import", "nvidia-nvae", str(path), "--spec", str(spec(NAME)), "--out", str(tmp_path / "run")]) == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_models_weights_are_refused_by_name(tmp_path: Path) -> None:

@@ -146,9 +146,23 @@ def test_temperature_multiplies_the_whole_scale():
 
 def test_raw_parameters_that_add_before_the_maps():
     g = load_file(GOLDEN / "nvae_cells" / "normal_kl_residual.safetensors")
-    p = clamped(g["p_mu_raw"], g["p_logsig_raw"])
-    q = clamped(g["p_mu_raw"] + g["delta_mu"], g["p_logsig_raw"] + g["delta_logsig"])
-    assert_close(q.kl(p), g["kl"], 2e-5)
+    raw = {k: g[k].requires_grad_() for k in ("p_mu_raw", "p_logsig_raw", "delta_mu", "delta_logsig")}
+    p = clamped(raw["p_mu_raw"], raw["p_logsig_raw"])
+    q = clamped(raw["p_mu_raw"] + raw["delta_mu"], raw["p_logsig_raw"] + raw["delta_logsig"])
+    for made, name in ((p, "p"), (q, "q")):
+        assert_close(made.mean.detach(), g[f"{name}_mu"], 1e-5)
+        assert_close(made.scale.detach(), g[f"{name}_sigma"], 1e-5)
+    kl = q.kl(p)
+    assert_close(kl.detach(), g["kl"], 2e-5)
+    kl.sum().backward()
+    for name, value in raw.items():
+        assert_close(value.grad, g[f"g.{name}"], 2e-5)
+
+
+def test_a_prior_of_raw_zeros_has_the_recorded_deviation():
+    recorded = load_file(GOLDEN / "nvae_cells" / "normal_kl.safetensors")["standard_prior_sigma"]
+    zero = torch.zeros(1, 1, 1, 1)
+    assert_close(clamped(zero, zero).scale.flatten(), recorded, 1e-6)
 
 
 def test_half_precision_parameters_are_widened():

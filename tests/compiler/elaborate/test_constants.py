@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from hvdsl import specs
 from hvdsl.compiler.elaboration.constants import constant
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.grammar import read_expression
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
+
+TABLES = Path(__file__).parents[2] / "golden" / "nvae_cells" / "tables.json"
 
 
 def value(text: str, lets: dict[str, str] | None = None, **context: Literal) -> Literal:
@@ -52,6 +60,14 @@ def test_values(text: str, expected: Literal) -> None:
 def test_lets_are_late_bound_and_context_hides_them() -> None:
     assert value("a + 1", {"a": "b * 2", "b": "4"}) == 9
     assert value("res + b", {"b": "4", "res": "0"}, res=8) == 12
+
+
+@pytest.mark.parametrize("row", [row for row in json.loads(TABLES.read_text())["groups_per_scale"] if row["adaptive"]])
+def test_the_presets_expression_gives_the_recorded_groups_of_each_scale(row: dict[str, Any]) -> None:
+    expression = re.search(r"^let g += (.+)$", specs.text("nvae_celebahq256"), re.MULTILINE)
+    assert expression is not None
+    lets = {"g": expression[1], "most": str(row["num_groups"]), "least": str(row["min_groups"])}
+    assert [value("g[res]", lets, res=128 >> scale) for scale in range(row["num_scales"])] == row["result"]
 
 
 @pytest.mark.parametrize(

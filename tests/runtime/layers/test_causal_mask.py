@@ -54,6 +54,18 @@ def test_channels_of_the_own_position(at, seen):
     assert kept[..., 0, 0].tolist() == seen
 
 
+@pytest.mark.parametrize("recorded", ["ar", "armu"])
+def test_the_first_gain_of_a_masked_layer_is_the_recorded_one(recorded):
+    """`armu` is the last convolution of a flow, whose gain starts at a tenth."""
+    g = load_file(GOLDEN / "wnconv_init.safetensors")
+    masked = g[f"{recorded}.weight"] * g[f"{recorded}.mask"]
+    norm = WeightNorm("log", eps=1e-5, scale=0.1 if recorded == "armu" else 1.0)
+    gain = norm.first_gain(masked, 0)
+    torch.testing.assert_close(gain, g[f"{recorded}.log_weight_norm"])
+    if recorded == "ar":
+        torch.testing.assert_close(norm.weight(masked, gain, 0), g["ar.weight_normalized"])
+
+
 def test_the_first_gain_is_that_of_the_masked_weight_and_the_mask_is_no_state():
     with torch.device("meta"):
         conv = Conv2d(2, 2, (3, 3), norm=WeightNorm(), mask=Causal("all"))

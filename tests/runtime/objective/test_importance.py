@@ -1,5 +1,6 @@
 """The importance-weighted bound."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,19 @@ class Conjugate(nn.Module):
 
     def dims(self, shape):
         return 1
+
+
+def test_memory_does_not_grow_with_the_samples():
+    alive = {}
+
+    def noises():
+        for step in range(50):
+            if step in (5, 49):
+                alive[step] = sum(item.numel() for item in gc.get_objects() if type(item) is torch.Tensor)
+            yield SampleNoise(0, [0, 1], step)
+
+    importance_bound(Conjugate(), torch.zeros(2, 1, 1, 1), torch.zeros(2, 1, 1, 1), noises())
+    assert alive[49] == alive[5]
 
 
 def test_bound_approaches_the_likelihood():

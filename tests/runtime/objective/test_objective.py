@@ -162,6 +162,7 @@ def nvae_groups(finest_first):
 @pytest.mark.parametrize("beta", ["0.0001", "0.5", "0.999"])
 def test_balance_by_size(beta):
     g = load_file(GOLDEN / "nvae_cells" / "kl_balancer.safetensors")
+    torch.testing.assert_close(g["kl"].abs().mean(0), g["kl_mean"])
     weights = balance_by_size(g["kl"].abs().mean(0), nvae_groups([4, 2, 1]), BySize(weight="square"))
     torch.testing.assert_close(weights, g[f"coeffs.{beta}"], rtol=1e-5, atol=1e-6)
     balanced = float(beta) * (weights * g["kl"]).sum(1)

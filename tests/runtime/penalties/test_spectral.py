@@ -46,6 +46,12 @@ def test_two_calls_reproduce_the_recorded_sums_vectors_and_gradients(way: Any, m
         for at, i in enumerate(places):
             torch.testing.assert_close(layers[i].weight.grad, GOLDEN[f"g.weight.{i}"], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(penalty.vectors[str(i)], GOLDEN[f"u_after40.{shape}"][at], rtol=1e-4, atol=1e-5)
+    matrices = [spectral._matrix(layer).detach() for layer in layers]
+    _, right = way(matrices, [recorded_start()[str(i)] / recorded_start()[str(i)].norm() for i in range(5)], 40)
+    for shape, places in SHAPES.items():
+        torch.testing.assert_close(
+            torch.stack([right[i] for i in places]), GOLDEN[f"v_after40.{shape}"], rtol=1e-4, atol=1e-5
+        )
     second = penalty()
     torch.testing.assert_close(second.detach(), GOLDEN["loss_second"], rtol=1e-5, atol=1e-5)
     for shape, places in SHAPES.items():

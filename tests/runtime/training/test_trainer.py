@@ -191,12 +191,35 @@ def test_evaluation_of_a_model_trained_in_bf16_is_in_float32() -> None:
     assert low == [torch.float32]
 
 
-def test_fp16_scales_the_loss_and_recovers_from_an_overflow() -> None:
-    made = optimization(tiny(), precision="fp16", initial_scale=2.0**40)
-    applied = [made.step([part(step=i)]).applied for i in range(40)]
-    assert not applied[0]
-    assert applied[-1]
-    assert made.scaler.get_scale() < 2.0**40
+def test_fp16_skips_a_step_with_infinite_gradients_and_its_scale_survives_a_resume(tmp_path: Path) -> None:
+    fp16 = {"precision": "fp16", "initial_scale": 2.0**18}
+    model = tiny(norm=True)
+    made = optimization(model, **fp16)
+    before = weights(model)
+    assert not made.step([part()]).applied
+    assert same(weights(model), before)
+    assert made.scaler.get_scale() == 2.0**17
+    straight, resumed = tiny(norm=True), tiny(seed=9, norm=True)
+    whole = trainer(straight, Run.create(tmp_path / "a", {}), **fp16)
+    whole.fit()
+    run = Run.create(tmp_path / "b", {})
+    trainer(tiny(norm=True), run, steps=2, **fp16).fit()
+    rest = trainer(resumed, Run.open(run.folder), **fp16)
+    rest.resume()
+    assert rest.optimization.scaler.get_scale() == 2.0**16
+    rest.fit()
+    assert 2 <= rest.optimization.guard.skipped < 6  # it recovers
+    assert rest.optimization.scaler.state_dict() == whole.optimization.scaler.state_dict()
+    assert same(weights(straight), weights(resumed))
+
+
+def test_a_batch_of_nan_leaves_the_running_statistics_as_they_were() -> None:
+    model = tiny(norm=True)
+    made, good = optimization(model), part()
+    made.step([good])
+    before = weights(model)
+    assert not made.step([Part(good.x * math.nan, good.target, good.noise)]).applied
+    assert same(weights(model), before)
 
 
 @pytest.mark.parametrize("extra", [{}, {"dropout": 0.2}, {"norm": True}])
