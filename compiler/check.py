@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hvdsl.compiler.assembly.assemble import assemble
 from hvdsl.compiler.elaboration.elaborate import elaborate
+from hvdsl.compiler.graph import Scope
 from hvdsl.compiler.model import Model
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Source
@@ -24,4 +25,14 @@ def check(
     are `name=value` and `section.key=value`; `base` is the folder where `use` looks first for a text or tree.
     `Model.warnings` holds what is questionable. Raises `SpecError` with everything that is wrong.
     """
-    return elaborate(assemble(spec, overrides, variant, base))
+    model = elaborate(assemble(spec, overrides, variant, base))
+    for graph in (model.graph, *model.priors.values()):
+        if _has_shared(graph.root):
+            from hvdsl.compiler.emit.classes import check_shared  # most specs share nothing: they need no emitter
+
+            check_shared(graph)
+    return model
+
+
+def _has_shared(scope: Scope) -> bool:
+    return any(isinstance(m, Scope) and (m.kind == "shared" or _has_shared(m)) for m in scope.members)

@@ -27,18 +27,19 @@ class Flow:
 
 
 def flow_of(graph: Graph, latent: Node) -> Flow | Node | None:
-    """The flow of a latent; None without one; a node that is no step of a flow, where there is one."""
+    """The flow of a latent, wherever it is drawn; None without one; a node that is no step of a flow, if any."""
     if len(latent.inputs) < 3:
         return None
     steps: list[Node] = []
-    value = latent.inputs[2]
+    upwards = drawn_upwards(graph, latent)
+    value = latent.inputs[2] if upwards is None else upwards.inputs[0]
     while graph.nodes[value.node].op == "iaf":
         steps.insert(0, graph.nodes[value.node])
         value = graph.nodes[value.node].inputs[0]
     node = graph.nodes[value.node]
     if node.op == "sample" and steps:
         return Flow(value, tuple(steps))
-    return None if node.op in ("sample", "tap") and not steps else node
+    return None if node.op == "sample" else node
 
 
 def drawn_upwards(graph: Graph, latent: Node) -> Node | None:

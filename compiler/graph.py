@@ -16,6 +16,9 @@ from hvdsl.grammar.source import Span
 Shape: TypeAlias = tuple[int, int, int]  # channels, height, width; the batch is never part of it
 
 
+GIVEN = ("image", "codes", "label")  # what a model's or a prior's `forward` takes; not made by any step
+
+
 @dataclass(frozen=True, slots=True)
 class Term:
     """An argument that is itself a small call: `scaled(0.5)`, `weight(gain = log)`; a bare word too."""
@@ -76,6 +79,8 @@ class Scope:
     )  # a recipe's parameters, lets and context names: they name arguments
     members: list[Node | Scope] = field(default_factory=list)
     definition: tuple[str, Span] | None = None  # of a recipe or shared instance: `cell`, `group` or `shared`, and where
+    own: tuple[str, ...] = ()  # of a use of a shared instance: the roles that it has for itself
+    own_path: str = ""  # and what they are named after: `decoder.mix_own.0`
 
     @property
     def named(self) -> bool:
@@ -121,6 +126,11 @@ class Node:
     names: tuple[str | None, ...] = ()
     shared: tuple[str, ...] = ()  # roles of `parameters` that an earlier node of the same `path` owns
     stated: frozenset[str] = frozenset()
+    own_path: str = ""  # where other roles are, in a use of a shared instance with roles of its own
+
+    def parameter_path(self, role: str) -> str:
+        """The full name of a parameter: `decoder.r16.conv.0.weight`."""
+        return f"{self.own_path if self.own_path and role not in self.shared else self.path}.{role}"
 
 
 @dataclass(slots=True)

@@ -144,6 +144,15 @@ _ENTRIES = (
         runtime="NormalDensity",
     ),
     Likelihood(
+        "laplace",
+        "the same with a Laplace distribution: a location and a raw scale per pixel and channel",
+        (MEAN, SCALE),
+        lambda channels, args: 2 * channels,
+        _no_parameters,
+        NATS,
+        runtime="LaplaceDensity",
+    ),
+    Likelihood(
         "categorical",
         "a logit per value of the grid, pixel and channel",
         (

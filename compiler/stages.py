@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from hvdsl.compiler.model import Model
+from hvdsl.compiler.operations.quantizers import PRIORS as QUANTIZED
 from hvdsl.errors import UsageError
 
 AUTOENCODER, ALL = "autoencoder", "all"
@@ -24,9 +25,12 @@ def stages(model: Model, wanted: str) -> list[str]:
     return [wanted]
 
 
-def is_discrete(model: Model) -> bool:
-    """Whether every latent of a spec is discrete, and there is one."""
-    return bool(model.graph.latents) and all(group.codes is not None for group in model.graph.latents)
+def is_drawn_from_codes(model: Model) -> bool:
+    """Whether images start from codes of a second stage: of quantizers always, of classes where a prior is said."""
+    groups = model.graph.latents
+    if not groups or any(group.codes is None for group in groups):
+        return False
+    return bool(model.priors) or all(group.family in QUANTIZED for group in groups)
 
 
 def structure(model: Model) -> str:

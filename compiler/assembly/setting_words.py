@@ -99,8 +99,8 @@ INNER = {
 
 def unfold(key: str, value: Any) -> dict[str, Any]:
     """Return the fields of the section's model that one key sets."""
-    if key == "binarize" and value is None:
-        return {"binarize": "none"}
+    if key in ("binarize", "checkpointing") and value is None:  # here `none` is a word like the others
+        return {key: "none"}
     if isinstance(value, _Precision | _Binarize):
         return value.model_dump()
     return {key: value}

@@ -16,6 +16,15 @@ def _refuse(section: tree.Settings, key: str, found: str, expected: str, help: s
 
 def check_train(train: Train, section: tree.Settings, found: Diagnostics) -> None:
     """Check the settings of one `train` section against each other."""
+    if section.name is not None and train.sample_every is not None:
+        _refuse(
+            section,
+            "sample_every",
+            "samples of one prior, which are codes of one level and no pictures yet",
+            "`evaluate_every`, which measures the prior on codes of validation images",
+            "remove `sample_every`; `hvdsl sample` draws pictures once all priors are trained",
+            found,
+        )
     if train.steps is not None and train.epochs is not None:
         _refuse(
             section,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from hvdsl.compiler.codes.examples import spec
 from hvdsl.grammar.diagnostics import Code
 
-_LATENT = """
+_PRIOR = """
 group level {
-  z ~ %s(standard(4)) posterior %s(skip -> conv(1x1, 8))
+  z ~ codebook(16, 4) posterior nearest_code(skip -> conv(1x1, 4))
   z -> conv(1x1, logits)
-}"""
+}
+prior z { %s -> conv(1x1, 16) }"""
 
 _SHARED = """
 shared part = { %s }
@@ -19,13 +20,14 @@ group level {
   z -> conv(1x1, logits)
 }"""
 
-NO_LAYER = Code(
+NO_STEPWISE_FORM = Code(
     "HV0801",
-    "an operation that cannot be run yet",
-    "The language knows the operation, so that `check`, `info` and `viz` work, but the runtime of this version has no "
-    "layer for it: `compile`, `train` and what builds on them refuse the spec.",
-    bad=spec(top=_LATENT % ("laplace", "laplace")),
-    good=spec(top=_LATENT % ("normal", "normal")),
+    "a prior that cannot be sampled position by position",
+    "A second-stage prior is sampled code by code: each step computes one position from what it keeps of those before. "
+    "That form is derived for convolutions, elementwise steps and causal attention, not for maps of parameters, nor "
+    "for steps that look at the whole map or are known only after the code at their own position.",
+    bad=spec(top=_PRIOR % "conv(3x3, 8, mask = causal(exclude)) -> add(learned(zeros))"),
+    good=spec(top=_PRIOR % "conv(3x3, 8, mask = causal(exclude)) -> affine"),
 )
 UNKNOWN_PASS = Code(
     "HV0802",
@@ -53,4 +55,4 @@ USES_DIFFER = Code(
     good=spec(top=_SHARED % "avg_pool(2) -> nearest(2)"),
 )
 
-CODES = (NO_LAYER, UNKNOWN_PASS, UNKNOWN_LEVEL, USES_DIFFER)
+CODES = (NO_STEPWISE_FORM, UNKNOWN_PASS, UNKNOWN_LEVEL, USES_DIFFER)

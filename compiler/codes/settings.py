@@ -139,9 +139,9 @@ NOTHING_TO_BALANCE = Code(
 )
 RATE_OF_AN_ERROR = Code(
     "HV0614",
-    "a continuous latent under a reconstruction error",
-    "The rate of a continuous latent is in nats and has to be weighed against a distortion in nats. A mean error has "
-    "no scale to weigh it by. Codes cost the same whatever is learned, so that they need no weighing.",
+    "a rate beside a reconstruction error",
+    "A rate that is learned is in nats and has to be weighed against a distortion in nats. A mean error has "
+    "no scale to weigh it by. Codes of a quantizer cost the same whatever is learned, so that they need no weighing.",
     bad=_ERROR,
     good=spec(),
 )

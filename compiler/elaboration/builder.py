@@ -9,6 +9,7 @@ from typing import Literal as Choice
 
 from hvdsl.compiler import graph
 from hvdsl.compiler.codes import limits, names
+from hvdsl.compiler.codes import values as codes
 from hvdsl.compiler.elaboration.faults import Exhausted, Fault
 from hvdsl.compiler.elaboration.values import Deferred, SharedInstance, Tensor, Totals, is_deferred, resolve
 from hvdsl.compiler.graph import Literal, Node, Scope, Shape, Term
@@ -39,7 +40,8 @@ class Builder:
         self._numbers: dict[str, dict[str, int]] = {}
         self._plain: dict[str, set[str]] = {}  # names without a number, by the path that they stand in
         self._late: list[tuple[Node, Operation]] = []
-        self._sharing: tuple[bool, tuple[str, ...]] | None = None  # is this a later use; the roles it owns
+        self._sharing: Scope | None = None  # the use of a shared instance that is being placed,
+        self._sharing_later = False  # and whether the instance was there before
 
     @contextmanager
     def enter(self, kind: ScopeKind, name: str, span: Span, *, numbered: bool = False) -> Iterator[Scope]:
@@ -50,14 +52,7 @@ class Builder:
             self._plain.setdefault(path, set()).add(name)
         scope = Scope(kind, name, self.number(name) if numbered else None, above, span)
         if name in self._plain.get(path, ()) and name in self._numbers.get(path, {}):
-            raise Fault(
-                names.NAMED_TWICE,
-                f"`{name}` names a binding and a recipe in one place",
-                span,
-                f"`{path}.{name}` and `{path}.{name}.0`",
-                "different names, since parameters are called after them",
-                "rename the binding",
-            )
+            raise _named_twice(path, name, span)
         above.members.append(scope)
         self.scope = scope
         if kind not in ("repeat", "turn"):
@@ -81,22 +76,42 @@ class Builder:
 
     @contextmanager
     def enter_shared(self, shared: SharedInstance, later: bool, own: tuple[str, ...], span: Span) -> Iterator[Scope]:
-        """Open a use of a shared instance: named where it is declared, held where it is used."""
-        above = (self.scope, self.path, self.place, self._numbers, self._sharing)
+        """Open a use of a shared instance: named where it is declared, held where it is used.
+
+        Raises:
+            Fault: if roles of its own are asked for where instances are used within instances.
+        """
+        if self._sharing is not None and (own or self._sharing.own):
+            raise _nested(shared.name, span)
+        above = (self.scope, self.path, self.place, self._numbers, self._sharing, self._sharing_later)
         name = attribute(shared.name)
         scope = Scope("shared", name, shared.number, shared.scope, span)
         self.scope.members.append(scope)
+        if later and own:
+            scope.own, scope.own_path = own, self._own_path(shared.scope, f"{name}_own", span)
         use = _joined(self.place, name)
         self.place = f"{use}.{self._uses[use]}"
         self._uses[use] += 1
         self.scope, self.path = scope, scope.path
-        if self._sharing:  # all inside a later use is used before
-            later, own = later or self._sharing[0], (*self._sharing[1], *own)
-        self._numbers, self._sharing = {}, (later, own)
+        if self._sharing is not None:
+            later = later or self._sharing_later  # all inside a later use is used before
+        self._numbers, self._sharing, self._sharing_later = {}, scope, later
         try:
             yield scope
         finally:
-            self.scope, self.path, self.place, self._numbers, self._sharing = above
+            self.scope, self.path, self.place, self._numbers, self._sharing, self._sharing_later = above
+
+    def _own_path(self, declared: Scope, name: str, span: Span) -> str:
+        """Name what a use has for itself, beside the instance: in the recipe, section or model that declares it."""
+        while declared.kind not in ("model", "section", "recipe") and declared.parent is not None:
+            declared = declared.parent
+        path = declared.path
+        numbers = self._numbers.setdefault(path, {})
+        number = numbers.get(name, 0)
+        numbers[name] = number + 1
+        if name in self._plain.get(path, ()):
+            raise _named_twice(path, name, span)
+        return _joined(path, f"{name}.{number}")
 
     def number(self, name: str) -> int:
         """Count `name` among its siblings in the current named scope, from 0."""
@@ -131,9 +146,11 @@ class Builder:
             path = f"{self.path}.{operation.name}.{self.number(operation.name)}".lstrip(".")
         node = self.node(operation.name, args, inputs, outputs, span)
         node.parameters, node.path = parameters, path
-        if parameters and self._sharing:
-            later, own = self._sharing
-            node.shared = tuple(p.role for p in parameters if later and p.role not in own)
+        if parameters and self._sharing is not None and self._sharing_later:
+            own = self._sharing.own
+            node.shared = tuple(p.role for p in parameters if p.role not in own)
+            if len(node.shared) < len(parameters):
+                node.own_path = self._sharing.own_path + path[len(self._sharing.path) :]
         if any(v.__class__ in _MAY_DEFER and is_deferred(v) for v in args.values()):
             self._late.append((node, operation))
         return tuple(Tensor(graph.Value(node.index, i), shape) for i, shape in enumerate(outputs))
@@ -178,6 +195,28 @@ class Builder:
                     [self.nodes[v.node].shapes[v.port] for v in node.inputs], node.args
                 )
         _settle_constants(self.root, totals)
+
+
+def _named_twice(path: str, name: str, span: Span) -> Fault:
+    return Fault(
+        names.NAMED_TWICE,
+        f"`{name}` names a binding and a recipe in one place",
+        span,
+        f"`{_joined(path, name)}` and `{_joined(path, name)}.0`",
+        "different names, since parameters are called after them",
+        "rename the binding",
+    )
+
+
+def _nested(name: str, span: Span) -> Fault:
+    return Fault(
+        codes.WRONG_ARGUMENTS,
+        "roles of its own cannot be told apart where one shared instance uses another",
+        span,
+        f"a use of `{name}` inside a use of another shared instance, one of them with `own`",
+        "`own` where no shared instance is used inside another",
+        "make the outer or the inner one a `cell`, which is placed anew at each use",
+    )
 
 
 def _joined(path: str, name: str) -> str:

@@ -31,10 +31,11 @@ from hvdsl.compiler.elaboration.values import (
 )
 from hvdsl.compiler.graph import Graph, Shape, Term
 from hvdsl.compiler.graph import Value as Output
+from hvdsl.compiler.incremental.plan import plan
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity, SpecError
 from hvdsl.grammar.source import Span
 
 
@@ -203,4 +204,10 @@ def _prior(item: tree.Prior, program: Program, model: Elaborator, found: Diagnos
     leak = check_causality(graph)
     if leak is not None:
         found.add(leak)
+        return graph
+    try:
+        plan(graph)
+    except SpecError as error:
+        for diagnostic in error.diagnostics:
+            found.add(diagnostic)
     return graph

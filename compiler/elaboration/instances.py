@@ -19,6 +19,7 @@ from hvdsl.compiler.elaboration.values import (
     SharedStep,
     Value,
 )
+from hvdsl.compiler.graph import Scope
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 
@@ -110,7 +111,25 @@ def apply_shared(interpreter: Interpreter, step: SharedStep, flowing: Flowing, s
     try:
         with interpreter.builder.enter_shared(instance, later, step.own, span) as scope:
             scope.definition = "shared", instance.value.span
-            return interpreter.send(flowing, instance.value, environment)
+            result = interpreter.send(flowing, instance.value, environment)
+            _check_own(step, scope, span)
+            return result
     finally:
         if later:
             interpreter.counts = placed
+
+
+def _check_own(step: SharedStep, scope: Scope, span: Span) -> None:
+    """Refuse roles that the instance does not have, or does not train."""
+    parameters = [p for node in scope.nodes() for p in node.parameters]
+    roles = dict.fromkeys(p.role for p in parameters if p.trainable)
+    for role in step.own:
+        if role not in roles:
+            told = "is not trained" if any(p.role == role for p in parameters) else "is none"
+            raise Fault(
+                codes.WRONG_ARGUMENTS,
+                f"`{step.name}` has no parameters `{role}`",
+                span,
+                f"`own = {role}`, which {told}",
+                f"any of {', '.join(f'`{r}`' for r in roles)}" if roles else "an instance with parameters",
+            )

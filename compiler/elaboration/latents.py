@@ -25,6 +25,7 @@ from hvdsl.compiler.elaboration.values import (
 )
 from hvdsl.compiler.graph import LatentGroup
 from hvdsl.compiler.graph import Value as Output
+from hvdsl.compiler.operations.quantizers import PRIORS as QUANTIZED
 from hvdsl.compiler.operations.structure import DISCRETE
 from hvdsl.grammar import tree
 
@@ -186,11 +187,21 @@ def _draw_upwards(interpreter: Interpreter, statement: tree.Latent, name: tree.N
         if isinstance(posterior, Invalid) or isinstance(sample, Invalid):
             environment.names[name.id] = INVALID
             return
+        if posterior.family in QUANTIZED:
+            raise Fault(
+                name_codes.MISPLACED,
+                "a latent of a quantizer cannot be drawn on the way up",
+                statement.span,
+                f"a posterior of family `{posterior.family}`",
+                "a posterior with a density, or of bits or classes",
+                "its codes belong to its prior, in the decoder: draw it there, from a tap",
+            )
         inputs = Tensor(posterior.value, posterior.shape)
+        flowed = sample is not None
         if sample is None:
             sample = add_node(interpreter, "sample", {}, (inputs,), name.span)
-        remember(interpreter, sample.value.node, sample.value.port, name.id)
         node = builder.node("tap", {"name": name.id}, (sample, inputs), (sample.shape, posterior.shape), name.span)
+        remember(interpreter, node.index if flowed else sample.value.node, 0, name.id)
     drawn = Drawn(
         Tensor(Output(node.index, 0), sample.shape),
         Distribution(Output(node.index, 1), posterior.shape, posterior.family, posterior.classes),

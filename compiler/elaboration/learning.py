@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hvdsl.compiler.codes import settings as codes
 from hvdsl.compiler.graph import Graph
+from hvdsl.compiler.operations.quantizers import PRIORS as QUANTIZED
 from hvdsl.compiler.settings import Objective
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
@@ -40,15 +41,15 @@ def check_learning(graph: Graph, objective: Objective, spec: tree.Spec, found: D
     if not objective.of_error:
         return
     for latent in graph.latents:
-        if latent.codes is None:
+        if latent.family not in QUANTIZED:
             found.add(
                 Diagnostic(
                     codes.RATE_OF_AN_ERROR,
-                    "a continuous latent has a rate, and an error nothing to weigh it against",
+                    "a latent with a rate has nothing to weigh it against in an error",
                     graph.nodes[latent.node].span,
                     f"`{latent.name}`, {latent.family}, under `unit = {objective.unit}`",
-                    "latents of codes, or a likelihood that is a density",
-                    "take a density such as `normal` and `unit = nats_per_dim`, or make the latent discrete",
+                    "latents of a quantizer, or a likelihood that is a density",
+                    "take a density such as `normal` and `unit = nats_per_dim`, or take codes, whose rate is constant",
                 )
             )
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hvdsl.compiler.codes import shapes as shape_codes
+from hvdsl.compiler.codes import values as codes
 from hvdsl.compiler.elaboration.arguments import Bound, bind, call_parts
 from hvdsl.compiler.elaboration.builder import Builder
 from hvdsl.compiler.elaboration.environment import Environment
@@ -21,6 +22,7 @@ from hvdsl.compiler.elaboration.values import (
 )
 from hvdsl.compiler.graph import Literal, Shape
 from hvdsl.compiler.operations import OPERATIONS
+from hvdsl.compiler.operations.distributions import COUPLED
 from hvdsl.compiler.operations.table import Kind, Operation, OperationError
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
@@ -58,12 +60,13 @@ def _place(interpreter: Interpreter, operation: Operation, bound: Bound, span: S
         return materialise(interpreter, only, None, span) if isinstance(only, Unshaped) else only
     if "grid" in bound.args and bound.args["grid"] is None and not bound.operands:
         bound.args["grid"] = environment.frame.label
+    families = [o.family for o in bound.operands if isinstance(o, Distribution)]
+    _check_coupling(operation.name, families, span)
     operands = [settled(interpreter, o, None, span) for o in bound.operands]
     outputs = place_node(interpreter, operation, bound.args, operands, span)
     if operation.kind is not Kind.DISTRIBUTION:
         return outputs[0]
     made = outputs[0]
-    families = [o.family for o in bound.operands if isinstance(o, Distribution)]
     family = families[0] if families else _FAMILIES.get(operation.name, operation.name)
     depth = bound.args.get("depth", 1)
     return Distribution(
@@ -72,6 +75,20 @@ def _place(interpreter: Interpreter, operation: Operation, bound: Bound, span: S
         family,
         _classes(operation.name, bound.args, made.shape),
         depth if isinstance(depth, int) else 1,
+    )
+
+
+def _check_coupling(name: str, families: Sequence[str], span: Span) -> None:
+    """Refuse a coupling of distributions that it is not defined for."""
+    allowed = COUPLED.get(name)
+    if allowed is None or (len(set(families)) == 1 and families[0] in allowed):
+        return
+    raise Fault(
+        codes.WRONG_KIND,
+        f"`{name}` cannot couple these distributions",
+        span,
+        " and ".join(f"`{family}`" for family in families),
+        f"two of one family, of {', '.join(f'`{family}`' for family in allowed)}",
     )
 
 

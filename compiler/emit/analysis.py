@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from hvdsl.compiler.graph import Graph, Node, Value
 
-GIVEN = ("image", "codes", "label")  # what a model's or a prior's `forward` takes; not made by any step
-
 
 @dataclass(frozen=True, slots=True)
 class Uses:

@@ -6,12 +6,13 @@ import ast
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from hvdsl.compiler.emit import literals, runtime_index
-from hvdsl.compiler.emit.forms import uses_differ
+from hvdsl.compiler.emit import constructor, literals, runtime_index
+from hvdsl.compiler.emit.forms import forms, uses_differ
 from hvdsl.compiler.emit.names import MODULE_LEVEL, Names, camel
 from hvdsl.compiler.emit.steps import Address, Kind, Step, steps
-from hvdsl.compiler.emit.unit import Unit
-from hvdsl.compiler.graph import Literal, Term
+from hvdsl.compiler.emit.unit import OwnUse, Unit
+from hvdsl.compiler.emit.units import Units
+from hvdsl.compiler.graph import Graph, Literal, Term
 from hvdsl.compiler.operations.table import Layer
 from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
 from hvdsl.grammar.diagnostics import SpecError
@@ -56,6 +57,15 @@ def classes(groups: Sequence[Sequence[Unit]], taken: Names) -> list[Class]:
     return made
 
 
+def check_shared(graph: Graph) -> None:
+    """Check that every shared instance of a graph is one object of one class.
+
+    Raises:
+        SpecError: HV0805, for one that computes something else at another use.
+    """
+    classes(forms(Units(graph).root), Names())
+
+
 class _Unifier:
     def __init__(self, units: list[Unit], known: list[Class], taken: Names) -> None:
         self._units = units
@@ -73,6 +83,9 @@ class _Unifier:
             versions = [unit.entries[address] for unit in self._units]
             if isinstance(entry, Unit):
                 self._class.entries[address] = self._child([v for v in versions if isinstance(v, Unit)])
+            elif isinstance(entry, OwnUse):
+                shared, roles = constructor.attribute(entry.instance), map(literals.constant, entry.roles)
+                self._class.entries[address] = literals.call("Own", shared, *roles)
             else:
                 nodes = [dict(unit.nodes[address].args) for unit in self._units]
                 self._class.entries[address] = self._layer([v for v in versions if isinstance(v, Layer)], nodes)

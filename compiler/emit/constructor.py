@@ -50,6 +50,17 @@ def members(entries: Mapping[Address, ast.expr]) -> dict[str, ast.expr]:
     return {name: place.expression(inside=False) for name, place in root.named.items()}
 
 
+def attribute(address: Address, holder: ast.expr | None = None) -> ast.expr:
+    """Where a module is: `self.q.conv[0]`, in `self` or in another holder."""
+    result: ast.expr = literals.name("self") if holder is None else holder
+    for part in address:
+        if isinstance(part, Index):
+            result = ast.Subscript(result, index(part), ast.Load())
+        else:
+            result = ast.Attribute(result, part, ast.Load())
+    return result
+
+
 def sequence(items: Sequence[ast.expr]) -> ast.expr:
     """A list of modules: neighbours that are equal, or whose numbers grow evenly, become comprehensions."""
     runs: list[list[ast.expr]] = []

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 
 from hvdsl.compiler.codes.emission import USES_DIFFER
 from hvdsl.compiler.emit.steps import Item, ListItem, Ref, Repeat, Step, When
-from hvdsl.compiler.emit.unit import Unit
+from hvdsl.compiler.emit.unit import OwnUse, Unit
 from hvdsl.compiler.graph import Scope, Value
 from hvdsl.compiler.operations.table import Layer
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
@@ -64,9 +64,11 @@ def _form(unit: Unit) -> Hashable:
     return unit.scope.kind, unit.scope.name, unit.takes_latents, lent, inputs, entries, items, outputs
 
 
-def _entry(entry: Layer | Unit) -> Hashable:
+def _entry(entry: Layer | Unit | OwnUse) -> Hashable:
     if isinstance(entry, Unit):
         return entry.form
+    if isinstance(entry, OwnUse):
+        return entry
     return entry.name, len(entry.args)
 
 

@@ -8,12 +8,13 @@ from dataclasses import replace
 
 from hvdsl.compiler.emit import layout, literals
 from hvdsl.compiler.emit.classes import Class
-from hvdsl.compiler.emit.constructor import index
+from hvdsl.compiler.emit.constructor import attribute, index
 from hvdsl.compiler.emit.expressions import fill
 from hvdsl.compiler.emit.inlining import Inlined, inline
 from hvdsl.compiler.emit.loops import roll
 from hvdsl.compiler.emit.signature import Signature
 from hvdsl.compiler.emit.steps import (
+    DRAWS,
     Address,
     Carried,
     Index,
@@ -194,7 +195,7 @@ class Forward:
             return fill(step.template, operands, self._class.values[step.outputs[0].node])
         if step.kind is Kind.LAYER:
             return literals.call(self._module(step.module), *(operands or [literals.dotted("latents", "batch")]))
-        if step.kind in (Kind.START, Kind.DRAW) and step.latents is not None:
+        if step.kind in DRAWS and step.latents is not None:
             group = self._latents(step.latents[0], step.latents[0].shifted(1))
             return literals.call(ast.Attribute(group, step.kind.value, ast.Load()), *operands)
         operands = self._signature.call_arguments(step, operands)
@@ -216,12 +217,7 @@ class Forward:
         for head, name in self._modules:
             if address[: len(head)] == head:
                 result, rest = literals.name(name), address[len(head) :]
-        for part in rest:
-            if isinstance(part, Index):
-                result = ast.Subscript(result, index(part), ast.Load())
-            else:
-                result = ast.Attribute(result, part, ast.Load())
-        return result
+        return attribute(rest, result)
 
     def _part(self, first: Index, stop: Index) -> ast.expr:
         """The latents that a call takes."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hvdsl.compiler.emit.steps import Item, Kind, Loop, Ref, Step, When
+from hvdsl.compiler.emit.steps import DRAWS, Item, Kind, Loop, Ref, Step, When
 from hvdsl.compiler.graph import Value
 
 STATEFUL = (Kind.LAYER, Kind.CALL)
@@ -78,9 +78,9 @@ def _block(
 
 
 def _fits(source: Step, into: Step, size: int, stateful: bool, uses: int) -> bool:
-    if uses != 1 or source.names[:1] not in ((), (None,)) or source.kind in (Kind.START, Kind.DRAW, Kind.ALIAS):
+    if uses != 1 or source.names[:1] not in ((), (None,)) or source.kind in (*DRAWS, Kind.ALIAS):
         return False
-    if into.kind in (Kind.START, Kind.DRAW) and stateful:
+    if into.kind in DRAWS and stateful:
         return False
     if stateful and (
         into.kind in STATEFUL or (into.kind is Kind.EXPRESSION and len(into.inputs) == len(into.outputs) == 1)

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 
 from hvdsl.compiler.analysis.causality import own_codes
 from hvdsl.compiler.emit import layout
-from hvdsl.compiler.emit.analysis import GIVEN, given_name
+from hvdsl.compiler.emit.analysis import given_name
 from hvdsl.compiler.emit.class_text import docstring
 from hvdsl.compiler.emit.map_text import MapText, module
 from hvdsl.compiler.emit.variables import allowed
-from hvdsl.compiler.graph import Graph
+from hvdsl.compiler.graph import GIVEN, Graph
 from hvdsl.compiler.incremental.flow import Kind, Op, Ref
+from hvdsl.compiler.incremental.gates import Gate, gates, owned, users
 from hvdsl.compiler.incremental.plan import Attention, Codes, Linear, Map, Plan, Pointwise, Sum, Taps, Unit
 from hvdsl.compiler.operations import OPERATIONS
 
@@ -41,6 +42,9 @@ class _Writer:
         self._variables: dict[Unit, str] = {}
         self._given = [n for kind in GIVEN for n in graph.nodes if n.op == kind and n is not own_codes(graph)]
         self._maps = MapText(graph)
+        self._users = users(plan)
+        self._gates = gates(plan, self._users)
+        self._inside = {inner for gate in self._gates.values() for inner in gate.inside}
 
     def lines(self) -> list[str]:
         arguments = "".join(f", {allowed(given_name(n))}: Tensor" for n in self._given)
@@ -119,30 +123,41 @@ class _Writer:
             if isinstance(unit, Attention) and len(unit.sources) > 1:
                 pieces = ", ".join(self._piece(r) for r in unit.op.inputs)
                 lines.append(f"torch.cat(({pieces}), 1, out=self.{self._part_names[unit]}.input[j])")
-            self._variables[unit] = f"h_{number}"
-            lines += self._unit(unit, f"h_{number}")
+            if unit not in self._inside:
+                self._variables[unit] = f"h_{number}"
+                lines += self._unit(unit, f"h_{number}")
         return [*lines[:-1], f"return {lines[-1].partition(' = ')[2]}"]
 
     def _unit(self, unit: Unit, variable: str) -> list[str]:
         targets = self._targets(unit)
-        if isinstance(unit, Pointwise):
+        if unit in self._gates:
+            text, writes = self._gate(self._gates[unit]), True
+        elif isinstance(unit, Pointwise):
             text, writes = self._function(unit), self._writes(unit)
+            if writes and not targets and unit.ops[0].elementwise and owned(unit, self._users):
+                targets = [self._tensor(unit.sources[0])]  # in place
         elif isinstance(unit, Sum):
-            terms = [self._tensor(term) for term in unit.terms]
+            [(add, _)] = self._plan.parts[unit]
+            terms = [self._piece(ref) for ref in add.inputs]
             text, writes = (f"torch.add({terms[0]}, {terms[1]})", True) if targets else (" + ".join(terms), False)
         else:
             text, writes = self._call(unit), isinstance(unit, Linear)
         if targets and writes:
             text = f"{text[:-1]}, out={targets.pop(0)})"
-        return [f"{variable} = {text}", *(f"{target}.copy_({variable})" for target in targets)]
+        lines = [f"{variable} = {text}", *(f"{target}.copy_({variable})" for target in targets)]
+        for user in self._users[unit] if self._joined(unit) else ():
+            if isinstance(user, Taps):
+                lines.append(f"self.{self._part_names[user]}.input[j].copy_({self._piece(user.convolution.inputs[0])})")
+        return lines
+
+    def _joined(self, unit: Unit) -> bool:
+        return len(self._plan.parts[unit]) > 1
 
     def _targets(self, unit: Unit) -> list[str]:
         """The buffers that want this tensor, whole."""
         found = []
         for user in self._plan.units:
-            if isinstance(user, Taps) and user.source is unit:
-                if len(self._plan.parts[unit]) > 1:
-                    raise AssertionError("joined tensors flow into functions and attention only")
+            if isinstance(user, Taps) and user.source is unit and not self._joined(unit):
                 found.append(f"self.{self._part_names[user]}.input[j]")
             if isinstance(user, Attention) and user.sources == [unit]:
                 found.append(f"self.{self._part_names[user]}.input[j]")
@@ -150,13 +165,15 @@ class _Writer:
                 found.append(f"self.{self._part_names[user]}.slots[{user.map.slots.index(unit)}][j]")
         return found
 
-    def _call(self, unit: Unit) -> str:
-        name = f"self.{self._part_names[unit]}"
-        if isinstance(unit, Attention):
-            return f"{name}(j)"
+    def _call(self, unit: Unit, method: str = "", options: str = "") -> str:
+        given = ["j"]
         if isinstance(unit, Linear) and len(unit.map.slots) == 1:
-            return f"{name}(j, {self._tensor(unit.map.slots[0])})"
-        return f"{name}(j)"
+            given.append(self._tensor(unit.map.slots[0]))
+        return f"self.{self._part_names[unit]}{method}({', '.join(given)}{options})"
+
+    def _gate(self, gate: Gate) -> str:
+        plus = "" if gate.plus is None else f", plus={self._tensor(gate.plus)}"
+        return self._call(gate.source, ".gated", plus)
 
     def _writes(self, unit: Pointwise) -> bool:
         return unit.ops[0].node.op in INTO_BUFFERS and unit.ops[0].node.args.get("alpha", 1.0) == 1.0

@@ -5,9 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping, Sequence
 
-from hvdsl.compiler.codes.emission import NO_LAYER
 from hvdsl.compiler.emit import layout, literals
-from hvdsl.compiler.emit.analysis import GIVEN, given_name
+from hvdsl.compiler.emit.analysis import given_name
 from hvdsl.compiler.emit.class_text import class_text, constructor, docstring
 from hvdsl.compiler.emit.classes import Class, classes
 from hvdsl.compiler.emit.forms import forms
@@ -17,18 +16,13 @@ from hvdsl.compiler.emit.position_steps import position_steps
 from hvdsl.compiler.emit.signature import Signature
 from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.emit.variables import allowed
-from hvdsl.compiler.graph import Graph, Node
+from hvdsl.compiler.graph import GIVEN, Graph, Node
 from hvdsl.compiler.incremental.plan import plan
 from hvdsl.compiler.incremental.schedule import skew
-from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 
 
 def prior_parts(priors: Mapping[str, Graph], names: Names) -> list[list[str]]:
-    """Write the classes of all priors, and the table `PRIORS` of them by their latents.
-
-    Raises:
-        SpecError: HV0801, for operations that cannot be emitted in a prior.
-    """
+    """Write the classes of all priors, and the table `PRIORS` of them by their latents."""
     read = {latent: Units(graph) for latent, graph in priors.items()}
     called = {latent: names.take(camel(latent)) for latent in priors}
     made = classes(forms(*(units.root for units in read.values())), names)
@@ -43,7 +37,6 @@ def prior_parts(priors: Mapping[str, Graph], names: Names) -> list[list[str]]:
 def _prior(made: Sequence[Class], units: Units, name: str, names: Names) -> list[list[str]]:
     graph = units.graph
     *recipes, whole, _ = made  # last the graph itself, which holds but the section
-    _refuse_sources(graph)
     steps = names.take(f"{name}Steps")
     derived = plan(graph)
     text = _prior_class(whole, name, graph, units, skew(derived, graph)) + _steps_method(graph, steps)
@@ -95,13 +88,3 @@ def _code_map(node: Node) -> ast.expr:
     return literals.call(
         "CodeMap", literals.constant(given_name(node)), literals.literal(node.args["classes"]), literals.literal(grid)
     )
-
-
-def _refuse_sources(graph: Graph) -> None:
-    found = [
-        Diagnostic(NO_LAYER, f"`{n.op}` cannot be run in a prior yet", n.span, f"`{n.op}` in `{n.scope.path}`")
-        for n in graph.nodes
-        if not n.inputs and n.op not in GIVEN
-    ]
-    if found:
-        raise SpecError(found)

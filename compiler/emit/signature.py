@@ -6,13 +6,14 @@ import ast
 from collections.abc import Sequence
 
 from hvdsl.compiler.emit import layout, literals
-from hvdsl.compiler.emit.analysis import GIVEN, given_name, is_tap, tap_key
+from hvdsl.compiler.emit.analysis import given_name, is_tap, tap_key
 from hvdsl.compiler.emit.steps import Kind, ListItem, Ref, Step, steps
 from hvdsl.compiler.emit.unit import Unit
 from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.emit.variables import allowed
-from hvdsl.compiler.graph import Value
+from hvdsl.compiler.graph import GIVEN, Value
 from hvdsl.compiler.operations import OPERATIONS, quantizers
+from hvdsl.compiler.operations.distributions import CLASSES
 from hvdsl.compiler.operations.table import Kind as OperationKind
 
 
@@ -84,19 +85,24 @@ class Signature:
         if len(flat) <= layout.WIDTH:
             return [flat]
         inner = ", ".join(["self", *self._parameters])
-        if len(inner) + 8 <= layout.WIDTH:
-            return [
-                f"{layout.INDENT}def forward(",
-                f"{layout.INDENT * 2}{inner}",
-                f"{layout.INDENT}) -> {self._result}:",
-            ]
-        each = [f"{layout.INDENT * 2}{p}," for p in ["self", *self._parameters]]
-        return [f"{layout.INDENT}def forward(", *each, f"{layout.INDENT}) -> {self._result}:"]
+        lines = [f"{layout.INDENT * 2}{inner}"]
+        if len(lines[0]) > layout.WIDTH:
+            lines = [f"{layout.INDENT * 2}{p}," for p in ["self", *self._parameters]]
+        result = [f"{layout.INDENT}) -> {self._result}:"]
+        if len(result[0]) > layout.WIDTH:
+            kinds = [f"{layout.INDENT * 2}{kind}," for kind in self._kinds]
+            result = [f"{layout.INDENT}) -> tuple[", *kinds, f"{layout.INDENT}]:"]
+        return [f"{layout.INDENT}def forward(", *lines, *result]
+
+    @property
+    def _kinds(self) -> list[str]:
+        """The types of what is returned."""
+        kinds = [self.kind(v) for v in self.returned]
+        return kinds + [f"list[{self.list_kind(name)}]" for name in self.returned_lists]
 
     @property
     def _result(self) -> str:
-        kinds = [self.kind(v) for v in self.returned]
-        kinds += [f"list[{self.list_kind(name)}]" for name in self.returned_lists]
+        kinds = self._kinds
         if not kinds:
             return "None"
         if len(kinds) == 1:
@@ -116,15 +122,15 @@ class Signature:
         return next(self.kind(value) for value, item in self._units.lists.items() if item.list == name)
 
     def _made(self, value: Value) -> Value:
-        """What a tap passes on is of the kind that went in."""
-        while is_tap(self._graph, value):
+        """What a tap passes on is of the kind that went in, save a posterior with a flow: that the tap itself makes."""
+        while is_tap(self._graph, value) and not self._units.is_flowed(value):
             value = self._graph.nodes[value.node].inputs[value.port]
         return value
 
     def is_distribution(self, value: Value) -> bool:
         value = self._made(value)
         node = self._graph.nodes[value.node]
-        if value.port == len(node.shapes):  # a posterior that went through a flow
+        if self._units.is_flowed(value):
             return True
         operation = OPERATIONS.get(node.op)
         return operation is not None and operation.kind is OperationKind.DISTRIBUTION
@@ -133,10 +139,15 @@ class Signature:
         """The type of a value, as an annotation."""
         if not self.is_distribution(value):
             return "Tensor"
-        node = self._graph.nodes[self._made(value).node]
+        made = self._made(value)
+        node = self._graph.nodes[made.node]
+        if self._units.is_flowed(made):
+            return "Flowed"
         if node.op in quantizers.PRIORS:
             return "UniformCodes"
-        return "NearestCode" if node.op in quantizers.POSTERIORS else "Normal"
+        if node.op in quantizers.POSTERIORS:
+            return "NearestCode"
+        return CLASSES[node.op] if node.op in CLASSES else self.kind(node.inputs[0])
 
     def fallback(self, value: Value) -> tuple[str, ...]:
         """What a distribution without a name is called; nothing for a tensor."""

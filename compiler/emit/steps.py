@@ -50,9 +50,14 @@ class Kind(StrEnum):
     LAYER = "layer"
     CALL = "call"  # a recipe's or a section's forward
     START = "start"  # a posterior's sample, before its flow
+    INFER = "infer"  # a latent's value on the way up
     DRAW = "draw"
     ALIAS = "alias"  # another name for a tensor
     APPEND = "append"  # to a list of taps
+
+
+DRAWS = (Kind.START, Kind.INFER, Kind.DRAW)
+"""What asks a group of the traversal."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,14 @@ from hvdsl.compiler.operations.table import Layer
 SEPARATE = ("model", "section", "recipe", "shared")  # become classes; others are part of the code around
 
 
+@dataclass(frozen=True, slots=True)
+class OwnUse:
+    """What a use of a shared instance has for itself. `instance` is its address in the unit that declares it."""
+
+    instance: Address
+    roles: tuple[str, ...]
+
+
 @dataclass(slots=True, eq=False)
 class Unit:
     """One instance of a class-to-be, or one use of a shared instance. `entries` are its own submodules, by address.
@@ -25,7 +33,7 @@ class Unit:
     parent: Unit | None
     depth: int
     items: tuple[Item, ...] = ()
-    entries: dict[Address, Layer | Unit] = field(default_factory=dict)
+    entries: dict[Address, Layer | Unit | OwnUse] = field(default_factory=dict)
     nodes: dict[Address, Node] = field(default_factory=dict)  # of the entries that are layers
     called: list[Unit] = field(default_factory=list)
     borrowed: dict[str, str] = field(default_factory=dict)
@@ -46,6 +54,11 @@ class Unit:
             if isinstance(entry, Unit) and entry.scope.kind != "shared":
                 yield entry
         yield from self.called
+
+
+def used(shared: Scope) -> str:
+    """The path of what a use of a shared instance calls: the instance, or its own form of it."""
+    return shared.own_path or shared.path
 
 
 def declares(unit: Unit, shared: Scope) -> bool:

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from hvdsl.compiler.codes.emission import NO_LAYER
-from hvdsl.compiler.emit.analysis import GIVEN, Uses, published, tap_key, uses
+from hvdsl.compiler.emit.analysis import Uses, published, tap_key, uses
 from hvdsl.compiler.emit.expressions import Template, abstract, slot
 from hvdsl.compiler.emit.names import Names
 from hvdsl.compiler.emit.schedule import schedule
 from hvdsl.compiler.emit.steps import Address, Index, Item, Kind, ListItem, Ref, Repeat, Step
-from hvdsl.compiler.emit.unit import SEPARATE, Unit, address_of, declares, lent, parent_of, section_of
+from hvdsl.compiler.emit.unit import (
+    SEPARATE,
+    OwnUse,
+    Unit,
+    address_of,
+    declares,
+    lent,
+    parent_of,
+    section_of,
+    used,
+)
 from hvdsl.compiler.emit.variables import allowed
 from hvdsl.compiler.flows import Flow, drawn_upwards, flow_of
-from hvdsl.compiler.graph import Graph, Node, Scope, Value
+from hvdsl.compiler.graph import GIVEN, Graph, Node, Scope, Value
 from hvdsl.compiler.operations import OPERATIONS
 from hvdsl.compiler.operations.structure import log_determinant
-from hvdsl.compiler.operations.table import Layer, Operation, OperationError
-from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
-from hvdsl.grammar.source import Span
+from hvdsl.compiler.operations.table import Layer, Operation
 
 BATCH = "latents.batch"
 
 
 class Units:
-    """Reads a graph once, into a tree of units.
-
-    Raises:
-        SpecError: HV0801 for operations that cannot be emitted.
-    """
+    """Reads a graph once, into a tree of units."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -44,17 +47,16 @@ class Units:
             if (tap := drawn_upwards(graph, graph.nodes[group.node])) is not None
         }
         self._starts = {flow.start.node: latent for latent, flow in self._flows.items()}
-        self._starts |= {tap.inputs[0].node: latent for latent, tap in self._upwards.items()}
+        self._starts |= {
+            tap.inputs[0].node: latent for latent, tap in self._upwards.items() if latent not in self._flows
+        }
+        self._flowed_taps = {tap.index: latent for latent, tap in self._upwards.items() if latent in self._flows}
         self._unit_of: dict[int, Unit] = {}
         self._unit_of_scope: dict[int, Unit] = {}
-        self._owned: set[str] = set()  # paths of the layers that are there already
-        self._problems = Diagnostics()
-        self._check_upwards()
         end = graph.nodes[graph.output.node]
         self.result = end.inputs[0] if end.op == "output" else graph.output
         self.root = self._unit(graph.root, None)
         self._unit_of |= {n.index: self.root for n in graph.nodes if n.op in GIVEN}  # `forward` takes it
-        self._problems.stop_if_failed()
         self._cross_borders()
         self._read(self.root)
 
@@ -96,9 +98,13 @@ class Units:
         unit.called.append(use)
         owner = unit
         while not declares(owner, scope):
-            owner.borrowed.setdefault(scope.path, self._argument(owner, scope))
+            owner.borrowed.setdefault(used(scope), self._argument(owner, scope))
             owner = parent_of(owner)
-        owner.entries.setdefault(address_of(scope.path, owner.scope), use)
+        instance = address_of(scope.path, owner.scope)
+        if scope.own:
+            owner.entries[address_of(used(scope), owner.scope)] = OwnUse(instance, scope.own)
+        else:
+            owner.entries.setdefault(instance, use)
 
     def _argument(self, unit: Unit, scope: Scope) -> str:
         names = Names(unit.borrowed.values())
@@ -108,34 +114,12 @@ class Units:
         operation = OPERATIONS.get(node.op)
         if node.op in (*GIVEN, "tap", "latent", "output") or node.index in self._starts:
             return None
-        if operation is None or (operation.layer is None and operation.expression is None):
-            self._refuse(f"`{node.op}`", node.span, node.scope.path)
+        if operation is None or operation.layer is None:
             return None
-        if operation.layer is None:
-            return None
-        if node.path in self._owned and len(node.shared) < len(node.parameters):
-            self._refuse("a use of a shared instance with roles of its own", node.span, node.path)
-        self._owned.add(node.path)
         shapes = [self.graph.shape(v) for v in node.inputs]
         if node.op == "conv":  # of several inputs: of their concatenation (`passes.split_concat`)
             shapes = [(sum(s[0] for s in shapes), *shapes[0][1:])]
-        try:
-            return operation.layer(shapes, node.shapes, node.args)
-        except OperationError as error:
-            self._problems.add(Diagnostic(NO_LAYER, error.message, node.span, error.found, error.expected, error.help))
-            return None
-
-    def _check_upwards(self) -> None:
-        for latent, tap in self._upwards.items():
-            family = self.graph.nodes[latent].args.get("family")
-            if self.graph.nodes[tap.inputs[0].node].op != "sample":
-                self._refuse("a flow of a latent drawn on the way up", tap.span, tap.scope.path)
-            elif family != "normal":
-                self._refuse(f"a `{family}` latent drawn on the way up", tap.span, tap.scope.path)
-
-    def _refuse(self, what: str, span: Span, path: str) -> None:
-        help = "`check`, `info` and `viz` work with it; to run the model, write it without"
-        self._problems.add(Diagnostic(NO_LAYER, f"{what} cannot be run yet", span, f"{what} in `{path}`", help=help))
+        return operation.layer(shapes, node.shapes, node.args)
 
     def _layer_address(self, node: Node, unit: Unit) -> Address:
         """Where a layer is kept: by its path, or, if it owns no tensor and so has none, by its own count."""
@@ -212,6 +196,8 @@ class Units:
         outputs = tuple(Value(node.index, port) for port in range(len(node.shapes)))
         names = node.names + (None,) * (len(outputs) - len(node.names))
         needed = self._needed([node.index], unit)
+        if node.index in self._flowed_taps:
+            return self._publish_flowed(node, unit, needed)
         if node.op == "tap":
             item = self.lists.get(published(node))
             if item is not None and unit.is_section:
@@ -221,7 +207,8 @@ class Units:
             return self._draw(node, inputs, unit, names)
         if node.index in self._starts:
             part = self._part(self._starts[node.index], unit)
-            return [Step(Kind.START, inputs, outputs, self._start_names(node), latents=part, needed=needed)]
+            kind = Kind.START if self._starts[node.index] in self._flows else Kind.INFER
+            return [Step(kind, inputs, outputs, self._start_names(node), latents=part, needed=needed)]
         operation = OPERATIONS[node.op]
         if operation.layer is not None:
             text = f"_module_({BATCH if not inputs else ', '.join(slot(i) for i in range(len(inputs)))})"
@@ -234,19 +221,37 @@ class Units:
     def _draw(self, node: Node, inputs: tuple[Ref, ...], unit: Unit, names: tuple[str | None, ...]) -> list[Step]:
         """The draw of a latent; with a flow, the posterior that went through it before."""
         part, z = self._part(node.index, unit), Value(node.index)
-        flow = self._flows.get(node.index)
-        if flow is None:
+        if node.index not in self._flows or node.index in self._upwards:
             return [Step(Kind.DRAW, inputs[:2], (z,), names, latents=part)]
         number = self._latent_number[node.index]
-        _, posterior, *moved = self._operands(node)
-        scales = (log_determinant(form, slot(3 + i)) for i, (form, _) in enumerate(flow.scales))
-        template, values = abstract(f"Flowed({', '.join([slot(0), slot(1), slot(2), *scales])})")
         flowed = Value(node.index, len(node.shapes))  # a value of the code, not of the graph: it stays here
-        operands = tuple(self._ref(self._passed(v, unit), unit) for v in (posterior, flow.start, *moved))
         return [
-            Step(Kind.EXPRESSION, operands, (flowed,), (None,), template, values, needed=(number, number)),
+            self._through_flow(node, flowed, unit, (number, number)),
             Step(Kind.DRAW, (inputs[0], flowed), (z,), names, latents=part),
         ]
+
+    def _publish_flowed(self, tap: Node, unit: Unit, needed: tuple[int, int] | None) -> list[Step]:
+        """On the way up: the posterior with its flow, which crosses to the decoder, and the value it gives here."""
+        z, flowed = Value(tap.index), published(tap)
+        part = self._part(self._flowed_taps[tap.index], unit)
+        infer = Step(Kind.INFER, (flowed,), (z,), (self._name(z),), latents=part, needed=needed)
+        item = self.lists.get(flowed) if unit.is_section else None
+        listed = [] if item is None else [Step(Kind.APPEND, (flowed,), fills=(item.list,), needed=needed)]
+        return [self._through_flow(tap, flowed, unit, needed), infer, *listed]
+
+    def _through_flow(self, node: Node, flowed: Value, unit: Unit, needed: tuple[int, int] | None) -> Step:
+        """Make `flowed`, the posterior of a latent or its tap after its flow."""
+        operands = self._operands(node)[0 if node.index in self._flowed_taps else 1 :]
+        flow = self._flows[self._flowed_taps.get(node.index, node.index)]
+        scales = (log_determinant(form, slot(3 + i)) for i, (form, _) in enumerate(flow.scales))
+        template, values = abstract(f"Flowed({', '.join([slot(0), slot(1), slot(2), *scales])})")
+        read = tuple(self._ref(self._passed(v, unit), unit) for v in operands)
+        return Step(Kind.EXPRESSION, read, (flowed,), (None,), template, values, needed=needed)
+
+    def is_flowed(self, value: Value) -> bool:
+        """Whether a value is a posterior that went through a flow."""
+        node = self.graph.nodes[value.node]
+        return value.port == (1 if value.node in self._flowed_taps else len(node.shapes))
 
     def _start_names(self, node: Node) -> tuple[str | None, ...]:
         return node.names if any(node.names) else ("start",)
@@ -254,13 +259,18 @@ class Units:
     def _operands(self, node: Node) -> tuple[Value, ...]:
         """What the code of a node reads.
 
-        A latent with a flow also reads what its log-determinant is made of. One drawn on the way up reads only its
-        posterior, which gives the same draw again; and only the posterior crosses with the tap.
+        With a flow: the posterior, the flow's start and end, and what its log-determinant is made of. A latent drawn on
+        the way up reads only its posterior, which gives the same draw again; and only the posterior crosses with the
+        tap.
         """
         if node.index in self._upwards:
             return node.inputs[:2]
-        flow = self._flows.get(node.index)
-        return node.inputs if flow is None else (*node.inputs, *(s for _, s in flow.scales))
+        flow = self._flows.get(self._flowed_taps.get(node.index, node.index))
+        if flow is None:
+            return node.inputs
+        z, posterior = node.inputs if node.op == "tap" else (node.inputs[2], node.inputs[1])
+        moved = (posterior, flow.start, z, *(s for _, s in flow.scales))
+        return moved if node.op == "tap" else (node.inputs[0], *moved)
 
     def _part(self, latent: int, unit: Unit) -> tuple[Index, Index]:
         number = self._latent_number[latent] - unit.latents[0]
@@ -305,10 +315,10 @@ class Units:
         listed = [v for v in callee.outputs if unit.is_section and not callee.is_section and v in self.lists]
         return [call, *(Step(Kind.APPEND, (v,), fills=(self.lists[v].list,), needed=needed) for v in listed)]
 
-    def _callee(self, scope: Scope, unit: Unit) -> tuple[str, Address, Layer | Unit | None]:
+    def _callee(self, scope: Scope, unit: Unit) -> tuple[str, Address, Layer | Unit | OwnUse | None]:
         """Where the module of a call is, and what it is of."""
         if scope.kind == "shared":
-            name, *rest = lent(scope.path, unit)
+            name, *rest = lent(used(scope), unit)
             return str(name), tuple(rest), self._unit_of_scope[id(scope)]
         module = address_of(scope.path, unit.scope)
         return "self", module, unit.entries.get(module)
@@ -316,7 +326,11 @@ class Units:
     def _passed(self, value: Value, reader: Unit) -> Value:
         """What runs on through a tap is, in the tap's own section, still what went in."""
         node = self.graph.nodes[value.node]
-        while node.op == "tap" and section_of(self._unit_of[node.index]) is section_of(reader):
+        while (
+            node.op == "tap"
+            and node.index not in self._flowed_taps
+            and section_of(self._unit_of[node.index]) is section_of(reader)
+        ):
             value = node.inputs[value.port]
             node = self.graph.nodes[value.node]
         return value

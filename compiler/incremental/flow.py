@@ -11,8 +11,8 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from hvdsl.compiler.analysis.causality import OWN, attention_kind, own_codes, reaches, taps
-from hvdsl.compiler.codes.emission import NO_LAYER
-from hvdsl.compiler.graph import Graph, Node, Value
+from hvdsl.compiler.codes.emission import NO_STEPWISE_FORM
+from hvdsl.compiler.graph import GIVEN, Graph, Node, Value
 from hvdsl.compiler.operations import OPERATIONS
 from hvdsl.compiler.operations.values import integer
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
@@ -135,6 +135,8 @@ class Flow:
         reach = self._reaches.get(Value(node.index))
         if node is self._own:
             return Kind.CODES
+        if not node.inputs and node.op not in GIVEN:
+            return self._refuse(node, "takes nothing in")
         if reach is None:
             return Kind.STATIC
         if reach.latest >= OWN and not self._is_shifted(node):
@@ -172,8 +174,8 @@ class Flow:
     def _refuse(self, node: Node, why: str) -> Kind:
         self._problems.add(
             Diagnostic(
-                NO_LAYER,
-                f"`{node.op}` cannot be sampled position by position yet",
+                NO_STEPWISE_FORM,
+                f"`{node.op}` cannot be sampled position by position",
                 node.span,
                 f"in `{node.scope.path}` it {why}",
                 "convolutions of the codes, each with its own `shift` if it needs one, then causal steps",

@@ -79,7 +79,7 @@ def plan(graph: Graph) -> Plan:
     """Derive the position-by-position form of a causal prior.
 
     Raises:
-        SpecError: HV0801, for what has no such form.
+        SpecError: HV0801, for what has no such form; `check` has then raised it before.
     """
     return _Planner(Flow(graph)).result()
 

@@ -19,6 +19,18 @@ from hvdsl.compiler.operations.table import (
 )
 from hvdsl.compiler.operations.values import bind, number, optional_term, term, text
 
+CLASSES = {
+    "normal": "Normal",
+    "laplace": "Laplace",
+    "logistic": "Logistic",
+    "bernoulli": "StraightThroughBernoulli",
+    "categorical": "StraightThroughCategorical",
+}
+"""The runtime's class of each family that has densities or masses."""
+
+COUPLED = {"relative": ("normal", "laplace", "logistic"), "product": ("normal",)}
+"""The families that each coupling of two distributions is defined for."""
+
 MEAN = Argument(
     "mean",
     ArgumentType.WORD,
@@ -78,7 +90,7 @@ def _map(given: Term, signature: tuple[tuple[str, float | None], ...], required:
 
 def _location_scale_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     checked_maps(args)
-    if number(args, "density_floor") < 0:
+    if "density_floor" in args and number(args, "density_floor") < 0:
         raise OperationError("`density_floor` must be at least 0", found=text(args["density_floor"]))
     if not inputs:
         return (grid_shape(_standard_channels(args), args),)
@@ -109,7 +121,7 @@ def _location_scale_text(cls: str) -> ExpressionRule:
         mean, scale = checked_maps(args)
         options = [f"mean={_call(mean)}"] if mean.name != "identity" else []
         options += [f"scale={_call(scale)}"] if scale != _map(Term("exp"), _SCALES["exp"], 0) else []
-        floor = number(args, "density_floor")
+        floor = number(args, "density_floor") if "density_floor" in args else 0
         options += [f"density_floor={floor!r}"] if floor else []
         return f"{cls}({', '.join([*operands, *options])})"
 
@@ -125,7 +137,7 @@ def _call(given: Term) -> str:
     return f"{given.name}({', '.join(said)})"
 
 
-def _location_scale(name: str, summary: str, cls: str | None = None) -> Operation:
+def _location_scale(name: str, summary: str, *more: Argument) -> Operation:
     arguments = (
         Argument(
             "params",
@@ -135,10 +147,10 @@ def _location_scale(name: str, summary: str, cls: str | None = None) -> Operatio
         ),
         MEAN,
         SCALE,
-        DENSITY_FLOOR,
+        *more,
         GRID,
     )
-    expression = _location_scale_text(cls) if cls else None
+    expression = _location_scale_text(CLASSES[name])
     return Operation(name, Kind.DISTRIBUTION, summary, arguments, _location_scale_shape, expression=expression)
 
 
@@ -152,22 +164,24 @@ _PAIR = (
 )
 
 OPERATIONS = (
-    _location_scale("normal", "Normal distribution in each element.", "Normal"),
-    _location_scale("laplace", "Laplace distribution in each element."),
-    _location_scale("logistic", "Logistic distribution in each element."),
+    _location_scale("normal", "Normal distribution in each element.", DENSITY_FLOOR),
+    _location_scale("laplace", "Laplace distribution in each element; the scale is its mean absolute deviation."),
+    _location_scale("logistic", "Logistic distribution in each element; its rate is one sample's log q - log p."),
     Operation(
         "bernoulli",
         Kind.DISTRIBUTION,
-        "A bit in each element.",
+        "A bit in each element, drawn with straight-through gradients.",
         (Argument("logits", ArgumentType.TENSOR, doc="log-odds of 1"),),
         same,
+        expression=template(f"{CLASSES['bernoulli']}({{0}})"),
     ),
     Operation(
         "categorical",
         Kind.DISTRIBUTION,
-        "One of as many classes as channels at each position, as its one-hot vector.",
+        "One of as many classes as channels at each position: a one-hot vector, with straight-through gradients.",
         (Argument("logits", ArgumentType.TENSOR, doc="a logit for each class"),),
         same,
+        expression=template(f"{CLASSES['categorical']}({{0}})"),
     ),
     Operation(
         "relative",

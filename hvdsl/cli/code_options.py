@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from hvdsl.cli.options import positive
 from hvdsl.errors import UsageError
 
-Number = TypeVar("Number", int, float)
+if TYPE_CHECKING:
+    from hvdsl.runtime.priors.sampling import Schedule
+
+Value = TypeVar("Value")
 
 
 def add_code_options(parser: argparse.ArgumentParser) -> None:
@@ -44,14 +47,22 @@ def add_code_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--mask", metavar="PICTURE", type=Path, help="what to draw anew: everything but black, at the images' size"
     )
+    group.add_argument(
+        "--schedule",
+        metavar="[LEVEL=]ORDER",
+        type=leveled(schedule),
+        action="append",
+        default=[],
+        help="raster: codes one by one (default); wavefront: at once what does not see each other, without attention",
+    )
 
 
-def leveled(number: Callable[[str], Number]) -> Callable[[str], tuple[str, Number]]:
+def leveled(value: Callable[[str], Value]) -> Callable[[str], tuple[str, Value]]:
     """Return what reads `0.9`, for every level, as ("", 0.9), and `z_top=0.9` as ("z_top", 0.9)."""
 
-    def read(text: str) -> tuple[str, Number]:
+    def read(text: str) -> tuple[str, Value]:
         level, _, written = text.rpartition("=")
-        return level, number(written)
+        return level, value(written)
 
     return read
 
@@ -67,13 +78,21 @@ def probability(text: str) -> float:
     return number
 
 
-def per_level(pairs: Sequence[tuple[str, Number]], levels: Sequence[str], option: str) -> dict[str, Number]:
+def schedule(text: str) -> Schedule:
+    """Read the order of drawing."""
+    match text:
+        case "raster" | "wavefront":
+            return text
+    raise argparse.ArgumentTypeError(f"expected `raster` or `wavefront`, found `{text}`")
+
+
+def per_level(pairs: Sequence[tuple[str, Value]], levels: Sequence[str], option: str) -> dict[str, Value]:
     """Return the value of each level that has one; the later is taken over the earlier.
 
     Raises:
         UsageError: there is no such level.
     """
-    found: dict[str, Number] = {}
+    found: dict[str, Value] = {}
     for level, value in pairs:
         if level and level not in levels:
             known = f"it has {', '.join(levels)}" if any(levels) else "its latents are continuous"

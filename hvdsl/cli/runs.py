@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -76,7 +76,8 @@ def instantiate(model: Model, seed: int = 0, device: torch.device | None = None,
 
 def instantiate_prior(model: Model, latent: str, seed: int = 0, device: torch.device | None = None) -> nn.Module:
     """Return the emitted prior of a latent, initialised from `seed`, on `device`."""
-    emitted = load(emit_priors(model), f"{identifier(model.settings.model)}_priors")
+    alone = replace(model, priors={latent: model.priors[latent]})  # the others need not be written for it
+    emitted = load(emit_priors(alone), f"{identifier(model.settings.model)}_priors")
     prior: nn.Module = emitted.PRIORS[identifier(latent)]()
     initialize(prior, seed)
     return prior.to(device) if device else prior

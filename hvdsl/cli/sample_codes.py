@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,9 @@ from hvdsl.cli.stages import Autoencoder, open_priors
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.codes.codec import decode
 from hvdsl.runtime.codes.files import read_codes
-from hvdsl.runtime.codes.levels import CodesError, Level
+from hvdsl.runtime.codes.levels import LABEL, CodesError
 from hvdsl.runtime.priors.hierarchy import Cut, Kept, coarse_mask, sample_codes
-from hvdsl.runtime.priors.sampling import Progress
+from hvdsl.runtime.priors.protocol import as_prior
 from hvdsl.runtime.use.inference import chunks
 
 
@@ -30,14 +30,18 @@ def draw_images(args: argparse.Namespace, first: Autoencoder) -> Tensor:
         HvdslError: a prior is missing, of other codes, or given what does not fit.
     """
     levels = {level.name: level for level in first.levels}
+    labels = _labels(args, first)
     fixed = _fixed(args, first)
-    priors = open_priors(first, [name for name in levels if name not in fixed], use_ema=args.use_ema)
+    drawn = [name for name in levels if name not in fixed]
+    priors = open_priors(first, drawn, lambda settings: args.use_ema and settings.sample.use_ema)
     untrained = [name for name in levels if name not in priors and name not in fixed]
     if untrained:
         raise HvdslError(_untrained(first, untrained))
+    if labels is not None and not any(map.name == LABEL for p in priors.values() for map in as_prior(p).GIVEN):
+        raise UsageError("--label: none of the levels that are drawn has a prior that is given the class")
     kept = _kept(args, first)
-    labels = _labels(args, first)
-    cuts = _cuts(args, levels, first.model.settings.sample.temperature)
+    cuts = _cuts(args, list(levels), set(priors), first.model.settings.sample.temperature)
+    schedules = per_level(args.schedule, list(levels), "--schedule")
     images = []
     for indices in chunks(range(args.number), args.batch or 64):
         with showing("codes") as show:
@@ -49,14 +53,21 @@ def draw_images(args: argparse.Namespace, first: Autoencoder) -> Tensor:
                 fixed={name: tensor[indices.start : indices.stop] for name, tensor in fixed.items()},
                 kept={name: _some(k, indices) for name, k in kept.items()},
                 labels=None if labels is None else labels[indices.start : indices.stop],
-                progress=_telling(show),
+                schedules=schedules,
+                progress=lambda level, p: show(p.done, p.total, f"codes of {level}"),
             )
         images.append(decode(first.module, first.model.settings.data, codes, batch=len(indices)).round())
     return torch.cat(images)
 
 
-def _cuts(args: argparse.Namespace, levels: dict[str, Level], temperature: float) -> dict[str, Cut]:
-    names = list(levels)
+def _cuts(args: argparse.Namespace, names: list[str], drawn: Collection[str], temperature: float) -> dict[str, Cut]:
+    for option, pairs in (("--temperature", args.temperature), ("--top-k", args.top_k), ("--top-p", args.top_p)):
+        still = [level for level, _ in pairs if level in names and level not in drawn]
+        if still or (pairs and not drawn):
+            what = f"the codes of `{still[0]}`" if still else "all codes"
+            raise UsageError(
+                f"{option}: {what} are taken from a file (`--fix`), and nothing is drawn that it could change"
+            )
     temperatures = per_level(args.temperature, names, "--temperature")
     top_k = per_level(args.top_k, names, "--top-k")
     top_p = per_level(args.top_p, names, "--top-p")
@@ -124,10 +135,6 @@ def _labels(args: argparse.Namespace, first: Autoencoder) -> Tensor | None:
 
 def _some(kept: Kept, indices: range) -> Kept:
     return Kept(kept.codes[indices.start : indices.stop], kept.mask[indices.start : indices.stop])
-
-
-def _telling(show: Callable[[int, int], None]) -> Callable[[str, Progress], None]:
-    return lambda level, progress: show(progress.done, progress.total)
 
 
 def _untrained(first: Autoencoder, names: list[str]) -> str:

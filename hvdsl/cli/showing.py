@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
+class Show(Protocol):
+    """Takes how much is done, and of how much; a third argument says of what from now on."""
+
+    def __call__(self, done: int, total: int, what: str = ..., /) -> None: ...
+
+
 @contextmanager
-def showing(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function that takes how much is done, and of how much; without a terminal it shows nothing."""
+def showing(what: str) -> Iterator[Show]:
+    """Give a function that shows how far something is; without a terminal it shows nothing."""
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), MofNCompleteColumn(), BarColumn(bar_width=20), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+        def show(done: int, total: int, what: str = what, /) -> None:
+            if done < progress.tasks[0].completed:
+                progress.reset(task)  # the pace of what was done before says nothing of this
+            progress.update(task, completed=done, total=total, description=what)
+
+        yield show

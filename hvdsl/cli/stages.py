@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from hvdsl.cli.runs import instantiate, instantiate_prior, read_model
 from hvdsl.cli.showing import showing
 from hvdsl.compiler.emit import emit_priors
 from hvdsl.compiler.model import Model
+from hvdsl.compiler.settings import ModelSettings
 from hvdsl.compiler.stages import structure
 from hvdsl.errors import HvdslError
 from hvdsl.grammar import print_text
@@ -42,6 +43,7 @@ class Autoencoder:
     module: nn.Module  # with the weights that make the codes, on its device
     step: int
     digest: str
+    overrides: tuple[str, ...] = ()  # of the run's spec, and so of its priors' specs
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -53,17 +55,19 @@ class Autoencoder:
         return math.prod(self.model.settings.data.shape)
 
 
-def open_autoencoder(run: Run, device: torch.device, *, step: int | None = None) -> Autoencoder:
+def open_autoencoder(
+    run: Run, device: torch.device, *, step: int | None = None, overrides: Sequence[str] = ()
+) -> Autoencoder:
     """Open the first stage of a run with the weights that make its codes: averaged ones if `evaluate.use_ema`."""
-    model = read_model(run)
+    model = read_model(run, overrides)
     module = instantiate(model)
     checkpoint = load_weights(module, run, use_ema=model.settings.evaluate.use_ema, step=step)
-    return autoencoder(run, model, module.to(device), checkpoint.step)
+    return autoencoder(run, model, module.to(device), checkpoint.step, overrides)
 
 
-def autoencoder(run: Run, model: Model, module: nn.Module, step: int) -> Autoencoder:
-    """Return a run's first stage, once its weights are loaded."""
-    return Autoencoder(run, model, module, step, autoencoder_digest(module, structure(model)))
+def autoencoder(run: Run, model: Model, module: nn.Module, step: int, overrides: Sequence[str] = ()) -> Autoencoder:
+    """Return a run's first stage, once its weights are loaded; `model` is the run's spec with these `overrides`."""
+    return Autoencoder(run, model, module, step, autoencoder_digest(module, structure(model)), tuple(overrides))
 
 
 def extract(first: Autoencoder, images: Dataset, split: str, batch: int | None = None) -> CodeStore:
@@ -116,8 +120,11 @@ def check_identity(stage: Run, autoencoder: str, data: str | None = None) -> Non
             )
 
 
-def open_prior(first: Autoencoder, latent: str, *, use_ema: bool) -> nn.Module | None:
+def open_prior(first: Autoencoder, latent: str, use_ema: Callable[[ModelSettings], bool]) -> nn.Module | None:
     """Return the trained prior of a latent, on the autoencoder's device; None if there is none.
+
+    Args:
+        use_ema: Whether the prior's spec wants the averaged weights.
 
     Raises:
         CodesError: it was trained on other codes.
@@ -129,15 +136,18 @@ def open_prior(first: Autoencoder, latent: str, *, use_ema: bool) -> nn.Module |
     if stage.checkpoints().latest() is None:
         return None
     check_identity(stage, first.digest)
-    model = read_model(stage)
+    alike = stage.read("resolved.hv") == first.run.read("resolved.hv")
+    model = first.model if alike else read_model(stage, first.overrides)
     if latent not in model.priors:
         raise HvdslError(f"{folder}/resolved.hv has no `prior {latent}`: the folder is of another latent")
     prior = instantiate_prior(model, latent)
-    load_weights(prior, stage, use_ema=use_ema and model.settings.sample.use_ema)
+    load_weights(prior, stage, use_ema=use_ema(model.settings))
     return prior.to(next(first.module.parameters()).device)
 
 
-def open_priors(first: Autoencoder, latents: Sequence[str], *, use_ema: bool) -> dict[str, nn.Module]:
+def open_priors(
+    first: Autoencoder, latents: Sequence[str], use_ema: Callable[[ModelSettings], bool]
+) -> dict[str, nn.Module]:
     """Return the trained priors of these latents, by latent."""
-    opened = {latent: open_prior(first, latent, use_ema=use_ema) for latent in latents}
+    opened = {latent: open_prior(first, latent, use_ema) for latent in latents}
     return {latent: prior for latent, prior in opened.items() if prior is not None}

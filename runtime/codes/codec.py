@@ -17,6 +17,8 @@ from hvdsl.runtime.use.inference import chunks, inference, to_pixels
 def encode(model: nn.Module, pixels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     """The codes of images, by level, and their reconstruction, from one pass in evaluation mode.
 
+    The codes are the nearest of a quantizer, the most probable of a categorical posterior.
+
     Args:
         pixels: Raw pixel values `(N, C, H, W)`.
 
@@ -28,7 +30,7 @@ def encode(model: nn.Module, pixels: Tensor) -> tuple[dict[str, Tensor], Tensor]
     """
     levels, vae = code_levels(model), as_vae(model)
     with inference(model) as device:
-        latents = Traversal(vae.LATENTS, len(pixels), sources=Source.POSTERIOR, device=device)
+        latents = Traversal(vae.LATENTS, len(pixels), sources=Source.POSTERIOR_MEAN, device=device)
         params = vae(vae.input(pixels.float().to(device)), latents)
     codes = {}
     for level, outcome in zip(levels, latents.outcomes, strict=True):

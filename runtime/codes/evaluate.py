@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.codes.codec import encode
-from hvdsl.runtime.codes.extract import LabelledImages
+from hvdsl.runtime.codes.identity import LabelledImages
 from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels
 from hvdsl.runtime.priors.protocol import as_prior
 from hvdsl.runtime.priors.training import nats

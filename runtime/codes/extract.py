@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.codec import encode
-from hvdsl.runtime.codes.identity import data_digest
+from hvdsl.runtime.codes.identity import LabelledImages, data_digest
 from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels
 from hvdsl.runtime.codes.store import CodeStore, Identity, Writing
-from hvdsl.runtime.training.batches import PixelSource
 from hvdsl.runtime.training.distributed import World
 from hvdsl.runtime.use.inference import chunks
-
-
-class LabelledImages(PixelSource, Protocol):
-    """Images that may have classes."""
-
-    def labels(self, indices: Sequence[int]) -> NDArray[np.int64] | None: ...
 
 
 def stored_codes(
@@ -54,8 +47,8 @@ def stored_codes(
     if len(images) == 0:
         raise CodesError(f"{images.name} has no images to take codes of")
     world = world or World()
-    identity = Identity(autoencoder, data_digest(images))
     levels = _levels(model, images, classes)
+    identity = Identity(autoencoder, data_digest(images, labelled=levels[-1].name == LABEL))
     if not world.any(not _is_current(folder, identity, levels)):
         return CodeStore.open(folder)
     writing = Writing(folder, levels, len(images))
@@ -97,29 +90,25 @@ def _write(
         codes, _ = encode(model, torch.from_numpy(images.batch(indices, 0).astype(np.float32)))
         parts = [codes[level.name].flatten(1).cpu().numpy() for level in writing.levels if level.name != LABEL]
         if writing.levels[-1].name == LABEL:
-            parts.append(_labels(images, indices, writing.levels[-1].classes))
+            parts.append(_labels(images, indices))
         writing.write(indices.start, np.concatenate(parts, 1))
         if progress is not None:
             progress(indices.stop - mine.start, len(mine))
 
 
-def _labels(images: LabelledImages, indices: range, classes: int) -> NDArray[np.int64]:
+def _labels(images: LabelledImages, indices: range) -> NDArray[np.int64]:
     labels = images.labels(indices)
     if labels is None:
         raise CodesError(f"some images of {images.name} have no class: label all of them, or leave out `data.classes`")
-    if not (labels.min() >= 0 and labels.max() < classes):
-        raise CodesError(
-            f"the classes in {images.name} run from {labels.min()} to {labels.max()}, and `data.classes` is {classes}"
-        )
     return labels[:, None]
 
 
 def _together(world: World, writing: Writing, work: Callable[[], None]) -> None:
     """Do a part of the work in all processes; if it fails in one, it fails in all, and nothing stays behind."""
-    failure: OSError | CodesError | None = None
+    failure: OSError | HvdslError | None = None
     try:
         work()
-    except (OSError, CodesError) as error:
+    except (OSError, HvdslError) as error:
         failure = error
     if not world.any(failure is not None):
         return

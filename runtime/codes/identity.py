@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from hvdsl.runtime.training.batches import PixelSource
@@ -24,12 +27,25 @@ def autoencoder_digest(model: nn.Module, structure: str) -> str:
     return digest.hexdigest()
 
 
-def data_digest(images: PixelSource) -> str:
-    """SHA-256 of the number of images and of the pixels of up to 64 of them: cheap, and blind to where files lie."""
+class LabelledImages(PixelSource, Protocol):
+    """Images that may have classes."""
+
+    def labels(self, indices: Sequence[int]) -> NDArray[np.int64] | None: ...
+
+
+def data_digest(images: LabelledImages, *, labelled: bool = False) -> str:
+    """SHA-256 of the number of images and of the pixels of up to 64 of them: cheap, and blind to where files lie.
+
+    Args:
+        labelled: The classes of all images are part of the data.
+    """
     count = len(images)
     digest = hashlib.sha256(str(count).encode())
     for index in np.unique(np.linspace(0, max(0, count - 1), min(PROBES, count)).astype(int)).tolist():
         pixels = images.batch([index], 0)
         digest.update(f"\0{index} {pixels.shape}\0".encode())
         digest.update(np.ascontiguousarray(pixels).tobytes())
+    labels = images.labels(range(count)) if labelled else None
+    if labels is not None:
+        digest.update(b"\0labels\0" + labels.tobytes())
     return digest.hexdigest()

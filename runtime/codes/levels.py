@@ -75,10 +75,10 @@ def code_levels(model: nn.Module) -> tuple[Level, ...]:
     return tuple(levels)
 
 
-def is_discrete(model: nn.Module) -> bool:
-    """Whether every latent of a model is discrete, and there is one."""
+def is_quantized(model: nn.Module) -> bool:
+    """Whether every latent of a model has its values from a quantizer, and there is one."""
     groups = as_vae(model).LATENTS
-    return bool(groups) and all(group.codes is not None for group in groups)
+    return bool(groups) and all(group.quantized for group in groups)
 
 
 def check_fit(codes: Mapping[str, Tensor], levels: Sequence[Level], source: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,8 @@ class Arrays:
             )
         if images.ndim == 4 and images.shape[3] not in (1, 3) and images.shape[1] not in (1, 3):
             raise DataError(f"{name} has shape {images.shape}: neither the second nor the last axis is 1 or 3 channels")
-        if labels is not None and len(labels) != len(images):
-            raise DataError(f"{name} has {len(images)} images but {len(labels)} labels")
+        if labels is not None and labels.shape != (len(images),):
+            raise DataError(f"{name} has {len(images)} images but labels of shape {labels.shape}")
         self._images, self._labels = images, labels
         self._planar = images.ndim == 4 and images.shape[3] not in (1, 3)
 
@@ -61,7 +62,7 @@ def read_arrays(path: Path) -> dict[str, Arrays]:
     return _splits(path, stored)
 
 
-def _splits(path: Path, stored: dict[str, NDArray[np.uint8]]) -> dict[str, Arrays]:
+def _splits(path: Path, stored: dict[str, NDArray[Any]]) -> dict[str, Arrays]:
     spelled = {
         "train": "train",
         "valid": "validation",
@@ -70,7 +71,7 @@ def _splits(path: Path, stored: dict[str, NDArray[np.uint8]]) -> dict[str, Array
         "test": "test",
     }
     found = {
-        split: Arrays(f"{path}[{key}]", stored[key], _integers(stored.get(f"{key}_labels")))
+        split: Arrays(f"{path}[{key}]", stored[key], _integers(path, stored.get(f"{key}_labels")))
         for key, split in spelled.items()
         if key in stored
     }
@@ -83,8 +84,12 @@ def _splits(path: Path, stored: dict[str, NDArray[np.uint8]]) -> dict[str, Array
             "are classes), or arrays named train, validation and test"
         )
     labels = next((stored[key] for key in _LABELS if key in stored), None)
-    return {"all": Arrays(str(path), stored[images[0]], _integers(labels))}
+    return {"all": Arrays(str(path), stored[images[0]], _integers(path, labels))}
 
 
-def _integers(labels: NDArray[np.uint8] | None) -> NDArray[np.int64] | None:
-    return None if labels is None else labels.astype(np.int64)
+def _integers(path: Path, labels: NDArray[Any] | None) -> NDArray[np.int64] | None:
+    if labels is None:
+        return None
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"the labels in {path} are {labels.dtype}: classes are whole numbers from 0")
+    return labels.astype(np.int64)

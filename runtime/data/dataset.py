@@ -83,10 +83,20 @@ class Dataset:
         return Dataset(self.name, self._images, self._settings, training=False)
 
     def labels(self, indices: Sequence[int]) -> NDArray[np.int64] | None:
-        """Return the classes (N,), or None where the source has none."""
+        """Return the classes (N,), or None where one of the images has none.
+
+        Raises:
+            DataError: a class is not one of the spec's `classes`.
+        """
         found = [self._images.label(int(i)) for i in indices]
         known = [label for label in found if label is not None]
-        return np.asarray(known, np.int64) if len(known) == len(found) else None
+        if len(known) < len(found):
+            return None
+        classes = self._settings.classes
+        wrong = next((label for label in known if label < 0 or (classes is not None and label >= classes)), None)
+        if wrong is not None:
+            raise DataError(f"an image of {self.name} is of class {wrong}, and `data.classes` is {classes}")
+        return np.asarray(known, np.int64)
 
     def _one(self, index: int, epoch: int) -> NDArray[np.uint16]:
         pixels = self._preprocess(self._images.image(index, epoch), epoch, index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,15 @@ class Folder:
 
     Damaged files are reported by name and skipped: those whose header is bad are left out from the start; one that
     turns out damaged when decoded is replaced by the next readable file. More than 1 % (and more than 10) is an error.
+
+    An image's class is that of the folder in `root` that it is in, however deep: its place among `classes`. An image
+    that is in none of them has no class.
+
+    Args:
+        classes: Names of folders; by default all that hold images, in order of their names.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, classes: Sequence[str] | None = None) -> None:
         self._root = root
         paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         if not paths:
@@ -34,15 +41,16 @@ class Folder:
         self._paths = [path for path in paths if self._opens(path)]
         if not self._paths:
             raise DataError(f"none of the {len(paths)} image files in {root} can be read")
+        found = sorted({name for path in self._paths if (name := self._folder(path)) is not None})
+        self.classes = tuple(found if classes is None else classes)
+        self._places = {name: place for place, name in enumerate(self.classes)}
+        self.unclassed = next((path for path in self._paths if self._folder(path) not in self._places), None)
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def image(self, index: int, epoch: int) -> Image:
-        for step in range(len(self._paths)):
-            path = self._paths[(index + step) % len(self._paths)]
-            if path in self._damaged:
-                continue
+        while (path := self._path(index)) is not None:
             try:
                 with Pillow.open(path) as picture:
                     grey = picture.mode in ("1", "L", "I;16")
@@ -53,7 +61,18 @@ class Folder:
         raise DataError(f"none of the image files in {self._root} can be read")
 
     def label(self, index: int) -> int | None:
-        return None
+        path = self._path(index)
+        folder = None if path is None else self._folder(path)
+        return None if folder is None else self._places.get(folder)
+
+    def _path(self, index: int) -> Path | None:
+        """The first file from `index` on that is not known to be damaged."""
+        around = (self._paths[(index + step) % len(self._paths)] for step in range(len(self._paths)))
+        return next((path for path in around if path not in self._damaged), None)
+
+    def _folder(self, path: Path) -> str | None:
+        inside = path.relative_to(self._root).parts
+        return inside[0] if len(inside) > 1 else None
 
     def _opens(self, path: Path) -> bool:
         try:

@@ -49,6 +49,8 @@ def open_data(settings: Data, path: Path | None = None) -> Splits:
         raise DataError(f"{place} does not exist: `--data` is a folder of images, an .npy or .npz file")
     else:
         found = _from_files(name, place)
+    if settings.classes is not None:
+        _check_folders(found, settings.classes)
     return _split(name, found, settings)
 
 
@@ -91,7 +93,8 @@ def _from_folder(place: Path) -> dict[str, Images]:
         if lmdb is not None:
             found[split] = Lmdb(lmdb)
         elif folder is not None:
-            found[split] = Folder(folder)
+            train = found.get("train")
+            found[split] = Folder(folder, train.classes if isinstance(train, Folder) else None)
         elif file is not None:
             found[split] = read_arrays(file)["all"]
     if "train" in found:
@@ -101,6 +104,21 @@ def _from_folder(place: Path) -> dict[str, Images]:
     if len(files) == 1:
         return {"train": read_arrays(files[0])["all"]}
     return {"train": Folder(place)}
+
+
+def _check_folders(found: dict[str, Images], classes: int) -> None:
+    """Refuse image folders that do not hold `classes` folders of the same names."""
+    for images in found.values():
+        if not isinstance(images, Folder):
+            continue
+        if len(images.classes) != classes:
+            held = f"{len(images.classes)} folders, one per class" if images.classes else "no folder per class"
+            raise DataError(f"the images are in {held}, and `data.classes` is {classes}: make the two agree")
+        if images.unclassed is not None:
+            raise DataError(
+                f"{images.unclassed} is in none of the classes' folders, which are {', '.join(images.classes)}: move "
+                "it into one, or leave out `data.classes`"
+            )
 
 
 def _split(name: str, found: dict[str, Images], settings: Data) -> Splits:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from hvdsl.runtime.distributions import Flowed, Normal
-from hvdsl.runtime.latents.continuous import drawn_value
+from hvdsl.runtime.distributions import Distribution, Flowed
 from hvdsl.runtime.latents.group import Given, LatentGroup, Source
 from hvdsl.runtime.latents.outcome import Outcome
 from hvdsl.runtime.latents.quantized import drawn_code
+from hvdsl.runtime.latents.sampled import drawn_value
 
 if TYPE_CHECKING:  # a traversal gives its draws
     from hvdsl.runtime.latents.traversal import Traversal
@@ -42,32 +42,50 @@ class Draw:
         """Whether z comes from the posterior, so that the model must compute it."""
         return self.source in (Source.POSTERIOR, Source.POSTERIOR_MEAN)
 
-    def eps(self, like: Tensor) -> Tensor:
-        """The group's standard normals, as `like`, the same whenever asked for."""
-        return self.walk.eps(self._group, like)
+    def noise(self, distribution: Distribution) -> Tensor:
+        """What a draw of the distribution takes, the same whenever asked for.
+
+        Raises:
+            ValueError: the traversal has no noise.
+        """
+        return self.walk.noise_of(self._group, distribution)
 
     def uniform(self, shape: tuple[int, ...]) -> Tensor:
         """Numbers in [0, 1) of `shape` for each image, the same whenever asked for."""
         return self.walk.uniform(self._group, shape)
 
-    def start(self, posterior: Normal) -> Tensor:
-        """The posterior's own sample (or mean), `(N, Z, H, W)`: what a flow turns into z, or z drawn on the way up.
-
-        On the way up also groups that come from elsewhere are asked, where the posterior of another depends on them
-        (BIVA, Maaløe 2019): a given value is what it is; of a group that the prior draws later, inference sees the
-        posterior's mean, so that the prior's noise stays its own.
+    def start(self, posterior: Distribution) -> Tensor:
+        """The posterior's own sample (or its mode), `(N, Z, H, W)`: z, or what a flow turns into z.
 
         Raises:
-            ValueError: the posterior has another shape than the group.
+            ValueError: the posterior has another shape than the group, or the traversal has no noise to sample it.
         """
         self.check(posterior, "posterior")
-        if isinstance(self.source, Given):
-            return self.source.z.to(posterior.mean)
         if self.source is not Source.POSTERIOR:
-            return posterior.mean
-        return posterior.sample(self.eps(posterior.mean))
+            return posterior.mode
+        return posterior.sample(self.noise(posterior))
 
-    def draw(self, prior: Normal | UniformCodes, posterior: Normal | Flowed | NearestCode | None = None) -> Tensor:
+    def infer(self, posterior: Distribution | Flowed) -> Tensor:
+        """z `(N, Z, H, W)` as inference sees it, where it is drawn on the way up.
+
+        There also groups that come from elsewhere are asked, since the posterior of another may depend on them (BIVA,
+        Maaløe 2019): a given value is what it is; of a group that the prior draws later, inference sees the posterior's
+        mode, so that the prior's noise stays its own.
+
+        Raises:
+            ValueError: as `start`.
+        """
+        if isinstance(self.source, Given):
+            base = posterior.base if isinstance(posterior, Flowed) else posterior
+            return base.value(self.source.z)
+        if isinstance(posterior, Flowed):
+            self.check(posterior, "posterior")
+            return posterior.z
+        return self.start(posterior)
+
+    def draw(
+        self, prior: Distribution | UniformCodes, posterior: Distribution | Flowed | NearestCode | None = None
+    ) -> Tensor:
         """z `(N, Z, H, W)`, from where the traversal says.
 
         The rate of a posterior that went through a flow has no closed form: it is log q - log p at z.
@@ -77,17 +95,22 @@ class Draw:
                 the group, or a given code is not one of the group's.
         """
         self.check(prior, "prior")
-        if not isinstance(prior, Normal):
+        if not isinstance(prior, Distribution):
             return drawn_code(self, prior, posterior)
-        if posterior is not None and not isinstance(posterior, Normal | Flowed):
-            raise ValueError(f"group `{self.group.path}` has a continuous prior and a discrete posterior")
+        if posterior is not None:
+            base = posterior.base if isinstance(posterior, Flowed) else posterior
+            if not isinstance(posterior, Distribution | Flowed) or not isinstance(base, type(prior)):
+                raise ValueError(
+                    f"the prior of group `{self.group.path}` is a {type(prior).__name__}, "
+                    f"its posterior a {type(base).__name__}"
+                )
         return drawn_value(self, prior, posterior)
 
     def record(self, outcome: Outcome) -> bool:
         """Keep the first outcome of the group; says whether this was it."""
         return self.walk.record(self._group, outcome)
 
-    def check(self, distribution: Normal | Flowed | UniformCodes | NearestCode, role: str) -> None:
+    def check(self, distribution: Distribution | Flowed | UniformCodes | NearestCode, role: str) -> None:
         """Raise ValueError where a distribution has another shape than the group."""
         expected = (self.walk.batch, *self.group.shape)
         if tuple(distribution.shape) != expected:

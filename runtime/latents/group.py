@@ -13,7 +13,7 @@ from torch import Tensor
 class LatentGroup:
     """One latent variable: its name in the spec, its path in the model, its family, the shape `(Z, H, W)` of a draw.
 
-    A discrete one has `codes` different values at each depth, and `depth` codes at each position.
+    One of classes or codes has `codes` different values at each depth, and `depth` codes at each position.
     """
 
     name: str
@@ -23,9 +23,18 @@ class LatentGroup:
     codes: int | None = None
     depth: int = 1
 
+    @property
+    def quantized(self) -> bool:
+        """Whether z is the nearest code of a quantizer, whose codes are all equally likely."""
+        return self.family in ("codebook", "finite_scalar", "lookup_free")
+
 
 class Source(Enum):
-    """Where a group's z comes from."""
+    """Where a group's z comes from.
+
+    The mean of a group of bits or classes is their most probable value; that of a quantizer's uniform prior, the mean
+    code vector.
+    """
 
     POSTERIOR = "posterior sample"
     POSTERIOR_MEAN = "posterior mean"

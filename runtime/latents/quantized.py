@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hvdsl.runtime.distributions import Flowed, Normal
+from hvdsl.runtime.distributions import Distribution, Flowed
 from hvdsl.runtime.latents.group import Given, Source
 from hvdsl.runtime.latents.outcome import Outcome, summed
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:  # a model without discrete latents needs none of it; and `dra
     from hvdsl.runtime.quantizers import NearestCode, Quantized, UniformCodes
 
 
-def drawn_code(draw: Draw, prior: UniformCodes, posterior: Normal | Flowed | NearestCode | None) -> Tensor:
+def drawn_code(draw: Draw, prior: UniformCodes, posterior: Distribution | Flowed | NearestCode | None) -> Tensor:
     """Code vectors `(N, D, H, W)`. The quantizer learns of a batch when this pass first draws from it."""
     source, walk = draw.source, draw.walk
     if draw.inferred:
-        if posterior is None or isinstance(posterior, Normal | Flowed):
+        if posterior is None or isinstance(posterior, Distribution | Flowed):
             raise ValueError(f"group `{draw.group.path}` takes its nearest code, but the model computed no posterior")
         draw.check(posterior, "posterior")
         quantized = prior.quantizer.quantize(posterior)
@@ -37,7 +37,7 @@ def drawn_code(draw: Draw, prior: UniformCodes, posterior: Normal | Flowed | Nea
     elif isinstance(source, Given):
         z = source.z.to(walk.device)
     else:
-        z = prior.mean
+        z = prior.mean.to(walk.device)  # a quantizer without tensors knows no device
     draw.record(_outcome(draw, z, prior, codes, None))
     return z
 

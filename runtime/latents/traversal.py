@@ -14,6 +14,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
+from hvdsl.runtime.distributions import Distribution
 from hvdsl.runtime.latents.arguments import checked_sources, checked_temperatures
 from hvdsl.runtime.latents.draw import Draw
 from hvdsl.runtime.latents.group import Given, LatentGroup, Source, Sources
@@ -29,9 +30,9 @@ class Traversal:
         batch: how many images, N.
         noise: random numbers for the groups that are sampled. None: nothing is sampled.
         sources: one for all groups or one for each.
-        temperature: factor on the standard deviation of prior samples, one for all groups or one for each; not part of
-            log p.
-        kl: `closed`, the divergence itself; `sample`, log q - log p at the z that was drawn.
+        temperature: factor on the scale of prior samples, divisor of the logits of bits and classes; one for all groups
+            or one for each; not part of log p.
+        kl: `closed`, the divergence itself where it has a closed form; `sample`, log q - log p at the z that was drawn.
         densities: also keep log q and log p.
         detail: how finely rates are kept beside their sums.
         device: where the model computes; for the constants that it asks for.
@@ -193,19 +194,19 @@ class Traversal:
     def _with_groups(self) -> list[tuple[Outcome, LatentGroup]]:
         return list(zip(self.outcomes, (self.groups[i] for i in self._range), strict=True))
 
-    def eps(self, group: int, like: Tensor) -> Tensor:
-        """The standard normals of group number `group`, as recorded when first asked for.
+    def noise_of(self, group: int, distribution: Distribution) -> Tensor:
+        """What group number `group` draws `distribution` from, as recorded when first asked for.
 
         Raises:
             ValueError: the traversal has no noise.
         """
-        eps = self._noise[group]
-        if eps is None:
+        noise = self._noise[group]
+        if noise is None:
             if self.noise is None:
                 raise ValueError(f"group `{self.groups[group].path}` is sampled, but the traversal was given no noise")
-            eps = self.noise.normal(latent_stream(group), self.groups[group].shape).to(like)
-            self._noise[group] = eps
-        return eps
+            drawn = distribution.noise(self.noise, latent_stream(group), self.groups[group].shape)
+            noise = self._noise[group] = drawn.to(distribution.mode)
+        return noise
 
     def uniform(self, group: int, shape: Sequence[int]) -> Tensor:
         """Numbers in [0, 1) for a discrete group; a function of the noise, so that asking twice gives the same.

@@ -21,6 +21,7 @@ from hvdsl.runtime.layers.init import (
 from hvdsl.runtime.layers.maps import Affine, Learned
 from hvdsl.runtime.layers.masks import Causal
 from hvdsl.runtime.layers.norms import BatchNorm2d, BatchNormSiLU, GroupNorm, LayerNorm
+from hvdsl.runtime.layers.own import Own
 from hvdsl.runtime.layers.scope import Scope
 from hvdsl.runtime.layers.stochastic import Dropout
 from hvdsl.runtime.layers.weight_norm import WeightNorm
@@ -39,6 +40,7 @@ __all__ = [
     "Init",
     "LayerNorm",
     "Learned",
+    "Own",
     "Scope",
     "WeightNorm",
     "avg_pool",

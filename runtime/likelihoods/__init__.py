@@ -8,9 +8,9 @@ in float32 or wider.
 from hvdsl.runtime.likelihoods.base import Likelihood
 from hvdsl.runtime.likelihoods.bernoulli import Bernoulli
 from hvdsl.runtime.likelihoods.categorical import Categorical
+from hvdsl.runtime.likelihoods.densities import LaplaceDensity, NormalDensity
 from hvdsl.runtime.likelihoods.discretized_logistic import DiscretizedLogistic
 from hvdsl.runtime.likelihoods.discretized_logistic_mixture import DiscretizedLogisticMixture
-from hvdsl.runtime.likelihoods.normal_density import NormalDensity
 from hvdsl.runtime.likelihoods.reconstruction import Mae, Mse
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Categorical",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
+    "LaplaceDensity",
     "Likelihood",
     "Mae",
     "Mse",

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.runtime.layers import BatchNorm2d
+from hvdsl.runtime.layers.own import OwnRoles
 
 
 class BatchNormPenalty:
@@ -13,6 +14,11 @@ class BatchNormPenalty:
 
     def __init__(self, model: nn.Module) -> None:
         self._gains = [module.weight for module in model.modules() if isinstance(module, BatchNorm2d)]
+        self._gains += [
+            module.get_parameter("weight")
+            for module in model.modules()
+            if isinstance(module, OwnRoles) and isinstance(module.layer, BatchNorm2d) and "weight" in module.roles
+        ]
 
     def __len__(self) -> int:
         return len(self._gains)

@@ -11,7 +11,8 @@ from hvdsl.runtime.layers import Attention
 from hvdsl.runtime.priors.affine import Kernel, Map, same
 
 Choose: TypeAlias = Callable[[Tensor, int, int], Tensor]
-"""Picks the codes `(N,)` of a position from its logits `(N, K)`, row and column."""
+"""Picks the codes `(N,)` of a position from its logits `(N, K)`, row and column. The logits are a buffer that the next
+position overwrites: they are valid until the call returns."""
 
 
 class Steps(Protocol):
@@ -24,7 +25,7 @@ class Steps(Protocol):
 
 
 class Part(Protocol):
-    """Gives the tensor `(N, C)` of step j from what its buffers hold."""
+    """Gives the tensor `(N, C)` of step j from what its buffers hold; the next step may overwrite it."""
 
     def __call__(self, j: int) -> Tensor: ...
 
@@ -34,11 +35,23 @@ class Reading(Part, Protocol):
     """By step: where the activations of its positions go, before the call."""
 
 
+class Taps(Reading, Protocol):
+    def gated(self, j: int, *, plus: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        """`glu` of what a call gives, added to `plus`."""
+        ...
+
+
 class Linear(Protocol):
     slots: list[list[Tensor]]
     """By tensor and step: where several tensors are put side by side, before the call."""
 
     def __call__(self, j: int, x: Tensor | None = None, out: Tensor | None = None) -> Tensor: ...
+
+    def gated(
+        self, j: int, x: Tensor | None = None, *, plus: Tensor | None = None, out: Tensor | None = None
+    ) -> Tensor:
+        """`glu` of what a call gives, added to `plus`."""
+        ...
 
 
 class Canvas(Protocol):
@@ -61,7 +74,7 @@ class Canvas(Protocol):
         """What convolutions of the codes give, through a map."""
         ...
 
-    def taps(self, kernel: Kernel, map: Map = same, known: Sequence[Tensor] = ()) -> Reading:
+    def taps(self, kernel: Kernel, map: Map = same, known: Sequence[Tensor] = ()) -> Taps:
         """A causal convolution, through a map."""
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
 
@@ -14,7 +14,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import LABEL, CodesError
 from hvdsl.runtime.noise import SampleNoise
 from hvdsl.runtime.priors.protocol import as_prior
-from hvdsl.runtime.priors.sampling import Progress, Sampled, draw_codes
+from hvdsl.runtime.priors.sampling import Progress, Sampled, Schedule, check_schedule, draw_codes
 from hvdsl.runtime.training.seeds import derive_seed
 
 
@@ -44,6 +44,7 @@ def sample_codes(
     fixed: Mapping[str, Tensor] | None = None,
     kept: Mapping[str, Kept] | None = None,
     labels: Tensor | None = None,
+    schedules: Mapping[str, Schedule] | None = None,
     progress: Callable[[str, Progress], None] | None = None,
 ) -> dict[str, Tensor]:
     """Draw the codes of every prior's level, `(N, H, W)` on the priors' device.
@@ -57,45 +58,55 @@ def sample_codes(
         fixed: Codes `(N, H, W)` of levels that are not drawn.
         kept: Levels that are partly given: in-painting.
         labels: Classes `(N,)`, where a prior is given them.
+        schedules: In what order each level's codes are drawn, as `draw_codes` says; those not named in raster order.
         progress: Called with the level and how far it is.
 
     Raises:
-        HvdslError: A level is given what is neither drawn nor fixed, or codes or labels do not fit a prior.
+        HvdslError: A level is given what is neither drawn nor fixed, or codes or labels do not fit a prior, or one
+            with attention is asked for a wavefront.
     """
-    cuts, kept = cuts or {}, kept or {}
+    cuts, kept, schedules = cuts or {}, kept or {}, schedules or {}
+    for name, schedule in schedules.items():
+        if name in priors:
+            check_schedule(as_prior(priors[name]), schedule)
     noise = SampleNoise(derive_seed(seed, "code sampling noise"), indices)
     known: dict[str, Tensor] = dict(fixed or {})
     if labels is not None:
         known[LABEL] = labels
     for name in order(priors):
-        if name in known:
-            continue
-        prior, cut = as_prior(priors[name]), cuts.get(name, Cut())
-        device = next(prior.parameters()).device
-        missing = [map.name for map in prior.GIVEN if map.name not in known]
-        if missing:
-            raise CodesError(_absent(name, missing[0]))
-        height, width = prior.CODES.grid or (1, 1)
-        choose = Sampled(
-            noise,
-            name,
-            prior.CODES.classes,
-            (height, width),
-            temperature=cut.temperature,
-            top_k=cut.top_k,
-            top_p=cut.top_p,
-        )
-        keep = kept.get(name)
-        known[name] = draw_codes(
-            priors[name],
-            choose,
-            [known[map.name].to(device) for map in prior.GIVEN],
-            batch=len(indices),
-            keep=None if keep is None else (keep.codes.to(device), keep.mask.to(device)),
-            progress=None if progress is None else partial(progress, name),
-        )
-    known.pop(LABEL, None)
-    return known
+        if name not in known:
+            tell = None if progress is None else partial(progress, name)
+            known[name] = _draw_level(
+                priors[name], known, noise, cuts.get(name, Cut()), kept.get(name), schedules.get(name, "raster"), tell
+            )
+    return {name: codes for name, codes in known.items() if name != LABEL}
+
+
+def _draw_level(
+    prior: nn.Module,
+    known: Mapping[str, Tensor],
+    noise: SampleNoise,
+    cut: Cut,
+    kept: Kept | None,
+    schedule: Schedule,
+    progress: Callable[[Progress], None] | None,
+) -> Tensor:
+    """The codes of one level, `(N, H, W)`, given those that are `known`."""
+    model = as_prior(prior)
+    own, device = model.CODES, next(model.parameters()).device
+    missing = [map.name for map in model.GIVEN if map.name not in known]
+    if missing:
+        raise CodesError(_absent(own.name, missing[0]))
+    height, width = own.grid
+    return draw_codes(
+        prior,
+        Sampled(noise, own.name, own.classes, (height, width), **asdict(cut)),
+        [known[map.name].to(device) for map in model.GIVEN],
+        batch=noise.batch,
+        keep=None if kept is None else (kept.codes.to(device), kept.mask.to(device)),
+        schedule=schedule,
+        progress=progress,
+    )
 
 
 def order(priors: Mapping[str, nn.Module]) -> Sequence[str]:

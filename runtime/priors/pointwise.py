@@ -4,9 +4,16 @@
 """
 
 import torch
+from torch import Tensor
 
 elu = torch._C._nn.elu
 glu = torch._C._nn.glu
 silu = torch._C._nn.silu
 sigmoid = torch.sigmoid
 tanh = torch.tanh
+
+
+def gate(value: Tensor, control: Tensor, plus: Tensor | None, out: Tensor | None) -> Tensor:
+    """Return value · sigmoid(control), added to `plus`: faster than `glu` and a sum. `control` is overwritten."""
+    control.sigmoid_()
+    return torch.mul(value, control, out=out) if plus is None else torch.addcmul(plus, value, control, out=out)

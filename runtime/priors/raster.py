@@ -8,7 +8,7 @@ kept. Activations are `(N, C)`. Views are made once: taking one costs as much ti
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -18,7 +18,10 @@ from torch import Tensor
 from hvdsl.runtime.layers import Attention
 from hvdsl.runtime.priors.affine import Constant, Kernel, Map, matrix, same
 from hvdsl.runtime.priors.canvas import Choose, Steps
+from hvdsl.runtime.priors.pointwise import gate
 from hvdsl.runtime.priors.protocol import CodeMap
+
+APART = 16  # elements between rows of keys beyond the positions: powers of two would share few lines of the cache
 
 
 class _PerRow(Protocol):
@@ -80,7 +83,9 @@ class Raster:
 
     def attention(self, layer: Attention, keys: int, values: int) -> RasterAttention:
         """Causal attention with so many channels of keys and of values."""
-        return RasterAttention(self, layer, keys, values)
+        part = RasterAttention(self, layer, keys, values)
+        self._parts.append(part)
+        return part
 
 
 class RasterCodes:
@@ -126,61 +131,106 @@ class RasterCodes:
 
 
 class RasterTaps:
-    """A causal convolution. `input[j]` takes the activations of column j; then a call gives the outputs there.
-
-    A finished row is multiplied once, by the taps of all rows below that see it: that is faster than one convolution of
-    several rows for each new row, since a small convolution spends its time on arranging its weights. The sums
-    of the rows to come are kept side by side.
-    """
+    """A causal convolution. `input[j]` takes the activations of column j; then a call gives the outputs there."""
 
     def __init__(self, raster: Raster, kernel: Kernel, map: Map, known: Sequence[Tensor]) -> None:
-        batch, width = raster.batch, raster.width
+        batch, width, inputs = raster.batch, raster.width, kernel.inputs
         through = matrix(map, [kernel.outputs], known, raster.blank).t()  # (outputs, kernel's outputs)
-        self._constant = Constant(map, [kernel.outputs], known, [kernel.bias_map], raster.blank)
-        taps = dict(kernel.taps) if map is same else {offset: through @ tap for offset, tap in kernel.taps.items()}
-        outputs, inputs = through.shape[0], kernel.inputs
-        blank = raster.blank.new_zeros(outputs, inputs)
-
-        beside = [column for row, column in taps if row == 0]
+        taps = {offset: (tap if map is same else through @ tap).t() for offset, tap in kernel.taps.items()}
         left, right = max(0, -min((c for _, c in taps), default=0)), max(0, max((c for _, c in taps), default=0))
         row = raster.blank.new_zeros(batch, left + width + right, inputs)  # zeros outside of the map
         self.input = list(row[:, left : left + width].unbind(1))
+        constant = Constant(map, [kernel.outputs], known, [kernel.bias_map], raster.blank)
+        self._above = _RowsAbove(raster, row, left, taps, constant, len(through))
+
+        beside = [column for up, column in taps if up == 0]
         self._patches: list[Tensor] | None = None
         if beside:
             first, last = min(beside), max(beside)
             span = last + 1 - first
             starts = range(left + first, left + first + width)
             self._patches = [row[:, start : start + span].view(batch, span * inputs) for start in starts]
-            self._weight = torch.cat([taps.get((0, c), blank).t() for c in range(first, last + 1)])
-
-        self._height = max((-r for r, _ in taps), default=0)  # how many rows below see a row
-        if self._height:
-            columns = range(-left, right + 1)
-            below = [torch.cat([taps.get((-r, c), blank).t() for c in columns]) for r in range(1, self._height + 1)]
-            self._spread = torch.cat(below, 1)
-            # What each column of a row below sees of this one: neighbours overlap.
-            self._seen = row.as_strided((batch, width, len(columns) * inputs), (row.stride(0), inputs, 1))
-        sums = raster.blank.new_zeros(batch, width, max(1, self._height), outputs)
-        self._sums = sums.view(batch * width, -1)
-        self._own = sums[:, :, 0]
-        self._above_at = self._own.unbind(1)
-        self._result = raster.blank.new_zeros(batch, outputs)
+            blank = raster.blank.new_zeros(inputs, len(through))
+            self._weight = torch.cat([taps.get((0, c), blank) for c in range(first, last + 1)])
+        self._result = raster.blank.new_zeros(batch, len(through))
+        self._value, self._control = self._result.tensor_split(2, 1)
 
     def __call__(self, j: int) -> Tensor:
         if self._patches is None:
-            return self._above_at[j]
-        return torch.addmm(self._above_at[j], self._patches[j], self._weight, out=self._result)
+            return self._result.copy_(self._above.at[j])
+        return torch.addmm(self._above.at[j], self._patches[j], self._weight, out=self._result)
+
+    def gated(self, j: int, *, plus: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        self(j)
+        return gate(self._value, self._control, plus, out)
 
     def begin(self, i: int) -> None:
-        constant = self._constant.row(i) if self._constant.vector is None else self._constant.vector
-        if i and self._height:
-            outputs = self._own.shape[2]
-            self._sums[:, :-outputs] = self._sums[:, outputs:].clone()
-            self._sums[:, -outputs:] = 0
-            self._sums.addmm_(self._seen.reshape(len(self._sums), -1), self._spread)
-            self._own += constant
-        else:
-            self._own.copy_(constant)
+        self._above.begin(i)
+
+
+class _RowsAbove:
+    """What a convolution gives without its own row: sums that grow with every row.
+
+    A finished row is multiplied once, by the taps of all rows below that see it: that is faster than one convolution of
+    several rows for each new row, since a small convolution spends its time on arranging its weights. The sums of the
+    rows to come lie side by side in a window that goes on by one with every row, and back when it is at the end.
+
+    Args:
+        row: `(N, left + W + …, inputs)`, the activations of the current row between zeros.
+        taps: `(inputs, outputs)` by (row, column).
+
+    Attributes:
+        at: The current row's sums by column, `(N, outputs)`.
+    """
+
+    def __init__(
+        self,
+        raster: Raster,
+        row: Tensor,
+        left: int,
+        taps: Mapping[tuple[int, int], Tensor],
+        constant: Constant,
+        outputs: int,
+    ) -> None:
+        batch, width, inputs = raster.batch, raster.width, row.shape[2]
+        self._constant, self._map_height = constant, raster.height
+        self._count = count = max(1, *(-up for up, _ in taps))
+        sums = raster.blank.new_zeros(batch, width, 2 * count, outputs)
+        self._sums = sums.unbind(2)
+        self._columns = [of_row.unbind(1) for of_row in self._sums]
+        self._first, self.at = 0, self._columns[0]
+        self._seen: Tensor | None = None
+        if any(up < 0 for up, _ in taps):
+            span = row.shape[1] - width + 1
+            spread = raster.blank.new_zeros(span, inputs, count, outputs)
+            for (up, column), tap in taps.items():
+                if up < 0:
+                    spread[left + column, :, -up - 1] = tap
+            self._spread = spread.view(span * inputs, count * outputs)
+            flat = sums.view(batch * width, -1)
+            self._windows = [flat[:, outputs * first : outputs * (first + count)] for first in range(count + 1)]
+            # What each column of a row below sees of this one: neighbours overlap.
+            self._seen = row.as_strided((batch, width, span * inputs), (row.stride(0), inputs, 1))
+
+    def begin(self, i: int) -> None:
+        count = self._count
+        if i:
+            self._go_on()
+        for ahead in range(count) if i == 0 else (count - 1,):
+            if i + ahead < self._map_height:
+                vector = self._constant.vector
+                self._sums[self._first + ahead].copy_(self._constant.row(i + ahead) if vector is None else vector)
+        if i and self._seen is not None:
+            window = self._windows[self._first]
+            window.addmm_(self._seen.reshape(len(window), -1), self._spread)
+        self.at = self._columns[self._first]
+
+    def _go_on(self) -> None:
+        self._first += 1
+        if self._first > self._count:
+            for ahead in range(self._count - 1):
+                self._sums[ahead].copy_(self._sums[self._first + ahead])
+            self._first = 0
 
 
 class RasterLinear:
@@ -195,6 +245,8 @@ class RasterLinear:
         vector = self._constant.vector
         rows = self._row if vector is None else vector.expand_as(self._row)  # a matrix is added faster than a vector
         self._bias = list(rows.unbind(0))
+        self._result = torch.empty_like(self._row[0])
+        self._value, self._control = self._result.tensor_split(2, 1)
 
     @property
     def varies(self) -> bool:
@@ -202,7 +254,14 @@ class RasterLinear:
         return self._constant.vector is None
 
     def __call__(self, j: int, x: Tensor | None = None, out: Tensor | None = None) -> Tensor:
-        return torch.addmm(self._bias[j], self._side_by_side if x is None else x, self._weight, out=out)
+        whole = self._side_by_side if x is None else x
+        return torch.addmm(self._bias[j], whole, self._weight, out=self._result if out is None else out)
+
+    def gated(
+        self, j: int, x: Tensor | None = None, *, plus: Tensor | None = None, out: Tensor | None = None
+    ) -> Tensor:
+        self(j, x)
+        return gate(self._value, self._control, plus, out)
 
     def begin(self, i: int) -> None:
         self._row.copy_(self._constant.row(i).transpose(0, 1))
@@ -213,45 +272,57 @@ class RasterAttention:
 
     Query, key and value of a position arrive side by side in `input[j]`. Keys and values are kept as
     `(N heads, d, positions)`: two batched products are faster for one query than fused attention, and with few channels
-    a head those that run along the positions are the faster ones.
+    a head those that run along the positions are the faster ones. They read to the end of the current row, through
+    views made once a row; what a position does not see of its row is masked.
     """
 
     def __init__(self, raster: Raster, layer: Attention, keys: int, values: int) -> None:
-        batch, heads, positions = raster.batch, layer.heads, raster.height * raster.width
-        count = batch * heads
+        batch, heads, width, positions = raster.batch, layer.heads, raster.width, raster.height * raster.width
+        self._blank, self._width, self._count = raster.blank, width, batch * heads
         self._inclusive = layer.causal == "inclusive"
         self._scale = 1 / math.sqrt(keys // heads)
-        joined = raster.blank.new_zeros(batch, 2 * keys + values)
-        self.input = [joined] * raster.width
+        joined = self._blank.new_zeros(batch, 2 * keys + values)
+        self.input = [joined] * width
         query, key, value = (part.view(batch, heads, -1) for part in torch.split(joined, [keys, keys, values], 1))
         self._query, self._key, self._value = query, key, value
-        self._scaled = torch.empty_like(query)
-        self._queries = self._scaled.view(count, 1, -1)
-        kept_keys = raster.blank.new_zeros(batch, heads, keys // heads, positions)
-        kept_values = raster.blank.new_zeros(batch, heads, values // heads, positions)
+        # Those of one sample lie as the product takes them; those of several are brought together.
+        gathered = query if batch == 1 else torch.empty_like(query, memory_format=torch.contiguous_format)
+        self._gathered = None if batch == 1 else gathered
+        self._queries = gathered.view(self._count, 1, -1)
+
+        stride = positions + APART
+        kept_keys = self._blank.new_zeros(batch, heads, keys // heads, stride)
+        kept_values = self._blank.new_zeros(batch, heads, values // heads, stride)
         self._key_at, self._value_at = kept_keys.unbind(3), kept_values.unbind(3)
-        self._keys = kept_keys.view(count, -1, positions)
-        self._values = kept_values.view(count, -1, positions).transpose(1, 2)
-        self._seen = batch, values
-        self._nothing = raster.blank.new_zeros(batch, values)
-        self._position = 0
+        self._keys = kept_keys.view(self._count, -1, stride)
+        self._values = kept_values.view(self._count, -1, stride).transpose(1, 2)
+        # Finite, so that the first position, which may see nothing, gets the mean of values that are still zero.
+        unseen = self._blank.new_full((width, width), torch.finfo(self._blank.dtype).min)
+        self._unseen = unseen.triu(1 if self._inclusive else 0).unbind(0)
+        self._result = self._blank.new_zeros(batch, values)
+        self._sum = self._result.view(self._count, 1, -1)
+
+    def begin(self, i: int) -> None:
+        self._start, stop = i * self._width, (i + 1) * self._width
+        self._keys_seen, self._values_seen = self._keys[:, :, :stop], self._values[:, :stop]
+        self._scores = self._blank.new_empty(self._count, 1, stop)
+        self._own_row = self._scores[:, :, -self._width :]
+        self._weights = torch.empty_like(self._scores)
 
     def __call__(self, j: int) -> Tensor:
         """What the position sees, `(N, values)`."""
-        at = self._position
-        self._position = at + 1
         if self._inclusive:
-            self._keep(at)
-        stop = at + 1 if self._inclusive else at
-        seen = self._nothing
-        if stop:
-            torch.mul(self._query, self._scale, out=self._scaled)
-            weights = torch.bmm(self._queries, self._keys.narrow(2, 0, stop)).softmax(-1)
-            seen = torch.bmm(weights, self._values.narrow(1, 0, stop)).view(self._seen)
+            self._keep(j)
+        if self._gathered is not None:
+            self._gathered.copy_(self._query)
+        self._scores.baddbmm_(self._queries, self._keys_seen, beta=0, alpha=self._scale)
+        self._own_row.add_(self._unseen[j])
+        torch.softmax(self._scores, 2, out=self._weights)
+        torch.bmm(self._weights, self._values_seen, out=self._sum)
         if not self._inclusive:
-            self._keep(at)
-        return seen
+            self._keep(j)
+        return self._result
 
-    def _keep(self, at: int) -> None:
-        self._key_at[at].copy_(self._key)
-        self._value_at[at].copy_(self._value)
+    def _keep(self, j: int) -> None:
+        self._key_at[self._start + j].copy_(self._key)
+        self._value_at[self._start + j].copy_(self._value)

@@ -67,11 +67,19 @@ def draw_codes(
 
 def _canvas(model: PriorModel, batch: int, schedule: Schedule) -> Canvas:
     like = next(model.parameters())
-    if schedule == "raster":
-        return Raster(batch, model.CODES, like)
-    if model.SKEW is None:
+    skew = check_schedule(model, schedule)
+    return Raster(batch, model.CODES, like) if skew is None else Wavefront(batch, model.CODES, like, skew)
+
+
+def check_schedule(model: PriorModel, schedule: Schedule) -> int | None:
+    """Return the skew of a wavefront, None in raster order.
+
+    Raises:
+        HvdslError: A prior with attention is asked for a wavefront.
+    """
+    if schedule == "wavefront" and model.SKEW is None:
         raise HvdslError(f"the prior of `{model.CODES.name}` has attention: draw it in raster order")
-    return Wavefront(batch, model.CODES, like, model.SKEW)
+    return model.SKEW if schedule == "wavefront" else None
 
 
 def _around(codes: Tensor, kept: Tensor, choose: Choose) -> Choose:

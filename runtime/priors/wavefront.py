@@ -17,6 +17,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.layers import Attention
 from hvdsl.runtime.priors.affine import Constant, Kernel, Map, matrix, same
 from hvdsl.runtime.priors.canvas import Choose, Reading, Steps
+from hvdsl.runtime.priors.pointwise import gate
 from hvdsl.runtime.priors.protocol import CodeMap
 
 
@@ -136,6 +137,10 @@ class FrontTaps:
     def __call__(self, j: int) -> Tensor:
         return torch.addmm(self._bias[j], torch.cat(self._seen[j], 1), self._weight)
 
+    def gated(self, j: int, *, plus: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        value, control = self(j).chunk(2, 1)
+        return gate(value, control, plus, out)
+
 
 class FrontLinear:
     """A linear map, as `raster.RasterLinear`."""
@@ -151,3 +156,9 @@ class FrontLinear:
 
     def __call__(self, j: int, x: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         return torch.addmm(self._bias[j], self._side_by_side[j] if x is None else x, self._weight, out=out)
+
+    def gated(
+        self, j: int, x: Tensor | None = None, *, plus: Tensor | None = None, out: Tensor | None = None
+    ) -> Tensor:
+        value, control = self(j, x).chunk(2, 1)
+        return gate(value, control, plus, out)

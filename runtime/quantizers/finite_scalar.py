@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from hvdsl.runtime.gradients import Gradient, straight_through
 from hvdsl.runtime.layers.init import Fill
 from hvdsl.runtime.quantizers.base import QuantizedRows, Quantizer
-from hvdsl.runtime.quantizers.gradients import Gradient, straight_through
 
 _MARGIN = 1e-3  # the outermost levels lie that much inside the bound, so that rounding cannot pass it
 

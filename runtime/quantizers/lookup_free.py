@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hvdsl.runtime.gradients import Gradient, passed
 from hvdsl.runtime.layers.init import Fill
 from hvdsl.runtime.quantizers.base import LOWER_RATE, QuantizedRows, Quantizer
-from hvdsl.runtime.quantizers.gradients import Gradient, passed
 
 
 class LookupFree(Quantizer):

@@ -14,25 +14,25 @@ from hvdsl.runtime.layers import BatchNorm2d
 
 
 def checkpoint_groups(model: nn.Module) -> int:
-    """Recompute each recipe instance that stands directly in a row; says how many there are.
+    """Recompute each recipe instance that stands directly in a row or a prior; says how many there are.
 
     Latent noise is fixed when it is first drawn, dropout's generator is restored and batch norms move their running
     statistics the first time only, so gradients and statistics are bitwise those without checkpointing. Outside
     training, or where no gradient is wanted, nothing is recomputed.
     """
-    recipes = list(_recipes_in_rows(model))
+    recipes = list(_outermost_recipes(model))
     for recipe in recipes:
         recipe.forward = _recomputed(recipe, recipe.forward)
     return len(recipes)
 
 
-def _recipes_in_rows(model: nn.Module) -> Iterator[nn.Module]:
-    """Modules at `section.row.recipe.number` that are made of others; single operations are not worth recomputing."""
-    for section in model.children():
-        for row in section.children():
-            for siblings in row.children():
-                if isinstance(siblings, nn.ModuleList):
-                    yield from (m for m in siblings if next(m.children(), None) is not None)
+def _outermost_recipes(module: nn.Module) -> Iterator[nn.Module]:
+    """Numbered siblings that are in no others and are made of others; single operations are not worth recomputing."""
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield from (m for m in child if next(m.children(), None) is not None)
+        else:
+            yield from _outermost_recipes(child)
 
 
 def _recomputed(module: nn.Module, forward: Any) -> Any:

@@ -7,7 +7,7 @@ call of the layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.layers import Conv2d, ConvTranspose2d, Dense, WeightNorm
+from hvdsl.runtime.layers.own import OwnRoles
 from hvdsl.runtime.training.distributed import World
 
 Weighted = Conv2d | ConvTranspose2d | Dense
@@ -24,7 +25,7 @@ _EPS = 1e-5  # added to a deviation that is divided by: a channel that does not 
 
 def starts_from_batch(model: nn.Module) -> bool:
     """Whether any layer's weight norm asks for it: `norm = weight(start = from_batch(std))`."""
-    return next(_layers(model), None) is not None
+    return next(_starting(model), None) is not None
 
 
 @torch.no_grad()
@@ -42,10 +43,10 @@ def start_from_batch(model: nn.Module, run: Callable[[], object], world: World |
     Raises:
         HvdslError: the deviation of a channel is not finite, or the pass did not reach a layer.
     """
-    phase = _Phase(dict(_layers(model)), world or World())
+    phase = _Phase(_starting(model), world or World())
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    hooks = [layer.register_forward_pre_hook(phase.strip) for layer in phase.waiting]
-    hooks += [layer.register_forward_hook(phase.set) for layer in phase.waiting]
+    hooks = [layer.register_forward_pre_hook(phase.strip) for layer in phase.layers]
+    hooks += [layer.register_forward_hook(phase.set) for layer in phase.layers]
     count = len(phase.waiting)
     try:
         run()
@@ -60,28 +61,34 @@ def start_from_batch(model: nn.Module, run: Callable[[], object], world: World |
     return count
 
 
-def _layers(model: nn.Module) -> Iterator[tuple[Weighted, str]]:
+def _starting(model: nn.Module) -> Iterator[tuple[Weighted, nn.Module, str]]:
+    """Layers that ask for it, with what holds their gain: themselves, or a use with a gain of its own; and its name."""
     for name, module in model.named_modules():
-        if isinstance(module, Weighted) and module.norm is not None and module.norm.start is not None:
-            yield module, name
+        layer = module.layer if isinstance(module, OwnRoles) and "gain" in module.roles else module
+        if isinstance(layer, Weighted) and layer.norm is not None and layer.norm.start is not None:
+            yield layer, module, name
 
 
 class _Phase:
-    """The layers that are not set yet, by name, and the hooks that set each at its first call."""
+    """The gains that are not set yet, with the names of their layers, and the hooks that set each at its first use."""
 
-    def __init__(self, waiting: dict[Weighted, str], world: World) -> None:
-        self.waiting, self._world = waiting, world
+    def __init__(self, starting: Iterable[tuple[Weighted, nn.Module, str]], world: World) -> None:
+        found = list(starting)
+        self.layers = list(dict.fromkeys(layer for layer, _, _ in found))
+        self.waiting = {id(holder.gain): name for _, holder, name in found}
+        self._biases = {id(bias) for _, holder, _ in found if (bias := getattr(holder, "bias", None)) is not None}
+        self._world = world
 
     def strip(self, layer: Any, args: tuple[Any, ...]) -> None:
-        if layer in self.waiting:
+        if id(layer.gain) in self.waiting:
             layer.gain.fill_(0.0 if layer.norm.gain == "log" else 1.0)
-            if layer.bias is not None:
+            if id(layer.bias) in self._biases:
                 layer.bias.zero_()
 
     def set(self, layer: Any, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        if layer not in self.waiting:
+        if id(layer.gain) not in self.waiting:
             return None
-        name, norm = self.waiting.pop(layer), layer.norm
+        name, norm = self.waiting.pop(id(layer.gain)), layer.norm
         mean, deviation = self._moments(output)
         if not deviation.isfinite().all():
             raise HvdslError(
@@ -92,9 +99,12 @@ class _Phase:
         gain = factor.log() if norm.gain == "log" else factor
         layer.gain.copy_(gain.view_as(layer.gain))
         shift = torch.zeros_like(mean)
-        if layer.bias is not None:
+        if id(layer.bias) in self._biases:
             shift = -mean * factor
             layer.bias.copy_(shift)
+            self._biases.remove(id(layer.bias))
+        elif layer.bias is not None:  # set before, at another use of the layer
+            shift = layer.bias * (1 - factor)
         return (output.float() * factor[:, None, None] + shift[:, None, None]).to(output.dtype)
 
     def _moments(self, output: Tensor) -> tuple[Tensor, Tensor]:

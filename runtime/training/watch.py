@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hvdsl.compiler.settings import Data, ModelSettings
-from hvdsl.runtime.codes.levels import is_discrete
+from hvdsl.runtime.codes.levels import is_quantized
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import PixelSource
 from hvdsl.runtime.training.metrics import Value
@@ -85,7 +85,7 @@ def _evaluation(trainer: Trainer, validation: PixelSource) -> Evaluation:
 
 def _pictures(trainer: Trainer, validation: PixelSource, step: int) -> Mapping[str, Value]:
     if trainer.run is not None and trainer.world.leads:
-        if not is_discrete(trainer.model):  # uniform codes are no samples: those need priors
+        if not is_quantized(trainer.model):  # uniform codes are no samples: those need priors
             draw_samples(trainer.model, trainer.settings, trainer.run, f"samples-{step}", seed=trainer.train.seed)
         draw_reconstructions(trainer.model, trainer.settings.data, validation, trainer.run, f"reconstructions-{step}")
     return {}

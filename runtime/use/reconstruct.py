@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.codes.levels import is_discrete
+from hvdsl.runtime.codes.levels import is_quantized
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.noise import SampleNoise
 from hvdsl.runtime.protocol import as_vae
@@ -53,7 +53,7 @@ def reconstruct(
     if wrong:
         raise HvdslError(f"cannot keep {wrong[0]} latent groups: the model has {groups}")
     noise = SampleNoise(derive_seed(seed, "reconstruction noise"), range(len(pixels)))
-    rest: Literal["sample", "mean"] = "mean" if is_discrete(model) else "sample"
+    rest: Literal["sample", "mean"] = "mean" if is_quantized(model) else "sample"
     rows = []
     with inference(model) as device:
         x = vae.input(pixels.float().to(device))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import pickle
 import shutil
 from pathlib import Path
 
@@ -19,10 +17,12 @@ from hvdsl.cli.stages import Autoencoder, extract, open_autoencoder
 from hvdsl.runtime.codes.codec import decode
 from hvdsl.runtime.codes.extract import stored_codes
 from hvdsl.runtime.data import open_data
+from hvdsl.runtime.priors.wavefront import Wavefront
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.weights import model_tensors
 from hvdsl.runtime.use.reconstruct import reconstruct
 
+from .codes import CPU, refusal, sampled
 from .conftest import Hvdsl
 
 TINY = """hv 1
@@ -64,7 +64,6 @@ prior z_bottom given z_top {
 train z_top { steps = 12, batch = 16, optimizer = adam(lr = 5e-3), log_every = 6, ema = 0.5, evaluate_every = 12 }
 train z_bottom { steps = 6, batch = 16, optimizer = adam(lr = 5e-3), log_every = 6 }
 """
-CPU = ("--device", "cpu", "--threads", "1")
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +97,16 @@ def test_evaluation_reports_quality_usage_and_rates(hvdsl: Hvdsl, trained: Path)
     assert top["prior_bits_per_image"] == pytest.approx(top["prior_nats_per_code"] * 16 / np.log(2))
     text = hvdsl("eval", trained, *CPU).out
     assert "PSNR" in text and "nats/code" in text
+
+
+def test_codes_under_a_density_are_told_with_the_distortion(hvdsl: Hvdsl, tmp_path: Path) -> None:
+    text = TINY[: TINY.index("prior z_top")].replace("likelihood mse", "likelihood laplace")
+    (tmp_path / "density.hv").write_text(text.replace("mean_square", "nats_per_dim"))
+    assert hvdsl("train", tmp_path / "density.hv", "--steps", "1", "--out", tmp_path / "run", *CPU).code == 0
+    found = json.loads(hvdsl("eval", tmp_path / "run", "--json", *CPU).out)
+    table = hvdsl("eval", tmp_path / "run", *CPU).out.splitlines()
+    assert f"distortion {found['distortion']:.4f} nats/dim" in table[0]
+    assert table[1].endswith(f"{found['bits_per_dim']:.4f} bits/dim with the distortion")
 
 
 def test_every_stage_goes_on(hvdsl: Hvdsl, run: Path) -> None:
@@ -169,13 +178,6 @@ def test_codes_go_out_and_come_back_as_pictures(hvdsl: Hvdsl, trained: Path, tmp
             assert "autoencoder_sha256" in json.loads(str(file["metadata"]))
 
 
-def sampled(hvdsl: Hvdsl, run: Path, to: Path, *options: str | Path) -> np.ndarray:
-    result = hvdsl("sample", run, "-n", "4", "-o", to, *options, *CPU)
-    assert result.code == 0, result.err
-    with Image.open(to) as picture:
-        return np.asarray(picture)
-
-
 def test_samples_depend_on_the_seed_and_not_on_the_batch(hvdsl: Hvdsl, trained: Path, tmp_path: Path) -> None:
     one = sampled(hvdsl, trained, tmp_path / "a.png", "--seed", "3", "--batch", "4")
     # Convolutions of other batch sizes may round otherwise, which a pixel can show as one step.
@@ -200,11 +202,43 @@ def test_fixed_levels_and_unmasked_pixels_stay(hvdsl: Hvdsl, trained: Path, tmp_
     assert (painted != kept).any()
 
 
-def refusal(hvdsl: Hvdsl, *arguments: str | Path, code: int = 1, machine: bool = True) -> str:
-    result = hvdsl(*arguments, *(CPU if machine else ()))
-    assert result.code == code, result.err
-    [line] = [line for line in result.err.splitlines() if line.startswith("hvdsl: ")]
-    return line
+def test_sampling_takes_the_settings_of_the_command_line(hvdsl: Hvdsl, trained: Path, tmp_path: Path) -> None:
+    greedy = sampled(hvdsl, trained, tmp_path / "greedy.png", "--temperature", "0")
+    assert (greedy == sampled(hvdsl, trained, tmp_path / "set.png", "--set", "sample.temperature=0")).all()
+
+
+def test_options_of_sampling_that_change_nothing_are_refused(hvdsl: Hvdsl, trained: Path, tmp_path: Path) -> None:
+    codes = tmp_path / "codes.npz"
+    np.savez(codes, z_top=np.zeros((1, 4, 4), np.int64))
+    sample = ("sample", trained, "-n", "1", "-o", tmp_path / "x.png")
+    for options, told in (
+        (("--mean",), "the likelihood's mean already"),
+        (("--recalibrate", "2"), "continuous latents"),
+        (("--label", "1"), "no classes"),
+        (("--temperature", "z_middle=0.5"), "no level `z_middle`"),
+        (("--top-k", "z_top=3", "--fix", f"z_top={codes}"), "`z_top` are taken from a file"),
+        (("--keep", codes), "give both"),
+    ):
+        assert told in refusal(hvdsl, *sample, *options, code=2)
+    assert "no codes of `z_bottom`" in refusal(hvdsl, *sample, "--fix", f"z_bottom={codes}")
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_the_schedule_changes_how_codes_are_drawn_and_not_which(
+    hvdsl: Hvdsl, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = sampled(hvdsl, trained, tmp_path / "raster.png", "--seed", "5", "--schedule", "raster")
+    fronts: list[str] = []
+    fill = Wavefront.fill
+    monkeypatch.setattr(Wavefront, "fill", lambda self, *a: (fronts.append(str(self.grid)), fill(self, *a)))
+    drawn = sampled(hvdsl, trained, tmp_path / "front.png", "--seed", "5", "--schedule", "z_bottom=wavefront")
+    assert fronts == ["(8, 8)"]
+    assert np.abs(drawn.astype(int) - usual).max() <= 1
+
+
+def test_a_schedule_is_one_of_two_and_of_a_level(hvdsl: Hvdsl, trained: Path) -> None:
+    assert "raster" in hvdsl("sample", trained, "--schedule", "spiral").err
+    assert "no level `z`" in refusal(hvdsl, "sample", trained, "--schedule", "z=raster", code=2)
 
 
 def test_without_priors_there_are_no_samples(hvdsl: Hvdsl, run: Path) -> None:
@@ -241,17 +275,16 @@ def test_codes_that_do_not_fit_are_refused(hvdsl: Hvdsl, trained: Path, tmp_path
     assert not (tmp_path / "x.png").exists()
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_codes_of_another_model_of_equal_shape_are_refused(
-    hvdsl: Hvdsl, run: Path, tmp_path: Path, suffix: str
-) -> None:
-    codes = tmp_path / f"codes{suffix}"
-    assert hvdsl("codes", run, "--split", "validation", "-o", codes, *CPU).code == 0
+def test_codes_of_another_model_of_equal_shape_are_refused(hvdsl: Hvdsl, run: Path, tmp_path: Path) -> None:
+    files = [tmp_path / "codes.npz", tmp_path / "codes.safetensors"]
+    for codes in files:
+        assert hvdsl("codes", run, "--split", "validation", "-o", codes, *CPU).code == 0
     assert hvdsl("train", "--resume", "--out", run, "--steps", "41", *CPU).code == 0
-    told = refusal(hvdsl, "decode", run, codes, "-o", tmp_path / "x.png")
-    assert f"the codes in {codes} are of another model: they were made by codes_tiny with digest" in told
-    assert "of another model" in refusal(hvdsl, "sample", run, "--fix", f"z_top={codes}")
-    assert hvdsl("decode", run, codes, "--step", "40", "-o", tmp_path / "x.png", *CPU).code == 0
+    for codes in files:
+        told = refusal(hvdsl, "decode", run, codes, "-o", tmp_path / "x.png")
+        assert f"the codes in {codes} are of another model: they were made by codes_tiny with digest" in told
+    assert "of another model" in refusal(hvdsl, "sample", run, "--fix", f"z_top={files[0]}")
+    assert hvdsl("decode", run, files[0], "--step", "40", "-o", tmp_path / "x.png", *CPU).code == 0
 
 
 def test_a_damaged_store_is_one_sentence(hvdsl: Hvdsl, run: Path, tmp_path: Path) -> None:
@@ -273,73 +306,3 @@ def test_stages_that_are_not_there(hvdsl: Hvdsl, run: Path, tmp_path: Path) -> N
     shutil.rmtree(run / "checkpoints")
     assert "no complete checkpoint" in refusal(hvdsl, *stage, "z_bottom")
     assert not (run / "priors/z_bottom").exists()
-
-
-@pytest.fixture
-def published(tmp_path: Path) -> Path:
-    """A folder with the three files of the public VQ-VAE-2, of few codes, and the spec of all of them."""
-    golden = Path(__file__).parents[1] / "golden"
-    text = (golden / "specs/vqvae2_a.hv").read_text().replace("hv 1", 'hv 1\nuse "pixelsnail.hv"', 1)
-    text = text.replace("codes = 32", "codes = 12")
-    whole = load_file(golden / "vqvae2/tiny_a/model.safetensors")
-    fewer = {
-        name: t[..., :12].contiguous() if name.startswith("quantize_") and "conv" not in name else t
-        for name, t in whole.items()
-    }
-    torch.save(fewer, tmp_path / "autoencoder.pt")
-    for level in ("top", "bottom"):
-        text += "".join((golden / f"specs/pixelsnail_{level}.hv").read_text().partition("prior z_")[1:])
-        tensors = load_file(golden / f"pixelsnail/tiny_{level}/model.safetensors")
-        torch.save({"model": tensors, "args": argparse.Namespace(n_res_block=2)}, tmp_path / f"{level}.pt")
-    (tmp_path / "spec.hv").write_text(text)
-    (tmp_path / "data").mkdir()
-    for split in ("train", "valid", "test"):
-        np.save(tmp_path / "data" / f"{split}.npy", np.arange(2 * 32 * 32 * 3, dtype=np.uint8).reshape(2, 32, 32, 3))
-    return tmp_path
-
-
-def bring(folder: Path, *options: str | Path) -> tuple[str | Path, ...]:
-    command = ("import", "rosinality-vqvae2", folder / "autoencoder.pt", "--spec", folder / "spec.hv")
-    return (*command, "--data", folder / "data", "--out", folder / "run", *options)
-
-
-def test_a_published_hierarchy_evaluates_and_samples(hvdsl: Hvdsl, published: Path) -> None:
-    priors = ("--prior", f"z_top={published / 'top.pt'}", "--prior", f"z_bottom={published / 'bottom.pt'}")
-    assert hvdsl(*bring(published, *priors)).code == 0
-    levels = json.loads(hvdsl("eval", published / "run", "--json", *CPU).out)["levels"]
-    assert all(level["prior_nats_per_code"] > 0 for level in levels)
-    assert sampled(hvdsl, published / "run", published / "samples.png").ndim == 3
-    told = refusal(hvdsl, "train", "--resume", "--out", published / "run", "--stage", "z_top")
-    assert "has no `train z_top` section" in told
-
-
-def test_published_priors_are_read_before_a_run_is_made(hvdsl: Hvdsl, published: Path) -> None:
-    top = torch.load(published / "top.pt", weights_only=False)["model"]
-    torch.save({"model": {k: v for k, v in top.items() if "horizontal" not in k}}, published / "less.pt")
-    (published / "hostile.pt").write_bytes(pickle.dumps(Hostile(published / "executed"), protocol=2))
-    for given, told in (
-        (f"z_bottom={published / 'top.pt'}", "they also hold"),
-        (f"z_top={published / 'less.pt'}", "lack"),
-        (f"z_top={published / 'hostile.pt'}", "cannot be read as tensors"),
-        (f"z_top={published / 'none.pt'}", "does not exist"),
-    ):
-        assert told in refusal(hvdsl, *bring(published), "--prior", given, machine=False)
-    assert "write LATENT=WEIGHTS" in refusal(hvdsl, *bring(published), "--prior", "z=x.pt", code=2, machine=False)
-    text = (published / "spec.hv").read_text()
-    (published / "spec.hv").write_text(text.replace("codes = 12", "codes = 16").replace("1x1, 12", "1x1, 16"))
-    told = refusal(hvdsl, *bring(published), machine=False)
-    assert "quantize_t.embed is (8, 12), the spec needs (8, 16)" in told
-    torch.save(torch.load(published / "top.pt", weights_only=False), published / "autoencoder.pt")
-    assert "is not a state dict" in refusal(hvdsl, *bring(published), machine=False)
-    assert not (published / "run").exists()
-    assert not (published / "executed").exists()
-
-
-class Hostile:
-    """What would make a file, were it ever unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return Path.touch, (self.path,)

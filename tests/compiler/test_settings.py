@@ -103,6 +103,18 @@ def test_both_lengths_of_training_in_one_section_are_refused() -> None:
     assert diagnostic.code.id == "HV0604"
 
 
+def test_none_is_a_word_of_settings_too() -> None:
+    train = settings("train.checkpointing=none").train
+    assert train is not None and train.checkpointing == "none"
+
+
+def test_samples_while_a_prior_trains_are_refused() -> None:
+    prior = "prior z { shift(right = 1) }\ntrain z { batch = 2, optimizer = adam(lr = 1), sample_every = 5 }\n"
+    diagnostic = error(text=SMALL + prior)
+    assert diagnostic.code.id == "HV0604" and diagnostic.span is not None
+    assert diagnostic.span.text == "sample_every = 5"
+
+
 def test_an_endless_run_has_no_fractions() -> None:
     text = SMALL.replace("steps = 100, ", "")
     assert settings(text=text).train is not None

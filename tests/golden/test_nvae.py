@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import BySize
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.runtime.latents import Traversal
+from hvdsl.runtime.likelihoods.densities import NORMAL_STREAM
 from hvdsl.runtime.likelihoods.discretized_logistic_mixture import LOGISTIC_STREAM, MIXTURE_STREAM
-from hvdsl.runtime.likelihoods.normal_density import STREAM as NORMAL_STREAM
 from hvdsl.runtime.noise import RecordedNoise
 from hvdsl.runtime.objective import Objective
 from hvdsl.runtime.penalties.terms import Penalties

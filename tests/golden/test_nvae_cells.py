@@ -18,8 +18,8 @@ from torch import Tensor, nn
 import hvdsl
 from hvdsl.runtime.distributions import exp, soft_clamp
 from hvdsl.runtime.likelihoods import DiscretizedLogisticMixture
+from hvdsl.runtime.likelihoods.densities import NORMAL_STREAM, NormalDensity
 from hvdsl.runtime.likelihoods.discretized_logistic_mixture import LOGISTIC_STREAM, MIXTURE_STREAM
-from hvdsl.runtime.likelihoods.normal_density import STREAM, NormalDensity
 from hvdsl.runtime.noise import RecordedNoise
 
 HERE = Path(__file__).parent
@@ -219,7 +219,7 @@ def test_normal_head() -> None:
     torch.testing.assert_close(found, g["log_prob"].flatten(1).sum(1), rtol=1e-5, atol=1e-4)
     (gradient,) = torch.autograd.grad(found.sum(), g["logits"])
     assert (gradient - g["g.logits"]).norm() <= 1e-3 * g["g.logits"].norm()
-    sample = head.sample(g["logits"], RecordedNoise(2, streams={STREAM: g["eps"]}))
+    sample = head.sample(g["logits"], RecordedNoise(2, streams={NORMAL_STREAM: g["eps"]}))
     torch.testing.assert_close(sample / 2 + 0.5, g["sample"], rtol=1e-5, atol=1e-5)
 
 

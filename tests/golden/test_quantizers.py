@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+from hvdsl.runtime.gradients import Gradient
 from hvdsl.runtime.quantizers import (
     EmaCodebook,
     FiniteScalar,
@@ -26,7 +27,6 @@ from hvdsl.runtime.quantizers import (
     Quantizer,
 )
 from hvdsl.runtime.quantizers.codebook import orthogonality
-from hvdsl.runtime.quantizers.gradients import Gradient
 from hvdsl.runtime.quantizers.kmeans import kmeans
 from hvdsl.runtime.quantizers.lookup_free import code_entropies
 from hvdsl.runtime.training.distributed import World

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from typing import TYPE_CHECKING
 
 from hvdsl.cli.options import add_batch, add_data, add_json, add_machine, add_output, add_set, positive
@@ -38,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.runs import open_trained
     from hvdsl.cli.showing import showing
-    from hvdsl.compiler.stages import is_discrete
+    from hvdsl.compiler.stages import is_drawn_from_codes
     from hvdsl.runtime.use.evaluate import evaluate
 
     trained = open_trained(args, lambda settings: settings.evaluate.use_ema)
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed or 0,
             progress=lambda done: show(done, len(data)),
         )
-    codes = _codes(trained, data, args) if is_discrete(trained.model) else None
+    codes = _codes(trained, data, args) if is_drawn_from_codes(trained.model) else None
     baselines = _baselines(trained, splits, data) if args.baselines else {}
     if args.json:
         told = result.as_json() | {"split": args.split, "step": trained.step} | baselines
@@ -84,8 +85,9 @@ def _codes(trained: Trained, data: Dataset, args: argparse.Namespace) -> CodeEva
     from hvdsl.cli.stages import autoencoder, open_priors
     from hvdsl.runtime.codes.evaluate import evaluate_codes
 
-    first = autoencoder(trained.run, trained.model, trained.module, trained.step)
-    priors = open_priors(first, [level.name for level in first.levels], use_ema=args.use_ema)
+    first = autoencoder(trained.run, trained.model, trained.module, trained.step, args.overrides)
+    levels = [level.name for level in first.levels]
+    priors = open_priors(first, levels, lambda settings: args.use_ema and settings.evaluate.use_ema)
     with showing("codes") as show:
         return evaluate_codes(
             trained.module,
@@ -99,11 +101,18 @@ def _codes(trained: Trained, data: Dataset, args: argparse.Namespace) -> CodeEva
 
 def _code_table(codes: CodeEvaluation, result: Evaluation, split: str) -> str:
     quality = "exact" if codes.psnr_db is None else f"PSNR {codes.psnr_db:.2f} dB"
-    lines = [f"{quality}, error {result.distortion:.5f} per dimension  ({codes.images:,} {split} images)"]
-    uniform, prior = codes.uniform_bits_per_image, codes.prior_bits_per_image
-    lines.append(f"{uniform:,.1f} bits/image, {uniform / codes.dims:.4f} bits/dim  with all codes equally likely")
-    if prior is not None:
-        lines.append(f"{prior:,.1f} bits/image, {prior / codes.dims:.4f} bits/dim  under the trained priors")
+    images = f"({codes.images:,} {split} images)"
+    if result.density:
+        lines = [f"{quality}, distortion {result.distortion:.4f} nats/dim  {images}"]
+    else:
+        lines = [f"{quality}, error {result.distortion:.5f} per dimension  {images}"]
+    rates = {"with all codes equally likely": codes.uniform_bits_per_image}
+    if codes.prior_bits_per_image is not None:
+        rates["under the trained priors"] = codes.prior_bits_per_image
+    for how, bits in rates.items():
+        per_dim = bits / codes.dims
+        whole = f"; {per_dim + result.distortion / math.log(2):.4f} bits/dim with the distortion"
+        lines.append(f"{bits:,.1f} bits/image, {per_dim:.4f} bits/dim  {how}{whole if result.density else ''}")
     for level in codes.levels:
         used = f"{level.usage.used:.1%} used, perplexity {level.usage.perplexity:.1f}"
         nats = level.prior_nats_per_code

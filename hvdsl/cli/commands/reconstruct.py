@@ -35,14 +35,14 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from hvdsl.cli.runs import open_trained
-    from hvdsl.compiler.stages import is_discrete
+    from hvdsl.runtime.codes.levels import is_quantized
     from hvdsl.runtime.protocol import as_vae
     from hvdsl.runtime.use.inference import pixel_bits
     from hvdsl.runtime.use.pictures import labelled_rows, save_png
     from hvdsl.runtime.use.reconstruct import TEMPERATURE, depths, reconstruct
 
     trained = open_trained(args, lambda settings: settings.evaluate.use_ema)
-    if args.temperature is not None and is_discrete(trained.model):
+    if args.temperature is not None and is_quantized(trained.module):
         raise UsageError("--temperature is of groups that are drawn; codes that are not kept take their mean")
     data = getattr(trained.splits(), args.split)
     # Spread over the data, so that the images differ.

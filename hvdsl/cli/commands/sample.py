@@ -46,14 +46,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.runs import read_model
-    from hvdsl.compiler.stages import is_discrete
+    from hvdsl.compiler.stages import is_drawn_from_codes
     from hvdsl.runtime.training.run import Run
     from hvdsl.runtime.use.inference import pixel_bits
     from hvdsl.runtime.use.pictures import grid, save_png
 
     run = Run.open(args.run_folder)
     model = read_model(run, args.overrides)
-    images = _from_codes(args, run) if is_discrete(model) else _from_prior(args, model)
+    images = _from_codes(args, run) if is_drawn_from_codes(model) else _from_prior(args, model)
     output: Path = args.output or run.pictures / "samples.png"
     save_png(grid(images, pixel_bits(model.settings.data)), output)
     print(f"wrote {output}", file=sys.stderr)
@@ -65,7 +65,11 @@ def _from_codes(args: argparse.Namespace, run: Run) -> Tensor:
     from hvdsl.cli.sample_codes import draw_images
     from hvdsl.cli.stages import open_autoencoder
 
-    return draw_images(args, open_autoencoder(run, use_machine(args), step=args.step))
+    if args.mean:
+        raise UsageError("--mean: the pictures of codes are the likelihood's mean already; leave it out")
+    if args.recalibrate:
+        raise UsageError("--recalibrate: batch-norm statistics are measured on samples of continuous latents only")
+    return draw_images(args, open_autoencoder(run, use_machine(args), step=args.step, overrides=args.overrides))
 
 
 def _from_prior(args: argparse.Namespace, model: Model) -> Tensor:
@@ -73,10 +77,10 @@ def _from_prior(args: argparse.Namespace, model: Model) -> Tensor:
     from hvdsl.runtime.use.recalibrate import recalibrate_batch_norm
     from hvdsl.runtime.use.sample import sample
 
-    asked = [name for name in ("top_k", "top_p", "label", "fix", "keep", "mask") if getattr(args, name)]
+    asked = [name for name in ("top_k", "top_p", "label", "fix", "keep", "mask", "schedule") if getattr(args, name)]
     if asked:
         raise UsageError(
-            f"--{asked[0].replace('_', '-')} is for models of codes, and this model's latents are continuous"
+            f"--{asked[0].replace('_', '-')} is for models of codes; this one is drawn from its latents' own priors"
         )
     trained = open_trained(args, lambda settings: settings.sample.use_ema)
     settings = model.settings

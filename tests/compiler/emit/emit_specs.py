@@ -149,6 +149,60 @@ decoder {
 """
 )
 
+# A latent of every family that has densities or masses; some drawn on the way up, one of them through a flow.
+FAMILIES = (
+    HEAD.format(name="families")
+    + """
+cell flow { iaf(affine) { conv(3x3, 2 * channels, mask = causal(exclude), init = scaled(0.3)) -> chunk(2) } }
+group rise {
+  f = x -> gelu -> conv(3x3, width)
+  u ~ posterior laplace(f -> conv(1x1, 4, init = scaled(0.3))) -> flow
+  k ~ posterior categorical(f -> conv(1x1, 3))
+  tap(d) = f
+  concat(f, u, k) -> conv(1x1, width)
+}
+group level {
+  b ~ bernoulli(conv(1x1, 3)) posterior bernoulli(concat(x, skip(d)) -> conv(1x1, 3))
+  t = logistic(conv(1x1, 4, init = scaled(0.3)))
+  s ~ t posterior relative(logistic(skip(d) -> conv(1x1, 4)), t)
+  u ~ laplace(conv(1x1, 4, init = scaled(0.3))) posterior skip(u)
+  k ~ categorical(conv(1x1, 3)) posterior skip(k)
+  x + (concat(b, s, u, k) -> conv(1x1, width))
+}
+encoder {
+  8: conv(3x3, width) -> rise * 2 -> avg_pool(2)
+  4: rise
+}
+decoder {
+  4: learned(zeros, width) -> level
+  8: nearest(2) -> level * 2 -> conv(1x1, logits)
+}
+"""
+)
+
+# Uses of shared instances with roles of their own: of the model's instance, of a section's, of each recipe's.
+OWN_ROLES = (
+    HEAD.format(name="own_roles")
+    + """
+shared mix = conv(1x1, width, norm = weight) -> leaky_relu(0.1) -> affine
+group level {
+  shared f = conv(3x3, width) -> gelu
+  h = x -> f * 2 -> f(own = bias)
+  z ~ normal(h -> conv(1x1, 4)) posterior normal(concat(h -> f(own = (weight, bias)), skip) -> conv(1x1, 4))
+  x + (z -> conv(1x1, width) -> mix(own = (gain, bias)))
+}
+encoder {
+  shared again = conv(3x3, width) -> swish
+  8: conv(3x3, width) -> again -> mix * 2 -> mix(own = bias) * 2 -> tap -> avg_pool(2)
+  4: again(own = weight) -> tap
+}
+decoder {
+  4: learned(zeros, width) -> level * 2
+  8: nearest(2) -> level * 2 -> conv(1x1, logits)
+}
+"""
+)
+
 # Shared instances that hold what each pass looks for.
 SHARED_PASSES = (
     HEAD.format(name="shared_passes")
@@ -210,4 +264,6 @@ ALL = {
     "shared_passes": SHARED_PASSES,
     "shared_in_turns": SHARED_IN_TURNS,
     "upwards": UPWARDS,
+    "families": FAMILIES,
+    "own_roles": OWN_ROLES,
 }

@@ -17,7 +17,7 @@ from tests.compiler.emit.test_emitted_code import images, shaken, walk
 def test_random_specs_are_emitted_as_their_graphs_say(text: str) -> None:
     plain = hvdsl.compile(Source("random.hv", text), level=0)
     module = shaken(plain)
-    named = {f"{n.path}.{p.role}": p.shape for n in plain.model.graph.nodes for p in n.parameters}
+    named = {n.parameter_path(p.role): p.shape for n in plain.model.graph.nodes for p in n.parameters}
     assert {key: tuple(value.shape) for key, value in module.state_dict().items()} == named
     assert sum(p.numel() for p in module.parameters()) == plain.model.graph.parameter_count()
     rewritten = hvdsl.compile(Source("random.hv", text)).build().eval()

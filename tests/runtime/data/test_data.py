@@ -124,6 +124,26 @@ def test_an_npz_with_named_splits_and_labels(tmp_path: Path) -> None:
     assert splits.test.labels([0, 1]).tolist() == [3, 1]  # type: ignore[union-attr]  # given above
 
 
+@pytest.mark.parametrize("labels", [np.array([0.0, 1.0]), np.array([[0], [1]]), np.array([0])])
+def test_labels_that_are_no_classes_are_refused(tmp_path: Path, labels: np.ndarray) -> None:
+    np.savez(tmp_path / "x.npz", images=random_images(2), labels=labels)
+    with pytest.raises(DataError, match="labels"):
+        open_data(settings(), tmp_path / "x.npz")
+
+
+def test_the_class_of_a_picture_is_its_folder(tmp_path: Path) -> None:
+    for name, count in (("train/ape", 2), ("train/bee/young", 2), ("train/cat", 1), ("valid/cat", 2)):
+        write_images(tmp_path / name, random_images(count))
+    splits = open_data(settings(classes=3), tmp_path)
+    labels = [split.labels(range(len(split))) for split in (splits.train, splits.validation)]
+    assert [found.tolist() for found in labels if found is not None] == [[0, 0, 1, 1, 2], [2, 2]]
+    with pytest.raises(DataError, match=r"in 3 folders, one per class, and `data.classes` is 4"):
+        open_data(settings(classes=4), tmp_path)
+    write_images(tmp_path / "valid/dog", random_images(1))
+    with pytest.raises(DataError, match=r"dog.000.png is in none of the classes' folders, which are ape, bee, cat"):
+        open_data(settings(classes=3), tmp_path)
+
+
 def test_object_arrays_are_refused_unread(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match="cannot be read"):

@@ -249,6 +249,6 @@ def test_on_the_way_up_inference_sees_values_of_groups_that_are_not_inferred():
     given = torch.full(shape, 7.0)
     sources = [Given(given), Source.PRIOR, Source.POSTERIOR]
     latents = Traversal((GROUPS[0],) * 3, 2, noise(2), sources)
-    assert torch.equal(latents[0].start(posterior), given)
-    assert torch.equal(latents[1].start(posterior), posterior.mean)
-    torch.testing.assert_close(latents[2].start(posterior), latents[2].draw(normal(shape, 1.0, 2.0), posterior))
+    assert torch.equal(latents[0].infer(posterior), given)
+    assert torch.equal(latents[1].infer(posterior), posterior.mean)
+    torch.testing.assert_close(latents[2].infer(posterior), latents[2].draw(normal(shape, 1.0, 2.0), posterior))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hvdsl.compiler.assembly.files import shipped
 from hvdsl.compiler.check import check
 from hvdsl.compiler.emit import emit_priors
 from hvdsl.compiler.load import load
@@ -15,6 +16,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.noise import SampleNoise
+from hvdsl.runtime.priors.hierarchy import sample_codes
 from hvdsl.runtime.priors.protocol import as_prior
 from hvdsl.runtime.priors.sampling import Progress, Sampled, Schedule, draw_codes, greedy
 
@@ -38,6 +40,9 @@ BODIES = {
     "product": f"{FIRST}; a, b = chunk(2); a * b -> conv(1x1, 8)",
     "inclusive": f"{FIRST}; h = elu -> conv(1x1, 8); attention(h, elu(h), x, heads = 2, causal = inclusive)",
     "strict": f"{FIRST}; attention(elu -> conv(1x1, 4), tanh -> conv(1x1, 4), x, heads = 4, causal = strict) + x",
+    "gates": f"{FIRST} -> elu; a = x -> conv(1x1, 16); b = x -> conv(1x1, 16); (a -> glu) + (b -> glu)",
+    "gated": f"{FIRST}; y = x + (x -> elu -> conv(3, 16, mask = causal(all)) -> glu); y + (y -> conv(1x1, 16) -> glu)",
+    "apart": f"{FIRST}; (x -> conv(1x1, 8) -> elu -> {FIRST}) * (x -> conv(1x1, 8) -> elu -> {FIRST})",
     "coordinates": f"{FIRST}; concat(x, coordinates(x)) -> elu -> conv(3, 8, mask = causal(exclude))",
 }
 BODIES["inclusive"] = BODIES["inclusive"].replace("elu(h)", "h -> elu")
@@ -79,13 +84,22 @@ def test_a_prior_given_the_class_label() -> None:
     assert is_consistent(prior, (torch.tensor([0, 2]),))
 
 
-@pytest.mark.parametrize(
-    ("spec", "smaller"),
-    [("vqvae2_256", ("hidden=16",)), ("vqvae2_ffhq1024", ("hidden=16", "units_top=16", "units=16"))],
-)
-def test_shipped_priors_at_reduced_width_and_on_smaller_maps(spec: str, smaller: tuple[str, ...]) -> None:
+SHIPPED = {  # overrides that make priors narrow, and what their maps are divided by
+    "vqvae2_256": (("hidden=16",), 8),
+    "vqvae2_ffhq1024": (("hidden=16", "units_top=16", "units=16"), 8),
+    "vqvae2_photos": ((), 2),
+}
+
+
+def test_every_shipped_spec_with_priors_is_here() -> None:
+    assert sorted(SHIPPED) == sorted(p.stem for p in shipped().glob("*.hv") if "\nprior " in p.read_text())
+
+
+@pytest.mark.parametrize("spec", SHIPPED)
+def test_shipped_priors_at_reduced_width_and_on_smaller_maps(spec: str) -> None:
+    smaller, factor = SHIPPED[spec]
     for prior in priors(emit_priors(check(spec, [*smaller, "codes=12"]))):
-        on_smaller_map(prior, 8)
+        on_smaller_map(prior, factor)
         model = as_prior(prior)
         generator = torch.Generator().manual_seed(0)
         given = tuple(torch.randint(0, 12, (2, *g.grid), generator=generator) for g in model.GIVEN)
@@ -107,6 +121,14 @@ def on_smaller_map(prior: nn.Module, factor: int) -> None:
 def test_a_wavefront_needs_a_prior_without_attention() -> None:
     with pytest.raises(HvdslError, match="attention"):
         draw_codes(build(BODIES["strict"]), greedy, schedule="wavefront")
+
+
+def test_a_wavefront_is_refused_before_any_level_is_drawn() -> None:
+    told: list[str] = []
+    levels = {"a": build(BODIES["type B"]), "b": build(BODIES["strict"])}
+    with pytest.raises(HvdslError, match="attention"):
+        sample_codes(levels, range(1), schedules={"b": "wavefront"}, progress=lambda level, _: told.append(level))
+    assert not told
 
 
 def sampled(noise: SampleNoise, **options: float) -> Sampled:

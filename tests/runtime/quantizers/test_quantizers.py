@@ -123,6 +123,17 @@ def test_codes_look_up_what_was_quantized(made: Quantizer) -> None:
     assert found.codes.shape == (6, made.depth, *GRID)
 
 
+@pytest.mark.parametrize("made", [FiniteScalar((4, 5, 3, 3), GRID), LookupFree(4, GRID)])
+def test_what_is_not_kept_is_the_mean_code_on_the_models_device(made: Quantizer) -> None:
+    for device, value in (("cpu", True), ("meta", False)):
+        walk = Traversal([GROUP], 2, sources=Source.PRIOR_MEAN, device=device)
+        z = walk[0].draw(made(2))
+        assert (z.device.type, z.shape) == (device, (2, D, *GRID))
+        if value:
+            whole = torch.arange(made.codes_per_level)[None, None, :, None]
+            torch.testing.assert_close(z[0, :, 0, 0], made.look_up(whole).mean((0, 2, 3)))
+
+
 def test_rate_is_the_length_of_the_codes() -> None:
     made = codebook(depth=2)
     group = LatentGroup("z", "z", "codebook", (D, *GRID), codes=K, depth=2)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
+import hvdsl
+from hvdsl.grammar.source import Source
+from hvdsl.runtime.codes.extract import stored_codes
+from hvdsl.runtime.codes.store import CodeStore
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.quantizers import EmaCodebook, NearestCode
 from hvdsl.runtime.training.distributed import world
@@ -31,16 +39,52 @@ def batch() -> Tensor:
     return torch.randn(6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
+SPEC = """hv 1
+model shared
+data arrays { shape = 1x8x8, bits = 8, input = v / 255 }
+encoder { 8: conv(3x3, 4) -> avg_pool(2)
+  4: tap }
+decoder { 4: { z ~ codebook(8, 4) posterior nearest_code(skip); x = z }
+  8: nearest(2) -> conv(3x3, logits) }
+likelihood mse
+objective { unit = mean_square }
+"""
+
+
+class Images:
+    """Seven images, so that ranks have unequal shares."""
+
+    name = "seven images"
+
+    def __len__(self) -> int:
+        return 7
+
+    def batch(self, indices: Sequence[int], epoch: int = 0) -> NDArray[np.uint8]:
+        return np.random.default_rng(0).integers(0, 256, (7, 1, 8, 8), np.uint8)[list(indices)]
+
+    def labels(self, indices: Sequence[int]) -> None:
+        return None
+
+
+def extracted(folder: Path) -> NDArray[np.integer[Any]]:
+    """The codes of all images, made by all ranks together."""
+    model = hvdsl.build(Source("shared.hv", SPEC))
+    initialize(model, 0)
+    return stored_codes(model, Images(), folder, "digest", batch=2, world=world()).matrix
+
+
 def one_rank(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     share = batch()[world().share(6).start : world().share(6).stop]
     state = {key: value for kind in OPTIONS for key, value in learned(kind, share).items()}
     save_file(state, Path(folder) / f"{rank}.safetensors")
+    assert len(extracted(Path(folder) / "shared")) == 7
     dist.destroy_process_group()
 
 
-def test_two_ranks_learn_as_one_from_the_whole_batch(tmp_path: Path) -> None:
+def test_two_ranks_learn_and_extract_as_one(tmp_path: Path) -> None:
     spawn(one_rank, (str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]  # torch does not type it
+    assert np.array_equal(CodeStore.open(tmp_path / "shared").matrix, extracted(tmp_path / "alone"))
     first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
     assert all(torch.equal(second[key], value) for key, value in first.items()), "both ranks hold the same codes"
     for key, value in learned("plain", batch()).items():

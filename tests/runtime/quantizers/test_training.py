@@ -121,6 +121,7 @@ def test_a_level_that_stays_collapsed_is_named_once() -> None:
     ("likelihood", "unit"),
     [
         ("mae", "mean_absolute"),
+        ("laplace", "nats_per_dim"),
         ("categorical", "nats_per_dim"),
         ("discretized_logistic", "nats_per_dim"),
         ("discretized_logistic(scale = exp)", "nats_per_image"),

@@ -1,0 +1,47 @@
+"""Distributions of latents: their parameters' maps, densities, draws, closed-form divergences and couplings.
+
+Everything here is elementwise, in nats, and in float32 or wider whatever the precision around it: summed in bfloat16 a
+rate is off by 2 %.
+"""
+
+from hvdsl.runtime.distributions.base import Distribution
+from hvdsl.runtime.distributions.couplings import product, relative
+from hvdsl.runtime.distributions.discrete import StraightThroughBernoulli, StraightThroughCategorical
+from hvdsl.runtime.distributions.flowed import Flowed
+from hvdsl.runtime.distributions.laplace import Laplace
+from hvdsl.runtime.distributions.location_scale import LocationScale
+from hvdsl.runtime.distributions.logistic import Logistic
+from hvdsl.runtime.distributions.maps import (
+    MeanMap,
+    ScaleMap,
+    at_least_float32,
+    exp,
+    identity,
+    soft_clamp,
+    softplus,
+    softplus_logvar,
+    softplus_variance,
+)
+from hvdsl.runtime.distributions.normal import Normal
+
+__all__ = [
+    "Distribution",
+    "Flowed",
+    "Laplace",
+    "LocationScale",
+    "Logistic",
+    "MeanMap",
+    "Normal",
+    "ScaleMap",
+    "StraightThroughBernoulli",
+    "StraightThroughCategorical",
+    "at_least_float32",
+    "exp",
+    "identity",
+    "product",
+    "relative",
+    "soft_clamp",
+    "softplus",
+    "softplus_logvar",
+    "softplus_variance",
+]
