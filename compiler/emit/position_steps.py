@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from hvdsl.compiler.analysis.causality import own_codes
 from hvdsl.compiler.emit import layout
-from hvdsl.compiler.emit.analysis import given_name
+from hvdsl.compiler.emit.analysis import GIVEN, given_name
 from hvdsl.compiler.emit.class_text import docstring
 from hvdsl.compiler.emit.map_text import MapText, module
 from hvdsl.compiler.emit.variables import allowed
-from hvdsl.compiler.graph import GIVEN, Graph
+from hvdsl.compiler.graph import Graph
 from hvdsl.compiler.incremental.flow import Kind, Op, Ref
 from hvdsl.compiler.incremental.gates import Gate, gates, owned, users
 from hvdsl.compiler.incremental.plan import Attention, Codes, Linear, Map, Plan, Pointwise, Sum, Taps, Unit
@@ -145,10 +145,9 @@ class _Writer:
         if targets and writes:
             text = f"{text[:-1]}, out={targets.pop(0)})"
         lines = [f"{variable} = {text}", *(f"{target}.copy_({variable})" for target in targets)]
-        for user in self._users[unit] if self._joined(unit) else ():
-            if isinstance(user, Taps):
-                lines.append(f"self.{self._part_names[user]}.input[j].copy_({self._piece(user.convolution.inputs[0])})")
-        return lines
+        readers = [user for user in self._users[unit] if isinstance(user, Taps)] if self._joined(unit) else []
+        pieces = [(self._part_names[user], self._piece(user.convolution.inputs[0])) for user in readers]
+        return [*lines, *(f"self.{name}.input[j].copy_({piece})" for name, piece in pieces)]
 
     def _joined(self, unit: Unit) -> bool:
         return len(self._plan.parts[unit]) > 1

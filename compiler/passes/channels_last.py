@@ -1,61 +1,86 @@
 """Store maps channel by channel within each pixel where depthwise convolutions work.
 
-    recipe(x) { … -> depthwise -> … }
+    encoder { 16: enc -> tap }                   decoder { 16: learned -> { x + (… -> depthwise -> …) } -> layer }
     ==>
-    recipe(x) { channels_last(x) -> … -> depthwise -> … }
+    encoder { 16: enc -> channels_last -> tap }  decoder { 16: learned -> channels_last -> { … } -> layer }
 
-A depthwise convolution and a batch norm are several times faster on that layout, dense convolutions on the CPU slower.
-So the layout is chosen per region: a recipe that holds a depthwise convolution takes what leads to it in this layout,
-layers keep the layout of what they are given, and where the recipe's result is added to another map the other's
-layout prevails. Values agree to rounding, since sums run in another order.
+A depthwise convolution and a batch norm are several times faster on that layout, and a 1x1 convolution is one matrix
+product; wide dense convolutions are somewhat slower. So the layout is chosen per region: from the first row of a
+section that holds a depthwise convolution to the section's end. What enters is converted once, taps where they are
+published, and layers keep the layout of what they are given, so that nothing inside is converted again and no sum
+meets two layouts. Values agree to rounding, since sums run in another order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from hvdsl.compiler.graph import Graph, Node, Scope
+from hvdsl.compiler.graph import Graph, Node, Scope, Value
 from hvdsl.compiler.passes.draft import Draft
+
+_LAYOUT_FREE = ("constant",)  # one value everywhere
 
 
 def channels_last(graph: Graph) -> Graph:
-    """Convert the maps that enter a recipe and reach a depthwise convolution in it."""
+    """Convert what enters each region: taps, the values of earlier rows, and the region's own learned maps."""
     draft = Draft(graph)
-    regions: dict[int, tuple[Scope, list[Node]]] = {}
-    for node in draft.root.nodes():
-        if node.op == "depthwise":
-            scope = _recipe(node)
-            regions.setdefault(id(scope), (scope, []))[1].append(node)
-    for scope, depthwise in regions.values():
-        _convert(draft, scope, depthwise)
+    regions = {id(section): _region(section) for section in _sections(draft)}
+    inside = {node.index for region in regions.values() for member in region for node in _nodes(member)}
+    for section in _sections(draft):
+        readers = [node for member in regions[id(section)] for node in _nodes(member)]
+        own = {node.index for node in readers}
+        for value in dict.fromkeys(v for node in readers for v in node.inputs):
+            source = draft.nodes[value.node]
+            if source.op == "tap":
+                _convert_tap(draft, source, inside)
+            elif (source.index not in own or not source.inputs) and source.op not in _LAYOUT_FREE:
+                _convert(draft, value, [node for node in readers if value in node.inputs], section)
     return draft.graph()
 
 
-def _convert(draft: Draft, scope: Scope, depthwise: Iterable[Node]) -> None:
-    inside = {node.index: node for node in scope.nodes()}
-    upstream: set[int] = set()
-    waiting = [node.index for node in depthwise]
-    while waiting:
-        index = waiting.pop()
-        if index in inside and index not in upstream:
-            upstream.add(index)
-            waiting += [value.node for value in inside[index].inputs]
-    readers = [node for node in inside.values() if node.index in upstream]
-    for value in dict.fromkeys(v for node in readers for v in node.inputs if v.node not in inside):
-        first = next(node for node in readers if value in node.inputs)
-        shape = draft.nodes[value.node].shapes[value.port]
-        converted = Node(-1, "channels_last", {}, (value,), (shape,), first.scope, first.span)
-        new = draft.insert(converted, first)
-        for node in readers:
-            node.inputs = tuple(new if v == value else v for v in node.inputs)
+def _sections(draft: Draft) -> list[Scope]:
+    return [member for member in draft.root.members if isinstance(member, Scope)]
 
 
-def _recipe(node: Node) -> Scope:
-    """The innermost recipe or use of a shared instance around a node, or else its section.
+def _region(section: Scope) -> list[Node | Scope]:
+    """The members of a section from the first on that holds a depthwise convolution."""
+    for i, member in enumerate(section.members):
+        if any(node.op == "depthwise" for node in _nodes(member)):
+            return section.members[i:]
+    return []
 
-    A use converts what enters it by itself, so that all uses of the instance stay the same computation.
-    """
-    scope = node.scope
-    while scope.kind not in ("recipe", "shared", "section", "model") and scope.parent is not None:
-        scope = scope.parent
-    return scope
+
+def _convert_tap(draft: Draft, tap: Node, inside: set[int]) -> None:
+    """Publish in the layout, unless what is published has it; outside the regions all go on with what there was."""
+    published = tap.inputs[0]
+    if len(tap.inputs) > 1 or published.node in inside or draft.nodes[published.node].op == "channels_last":
+        return
+    for node in draft.nodes.values():
+        if node.index not in inside:
+            node.inputs = tuple(published if v == Value(tap.index) else v for v in node.inputs)
+    tap.inputs = (_insert(draft, published, tap.scope, tap),)
+
+
+def _convert(draft: Draft, value: Value, readers: Sequence[Node], section: Scope) -> None:
+    """Give the readers of a value the converted one, made in the row of the first: so rows of like cells stay alike."""
+    scope, before = section, _holder(section, readers[0])
+    if isinstance(before, Scope) and before.kind == "row":
+        scope, before = before, _holder(before, readers[0])
+    new = _insert(draft, value, scope, before)
+    for node in readers:
+        node.inputs = tuple(new if v == value else v for v in node.inputs)
+
+
+def _insert(draft: Draft, value: Value, scope: Scope, before: Node | Scope) -> Value:
+    shape = draft.nodes[value.node].shapes[value.port]
+    span = draft.nodes[value.node].span
+    return draft.insert(Node(-1, "channels_last", {}, (value,), (shape,), scope, span), before)
+
+
+def _holder(scope: Scope, node: Node) -> Node | Scope:
+    """The member that is the node or holds it."""
+    return next(member for member in scope.members if any(held is node for held in _nodes(member)))
+
+
+def _nodes(member: Node | Scope) -> Sequence[Node]:
+    return [member] if isinstance(member, Node) else list(member.nodes())

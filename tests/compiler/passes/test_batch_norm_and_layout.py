@@ -44,12 +44,27 @@ def test_other_activations_and_norms_with_other_readers_stay(body: Any) -> None:
     assert "batch_norm" in operations(body, "", "fuse_batch_norm")
 
 
-def test_maps_enter_a_recipe_with_a_depthwise_convolution_channels_last() -> None:
+def test_a_region_begins_with_the_first_row_that_holds_a_depthwise_convolution() -> None:
     cell = "cell mix { h = conv(1x1, 8) -> depthwise(3x3) -> conv(1x1, channels); x + h }"
-    found = operations("mix", cell, "channels_last")
+    found = operations("mix * 2", cell, "channels_last")
     assert found.count("channels_last") == 1
     assert found.index("channels_last") < found.index("depthwise")
     assert "channels_last" not in operations("conv(3x3, 4)", "", "channels_last")
+
+
+def test_what_a_region_reads_is_converted_where_it_is_published_and_not_for_others() -> None:
+    text = FRAME.replace("-> {body} -> tap }}", "-> tap -> {{ h = conv(3x3, 4); tap(last) = h; h }} }}")
+    text = text.replace("posterior normal(skip", "posterior normal(skip + skip(last)").replace(
+        "\n  -> conv(1x1, logits)", "\n  -> depthwise(3x3) -> conv(1x1, logits)"
+    )
+    model = check(Source("m.hv", text.format(cells="")))
+    graph = optimise(model.graph, names=("channels_last",))
+    converted = {node.inputs[0].node: node.index for node in graph.nodes if node.op == "channels_last"}
+    taps = [node for node in graph.nodes if node.op == "tap"]
+    assert [node.inputs[0].node for node in taps] == [converted[first] for first in list(converted)[:2]]
+    assert [graph.nodes[source].op for source in converted] == ["conv", "conv", "learned"]
+    second = graph.nodes[graph.nodes[taps[1].inputs[0].node].inputs[0].node]
+    assert graph.nodes[second.inputs[0].node].op == "conv"  # the encoder's own stream keeps its layout
 
 
 def test_level_1_has_the_names_values_and_gradients_of_level_0() -> None:

@@ -90,6 +90,21 @@ def test_stride_and_dilation_by_axis():
     assert conv(torch.randn(1, 1, 8, 8)).shape[2:] == (8, 4)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_1x1_convolution_of_channels_last_maps_is_the_same_and_keeps_the_layout(bias):
+    layer = Conv2d(6, 5, (1, 1), bias=bias).double()
+    initialize(layer, 0)
+    x = torch.randn(3, 6, 4, 7, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()
+    y, expected = layer(x), F.conv2d(x, layer.weight, layer.bias)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
+    wanted, gradient = [x, *layer.parameters()], torch.randn_like(y)
+    for ours, theirs in zip(
+        torch.autograd.grad(y, wanted, gradient), torch.autograd.grad(expected, wanted, gradient), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
 def test_groups_must_divide():
     with pytest.raises(ValueError, match="4 groups do not divide 6 input and 8 output channels"):
         Conv2d(6, 8, (3, 3), groups=4)
