@@ -35,7 +35,7 @@ def _resolutions(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("resolution")
     table.add_column("latent")
-    for name in ("encoder blocks", "groups", "parameters", "MACs", "activations"):
+    for name in ("encoder\nblocks", "groups", "parameters", "MACs", "activations"):
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(

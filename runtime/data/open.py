@@ -32,7 +32,7 @@ def open_data(settings: Data, path: Path | None = None) -> Splits:
     training images (default a tenth) are held out; where it has no test images, the validation images serve.
 
     Raises:
-        DataError: missing, damaged, or not what the section says.
+        DataError: missing, damaged, or not what the section says: of each split the first image is read.
     """
     place = path or (Path(settings.source) if settings.source and settings.source not in ("digits", "photos") else None)
     name = settings.source if settings.source in ("digits", "photos") else settings.name
@@ -126,9 +126,11 @@ def _split(name: str, found: dict[str, Images], settings: Data) -> Splits:
     if validation is None or settings.holdout:
         kept, held = holdout_split(len(train), settings.holdout or _DEFAULT_HOLDOUT, settings.split_seed)
         train, validation = Subset(train, kept), Subset(train, held)
-    test = found.get("test", validation)
-    return Splits(
+    splits = Splits(
         Dataset(name, train, settings, training=True),
         Dataset(f"{name} (validation)", validation, settings, training=False),
-        Dataset(f"{name} (test)", test, settings, training=False),
+        Dataset(f"{name} (test)", found.get("test", validation), settings, training=False),
     )
+    for split in (splits.train, splits.validation, splits.test):
+        split.batch(range(min(1, len(split))))  # what does not fit the spec is told before anything is written
+    return splits

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hvdsl.specs import names, path
+
 from .conftest import TINY, Hvdsl
 
 UNTIDY = TINY.replace("let width = 8", "let   width=8   # channels")
@@ -27,6 +29,15 @@ def test_fmt_check_exits_with_3_and_changes_nothing(hvdsl: Hvdsl, tmp_path: Path
     path.write_text(UNTIDY)
     assert hvdsl("fmt", "--check", path).code == 3
     assert path.read_text() == UNTIDY
+
+
+def test_the_shipped_specs_are_in_the_canonical_form(hvdsl: Hvdsl) -> None:
+    folder = path("vdvae_digits").parent
+    files = [*folder.glob("*.hv"), *folder.glob("lib/*.hv")]
+    assert len(files) > len(names())
+    result = hvdsl("fmt", "--check", *files)
+    assert result.err == ""
+    assert result.code == 0
 
 
 def test_convert_to_yaml_and_back_gives_the_same_model(hvdsl: Hvdsl, tiny: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hvdsl.cli.files import write_file
@@ -36,6 +37,17 @@ def test_what_cannot_be_trained_leaves_no_run_folder(hvdsl: Hvdsl, tiny: Path, t
         assert result.code == 1
         assert result.err.count("\n") == 1
         assert not (tmp_path / "run").exists()
+
+
+def test_images_of_another_size_than_the_spec_s_leave_no_run_folder(hvdsl: Hvdsl, tmp_path: Path) -> None:
+    spec, images = tmp_path / "spec.hv", tmp_path / "images.npy"
+    spec.write_text(TINY.replace("data digits", "data images"))
+    np.save(images, np.zeros((40, 9, 9), np.uint8))
+    result = hvdsl("train", spec, "--data", images, "--out", tmp_path / "run", "--device", "cpu")
+    assert result.code == 1
+    assert "is 1x9x9, the spec's data section says 1x8x8" in result.err
+    assert result.err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ SMALL: dict[str, dict[str, int] | None] = {  # None: its widths are a table by r
     "vdvae_ffhq256": VDVAE,
     "vdvae_imagenet32": VDVAE,
     "vdvae_imagenet64": VDVAE,
-    "vdvae_photos": {"zdim": 2},
+    "vdvae_photos": {},
     "vqvae2_256": {**CODES, "inner": 4},
     "vqvae2_ffhq1024": {**CODES, "inner": 4},
     "vqvae2_photos": {**CODES, "inner": 4},
