@@ -151,13 +151,13 @@ def place_node(
 
 
 def _halved_unevenly(interpreter: Interpreter, inputs: Sequence[Tensor]) -> bool:
-    """Whether maps differ by one because the encoder row, which changes resolution once, begins at an odd size."""
+    """Whether maps are the two halves of an odd size: that at which the encoder row, which halves once, begins."""
     section, label = interpreter.place
     sizes = [{t.shape[axis] for t in inputs} for axis in (1, 2)]
     return (
         section == "encoder"
         and label is not None
-        and any(side % 2 == 1 and max(found) - min(found) == 1 for side, found in zip(label, sizes, strict=True))
+        and any(side % 2 == 1 and found == {side // 2, side // 2 + 1} for side, found in zip(label, sizes, strict=True))
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -145,6 +146,9 @@ class Optimization(Generic[P]):
             # Emitted models have no control flow: what the first step uses, every step uses. So DDP may learn from the
             # first backward pass which parameters the objective never reaches, instead of searching in each step.
             self._objective = nn.parallel.DistributedDataParallel(self._objective, static_graph=True)
+            # Gradients of 1x1 kernels in channels-last regions have strides of another spelling. DDP copies gradients
+            # into its buckets whatever their strides are, and nobody can act on being told.
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         self._began = False
 
     def step(self, parts: Sequence[P]) -> StepResult:

@@ -46,7 +46,7 @@ def _normalise(norm: BatchNorm2d, x: Tensor) -> Tensor:
     wide = x if x.dtype == torch.float64 else x.float()
     own = x.numel() // x.shape[1]
     sums = _sum(torch.cat((wide.sum((0, 2, 3)), wide.new_tensor([own]))))
-    count = float(sums[-1])
+    count = float(sums[-1].detach())
     if count == 1:
         raise DegenerateBatchError(
             "batch normalisation over all processes has one value per channel to take a variance of: "

@@ -170,3 +170,5 @@ def test_an_odd_size_before_a_down_cell_is_told_of_at_the_row() -> None:
     assert [place(f) for f in found] == ["down"]
     assert found[0].message == "a map of 7x7 cannot be halved in this way"
     assert found[0].found.endswith("gets 4x4x4, 4x3x3")
+    other = "7: conv(3x3, 8) -> { concat(x, x -> crop(left = 1, top = 1)) } -> tap"
+    assert "HV0510" not in codes(faults(encoder=other, data="1x7x7"))
