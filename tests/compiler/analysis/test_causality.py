@@ -26,11 +26,13 @@ ATTEND = "h = conv(3, 8, mask = causal(exclude)); attention(h, h, h, causal = {}
 CAUSAL = [
     "conv(3, 8, mask = causal(exclude)) -> elu -> conv(3, 8, mask = causal(all))",
     "conv((2, 3), 8, pad = (1, 0, 1, 1)) -> shift(down = 1)",
-    "conv(3, 8) -> shift(down = 2)",
     "conv(1x1, 8) -> shift(right = 1)",
     "shift(right = 1) -> conv(3, 8, mask = causal(upto))",
     ATTEND.format("strict"),
     ATTEND.format("inclusive"),
+]
+NOT_STEPWISE = [  # causal, but a step needs what lies between it and its shift
+    "conv(3, 8) -> shift(down = 2)",
     "h = conv(1x1, 8); attention(h, h, h, causal = strict) -> shift(right = 1)",
 ]
 LEAKS = [
@@ -54,7 +56,7 @@ def prior(body: str) -> Graph:
     return check(Source("small.hv", SPEC.format(body=body))).priors["z"]
 
 
-def leak(body: str) -> Diagnostic:
+def refusal(body: str) -> Diagnostic:
     with pytest.raises(SpecError) as caught:
         prior(body)
     return caught.value.diagnostics[0]
@@ -65,9 +67,16 @@ def test_causal_priors_are_accepted(body: str) -> None:
     assert prior(body).name == "z"
 
 
+@pytest.mark.parametrize("body", NOT_STEPWISE)
+def test_a_causal_prior_without_a_form_for_one_position_is_refused_as_such(body: str) -> None:
+    diagnostic = refusal(body)
+    assert diagnostic.code.id == "HV0801"
+    assert "each with its own `shift`" in (diagnostic.expected or "")
+
+
 @pytest.mark.parametrize(("body", "what", "step", "tap"), LEAKS)
 def test_a_leak_is_reported_with_its_step_and_tap(body: str, what: str, step: str, tap: str) -> None:
-    diagnostic = leak(body)
+    diagnostic = refusal(body)
     assert diagnostic.code.id == "HV0509"
     assert what in diagnostic.message
     assert step in diagnostic.found and tap in diagnostic.found, diagnostic.found
