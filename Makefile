@@ -1,28 +1,37 @@
-# Every target sets itself up: a virtual environment in .venv with the versions of constraints.txt.
+# Every target sets itself up: a virtual environment in .venv with the versions of constraints.txt, and what it needs there.
 PYTHON ?= python3
 BIN := .venv/bin
-READY := .venv/ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+BASE := .venv/ready
+READY := .venv/ready-for-tests
 
-.PHONY: test lint demo docs setup clean
+.PHONY: test test-slow lint demo docs setup clean
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt
+$(BASE): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hvdsl needs Python 3.11 or newer: make PYTHON=python3.11 …")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev,tensorboard]'
+	$(PIP) setuptools wheel
+	$(PIP) --no-build-isolation -e .
+	touch $@
+
+$(READY): $(BASE)
+	$(PIP) --no-build-isolation -e '.[dev,tensorboard]'
 	touch $@
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -n 2 -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy hvdsl tests
 
-demo: $(READY)
+demo: $(BASE)
 	$(BIN)/python scripts/demo.py
 
 docs: $(READY)
