@@ -1,6 +1,6 @@
 """Train a small VDVAE on photographs and show what it learned: the documented commands, one after the other.
 
-Run by `make demo`; everything is written to demo/. Takes under three minutes on two CPU cores.
+Run by `make demo`; everything is written to demo/. Takes about two minutes once installed.
 """
 
 from __future__ import annotations
