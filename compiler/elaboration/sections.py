@@ -13,7 +13,17 @@ from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.placing import add_node
 from hvdsl.compiler.elaboration.statements import execute
 from hvdsl.compiler.elaboration.taps import grid
-from hvdsl.compiler.elaboration.values import INVALID, Distribution, Flowing, Invalid, Tensor, Unshaped, first, show
+from hvdsl.compiler.elaboration.values import (
+    INVALID,
+    Distribution,
+    Flowing,
+    Invalid,
+    Tensor,
+    Unshaped,
+    Value,
+    first,
+    show,
+)
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic
 from hvdsl.grammar.source import Span
@@ -133,12 +143,11 @@ def _label(
 
 def _row(interpreter: Interpreter, row: tree.Row, label: tuple[int, int], outer: Environment, section: str) -> None:
     """Elaborate one row. Its braces are no scope: what it binds, later rows see."""
-    entered = outer.names.get("x")
-    stream = entered if entered is None or isinstance(entered, Tensor | Invalid | tuple) else None
+    stream = _flowing(outer.names.get("x"))
     if section == "encoder":
-        _check_label(stream, label, row, "begins")  # type: ignore[arg-type]  # the environment holds what flows
+        _check_label(stream, label, row, "begins")
     interpreter.place = section, label
-    frame = Frame(section, label, stream, is_row=True)  # type: ignore[arg-type]  # likewise
+    frame = Frame(section, label, stream, is_row=True)
     environment = Environment(frame, Owner("row", grid(label)), None, outer.names)
     environment.parent = outer
     name = f"r{grid(label)}"
@@ -152,7 +161,14 @@ def _row(interpreter: Interpreter, row: tree.Row, label: tuple[int, int], outer:
         left = outer.names.get("x", INVALID)
         if isinstance(left, Unshaped):
             raise TypeError("an unshaped value flows")
-        _check_label(left, label, row, "ends")  # type: ignore[arg-type]  # likewise
+        _check_label(_flowing(left), label, row, "ends")
+
+
+def _flowing(value: Value | None) -> Flowing:
+    """What of a row's `x` flows: streams, one or several."""
+    if isinstance(value, tuple):
+        return tuple(part for part in value if part is None or isinstance(part, Tensor | Invalid))
+    return value if isinstance(value, Tensor | Invalid) else None
 
 
 def _check_label(stream: Flowing, label: tuple[int, int], row: tree.Row, what: str) -> None:
@@ -189,8 +205,8 @@ def elaborate_prior(interpreter: Interpreter, item: tree.Prior, incomplete: bool
         raise TypeError("a prior of nothing")
     x = codes_of.pop(item.name.id)
     label = z.shape[1:]
-    names: dict[str, object] = {"x": x, **codes_of}
-    environment = Environment(Frame("prior", label, x), Owner("prior", item.name.id), names=names)  # type: ignore[arg-type]  # tensors are values
+    names: dict[str, Value] = {"x": x, **codes_of}
+    environment = Environment(Frame("prior", label, x), Owner("prior", item.name.id), names=names)
     interpreter.section_defaults = environment
     with builder.enter("section", "prior", item.span):
         interpreter.run(item.body, environment)

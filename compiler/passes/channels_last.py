@@ -4,11 +4,12 @@
     ==>
     encoder { 16: enc -> channels_last -> tap }  decoder { 16: learned -> channels_last -> { … } -> layer }
 
-A depthwise convolution and a batch norm are several times faster on that layout, and a 1x1 convolution is one matrix
-product; wide dense convolutions are somewhat slower. So the layout is chosen per region: from the first row of a
-section that holds a depthwise convolution to the section's end. What enters is converted once, taps where they are
-published, and layers keep the layout of what they are given, so that nothing inside is converted again and no sum
-meets two layouts. Values agree to rounding, since sums run in another order.
+The forward pass of a depthwise convolution or a batch norm is several times faster on that layout, and a 1x1
+convolution is one matrix product; their backward passes gain little or lose, and wide dense convolutions lose. So the
+layout is chosen per region: from the first row of a section that holds a depthwise convolution to the section's end.
+What enters is converted once, taps where they are published, and layers keep the layout of what they are given, so
+that nothing inside is converted again and no sum meets two layouts. Values agree to rounding, since sums run in
+another order.
 """
 
 from __future__ import annotations

@@ -242,7 +242,7 @@ def test_mixture_of_discretised_logistics(name: str) -> None:
     (gradient,) = torch.autograd.grad(found.sum(), logits)
     assert (gradient - g["g.logits"]).norm() <= 1e-3 * g["g.logits"].norm()
     wide = likelihood.log_prob_per_pixel(g["logits"].double(), 2 * g["x"].double() - 1)
-    torch.testing.assert_close(wide, g["log_prob_f64"], rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(wide, g["log_prob_f64"], rtol=1e-12, atol=1e-9)
     noise = RecordedNoise(len(target), streams={MIXTURE_STREAM: g["u_mix"], LOGISTIC_STREAM: g["u_logistic"]})
     sample, mean = likelihood.sample(g["logits"], noise), likelihood.mean(g["logits"])
     torch.testing.assert_close(sample / 2 + 0.5, g["sample_t1.0"], rtol=1e-4, atol=1e-5)

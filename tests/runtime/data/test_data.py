@@ -1,5 +1,6 @@
 """What a model sees of shipped data and of files."""
 
+import contextlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -185,11 +186,10 @@ def test_a_pickle_that_asks_for_anything_else_is_refused(value: object) -> None:
 def test_damaged_pickles_are_refused() -> None:
     whole = pickle.dumps(cifar_batch(2), protocol=2)
     for i in range(0, 400, 3):
-        for damaged in (whole[:i], whole[:i] + bytes([whole[i] ^ 0x55]) + whole[i + 1 :]):
-            try:
-                read_plain(damaged)
-            except RefusedError:
-                continue
+        with pytest.raises(RefusedError):
+            read_plain(whole[:i])
+        with contextlib.suppress(RefusedError):  # another byte may be another batch, but nothing else may be raised
+            read_plain(whole[:i] + bytes([whole[i] ^ 0x55]) + whole[i + 1 :])
 
 
 def test_missing_data_says_what_to_give(tmp_path: Path) -> None:
