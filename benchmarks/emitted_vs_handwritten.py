@@ -24,8 +24,8 @@ from torch import Tensor, nn
 import hvdsl
 from benchmarks.handwritten_vdvae import Config, Vdvae
 from hvdsl.grammar.source import Source
+from hvdsl.runtime.ground.noise import RecordedNoise
 from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.noise import RecordedNoise
 
 LIMIT = 1.05
 BATCH = 4

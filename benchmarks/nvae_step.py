@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 import hvdsl
 from hvdsl.compiler.settings import ModelSettings, Train
+from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.layers import Conv2d
 from hvdsl.runtime.layers.depthwise import depthwise_conv2d
-from hvdsl.runtime.noise import SampleNoise
-from hvdsl.runtime.objective import Objective
-from hvdsl.runtime.penalties.terms import Penalties
+from hvdsl.runtime.objective.elbo import Objective
+from hvdsl.runtime.objective.penalties.terms import Penalties
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.optimization import Part
 from hvdsl.runtime.training.optimizer import build_optimizer, set_learning_rate

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+from hvdsl.compiler.catalogue.quantizers import PRIORS as QUANTIZED
 from hvdsl.compiler.model import Model
-from hvdsl.compiler.operations.quantizers import PRIORS as QUANTIZED
 from hvdsl.errors import UsageError
 
 AUTOENCODER, ALL = "autoencoder", "all"

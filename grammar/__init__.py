@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hvdsl.grammar.files import format_text, read
     from hvdsl.grammar.printer import print_expression, print_text
-    from hvdsl.grammar.text import read_expression, read_text
-    from hvdsl.grammar.yaml_printer import canonical, print_yaml
-    from hvdsl.grammar.yaml_reader import read_yaml
+    from hvdsl.grammar.text.reader import read_expression, read_text
+    from hvdsl.grammar.yaml.printer import canonical, print_yaml
+    from hvdsl.grammar.yaml.reader import read_yaml
 
 __all__ = [
     "canonical",
@@ -25,15 +25,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "canonical": "yaml_printer",
+    "canonical": "yaml.printer",
     "format_text": "files",
     "print_expression": "printer",
     "print_text": "printer",
-    "print_yaml": "yaml_printer",
+    "print_yaml": "yaml.printer",
     "read": "files",
-    "read_expression": "text",
-    "read_text": "text",
-    "read_yaml": "yaml_reader",
+    "read_expression": "text.reader",
+    "read_text": "text.reader",
+    "read_yaml": "yaml.reader",
 }
 
 

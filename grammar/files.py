@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hvdsl.grammar import codes, limits, tree
+from hvdsl.grammar import diagnostic_codes as codes
+from hvdsl.grammar import limits, tree
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.printer import print_text
 from hvdsl.grammar.source import Source, Span
-from hvdsl.grammar.text import read_text
+from hvdsl.grammar.text.reader import read_text
 
 YAML_SUFFIXES = frozenset({".yaml", ".yml"})
 
@@ -20,7 +21,7 @@ def read(path: Path | str) -> tree.Spec:
     """
     source = read_source(path)
     if Path(path).suffix.lower() in YAML_SUFFIXES:
-        from hvdsl.grammar.yaml_reader import read_yaml  # 40 ms of PyYAML that the text form does without
+        from hvdsl.grammar.yaml.reader import read_yaml  # 40 ms of PyYAML that the text form does without
 
         return read_yaml(source)
     return read_text(source)

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hvdsl.cli.main import COMMANDS, build_parser
-from hvdsl.compiler.codes import all_codes
-from hvdsl.compiler.operations.reference import markdown
+from hvdsl.compiler.catalogue.reference import markdown
+from hvdsl.compiler.diagnostics import all_codes
 from hvdsl.compiler.terms import TERMS
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -13,10 +13,10 @@ from functools import reduce
 from itertools import product
 from operator import or_
 
+from hvdsl.compiler.catalogue.convolutions import kernel_offsets
+from hvdsl.compiler.catalogue.masks import causal_mask
+from hvdsl.compiler.catalogue.values import integer
 from hvdsl.compiler.graph import Graph, Node, Term, Value
-from hvdsl.compiler.operations.convolutions import kernel_offsets
-from hvdsl.compiler.operations.masks import causal_mask
-from hvdsl.compiler.operations.values import integer
 
 BY_ELEMENT = frozenset(
     [

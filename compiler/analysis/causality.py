@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from hvdsl.compiler.codes.shapes import NOT_CAUSAL
+from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.catalogue.masks import causal_mask
+from hvdsl.compiler.catalogue.padding import resolve
+from hvdsl.compiler.catalogue.values import integer, positive_pair
+from hvdsl.compiler.diagnostics.shapes import NOT_CAUSAL
 from hvdsl.compiler.graph import Graph, Node, Term, Value
-from hvdsl.compiler.operations import OPERATIONS
-from hvdsl.compiler.operations.masks import causal_mask
-from hvdsl.compiler.operations.padding import resolve
-from hvdsl.compiler.operations.values import integer, positive_pair
 from hvdsl.grammar.diagnostics import Diagnostic
 
 Offset: TypeAlias = tuple[int, int]

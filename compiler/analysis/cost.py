@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hvdsl.compiler.analysis.places import segments
+from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.catalogue.shapes import positions, size
+from hvdsl.compiler.catalogue.table import Saves
 from hvdsl.compiler.graph import Graph, Node, Value
-from hvdsl.compiler.operations import OPERATIONS
-from hvdsl.compiler.operations.shapes import positions, size
-from hvdsl.compiler.operations.table import Saves
 
 FLOAT32 = 4  # bytes
 

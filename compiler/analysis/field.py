@@ -11,9 +11,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.catalogue.table import Window
 from hvdsl.compiler.graph import Graph, Node, Value
-from hvdsl.compiler.operations import OPERATIONS
-from hvdsl.compiler.operations.table import Window
 
 WHOLE = math.inf
 

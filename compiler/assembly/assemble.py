@@ -15,7 +15,7 @@ from hvdsl.compiler.assembly.files import find, locate
 from hvdsl.compiler.assembly.merge import Layer, check_duplicates, describe, key, lets, merge
 from hvdsl.compiler.assembly.read_likelihood import read_likelihood
 from hvdsl.compiler.assembly.read_settings import read_settings
-from hvdsl.compiler.codes.assembly import (
+from hvdsl.compiler.diagnostics.assembly import (
     AMBIGUOUS_USE,
     CIRCULAR_USE,
     MISSING_ITEM,
@@ -29,7 +29,7 @@ from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity, SpecError
 from hvdsl.grammar.source import Source, Span
-from hvdsl.grammar.text import read_text
+from hvdsl.grammar.text.reader import read_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from hvdsl.compiler.codes.assembly import FILE_NOT_FOUND, UNSAFE_PATH
+from hvdsl.compiler.diagnostics.assembly import FILE_NOT_FOUND, UNSAFE_PATH
 from hvdsl.compiler.suggest import nearest
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
-from hvdsl.compiler.codes.assembly import BAD_LABEL, DUPLICATE, NO_ROW_TO_REMOVE
-from hvdsl.compiler.elaboration.constants import constant
+from hvdsl.compiler.diagnostics.assembly import BAD_LABEL, DUPLICATE, NO_ROW_TO_REMOVE
+from hvdsl.compiler.evaluate.constants import constant
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, SpecError
 from hvdsl.grammar.printer import print_expression

@@ -11,14 +11,14 @@ from dataclasses import replace
 from pydantic import BaseModel
 
 from hvdsl.compiler.assembly.merge import Layer, merge_settings
-from hvdsl.compiler.codes.assembly import BAD_OVERRIDE, UNKNOWN_OVERRIDE
-from hvdsl.compiler.likelihoods import LIKELIHOODS
+from hvdsl.compiler.catalogue.likelihoods import LIKELIHOODS
+from hvdsl.compiler.diagnostics.assembly import BAD_OVERRIDE, UNKNOWN_OVERRIDE
 from hvdsl.compiler.settings import SECTIONS, keys
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, SpecError
 from hvdsl.grammar.source import Source, Span
-from hvdsl.grammar.text import read_expression
+from hvdsl.grammar.text.reader import read_expression
 
 
 def apply(items: Layer, overrides: Iterable[str], found: Diagnostics) -> Layer:

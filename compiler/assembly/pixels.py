@@ -10,15 +10,15 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from hvdsl.compiler.codes.settings import BAD_PIXEL_MAP
-from hvdsl.compiler.elaboration.arithmetic import describe, is_number
-from hvdsl.compiler.elaboration.constants import constant
+from hvdsl.compiler.diagnostics.settings import BAD_PIXEL_MAP
+from hvdsl.compiler.evaluate.arithmetic import describe, is_number
+from hvdsl.compiler.evaluate.constants import constant
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.printer import print_expression
 from hvdsl.grammar.source import Source, Span
-from hvdsl.grammar.text import read_expression
+from hvdsl.grammar.text.reader import read_expression
 
 _OPERATORS: Mapping[str, Callable[[float, float], float]] = {
     "+": lambda a, b: a + b,

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hvdsl.compiler.assembly.read_settings import Pixels
-from hvdsl.compiler.codes import settings as codes
-from hvdsl.compiler.elaboration.arithmetic import describe, is_number
-from hvdsl.compiler.elaboration.constants import constant
+from hvdsl.compiler.catalogue.distributions import MEAN, SCALE, check_map
+from hvdsl.compiler.catalogue.likelihoods import LIKELIHOODS, Likelihood
+from hvdsl.compiler.catalogue.table import Argument, ArgumentType, OperationError, Required
+from hvdsl.compiler.diagnostics import settings as codes
+from hvdsl.compiler.evaluate.arithmetic import describe, is_number
+from hvdsl.compiler.evaluate.constants import constant
 from hvdsl.compiler.graph import Literal, Term
-from hvdsl.compiler.likelihoods import LIKELIHOODS, Likelihood
-from hvdsl.compiler.operations.distributions import MEAN, SCALE, check_map
-from hvdsl.compiler.operations.table import Argument, ArgumentType, OperationError, Required
 from hvdsl.compiler.settings import Data, ModelSettings, Objective
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree

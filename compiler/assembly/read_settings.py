@@ -12,9 +12,9 @@ from pydantic_core import ErrorDetails
 from hvdsl.compiler.assembly.pixels import PixelMap, pixel_map
 from hvdsl.compiler.assembly.setting_words import INNER, WORDS, Word, unfold
 from hvdsl.compiler.assembly.train_rules import check_data, check_objective, check_train
-from hvdsl.compiler.codes import settings as codes
-from hvdsl.compiler.elaboration.arithmetic import describe
-from hvdsl.compiler.elaboration.constants import constant
+from hvdsl.compiler.diagnostics import settings as codes
+from hvdsl.compiler.evaluate.arithmetic import describe
+from hvdsl.compiler.evaluate.constants import constant
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.compiler.settings import (
     DATA_NAMES,

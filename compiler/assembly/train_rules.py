@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hvdsl.compiler.codes.settings import DOES_NOT_APPLY
+from hvdsl.compiler.diagnostics.settings import DOES_NOT_APPLY
 from hvdsl.compiler.settings import Data, Duration, Objective, Train, WithBeta
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from hvdsl.compiler.codes import names as name_codes
-from hvdsl.compiler.codes import values as codes
-from hvdsl.compiler.elaboration import arithmetic
+from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.catalogue.table import Kind
+from hvdsl.compiler.diagnostics import names as name_codes
+from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import Bound, bind, call_parts, kind_of
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.faults import Fault
@@ -28,8 +29,7 @@ from hvdsl.compiler.elaboration.values import (
     TapStep,
     Tensor,
 )
-from hvdsl.compiler.operations import OPERATIONS
-from hvdsl.compiler.operations.table import Kind
+from hvdsl.compiler.evaluate import arithmetic
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hvdsl.compiler.codes import names as name_codes
-from hvdsl.compiler.codes import values as codes
-from hvdsl.compiler.elaboration import arithmetic
+from hvdsl.compiler.catalogue.table import Argument, ArgumentType, Operation, Required
+from hvdsl.compiler.diagnostics import names as name_codes
+from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.faults import Fault
 from hvdsl.compiler.elaboration.interpreter import Interpreter
@@ -24,8 +24,8 @@ from hvdsl.compiler.elaboration.values import (
     Unshaped,
     Value,
 )
+from hvdsl.compiler.evaluate import arithmetic
 from hvdsl.compiler.graph import Literal, Term
-from hvdsl.compiler.operations.table import Argument, ArgumentType, Operation, Required
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import Literal as Choice
 
 from hvdsl.compiler import graph
-from hvdsl.compiler.codes import limits, names
-from hvdsl.compiler.codes import values as codes
+from hvdsl.compiler.catalogue.table import Operation
+from hvdsl.compiler.diagnostics import limits, names
+from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.faults import Exhausted, Fault
 from hvdsl.compiler.elaboration.values import Deferred, SharedInstance, Tensor, Totals, is_deferred, resolve
 from hvdsl.compiler.graph import Literal, Node, Scope, Shape, Term
-from hvdsl.compiler.operations.table import Operation
 from hvdsl.compiler.reserved import attribute
 from hvdsl.grammar.source import Span
 

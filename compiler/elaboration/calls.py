@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.codes import values as codes
-from hvdsl.compiler.elaboration import arithmetic
+from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import call_parts, kind_of, term
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.faults import Fault
@@ -28,7 +28,7 @@ from hvdsl.compiler.elaboration.values import (
     Value,
     first,
 )
-from hvdsl.compiler.operations import OPERATIONS
+from hvdsl.compiler.evaluate import arithmetic
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 

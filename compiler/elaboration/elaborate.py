@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Protocol
 
 from hvdsl.compiler.analysis.causality import check_causality
-from hvdsl.compiler.codes import names as name_codes
-from hvdsl.compiler.codes import shapes as shape_codes
+from hvdsl.compiler.checks.leaks import audit
+from hvdsl.compiler.checks.objective import check_learning
+from hvdsl.compiler.diagnostics import names as name_codes
+from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.elaboration import application, expressions, statements
-from hvdsl.compiler.elaboration.audit import audit
 from hvdsl.compiler.elaboration.builder import Builder
 from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
 from hvdsl.compiler.elaboration.faults import Exhausted, Fault
 from hvdsl.compiler.elaboration.interpreter import Interpreter
-from hvdsl.compiler.elaboration.learning import check_learning
 from hvdsl.compiler.elaboration.program import Program
 from hvdsl.compiler.elaboration.references import check_program
 from hvdsl.compiler.elaboration.sections import elaborate_prior, elaborate_sections
@@ -204,7 +204,7 @@ def _prior(item: tree.Prior, program: Program, model: Elaborator, found: Diagnos
     if leak is not None:
         found.add(leak)
         return graph
-    from hvdsl.compiler.incremental.plan import plan  # most specs have no priors
+    from hvdsl.compiler.emit.stepwise.plan import plan  # most specs have no priors
 
     try:
         plan(graph)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from hvdsl.compiler.codes import names as name_codes
-from hvdsl.compiler.codes import values as codes
-from hvdsl.compiler.elaboration import arithmetic
+from hvdsl.compiler.diagnostics import names as name_codes
+from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.application import chosen
 from hvdsl.compiler.elaboration.arguments import kind_of, static
 from hvdsl.compiler.elaboration.calls import call
-from hvdsl.compiler.elaboration.constants import item_of, no_such_item, number_of
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.faults import Fault
 from hvdsl.compiler.elaboration.interpreter import Interpreter
@@ -28,6 +26,8 @@ from hvdsl.compiler.elaboration.values import (
     Unshaped,
     Value,
 )
+from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.evaluate.constants import item_of, no_such_item, number_of
 from hvdsl.grammar import tree
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hvdsl.compiler.codes import values as codes
+from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import call_parts, static
 from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
 from hvdsl.compiler.elaboration.faults import Fault

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from hvdsl.compiler.codes import limits
+from hvdsl.compiler.diagnostics import limits
 from hvdsl.compiler.elaboration.builder import Builder
 from hvdsl.compiler.elaboration.environment import Environment, Owner
 from hvdsl.compiler.elaboration.faults import Exhausted, Fault

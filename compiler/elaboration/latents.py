@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from hvdsl.compiler.codes import flows as flow_codes
-from hvdsl.compiler.codes import names as name_codes
-from hvdsl.compiler.codes import shapes as shape_codes
-from hvdsl.compiler.codes import values as codes
+from hvdsl.compiler.catalogue.quantizers import PRIORS as QUANTIZED
+from hvdsl.compiler.catalogue.structure import DISCRETE
+from hvdsl.compiler.diagnostics import flows as flow_codes
+from hvdsl.compiler.diagnostics import names as name_codes
+from hvdsl.compiler.diagnostics import shapes as shape_codes
+from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import kind_of
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.faults import Fault
@@ -25,8 +27,6 @@ from hvdsl.compiler.elaboration.values import (
 )
 from hvdsl.compiler.graph import LatentGroup
 from hvdsl.compiler.graph import Value as Output
-from hvdsl.compiler.operations.quantizers import PRIORS as QUANTIZED
-from hvdsl.compiler.operations.structure import DISCRETE
 from hvdsl.grammar import tree
 
 

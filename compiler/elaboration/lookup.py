@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from hvdsl.compiler import graph
-from hvdsl.compiler.codes import names as name_codes
-from hvdsl.compiler.codes import values as codes
-from hvdsl.compiler.elaboration import arithmetic
+from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.diagnostics import names as name_codes
+from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import static, term
-from hvdsl.compiler.elaboration.constants import KEYWORDS, circular
 from hvdsl.compiler.elaboration.environment import CONTEXT_NAMES, Environment
 from hvdsl.compiler.elaboration.faults import Fault
 from hvdsl.compiler.elaboration.interpreter import Interpreter
@@ -24,7 +23,8 @@ from hvdsl.compiler.elaboration.values import (
     Value,
     first,
 )
-from hvdsl.compiler.operations import OPERATIONS
+from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.evaluate.constants import KEYWORDS, circular
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hvdsl.compiler.codes import values as codes
-from hvdsl.compiler.elaboration import arithmetic
+from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import kind_of, static
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.faults import Fault
@@ -22,6 +21,7 @@ from hvdsl.compiler.elaboration.values import (
     Value,
     deferred_binary,
 )
+from hvdsl.compiler.evaluate import arithmetic
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hvdsl.compiler.codes import shapes as shape_codes
-from hvdsl.compiler.codes import values as codes
+from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.catalogue.distributions import COUPLED
+from hvdsl.compiler.catalogue.table import Kind, Operation, OperationError
+from hvdsl.compiler.diagnostics import shapes as shape_codes
+from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import Bound, bind, call_parts
 from hvdsl.compiler.elaboration.builder import Builder
 from hvdsl.compiler.elaboration.environment import Environment
@@ -21,9 +24,6 @@ from hvdsl.compiler.elaboration.values import (
     show,
 )
 from hvdsl.compiler.graph import Literal, Shape
-from hvdsl.compiler.operations import OPERATIONS
-from hvdsl.compiler.operations.distributions import COUPLED
-from hvdsl.compiler.operations.table import Kind, Operation, OperationError
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 

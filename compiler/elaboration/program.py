@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.catalogue.table import Kind
 from hvdsl.compiler.graph import Term
-from hvdsl.compiler.operations import OPERATIONS
-from hvdsl.compiler.operations.table import Kind
 from hvdsl.grammar import tree
 
 # Words that stand inside the arguments of other words, which no argument of an operation declares.

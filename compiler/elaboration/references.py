@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hvdsl.compiler.codes import names as codes
-from hvdsl.compiler.codes import warnings as warning_codes
+from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.diagnostics import names as codes
+from hvdsl.compiler.diagnostics import warnings as warning_codes
 from hvdsl.compiler.elaboration.arguments import check_default
 from hvdsl.compiler.elaboration.faults import Fault
 from hvdsl.compiler.elaboration.lookup import check_name
-from hvdsl.compiler.operations import OPERATIONS
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from hvdsl.compiler.codes import limits
-from hvdsl.compiler.codes import values as codes
-from hvdsl.compiler.elaboration import arithmetic
+from hvdsl.compiler.diagnostics import limits
+from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import call_parts, kind_of
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.faults import Fault
@@ -18,6 +17,7 @@ from hvdsl.compiler.elaboration.values import (
     Invalid,
     Tensor,
 )
+from hvdsl.compiler.evaluate import arithmetic
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 

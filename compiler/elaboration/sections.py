@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from hvdsl.compiler.codes import names as name_codes
-from hvdsl.compiler.codes import shapes as shape_codes
-from hvdsl.compiler.codes import values as codes
-from hvdsl.compiler.elaboration import arithmetic
+from hvdsl.compiler.diagnostics import names as name_codes
+from hvdsl.compiler.diagnostics import shapes as shape_codes
+from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import kind_of, static
 from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
 from hvdsl.compiler.elaboration.faults import Exhausted, Fault
@@ -24,6 +23,7 @@ from hvdsl.compiler.elaboration.values import (
     first,
     show,
 )
+from hvdsl.compiler.evaluate import arithmetic
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic
 from hvdsl.grammar.source import Span

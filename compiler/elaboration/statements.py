@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hvdsl.compiler.codes import shapes as shape_codes
-from hvdsl.compiler.codes import values as codes
+from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.diagnostics import shapes as shape_codes
+from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.application import publish
 from hvdsl.compiler.elaboration.arguments import check_default, kind_of, static
 from hvdsl.compiler.elaboration.calls import tap_name
@@ -24,7 +25,6 @@ from hvdsl.compiler.elaboration.values import (
     Unshaped,
     Value,
 )
-from hvdsl.compiler.operations import OPERATIONS
 from hvdsl.grammar import tree
 
 

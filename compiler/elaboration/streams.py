@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hvdsl.compiler.codes import names as name_codes
-from hvdsl.compiler.codes import values as codes
+from hvdsl.compiler.diagnostics import names as name_codes
+from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import kind_of
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.faults import Fault

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from hvdsl.compiler.codes import names as codes
+from hvdsl.compiler.diagnostics import names as codes
 from hvdsl.compiler.elaboration.environment import Owner
 from hvdsl.compiler.elaboration.faults import Fault
 from hvdsl.compiler.elaboration.values import Drawn, Tensor

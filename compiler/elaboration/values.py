@@ -14,8 +14,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
 from hvdsl.compiler import graph
+from hvdsl.compiler.catalogue.table import Operation
 from hvdsl.compiler.graph import Literal, Shape, Term
-from hvdsl.compiler.operations.table import Operation
 from hvdsl.grammar import tree
 
 if TYPE_CHECKING:

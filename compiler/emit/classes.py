@@ -6,6 +6,7 @@ import ast
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from hvdsl.compiler.catalogue.table import Layer
 from hvdsl.compiler.emit import constructor, literals, runtime_index
 from hvdsl.compiler.emit.forms import forms, uses_differ
 from hvdsl.compiler.emit.names import MODULE_LEVEL, Names, camel
@@ -13,7 +14,6 @@ from hvdsl.compiler.emit.steps import Address, Kind, Step, steps
 from hvdsl.compiler.emit.unit import OwnUse, Unit
 from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.graph import Graph, Literal, Term
-from hvdsl.compiler.operations.table import Layer
 from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
 from hvdsl.grammar.diagnostics import SpecError
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable
 
-from hvdsl.compiler.codes.emission import USES_DIFFER
+from hvdsl.compiler.catalogue.table import Layer
+from hvdsl.compiler.diagnostics.emission import USES_DIFFER
 from hvdsl.compiler.emit.steps import Item, ListItem, Ref, Repeat, Step, When
 from hvdsl.compiler.emit.unit import OwnUse, Unit
 from hvdsl.compiler.graph import Scope, Value
-from hvdsl.compiler.operations.table import Layer
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 
 

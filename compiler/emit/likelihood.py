@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 
+from hvdsl.compiler.catalogue.likelihoods import LIKELIHOODS
 from hvdsl.compiler.emit import literals, runtime_index
 from hvdsl.compiler.emit.names import camel
 from hvdsl.compiler.graph import Literal, Term
-from hvdsl.compiler.likelihoods import LIKELIHOODS
 
 ALWAYS = ("bits",)  # said even where it is the default, since a reader asks for it first
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
+from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.emit import layout
 from hvdsl.compiler.emit.analysis import given_name
+from hvdsl.compiler.emit.stepwise.flow import Kind, Ref
+from hvdsl.compiler.emit.stepwise.plan import Map
 from hvdsl.compiler.emit.variables import allowed
 from hvdsl.compiler.graph import Graph, Node
-from hvdsl.compiler.incremental.flow import Kind, Ref
-from hvdsl.compiler.incremental.plan import Map
-from hvdsl.compiler.operations import OPERATIONS
 
 
 def module(node: Node, graph: Graph) -> str:

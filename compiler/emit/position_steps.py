@@ -7,16 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 
 from hvdsl.compiler.analysis.causality import own_codes
+from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.emit import layout
 from hvdsl.compiler.emit.analysis import given_name
 from hvdsl.compiler.emit.class_text import docstring
 from hvdsl.compiler.emit.map_text import MapText, module
+from hvdsl.compiler.emit.stepwise.flow import Kind, Op, Ref
+from hvdsl.compiler.emit.stepwise.gates import Gate, gates, owned, users
+from hvdsl.compiler.emit.stepwise.plan import Attention, Codes, Linear, Map, Plan, Pointwise, Sum, Taps, Unit
 from hvdsl.compiler.emit.variables import allowed
 from hvdsl.compiler.graph import GIVEN, Graph
-from hvdsl.compiler.incremental.flow import Kind, Op, Ref
-from hvdsl.compiler.incremental.gates import Gate, gates, owned, users
-from hvdsl.compiler.incremental.plan import Attention, Codes, Linear, Map, Plan, Pointwise, Sum, Taps, Unit
-from hvdsl.compiler.operations import OPERATIONS
 
 INTO_BUFFERS = frozenset({"elu", "glu", "sigmoid", "silu", "swish", "tanh"})  # `runtime.priors.pointwise` has them
 ALIASES = {"swish": "silu"}

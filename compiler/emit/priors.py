@@ -14,11 +14,11 @@ from hvdsl.compiler.emit.forward import Forward
 from hvdsl.compiler.emit.names import Names, camel, identifier
 from hvdsl.compiler.emit.position_steps import position_steps
 from hvdsl.compiler.emit.signature import Signature
+from hvdsl.compiler.emit.stepwise.plan import plan
+from hvdsl.compiler.emit.stepwise.schedule import skew
 from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.emit.variables import allowed
 from hvdsl.compiler.graph import GIVEN, Graph, Node
-from hvdsl.compiler.incremental.plan import plan
-from hvdsl.compiler.incremental.schedule import skew
 
 
 def prior_parts(priors: Mapping[str, Graph], names: Names) -> list[list[str]]:

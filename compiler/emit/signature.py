@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
+from hvdsl.compiler.catalogue import OPERATIONS, quantizers
+from hvdsl.compiler.catalogue.distributions import CLASSES
+from hvdsl.compiler.catalogue.table import Kind as OperationKind
 from hvdsl.compiler.emit import layout, literals
 from hvdsl.compiler.emit.analysis import given_name, is_tap, tap_key
 from hvdsl.compiler.emit.steps import Kind, ListItem, Ref, Step, steps
@@ -12,9 +15,6 @@ from hvdsl.compiler.emit.unit import Unit
 from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.emit.variables import allowed
 from hvdsl.compiler.graph import GIVEN, Value
-from hvdsl.compiler.operations import OPERATIONS, quantizers
-from hvdsl.compiler.operations.distributions import CLASSES
-from hvdsl.compiler.operations.table import Kind as OperationKind
 
 
 class Signature:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from hvdsl.compiler.catalogue.table import Layer
 from hvdsl.compiler.emit.steps import Address, Index, Item
 from hvdsl.compiler.graph import Graph, Node, Scope, Value
-from hvdsl.compiler.operations.table import Layer
 
 SEPARATE = ("model", "section", "recipe", "shared")  # become classes; others are part of the code around
 

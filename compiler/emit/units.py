@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.catalogue.structure import log_determinant
+from hvdsl.compiler.catalogue.table import Layer, Operation
+from hvdsl.compiler.checks.flows import Flow, drawn_upwards, flow_of
 from hvdsl.compiler.emit.analysis import Uses, published, tap_key, uses
 from hvdsl.compiler.emit.expressions import Template, abstract, slot
 from hvdsl.compiler.emit.names import Names
@@ -21,11 +25,7 @@ from hvdsl.compiler.emit.unit import (
     used,
 )
 from hvdsl.compiler.emit.variables import allowed
-from hvdsl.compiler.flows import Flow, drawn_upwards, flow_of
 from hvdsl.compiler.graph import GIVEN, Graph, Node, Scope, Value
-from hvdsl.compiler.operations import OPERATIONS
-from hvdsl.compiler.operations.structure import log_determinant
-from hvdsl.compiler.operations.table import Layer, Operation
 
 BATCH = "latents.batch"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hvdsl.compiler.codes.emission import UNKNOWN_LEVEL, UNKNOWN_PASS
+from hvdsl.compiler.diagnostics.emission import UNKNOWN_LEVEL, UNKNOWN_PASS
 from hvdsl.compiler.graph import Graph
 from hvdsl.compiler.passes.channels_last import channels_last
 from hvdsl.compiler.passes.fuse_batch_norm import fuse_batch_norm

@@ -23,9 +23,9 @@ from hvdsl.errors import UsageError
 from hvdsl.grammar import print_text
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.data import Splits, open_data
+from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.training.compilation import compile_recipes
-from hvdsl.runtime.training.distributed import world
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.weights import load_weights
 

@@ -18,10 +18,10 @@ from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.codes.codec import decode
 from hvdsl.runtime.codes.files import read_codes
 from hvdsl.runtime.codes.levels import LABEL, CodesError
+from hvdsl.runtime.inference.inference import chunks
 from hvdsl.runtime.priors.hierarchy import Cut, Kept, coarse_mask, sample_codes
 from hvdsl.runtime.priors.protocol import as_prior
 from hvdsl.runtime.priors.sampling import Progress
-from hvdsl.runtime.use.inference import chunks
 
 
 def draw_images(args: argparse.Namespace, first: Autoencoder) -> Tensor:

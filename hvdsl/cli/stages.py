@@ -29,7 +29,7 @@ from hvdsl.runtime.codes.identity import autoencoder_digest
 from hvdsl.runtime.codes.levels import CodesError, Level, code_levels
 from hvdsl.runtime.codes.store import CodeStore, Identity
 from hvdsl.runtime.data import Dataset
-from hvdsl.runtime.training.distributed import world
+from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.weights import load_weights
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.catalogue.table import Kind as OperationKind
 from hvdsl.compiler.graph import Graph, Node, Scope
-from hvdsl.compiler.operations import OPERATIONS
-from hvdsl.compiler.operations.table import Kind as OperationKind
 from hvdsl.draw.items import Item, Kind, Mark, add_mark, join, same_shapes, signature
 from hvdsl.draw.labels import SILENT, operation
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.codes.levels import check_fit, code_levels
+from hvdsl.runtime.inference.inference import chunks, inference, to_pixels
 from hvdsl.runtime.latents import Given, Source, Traversal
 from hvdsl.runtime.protocol import as_vae
-from hvdsl.runtime.use.inference import chunks, inference, to_pixels
 
 
 def encode(model: nn.Module, pixels: Tensor) -> tuple[dict[str, Tensor], Tensor]:

@@ -16,8 +16,8 @@ from hvdsl.runtime.codes.codec import encode
 from hvdsl.runtime.codes.identity import LabelledImages, data_digest
 from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels
 from hvdsl.runtime.codes.store import CodeStore, Identity, Writing
-from hvdsl.runtime.training.distributed import World
-from hvdsl.runtime.use.inference import chunks
+from hvdsl.runtime.ground.world import World
+from hvdsl.runtime.inference.inference import chunks
 
 
 def stored_codes(

@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from hvdsl.runtime.noise import Noise
+from hvdsl.runtime.ground.noise import Noise
 
 
 class Distribution(ABC):

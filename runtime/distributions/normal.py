@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hvdsl.runtime.distributions.location_scale import LocationScale
 from hvdsl.runtime.distributions.maps import MeanMap, ScaleMap, at_least_float32, exp, identity
-from hvdsl.runtime.noise import Noise
+from hvdsl.runtime.ground.noise import Noise
 
 LOG_2PI = math.log(2 * math.pi)
 _IDENTITY = identity()

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from hvdsl.runtime.distributions import Distribution
+from hvdsl.runtime.ground.noise import Noise, latent_stream
 from hvdsl.runtime.latents.arguments import checked_sources, checked_temperatures
 from hvdsl.runtime.latents.draw import Draw
 from hvdsl.runtime.latents.group import Given, LatentGroup, Source, Sources
 from hvdsl.runtime.latents.outcome import Detail, Outcome, known
-from hvdsl.runtime.noise import Noise, latent_stream
 
 
 class Traversal:

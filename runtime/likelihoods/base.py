@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from hvdsl.runtime.noise import Noise
+from hvdsl.runtime.ground.noise import Noise
 
 
 class Likelihood(Protocol):

@@ -16,7 +16,7 @@ from hvdsl.runtime.distributions import (
     exp,
     identity,
 )
-from hvdsl.runtime.noise import Noise
+from hvdsl.runtime.ground.noise import Noise
 
 
 class _Density(nn.Module):

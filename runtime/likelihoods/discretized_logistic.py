@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.runtime.distributions import ScaleMap, at_least_float32
+from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.layers.init import Fill, Layer, zeros
 from hvdsl.runtime.likelihoods.logistic_bins import exact_log_mass
-from hvdsl.runtime.noise import Noise
 
 STREAM = "likelihood.logistic"
 _MARGIN = 1e-5  # keeps log u and log(1 - u) finite

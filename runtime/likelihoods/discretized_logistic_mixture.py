@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hvdsl.runtime.distributions import ScaleMap, at_least_float32, exp
+from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.likelihoods.logistic_bins import exact_log_mass, published_log_mass
-from hvdsl.runtime.noise import Noise
 
 MIXTURE_STREAM = "likelihood.mixture"
 LOGISTIC_STREAM = "likelihood.logistic"

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from torch import Tensor, nn
 
 from hvdsl.runtime.distributions import at_least_float32
-from hvdsl.runtime.noise import Noise
+from hvdsl.runtime.ground.noise import Noise
 
 
 class _Reconstruction(nn.Module):

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import LABEL, CodesError
-from hvdsl.runtime.noise import SampleNoise
+from hvdsl.runtime.ground.noise import SampleNoise
+from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.priors.protocol import as_prior
 from hvdsl.runtime.priors.sampling import Progress, Sampled, Schedule, check_schedule, draw_codes
-from hvdsl.runtime.training.seeds import derive_seed
 
 
 @dataclass(frozen=True, slots=True)

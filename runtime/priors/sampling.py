@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.noise import Noise
+from hvdsl.runtime.ground.noise import Noise
+from hvdsl.runtime.inference.inference import inference
 from hvdsl.runtime.priors.canvas import Canvas, Choose
 from hvdsl.runtime.priors.protocol import PriorModel, as_prior, check_codes
 from hvdsl.runtime.priors.raster import Raster
 from hvdsl.runtime.priors.wavefront import Wavefront
-from hvdsl.runtime.use.inference import inference
 
 Schedule = Literal["raster", "wavefront"]
 

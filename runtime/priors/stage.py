@@ -14,13 +14,13 @@ from hvdsl.compiler.settings import Train
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import CodesError, Level
 from hvdsl.runtime.codes.store import CodeRows
+from hvdsl.runtime.ground.world import World
+from hvdsl.runtime.inference.inference import chunks, inference
 from hvdsl.runtime.priors.protocol import PriorModel, as_prior
 from hvdsl.runtime.priors.training import CodeObjective, CodePart, nats
 from hvdsl.runtime.training.batches import Batch
-from hvdsl.runtime.training.distributed import World
 from hvdsl.runtime.training.optimization import Optimization
 from hvdsl.runtime.training.schedule import Clock
-from hvdsl.runtime.use.inference import chunks, inference
 
 
 class CodeRate:

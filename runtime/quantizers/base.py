@@ -11,8 +11,8 @@ from torch import Tensor
 
 from hvdsl.runtime.distributions import at_least_float32
 from hvdsl.runtime.gradients import Gradient
+from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.layers.init import Layer
-from hvdsl.runtime.training.distributed import World
 
 LOWER_RATE = "lower `train.optimizer.lr`"
 

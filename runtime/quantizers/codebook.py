@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hvdsl.runtime.gradients import Gradient, passed
+from hvdsl.runtime.ground.world import World, world
 from hvdsl.runtime.layers.init import Fill, gaussian, scaled, uniform
 from hvdsl.runtime.quantizers.base import LOWER_RATE, Quantized, QuantizedRows, Quantizer
 from hvdsl.runtime.quantizers.kmeans import kmeans, spread_rows
 from hvdsl.runtime.quantizers.nearest import nearest
-from hvdsl.runtime.training.distributed import World, world
 
 Distance = Literal["euclidean", "cosine"]
 Start = Literal["standard", "kmeans"]

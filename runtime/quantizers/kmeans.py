@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.quantizers.nearest import nearest
-from hvdsl.runtime.training.distributed import World
 
 ITERATIONS = 10
 

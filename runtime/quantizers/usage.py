@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.quantizers.base import LOWER_RATE, Quantizer
-from hvdsl.runtime.training.distributed import World
 
 COLLAPSED = 0.05
 """Perplexity over the number of codes, or of chances to choose one where those are fewer, that is called a collapse."""

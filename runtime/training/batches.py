@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.training.distributed import World
+from hvdsl.runtime.ground.world import World
 
 
 class PixelSource(Protocol):

@@ -14,13 +14,13 @@ from typing_extensions import TypeVar
 
 from hvdsl.compiler.settings import Train
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground.noise import Noise
+from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.layers.norms import DegenerateBatchError
-from hvdsl.runtime.noise import Noise
-from hvdsl.runtime.penalties.terms import Penalties
+from hvdsl.runtime.objective.penalties.terms import Penalties
 from hvdsl.runtime.quantizers.usage import settle
 from hvdsl.runtime.training.activation_checkpointing import checkpoint_groups
 from hvdsl.runtime.training.checkpoint import Checkpoint, CheckpointError, Tensors
-from hvdsl.runtime.training.distributed import World
 from hvdsl.runtime.training.ema import Ema
 from hvdsl.runtime.training.guard import SkipGuard, clip_gradients, gradient_norm
 from hvdsl.runtime.training.optimizer import build_optimizer, set_learning_rate

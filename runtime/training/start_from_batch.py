@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.layers import Conv2d, ConvTranspose2d, Dense, WeightNorm
 from hvdsl.runtime.layers.own import OwnRoles
-from hvdsl.runtime.training.distributed import World
 
 Weighted = Conv2d | ConvTranspose2d | Dense
 

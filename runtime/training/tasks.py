@@ -12,15 +12,15 @@ from torch import nn
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.compiler.settings import Train
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.noise import SampleNoise
-from hvdsl.runtime.objective import Objective
-from hvdsl.runtime.penalties.terms import Penalties
+from hvdsl.runtime.ground.noise import SampleNoise
+from hvdsl.runtime.ground.seeds import derive_seed
+from hvdsl.runtime.ground.world import World
+from hvdsl.runtime.objective.elbo import Objective
+from hvdsl.runtime.objective.penalties.terms import Penalties
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import Batch
-from hvdsl.runtime.training.distributed import World
 from hvdsl.runtime.training.optimization import Optimization, Part
 from hvdsl.runtime.training.schedule import Clock
-from hvdsl.runtime.training.seeds import derive_seed
 
 
 class Task(Protocol):

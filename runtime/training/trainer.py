@@ -15,17 +15,17 @@ from torch import nn
 
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground.seeds import derive_seed
+from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.quantizers.usage import usage
 from hvdsl.runtime.training.batches import Batch, Order, PixelSource, batches
 from hvdsl.runtime.training.checkpoint import Checkpoint
-from hvdsl.runtime.training.distributed import world
 from hvdsl.runtime.training.guard import TrainingStalledError
 from hvdsl.runtime.training.metrics import MetricsLog, Value
 from hvdsl.runtime.training.optimization import StepResult
 from hvdsl.runtime.training.progress import ProgressDisplay
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.schedule import Clock
-from hvdsl.runtime.training.seeds import derive_seed
 from hvdsl.runtime.training.signals import StopRequest
 from hvdsl.runtime.training.tasks import ImageTask, Task
 from hvdsl.runtime.training.window import Window

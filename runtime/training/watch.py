@@ -10,16 +10,16 @@ from torch import nn
 
 from hvdsl.compiler.settings import Data, ModelSettings
 from hvdsl.runtime.codes.levels import is_quantized
+from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
+from hvdsl.runtime.inference.inference import pixel_bits
+from hvdsl.runtime.inference.pictures import grid, labelled_rows, rate_bars, save_png
+from hvdsl.runtime.inference.reconstruct import depths, reconstruct
+from hvdsl.runtime.inference.sample import sample
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import PixelSource
 from hvdsl.runtime.training.metrics import Value
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.trainer import Periodic, Trainer
-from hvdsl.runtime.use.evaluate import Evaluation, evaluate
-from hvdsl.runtime.use.inference import pixel_bits
-from hvdsl.runtime.use.pictures import grid, labelled_rows, rate_bars, save_png
-from hvdsl.runtime.use.reconstruct import depths, reconstruct
-from hvdsl.runtime.use.sample import sample
 
 SAMPLES, ORIGINALS, DEPTHS = 36, 8, 4
 

@@ -12,8 +12,8 @@ import torch
 import hvdsl
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
+from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.noise import SampleNoise
 
 SMALL = {"width": 8}
 

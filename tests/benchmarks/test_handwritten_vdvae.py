@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from hvdsl.runtime.distributions import Normal
+from hvdsl.runtime.ground.noise import RecordedNoise
 from hvdsl.runtime.latents import LatentGroup, Source, Traversal
 from hvdsl.runtime.likelihoods import DiscretizedLogisticMixture
-from hvdsl.runtime.noise import RecordedNoise
 
 TESTS = Path(__file__).parents[1]
 SOURCE = TESTS.parent / "benchmarks" / "handwritten_vdvae.py"

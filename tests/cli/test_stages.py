@@ -17,10 +17,10 @@ from hvdsl.cli.stages import Autoencoder, extract, open_autoencoder
 from hvdsl.runtime.codes.codec import decode
 from hvdsl.runtime.codes.extract import stored_codes
 from hvdsl.runtime.data import open_data
+from hvdsl.runtime.inference.reconstruct import reconstruct
 from hvdsl.runtime.priors.wavefront import Wavefront
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.weights import model_tensors
-from hvdsl.runtime.use.reconstruct import reconstruct
 
 from .codes import CPU, refusal, sampled
 from .conftest import Hvdsl

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 import hvdsl
-from hvdsl.compiler.codes.flows import FLOW_OF_CODES, NO_LOG_DETERMINANT, NOT_AUTOREGRESSIVE
+from hvdsl.compiler.diagnostics.flows import FLOW_OF_CODES, NO_LOG_DETERMINANT, NOT_AUTOREGRESSIVE
 from hvdsl.grammar.diagnostics import Diagnostic, Severity, SpecError
 from hvdsl.runtime.distributions import Normal
+from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.noise import SampleNoise
 
 SPEC = """hv 1
 model small

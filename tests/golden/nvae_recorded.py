@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 import hvdsl
 from hvdsl.importers import names, rename
+from hvdsl.runtime.ground.noise import RecordedNoise
 from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.noise import RecordedNoise
 
 HERE = Path(__file__).parent
 FOLDER = Path(os.environ.get("HVDSL_RECORDINGS", HERE)) / "nvae"

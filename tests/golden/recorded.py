@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 import hvdsl
 from hvdsl.importers import rename
+from hvdsl.runtime.ground.noise import RecordedNoise
 from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.noise import RecordedNoise
 
 FOLDER = Path(__file__).parent
 SPECS = {"a_8bit_32px": "vdvae_a.hv", "b_5bit_64px": "vdvae_b.hv", "c_custom_widths": "vdvae_c.hv"}

@@ -16,16 +16,16 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import BySize
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
+from hvdsl.runtime.ground.noise import RecordedNoise
+from hvdsl.runtime.inference.importance import ImportanceBound
+from hvdsl.runtime.inference.recalibrate import recalibrate_with
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.likelihoods import NormalDensity
 from hvdsl.runtime.likelihoods.discretized_logistic_mixture import LOGISTIC_STREAM, MIXTURE_STREAM
-from hvdsl.runtime.noise import RecordedNoise
-from hvdsl.runtime.objective import Objective
-from hvdsl.runtime.penalties.terms import Penalties
+from hvdsl.runtime.objective.elbo import Objective
+from hvdsl.runtime.objective.penalties.terms import Penalties
 from hvdsl.runtime.training.optimization import Part
 from hvdsl.runtime.training.schedule import Clock
-from hvdsl.runtime.use.importance import ImportanceBound
-from hvdsl.runtime.use.recalibrate import recalibrate_with
 from tests.golden.nvae_recorded import CASES, FOLDER, case, infer, model, our_names, published_names
 
 

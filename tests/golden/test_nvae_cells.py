@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 import hvdsl
 from hvdsl.runtime.distributions import exp, soft_clamp
+from hvdsl.runtime.ground.noise import RecordedNoise
 from hvdsl.runtime.likelihoods import DiscretizedLogisticMixture, NormalDensity
 from hvdsl.runtime.likelihoods.discretized_logistic_mixture import LOGISTIC_STREAM, MIXTURE_STREAM
-from hvdsl.runtime.noise import RecordedNoise
 
 HERE = Path(__file__).parent
 FOLDER = Path(os.environ.get("HVDSL_RECORDINGS", HERE)) / "nvae_cells"

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hvdsl.runtime.gradients import Gradient
+from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.quantizers import (
     EmaCodebook,
     FiniteScalar,
@@ -29,7 +30,6 @@ from hvdsl.runtime.quantizers import (
 from hvdsl.runtime.quantizers.codebook import orthogonality
 from hvdsl.runtime.quantizers.kmeans import kmeans
 from hvdsl.runtime.quantizers.lookup_free import code_entropies
-from hvdsl.runtime.training.distributed import World
 from tests.golden.recorded import FOLDER
 
 GRID = (1, 1)  # quantizers take maps of any size; the grid is that of the prior

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 import hvdsl
 from hvdsl.compiler.settings import Train
 from hvdsl.importers import WeightsError, rename
+from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import Given, Traversal
-from hvdsl.runtime.noise import SampleNoise
-from hvdsl.runtime.objective import Objective
+from hvdsl.runtime.objective.elbo import Objective
 from hvdsl.runtime.training.optimization import Optimization, Part
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.weights import model_tensors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hvdsl.grammar import read_expression, read_text, read_yaml
-from hvdsl.grammar.codes import CODES, TOO_LARGE, TOO_MANY_TOKENS
+from hvdsl.grammar.diagnostic_codes import CODES, TOO_LARGE, TOO_MANY_TOKENS
 from hvdsl.grammar.diagnostics import Code, Diagnostic, SpecError
 from hvdsl.grammar.source import Source
 

@@ -6,12 +6,12 @@ import subprocess
 import sys
 from importlib.resources import files
 
-from hvdsl.grammar.generate import generate, serialise
+from hvdsl.grammar.text.generate import generate, serialise
 
 
 def test_the_shipped_tables_are_not_stale() -> None:
     shipped = files("hvdsl.grammar").joinpath("tables.json").read_text(encoding="utf-8")
-    assert shipped == serialise(generate()), "run `python -m hvdsl.grammar.generate`"
+    assert shipped == serialise(generate()), "run `python -m hvdsl.grammar.text.generate`"
 
 
 def test_reading_text_imports_neither_lark_nor_yaml_nor_torch() -> None:

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 from hvdsl.cli.main import main
 from hvdsl.cli.runs import open_trained
+from hvdsl.runtime.ground.noise import RecordedNoise
 from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.noise import RecordedNoise
 from tests.golden.recorded import FOLDER, case, published_weights
 
 NAME = "a_8bit_32px"

@@ -17,8 +17,8 @@ from hvdsl.runtime.distributions import (
     StraightThroughCategorical,
     relative,
 )
+from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import Given, LatentGroup, Source, Traversal
-from hvdsl.runtime.noise import SampleNoise
 
 N, Z = 3, 4
 FAMILIES: dict[str, Any] = {

@@ -9,10 +9,10 @@ from torch import nn
 
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.distributions import Normal
+from hvdsl.runtime.inference.recalibrate import recalibrate_batch_norm
 from hvdsl.runtime.latents import LatentGroup
 from hvdsl.runtime.layers import BatchNorm2d, Conv2d, Dropout, initialize
 from hvdsl.runtime.likelihoods import Bernoulli
-from hvdsl.runtime.use.recalibrate import recalibrate_batch_norm
 
 
 class Vae(nn.Module):

@@ -28,9 +28,9 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.stages import open_autoencoder
     from hvdsl.runtime.codes.codec import decode
     from hvdsl.runtime.codes.files import read_codes
+    from hvdsl.runtime.inference.inference import pixel_bits
+    from hvdsl.runtime.inference.pictures import save_images
     from hvdsl.runtime.training.run import Run
-    from hvdsl.runtime.use.inference import pixel_bits
-    from hvdsl.runtime.use.pictures import save_images
 
     first = open_autoencoder(Run.open(args.run_folder), use_machine(args), step=args.step)
     data = first.model.settings.data

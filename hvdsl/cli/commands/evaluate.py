@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hvdsl.cli.runs import Trained
     from hvdsl.runtime.codes.evaluate import CodeEvaluation
     from hvdsl.runtime.data import Dataset, Splits
-    from hvdsl.runtime.use.evaluate import Evaluation
+    from hvdsl.runtime.inference.evaluate import Evaluation
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.runs import open_trained
     from hvdsl.cli.showing import showing
     from hvdsl.compiler.stages import is_drawn_from_codes
-    from hvdsl.runtime.use.evaluate import evaluate
+    from hvdsl.runtime.inference.evaluate import evaluate
 
     trained = open_trained(args, lambda settings: settings.evaluate.use_ema)
     splits = trained.splits()
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _baselines(trained: Trained, splits: Splits, data: Dataset) -> dict[str, float | None]:
     from hvdsl.cli.baselines import histogram_bits_per_dim, png_bits_per_dim
-    from hvdsl.runtime.use.inference import pixel_bits
+    from hvdsl.runtime.inference.inference import pixel_bits
 
     levels = 2 ** pixel_bits(trained.model.settings.data)
     return {
@@ -146,8 +146,8 @@ def _table(result: Evaluation, split: str) -> str:
 
 
 def _draw(result: Evaluation, trained: Trained, args: argparse.Namespace) -> None:
+    from hvdsl.runtime.inference.pictures import rate_bars, save_png
     from hvdsl.runtime.protocol import as_vae
-    from hvdsl.runtime.use.pictures import rate_bars, save_png
 
     labels = [f"{group.name} {'x'.join(map(str, group.shape))}" for group in as_vae(trained.module).LATENTS]
     title = f"Rate of each latent group, {trained.model.settings.title or trained.model.settings.model}"

@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hvdsl.compiler.codes import all_codes
+    from hvdsl.compiler.diagnostics import all_codes
     from hvdsl.compiler.terms import TERMS, find_term
 
     known = all_codes()

@@ -36,10 +36,10 @@ def run(args: argparse.Namespace) -> int:
 
     from hvdsl.cli.runs import open_trained
     from hvdsl.runtime.codes.levels import is_quantized
+    from hvdsl.runtime.inference.inference import pixel_bits
+    from hvdsl.runtime.inference.pictures import labelled_rows, save_png
+    from hvdsl.runtime.inference.reconstruct import TEMPERATURE, depths, reconstruct
     from hvdsl.runtime.protocol import as_vae
-    from hvdsl.runtime.use.inference import pixel_bits
-    from hvdsl.runtime.use.pictures import labelled_rows, save_png
-    from hvdsl.runtime.use.reconstruct import TEMPERATURE, depths, reconstruct
 
     trained = open_trained(args, lambda settings: settings.evaluate.use_ema)
     if args.temperature is not None and is_quantized(trained.module):

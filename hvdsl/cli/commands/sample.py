@@ -47,9 +47,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.runs import read_model
     from hvdsl.compiler.stages import is_drawn_from_codes
+    from hvdsl.runtime.inference.inference import pixel_bits
+    from hvdsl.runtime.inference.pictures import grid, save_png
     from hvdsl.runtime.training.run import Run
-    from hvdsl.runtime.use.inference import pixel_bits
-    from hvdsl.runtime.use.pictures import grid, save_png
 
     run = Run.open(args.run_folder)
     model = read_model(run, args.overrides)
@@ -74,8 +74,8 @@ def _from_codes(args: argparse.Namespace, run: Run) -> Tensor:
 
 def _from_prior(args: argparse.Namespace, model: Model) -> Tensor:
     from hvdsl.cli.runs import open_trained
-    from hvdsl.runtime.use.recalibrate import recalibrate_batch_norm
-    from hvdsl.runtime.use.sample import sample
+    from hvdsl.runtime.inference.recalibrate import recalibrate_batch_norm
+    from hvdsl.runtime.inference.sample import sample
 
     asked = [name for name in ("top_k", "top_p", "label", "fix", "keep", "mask", "schedule") if getattr(args, name)]
     if asked:

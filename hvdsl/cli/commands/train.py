@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     given = None if args.spec is None else _checked(args)
 
     from hvdsl.cli.runs import use_machine
-    from hvdsl.runtime.training.distributed import process_group
+    from hvdsl.runtime.ground.world import process_group
 
     device = use_machine(args)
     with process_group(device.type):
@@ -117,7 +117,7 @@ def _train_autoencoder(
 ) -> tuple[Run, Outcome]:
     from hvdsl.cli.runs import create_run, data_path, instantiate, level_of
     from hvdsl.runtime.data import open_data
-    from hvdsl.runtime.training.distributed import world
+    from hvdsl.runtime.ground.world import world
     from hvdsl.runtime.training.run import default_folder
     from hvdsl.runtime.training.trainer import Trainer
     from hvdsl.runtime.training.watch import watch
@@ -144,7 +144,7 @@ def _train_autoencoder(
 
 
 def _say(console: Console, line: str) -> None:
-    from hvdsl.runtime.training.distributed import world
+    from hvdsl.runtime.ground.world import world
 
     if world().leads:
         console.print(line, highlight=False, soft_wrap=True)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal as Choice
 
+from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.catalogue.inits import ZEROS
+from hvdsl.compiler.catalogue.table import ArgumentType
 from hvdsl.compiler.graph import Graph, LatentGroup, Literal, Node, Scope, Shape, Value
-from hvdsl.compiler.operations import OPERATIONS
-from hvdsl.compiler.operations.inits import ZEROS
-from hvdsl.compiler.operations.table import ArgumentType
 from hvdsl.grammar.source import Source, Span
 
 OPERANDS = (ArgumentType.TENSOR, ArgumentType.DISTRIBUTION, ArgumentType.STEP)

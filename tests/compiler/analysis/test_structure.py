@@ -128,7 +128,7 @@ def test_summary_adds_up() -> None:
 
 def test_analyses_import_neither_torch_nor_networkx() -> None:
     code = (
-        "import sys, hvdsl.compiler.operations.reference;"
+        "import sys, hvdsl.compiler.catalogue.reference;"
         "import hvdsl.compiler.analysis.summary, hvdsl.compiler.analysis.export;"
         "sys.exit(any(m in sys.modules for m in ('torch', 'networkx')))"
     )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hvdsl import specs
-from hvdsl.compiler.elaboration.constants import constant
+from hvdsl.compiler.evaluate.constants import constant
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.grammar import read_expression
 from hvdsl.grammar.diagnostics import SpecError

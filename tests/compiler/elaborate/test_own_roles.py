@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hvdsl.compiler.check import check
-from hvdsl.compiler.codes.examples import spec
+from hvdsl.compiler.diagnostics.examples import spec
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
 

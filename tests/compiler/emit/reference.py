@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from hvdsl.compiler.flows import Flow, flow_of
+from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.checks.flows import Flow, flow_of
 from hvdsl.compiler.graph import Graph, Value
-from hvdsl.compiler.operations import OPERATIONS
 from hvdsl.runtime import distributions, layers
 from hvdsl.runtime.latents import Traversal
 

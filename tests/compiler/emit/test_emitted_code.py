@@ -22,9 +22,9 @@ from hvdsl.compiler.load import load
 from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
+from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import Source as From
 from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.noise import SampleNoise
 from tests.compiler.emit.emit_specs import ALL, LADDER, SHARING, VDVAE
 from tests.compiler.emit.reference import interpret
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import hvdsl
 from hvdsl.compiler.assembly.files import shipped
+from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.noise import SampleNoise
 
 BATCH = 2
 VDVAE = {"width": 8, "zdim": 2}

@@ -11,8 +11,8 @@ import hvdsl
 from hvdsl.compiler.check import check
 from hvdsl.compiler.passes import optimise
 from hvdsl.grammar.source import Source
+from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.noise import SampleNoise
 
 SMALL = Path(__file__).parents[2] / "runtime" / "training" / "small_nvae.hv"
 FRAME = """hv 1

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from hvdsl.compiler.settings import Objective, Optimizer
+from hvdsl.runtime.ground.world import process_group
 from hvdsl.runtime.training.batches import batches
-from hvdsl.runtime.training.distributed import process_group
 from hvdsl.runtime.training.trainer import Trainer
 from hvdsl.runtime.training.weights import model_tensors
 from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny

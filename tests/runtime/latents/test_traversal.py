@@ -7,8 +7,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from hvdsl.runtime.distributions import Normal
+from hvdsl.runtime.ground.noise import RecordedNoise, SampleNoise
 from hvdsl.runtime.latents import Given, LatentGroup, Source, Traversal
-from hvdsl.runtime.noise import RecordedNoise, SampleNoise
 
 GROUPS = (
     LatentGroup("z", "decoder.r1.layer.0.z", "normal", (2, 1, 1)),

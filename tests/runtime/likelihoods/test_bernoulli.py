@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.likelihoods import Bernoulli
 from hvdsl.runtime.likelihoods.base import bits_per_dim
-from hvdsl.runtime.noise import SampleNoise
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "nvae_cells" / "bernoulli_crop.safetensors"
 

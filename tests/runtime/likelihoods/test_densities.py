@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from hvdsl.runtime.distributions import softplus
+from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.likelihoods import LaplaceDensity, NormalDensity
-from hvdsl.runtime.noise import SampleNoise
 
 DENSITIES = [(NormalDensity, torch.distributions.Normal), (LaplaceDensity, torch.distributions.Laplace)]
 

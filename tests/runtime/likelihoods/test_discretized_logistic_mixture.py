@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from hvdsl.runtime.distributions import softplus
+from hvdsl.runtime.ground.noise import RecordedNoise, SampleNoise
 from hvdsl.runtime.likelihoods import DiscretizedLogisticMixture
-from hvdsl.runtime.noise import RecordedNoise, SampleNoise
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "dmol"
 CASES = json.loads((GOLDEN / "case.json").read_text())["cases"]

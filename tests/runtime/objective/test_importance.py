@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hvdsl.runtime.distributions import Normal
+from hvdsl.runtime.ground.noise import SampleNoise
+from hvdsl.runtime.inference.importance import ImportanceBound, importance_bound
 from hvdsl.runtime.latents import LatentGroup
-from hvdsl.runtime.noise import SampleNoise
-from hvdsl.runtime.use.importance import ImportanceBound, importance_bound
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "family" / "iwae_bound.safetensors"
 

@@ -13,10 +13,10 @@ from hvdsl.compiler.settings import AtLeast, ByRate, BySize, Duration, Ramp
 from hvdsl.compiler.settings import Objective as Settings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.distributions import Normal
+from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import LatentGroup
 from hvdsl.runtime.likelihoods import Bernoulli
-from hvdsl.runtime.noise import SampleNoise
-from hvdsl.runtime.objective import Beta, Objective, balance_by_rate, balance_by_size, free_bits
+from hvdsl.runtime.objective.elbo import Beta, Objective, balance_by_rate, balance_by_size, free_bits
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 

@@ -14,8 +14,8 @@ from hvdsl.compiler.emit import emit_priors
 from hvdsl.compiler.load import load
 from hvdsl.errors import HvdslError
 from hvdsl.grammar.source import Source
+from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.layers import initialize
-from hvdsl.runtime.noise import SampleNoise
 from hvdsl.runtime.priors.hierarchy import sample_codes
 from hvdsl.runtime.priors.protocol import as_prior
 from hvdsl.runtime.priors.sampling import Progress, Sampled, Schedule, draw_codes, greedy

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from hvdsl.runtime.ground.noise import SampleNoise
+from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.latents import Given, LatentGroup, Source, Traversal
 from hvdsl.runtime.layers import initialize
-from hvdsl.runtime.noise import SampleNoise
 from hvdsl.runtime.quantizers import EmaCodebook, FiniteScalar, LinearCodebook, LookupFree, NearestCode, Quantizer
 from hvdsl.runtime.quantizers.nearest import nearest
 from hvdsl.runtime.quantizers.usage import settle, usage, usage_of
-from hvdsl.runtime.training.distributed import World
 
 K, D, GRID = 16, 4, (3, 5)
 GROUP = LatentGroup("z", "decoder.r3.z", "codebook", (D, *GRID), codes=K)

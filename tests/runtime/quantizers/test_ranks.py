@@ -18,9 +18,9 @@ import hvdsl
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.codes.extract import stored_codes
 from hvdsl.runtime.codes.store import CodeStore
+from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.quantizers import EmaCodebook, NearestCode
-from hvdsl.runtime.training.distributed import world
 
 OPTIONS = {"plain": {}, "kmeans": {"start": "kmeans"}, "expiring": {"expire": 1.105}}
 

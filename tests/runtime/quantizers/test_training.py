@@ -16,15 +16,15 @@ from hvdsl.compiler.settings import Duration, ModelSettings, Ramp, WithBeta
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.data import open_data
+from hvdsl.runtime.ground.noise import SampleNoise
+from hvdsl.runtime.inference.evaluate import evaluate
+from hvdsl.runtime.inference.sample import sample
 from hvdsl.runtime.layers import initialize
-from hvdsl.runtime.noise import SampleNoise
-from hvdsl.runtime.objective import Objective
+from hvdsl.runtime.objective.elbo import Objective
 from hvdsl.runtime.training.metrics import read_metrics
 from hvdsl.runtime.training.optimization import Part
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.trainer import Trainer
-from hvdsl.runtime.use.evaluate import evaluate
-from hvdsl.runtime.use.sample import sample
 
 SPEC = """hv 1
 model codes

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground.world import World
+from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
+from hvdsl.runtime.inference.inference import to_pixels
+from hvdsl.runtime.inference.reconstruct import depths, reconstruct
+from hvdsl.runtime.inference.sample import sample
 from hvdsl.runtime.protocol import as_vae
-from hvdsl.runtime.training.distributed import World
-from hvdsl.runtime.use.evaluate import Evaluation, evaluate
-from hvdsl.runtime.use.inference import to_pixels
-from hvdsl.runtime.use.reconstruct import depths, reconstruct
-from hvdsl.runtime.use.sample import sample
 from tests.runtime.training.tiny_hierarchy import Blobs, TinyHierarchy, settings, tiny
 
 DATA = settings().data

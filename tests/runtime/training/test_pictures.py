@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.use.pictures import grid, labelled_rows, rate_bars, save_png, to_bytes
+from hvdsl.runtime.inference.pictures import grid, labelled_rows, rate_bars, save_png, to_bytes
 
 
 def test_raw_pixel_values_span_black_to_white() -> None:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Duration, Optimizer, Train
-from hvdsl.runtime.noise import RecordedNoise, latent_stream
+from hvdsl.runtime.ground.noise import RecordedNoise, latent_stream
 from hvdsl.runtime.training.optimization import Optimization, Part, StepResult
 from hvdsl.runtime.training.schedule import Clock
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Duration, Optimizer
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.layers import BatchNormSiLU, Conv2d, initialize
-from hvdsl.runtime.noise import SampleNoise
-from hvdsl.runtime.objective import Objective
+from hvdsl.runtime.objective.elbo import Objective
 from hvdsl.runtime.training.activation_checkpointing import checkpoint_groups
 from hvdsl.runtime.training.checkpoint import CheckpointError
 from hvdsl.runtime.training.guard import TrainingStalledError

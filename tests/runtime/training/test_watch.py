@@ -10,11 +10,11 @@ from PIL import Image
 
 from hvdsl.compiler.settings import Duration
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.inference.evaluate import evaluate
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.trainer import Trainer
 from hvdsl.runtime.training.watch import watch
 from hvdsl.runtime.training.weights import load_weights
-from hvdsl.runtime.use.evaluate import evaluate
 from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 
 

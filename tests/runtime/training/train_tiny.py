@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from hvdsl.compiler.settings import Duration, Optimizer
-from hvdsl.runtime.training.distributed import process_group
+from hvdsl.runtime.ground.world import process_group
+from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.trainer import Trainer
-from hvdsl.runtime.use.evaluate import Evaluation, evaluate
 from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 
 

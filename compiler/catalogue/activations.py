@@ -1,0 +1,114 @@
+"""Elementwise functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hvdsl.compiler.catalogue.expressions import template
+from hvdsl.compiler.catalogue.shapes import same
+from hvdsl.compiler.catalogue.table import (
+    Args,
+    Argument,
+    ArgumentType,
+    ExpressionRule,
+    Kind,
+    Layer,
+    Operation,
+    OperationError,
+    Saves,
+)
+from hvdsl.compiler.catalogue.values import fraction, number
+from hvdsl.compiler.graph import Shape
+
+
+def _glu_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    channels, height, width = inputs[0]
+    if channels % 2:
+        raise OperationError("`glu` halves the channels", found=f"{channels} channels", expected="an even number")
+    return ((channels // 2, height, width),)
+
+
+def _clip_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    low, high = number(args, "low"), number(args, "high")
+    if low >= high:
+        raise OperationError("`clip` needs room", found=f"from {low} to {high}", expected="`low` below `high`")
+    return (inputs[0],)
+
+
+def _dropout_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    fraction(args, "p")
+    return (inputs[0],)
+
+
+def _default(function: str, name: str, default: float) -> ExpressionRule:
+    """A call that leaves its one argument out where it is the default."""
+
+    def rule(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+        value = number(args, name)
+        return f"{function}({operands[0]})" if value == default else f"{function}({operands[0]}, {value!r})"
+
+    return rule
+
+
+def _dropout_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+    return Layer("Dropout", (fraction(args, "p"),))
+
+
+def _function(name: str, summary: str, saves: Saves, call: str) -> Operation:
+    return Operation(name, Kind.STEP, summary, (), same, saves=saves, expression=template(f"{call}({{0}})"))
+
+
+def _with_number(name: str, summary: str, argument: str, default: float, doc: str) -> Operation:
+    return Operation(
+        name,
+        Kind.STEP,
+        summary,
+        (Argument(argument, ArgumentType.NUMBER, default, doc=doc),),
+        same,
+        saves=Saves.INPUT,
+        expression=_default(f"F.{name}", argument, default),
+    )
+
+
+OPERATIONS = (
+    _function("gelu", "x Φ(x), with the exact normal distribution function.", Saves.INPUT, "F.gelu"),
+    _function("silu", "x sigmoid(x).", Saves.INPUT, "F.silu"),
+    _function("swish", "x sigmoid(x); another name of `silu`.", Saves.INPUT, "F.silu"),
+    _with_number("elu", "x above 0, alpha (exp(x) - 1) below.", "alpha", 1.0, "minus the limit below"),
+    _function("relu", "max(x, 0).", Saves.OUTPUT, "F.relu"),
+    _with_number("leaky_relu", "x above 0, slope x below.", "slope", 0.01, "slope below 0"),
+    _function("sigmoid", "1 / (1 + exp(-x)).", Saves.OUTPUT, "torch.sigmoid"),
+    _function("tanh", "Hyperbolic tangent.", Saves.OUTPUT, "torch.tanh"),
+    _with_number("softplus", "log(1 + exp(beta x)) / beta.", "beta", 1.0, "sharpness at 0"),
+    Operation(
+        "glu",
+        Kind.STEP,
+        "First half of the channels times the sigmoid of the second.",
+        (),
+        _glu_shape,
+        saves=Saves.INPUT,
+        expression=template("F.glu({0}, 1)"),
+    ),
+    Operation(
+        "clip",
+        Kind.STEP,
+        "Limit every value.",
+        (
+            Argument("low", ArgumentType.NUMBER, doc="what lower values become"),
+            Argument("high", ArgumentType.NUMBER, doc="what higher values become"),
+        ),
+        _clip_shape,
+        saves=Saves.INPUT,
+        expression=template("torch.clamp({0}, {low}, {high})"),
+    ),
+    Operation("identity", Kind.STEP, "What comes in.", (), same, expression=template("{0}")),
+    Operation(
+        "dropout",
+        Kind.STEP,
+        "In training, each value is zero with probability `p`, the others grow by 1 / (1 - p).",
+        (Argument("p", ArgumentType.NUMBER, doc="probability of zero"),),
+        _dropout_shape,
+        saves=Saves.OUTPUT,
+        layer=_dropout_layer,
+    ),
+)

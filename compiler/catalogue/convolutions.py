@@ -1,0 +1,295 @@
+"""`conv`, `depthwise`, `upconv`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hvdsl.compiler.catalogue.inits import BIAS_INIT, INIT, checked, init_options
+from hvdsl.compiler.catalogue.masks import MASK, Mask, causal_mask
+from hvdsl.compiler.catalogue.padding import PAD, output_size, resolve
+from hvdsl.compiler.catalogue.shapes import show, size
+from hvdsl.compiler.catalogue.table import (
+    Args,
+    Argument,
+    ArgumentType,
+    Kind,
+    Layer,
+    Operation,
+    OperationError,
+    Saves,
+    Window,
+)
+from hvdsl.compiler.catalogue.values import positive, positive_pair, switch, term
+from hvdsl.compiler.catalogue.weight_norm import GAIN, NORM, gain_parameters, norm_option, weight_norm
+from hvdsl.compiler.catalogue.windows import sliding
+from hvdsl.compiler.graph import Literal, Parameter, Shape, Term
+
+KERNEL = Argument("kernel", ArgumentType.KERNEL, doc="`3`, `3x3` or `(height, width)`")
+OUT = Argument("out", ArgumentType.INTEGER, doc="channels of the output")
+STRIDE = Argument("stride", ArgumentType.KERNEL, (1, 1), doc="step between output positions")
+DILATION = Argument("dilation", ArgumentType.KERNEL, (1, 1), doc="step between kernel elements")
+GROUPS = Argument("groups", ArgumentType.INTEGER, 1, doc="blocks of channels that do not see each other")
+BIAS = Argument("bias", ArgumentType.SWITCH, True, doc="a bias per output channel")
+
+
+def _conv_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    channels = inputs[0][0]
+    out, groups = positive(args, "out"), positive(args, "groups")
+    if channels % groups or out % groups:
+        raise OperationError(
+            "`groups` must divide the channels of input and output",
+            found=f"{groups} groups, {channels} channels in, {out} out",
+            expected="a divisor of both",
+        )
+    if groups > 1:
+        _no_mask(args, "a convolution in groups")
+    causal_mask(args, channels, out)
+    return (_convolved(inputs[0], out, args),)
+
+
+def _depthwise_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    channels = inputs[0][0]
+    causal_mask(args, channels, channels)
+    return (_convolved(inputs[0], channels, args),)
+
+
+def _convolved(shape: Shape, out: int, args: Args) -> Shape:
+    kernel, stride, dilation = (positive_pair(args, name) for name in ("kernel", "stride", "dilation"))
+    padding = resolve(args["pad"], shape, kernel, stride, dilation)
+    height = output_size(shape[1], kernel[0], stride[0], padding.top, padding.bottom, dilation[0])
+    width = output_size(shape[2], kernel[1], stride[1], padding.left, padding.right, dilation[1])
+    if height < 1 or width < 1:
+        raise OperationError(
+            "the kernel is larger than the padded map",
+            found=f"a kernel of {kernel[0]}x{kernel[1]} on {show(shape)}",
+            expected="a kernel that fits",
+        )
+    return out, height, width
+
+
+def _upconv_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    channels, height, width = inputs[0]
+    out, groups = positive(args, "out"), positive(args, "groups")
+    if channels % groups or out % groups:
+        raise OperationError(
+            "`groups` must divide the channels of input and output",
+            found=f"{groups} groups, {channels} channels in, {out} out",
+            expected="a divisor of both",
+        )
+    if groups > 1 and weight_norm(args) is not None:
+        raise OperationError("an `upconv` in groups has no weight norm", expected="`groups = 1` or `norm = none`")
+    positive_pair(args, "kernel")
+    if args["pad"] not in (Term("same"), Term("tf")):
+        raise OperationError("an `upconv` gives stride times the size", expected="`pad = same` or `pad = tf`")
+    stride = positive_pair(args, "stride")
+    return ((out, height * stride[0], width * stride[1]),)
+
+
+def upconv_crop(args: Args) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What a transposed convolution cuts from its full output, as ((top, bottom), (left, right)).
+
+    The full output has (size - 1) stride + kernel positions, the result size * stride. A negative number adds
+    positions that no kernel element reaches by itself (PyTorch's `output_padding`). `same` mirrors the
+    symmetric convolution of that stride, `tf` TensorFlow's.
+    """
+    (height, width), (down, right) = positive_pair(args, "kernel"), positive_pair(args, "stride")
+    tf = term(args, "pad").name == "tf"
+    return _cut(height, down, tf), _cut(width, right, tf)
+
+
+def _cut(kernel: int, stride: int, tf: bool) -> tuple[int, int]:
+    surplus = kernel - stride
+    if surplus <= 0:
+        return 0, surplus
+    before = surplus // 2 if tf else -(-surplus // 2)
+    return before, surplus - before
+
+
+def _no_mask(args: Args, what: str) -> None:
+    if args["mask"] is not None:
+        raise OperationError(f"{what} takes no mask", found="`mask`", expected="`mask = none`")
+
+
+def _weight(inputs: Sequence[Shape], out: int, args: Args) -> tuple[int, ...]:
+    groups = positive(args, "groups") if "groups" in args else out
+    return out, inputs[0][0] // groups, *positive_pair(args, "kernel")
+
+
+def _parameters(weight: tuple[int, ...], out: int, args: Args, channel_axis: int = 0) -> tuple[Parameter, ...]:
+    parameters = [Parameter("weight", weight, checked(term(args, "init")))]
+    parameters += gain_parameters(args, weight, channel_axis)
+    if switch(args, "bias"):
+        parameters.append(Parameter("bias", (out,), checked(term(args, "bias_init"))))
+    return tuple(parameters)
+
+
+def _conv_parameters(inputs: Sequence[Shape], args: Args) -> tuple[Parameter, ...]:
+    out = positive(args, "out") if "out" in args else inputs[0][0]
+    return _parameters(_weight(inputs, out, args), out, args)
+
+
+def _upconv_parameters(inputs: Sequence[Shape], args: Args) -> tuple[Parameter, ...]:
+    out, groups = positive(args, "out"), positive(args, "groups")
+    weight = (inputs[0][0], out // groups, *positive_pair(args, "kernel"))
+    return _parameters(weight, out, args, channel_axis=1)
+
+
+def _conv_macs(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> int:
+    _, per_output, height, width = _weight(inputs, outputs[0][0], args)
+    return size(outputs[0]) * per_output * height * width
+
+
+def _upconv_macs(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> int:
+    height, width = positive_pair(args, "kernel")
+    return size(inputs[0]) * outputs[0][0] // positive(args, "groups") * height * width
+
+
+def _conv_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
+    kernel, stride, dilation = (positive_pair(args, name) for name in ("kernel", "stride", "dilation"))
+    padding = resolve(args["pad"], inputs[0], kernel, stride, dilation)
+    vertical, horizontal = sliding(kernel, stride, padding, dilation)
+    mask = causal_mask(args, 1, 1)
+    if mask is None:
+        return vertical, horizontal
+    if mask.mirror:
+        return Window(max(vertical.first, 0), vertical.last, vertical.stride), horizontal
+    return Window(vertical.first, min(vertical.last, 0), vertical.stride), horizontal
+
+
+def kernel_offsets(shape: Shape, args: Args) -> tuple[list[int], list[int]]:
+    """How far below and to the right of an output's own position the rows and columns of its kernel lie."""
+    kernel, stride, dilation = (positive_pair(args, name) for name in ("kernel", "stride", "dilation"))
+    padding = resolve(args["pad"], shape, kernel, stride, dilation)
+    before = (padding.top, padding.left)
+    rows, columns = ([i * dilation[a] - before[a] for i in range(kernel[a])] for a in (0, 1))
+    return rows, columns
+
+
+def _upconv_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
+    axes = zip(positive_pair(args, "kernel"), positive_pair(args, "stride"), upconv_crop(args), strict=True)
+    vertical, horizontal = (
+        # Output o reads the inputs i with o + before = i stride + j, 0 <= j < kernel.
+        Window(-((kernel - 1 - before) // stride), (stride - 1 + before) // stride, up=stride)
+        for kernel, stride, (before, _) in axes
+    )
+    return vertical, horizontal
+
+
+def _conv_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+    options: list[tuple[str, Literal]] = []
+    options += [(name, _short(args, name)) for name in ("stride", "dilation") if args[name] != (1, 1)]
+    padding = _padding_option(inputs[0], args)
+    if padding is not None:
+        options.append(("padding", padding))
+    groups = positive(args, "groups") if "groups" in args else inputs[0][0]
+    if groups > 1:
+        options.append(("groups", groups))
+    mask = causal_mask(args, inputs[0][0], outputs[0][0])
+    if mask is not None:
+        options.append(("mask", _mask_call(mask)))
+    return _layer("Conv2d", inputs, outputs, args, options)
+
+
+def _mask_call(mask: Mask) -> Term:
+    return Term("Causal", (mask.at,), (("mirror", True),) if mask.mirror else ())
+
+
+def _upconv_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+    options: list[tuple[str, Literal]] = []
+    if args["stride"] != (2, 2):
+        options.append(("stride", _short(args, "stride")))
+    if term(args, "pad").name == "tf":
+        options.append(("padding", "tf"))
+    if positive(args, "groups") > 1:
+        options.append(("groups", positive(args, "groups")))
+    return _layer("ConvTranspose2d", inputs, outputs, args, options)
+
+
+def _layer(
+    name: str,
+    inputs: Sequence[Shape],
+    outputs: Sequence[Shape],
+    args: Args,
+    options: Sequence[tuple[str, Literal]],
+) -> Layer:
+    bias = () if switch(args, "bias") else (("bias", False),)
+    kernel = positive_pair(args, "kernel")
+    return Layer(
+        name,
+        (inputs[0][0], outputs[0][0], kernel),
+        (*options, *bias, *norm_option(args), *init_options(args)),
+    )
+
+
+def _short(args: Args, name: str) -> Literal:
+    """`2` for `(2, 2)`."""
+    height, width = positive_pair(args, name)
+    return height if height == width else (height, width)
+
+
+def _padding_option(shape: Shape, args: Args) -> Literal:
+    """What the layer's `padding` must say; None where its default, the symmetric one, does the same."""
+    pad = args["pad"]
+    if pad == Term("same"):
+        return None
+    if isinstance(pad, Term) and pad.name in ("tf", "reflect"):
+        return pad.name
+    kernel, stride, dilation = (positive_pair(args, name) for name in ("kernel", "stride", "dilation"))
+    return resolve(pad, shape, kernel, stride, dilation).sides
+
+
+OPERATIONS = (
+    Operation(
+        "conv",
+        Kind.STEP,
+        "Convolution.",
+        (KERNEL, OUT, STRIDE, DILATION, GROUPS, BIAS, PAD, MASK, NORM, GAIN, INIT, BIAS_INIT),
+        shape=_conv_shape,
+        parameters=_conv_parameters,
+        macs=_conv_macs,
+        saves=Saves.INPUT,
+        field=_conv_field,
+        layer=_conv_layer,
+    ),
+    Operation(
+        "depthwise",
+        Kind.STEP,
+        "Convolution of each channel by itself.",
+        (KERNEL, STRIDE, DILATION, BIAS, PAD, MASK, NORM, GAIN, INIT, BIAS_INIT),
+        shape=_depthwise_shape,
+        parameters=_conv_parameters,
+        macs=_conv_macs,
+        saves=Saves.INPUT,
+        field=_conv_field,
+        layer=_conv_layer,
+    ),
+    Operation(
+        "upconv",
+        Kind.STEP,
+        "Transposed convolution: the map grows by the stride.",
+        (
+            KERNEL,
+            OUT,
+            Argument("stride", ArgumentType.KERNEL, (2, 2), doc="how many times larger the output is"),
+            GROUPS,
+            BIAS,
+            Argument(
+                "pad",
+                ArgumentType.WORD,
+                Term("same"),
+                ("same", "tf"),
+                "which border is cut where it cannot be cut evenly",
+            ),
+            NORM,
+            GAIN,
+            INIT,
+            BIAS_INIT,
+        ),
+        shape=_upconv_shape,
+        parameters=_upconv_parameters,
+        macs=_upconv_macs,
+        saves=Saves.INPUT,
+        field=_upconv_field,
+        layer=_upconv_layer,
+    ),
+)

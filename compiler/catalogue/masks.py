@@ -1,0 +1,54 @@
+"""`mask = causal(at, mirror)`: which kernel elements of a convolution take part.
+
+Kernel elements before the output's own position in raster order stay. At the position itself, `at` says which
+channels stay: `exclude` none, `before` the earlier ones, `upto` the earlier and the own, `all`. `mirror`
+turns space, not channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hvdsl.compiler.catalogue.table import Args, Argument, ArgumentType, OperationError
+from hvdsl.compiler.catalogue.values import bind, optional_term, text
+
+MASK = Argument(
+    "mask",
+    ArgumentType.WORD,
+    None,
+    ("none", "causal"),
+    "`causal(at, mirror = no)`, at = `exclude | before | upto | all`: see what precedes in raster order",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    at: str
+    mirror: bool
+
+
+def causal_mask(args: Args, channels: int, out: int) -> Mask | None:
+    """What `mask` says, or None without one.
+
+    Raises:
+        OperationError: for unknown words, a stride, or if the channels of input and output are no multiples
+        of each other where they count.
+    """
+    mask = optional_term(args, "mask")
+    if mask is None or mask.name == "none":
+        return None
+    given = bind(mask, (("at", None), ("mirror", False)), required=1)
+    at, mirror = given["at"], given["mirror"]
+    if at not in ("exclude", "before", "upto", "all"):
+        raise OperationError("unknown causal mask", found=text(at), expected="`exclude`, `before`, `upto` or `all`")
+    if not isinstance(mirror, bool):
+        raise OperationError("`mirror` of a causal mask is yes or no", found=text(mirror))
+    if "stride" in args and args["stride"] != (1, 1):
+        raise OperationError("a masked convolution has stride 1", found=text(args["stride"]), expected="`stride = 1`")
+    if at in ("before", "upto") and channels % out and out % channels:
+        raise OperationError(
+            "the mask needs channels that divide",
+            found=f"{channels} channels in, {out} out",
+            expected="one a multiple of the other",
+        )
+    return Mask(str(at), mirror)

@@ -1,0 +1,197 @@
+"""Operations that change the size of the map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hvdsl.compiler.catalogue.expressions import short, template
+from hvdsl.compiler.catalogue.padding import Padding, output_size, resolve
+from hvdsl.compiler.catalogue.shapes import show
+from hvdsl.compiler.catalogue.table import (
+    Args,
+    Argument,
+    ArgumentType,
+    Kind,
+    Operation,
+    OperationError,
+    Saves,
+    Window,
+)
+from hvdsl.compiler.catalogue.values import positive, positive_pair, switch
+from hvdsl.compiler.catalogue.windows import sliding, whole_map
+from hvdsl.compiler.graph import Shape, Term
+
+POOL_ARGUMENTS = (
+    Argument("kernel", ArgumentType.KERNEL, doc="size of the window"),
+    Argument("stride", ArgumentType.KERNEL, None, doc="step of the window; by default its size"),
+    Argument(
+        "pad",
+        ArgumentType.WORD,
+        Term("same"),
+        ("same", "tf", "none"),
+        "where the window passes the border only what is inside counts; forms as for `conv`",
+    ),
+)
+FACTOR = Argument("factor", ArgumentType.KERNEL, doc="how many times larger")
+
+
+def pool_window(shape: Shape, args: Args) -> tuple[tuple[int, int], tuple[int, int], Padding]:
+    """Kernel, stride and padding of a pool over `shape`.
+
+    Raises:
+        OperationError: if they are not positive, or no symmetric padding exists.
+    """
+    kernel = positive_pair(args, "kernel")
+    stride = kernel if args["stride"] is None else positive_pair(args, "stride")
+    padding = resolve(args["pad"], shape, kernel, stride)
+    if 2 * max(padding.top, padding.bottom) > kernel[0] or 2 * max(padding.left, padding.right) > kernel[1]:
+        raise OperationError(
+            "a window would lie outside the map",
+            found=f"padding {padding.sides}",
+            expected="at most half the window",
+        )
+    return kernel, stride, padding
+
+
+def _pool_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    channels, height, width = inputs[0]
+    kernel, stride, padding = pool_window(inputs[0], args)
+    down = output_size(height, kernel[0], stride[0], padding.top, padding.bottom)
+    across = output_size(width, kernel[1], stride[1], padding.left, padding.right)
+    if down < 1 or across < 1:
+        raise OperationError("the window is larger than the map", found=f"{kernel[0]}x{kernel[1]} on {show(inputs[0])}")
+    return ((channels, down, across),)
+
+
+def _enlarged(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    channels, height, width = inputs[0]
+    down, across = positive_pair(args, "factor")
+    return ((channels, height * down, width * across),)
+
+
+def _shuffled(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    channels, height, width = inputs[0]
+    factor = positive(args, "factor")
+    if channels % factor**2:
+        raise OperationError(
+            f"`pixel_shuffle({factor})` makes one channel of every {factor**2}",
+            found=f"{channels} channels",
+            expected=f"a multiple of {factor**2}",
+        )
+    return ((channels // factor**2, height * factor, width * factor),)
+
+
+def _pooled(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    return ((inputs[0][0], 1, 1),)
+
+
+def _pool_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
+    return sliding(*pool_window(inputs[0], args))
+
+
+def _repeat_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
+    down, across = positive_pair(args, "factor")
+    return Window(up=down), Window(up=across)
+
+
+def _bilinear_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
+    # Whether corners are aligned or not, position i lies within one input position of i // factor.
+    vertical, horizontal = (
+        Window(-1, 1, up=factor) if factor > 1 else Window() for factor in positive_pair(args, "factor")
+    )
+    return vertical, horizontal
+
+
+def _shuffle_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
+    factor = positive(args, "factor")
+    return Window(up=factor), Window(up=factor)
+
+
+def _avg_pool(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+    kernel, stride, padding = pool_window(shapes[0], args)
+    if any(padding.sides):
+        return f"avg_pool({operands[0]}, {kernel}, {stride}, {padding.sides})"
+    if kernel == stride:
+        return f"F.avg_pool2d({operands[0]}, {short(kernel)})"
+    return f"F.avg_pool2d({operands[0]}, {short(kernel)}, {short(stride)})"
+
+
+def _max_pool(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+    kernel, stride, padding = pool_window(shapes[0], args)
+    top, bottom, left, right = padding.sides
+    if not padding.symmetric:
+        padded = f'F.pad({operands[0]}, {(left, right, top, bottom)}, value=float("-inf"))'
+        return f"F.max_pool2d({padded}, {short(kernel)}, {short(stride)})"
+    return f"F.max_pool2d({operands[0]}, {short(kernel)}, {short(stride)}, {short((top, left))})"
+
+
+def _nearest(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+    return f"F.interpolate({operands[0]}, scale_factor={short(positive_pair(args, 'factor'))})"
+
+
+def _bilinear(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+    factor = short(positive_pair(args, "factor"))
+    aligned = ", align_corners=True" if switch(args, "align_corners") else ""
+    return f'F.interpolate({operands[0]}, scale_factor={factor}, mode="bilinear"{aligned})'
+
+
+OPERATIONS = (
+    Operation(
+        "avg_pool",
+        Kind.STEP,
+        "Mean of each window.",
+        POOL_ARGUMENTS,
+        _pool_shape,
+        field=_pool_field,
+        expression=_avg_pool,
+    ),
+    Operation(
+        "max_pool",
+        Kind.STEP,
+        "Maximum of each window.",
+        POOL_ARGUMENTS,
+        _pool_shape,
+        saves=Saves.INPUT,
+        field=_pool_field,
+        expression=_max_pool,
+    ),
+    Operation(
+        "global_pool",
+        Kind.STEP,
+        "Mean of the whole map.",
+        (),
+        _pooled,
+        field=whole_map,
+        expression=template("torch.mean({0}, (2, 3), keepdim=True)"),
+    ),
+    Operation(
+        "nearest",
+        Kind.STEP,
+        "Enlarge by repeating each position.",
+        (FACTOR,),
+        _enlarged,
+        field=_repeat_field,
+        expression=_nearest,
+    ),
+    Operation(
+        "bilinear",
+        Kind.STEP,
+        "Enlarge by bilinear interpolation.",
+        (
+            FACTOR,
+            Argument("align_corners", ArgumentType.SWITCH, False, doc="corner positions stay where they are"),
+        ),
+        _enlarged,
+        field=_bilinear_field,
+        expression=_bilinear,
+    ),
+    Operation(
+        "pixel_shuffle",
+        Kind.STEP,
+        "Enlarge by moving groups of channels into space.",
+        (Argument("factor", ArgumentType.INTEGER, doc="how many times larger"),),
+        _shuffled,
+        field=_shuffle_field,
+        expression=template("F.pixel_shuffle({0}, {factor})"),
+    ),
+)

@@ -1,0 +1,249 @@
+"""Operations that move values and compute nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hvdsl.compiler.catalogue.expressions import template
+from hvdsl.compiler.catalogue.shapes import same, show, size
+from hvdsl.compiler.catalogue.table import (
+    Args,
+    Argument,
+    ArgumentType,
+    Kind,
+    Operation,
+    OperationError,
+    Window,
+)
+from hvdsl.compiler.catalogue.values import integer, integers, positive
+from hvdsl.compiler.catalogue.windows import whole_map
+from hvdsl.compiler.graph import Shape
+
+SIDES = ("top", "bottom", "left", "right")
+
+
+def sides(args: Args) -> tuple[int, int, int, int]:
+    """Rows and columns at the (top, bottom, left, right).
+
+    Raises:
+        OperationError: if one is negative.
+    """
+    top, bottom, left, right = (integer(args, side) for side in SIDES)
+    if min(top, bottom, left, right) < 0:
+        raise OperationError(
+            "rows and columns are counted from 0",
+            found=str((top, bottom, left, right)),
+            expected="0 or more on each side",
+        )
+    return top, bottom, left, right
+
+
+def _crop_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    channels, height, width = inputs[0]
+    top, bottom, left, right = sides(args)
+    if top + bottom >= height or left + right >= width:
+        raise OperationError(
+            "`crop` leaves nothing",
+            found=f"{top + bottom} rows and {left + right} columns of {show(inputs[0])}",
+        )
+    return ((channels, height - top - bottom, width - left - right),)
+
+
+def _pad_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    channels, height, width = inputs[0]
+    top, bottom, left, right = sides(args)
+    return ((channels, height + top + bottom, width + left + right),)
+
+
+def _flatten_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    return ((size(inputs[0]), 1, 1),)
+
+
+def _reshape_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    lengths = integers(args, "shape")
+    if len(lengths) != 3 or min(lengths) < 1:
+        raise OperationError("a shape has channels, height and width", found=str(lengths), expected="as `1x28x28`")
+    shape = (lengths[0], lengths[1], lengths[2])
+    if size(shape) != size(inputs[0]):
+        raise OperationError(
+            "`reshape` keeps the number of values",
+            found=f"{show(inputs[0])}, which is {size(inputs[0])} values",
+            expected=f"{show(shape)}, which is {size(shape)}",
+        )
+    return (shape,)
+
+
+def _pad_channels_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    channels, height, width = inputs[0]
+    out = positive(args, "out")
+    if out < channels:
+        raise OperationError(
+            "`pad_channels` cannot take channels away",
+            found=f"{channels} channels",
+            expected=f"at most {out}",
+            help="`first_channels` keeps the first ones",
+        )
+    return ((out, height, width),)
+
+
+def _first_channels_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    channels, height, width = inputs[0]
+    out = positive(args, "out")
+    if out > channels:
+        raise OperationError(
+            "there are not that many channels",
+            found=f"{channels} channels",
+            expected=f"at least {out}",
+            help="`pad_channels` adds channels of zeros",
+        )
+    return ((out, height, width),)
+
+
+def _split_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    channels, height, width = inputs[0]
+    sizes = integers(args, "sizes")
+    if not sizes or min(sizes) < 1 or sum(sizes) != channels:
+        raise OperationError(
+            "the parts of `split` must make up all channels",
+            found=f"{' + '.join(map(str, sizes)) or 'nothing'} = {sum(sizes)} of {show(inputs[0])}",
+            expected=f"positive numbers with the sum {channels}",
+        )
+    return tuple((n, height, width) for n in sizes)
+
+
+def _chunk_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    channels, height, width = inputs[0]
+    n = positive(args, "n")
+    if channels % n:
+        raise OperationError(
+            "`chunk` makes equal parts",
+            found=f"{channels} channels in {n} parts",
+            expected=f"a multiple of {n}",
+        )
+    return ((channels // n, height, width),) * n
+
+
+def _crop_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
+    top, _, left, _ = sides(args)
+    return Window(top, top), Window(left, left)
+
+
+def _pad_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
+    top, _, left, _ = sides(args)
+    return Window(-top, -top), Window(-left, -left)
+
+
+def _shift_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
+    down, right = integer(args, "down"), integer(args, "right")
+    return Window(-down, -down), Window(-right, -right)
+
+
+def _crop(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+    top, bottom, left, right = sides(args)
+    rows, columns = (f"{before or ''}:{-after or ''}" for before, after in ((top, bottom), (left, right)))
+    return f"({operands[0]})[:, :, {rows}, {columns}]"
+
+
+def _pad(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+    top, bottom, left, right = sides(args)
+    return f"F.pad({operands[0]}, {(left, right, top, bottom)})"
+
+
+def _reshape(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+    return f"({operands[0]}).reshape(-1, {', '.join(map(str, integers(args, 'shape')))})"
+
+
+def _pad_channels(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+    return f"F.pad({operands[0]}, {(0, 0, 0, 0, 0, positive(args, 'out') - shapes[0][0])})"
+
+
+OPERATIONS = (
+    Operation(
+        "channels_last",
+        Kind.INTERNAL,
+        "The same map, stored channel by channel within each pixel.",
+        (),
+        shape=same,
+        expression=template("{0}.contiguous(memory_format=torch.channels_last)"),
+    ),
+    Operation(
+        "crop",
+        Kind.STEP,
+        "Take away rows and columns.",
+        tuple(Argument(side, ArgumentType.INTEGER, 0, doc=f"how many at the {side}") for side in SIDES),
+        _crop_shape,
+        field=_crop_field,
+        expression=_crop,
+    ),
+    Operation(
+        "pad",
+        Kind.STEP,
+        "Add rows and columns of zeros.",
+        tuple(Argument(side, ArgumentType.INTEGER, 0, doc=f"how many at the {side}") for side in SIDES),
+        _pad_shape,
+        field=_pad_field,
+        expression=_pad,
+    ),
+    Operation(
+        "shift",
+        Kind.STEP,
+        "Move the map; zeros come in, what leaves is lost.",
+        (
+            Argument("down", ArgumentType.INTEGER, 0, doc="rows; up if negative"),
+            Argument("right", ArgumentType.INTEGER, 0, doc="columns; to the left if negative"),
+        ),
+        same,
+        field=_shift_field,
+        expression=template("shift({0}, {down}, {right})"),
+    ),
+    Operation(
+        "flatten",
+        Kind.STEP,
+        "All values as channels of a 1x1 map.",
+        (),
+        _flatten_shape,
+        field=whole_map,
+        expression=template("({0}).flatten(1)[:, :, None, None]"),
+    ),
+    Operation(
+        "reshape",
+        Kind.STEP,
+        "The same values in another shape, in order of channels, rows, columns.",
+        (Argument("shape", ArgumentType.SHAPE, doc="`1x28x28`"),),
+        _reshape_shape,
+        field=whole_map,
+        expression=_reshape,
+    ),
+    Operation(
+        "pad_channels",
+        Kind.STEP,
+        "Append channels of zeros.",
+        (Argument("out", ArgumentType.INTEGER, doc="channels of the output"),),
+        _pad_channels_shape,
+        expression=_pad_channels,
+    ),
+    Operation(
+        "first_channels",
+        Kind.STEP,
+        "Keep the first channels.",
+        (Argument("out", ArgumentType.INTEGER, doc="channels of the output"),),
+        _first_channels_shape,
+        expression=template("({0}).narrow(1, 0, {out})"),
+    ),
+    Operation(
+        "split",
+        Kind.STEP,
+        "Cut the channels into a tuple of parts.",
+        (Argument("sizes", ArgumentType.INTEGER, doc="channels of each part", many=True),),
+        _split_shape,
+        expression=template("({0}).split({sizes}, 1)"),
+    ),
+    Operation(
+        "chunk",
+        Kind.STEP,
+        "Cut the channels into a tuple of equal parts.",
+        (Argument("n", ArgumentType.INTEGER, doc="how many parts"),),
+        _chunk_shape,
+        expression=template("({0}).chunk({n}, 1)"),
+    ),
+)

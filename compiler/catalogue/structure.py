@@ -1,0 +1,154 @@
+"""Operations around a block, and the nodes that stand for the parts of a model.
+
+`residual` and `iaf` take a block. The compiler places the block's operations (and the shortcut's) before the
+node, which only joins them: `residual` has inputs (shortcut(x), body), `iaf` (z, m) or (z, m, s).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hvdsl.compiler.catalogue.shapes import equal, same, show
+from hvdsl.compiler.catalogue.sources import GRID, grid_shape
+from hvdsl.compiler.catalogue.table import (
+    Args,
+    Argument,
+    ArgumentType,
+    Kind,
+    Operation,
+    OperationError,
+    Saves,
+)
+from hvdsl.compiler.catalogue.values import integers, number, positive, term
+from hvdsl.compiler.graph import Shape
+
+IAF_OUTPUTS = {"shift": 1, "affine": 2, "gated": 2}
+DISCRETE = ("bernoulli", "categorical", "codebook", "finite_scalar", "lookup_free")
+FAMILIES = ("normal", "laplace", "logistic", *DISCRETE)
+
+_NAME = Argument("name", ArgumentType.WORD)
+
+
+def _residual_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    shortcut, body = inputs
+    if shortcut != body:
+        raise OperationError(
+            "the two ways through `residual` end in different shapes",
+            found=f"{show(shortcut)} by the shortcut, {show(body)} by the block",
+            expected="equal shapes",
+            help="give a `shortcut` that changes the shape as the block does",
+        )
+    return (body,)
+
+
+def _residual(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+    shortcut, body = operands
+    scale = number(args, "scale")
+    return f"({shortcut}) + ({body})" if scale == 1 else f"({shortcut}) + {scale!r} * ({body})"
+
+
+def _iaf_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    form = term(args, "form").name
+    if len(inputs) != IAF_OUTPUTS[form] + 1:
+        raise OperationError(
+            f"`iaf({form})` needs {'m and s' if IAF_OUTPUTS[form] == 2 else 'm'} from its block",
+            found=f"{len(inputs) - 1} tensors",
+            expected=str(IAF_OUTPUTS[form]),
+        )
+    return (equal(inputs, "z and what the block of `iaf` makes of it"),)
+
+
+_IAF = {
+    "shift": "({z}) - ({m})",
+    "affine": "(({z}) - ({m})) * torch.exp(-({s}))",
+    "gated": "torch.lerp({m}, {z}, torch.sigmoid({s}))",
+}
+_LOG_DETERMINANT = {"affine": "-({s})", "gated": "F.logsigmoid({s})"}
+
+
+def _iaf(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+    return _IAF[term(args, "form").name].format(**dict(zip("zms", operands, strict=False)))
+
+
+def log_determinant(form: str, s: str) -> str:
+    """The source text of log |dz'/dz| in each element, for a form of `iaf` that changes volume."""
+    return _LOG_DETERMINANT[form].format(s=s)
+
+
+def _latent_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    names = ("the prior", "the posterior", "the posterior's sample")
+    if len(set(inputs)) != 1:
+        raise OperationError(
+            "prior and posterior of a latent differ in shape",
+            found=", ".join(f"{show(shape)} by {name}" for name, shape in zip(names, inputs, strict=False)),
+            expected="equal shapes",
+        )
+    return (inputs[0],)
+
+
+def _tap_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    return tuple(inputs)
+
+
+def _image_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    channels, height, width = integers(args, "shape")
+    return ((channels, height, width),)
+
+
+def _codes_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    return (grid_shape(positive(args, "classes"), args),)
+
+
+OPERATIONS = (
+    Operation(
+        "residual",
+        Kind.STEP,
+        "shortcut(x) + scale * what the block makes of x.",
+        (
+            Argument("scale", ArgumentType.NUMBER, 1.0, doc="factor on the block"),
+            Argument("shortcut", ArgumentType.STEP, None, doc="by default the identity"),
+        ),
+        _residual_shape,
+        expression=_residual,
+    ),
+    Operation(
+        "iaf",
+        Kind.STEP,
+        "Autoregressive flow: the block makes m, or m and s, of z (Kingma 2016).",
+        (
+            Argument(
+                "form",
+                ArgumentType.WORD,
+                words=tuple(IAF_OUTPUTS),
+                doc="`shift`: z - m; `affine`: (z - m) / exp(s); `gated`: g z + (1 - g) m, g = sigmoid(s)",
+            ),
+        ),
+        _iaf_shape,
+        saves=Saves.INPUTS,
+        expression=_iaf,
+    ),
+    Operation(
+        "image",
+        Kind.INTERNAL,
+        "The mapped input image.",
+        (Argument("shape", ArgumentType.SHAPE),),
+        _image_shape,
+    ),
+    Operation("tap", Kind.INTERNAL, "Publish tensors.", (_NAME,), _tap_shape),
+    Operation("sample", Kind.INTERNAL, "Draw from the posterior, before a flow.", (), same),
+    Operation(
+        "latent",
+        Kind.INTERNAL,
+        "Draw a latent: from the posterior in training, from the prior in generation.",
+        (_NAME, Argument("family", ArgumentType.WORD, words=FAMILIES)),
+        _latent_shape,
+    ),
+    Operation(
+        "codes",
+        Kind.INTERNAL,
+        "The one-hot map of a latent that enters a second-stage prior.",
+        (_NAME, Argument("classes", ArgumentType.INTEGER), GRID),
+        _codes_shape,
+    ),
+    Operation("output", Kind.INTERNAL, "The parameters of the likelihood.", (), same),
+)

@@ -1,0 +1,74 @@
+"""Checks of a finished graph: what generation could not do, and what is likely a mistake."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hvdsl.compiler.checks.flows import check_flows
+from hvdsl.compiler.diagnostics import names as codes
+from hvdsl.compiler.diagnostics import warnings as warning_codes
+from hvdsl.compiler.graph import Graph, Node
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
+
+_BIASED = ("conv", "depthwise", "upconv", "dense")
+
+
+def audit(graph: Graph, found: Diagnostics) -> None:
+    """Add what is wrong with a graph to `found`."""
+    _leaks(graph, found)
+    check_flows(graph, found)
+    _lost_biases(graph, found)
+
+
+def _leaks(graph: Graph, found: Diagnostics) -> None:
+    """Whatever depends on the image other than through a latent does not exist in generation."""
+    source: list[int | None] = []  # for each node that depends on the image: the operand by which it does
+    for node in graph.nodes:
+        operand: int | None = None
+        if node.op == "image":
+            operand = node.index
+        elif node.op == "latent":
+            if source[node.inputs[0].node] is not None:
+                found.add(_leak(graph, source, graph.nodes[node.inputs[0].node], "the prior of a latent"))
+        else:
+            operand = next((v.node for v in node.inputs if source[v.node] is not None), None)
+        source.append(operand)
+    if source[graph.output.node] is not None:
+        found.add(_leak(graph, source, graph.nodes[graph.output.node], "the output"))
+
+
+def _leak(graph: Graph, source: list[int | None], end: Node, what: str) -> Diagnostic:
+    path, node = [end], end
+    while node.op != "tap" and (before := source[node.index]) is not None and before != node.index:
+        node = graph.nodes[before]
+        path.append(node)
+    steps = " -> ".join(f"`{n.op}` (line {n.span.line})" for n in reversed(path[-6:]))
+    reader = path[-2] if len(path) > 1 else path[-1]
+    return Diagnostic(
+        codes.LEAK,
+        f"an encoder feature reaches {what} without a latent between",
+        reader.span,
+        f"{steps}{' -> …' if len(path) > 6 else ''}",
+        "encoder features in posteriors only",
+        "what is generated cannot depend on the image: use the feature in `posterior …`, and `z` below it",
+    )
+
+
+def _lost_biases(graph: Graph, found: Diagnostics) -> None:
+    readers = Counter(value.node for node in graph.nodes for value in node.inputs)
+    for node in graph.nodes:
+        if node.op != "batch_norm" or readers[node.inputs[0].node] > 1:  # a shortcut keeps the bias
+            continue
+        before = graph.nodes[node.inputs[0].node]
+        if before.op in _BIASED and before.args.get("bias") is True and "bias" not in before.stated:
+            found.add(
+                Diagnostic(
+                    warning_codes.BIAS_BEFORE_BATCH_NORM,
+                    "this bias has no effect",
+                    before.span,
+                    f"`{before.op}` with a bias, then `batch_norm`",
+                    "`bias = no`",
+                    "batch normalisation takes it away again; its gradient is rounding noise. "
+                    "Where it has to be there all the same, say `bias = yes`",
+                )
+            )

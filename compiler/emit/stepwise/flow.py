@@ -1,0 +1,192 @@
+"""A prior's graph as the sampler sees it: what does not change while a map is drawn, and what each position needs.
+
+Dropout and identities are gone; an elementwise function of a concatenation is the concatenation of functions of its
+parts, so that parts which are known beforehand stay known; equal computations are one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from hvdsl.compiler.analysis.causality import OWN, attention_kind, own_codes, reaches, taps
+from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.catalogue.values import integer
+from hvdsl.compiler.diagnostics.emission import NO_STEPWISE_FORM
+from hvdsl.compiler.graph import GIVEN, Graph, Node, Value
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
+
+# Linear in their operands, up to a constant, and each position by itself; batch norm outside of training.
+LINEAR = frozenset({
+    "add", "add_number", "affine", "batch_norm", "chunk", "concat", "div_number", "first_channels", "mean",
+    "mul_number", "neg", "number_sub", "pad_channels", "residual", "split", "sub", "sub_number",
+})  # fmt: skip
+PASSED = frozenset({"dropout", "identity", "output"})
+
+
+class Kind(StrEnum):
+    CODES = "codes"
+    STATIC = "static"  # known before the first code is drawn
+    LINEAR = "linear"
+    TAPS = "taps"  # reads other positions: a convolution, with the shift behind it
+    POINTWISE = "pointwise"
+    ATTENTION = "attention"
+
+
+@dataclass(slots=True, eq=False)
+class Op:
+    """One computation. `inputs` are (op, port); `node` is the graph's, whose operands these may no longer be."""
+
+    kind: Kind
+    node: Node
+    inputs: tuple[Ref, ...]
+    channels: tuple[int, ...]  # of each output
+    shift: tuple[int, int] = (0, 0)  # of taps: down, right
+
+    @property
+    def linear(self) -> bool:
+        """Whether a static operation could be part of a linear map."""
+        return self.kind is Kind.LINEAR or (self.kind is Kind.STATIC and is_linear(self.node))
+
+    @property
+    def elementwise(self) -> bool:
+        return self.kind is Kind.POINTWISE and len(self.inputs) == 1 and self.node.op != "glu"
+
+
+Ref: TypeAlias = tuple[Op, int]
+
+
+def is_linear(node: Node) -> bool:
+    """Whether each position of the result is a linear map of that position, up to a constant."""
+    if node.op in ("conv", "depthwise"):
+        return node.args["kernel"] == (1, 1) and node.args["stride"] == (1, 1) and node.args["mask"] is None
+    return node.op in LINEAR
+
+
+class Flow:
+    """Reads a causal prior's graph.
+
+    Attributes:
+        ops: In an order in which they can be computed.
+        result: The logits.
+
+    Raises:
+        SpecError: HV0801, for what has no position-by-position form.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.ops: list[Op] = []
+        self._graph = graph
+        self._reaches = reaches(graph)
+        self._own = own_codes(graph)
+        self._refs: dict[Value, Ref] = {}
+        self._known: dict[object, Op] = {}
+        self._problems = Diagnostics()
+        live = _live(graph)
+        self._uses: dict[Value, list[Node]] = {}
+        for node in graph.nodes:
+            for value in node.inputs if node.index in live else ():
+                self._uses.setdefault(value, []).append(node)
+        for node in graph.nodes:
+            if node.index in live:
+                self._read(node)
+        self._problems.stop_if_failed()
+        self.result = self._refs[graph.output]
+
+    def _read(self, node: Node) -> None:
+        inputs = tuple(self._refs[value] for value in node.inputs)
+        if node.op in PASSED:
+            self._refs[Value(node.index)] = inputs[0]
+            return
+        if node.op == "shift" and self._folds(node):
+            op = inputs[0][0]
+            op.shift = integer(node.args, "down"), integer(node.args, "right")
+            self._refs[Value(node.index)] = inputs[0]
+            return
+        made = self._concatenated(node, inputs) or self._op(self._kind(node), node, inputs)
+        for port in range(len(node.shapes)):
+            self._refs[Value(node.index, port)] = (made, port)
+
+    def _op(self, kind: Kind, node: Node, inputs: tuple[Ref, ...], channels: tuple[int, ...] | None = None) -> Op:
+        key = (kind, node.op, tuple(sorted(node.args.items(), key=str)), inputs)
+        pure = kind in (Kind.STATIC, Kind.POINTWISE) and not node.path and bool(inputs)
+        if pure and key in self._known:
+            return self._known[key]
+        op = Op(kind, node, inputs, channels or tuple(shape[0] for shape in node.shapes))
+        self._known[key] = op
+        self.ops.append(op)
+        return op
+
+    def _concatenated(self, node: Node, inputs: tuple[Ref, ...]) -> Op | None:
+        """An elementwise function of a concatenation, part by part."""
+        if self._kind(node) is not Kind.POINTWISE or len(inputs) != 1 or node.op == "glu":
+            return None
+        whole = inputs[0][0]
+        if whole.node.op != "concat" or whole.kind is not Kind.LINEAR:
+            return None
+        parts: list[Ref] = []
+        for ref in whole.inputs:
+            kind = Kind.STATIC if ref[0].kind is Kind.STATIC else Kind.POINTWISE
+            parts.append((self._op(kind, node, (ref,), (ref[0].channels[ref[1]],)), 0))
+        return self._op(Kind.LINEAR, whole.node, tuple(parts), whole.channels)
+
+    def _kind(self, node: Node) -> Kind:
+        reach = self._reaches.get(Value(node.index))
+        if node is self._own:
+            return Kind.CODES
+        if not node.inputs and node.op not in GIVEN:
+            return self._refuse(node, "takes nothing in")
+        if reach is None:
+            return Kind.STATIC
+        if reach.latest >= OWN and not self._is_shifted(node):
+            self._refuse(node, "is known only after the code at its own position")
+        if node.op == "attention":
+            return Kind.ATTENTION if attention_kind(node) != "none" else self._refuse(node, "looks at the whole map")
+        from_codes = any(self._refs[value][0].kind is Kind.CODES for value in node.inputs)
+        if is_linear(node) and not from_codes:
+            return Kind.LINEAR
+        if node.op in ("conv", "depthwise", "shift") and taps(node, self._graph) is not None:
+            return Kind.TAPS
+        if OPERATIONS[node.op].field is None and OPERATIONS[node.op].expression is not None and not from_codes:
+            return Kind.POINTWISE
+        return self._refuse(node, "has no form for one position")
+
+    def _folds(self, node: Node) -> bool:
+        """Whether the shift is one with the convolution before it."""
+        op = self._refs[node.inputs[0]][0]
+        return op.kind is Kind.TAPS and self._is_shifted(op.node)
+
+    def _is_shifted(self, node: Node) -> bool:
+        """Whether a shift follows a convolution and moves nothing but zeros of its padding into the map.
+
+        A convolution that looks down and is then shifted down reads, in the rows that the shift fills with zeros, what
+        one set of taps would still see.
+        """
+        users = self._uses.get(Value(node.index), [])
+        if node.op not in ("conv", "depthwise") or len(users) != 1 or users[0].op != "shift":
+            return False
+        down, right = integer(users[0].args, "down"), integer(users[0].args, "right")
+        read = taps(node, self._graph) or ()
+        below, beside = max((r for r, _ in read), default=0), max((c for _, c in read), default=0)
+        return down >= 0 and right >= 0 and (not down or below <= 0) and (not right or beside <= 0)
+
+    def _refuse(self, node: Node, why: str) -> Kind:
+        self._problems.add(
+            Diagnostic(
+                NO_STEPWISE_FORM,
+                f"`{node.op}` cannot be sampled position by position",
+                node.span,
+                f"in `{node.scope.path}` it {why}",
+                "convolutions of the codes, each with its own `shift` if it needs one, then causal steps",
+            )
+        )
+        return Kind.STATIC
+
+
+def _live(graph: Graph) -> frozenset[int]:
+    live = {graph.output.node}
+    for node in reversed(graph.nodes):
+        if node.index in live:
+            live.update(value.node for value in node.inputs)
+    return frozenset(live)

@@ -1,0 +1,1 @@
+"""Values without tensors: one evaluator for every expression of a spec."""

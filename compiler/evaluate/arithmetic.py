@@ -1,0 +1,160 @@
+"""Arithmetic on static values: what `+`, `==`, `sqrt` … mean on numbers, switches and words."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+
+from hvdsl.compiler.diagnostics import values as codes
+from hvdsl.compiler.elaboration.faults import Fault
+from hvdsl.compiler.graph import Literal, Term
+from hvdsl.grammar.source import Span
+
+Number = int | float
+
+# Larger whole numbers have no use in a spec, and computing with them could take for ever.
+MOST = 2**62
+
+_ARITHMETIC: dict[str, Callable[[Number, Number], Number]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "//": operator.floordiv,
+    "%": operator.mod,
+}
+_ORDER: dict[str, Callable[[Number, Number], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+FUNCTIONS = ("min", "max", "sqrt", "log", "floor", "round", "abs", "len")
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def describe(value: object) -> str:
+    """Return a static value as a person would write it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "none"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, Term):
+        inner = [describe(a) for a in value.args] + [f"{k} = {describe(v)}" for k, v in value.options]
+        return f"{value.name}({', '.join(inner)})" if inner else value.name
+    if isinstance(value, tuple):
+        return f"({', '.join(describe(v) for v in value)})"
+    if isinstance(value, list):
+        return f"[{', '.join(describe(v) for v in value)}]"
+    return str(value)
+
+
+def number(value: object, span: Span) -> Number:
+    """Return `value` if it is a number, else raise `Fault`."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    raise Fault(codes.WRONG_KIND, "this is not a number", span, describe(value), "a number")
+
+
+def switch(value: object, span: Span) -> bool:
+    """Return `value` if it is `yes` or `no`, else raise `Fault`."""
+    if isinstance(value, bool):
+        return value
+    raise Fault(
+        codes.WRONG_KIND,
+        "this is neither `yes` nor `no`",
+        span,
+        describe(value),
+        "`yes`, `no` or a comparison",
+    )
+
+
+def integer(value: object, span: Span, what: str = "this") -> int:
+    """Return `value` as a whole number; a float is accepted where it is exactly one."""
+    n = number(value, span)
+    if isinstance(n, float):
+        if not n.is_integer():
+            raise Fault(
+                codes.NOT_AN_INTEGER,
+                f"{what} is not a whole number",
+                span,
+                describe(n),
+                "a whole number",
+                "write `//` to divide and round down",
+            )
+        n = int(n)
+    return n
+
+
+def _checked(compute: Callable[[], Number], span: Span) -> Number:
+    try:
+        result = compute()
+    except ZeroDivisionError:
+        raise Fault(codes.NOT_A_NUMBER, "division by zero", span) from None
+    except (OverflowError, ValueError):
+        raise Fault(codes.NOT_A_NUMBER, "this has no finite real value", span) from None
+    if isinstance(result, complex):
+        raise Fault(codes.NOT_A_NUMBER, "a fractional power of a negative number has no real value", span)
+    if not math.isfinite(result) or (abs(result) > MOST and isinstance(result, int)):
+        raise Fault(codes.NOT_A_NUMBER, "the result is too large", span, expected=f"at most {MOST:.0e} in size")
+    return result
+
+
+def _divide(a: Number, b: Number) -> Number:
+    if isinstance(a, int) and isinstance(b, int) and b and a % b == 0:
+        return a // b
+    return a / b
+
+
+def _power(a: Number, b: Number) -> Number:
+    if isinstance(a, int) and isinstance(b, int) and b > 0 and abs(a) > 1 and b * (abs(a).bit_length() - 1) > 63:
+        raise OverflowError
+    result: Number = a**b
+    return result
+
+
+def binary(op: str, left: object, right: object, span: Span) -> Literal:
+    """Evaluate arithmetic or a comparison on static values. `/` is exact: 6 / 2 is the whole number 3."""
+    if op in ("==", "!="):
+        same = is_number(left) == is_number(right) and left == right
+        return same if op == "==" else not same
+    a, b = number(left, span), number(right, span)
+    if op in _ORDER:
+        return _ORDER[op](a, b)
+    if op == "/":
+        return _checked(lambda: _divide(a, b), span)
+    if op == "**":
+        return _checked(lambda: _power(a, b), span)
+    return _checked(lambda: _ARITHMETIC[op](a, b), span)
+
+
+def function(name: str, arguments: Sequence[object], span: Span) -> Number:
+    """Evaluate one of `FUNCTIONS`."""
+    if name == "len":
+        if len(arguments) == 1 and isinstance(arguments[0], tuple | list):
+            return len(arguments[0])
+        raise Fault(codes.WRONG_KIND, "`len` takes one list or tuple", span, ", ".join(map(describe, arguments)))
+    numbers = [number(a, span) for a in arguments]
+    if name in ("min", "max"):
+        if not numbers:
+            raise Fault(codes.WRONG_KIND, f"`{name}` takes at least one number", span)
+        return min(numbers) if name == "min" else max(numbers)
+    if len(numbers) != 1:
+        raise Fault(codes.WRONG_KIND, f"`{name}` takes one number", span, f"{len(numbers)} arguments")
+    one: dict[str, Callable[[Number], Number]] = {
+        "sqrt": math.sqrt,
+        "log": math.log,
+        "floor": math.floor,
+        "round": round,
+        "abs": abs,
+    }
+    return _checked(lambda: one[name](numbers[0]), span)

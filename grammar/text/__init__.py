@@ -1,0 +1,1 @@
+"""The text form: grammar, tables, tokens, parser, tree builder."""

@@ -1,0 +1,315 @@
+"""Cut text into tokens: the rule for line breaks, brackets that match, comments kept aside."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from math import isinf
+from typing import NamedTuple, NoReturn
+
+from hvdsl.grammar import diagnostic_codes as codes
+from hvdsl.grammar import limits
+from hvdsl.grammar.diagnostics import Code, Diagnostic, Diagnostics, SpecError
+from hvdsl.grammar.source import Source, Span
+from hvdsl.grammar.text import tables
+
+STOP, END = "_STOP", "$END"
+OPENING = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
+CLOSING = {close: open_ for open_, close in OPENING.items()}
+_SHAPES = {"LPAR": "(", "LSQB": "[", "LBRACE": "{", "RPAR": ")", "RSQB": "]", "RBRACE": "}"}
+_GOES_ON = frozenset({"ARROW", "COMMA", "IS", "TILDE"})  # a line break after these ends nothing …
+_CONTINUES = frozenset({"ARROW", "POSTERIOR"})  # … nor one before these
+RESERVED = frozenset({"IF", "ELSE", "AND", "OR", "NOT", "POSTERIOR"})  # keywords wherever they stand
+
+# What other languages write: how HV spells it, and the terminal to go on with.
+_HABITS = {
+    ":=": ("=", "IS"),
+    "&&": ("and", "AND"),
+    "||": ("or", "OR"),
+    "!": ("not", "NOT"),
+    "=>": ("->", "ARROW"),
+    "|>": ("->", "ARROW"),
+    "^": ("**", "POWER"),
+    "→": ("->", "ARROW"),
+    "\u00d7": ("*", "TIMES"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """Text to be read, and where it stands in its source.
+
+    `places` maps each character (and the end) to its offset there: a scalar of a YAML file is seldom what
+    stands in the file.
+    """
+
+    source: Source
+    text: str
+    places: tuple[int, ...] | None = None
+
+    def span(self, start: int, end: int) -> Span:
+        """Return the span of the characters `start` up to `end` in the source."""
+        if self.places is None:
+            return Span(self.source, start, end)
+        first = self.places[start]
+        return Span(self.source, first, max(first, self.places[end - 1] + 1) if end > start else first)
+
+
+class Token(NamedTuple):
+    type: str  # terminal of the grammar; a keyword is a NAME until the parser has a place for it
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class Trivia:
+    """Comments and blank lines, until the node that they belong to takes them.
+
+    `leading` has the whole lines before the token that starts at the key; `beside` the comment on the
+    line of the token that ends
+    there.
+    """
+
+    leading: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    beside: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Tokens:
+    fragment: Fragment
+    tokens: list[Token]
+    trivia: Trivia
+
+
+@cache
+def _pattern() -> re.Pattern[str]:
+    table = tables.load()
+    symbols = sorted((s for s in table.literals if not s.isalpha()), key=len, reverse=True)
+    groups = {
+        "SPACE": r"[ \t\r\f]+|\A\ufeff",
+        "LINE": r"\n",
+        "COMMENT": r"\#[^\n]*",
+        "SEMICOLON": ";",
+        "STRING": table.patterns["STRING"],
+        "OPEN_STRING": r'"[^\n]*',
+        "DIM": table.patterns["DIM"],
+        "NUMBER": table.patterns["NUMBER"],
+        "BAD_NUMBER": r"\.?[0-9](?:[eE][+-]|[A-Za-z0-9_.])*",
+        "NAME": table.patterns["NAME"],
+        "HABIT": r":=|&&|\|\||!(?!=)|=>|\|>|\^|→|\u00d7",
+        "SYMBOL": "|".join(map(re.escape, symbols)),
+        "STRANGE": r"[^\x00-\x7f]+|.",
+    }
+    return re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in groups.items()), re.ASCII)
+
+
+class _Scanner:
+    """One walk over a text."""
+
+    def __init__(self, fragment: Fragment, found: Diagnostics) -> None:
+        self.fragment = fragment
+        self.found = found
+        self.tokens: list[Token] = []
+        self.trivia = Trivia()
+        self.leading: list[str] = []
+        self.brackets: list[Token] = []
+        self.stop: Token | None = None  # a line break or semicolon that the next token may turn into a _STOP
+
+    def scan(self) -> Tokens:
+        fresh = True  # nothing stands on this line yet
+        for match in _pattern().finditer(self.fragment.text):
+            kind, text, start, end = match.lastgroup or "", match.group(), match.start(), match.end()
+            if kind == "SPACE":
+                continue
+            if kind == "LINE":
+                if fresh:
+                    self.leading.append("")
+                fresh = True
+                self.stop = self.stop or Token(STOP, "\n", start, start)
+                continue
+            if kind == "COMMENT":
+                self._comment(text.rstrip(), alone=fresh)
+            elif kind == "SEMICOLON":
+                self.stop = Token(STOP, ";", start, end)
+            elif token := self._token(kind, text, start, end):
+                self._add(token)
+            fresh = False
+        return self._finish()
+
+    def _comment(self, text: str, alone: bool) -> None:
+        before = [t for t in self.tokens[-3:] if t.type not in ("COMMA", STOP)]
+        if alone or not before:
+            self.leading.append(text)
+        else:
+            self.trivia.beside[before[-1].end] = text
+
+    def _token(self, kind: str, text: str, start: int, end: int) -> Token | None:
+        """Return the token, or report what is wrong with it and return what it must have meant."""
+        table = tables.load()
+        if kind == "NAME":
+            keyword = table.literals.get(text, "")
+            kind = keyword if keyword in RESERVED else kind
+        elif kind == "SYMBOL":
+            kind = table.literals[text]
+        elif kind in ("NUMBER", "DIM"):
+            self._check_size(kind, text, start, end)
+        elif kind == "HABIT":
+            spelling, kind = _HABITS[text]
+            self._error(codes.FOREIGN, f"`{text}` is not HV", start, end, text, f"`{spelling}`", f"write `{spelling}`")
+        elif kind == "BAD_NUMBER":
+            self._bad_number(text, start, end)
+            kind, text = "NUMBER", "0"
+        elif kind == "OPEN_STRING":
+            message = "this string is not closed on its line"
+            self._error(codes.UNTERMINATED, message, start, end, text[:20], '`"`', 'end the string with `"`')
+            kind, text = "STRING", '""'
+        elif kind == "STRANGE":
+            return self._strange(text, start, end)
+        return Token(kind, text, start, end)
+
+    def _check_size(self, kind: str, text: str, start: int, end: int) -> None:
+        parts = text.split("x") if kind == "DIM" else [text]
+        if len(text) <= limits.DIGITS * len(parts) and all(len(p) <= limits.DIGITS for p in parts):
+            values = [float(p.replace("_", "")) for p in parts]
+            if all(
+                v <= limits.INTEGER or (not isinf(v) and not p.isdigit()) for v, p in zip(values, parts, strict=True)
+            ):
+                return
+        shown = text if len(text) <= 20 else f"{text[:17]}…"
+        expected = f"at most {limits.DIGITS} digits, integers up to 2^53, floats up to 1e308"
+        self._error(
+            codes.NUMBER_TOO_LARGE,
+            f"`{shown}` is out of range",
+            start,
+            end,
+            shown,
+            expected,
+            "use a smaller number",
+        )
+
+    def _bad_number(self, text: str, start: int, end: int) -> None:
+        shown = text if len(text) <= 20 else f"{text[:17]}…"
+        help_ = "names cannot start with a digit; separate a number from what follows it"
+        if text.startswith("."):
+            help_ = f"write `0{shown}`"
+        elif text.endswith("."):
+            help_ = f"write `{shown}0`, or without the point"
+        expected = "a number like `12`, `1_000` or `2e-4`, or a shape like `3x3`"
+        self._error(codes.BAD_NUMBER, f"`{shown}` is not a number", start, end, shown, expected, help_)
+
+    def _strange(self, text: str, start: int, end: int) -> Token | None:
+        shown = text[:10] if text.isprintable() else " ".join(f"U+{ord(c):04X}" for c in text[:4])
+        help_ = "take it out; text belongs in a comment or between double quotes"
+        if text == "'":
+            help_ = 'strings are written in double quotes: `"…"`'
+        self._error(codes.STRANGE, f"`{shown}` has no place in a spec", start, end, shown, "", help_)
+        return None
+
+    def _add(self, token: Token) -> None:
+        if len(self.tokens) >= limits.TOKENS:
+            message = f"the file has more than {limits.TOKENS:,} tokens"
+            self._error(
+                codes.TOO_MANY_TOKENS,
+                message,
+                token.start,
+                token.end,
+                "",
+                "",
+                "split it, or use repetition: `block * 100`",
+            )
+            raise SpecError(self.found)
+        self._add_stop(token)
+        if token.type in OPENING:
+            if len(self.brackets) >= limits.BRACKETS:
+                message = f"more than {limits.BRACKETS} brackets are open here"
+                help_ = "give inner parts a name with `let` or a recipe of their own"
+                self._error(codes.TOO_DEEP, message, token.start, token.end, token.text, "", help_)
+                raise SpecError(self.found)
+            self.brackets.append(token)
+        elif token.type in CLOSING:
+            self._close(token)
+        if self.leading:
+            self.trivia.leading[token.start] = tuple(self.leading)
+            self.leading = []
+        self.tokens.append(token)
+
+    def _add_stop(self, token: Token) -> None:
+        """Decide whether the line break or semicolon before `token` ends a statement."""
+        stop, self.stop = self.stop, None
+        if stop is None or not self.tokens:
+            return
+        last = self.tokens[-1].type
+        if last == "LBRACE" or token.type in ("RBRACE", END):
+            return
+        if stop.text == "\n":
+            inside = bool(self.brackets) and self.brackets[-1].type != "LBRACE"
+            if inside or last in _GOES_ON or token.type in _CONTINUES:
+                return
+        self.tokens.append(stop)
+
+    def _close(self, token: Token) -> None:
+        if not self.brackets:
+            message = f"`{token.text}` closes nothing"
+            self._error(
+                codes.UNOPENED,
+                message,
+                token.start,
+                token.end,
+                token.text,
+                "",
+                "take it out, or open it before",
+            )
+            raise SpecError(self.found)
+        opened = self.brackets.pop()
+        if OPENING[opened.type] != token.type:
+            line, column = self.fragment.source.position(self.fragment.span(token.start, token.end).start)
+            self._unclosed(opened, f"`{token.text}` at {line}:{column}")
+
+    def _unclosed(self, opened: Token, found: str) -> NoReturn:
+        close = _SHAPES[OPENING[opened.type]]
+        message = f"this `{opened.text}` is never closed"
+        self._error(
+            codes.UNCLOSED,
+            message,
+            opened.start,
+            opened.end,
+            found,
+            f"`{close}`",
+            f"add the missing `{close}`",
+        )
+        raise SpecError(self.found)
+
+    def _finish(self) -> Tokens:
+        if self.brackets:
+            self._unclosed(self.brackets[-1], "the end of the text")
+        end = len(self.fragment.text)
+        self._add_stop(Token(END, "", end, end))
+        if self.leading:
+            self.trivia.leading[end] = tuple(self.leading)
+        self.tokens.append(Token(END, "", end, end))
+        return Tokens(self.fragment, self.tokens, self.trivia)
+
+    def _error(
+        self,
+        code: Code,
+        message: str,
+        start: int,
+        end: int,
+        found: str = "",
+        expected: str = "",
+        help_: str = "",
+    ) -> None:
+        self.found.add(Diagnostic(code, message, self.fragment.span(start, end), found, expected, help_))
+        if len(list(self.found)) >= limits.DIAGNOSTICS:
+            raise SpecError(self.found)
+
+
+def tokenize(fragment: Fragment, found: Diagnostics) -> Tokens:
+    """Return the tokens of a text, the end included, and its comments.
+
+    Mistakes that leave a token in no doubt go to `found`; brackets that do not match and limits raise
+    `SpecError`.
+    """
+    return _Scanner(fragment, found).scan()

@@ -1,0 +1,1 @@
+"""What every part of the runtime stands on; imports nothing else of the runtime."""

@@ -1,0 +1,230 @@
+"""How well a model explains a data set: the evidence lower bound, and the importance-weighted bound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground.noise import SampleNoise
+from hvdsl.runtime.ground.seeds import derive_seed
+from hvdsl.runtime.ground.world import World
+from hvdsl.runtime.inference.importance import ImportanceBound
+from hvdsl.runtime.inference.inference import chunks, inference
+from hvdsl.runtime.latents import LatentGroup, Traversal
+from hvdsl.runtime.protocol import HierarchicalVae, as_vae
+from hvdsl.runtime.training.batches import PixelSource
+
+ACTIVE = 0.1  # nats per image: a channel with less carries nothing (NVAE, Vahdat & Kautz 2020, appendix)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Means over all images of a data set.
+
+    Attributes:
+        images: How many.
+        dims: What "per dimension" divides by.
+        samples: Posterior samples per image, K. With one the bound is the ELBO; with more it is
+            `log 1/K sum_k p(x, z_k) / q(z_k | x)` (Burda et al. 2016).
+        nats_per_dim: The negative bound.
+        bits_per_dim: The same, divided by ln 2.
+        standard_error: Of `bits_per_dim`, over images.
+        distortion: `-log p(x | z)`, nats per dimension.
+        rate: `KL(q || p)`, nats per dimension.
+        rate_per_group: Nats per image, in order of generation.
+        active_channels: Of each group, the channels whose rate, summed over the map, has a mean above 0.1 nats.
+        density: Whether the likelihood is one. Otherwise `distortion` is the mean error of a value, and the bound is
+            minus the rate alone: what the codes cost under the prior.
+    """
+
+    images: int
+    samples: int
+    dims: int
+    nats_per_dim: float
+    bits_per_dim: float
+    standard_error: float
+    distortion: float
+    rate: float
+    rate_per_group: tuple[float, ...]
+    active_channels: tuple[int, ...]
+    density: bool = True
+
+    @property
+    def nats_per_image(self) -> float:
+        """The negative bound of a whole image: what is customarily reported for small black and white data."""
+        return self.nats_per_dim * self.dims
+
+    def as_json(self) -> dict[str, Any]:
+        """For `eval --json`."""
+        if not self.density:
+            return self._errors()
+        return {
+            "bits_per_dim": self.bits_per_dim,
+            "nats_per_dim": self.nats_per_dim,
+            "nats_per_image": self.nats_per_image,
+            "distortion": self.distortion,
+            "rate": self.rate,
+            "rate_per_group": list(self.rate_per_group),
+            "active_channels": list(self.active_channels),
+            "images": self.images,
+            "samples": self.samples,
+            "standard_error": self.standard_error,
+        }
+
+    def as_metrics(self) -> dict[str, Any]:
+        """For the metrics log: every name carries its unit."""
+        if not self.density:
+            return self._errors()
+        return {
+            "bits_per_dim": self.bits_per_dim,
+            f"negative_{'elbo' if self.samples == 1 else 'importance_bound'}_nats_per_dim": self.nats_per_dim,
+            "distortion_nats_per_dim": self.distortion,
+            "rate_nats_per_dim": self.rate,
+            "rate_per_group_nats_per_image": list(self.rate_per_group),
+            "active_channels_per_group": list(self.active_channels),
+            "standard_error_bits_per_dim": self.standard_error,
+            "images": self.images,
+            "samples": self.samples,
+        }
+
+    def _errors(self) -> dict[str, Any]:
+        """What is measured where the likelihood is an error."""
+        return {
+            "error_per_dim": self.distortion,
+            "rate_bits_per_image": sum(self.rate_per_group) / math.log(2),
+            "rate_bits_per_dim": self.bits_per_dim,
+            "rate_per_group_nats_per_image": list(self.rate_per_group),
+            "images": self.images,
+        }
+
+
+def evaluate(
+    model: nn.Module,
+    data: PixelSource,
+    *,
+    samples: int = 1,
+    batch: int = 64,
+    seed: int = 0,
+    world: World | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Score every image once, whatever the batch size and however many ranks share the work.
+
+    Noise is drawn by (seed, sample, index), so the result does not depend on `batch` but for rounding. Rate and
+    distortion are in closed form or of the samples; the importance weights always use the sampled log-ratio.
+
+    Args:
+        progress: Called with the number of this rank's images that are done.
+
+    Raises:
+        HvdslError: There are no images, the bound is not finite, or several samples are asked for where there is none.
+    """
+    if len(data) == 0:
+        raise HvdslError(f"{data.name} has no images to evaluate on")
+    world = world or World()
+    vae, noise_seed = as_vae(model), derive_seed(seed, "evaluation noise")
+    if samples > 1 and not vae.likelihood.density:
+        raise HvdslError("several samples per image tighten a bound, and a reconstruction error is none: use 1 sample")
+    groups = len(vae.LATENTS)
+    channels = [_rated_channels(group) for group in vae.LATENTS]
+    # The bound, its square, the distortion, images, each group's rate, each channel's rate.
+    sums = torch.zeros(4 + groups + sum(channels), dtype=torch.float64)
+    with inference(model) as device:
+        mine = world.share(len(data))
+        for indices in chunks(mine, batch):
+            v = torch.from_numpy(data.batch(indices, 0).astype(np.float32)).to(device)
+            score = _score(vae, v, indices, samples, noise_seed)
+            bound = score.bound
+            sums[:3] += torch.stack([bound.sum(), bound.square().sum(), score.distortion.sum()]).cpu()
+            sums[3] += len(indices)
+            sums[4 : 4 + groups] += score.rates.sum(1).cpu()
+            sums[4 + groups :] += score.channel_rates.cpu()
+            if progress is not None:
+                progress(indices.stop - mine.start)
+        dims = vae.likelihood.dims((v.shape[1], v.shape[2], v.shape[3]))
+        totals = world.sum(sums.to(device) if world.size > 1 else sums).tolist()
+    active = _active(totals[4 + groups :], channels, totals[3])
+    return _summary(totals[: 4 + groups], active, samples, dims, data.name, vae.likelihood.density)
+
+
+def _rated_channels(group: LatentGroup) -> int:
+    """Channels that have a rate of their own: the channels of a code vector share one."""
+    return group.shape[0] if group.codes is None else 1
+
+
+def _active(rates: list[float], channels: list[int], images: float) -> tuple[int, ...]:
+    """How many channels of each group carry information, from their rates summed over all images."""
+    flags = iter(rate / images > ACTIVE for rate in rates)
+    return tuple(sum(next(flags) for _ in range(n)) for n in channels)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Score:
+    """Of a batch, float64 nats: `bound` and `distortion` `(N,)`, `rates` `(groups, N)`, `channel_rates` summed over
+    the images `(channels of all groups,)`."""
+
+    bound: Tensor
+    distortion: Tensor
+    rates: Tensor
+    channel_rates: Tensor
+
+
+def _score(vae: HierarchicalVae, v: Tensor, indices: range, samples: int, seed: int) -> _Score:
+    """Score a batch.
+
+    One sample per pass, the weights summed as they come: memory does not grow with the number of samples.
+    """
+    x, target = vae.input(v), vae.target(v)
+    distortion = torch.zeros(len(v), dtype=torch.float64, device=v.device)
+    rates = torch.zeros(len(vae.LATENTS), len(v), dtype=torch.float64, device=v.device)
+    channel_rates = torch.zeros(sum(map(_rated_channels, vae.LATENTS)), dtype=torch.float64, device=v.device)
+    weights = ImportanceBound()
+    for k in range(samples):
+        noise = SampleNoise(seed, indices, k)
+        latents = Traversal.infer(vae.LATENTS, len(v), noise, densities=samples > 1, detail="channel", device=v.device)
+        log_likelihood = vae.likelihood.log_prob(vae(x, latents), target).double()
+        distortion -= log_likelihood / samples
+        rates += latents.rates.double() / samples
+        details = [o.rate_detail.double().sum(0) for o in latents.outcomes if o.rate_detail is not None]
+        channel_rates += torch.cat(details) / samples
+        if samples > 1:
+            weights.add(log_likelihood + latents.log_weight.double())
+    if not vae.likelihood.density:
+        bound = -rates.sum(0)
+    else:
+        bound = weights.bound if samples > 1 else -distortion - rates.sum(0)
+    return _Score(bound, distortion, rates, channel_rates)
+
+
+def _summary(
+    totals: list[float], active: tuple[int, ...], samples: int, dims: int, name: str, density: bool
+) -> Evaluation:
+    bound, square, distortion, images, *rates = totals
+    n = round(images)
+    if not math.isfinite(bound + distortion):
+        raise HvdslError(
+            f"the bound on {name} is not finite: training diverged or the weights are damaged; try an earlier one"
+        )
+    mean = bound / n
+    variance = max(0.0, square / n - mean**2) * n / (n - 1) if n > 1 else 0.0
+    per_group = tuple(rate / n for rate in rates)
+    return Evaluation(
+        images=n,
+        samples=samples,
+        dims=dims,
+        nats_per_dim=-mean / dims,
+        bits_per_dim=-mean / dims / math.log(2),
+        standard_error=math.sqrt(variance / n) / dims / math.log(2),
+        distortion=distortion / n / dims,
+        rate=sum(per_group) / dims,
+        rate_per_group=per_group,
+        active_channels=active,
+        density=density,
+    )

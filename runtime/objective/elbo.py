@@ -1,0 +1,255 @@
+"""The evidence lower bound, its terms by name, and what training makes of them.
+
+With distortion D = -log p(x | z) and the rate R_l of latent group l, the negative ELBO of an image is D + Σ R_l.
+Training minimises D + β Σ γ_l max(λ, R_l), in the unit that the spec states; what is reported beside it is the plain
+bound.
+
+Where the likelihood is an error and no density, training minimises the mean error of a value, and the rates of discrete
+groups, which are constant, are reported only. In every unit the losses of quantizers join: `commitment` times the
+commitment, which is a mean over a group's elements (VQ-VAE, van den Oord et al. 2017, equation 3), and what trains the
+codebooks by gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from hvdsl.compiler.settings import AtLeast, ByRate, BySize, Duration, Ramp, WithBeta
+from hvdsl.compiler.settings import Objective as ObjectiveSettings
+from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground.noise import Noise
+from hvdsl.runtime.latents import Detail, LatentGroup, Traversal
+from hvdsl.runtime.likelihoods import Likelihood
+
+_BALANCE_FLOOR = 0.01  # nats: keeps a collapsed group's weight above zero (NVAE, Vahdat & Kautz 2020, appendix A)
+
+
+class Batch(Protocol):
+    """What a step sees: `x` for the encoder, `target` for the likelihood, the noise of the latents."""
+
+    @property
+    def x(self) -> Tensor: ...
+    @property
+    def target(self) -> Tensor: ...
+    @property
+    def noise(self) -> Noise: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bound:
+    """The negative ELBO in nats per image: `distortion` `(N,)`, `rates` `(groups, N)`, and the `dims` to divide by.
+
+    Where `density` is no, the distortion is an error and cannot be added to the rates, which stay what they are.
+    """
+
+    distortion: Tensor
+    rates: Tensor
+    dims: int
+    density: bool = True
+
+    @property
+    def negative_elbo(self) -> Tensor:
+        """D + Σ R, `(N,)` nats per image."""
+        return self.distortion + self.rates.sum(0)
+
+    def terms(self) -> dict[str, Tensor]:
+        """Means over the batch by name, units in the names; rates per group as a vector, in order of generation."""
+        distortion, rates = self.distortion.detach().mean(), self.rates.detach().mean(1)
+        if not self.density:
+            return {
+                "error_per_dim": distortion / self.dims,
+                "rate_bits_per_image": rates.sum() / math.log(2),
+                "rate_bits_per_dim": rates.sum() / (self.dims * math.log(2)),
+                "rate_per_group_nats_per_image": rates,
+            }
+        negative_elbo = distortion + rates.sum()
+        return {
+            "negative_elbo_nats_per_image": negative_elbo,
+            "negative_elbo_nats_per_dim": negative_elbo / self.dims,
+            "bits_per_dim": negative_elbo / (self.dims * math.log(2)),
+            "distortion_nats_per_dim": distortion / self.dims,
+            "rate_nats_per_dim": rates.sum() / self.dims,
+            "rate_per_group_nats_per_image": rates,
+        }
+
+
+def latent_groups(model: nn.Module) -> Sequence[LatentGroup]:
+    """The latent groups that an emitted model declares, in order of generation."""
+    return cast("Sequence[LatentGroup]", model.LATENTS)
+
+
+def measure(model: nn.Module, x: Tensor | None, target: Tensor, latents: Traversal) -> Bound:
+    """Run the model once along `latents` and score `target`, `(N, C, H, W)`."""
+    likelihood = cast("Likelihood", model.likelihood)
+    distortion = -likelihood.log_prob(model(x, latents), target)
+    channels, height, width = target.shape[1:]
+    rates = latents.rates if len(latents) else distortion.new_zeros(0, len(distortion))
+    dims = likelihood.dims((channels, height, width))
+    return Bound(distortion, rates, dims, density=likelihood.density)
+
+
+class Objective:
+    """The loss of a batch and its terms, as the spec's `objective` section says.
+
+    Penalties of the weights are no part of it, since no batch enters them: see `hvdsl.runtime.objective.penalties`.
+
+    Args:
+        settings: that section.
+        steps: turns the durations in it into steps.
+        across_ranks: the mean of a tensor over all processes, without gradients. Balancing, and free bits after the
+            batch mean, are decided by the whole batch, so that one process and two train alike.
+
+    Raises:
+        HvdslError: the section asks for what training cannot do.
+    """
+
+    def __init__(
+        self,
+        settings: ObjectiveSettings,
+        steps: Callable[[Duration], int],
+        across_ranks: Callable[[Tensor], Tensor] = lambda mean: mean,
+    ) -> None:
+        _refuse_unsupported(settings)
+        self.settings, self._across_ranks = settings, across_ranks
+        self._beta = Beta(settings.beta, steps)
+        self._balance_until = steps(settings.balance.until) if isinstance(settings.balance, ByRate) else None
+
+    def __call__(self, model: nn.Module, batch: Batch, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The loss in the objective's unit; the terms of `Bound.terms`, with `beta` and the rate as it was weighted."""
+        groups = latent_groups(model)
+        latents = Traversal.infer(
+            groups,
+            len(batch.x),
+            batch.noise,
+            kl=self.settings.kl,
+            detail=self._detail(),
+            device=batch.x.device,
+        )
+        bound = measure(model, batch.x, batch.target, latents)
+        beta = self._beta(step)
+        losses, learning = self._quantizers(latents, beta)
+        if not bound.density:
+            loss = bound.distortion.mean() / bound.dims + learning
+            return loss, bound.terms() | losses
+        rates = self._floored(bound, latents, training=model.training)
+        weights = self._balance(bound.rates.detach(), groups, step, beta) if model.training else None
+        rate = beta * (rates if weights is None else weights * rates).sum()
+        loss = bound.distortion.mean() + rate
+        terms = bound.terms()
+        terms["beta"] = loss.new_tensor(beta)
+        terms["weighted_rate_nats_per_dim"] = rate.detach() / bound.dims
+        if weights is not None:
+            terms["rate_per_group_weight"] = weights
+        loss = loss / bound.dims if self.settings.unit == "nats_per_dim" else loss
+        return loss + learning, terms | losses
+
+    def _quantizers(self, latents: Traversal, beta: float) -> tuple[dict[str, Tensor], Tensor | float]:
+        """The losses of the discrete groups by name, and what they add to the objective."""
+        outcomes = latents.outcomes
+        commitments = [o.commitment.mean() for o in outcomes if o.commitment is not None]
+        codebooks = [o.codebook.mean() for o in outcomes if o.codebook is not None]
+        if not commitments:
+            return {}, 0.0
+        total = torch.stack(commitments).sum()
+        learning = weight_at(self.settings.commitment, beta) * total
+        terms = {"commitment_per_group_mean_square": torch.stack(commitments).detach()}
+        if codebooks:
+            learning = learning + torch.stack(codebooks).sum()
+            terms["codebook_loss"] = torch.stack(codebooks).sum().detach()
+        return terms, learning
+
+    def _detail(self) -> Detail:
+        return "latent" if self.settings.free is None else self.settings.free.per
+
+    def _floored(self, bound: Bound, latents: Traversal, training: bool) -> Tensor:
+        """What each group contributes before weighting, `(groups,)`: its mean rate, never under the free bits."""
+        free = self.settings.free
+        if free is None or not (training or free.when == "always"):
+            return bound.rates.mean(1)
+        details = [o.rate_detail for o in latents.outcomes if o.rate_detail is not None]
+        return torch.stack([free_bits(rate, free, self._across_ranks) for rate in details])
+
+    def _balance(self, rates: Tensor, groups: Sequence[LatentGroup], step: int, beta: float) -> Tensor | None:
+        balance = self.settings.balance
+        if isinstance(balance, BySize) and beta < 1:
+            return balance_by_size(self._across_ranks(rates.abs().mean(1)), groups, balance)
+        if isinstance(balance, ByRate) and self._balance_until is not None and step < self._balance_until:
+            return balance_by_rate(self._across_ranks(rates.mean(1)), groups)
+        return None
+
+
+class Beta:
+    """The rate's weight: a constant, or linearly from `from` at `start` to 1 after `length`, never below `floor`."""
+
+    def __init__(self, beta: float | Ramp, steps: Callable[[Duration], int]) -> None:
+        self._beta = beta
+        if isinstance(beta, Ramp):
+            self._start, self._length = steps(beta.start), max(1, steps(beta.length))
+
+    def __call__(self, step: int) -> float:
+        if not isinstance(self._beta, Ramp):
+            return self._beta
+        part = min(max((step - self._start) / self._length, 0.0), 1.0)
+        return max(self._beta.from_ + (1 - self._beta.from_) * part, self._beta.floor)
+
+
+def weight_at(weight: float | WithBeta, beta: float) -> float:
+    """A term's weight while the rate's is β: a constant, or exp((1 - β) log first + β log last)."""
+    if not isinstance(weight, WithBeta):
+        return weight
+    return math.exp((1 - beta) * math.log(weight.first) + beta * math.log(weight.last))
+
+
+def free_bits(rate: Tensor, free: AtLeast, across_ranks: Callable[[Tensor], Tensor]) -> Tensor:
+    """The mean rate of one group, no part of it under `free.nats` (IAF-VAE, Kingma et al. 2016, section C.8).
+
+    `rate` is `(N,)`, `(N, Z)` or `(N, Z, H, W)`: a value for each part that has a floor of its own. Under its floor a
+    part costs the floor and has no gradient. The floor is applied to each image, or to the mean over the whole batch.
+    """
+    floor = torch.full((), free.nats, dtype=rate.dtype, device=rate.device)
+    if free.take_max == "per_sample":
+        return torch.maximum(rate, floor).sum() / len(rate)
+    mean = rate.mean(0)
+    above = across_ranks(mean.detach()) > floor
+    return torch.where(above, mean, floor).sum()
+
+
+def balance_by_size(mean_rates: Tensor, groups: Sequence[LatentGroup], balance: BySize) -> Tensor:
+    """NVAE's weights γ_l ∝ (|R_l| + 0.01) / α_l with mean 1 (Vahdat & Kautz 2020, appendix A).
+
+    α_l grows with the side s of the group's map: `square` s² / (groups of that map), `linear` s, `sqrt` √s, `equal` 1.
+    """
+    sides = [math.sqrt(group.shape[1] * group.shape[2]) for group in groups]
+    alpha = {
+        "square": [side**2 / sides.count(side) for side in sides],
+        "linear": sides,
+        "sqrt": [math.sqrt(side) for side in sides],
+        "equal": [1.0] * len(sides),
+    }[balance.weight]
+    gamma = (mean_rates + _BALANCE_FLOOR) / mean_rates.new_tensor(alpha)
+    return gamma / gamma.mean()
+
+
+def balance_by_rate(mean_rates: Tensor, groups: Sequence[LatentGroup]) -> Tensor:
+    """Efficient-VDVAE's weights γ_l = L a_l / Σ a, with a_l the mean rate per latent element (Hazami et al. 2022)."""
+    per_element = mean_rates / mean_rates.new_tensor([float(math.prod(group.shape)) for group in groups])
+    return len(groups) * per_element / per_element.sum().clamp_min(torch.finfo(per_element.dtype).tiny)
+
+
+def _refuse_unsupported(settings: ObjectiveSettings) -> None:
+    refused = {
+        "bound = iwae": settings.bound == "iwae",
+        f"samples = {settings.samples}": settings.samples > 1,
+    }
+    for setting, asked in refused.items():
+        if asked:
+            raise HvdslError(
+                f"training with `objective.{setting}` is not supported yet; "
+                "take it out of the `objective` section or override it with `--set`"
+            )

@@ -1,0 +1,120 @@
+"""Penalties as terms of a run: weights, annealing, names, one update per step, checkpoints."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hvdsl.compiler.settings import BySize, Duration, Ramp, WithBeta
+from hvdsl.compiler.settings import Objective as Settings
+from hvdsl.errors import HvdslError
+from hvdsl.runtime.objective.elbo import Beta, weight_at
+from hvdsl.runtime.objective.penalties.batch_norm import BatchNormPenalty
+from hvdsl.runtime.objective.penalties.terms import Penalties
+from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.schedule import Clock
+from hvdsl.runtime.training.trainer import Trainer
+from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
+
+TABLES = json.loads((Path(__file__).parents[2] / "golden" / "nvae_cells" / "tables.json").read_text())
+PENALISED = Settings(unit="nats_per_image", spectral=0.1, batch_norm_gamma=WithBeta(first=1.0, last=0.01), beta=0.5)
+
+
+@pytest.mark.parametrize("row", TABLES["wdn_coeff"])
+def test_annealed_weights_are_the_recorded_ones(row: Any) -> None:
+    weight = WithBeta(first=row["init"], last=row["final"])
+    assert weight_at(weight, row["kl_coeff"]) == pytest.approx(row["result"], rel=1e-12)
+
+
+@pytest.mark.parametrize("row", TABLES["kl_coeff"])
+def test_the_ramp_of_beta_is_the_recorded_one(row: Any) -> None:
+    clock = Clock(per_epoch=1, total=row["total_iters"])
+    ramp = Ramp(
+        start=Duration(unit="fraction", n=row["const_portion"]),
+        length=Duration(unit="fraction", n=row["anneal_portion"]),
+        floor=row["const_coeff"],
+    )
+    assert Beta(ramp, clock.steps)(row["step"]) == pytest.approx(row["result"], rel=1e-12)
+
+
+def test_batch_norm_penalty_is_the_sum_of_the_largest_gains() -> None:
+    model = tiny(norm=True)
+    gain = model.encoder.r8.batch_norm[0].weight
+    with torch.no_grad():
+        gain.copy_(torch.tensor([0.5, -3.0, 1, 2, 0, 0, 0, 0]))
+    total = BatchNormPenalty(model)()
+    total.backward()
+    assert total == 3
+    assert gain.grad.tolist() == [0, -1, 0, 0, 0, 0, 0, 0]
+
+
+def test_terms_are_named_with_their_units_and_weighted() -> None:
+    total, terms = Penalties(tiny(norm=True), PENALISED, Clock(1, 10).steps)(0)
+    assert set(terms) == {
+        "spectral_sum",
+        "weighted_spectral_nats_per_image",
+        "batch_norm_gamma_sum",
+        "weighted_batch_norm_gamma_nats_per_image",
+    }
+    assert terms["batch_norm_gamma_sum"] == 1
+    assert terms["weighted_batch_norm_gamma_nats_per_image"].item() == pytest.approx(0.1)  # half way, log-linearly
+    assert total.item() == pytest.approx(0.1 * terms["spectral_sum"].item() + 0.1, rel=1e-6)
+
+
+def test_a_penalty_of_layers_that_are_not_there_is_refused() -> None:
+    with pytest.raises(HvdslError, match="every batch normalisation, and the model has none: remove"):
+        Penalties(tiny(norm=False), PENALISED, Clock(1, 10).steps)
+
+
+def train(folder: Any, steps: Any, **chosen: Any) -> Any:
+    run = Run.open(folder) if folder.exists() else Run.create(folder, {})
+    spec = settings(**{"steps": steps, "checkpoint_every": Duration(n=1)} | chosen)
+    model = tiny(norm=True)
+    trainer = Trainer(model, spec.model_copy(update={"objective": PENALISED}), Blobs(20), run=run)
+    if run.checkpoints().latest() is not None:
+        trainer.resume()
+    trainer.fit()
+    return model, run
+
+
+def test_a_resumed_run_equals_one_that_went_straight_through(tmp_path: Any) -> None:
+    train(tmp_path / "resumed", 2)
+    resumed, run = train(tmp_path / "resumed", 5)
+    straight, other = train(tmp_path / "straight", 5)
+    for (name, a), b in zip(resumed.state_dict().items(), straight.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    a, b = (r.checkpoints().latest().load("penalties") for r in (run, other))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_terms_reach_the_log_and_accumulation_counts_a_penalty_once(tmp_path: Any) -> None:
+    _, whole = train(tmp_path / "whole", 1, precision="fp32")
+    _, parts = train(tmp_path / "parts", 1, accumulate=2)
+    one, two = whole.metrics()[0], parts.metrics()[0]
+    assert one["spectral_sum"] == two["spectral_sum"] > 0
+    parts_of_loss = ("weighted_spectral_nats_per_image", "weighted_batch_norm_gamma_nats_per_image")
+    batch = one["distortion_nats_per_dim"] * 64 + one["weighted_rate_nats_per_dim"] * 64
+    assert one["objective"] == pytest.approx(batch + sum(one[name] for name in parts_of_loss), rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_leaves_the_penalty_in_float32(tmp_path: Any, precision: Any) -> None:
+    _, low = train(tmp_path / "low", 2, precision=precision)
+    _, full = train(tmp_path / "full", 2)
+    first, reference = low.metrics()[0], full.metrics()[0]
+    assert first["spectral_sum"] == reference["spectral_sum"]
+    assert first["objective"] == pytest.approx(reference["objective"], rel=0.02)
+    assert all(math.isfinite(row["objective"]) for row in low.metrics())
+
+
+def test_balancing_one_group_is_refused(tmp_path: Any) -> None:
+    model: Any = tiny()
+    model.LATENTS = model.LATENTS[:1]
+    spec = settings().model_copy(
+        update={"objective": Settings(unit="nats_per_image", beta=0.5, balance=BySize(weight="square"))}
+    )
+    with pytest.raises(HvdslError, match="the model has one: remove `balance`"):
+        Trainer(model, spec, Blobs(20))
