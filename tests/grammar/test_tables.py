@@ -10,7 +10,7 @@ from hvdsl.grammar.text.generate import generate, serialise
 
 
 def test_the_shipped_tables_are_not_stale() -> None:
-    shipped = files("hvdsl.grammar").joinpath("tables.json").read_text(encoding="utf-8")
+    shipped = files("hvdsl.grammar.text").joinpath("tables.json").read_text(encoding="utf-8")
     assert shipped == serialise(generate()), "run `python -m hvdsl.grammar.text.generate`"
 
 
