@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
 from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.latents.group import CodeMap
 
 if TYPE_CHECKING:
     from hvdsl.runtime.priors.buffers import StepBuffers, Steps
-
-
-@dataclass(frozen=True, slots=True)
-class CodeMap:
-    """A discrete latent's codes, integers from 0 to `classes` - 1 on a `grid` (height, width); a label has no grid."""
-
-    name: str
-    classes: int
-    grid: tuple[int, ...]
 
 
 class PriorModel(Protocol):

@@ -15,7 +15,8 @@ from hvdsl.compiler.settings import Data
 from hvdsl.runtime.codes.codec import encode
 from hvdsl.runtime.codes.identity import LabelledImages
 from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels
-from hvdsl.runtime.inference.inference import chunks, inference, pixel_bits, to_pixels
+from hvdsl.runtime.ground.pixels import pixel_bits
+from hvdsl.runtime.inference.inference import chunks, inference, to_pixels
 from hvdsl.runtime.priors.protocol import as_prior
 from hvdsl.runtime.priors.training import nats
 from hvdsl.runtime.protocol import as_vae
