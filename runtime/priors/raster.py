@@ -261,7 +261,7 @@ class _RowsAbove:
 
 
 class RasterLinear:
-    """A linear map. Several tensors are put side by side, into `operands[number][j]`; one alone is given to the call."""
+    """A linear map. Several tensors stand side by side, in `operands[number][j]`; one alone is given to the call."""
 
     def __init__(self, raster: Raster, map: Map, sizes: Sequence[int], constants: Sequence[Tensor]) -> None:
         self._weight = matrix(map, sizes, constants, raster.blank).contiguous()

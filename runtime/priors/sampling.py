@@ -46,7 +46,7 @@ def draw_codes(
     Args:
         prior: An emitted prior on its device, with its position-by-position form.
         choose: Picks the codes of a position from its logits.
-        given: What the prior is given, as `prior.model.CONDITIONS` says: codes `(N, H, W)` of other latents, labels `(N,)`.
+        given: What the prior's CONDITIONS name: codes `(N, H, W)` of other latents, labels `(N,)`.
         keep: Codes `(N, H, W)` and a mask `(N, H, W)`: where the mask is true these codes stand, and what comes later
             is drawn given them (in-painting).
         schedule: `raster` draws position by position; `wavefront` draws together what does not depend on each other,
