@@ -97,7 +97,7 @@ class MapText:
 
     def _expression(self, node: Node, operands: list[str]) -> str:
         if node.op in ("codes", "label"):
-            return f"one_hot({allowed(given_name(node))}, {int(str(node.args['classes']))})"
+            return f"one_hot({allowed(given_name(node))}, {int(str(node.args['classes']))}, buffers.blank)"
         if node.op == "coordinates":
             return "coordinates(buffers.blank)"
         operation = OPERATIONS[node.op]

@@ -22,7 +22,7 @@ from hvdsl.runtime.layers.maps import Affine, Learned
 from hvdsl.runtime.layers.masks import Causal
 from hvdsl.runtime.layers.norms import BatchNorm2d, BatchNormSiLU, GroupNorm, LayerNorm
 from hvdsl.runtime.layers.own import Own
-from hvdsl.runtime.layers.scope import Scope
+from hvdsl.runtime.layers.scope import Recipe, Scope
 from hvdsl.runtime.layers.stochastic import Dropout
 from hvdsl.runtime.layers.weight_norm import WeightNorm
 
@@ -41,6 +41,7 @@ __all__ = [
     "LayerNorm",
     "Learned",
     "Own",
+    "Recipe",
     "Scope",
     "WeightNorm",
     "avg_pool",

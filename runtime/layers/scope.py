@@ -1,4 +1,4 @@
-"""A named place for modules, so that parameter names follow the spec's structure."""
+"""What emitted classes are made of: the mark of a recipe, and named places that keep parameter names the spec's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+
+
+class Recipe(nn.Module):
+    """Base class of a spec's `cell`, `group` or `shared` instance: what is recomputed, or compiled, as one.
+
+    It computes nothing. A hand-written model whose parts are to be checkpointed or compiled derives them from it.
+    """
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 class Scope(nn.Module):
