@@ -99,7 +99,7 @@ class MapText:
         if node.role in ENTRIES:
             return f"one_hot({allowed(given_name(node))}, {int(str(node.args['classes']))})"
         if node.operation is COORDINATES:
-            return "coordinates(canvas.blank)"
+            return "coordinates(buffers.blank)"
         operation = node.operation
         if operation.expression is None:
             return f"{module(node, self._graph)}({', '.join(operands)})"
