@@ -18,7 +18,7 @@ from hvdsl.runtime.layers.init import (
     uniform,
     zeros,
 )
-from hvdsl.runtime.layers.maps import Affine, Learned
+from hvdsl.runtime.layers.maps import Affine, Constant, Learned
 from hvdsl.runtime.layers.masks import Causal
 from hvdsl.runtime.layers.norms import BatchNorm2d, BatchNormSiLU, GroupNorm, LayerNorm
 from hvdsl.runtime.layers.own import Own
@@ -32,6 +32,7 @@ __all__ = [
     "BatchNorm2d",
     "BatchNormSiLU",
     "Causal",
+    "Constant",
     "Conv2d",
     "ConvTranspose2d",
     "Dense",

@@ -1,4 +1,4 @@
-"""Learned maps and per-channel affine maps."""
+"""Learned and constant maps, and per-channel affine maps."""
 
 from __future__ import annotations
 
@@ -38,3 +38,23 @@ class Learned(Layer):
 
     def initial(self, fill: Fill) -> None:
         fill("value", self.init, self.value[0].numel())
+
+
+class Constant(Layer):
+    """One number everywhere: `forward(batch)` is `(batch, C, H, W)`, without a copy.
+
+    It is a buffer, so that it follows the module to a device and to another floating-point type, but no part of the
+    state dict.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], number: float) -> None:
+        super().__init__()
+        self.number = number
+        self.value: Tensor
+        self.register_buffer("value", torch.full(shape, number), persistent=False)
+
+    def forward(self, batch: int) -> Tensor:
+        return self.value.expand(batch, *self.value.shape)
+
+    def initial(self, fill: Fill) -> None:
+        self.value.fill_(self.number)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import Data, Duration, ModelSettings, Objective, Optimizer, Train
 from hvdsl.runtime.distributions import Normal
 from hvdsl.runtime.latents import LatentGroup, Traversal
-from hvdsl.runtime.layers import Affine, BatchNorm2d, Conv2d, Dropout, Learned, Scope, initialize
+from hvdsl.runtime.layers import Affine, BatchNorm2d, Conv2d, Dropout, Learned, Recipe, Scope, initialize
 from hvdsl.runtime.likelihoods import DiscretizedLogisticMixture
 
 WIDTH, Z = 8, 2
