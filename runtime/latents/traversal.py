@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Literal, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hvdsl.runtime.distributions import Distribution
 from hvdsl.runtime.ground.noise import Noise, latent_stream
@@ -35,7 +35,7 @@ class Traversal:
         kl: `closed`, the divergence itself where it has a closed form; `sample`, log q - log p at the z that was drawn.
         densities: also keep log q and log p.
         detail: how finely rates are kept beside their sums.
-        device: where the model computes; for the constants that it asks for.
+        device: where the model computes; for the constants that it asks for. A model says so itself, by `begin`.
 
     A draw is a pure function of its group. The noise is fixed when a group first asks for it and the first outcome is
     the one that is kept, so that running a part of the model again, as activation checkpointing does, changes nothing.
@@ -60,7 +60,8 @@ class Traversal:
         device: torch.device | str = "cpu",
     ) -> None:
         self.groups = tuple(groups)
-        self.batch, self.noise, self.device = batch, noise, torch.device(device)
+        self.batch, self.noise = batch, noise
+        self.device, self.dtype = torch.device(device), torch.get_default_dtype()
         self.kl, self.densities, self.detail = kl, densities or kl == "sample", detail
         self.sources = checked_sources(sources, self.groups, batch)
         self.temperatures = checked_temperatures(temperature, self.groups)
@@ -124,6 +125,30 @@ class Traversal:
         last = Source.PRIOR if rest == "sample" else Source.PRIOR_MEAN
         sources = [first] * keep + [last] * (len(groups) - keep)
         return cls(groups, batch, noise, sources, temperature, device=device)
+
+    def begin(self, model: nn.Module, x: Tensor | None) -> None:
+        """Begin a pass of `model` for the image `x`, on its device and in its floating-point type.
+
+        Raises:
+            ValueError: there is no image and some group needs one, or image and traversal are of different batches, or
+                the model has other groups.
+        """
+        own = getattr(model, "LATENTS", self.groups)
+        if len(own) != len(self.groups):
+            raise ValueError(f"the traversal is of {len(self.groups)} groups, the model has {len(own)}")
+        if x is None:
+            for group, source in zip(self.groups, self.sources, strict=True):
+                if source in (Source.POSTERIOR, Source.POSTERIOR_MEAN):
+                    raise ValueError(
+                        f"group `{group.path}` takes its {source.value}, which needs an image: give one, or generate "
+                        "with `Traversal.generate(model.LATENTS, N, noise)`"
+                    )
+        elif len(x) != self.batch:
+            raise ValueError(f"the traversal is of {self.batch} images, the batch has {len(x)}")
+        parameter = next(model.parameters(), None)
+        if parameter is not None:
+            self.device = parameter.device
+            self.dtype = torch.promote_types(parameter.dtype, torch.float32)
 
     @overload
     def __getitem__(self, place: int) -> Draw: ...

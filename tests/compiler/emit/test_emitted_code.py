@@ -273,6 +273,16 @@ def test_a_doubled_model_computes_in_double(name: str) -> None:
     assert {b.dtype for b in module.buffers() if b.is_floating_point()} <= {torch.float64}
 
 
+def test_a_pass_that_cannot_be_is_refused_in_words() -> None:
+    module = shaken(compiled("vdvae"))
+    with pytest.raises(ValueError, match=r"takes its posterior sample, which needs an image: give one, or generate"):
+        module(None, walk(module))
+    with pytest.raises(ValueError, match="the traversal is of 2 images, the batch has 3"):
+        module(torch.zeros(3, 1, 8, 8), walk(module))
+    with pytest.raises(ValueError, match="groups, the model has"):
+        module(images(), walk(shaken(compiled("upwards"))))
+
+
 def test_a_module_that_fails_to_load_leaves_nothing_behind() -> None:
     with pytest.raises(NameError):
         load("undefined\n", "broken")
