@@ -8,6 +8,7 @@ import typing
 from collections.abc import Mapping, Sequence
 
 from hvdsl.compiler.assembly.pixels import parse_pixel_map
+from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.emit import layout, runtime_index
 from hvdsl.compiler.emit.class_text import class_text, constructor, docstring
 from hvdsl.compiler.emit.classes import Class, classes
@@ -88,6 +89,8 @@ def _model(made: Class, units: Units, scored: Term, data: Data, title: str) -> l
     lines += ["", *signature.text]
     told = "Return the likelihood's parameters for the mapped image `x`; without an image, generate."
     lines.append(docstring(told, layout.INDENT * 2))
+    if any(not node.inputs and OPERATIONS[node.op].expression for node in units.graph.nodes):
+        lines.append(f"{layout.INDENT * 2}latents = latents.like(next(self.parameters()))  # for constants")
     return lines + Forward(made, units, signature).lines()
 
 

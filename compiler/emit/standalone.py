@@ -12,7 +12,7 @@ from hvdsl.compiler.emit.runtime_index import PACKAGE, source, tree
 Key = tuple[str, str]  # a runtime module, below `hvdsl.runtime`, and a name that it defines
 
 ALWAYS: tuple[Key, ...] = (
-    ("noise", "SampleNoise"),
+    ("ground.noise", "SampleNoise"),
     ("latents", "Source"),
     ("layers", "initialize"),
 )  # to run any model

@@ -18,6 +18,7 @@ NAMES = {"torch": torch, "F": F, **vars(distributions), **{name: getattr(layers,
 
 def interpret(graph: Graph, module: nn.Module, image: Tensor, latents: Traversal) -> Tensor:
     """Return the model's output; layers are looked up in `module` by their paths. Dropout is taken to be off."""
+    latents = latents.like(next(module.parameters()))
     values: dict[Value, object] = {}
     number = {group.node: i for i, group in enumerate(graph.latents)}
     taps = {i: graph.nodes[graph.nodes[n].inputs[2].node] for n, i in number.items() if len(graph.nodes[n].inputs) > 2}
