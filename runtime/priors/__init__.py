@@ -2,12 +2,12 @@
 
 from hvdsl.runtime.latents.group import CodeMap
 from hvdsl.runtime.priors.affine import convolution, joint_halves, moved
-from hvdsl.runtime.priors.canvas import Canvas
+from hvdsl.runtime.priors.buffers import StepBuffers
 from hvdsl.runtime.priors.pointwise import elu, glu, sigmoid, silu, tanh
 
 __all__ = [
-    "Canvas",
     "CodeMap",
+    "StepBuffers",
     "convolution",
     "elu",
     "glu",

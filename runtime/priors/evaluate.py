@@ -151,7 +151,7 @@ def _nats(prior: nn.Module, codes: Mapping[str, Tensor], images: LabelledImages,
     model = as_prior(prior)
     given = []
     with inference(prior) as device:
-        for map in model.GIVEN:
+        for map in model.CONDITIONS:
             if map.name == LABEL:
                 labels = images.labels(indices)
                 if labels is None:
