@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.tensors import at_least_float32
 
-BERNOULLI_STREAM, CATEGORICAL_STREAM = "likelihood.bernoulli", "likelihood.categorical"
+BERNOULLI_STREAM = "likelihood.bernoulli"
+CATEGORICAL_STREAM = "likelihood.categorical"
 _SMALLEST = 1e-5  # of a uniform number in a double logarithm
 
 

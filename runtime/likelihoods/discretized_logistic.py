@@ -19,7 +19,8 @@ from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.tensors import at_least_float32
 from hvdsl.runtime.layers.init import Fill, Layer, zeros
 
-LOGISTIC_STREAM, MIXTURE_STREAM = "likelihood.logistic", "likelihood.mixture"
+LOGISTIC_STREAM = "likelihood.logistic"
+MIXTURE_STREAM = "likelihood.mixture"
 _MARGIN = 1e-5  # keeps log u and log(1 - u) finite, as in the published samplers
 _SMALLEST = 1e-30  # of a bin's width in scales: finite logarithm and gradient where exp(-log scale) underflows
 
