@@ -15,6 +15,7 @@ from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.inference.inference import inference, to_pixels
 from hvdsl.runtime.inference.sample import Decode, decode_image
 from hvdsl.runtime.latents import Traversal
+from hvdsl.runtime.objective.elbo import ModelBatch, measure
 from hvdsl.runtime.protocol import as_vae, is_quantized
 
 TEMPERATURE = 0.1
@@ -55,11 +56,12 @@ def reconstruct(
     rest: Literal["sample", "mean"] = "mean" if is_quantized(model) else "sample"
     rows = []
     with inference(model) as device:
-        x = vae.input(pixels.float().to(device))
+        v = pixels.float().to(device)
+        images = ModelBatch(vae.input(v), vae.target(v), noise)
         for kept in keep:
             latents = Traversal.reconstruct(
                 vae.LATENTS, len(pixels), noise, keep=kept, rest=rest, temperature=temperature, device=device
             )
-            decoded = decode_image(vae, vae(x, latents), noise, decode)
+            decoded = decode_image(vae, measure(model, images, latents).params, noise, decode)
             rows.append(to_pixels(vae, decoded, data).cpu())
     return rows

@@ -14,9 +14,9 @@ from typing_extensions import TypeVar
 
 from hvdsl.compiler.settings import Train
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.layers.norms import DegenerateBatchError
+from hvdsl.runtime.objective.elbo import ModelBatch
 from hvdsl.runtime.objective.penalties.terms import Penalties
 from hvdsl.runtime.quantizers.usage import agree, settle
 from hvdsl.runtime.training.activation_checkpointing import checkpoint_groups
@@ -33,30 +33,15 @@ from hvdsl.runtime.training.synchronised_batch_norm import synchronise_batch_nor
 from hvdsl.runtime.training.weights import copy_into, model_tensors
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one forward pass takes: a whole batch, or a piece of it under gradient accumulation.
-
-    Attributes:
-        x: What the encoder takes, `(N, C, H, W)`.
-        target: What the likelihood scores, `(N, C, H, W)`.
-        noise: Where the latents' noise comes from: drawn, or recorded.
-    """
-
-    x: Tensor
-    target: Tensor
-    noise: Noise
-
-
-class Sample(Protocol):
+class StepInput(Protocol):
     """What one forward pass takes, of whatever kind of model; `x` has the batch as its first axis."""
 
     @property
     def x(self) -> Tensor: ...
 
 
-P = TypeVar("P", bound=Sample, default=Part)
-P_contra = TypeVar("P_contra", bound=Sample, contravariant=True, default=Part)
+P = TypeVar("P", bound=StepInput, default=ModelBatch)
+P_contra = TypeVar("P_contra", bound=StepInput, contravariant=True, default=ModelBatch)
 
 
 class Loss(Protocol[P_contra]):
