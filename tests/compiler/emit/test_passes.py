@@ -57,7 +57,7 @@ def test_split_concat_shares_the_activation_and_keeps_less() -> None:
 
 def test_compiling_leaves_the_graph_as_it_was() -> None:
     done = hvdsl.compile(Source("small.hv", VDVAE))
-    assert any(node.op == "concat" for node in done.model.graph.nodes)
+    assert any(node.operation.name == "concat" for node in done.model.graph.nodes)
     assert done.graph.number_of_nodes() == len(done.model.graph.nodes)
 
 
