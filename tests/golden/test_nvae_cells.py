@@ -19,7 +19,7 @@ import hvdsl
 from hvdsl.runtime.distributions import exp, soft_clamp
 from hvdsl.runtime.ground.noise import RecordedNoise
 from hvdsl.runtime.likelihoods import DiscretizedLogisticMixture, NormalDensity
-from hvdsl.runtime.likelihoods.discretized_logistic_mixture import LOGISTIC_STREAM, MIXTURE_STREAM
+from hvdsl.runtime.likelihoods.discretized_logistic import LOGISTIC_STREAM, MIXTURE_STREAM
 
 HERE = Path(__file__).parent
 FOLDER = Path(os.environ.get("HVDSL_RECORDINGS", HERE)) / "nvae_cells"
