@@ -60,8 +60,10 @@ def _learned_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args
     return Layer("Learned", (outputs[0], checked(term(args, "init"))))
 
 
-def _constant_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
-    return Layer("Constant", (outputs[0], float(number(args, "value"))))
+def _constant(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+    shape = ", ".join(str(n) for n in _constant_shape(shapes, args)[0])
+    value = float(number(args, "value"))
+    return f"torch.full((latents.batch, {shape}), {value!r}, device=latents.device, dtype=latents.dtype)"
 
 
 LEARNED = Operation(
@@ -87,7 +89,7 @@ CONSTANT = Operation(
         GRID,
     ),
     shape=_constant_shape,
-    layer=_constant_layer,
+    expression=_constant,
 )
 COORDINATES = Operation(
     "coordinates",

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.importance import ImportanceBound
 from hvdsl.runtime.inference.inference import chunks, inference
 from hvdsl.runtime.latents import LatentGroup, Traversal
+from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.objective.elbo import ModelBatch, measure
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import PixelSource
@@ -140,7 +140,7 @@ def evaluate(
     with inference(model) as device:
         mine = world.share(len(data))
         for indices in chunks(mine, batch):
-            v = torch.from_numpy(data.batch(indices, 0).astype(np.float32)).to(device)
+            v = torch.from_numpy(data.batch(indices, 0).astype(np.float32)).to(next(model.parameters()))
             score = _score(model, v, indices, samples, noise_seed)
             bound = score.bound
             sums[:3] += torch.stack([bound.sum(), bound.square().sum(), score.distortion.sum()]).cpu()
@@ -189,7 +189,7 @@ def _score(model: nn.Module, v: Tensor, indices: range, samples: int, seed: int)
     channel_rates = torch.zeros(sum(map(_rated_channels, vae.LATENTS)), dtype=torch.float64, device=v.device)
     weights = ImportanceBound()
     for k in range(samples):
-        noise = SampleNoise(seed, indices, k)
+        noise = image_noise(model, vae.LATENTS, seed, indices, k, v.device)
         latents = Traversal.infer(vae.LATENTS, len(v), noise, densities=samples > 1, detail="channel", device=v.device)
         elbo = measure(model, ModelBatch(x, target, noise), latents)
         distortion += elbo.distortion.double() / samples

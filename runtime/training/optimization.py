@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 from hvdsl.compiler.settings import Train
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.world import World
+from hvdsl.runtime.latents.noise import noise_scheme, set_noise_scheme
 from hvdsl.runtime.layers.norms import DegenerateBatchError
 from hvdsl.runtime.objective.elbo import ModelBatch
 from hvdsl.runtime.objective.penalties.terms import Penalties
@@ -30,7 +31,7 @@ from hvdsl.runtime.training.running_statistics import RunningStatistics
 from hvdsl.runtime.training.schedule import Clock, LearningRate
 from hvdsl.runtime.training.start_from_batch import start_from_batch, starts_from_batch
 from hvdsl.runtime.training.synchronised_batch_norm import synchronise_batch_norm
-from hvdsl.runtime.training.weights import copy_into, model_tensors
+from hvdsl.runtime.training.weights import copy_into, model_tensors, scheme_of
 
 
 class StepInput(Protocol):
@@ -184,6 +185,7 @@ class Optimization(Generic[P]):
         """The rest of a checkpoint, as JSON. The schedule, the order of the data and all noise follow from the step."""
         return {
             "guard": self.guard.state_dict(),
+            "noise_scheme": noise_scheme(self.model),
             "scaler": self.scaler.state_dict(),
             "started_from_batch": self._started,
         }
@@ -203,7 +205,7 @@ class Optimization(Generic[P]):
             raise CheckpointError(
                 f"{checkpoint.path} holds weights but no optimizer: it can be evaluated and sampled, not resumed"
             )
-        moments = checkpoint.load("optimizer")
+        moments, scheme = checkpoint.load("optimizer"), scheme_of(checkpoint)
         guard = SkipGuard(self.guard.limit)
         try:
             guard.load_state_dict(checkpoint.state["guard"])
@@ -220,6 +222,7 @@ class Optimization(Generic[P]):
             self.ema.load_state_dict(averages)
         if self._penalties is not None and vectors:
             self._penalties.load(vectors)
+        set_noise_scheme(self.model, scheme)
         self._started = self._started or checkpoint.state.get("started_from_batch") is True
         self.step_number = checkpoint.step
 

@@ -12,9 +12,9 @@ from torch import nn
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.compiler.settings import Train
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import World
+from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.objective.penalties.terms import Penalties
 from hvdsl.runtime.protocol import as_vae
@@ -57,13 +57,13 @@ class ImageTask:
 
     def parts(self, model: nn.Module, batch: PixelBatch, train: Train) -> list[ModelBatch]:
         """Images mapped for encoder and likelihood, with the noise that each draws for itself."""
-        pixels = torch.from_numpy(batch.pixels.astype(np.float32)).to(next(model.parameters()).device)
+        pixels = torch.from_numpy(batch.pixels.astype(np.float32)).to(next(model.parameters()))
         seed = derive_seed(train.seed, "training noise")
         indices = range(batch.first, batch.first + len(pixels))
         size = len(pixels) // train.accumulate
         vae, parts = as_vae(model), []
         for at in range(0, len(pixels), size):
             v = pixels[at : at + size]
-            noise = SampleNoise(seed, indices[at : at + size], batch.step)
+            noise = image_noise(model, vae.LATENTS, seed, indices[at : at + size], batch.step, v.device)
             parts.append(ModelBatch(vae.input(v), vae.target(v), noise))
         return parts

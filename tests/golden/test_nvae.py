@@ -21,7 +21,7 @@ from hvdsl.runtime.inference.importance import ImportanceBound
 from hvdsl.runtime.inference.recalibrate import recalibrate_with
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.likelihoods import NormalDensity
-from hvdsl.runtime.likelihoods.discretized_logistic_mixture import LOGISTIC_STREAM, MIXTURE_STREAM
+from hvdsl.runtime.likelihoods.discretized_logistic import LOGISTIC_STREAM, MIXTURE_STREAM
 from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.objective.penalties.terms import Penalties
 from hvdsl.runtime.training.schedule import Clock

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hvdsl.compiler.catalogue.activations import DROPOUT
-from hvdsl.compiler.catalogue.sources import CONSTANT
 from hvdsl.compiler.graph import Edge, Graph, Role, Term
 from hvdsl.runtime import distributions, layers
 from hvdsl.runtime.latents import Traversal
@@ -18,6 +17,7 @@ NAMES = {"torch": torch, "F": F, **vars(distributions), **{name: getattr(layers,
 
 def interpret(graph: Graph, module: nn.Module, image: Tensor, latents: Traversal) -> Tensor:
     """Return the model's output; layers are looked up in `module` by their paths. Dropout is taken to be off."""
+    latents.begin(module, image)
     values: dict[Edge, object] = {}
     number = {group.node: i for i, group in enumerate(graph.latents)}
     groups = dict(enumerate(graph.latents))
@@ -40,8 +40,6 @@ def interpret(graph: Graph, module: nn.Module, image: Tensor, latents: Traversal
             made = latents[starts[node.index]].start(*operands)
         elif node.role is Role.LATENT:
             made = latents[number[node.index]].draw(*operands[:2])
-        elif operation is CONSTANT:
-            made = torch.full((latents.batch, *node.shapes[0]), node.args["value"])
         elif operation.layer is not None:
             layer = module.get_submodule(node.path)
             own = dict(module.get_submodule(node.own_path).named_parameters()) if node.own_path else {}

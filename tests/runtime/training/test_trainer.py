@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import Duration, Optimizer
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.noise import SampleNoise
+from hvdsl.runtime.latents.noise import set_noise_scheme
 from hvdsl.runtime.layers import BatchNormSiLU, Conv2d, Recipe, initialize
 from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.training.activation_checkpointing import checkpoint_groups
@@ -449,3 +451,34 @@ class BatchNormed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.decoder.r5.cell[0](x)  # type: ignore[union-attr, index, operator, no-any-return]
+
+
+def test_a_run_that_names_no_noise_scheme_goes_on_with_the_first(tmp_path: Path) -> None:
+    straight, first, second = tiny(), tiny(), tiny(seed=9)
+    set_noise_scheme(straight, 1)
+    set_noise_scheme(first, 1)
+    trainer(straight).fit()
+    run = Run.create(tmp_path / "a", {})
+    trainer(first, run, steps=4).fit()
+    manifest = run.folder / "checkpoints" / "4" / "manifest.json"
+    kept = json.loads(manifest.read_text())
+    del kept["state"]["noise_scheme"]
+    manifest.write_text(json.dumps(kept))
+    resumed = trainer(second, run)
+    assert resumed.resume() == 4
+    resumed.fit()
+    assert same(weights(straight), weights(second))
+    newest = tiny()
+    trainer(newest).fit()
+    assert not same(weights(straight), weights(newest))
+
+
+def test_a_checkpoint_of_an_unknown_noise_scheme_is_refused(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "a", {})
+    trainer(tiny(), run, steps=2).fit()
+    checkpoint = run.checkpoints().latest()
+    assert checkpoint is not None
+    assert checkpoint.state["noise_scheme"] == 2
+    damaged(run, lambda parts, state: state.update(noise_scheme=3))
+    with pytest.raises(CheckpointError, match=r"names the noise scheme 3; known are 1, 2"):
+        trainer(tiny(), run).resume()
