@@ -7,6 +7,7 @@ import pickle
 import shutil
 
 import pytest
+import torch
 
 import hvdsl
 from hvdsl.grammar.source import Source
