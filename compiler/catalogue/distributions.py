@@ -117,7 +117,7 @@ def _location_scale_text(cls: str) -> ExpressionRule:
     def rule(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
         if not operands:
             shape = ", ".join(str(n) for n in grid_shape(_standard_channels(args), args))
-            return f"{cls}.standard((latents.batch, {shape}), latents.device)"
+            return f"{cls}.standard((latents.batch, {shape}), latents.device, latents.dtype)"
         mean, scale = checked_maps(args)
         options = [f"mean={_call(mean)}"] if mean.name != "identity" else []
         options += [f"scale={_call(scale)}"] if scale != _map(Term("exp"), _SCALES["exp"], 0) else []

@@ -62,7 +62,8 @@ def _learned_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args
 
 def _constant(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
     shape = ", ".join(str(n) for n in _constant_shape(shapes, args)[0])
-    return f"torch.full((latents.batch, {shape}), {float(number(args, 'value'))!r}, device=latents.device)"
+    value = float(number(args, "value"))
+    return f"torch.full((latents.batch, {shape}), {value!r}, device=latents.device, dtype=latents.dtype)"
 
 
 LEARNED = Operation(

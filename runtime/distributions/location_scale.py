@@ -39,9 +39,11 @@ class LocationScale(Distribution):
         return self
 
     @classmethod
-    def standard(cls, shape: Sequence[int], device: torch.device | str | None = None) -> Self:
+    def standard(
+        cls, shape: Sequence[int], device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Self:
         """Mean 0 and scale 1 in every element of `shape`."""
-        zeros = torch.zeros(tuple(shape), device=device)
+        zeros = at_least_float32(torch.zeros(tuple(shape), device=device, dtype=dtype))
         return cls.of(zeros, log_scale=zeros)
 
     def joined(self, other: Self, mean: Tensor, log_scale: Tensor) -> Self:

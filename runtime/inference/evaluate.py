@@ -140,7 +140,7 @@ def evaluate(
     with inference(model) as device:
         mine = world.share(len(data))
         for indices in chunks(mine, batch):
-            v = torch.from_numpy(data.batch(indices, 0).astype(np.float32)).to(device)
+            v = torch.from_numpy(data.batch(indices, 0).astype(np.float32)).to(next(model.parameters()))
             score = _score(model, v, indices, samples, noise_seed)
             bound = score.bound
             sums[:3] += torch.stack([bound.sum(), bound.square().sum(), score.distortion.sum()]).cpu()

@@ -51,7 +51,7 @@ class Traversal:
         kl: `closed`, the divergence itself where it has a closed form; `sample`, log q - log p at the z that was drawn.
         densities: also keep log q and log p.
         detail: how finely rates are kept beside their sums.
-        device: where the model computes; for the constants that it asks for.
+        device: where the model computes; for the constants that it asks for (see `like`).
 
     A draw is a pure function of its group. The noise is fixed when a group first asks for it and the first outcome is
     the one that is kept, so that running a part of the model again, as activation checkpointing does, changes nothing.
@@ -76,7 +76,7 @@ class Traversal:
         device: torch.device | str = "cpu",
     ) -> None:
         self.groups = tuple(groups)
-        self.batch, self.noise, self.device = batch, noise, torch.device(device)
+        self.batch, self.noise, self.device, self.dtype = batch, noise, torch.device(device), torch.float32
         self.keeping = Keeping(kl, densities or kl == "sample", detail)
         self.sources = checked_sources(sources, self.groups, batch)
         self.temperatures = checked_temperatures(temperature, self.groups)
@@ -152,6 +152,12 @@ class Traversal:
             view._range = self._range[place]
             return view
         return Draw(self, self._range[place])
+
+    def like(self, parameter: Tensor) -> Traversal:
+        """A view of this traversal for a model with such parameters: its constants get their type and device."""
+        view = copy.copy(self)
+        view.dtype, view.device = parameter.dtype, parameter.device
+        return view
 
     def __len__(self) -> int:
         return len(self._range)

@@ -57,7 +57,7 @@ class ImageTask:
 
     def parts(self, model: nn.Module, batch: PixelBatch, train: Train) -> list[ModelBatch]:
         """Images mapped for encoder and likelihood, with the noise that each draws for itself."""
-        pixels = torch.from_numpy(batch.pixels.astype(np.float32)).to(next(model.parameters()).device)
+        pixels = torch.from_numpy(batch.pixels.astype(np.float32)).to(next(model.parameters()))
         seed = derive_seed(train.seed, "training noise")
         indices = range(batch.first, batch.first + len(pixels))
         size = len(pixels) // train.accumulate

@@ -226,7 +226,7 @@ def test_distributions_name_only_the_maps_that_differ() -> None:
         "Normal(p, mean=soft_clamp(5), scale=exp(soft_clamp=5, add=0.01))"
     )
     standard = expression("normal", [], params=Term("standard", (4,)), grid=(2, 2))
-    assert standard == "Normal.standard((latents.batch, 4, 2, 2), latents.device)"
+    assert standard == "Normal.standard((latents.batch, 4, 2, 2), latents.device, latents.dtype)"
 
 
 def test_attention_costs_two_products() -> None:
