@@ -54,18 +54,8 @@ def write_json(path: str | os.PathLike[str], value: object, *, indent: int = 2) 
 
 
 def write_output(path: str | os.PathLike[str], content: str | bytes) -> Path:
-    """Write a file where a person asked for it: a link stays one, and a pipe or a device is written to directly.
-
-    Raises:
-        DiskError: As `write_file`.
-    """
+    """Write a file where a person asked for it: as `write_file` does, but a link stays one."""
     path = Path(path)
-    if path.exists() and not path.is_file() and not path.is_dir():
-        try:
-            path.write_bytes(content.encode() if isinstance(content, str) else content)
-        except OSError as error:
-            raise disk_error(path, error) from error
-        return path
     write_file(path.resolve() if path.is_symlink() else path, content)
     return path
 
@@ -73,6 +63,8 @@ def write_output(path: str | os.PathLike[str], content: str | bytes) -> Path:
 @contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A binary file to write to, which takes the place of `path` when all of it is on the disk.
+
+    What is no plain file, a pipe or a device, is written to directly.
 
     Raises:
         DiskError: As `write_file`.
@@ -83,6 +75,10 @@ def writing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir() and not path.is_symlink():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                yield file
+            return
         mode = path.stat().st_mode & 0o777 if path.is_file() else None
         temporary = _beside(path, "tmp")
         # A new name, so that no link can stand in its place; the process's mask applies to its permissions.

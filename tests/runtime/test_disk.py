@@ -71,6 +71,20 @@ def test_a_link_that_a_person_names_stays_one(tmp_path: Path) -> None:
     assert link.is_symlink()
 
 
+def test_a_device_or_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    write_file("/dev/null", "gone")
+    assert Path("/dev/null").is_char_device()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_output(pipe, "through")
+        assert os.read(reader, 100) == b"through"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
 def test_permissions_stay_and_new_files_follow_the_mask(tmp_path: Path) -> None:
     mask = os.umask(0o027)
     try:
