@@ -8,10 +8,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
-from hvdsl.compiler.check import check
-from hvdsl.compiler.emit import emit, standalone
+from hvdsl.compiler.emit import standalone
 from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
+from hvdsl.compiler.pipeline import check, write
 from hvdsl.grammar.source import Source
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def compile(  # the name is the API's; whoever needs Python's own has `builtins`
         SpecError: with everything that is wrong with the spec, or that cannot be emitted.
     """
     model = check(spec, [f"{name}={_spelled(value)}" for name, value in (overrides or {}).items()], variant)
-    return Compiled(model, emit(model, level, None if passes is None else tuple(passes)), level)
+    return Compiled(model, write(model, level, None if passes is None else tuple(passes)), level)
 
 
 def build(

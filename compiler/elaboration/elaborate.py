@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from hvdsl.compiler.analysis.causality import check_causality
 from hvdsl.compiler.catalogue.structure import IMAGE, OUTPUT
-from hvdsl.compiler.checks.leaks import audit
-from hvdsl.compiler.checks.objective import check_learning
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.elaboration import application, expressions, statements
@@ -34,7 +31,7 @@ from hvdsl.compiler.graph import Edge, Graph, Shape, Term
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity, SpecError
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity
 from hvdsl.grammar.source import Span
 
 
@@ -106,7 +103,7 @@ class Elaborator(Interpreter):
 
 
 def elaborate(closed: Closed) -> Model:
-    """Elaborate an assembled spec.
+    """Elaborate an assembled spec. What holds of the whole is for `checks` to say.
 
     Raises:
         SpecError: with everything found, if any of it is an error.
@@ -156,10 +153,7 @@ def _model(closed: Closed, program: Program, found: Diagnostics) -> tuple[Graph 
         return None, elaborator
     output = builder.node(OUTPUT, {}, (tensor,), (tensor.shape,), span)
     builder.settle(Totals(elaborator.counts, len(builder.latents)))
-    graph = Graph(settings.model, builder.nodes, builder.root, builder.latents, Edge(output.index), shape)
-    audit(graph, found)
-    check_learning(graph, settings.objective, spec, found)
-    return graph, elaborator
+    return Graph(settings.model, builder.nodes, builder.root, builder.latents, Edge(output.index), shape), elaborator
 
 
 def _wrong_output(tensor: Tensor, span: Span, logits: int, image: Shape, builder: Builder) -> Diagnostic:
@@ -199,16 +193,4 @@ def _prior(item: tree.Prior, program: Program, model: Elaborator, found: Diagnos
         return None
     output = builder.node(OUTPUT, {}, (result,), (result.shape,), item.body.span)
     builder.settle(Totals(elaborator.counts, len(model.builder.latents)))
-    graph = Graph(item.name.id, builder.nodes, builder.root, [], Edge(output.index), None)
-    leak = check_causality(graph)
-    if leak is not None:
-        found.add(leak)
-        return graph
-    from hvdsl.compiler.emit.stepwise.plan import plan  # most specs have no priors
-
-    try:
-        plan(graph)
-    except SpecError as error:
-        for diagnostic in error.diagnostics:
-            found.add(diagnostic)
-    return graph
+    return Graph(item.name.id, builder.nodes, builder.root, [], Edge(output.index), None)

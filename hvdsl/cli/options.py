@@ -98,6 +98,6 @@ def checked(spec: str | Source, overrides: Sequence[str] = ()) -> Model:
 
     Raises `SpecError` with everything that is wrong.
     """
-    from hvdsl.compiler.check import check
+    from hvdsl.compiler.pipeline import check
 
     return check(spec, overrides)

@@ -13,10 +13,11 @@ from torch import nn
 from hvdsl.api import Compiled
 from hvdsl.cli.options import checked
 from hvdsl.compiler.assembly.files import locate
-from hvdsl.compiler.emit import emit, emit_priors, emit_steps
+from hvdsl.compiler.emit import emit_priors, emit_steps
 from hvdsl.compiler.emit.names import identifier
 from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
+from hvdsl.compiler.pipeline import write
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.draw.export import graph_json
 from hvdsl.errors import UsageError
@@ -67,7 +68,7 @@ def device_of(name: str) -> torch.device:
 
 def instantiate(model: Model, seed: int = 0, device: torch.device | None = None, level: int = 1) -> nn.Module:
     """Return the emitted module of a model, initialised from `seed`, on `device`."""
-    module = Compiled(model, emit(model, level)).build(seed)
+    module = Compiled(model, write(model, level)).build(seed)
     if device:
         module.to(device)
     if level == 2:  # on its device: what is needed to compile depends on that
@@ -97,7 +98,7 @@ def create_run(folder: Path, spec: str, model: Model, data: Path | None, level: 
     files = {
         f"spec{path.suffix}": path.read_text(encoding="utf-8"),
         "resolved.hv": print_text(model.resolved),
-        "model.py": emit(model, level),
+        "model.py": write(model, level),
         "graph.json": graph_json(model),
     }
     here = world()

@@ -8,8 +8,9 @@ import sys
 from hvdsl.cli.files import write_file
 from hvdsl.cli.options import add_level, add_output, add_spec, checked
 from hvdsl.cli.report import report
-from hvdsl.compiler.emit import emit, emit_steps, standalone
+from hvdsl.compiler.emit import emit_steps, standalone
 from hvdsl.compiler.model import Model
+from hvdsl.compiler.pipeline import write
 from hvdsl.errors import UsageError
 
 
@@ -32,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     model = checked(args.spec, args.overrides)
     report(model.warnings)
-    source = emit(model, 1 if args.level is None else args.level)
+    source = write(model, 1 if args.level is None else args.level)
     if args.level == 2:
         if args.standalone:
             raise UsageError("-O2 compiles where hvdsl builds the module, which no standalone file does; use -O1")
