@@ -11,7 +11,7 @@ from enum import StrEnum
 from math import inf
 from typing import TypeAlias
 
-from hvdsl.compiler.graph import Literal, Parameter, Shape
+from hvdsl.compiler.graph import Literal, Parameter, Role, Shape
 
 
 class ArgumentType(StrEnum):
@@ -182,3 +182,4 @@ class Operation:
     field: FieldRule | None = None  # None: each position by itself
     layer: LayerRule | None = None
     expression: ExpressionRule | None = None
+    role: Role = Role.OPERATION  # of its nodes

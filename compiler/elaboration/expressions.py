@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hvdsl.compiler.catalogue.arithmetic import NEG, OPERATORS
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import kind_of, static
@@ -87,7 +88,7 @@ def negate(interpreter: Interpreter, expr: tree.Unary, value: object) -> object:
     if isinstance(value, Drawn):
         value = value.tensor
     if isinstance(value, Tensor) and expr.operator == "-":
-        return add_node(interpreter, "neg", {}, (value,), expr.span)
+        return add_node(interpreter, NEG, {}, (value,), expr.span)
     return UNHANDLED
 
 
@@ -190,12 +191,11 @@ def _tensors(
         a = materialise(interpreter, a, b.shape if isinstance(b, Tensor) else None, expr.left.span)
     if isinstance(b, Unshaped):
         b = materialise(interpreter, b, a.shape if isinstance(a, Tensor) else None, expr.right.span)
-    name = {"+": "add", "-": "sub", "*": "mul", "/": "div"}[expr.operator]
+    operator = OPERATORS[expr.operator]
     if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return add_node(interpreter, name, {}, (a, b), expr.span)
+        return add_node(interpreter, operator.tensors, {}, (a, b), expr.span)
     if isinstance(a, Tensor) and isinstance(b, int | float):
-        return add_node(interpreter, f"{name}_number", {"number": b}, (a,), expr.span)
+        return add_node(interpreter, operator.number, {"number": b}, (a,), expr.span)
     if isinstance(b, Tensor) and isinstance(a, int | float):
-        named = f"{name}_number" if name in ("add", "mul") else f"number_{name}"
-        return add_node(interpreter, named, {"number": a}, (b,), expr.span)
+        return add_node(interpreter, operator.of_number, {"number": a}, (b,), expr.span)
     raise TypeError(f"neither {a!r} nor {b!r} is a tensor")

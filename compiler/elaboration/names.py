@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from hvdsl.compiler import graph
 from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.catalogue.structure import GIVEN, IAF, RESIDUAL
 from hvdsl.compiler.catalogue.table import Argument
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
@@ -32,7 +33,7 @@ from hvdsl.compiler.evaluate import arithmetic
 from hvdsl.compiler.evaluate.expressions import circular, unknown
 from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
-from hvdsl.compiler.graph import Term
+from hvdsl.compiler.graph import Literal, Term
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 
@@ -173,8 +174,9 @@ def _label(interpreter: Interpreter, span: Span) -> Tensor:
         raise Fault(name_codes.NO_CONTEXT, "the data has no classes", span, expected="`classes = n` in `data`")
     if interpreter.label_tensor is None:
         shape = (interpreter.program.classes, 1, 1)
-        node = interpreter.builder.node("label", {"classes": interpreter.program.classes}, (), (shape,), span)
-        interpreter.label_tensor = Tensor(graph.Value(node.index), shape)
+        args: dict[str, Literal] = {"name": "label", "shape": shape, "classes": shape[0], "source": "field"}
+        node = interpreter.builder.node(GIVEN, args, (), (shape,), span)
+        interpreter.label_tensor = Tensor(graph.Edge(node.index), shape)
     return interpreter.label_tensor
 
 
@@ -228,7 +230,7 @@ def call(
     if name in interpreter.shared:
         return _call_shared(interpreter.shared[name], arguments)
     if name in PUBLIC_OPERATIONS:
-        if block is not None and name not in ("residual", "iaf"):
+        if block is not None and OPERATIONS[name] not in (RESIDUAL, IAF):
             _no_block(block, f"`{name}`")
         return source(interpreter, OPERATIONS[name], expr, environment)
     if name == "parallel":

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Tensor:
     """One output of a node."""
 
-    value: graph.Value
+    value: graph.Edge
     shape: Shape
 
 
@@ -31,7 +31,7 @@ class Tensor:
 class Distribution:
     """A distribution node; `shape` is that of a draw. `classes` is set for discrete families."""
 
-    value: graph.Value
+    value: graph.Edge
     shape: Shape
     family: str
     classes: int | None = None
@@ -39,11 +39,25 @@ class Distribution:
 
 
 @dataclass(frozen=True, slots=True)
+class Draw:
+    """A value that a posterior gives before the latent's own node: by `sample`, and through a flow."""
+
+    tensor: Tensor
+    sample: int
+    flow: graph.NormalizingFlow | None = None
+    direction: graph.Direction = graph.Direction.DOWN
+
+
+@dataclass(frozen=True, slots=True)
 class Drawn:
     """What an encoder publishes of a latent drawn on the way up: the draw, and what it was drawn from."""
 
-    tensor: Tensor
+    draw: Draw
     distribution: Distribution
+
+    @property
+    def tensor(self) -> Tensor:
+        return self.draw.tensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,13 @@ from torch import Tensor
 
 from hvdsl.cli.code_options import per_level
 from hvdsl.cli.showing import Show, showing
-from hvdsl.cli.stages import Autoencoder, open_priors
+from hvdsl.cli.stages import Autoencoder, open_priors, with_steps
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.codes.codec import decode
 from hvdsl.runtime.codes.files import read_codes
 from hvdsl.runtime.codes.levels import LABEL, CodesError
 from hvdsl.runtime.inference.inference import chunks
 from hvdsl.runtime.priors.hierarchy import Cut, Kept, coarse_mask, sample_codes
-from hvdsl.runtime.priors.protocol import as_prior
 from hvdsl.runtime.priors.sampling import Progress
 
 
@@ -34,11 +33,11 @@ def draw_images(args: argparse.Namespace, first: Autoencoder) -> Tensor:
     labels = _labels(args, first)
     fixed = _fixed(args, first)
     drawn = [name for name in levels if name not in fixed]
-    priors = open_priors(first, drawn, lambda settings: args.use_ema and settings.sample.use_ema)
+    priors = with_steps(first, open_priors(first, drawn, lambda settings: args.use_ema and settings.sample.use_ema))
     untrained = [name for name in levels if name not in priors and name not in fixed]
     if untrained:
         raise HvdslError(_untrained(first, untrained))
-    if labels is not None and not any(map.name == LABEL for p in priors.values() for map in as_prior(p).GIVEN):
+    if labels is not None and not any(map.name == LABEL for p in priors.values() for map in p.model.CONDITIONS):
         raise UsageError("--label: none of the levels that are drawn has a prior that is given the class")
     kept = _kept(args, first)
     _check_drawn(args, list(levels), drawn)

@@ -23,7 +23,7 @@ from hvdsl.runtime.codes.store import CodeStore, Identity
 from hvdsl.runtime.data import open_data
 from hvdsl.runtime.priors.stage import PriorTask, check_levels, names_of, score
 from hvdsl.runtime.training.run import Run, RunError
-from hvdsl.runtime.training.trainer import Outcome, Periodic, Trainer
+from hvdsl.runtime.training.trainer import Periodic, Trainer, TrainingResult
 
 
 def train_prior(
@@ -34,7 +34,7 @@ def train_prior(
     latent: str,
     device: torch.device,
     console: Console,
-) -> Outcome:
+) -> TrainingResult:
     """Train the prior of `latent`, or go on with it; extracts the codes first if there are none of this autoencoder.
 
     The spec of a prior is, when it begins, the one `given` or else the run's; from then on its own.

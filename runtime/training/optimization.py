@@ -14,11 +14,12 @@ from typing_extensions import TypeVar
 
 from hvdsl.compiler.settings import Train
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.world import World
+from hvdsl.runtime.latents.noise import noise_scheme, set_noise_scheme
 from hvdsl.runtime.layers.norms import DegenerateBatchError
+from hvdsl.runtime.objective.elbo import ModelBatch
 from hvdsl.runtime.objective.penalties.terms import Penalties
-from hvdsl.runtime.quantizers.usage import settle
+from hvdsl.runtime.quantizers.usage import agree, settle
 from hvdsl.runtime.training.activation_checkpointing import checkpoint_groups
 from hvdsl.runtime.training.checkpoint import Checkpoint, CheckpointError, Tensors
 from hvdsl.runtime.training.ema import Ema
@@ -30,33 +31,18 @@ from hvdsl.runtime.training.running_statistics import RunningStatistics
 from hvdsl.runtime.training.schedule import Clock, LearningRate
 from hvdsl.runtime.training.start_from_batch import start_from_batch, starts_from_batch
 from hvdsl.runtime.training.synchronised_batch_norm import synchronise_batch_norm
-from hvdsl.runtime.training.weights import copy_into, model_tensors
+from hvdsl.runtime.training.weights import copy_into, model_tensors, scheme_of
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one forward pass takes: a whole batch, or a piece of it under gradient accumulation.
-
-    Attributes:
-        x: What the encoder takes, `(N, C, H, W)`.
-        target: What the likelihood scores, `(N, C, H, W)`.
-        noise: Where the latents' noise comes from: drawn, or recorded.
-    """
-
-    x: Tensor
-    target: Tensor
-    noise: Noise
-
-
-class Sample(Protocol):
+class StepInput(Protocol):
     """What one forward pass takes, of whatever kind of model; `x` has the batch as its first axis."""
 
     @property
     def x(self) -> Tensor: ...
 
 
-P = TypeVar("P", bound=Sample, default=Part)
-P_contra = TypeVar("P_contra", bound=Sample, contravariant=True, default=Part)
+P = TypeVar("P", bound=StepInput, default=ModelBatch)
+P_contra = TypeVar("P_contra", bound=StepInput, contravariant=True, default=ModelBatch)
 
 
 class Loss(Protocol[P_contra]):
@@ -135,6 +121,7 @@ class Optimization(Generic[P]):
         self._statistics = RunningStatistics(model)
         self._started = not starts_from_batch(model)
         self.scaler = gradient_scaler(train.precision, train.initial_scale, self._device)
+        agree(model, self.world)
         train_in(model, train.precision)
         if train.checkpointing == "group":
             checkpoint_groups(model)
@@ -173,7 +160,7 @@ class Optimization(Generic[P]):
             self.scaler.step(self.optimizer)
         else:
             self._statistics.restore()
-        settle(self.model, applied, self.world)
+        settle(self.model, applied)
         if applied and self.ema is not None:
             self.ema.update()
         self.scaler.update()
@@ -198,6 +185,7 @@ class Optimization(Generic[P]):
         """The rest of a checkpoint, as JSON. The schedule, the order of the data and all noise follow from the step."""
         return {
             "guard": self.guard.state_dict(),
+            "noise_scheme": noise_scheme(self.model),
             "scaler": self.scaler.state_dict(),
             "started_from_batch": self._started,
         }
@@ -217,7 +205,7 @@ class Optimization(Generic[P]):
             raise CheckpointError(
                 f"{checkpoint.path} holds weights but no optimizer: it can be evaluated and sampled, not resumed"
             )
-        moments = checkpoint.load("optimizer")
+        moments, scheme = checkpoint.load("optimizer"), scheme_of(checkpoint)
         guard = SkipGuard(self.guard.limit)
         try:
             guard.load_state_dict(checkpoint.state["guard"])
@@ -234,6 +222,7 @@ class Optimization(Generic[P]):
             self.ema.load_state_dict(averages)
         if self._penalties is not None and vectors:
             self._penalties.load(vectors)
+        set_noise_scheme(self.model, scheme)
         self._started = self._started or checkpoint.state.get("started_from_batch") is True
         self.step_number = checkpoint.step
 

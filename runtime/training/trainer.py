@@ -18,7 +18,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.quantizers.usage import usage
-from hvdsl.runtime.training.batches import Batch, Order, PixelSource, batches
+from hvdsl.runtime.training.batches import Order, PixelBatch, PixelSource, batches
 from hvdsl.runtime.training.checkpoint import Checkpoint
 from hvdsl.runtime.training.guard import TrainingStalledError
 from hvdsl.runtime.training.metrics import MetricsLog, Value
@@ -32,7 +32,7 @@ from hvdsl.runtime.training.window import Window
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrainingResult:
     """How training ended: steps done over all resumes, and the signal that stopped it early, if one did."""
 
     step: int
@@ -122,7 +122,7 @@ class Trainer:
             MetricsLog(self.run.metrics_path).rewind(step)
         return step
 
-    def fit(self) -> Outcome:
+    def fit(self) -> TrainingResult:
         """Train to the end, or until SIGINT or SIGTERM; saves either way.
 
         Raises:
@@ -146,19 +146,19 @@ class Trainer:
                 self._save()
                 if not stopped:
                     self._do_periodic(log, display, at_end=True)
-                return Outcome(self.optimization.step_number, stop.signal if stopped else None)
+                return TrainingResult(self.optimization.step_number, stop.signal if stopped else None)
         finally:
             stream.close()
             if log is not None:
                 log.close()
 
-    def step(self, batch: Batch) -> StepResult:
+    def step(self, batch: PixelBatch) -> StepResult:
         """One step on this rank's images: the loop's own, for those who drive it themselves."""
         # Dropout draws from the global generator; seeded by the step, that generator needs no place in a checkpoint.
         torch.manual_seed(derive_seed(self.train.seed, "step", batch.step, self.world.rank))
         return self.optimization.step(self._task.parts(self.model, batch, self.train))
 
-    def _one_step(self, stream: Iterator[Batch], log: MetricsLog | None, display: ProgressDisplay) -> None:
+    def _one_step(self, stream: Iterator[PixelBatch], log: MetricsLog | None, display: ProgressDisplay) -> None:
         began = time.perf_counter()
         try:
             result = self.step(next(stream))

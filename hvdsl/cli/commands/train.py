@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hvdsl.compiler.model import Model
     from hvdsl.runtime.training.run import Run
-    from hvdsl.runtime.training.trainer import Outcome
+    from hvdsl.runtime.training.trainer import TrainingResult
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -114,13 +114,13 @@ def _train(args: argparse.Namespace, given: Model | None, begins: bool, device_n
 
 def _train_autoencoder(
     args: argparse.Namespace, run: Run | None, model: Model, device: torch.device, console: Console
-) -> tuple[Run, Outcome]:
+) -> tuple[Run, TrainingResult]:
     from hvdsl.cli.runs import create_run, data_path, instantiate, level_of
     from hvdsl.runtime.data import open_data
     from hvdsl.runtime.ground.world import world
+    from hvdsl.runtime.inference.watch import watch
     from hvdsl.runtime.training.run import default_folder
     from hvdsl.runtime.training.trainer import Trainer
-    from hvdsl.runtime.training.watch import watch
 
     if args.out is None and world().size > 1:
         raise UsageError("several processes need --out RUN, so that all of them mean the same folder")
