@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from typing import cast
 
+from hvdsl.compiler.assembly.assemble import Assembled
 from hvdsl.compiler.catalogue.structure import IMAGE, OUTPUT
 from hvdsl.compiler.catalogue.table import Argument
 from hvdsl.compiler.diagnostics import names as name_codes
@@ -19,27 +20,11 @@ from hvdsl.compiler.elaboration.sections import elaborate_prior, elaborate_secti
 from hvdsl.compiler.elaboration.values import Drawn, Flowing, SharedInstance, Step, Tensor, Value, show
 from hvdsl.compiler.evaluate.faults import Exhausted, Fault
 from hvdsl.compiler.evaluate.values import INVALID, Invalid, Totals
-from hvdsl.compiler.graph import Edge, Graph, Shape, Term
+from hvdsl.compiler.graph import Edge, Graph, Shape
 from hvdsl.compiler.model import Model
-from hvdsl.compiler.settings import ModelSettings
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity
 from hvdsl.grammar.source import Span
-
-
-class Closed(Protocol):
-    """What elaboration needs of an assembled spec (`assemble.Assembled`)."""
-
-    @property
-    def spec(self) -> tree.Spec: ...
-    @property
-    def settings(self) -> ModelSettings: ...
-    @property
-    def likelihood(self) -> Term: ...
-    @property
-    def logits(self) -> int: ...
-    @property
-    def warnings(self) -> tuple[Diagnostic, ...]: ...
 
 
 class Elaborator(Interpreter):
@@ -117,7 +102,7 @@ class Elaborator(Interpreter):
             raise
 
 
-def elaborate(closed: Closed) -> Model:
+def elaborate(closed: Assembled) -> Model:
     """Elaborate an assembled spec. What holds of the whole is for `checks` to say.
 
     Raises:
@@ -148,7 +133,7 @@ def elaborate(closed: Closed) -> Model:
     return Model(settings, closed.likelihood, graph, priors, closed.spec, warnings)
 
 
-def _model(closed: Closed, program: Program, found: Diagnostics) -> tuple[Graph | None, Elaborator]:
+def _model(closed: Assembled, program: Program, found: Diagnostics) -> tuple[Graph | None, Elaborator]:
     """Elaborate encoder and decoder."""
     settings, spec = closed.settings, closed.spec
     builder = Builder(settings.model, spec.span)
