@@ -1,23 +1,20 @@
-"""Runs on the command line: a spec as a module on a device, a run folder as a model with its trained weights."""
+"""Specs as modules on a device, run folders as models: what training and every use of a run share."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from hvdsl.api import Compiled
-from hvdsl.cli.options import checked
 from hvdsl.compiler.assembly.files import locate
 from hvdsl.compiler.emit import emit, emit_priors
 from hvdsl.compiler.emit.names import identifier
 from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
-from hvdsl.compiler.settings import ModelSettings
+from hvdsl.compiler.settings import Data
 from hvdsl.draw.export import graph_json
 from hvdsl.errors import UsageError
 from hvdsl.grammar import print_text
@@ -27,28 +24,7 @@ from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.training.compilation import compile_recipes
 from hvdsl.runtime.training.run import Run
-from hvdsl.runtime.training.weights import load_weights
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """A run, opened for use."""
-
-    run: Run
-    model: Model
-    module: nn.Module  # with the run's weights, on its device
-    step: int
-    data: Path | None  # where the run's data was read from, as far as it is known
-
-    def splits(self) -> Splits:
-        return open_data(self.model.settings.data, self.data)
-
-
-def use_machine(args: argparse.Namespace) -> torch.device:
-    """Apply `--threads`, and return the device of `--device`."""
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    return device_of(args.device)
+from hvdsl.workflows.compiling import Compiled, checked
 
 
 def device_of(name: str) -> torch.device:
@@ -83,21 +59,33 @@ def instantiate_prior(model: Model, latent: str, seed: int = 0, device: torch.de
     return prior.to(device) if device else prior
 
 
-def create_run(folder: Path, spec: str, model: Model, data: Path | None, level: int = 1) -> Run:
-    """Make a run folder with everything that says what is trained; of several processes the first makes it."""
-    path, _ = locate(spec)
+def create_run(folder: Path, spec: str | Path | Source, model: Model, data: Path | None, level: int = 1) -> Run:
+    """Make a run folder with everything that says what is trained; of several processes the first makes it.
+
+    `environment.json` alone speaks of this machine: it keeps where the data is, so that the run can go on.
+    """
+    name, text = _given(spec)
     files = {
-        f"spec{path.suffix}": path.read_text(encoding="utf-8"),
+        name: text,
         "resolved.hv": print_text(model.resolved),
         "model.py": emit(model, level),
         "graph.json": graph_json(model),
     }
     here = world()
     if here.leads:
-        environment = {"spec": spec, "data": str(data.resolve()) if data else None, "level": level}
+        given = spec.name if isinstance(spec, Source) else str(spec)
+        environment = {"spec": given, "data": str(data.resolve()) if data else None, "level": level}
         Run.create(folder, files, environment)
     here.any(False)  # nobody goes on before the folder is there
     return Run.open(folder)
+
+
+def _given(spec: str | Path | Source) -> tuple[str, str]:
+    """Return the name under which a run keeps its spec as given, and the text."""
+    if isinstance(spec, Source):
+        return "spec.hv", spec.text
+    path, _ = locate(spec)
+    return f"spec{path.suffix}", path.read_text(encoding="utf-8")
 
 
 def read_model(run: Run, overrides: Sequence[str] = ()) -> Model:
@@ -105,25 +93,20 @@ def read_model(run: Run, overrides: Sequence[str] = ()) -> Model:
     return checked(Source(str(run.folder / "resolved.hv"), run.read("resolved.hv")), overrides)
 
 
-def data_path(run: Run, given: Path | None) -> Path | None:
-    """Return where a run's data is: as given, else as the run has noted."""
-    if given is not None:
-        return given
-    noted = run.environment().get("data")
-    return Path(noted) if noted else None
+def run_data(run: Run | None, settings: Data, data: Path | None = None) -> Splits:
+    """Open the images that a run trains on or is used on: those at `data`, else those that the run has noted.
+
+    The one place where a run's data are opened. Without a run, they are those that the spec names.
+
+    Raises:
+        DataError: they are missing, damaged, or not what the spec says.
+    """
+    if data is None and run is not None:
+        noted = run.environment().get("data")
+        data = Path(noted) if noted else None
+    return open_data(settings, data)
 
 
 def level_of(run: Run) -> int:
     """Return the optimisation level that a run was made with."""
     return int(run.environment().get("level", 1))
-
-
-def open_trained(args: argparse.Namespace, use_ema: Callable[[ModelSettings], bool]) -> Trained:
-    """Open the run that a command names; `use_ema` says whether the spec wants averaged weights."""
-    device = use_machine(args)
-    run = Run.open(args.run_folder)
-    model = read_model(run, args.overrides)
-    module = instantiate(model)
-    checkpoint = load_weights(module, run, use_ema=args.use_ema and use_ema(model.settings), step=args.step)
-    module.to(device)
-    return Trained(run, model, module, checkpoint.step, data_path(run, getattr(args, "data", None)))

@@ -1,12 +1,12 @@
-"""The public API: from a spec to source, to a module, to the graph."""
+"""From a spec to a checked model, its source, its module."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from hvdsl.compiler.check import check
 from hvdsl.compiler.emit import emit, standalone
@@ -19,15 +19,40 @@ if TYPE_CHECKING:
     from torch import nn
 
 Override = bool | int | float | str
+Overrides = Mapping[str, Override]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Compiled:
-    """A compiled spec: what the compiler knows of it, and the PyTorch module as source text."""
+    """A compiled spec: what the compiler knows of it, and the PyTorch module as source text.
+
+    A notebook shows it as the drawing of its hierarchy and the table of `hvdsl info`.
+
+    Attributes:
+        model: settings, graphs, warnings.
+        source: the text of the module; `module().Model` is its class.
+        level: the optimisation level, 0, 1 or 2.
+    """
 
     model: Model
     source: str
     level: int = 1
+
+    def __repr__(self) -> str:
+        settings, graph = self.model.settings, self.model.graph
+        shape = "x".join(map(str, settings.data.shape))
+        groups = f"{len(graph.latents)} latent group{'' if len(graph.latents) == 1 else 's'}"
+        return f"<hvdsl.Compiled {settings.model}: {shape}, {graph.parameter_count():,} parameters, {groups}>"
+
+    def _repr_html_(self) -> str:
+        from hvdsl.render.table import info_html
+
+        return f"{info_html(self.info())}\n{self._repr_svg_()}"
+
+    def _repr_svg_(self) -> str:
+        from hvdsl.draw import draw
+
+        return draw(self.model, ".svg").decode()
 
     @property
     def graph(self) -> networkx.MultiDiGraph[int]:
@@ -35,6 +60,14 @@ class Compiled:
         from hvdsl.compiler.analysis.export import to_networkx
 
         return to_networkx(self.model.graph)
+
+    def info(self) -> dict[str, Any]:
+        """What `hvdsl info --json` says: parameters, costs and latents, in all and per resolution."""
+        from hvdsl.compiler.analysis.priors import prior_summary
+        from hvdsl.compiler.analysis.summary import summary
+
+        priors = [prior_summary(graph).to_json() for graph in self.model.priors.values()]
+        return {"title": self.model.settings.title, **summary(self.model.graph).to_json(), "priors": priors}
 
     def standalone(self) -> str:
         """The same module as one file that needs torch alone."""
@@ -50,12 +83,14 @@ class Compiled:
         At level 2 its repeated recipes are handed to `torch.compile`, which works when they first run.
 
         Raises:
-            CompilationError: level 2, where there is no compiler for what `torch.compile` generates.
+            hvdsl.Error: level 2, where there is no compiler for what `torch.compile` generates.
         """
         from hvdsl.runtime.layers import initialize
+        from hvdsl.workflows.isolation import no_global_effect
 
-        model = cast("nn.Module", self.module().Model())
-        initialize(model, seed)
+        with no_global_effect():
+            model = cast("nn.Module", self.module().Model())
+            initialize(model, seed)
         if self.level == 2:
             from hvdsl.runtime.training.compilation import compile_recipes
 
@@ -69,9 +104,13 @@ def compile(  # the name is the API's; whoever needs Python's own has `builtins`
     level: int = 1,
     passes: Iterable[str] | None = None,
     variant: str | None = None,
-    overrides: Mapping[str, Override] | None = None,
+    overrides: Overrides | None = None,
 ) -> Compiled:
     """Compile a spec to PyTorch. Imports no torch.
+
+    Example:
+        >>> hvdsl.compile("vdvae_digits", overrides={"width": 16})
+        <hvdsl.Compiled vdvae_digits: 1x8x8, 26,630 parameters, 8 latent groups>
 
     Args:
         spec: a file (`model.hv`, `model.hv@VARIANT`), the name of a shipped spec, or a `Source` for text that
@@ -84,9 +123,14 @@ def compile(  # the name is the API's; whoever needs Python's own has `builtins`
         overrides: `let`s and settings, as `{"width": 64, "train.batch": 16}`.
 
     Raises:
-        SpecError: with everything that is wrong with the spec, or that cannot be emitted.
+        hvdsl.SpecError: with everything that is wrong with the spec, or that cannot be emitted.
     """
-    model = check(spec, [f"{name}={_spelled(value)}" for name, value in (overrides or {}).items()], variant)
+    model = check(spec, spelled(overrides), variant)
+    return compiled(model, level, passes)
+
+
+def compiled(model: Model, level: int = 1, passes: Iterable[str] | None = None) -> Compiled:
+    """Emit a checked model."""
     return Compiled(model, emit(model, level, None if passes is None else tuple(passes)), level)
 
 
@@ -96,15 +140,32 @@ def build(
     seed: int = 0,
     level: int = 1,
     variant: str | None = None,
-    overrides: Mapping[str, Override] | None = None,
+    overrides: Overrides | None = None,
 ) -> nn.Module:
     """Compile a spec, load it and give its parameters their first values.
 
-    The module's `forward(x, latents)` takes a mapped image (or None, to generate) and a
+    The module's `forward(x, latents)` takes a mapped image `(N, C, H, W)` (or None, to generate) and a
     `hvdsl.runtime.latents.Traversal`, and returns the parameters of `module.likelihood`. Arguments and errors
     are those of `compile`.
+
+    Example:
+        >>> model = hvdsl.build("vdvae_digits", seed=1)
     """
     return compile(spec, level=level, variant=variant, overrides=overrides).build(seed)
+
+
+def checked(spec: str | Path | Source, overrides: Sequence[str] = (), variant: str | None = None) -> Model:
+    """Return the model that a spec and `NAME=VALUE` overrides describe.
+
+    Raises:
+        SpecError: with everything that is wrong.
+    """
+    return check(spec, overrides, variant)
+
+
+def spelled(overrides: Overrides | None) -> tuple[str, ...]:
+    """Return overrides as the command line takes them, `NAME=VALUE`."""
+    return tuple(f"{name}={_spelled(value)}" for name, value in (overrides or {}).items())
 
 
 def _spelled(value: Override) -> str:

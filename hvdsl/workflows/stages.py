@@ -1,4 +1,4 @@
-"""The stages of a discrete hierarchy on the command line: its autoencoder, the codes that it makes, a prior per latent.
+"""The stages of a discrete hierarchy: its autoencoder, the codes that it makes, a prior per latent.
 
 The autoencoder is the run itself, like any other model. `codes/<split>` are its codes. `priors/<latent>` is a run of
 its own, with the spec that it was trained from; its `environment.json` says of which autoencoder and data its codes
@@ -14,10 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from torch import nn
 
-from hvdsl.cli.runs import instantiate, instantiate_prior, read_model
-from hvdsl.cli.showing import showing
 from hvdsl.compiler.emit import emit_priors
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.settings import ModelSettings
@@ -32,6 +31,8 @@ from hvdsl.runtime.data import Dataset
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.weights import load_weights
+from hvdsl.workflows.progress import showing
+from hvdsl.workflows.runs import instantiate, instantiate_prior, read_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +71,11 @@ def autoencoder(run: Run, model: Model, module: nn.Module, step: int, overrides:
     return Autoencoder(run, model, module, step, autoencoder_digest(module, structure(model)), tuple(overrides))
 
 
-def extract(first: Autoencoder, images: Dataset, split: str, batch: int | None = None) -> CodeStore:
+def extract(
+    first: Autoencoder, images: Dataset, split: str, batch: int | None = None, console: Console | None = None
+) -> CodeStore:
     """Return the codes of a split, extracted now if the run has none of this autoencoder and data."""
-    with showing(f"codes of the {split} images") as show:
+    with showing(f"codes of the {split} images", console) as show:
         return stored_codes(
             first.module,
             images.unaugmented(),
