@@ -99,7 +99,7 @@ class MapText:
         if node.op in ("codes", "label"):
             return f"one_hot({allowed(given_name(node))}, {int(str(node.args['classes']))})"
         if node.op == "coordinates":
-            return "coordinates(canvas.blank)"
+            return "coordinates(buffers.blank)"
         operation = OPERATIONS[node.op]
         if operation.expression is None:
             return f"{module(node, self._graph)}({', '.join(operands)})"

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hvdsl.compiler.assembly.files import locate
-from hvdsl.compiler.emit import emit, emit_priors
+from hvdsl.compiler.emit import emit, emit_priors, emit_steps
 from hvdsl.compiler.emit.names import identifier
 from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
@@ -22,6 +22,7 @@ from hvdsl.grammar.source import Source
 from hvdsl.runtime.data import Splits, open_data
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.layers import initialize
+from hvdsl.runtime.priors.protocol import StepsClass
 from hvdsl.runtime.training.compilation import compile_recipes
 from hvdsl.runtime.training.run import Run
 from hvdsl.workflows.compiling import Compiled, checked
@@ -57,6 +58,13 @@ def instantiate_prior(model: Model, latent: str, seed: int = 0, device: torch.de
     prior: nn.Module = emitted.PRIORS[identifier(latent)]()
     initialize(prior, seed)
     return prior.to(device) if device else prior
+
+
+def steps_of(model: Model, latent: str) -> StepsClass:
+    """Return the class of the position-by-position form of a latent's prior, derived now."""
+    name = f"{identifier(model.settings.model)}_steps"
+    steps: StepsClass = load(emit_steps(model, [latent]), name).STEPS[latent]
+    return steps
 
 
 def create_run(folder: Path, spec: str | Path | Source, model: Model, data: Path | None, level: int = 1) -> Run:

@@ -20,10 +20,9 @@ from hvdsl.runtime.codes.files import read_codes
 from hvdsl.runtime.codes.levels import LABEL, CodesError, check_fit
 from hvdsl.runtime.inference.inference import chunks
 from hvdsl.runtime.priors.hierarchy import Cut, Kept, coarse_mask, sample_codes
-from hvdsl.runtime.priors.protocol import as_prior
 from hvdsl.runtime.priors.sampling import Progress, Schedule
 from hvdsl.workflows.progress import Show, showing
-from hvdsl.workflows.stages import Autoencoder, open_priors
+from hvdsl.workflows.stages import Autoencoder, open_priors, with_steps
 
 Value = TypeVar("Value")
 PerLevel = tuple[tuple[str, Value], ...]  # values by level; "" is every level, and the later is taken over the earlier
@@ -59,11 +58,11 @@ def draw_codes(options: SampleOptions, first: Autoencoder, use_ema: bool, consol
     labels = _labels(options, first)
     fixed = _fixed(options, first)
     drawn = [name for name in levels if name not in fixed]
-    priors = open_priors(first, drawn, lambda settings: use_ema and settings.sample.use_ema)
+    priors = with_steps(first, open_priors(first, drawn, lambda settings: use_ema and settings.sample.use_ema))
     untrained = [name for name in levels if name not in priors and name not in fixed]
     if untrained:
         raise HvdslError(_untrained(first, untrained))
-    if labels is not None and not any(map.name == LABEL for p in priors.values() for map in as_prior(p).GIVEN):
+    if labels is not None and not any(map.name == LABEL for p in priors.values() for map in p.model.CONDITIONS):
         raise UsageError("--label: none of the levels that are drawn has a prior that is given the class")
     kept = _kept(options, first)
     _check_drawn(options, list(levels), drawn)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,10 +29,11 @@ from hvdsl.runtime.codes.levels import CodesError, Level, code_levels
 from hvdsl.runtime.codes.store import CodeStore, Identity
 from hvdsl.runtime.data import Dataset
 from hvdsl.runtime.ground.world import world
+from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.weights import load_weights
 from hvdsl.workflows.progress import showing
-from hvdsl.workflows.runs import instantiate, instantiate_prior, read_model
+from hvdsl.workflows.runs import instantiate, instantiate_prior, read_model, steps_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +140,25 @@ def open_prior(first: Autoencoder, latent: str, use_ema: Callable[[ModelSettings
     if stage.checkpoints().latest() is None:
         return None
     check_identity(stage, first.digest)
-    alike = stage.read("resolved.hv") == first.run.read("resolved.hv")
-    model = first.model if alike else read_model(stage, first.overrides)
-    if latent not in model.priors:
-        raise HvdslError(f"{folder}/resolved.hv has no `prior {latent}`: the folder is of another latent")
+    model = _model_of(stage, first, latent)
     prior = instantiate_prior(model, latent)
     load_weights(prior, stage, use_ema=use_ema(model.settings))
     return prior.to(next(first.module.parameters()).device)
+
+
+def _model_of(stage: Run, first: Autoencoder, latent: str) -> Model:
+    """The spec that a prior was trained from."""
+    alike = stage.read("resolved.hv") == first.run.read("resolved.hv")
+    model = first.model if alike else read_model(stage, first.overrides)
+    if latent not in model.priors:
+        raise HvdslError(f"{stage.folder}/resolved.hv has no `prior {latent}`: the folder is of another latent")
+    return model
+
+
+def with_steps(first: Autoencoder, priors: Mapping[str, nn.Module]) -> dict[str, StepwisePrior]:
+    """Derive the forms in which code maps are drawn position by position, for trained priors of a run."""
+    models = {latent: _model_of(Run.open(prior_folder(first.run, latent)), first, latent) for latent in priors}
+    return {latent: StepwisePrior(prior, steps_of(models[latent], latent)) for latent, prior in priors.items()}
 
 
 def open_priors(

@@ -18,7 +18,7 @@ from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.world import process_group, world
 from hvdsl.runtime.training.run import Run, default_folder
 from hvdsl.runtime.training.trainer import Outcome, Trainer
-from hvdsl.runtime.training.watch import watch
+from hvdsl.runtime.inference.watch import watch
 from hvdsl.workflows.compiling import checked
 from hvdsl.workflows.runs import create_run, device_of, instantiate, level_of, read_model, run_data
 from hvdsl.workflows.train_prior import train_prior

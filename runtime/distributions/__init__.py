@@ -14,7 +14,6 @@ from hvdsl.runtime.distributions.logistic import Logistic
 from hvdsl.runtime.distributions.maps import (
     MeanMap,
     ScaleMap,
-    at_least_float32,
     exp,
     identity,
     soft_clamp,
@@ -35,7 +34,6 @@ __all__ = [
     "ScaleMap",
     "StraightThroughBernoulli",
     "StraightThroughCategorical",
-    "at_least_float32",
     "exp",
     "identity",
     "product",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hvdsl.runtime.distributions.base import Distribution
-from hvdsl.runtime.distributions.maps import at_least_float32
+from hvdsl.runtime.ground.tensors import at_least_float32
 
 
 class Flowed:

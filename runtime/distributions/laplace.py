@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hvdsl.runtime.distributions.location_scale import LocationScale
-from hvdsl.runtime.distributions.maps import at_least_float32
+from hvdsl.runtime.ground.tensors import at_least_float32
 
 
 class Laplace(LocationScale):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from hvdsl.runtime.distributions.base import Distribution
-from hvdsl.runtime.distributions.maps import MeanMap, ScaleMap, at_least_float32, exp, identity
+from hvdsl.runtime.distributions.maps import MeanMap, ScaleMap, exp, identity
+from hvdsl.runtime.ground.tensors import at_least_float32
 
 _IDENTITY = identity()
 _EXP = exp()

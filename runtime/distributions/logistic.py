@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hvdsl.runtime.distributions.location_scale import LocationScale
-from hvdsl.runtime.distributions.maps import at_least_float32
+from hvdsl.runtime.ground.tensors import at_least_float32
 
 
 class Logistic(LocationScale):

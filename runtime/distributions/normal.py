@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from hvdsl.runtime.distributions.location_scale import LocationScale
-from hvdsl.runtime.distributions.maps import MeanMap, ScaleMap, at_least_float32, exp, identity
+from hvdsl.runtime.distributions.maps import MeanMap, ScaleMap, exp, identity
 from hvdsl.runtime.ground.noise import Noise
+from hvdsl.runtime.ground.tensors import at_least_float32
 
 LOG_2PI = math.log(2 * math.pi)
 _IDENTITY = identity()

@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.codes.levels import is_quantized
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.inference.inference import inference, to_pixels
 from hvdsl.runtime.inference.sample import Decode, decode_image
 from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.protocol import as_vae
+from hvdsl.runtime.protocol import as_vae, is_quantized
 
 TEMPERATURE = 0.1
 

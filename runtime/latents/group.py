@@ -42,6 +42,15 @@ class Source(Enum):
     PRIOR_MEAN = "prior mean"
 
 
+@dataclass(frozen=True, slots=True)
+class CodeMap:
+    """A discrete latent's codes, integers from 0 to `classes` - 1 on a `grid` (height, width); a label has no grid."""
+
+    name: str
+    classes: int
+    grid: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Given:
     """A source that is the value itself, `(N, Z, H, W)`, or a discrete group's codes, `(N, depth, H, W)` integers."""

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hvdsl.runtime.distributions import at_least_float32
 from hvdsl.runtime.ground.noise import Noise
+from hvdsl.runtime.ground.tensors import at_least_float32
 
 STREAM = "likelihood.bernoulli"
 

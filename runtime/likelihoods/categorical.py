@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hvdsl.runtime.distributions import at_least_float32
 from hvdsl.runtime.ground.noise import Noise
+from hvdsl.runtime.ground.tensors import at_least_float32
 
 STREAM = "likelihood.categorical"
 _SMALLEST = 1e-5  # of a uniform number in a double logarithm

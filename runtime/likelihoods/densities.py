@@ -6,17 +6,9 @@ import math
 
 from torch import Tensor, nn
 
-from hvdsl.runtime.distributions import (
-    Laplace,
-    LocationScale,
-    MeanMap,
-    Normal,
-    ScaleMap,
-    at_least_float32,
-    exp,
-    identity,
-)
+from hvdsl.runtime.distributions import Laplace, LocationScale, MeanMap, Normal, ScaleMap, exp, identity
 from hvdsl.runtime.ground.noise import Noise
+from hvdsl.runtime.ground.tensors import at_least_float32
 
 
 class _Density(nn.Module):

@@ -8,8 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hvdsl.runtime.distributions import ScaleMap, at_least_float32
+from hvdsl.runtime.distributions import ScaleMap
 from hvdsl.runtime.ground.noise import Noise
+from hvdsl.runtime.ground.tensors import at_least_float32
 from hvdsl.runtime.layers.init import Fill, Layer, zeros
 from hvdsl.runtime.likelihoods.logistic_bins import exact_log_mass
 

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hvdsl.runtime.distributions import ScaleMap, at_least_float32, exp
+from hvdsl.runtime.distributions import ScaleMap, exp
 from hvdsl.runtime.ground.noise import Noise
+from hvdsl.runtime.ground.tensors import at_least_float32
 from hvdsl.runtime.likelihoods.logistic_bins import exact_log_mass, published_log_mass
 
 MIXTURE_STREAM = "likelihood.mixture"

@@ -7,8 +7,8 @@ from abc import abstractmethod
 
 from torch import Tensor, nn
 
-from hvdsl.runtime.distributions import at_least_float32
 from hvdsl.runtime.ground.noise import Noise
+from hvdsl.runtime.ground.tensors import at_least_float32
 
 
 class _Reconstruction(nn.Module):

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hvdsl.runtime.distributions import at_least_float32
-from hvdsl.runtime.gradients import Gradient
-from hvdsl.runtime.ground.world import World
+from hvdsl.runtime.ground.agreement import Agreement
+from hvdsl.runtime.ground.tensors import Gradient, at_least_float32
 from hvdsl.runtime.layers.init import Layer
 
 LOWER_RATE = "lower `train.optimizer.lr`"
@@ -99,11 +98,15 @@ class Quantizer(Layer):
         dim: Channels of a code vector, D.
         grid: Height and width of the latent.
         depth: Codes per position.
+
+    Attributes:
+        agreement: What the processes of a training agree on; the optimisation hands it in. By default there is one.
     """
 
     def __init__(self, codes_per_level: int, dim: int, grid: tuple[int, int], depth: int = 1) -> None:
         super().__init__()
         self.codes_per_level, self.dim, self.grid, self.depth = codes_per_level, dim, grid, depth
+        self.agreement = Agreement()
         # No buffers: they are neither saved nor broadcast, and begin anew with the process.
         self._counts: Tensor | None = None
         self._window: Tensor | None = None
@@ -172,9 +175,9 @@ class Quantizer(Layer):
         counts = [torch.bincount(c, minlength=self.codes_per_level) for c in quantized.codes.transpose(0, 1).flatten(1)]
         self._counts = _added(self._counts, torch.stack(counts).to(quantized.value))
 
-    def update(self, world: World) -> None:
+    def update(self) -> None:
         """Learn from what was observed since the last update; every rank takes part, whatever it has seen."""
-        self._summed(world)
+        self._summed()
 
     def discard(self) -> None:
         """Forget what was observed since the last update."""
@@ -185,12 +188,12 @@ class Quantizer(Layer):
         window, self._window = self._window, None
         return torch.zeros(self.depth, self.codes_per_level) if window is None else window
 
-    def _summed(self, world: World) -> Tensor:
+    def _summed(self) -> Tensor:
         """How often each code was chosen in this step, over all ranks, `(depth, K)`; added to the window."""
         counts = self._counts
         if counts is None:
             counts = torch.zeros(self.depth, self.codes_per_level, device=_device(self))
-        counts = world.sum(counts)
+        counts = self.agreement.sum(counts)
         self._window = _added(self._window, counts)
         self._counts = None
         return counts

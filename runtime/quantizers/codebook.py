@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hvdsl.runtime.gradients import Gradient, passed
-from hvdsl.runtime.ground.world import World, world
+from hvdsl.runtime.ground.tensors import Gradient, passed
 from hvdsl.runtime.layers.init import Fill, gaussian, scaled, uniform
 from hvdsl.runtime.quantizers.base import LOWER_RATE, Quantized, QuantizedRows, Quantizer
 from hvdsl.runtime.quantizers.kmeans import kmeans, spread_rows
@@ -106,8 +105,8 @@ class Codebook(Quantizer):
     @torch.no_grad()
     def _start(self, level: int, rows: Tensor) -> None:
         cosine = self.distance == "cosine"
-        seeds = spread_rows(rows, self.codes_per_level, world())
-        means, counts = kmeans(rows, seeds, world(), cosine=cosine)
+        seeds = spread_rows(rows, self.codes_per_level, self.agreement)
+        means, counts = kmeans(rows, seeds, self.agreement, cosine=cosine)
         self.begin(level, means, counts)
 
 
@@ -184,10 +183,10 @@ class EmaCodebook(Codebook):
             self._rows.append(quantized.rows)
 
     @torch.no_grad()
-    def update(self, world: World) -> None:
-        counts = self._summed(world)
+    def update(self) -> None:
+        counts = self._summed()
         sums = self.sums.new_zeros(self.depth, *self.sums.shape[1:]) if self._sums is None else self._sums
-        sums = world.sum(sums)
+        sums = self.agreement.sum(sums)
         for depth in range(self.depth):  # a shared table takes one decay for each level, in their order
             level = depth % self.tables
             self.counts[level].mul_(self.decay).add_(counts[depth], alpha=1 - self.decay)
@@ -195,7 +194,7 @@ class EmaCodebook(Codebook):
         for level in range(self.tables):
             self._refresh(level)
             if self.expire > 0:
-                self._revive(level, world)
+                self._revive(level)
         self._forget()
 
     def discard(self) -> None:
@@ -212,13 +211,13 @@ class EmaCodebook(Codebook):
         codes = self.sums[level] / smoothed[:, None]
         self.codes[level] = F.normalize(codes, dim=1) if self.distance == "cosine" else codes
 
-    def _revive(self, level: int, world: World) -> None:
+    def _revive(self, level: int) -> None:
         """Put features of this step, rank 0's for all ranks, where codes are dead."""
         fresh = torch.zeros_like(self.codes[level])
-        if world.leads:
+        if self.agreement.leads:
             rows = torch.cat([levels[level] for levels in self._rows])
             fresh = rows[torch.randint(len(rows), (self.codes_per_level,), device=rows.device)]
-        fresh = world.sum(fresh)
+        fresh = self.agreement.sum(fresh)
         dead = self.counts[level] < self.expire
         self.codes[level] = torch.where(dead[:, None], fresh, self.codes[level])
         self.sums[level] = torch.where(dead[:, None], fresh * self.expire, self.sums[level])

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from hvdsl.runtime.gradients import Gradient, straight_through
+from hvdsl.runtime.ground.tensors import Gradient, straight_through
 from hvdsl.runtime.layers.init import Fill
 from hvdsl.runtime.quantizers.base import QuantizedRows, Quantizer
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hvdsl.runtime.gradients import Gradient, passed
+from hvdsl.runtime.ground.tensors import Gradient, passed
 from hvdsl.runtime.layers.init import Fill
 from hvdsl.runtime.quantizers.base import LOWER_RATE, QuantizedRows, Quantizer
 

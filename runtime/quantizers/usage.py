@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from hvdsl.runtime.ground.world import World
+from hvdsl.runtime.ground.agreement import Agreement
 from hvdsl.runtime.quantizers.base import LOWER_RATE, Quantizer
 
 COLLAPSED = 0.05
@@ -46,11 +46,17 @@ class Usage:
         )
 
 
-def settle(model: nn.Module, applied: bool, world: World) -> None:
+def agree(model: nn.Module, agreement: Agreement) -> None:
+    """Hand every quantizer what the processes that train the model together agree on."""
+    for _, quantizer in _quantizers(model):
+        quantizer.agreement = agreement
+
+
+def settle(model: nn.Module, applied: bool) -> None:
     """End a step: every quantizer learns from what it saw in it, or forgets that if the step was skipped."""
     for _, quantizer in _quantizers(model):
         if applied:
-            quantizer.update(world)
+            quantizer.update()
         else:
             quantizer.discard()
 

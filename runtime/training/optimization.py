@@ -18,7 +18,7 @@ from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.layers.norms import DegenerateBatchError
 from hvdsl.runtime.objective.penalties.terms import Penalties
-from hvdsl.runtime.quantizers.usage import settle
+from hvdsl.runtime.quantizers.usage import agree, settle
 from hvdsl.runtime.training.activation_checkpointing import checkpoint_groups
 from hvdsl.runtime.training.checkpoint import Checkpoint, CheckpointError, Tensors
 from hvdsl.runtime.training.ema import Ema
@@ -135,6 +135,7 @@ class Optimization(Generic[P]):
         self._statistics = RunningStatistics(model)
         self._started = not starts_from_batch(model)
         self.scaler = gradient_scaler(train.precision, train.initial_scale, self._device)
+        agree(model, self.world)
         train_in(model, train.precision)
         if train.checkpointing == "group":
             checkpoint_groups(model)
@@ -173,7 +174,7 @@ class Optimization(Generic[P]):
             self.scaler.step(self.optimizer)
         else:
             self._statistics.restore()
-        settle(self.model, applied, self.world)
+        settle(self.model, applied)
         if applied and self.ema is not None:
             self.ema.update()
         self.scaler.update()

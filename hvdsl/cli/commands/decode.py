@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.stages import open_autoencoder
     from hvdsl.runtime.codes.codec import decode
     from hvdsl.runtime.codes.files import read_codes
-    from hvdsl.runtime.inference.inference import pixel_bits
+    from hvdsl.runtime.ground.pixels import pixel_bits
     from hvdsl.runtime.inference.pictures import save_images
     from hvdsl.runtime.training.run import Run
 

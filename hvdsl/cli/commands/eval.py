@@ -12,9 +12,9 @@ from hvdsl.cli.run_options import add_run
 
 if TYPE_CHECKING:
     from hvdsl.cli.runs import Trained
-    from hvdsl.runtime.codes.evaluate import CodeEvaluation
     from hvdsl.runtime.data import Dataset, Splits
     from hvdsl.runtime.inference.evaluate import Evaluation
+    from hvdsl.runtime.priors.evaluate import CodeEvaluation
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _baselines(trained: Trained, splits: Splits, data: Dataset) -> dict[str, float | None]:
     from hvdsl.cli.baselines import histogram_bits_per_dim, png_bits_per_dim
-    from hvdsl.runtime.inference.inference import pixel_bits
+    from hvdsl.runtime.ground.pixels import pixel_bits
 
     levels = 2 ** pixel_bits(trained.model.settings.data)
     return {
@@ -83,7 +83,7 @@ def _baselines(trained: Trained, splits: Splits, data: Dataset) -> dict[str, flo
 def _codes(trained: Trained, data: Dataset, args: argparse.Namespace) -> CodeEvaluation:
     from hvdsl.cli.showing import showing
     from hvdsl.cli.stages import autoencoder, open_priors
-    from hvdsl.runtime.codes.evaluate import evaluate_codes
+    from hvdsl.runtime.priors.evaluate import evaluate_codes
 
     first = autoencoder(trained.run, trained.model, trained.module, trained.step, args.overrides)
     levels = [level.name for level in first.levels]

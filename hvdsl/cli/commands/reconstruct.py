@@ -35,11 +35,10 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from hvdsl.cli.runs import open_trained
-    from hvdsl.runtime.codes.levels import is_quantized
-    from hvdsl.runtime.inference.inference import pixel_bits
+    from hvdsl.runtime.ground.pixels import pixel_bits
     from hvdsl.runtime.inference.pictures import labelled_rows, save_png
     from hvdsl.runtime.inference.reconstruct import TEMPERATURE, depths, reconstruct
-    from hvdsl.runtime.protocol import as_vae
+    from hvdsl.runtime.protocol import as_vae, is_quantized
 
     trained = open_trained(args, lambda settings: settings.evaluate.use_ema)
     if args.temperature is not None and is_quantized(trained.module):

@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.runs import read_model
     from hvdsl.compiler.stages import is_drawn_from_codes
-    from hvdsl.runtime.inference.inference import pixel_bits
+    from hvdsl.runtime.ground.pixels import pixel_bits
     from hvdsl.runtime.inference.pictures import grid, save_png
     from hvdsl.runtime.training.run import Run
 

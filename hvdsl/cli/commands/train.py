@@ -118,9 +118,9 @@ def _train_autoencoder(
     from hvdsl.cli.runs import create_run, data_path, instantiate, level_of
     from hvdsl.runtime.data import open_data
     from hvdsl.runtime.ground.world import world
+    from hvdsl.runtime.inference.watch import watch
     from hvdsl.runtime.training.run import default_folder
     from hvdsl.runtime.training.trainer import Trainer
-    from hvdsl.runtime.training.watch import watch
 
     if args.out is None and world().size > 1:
         raise UsageError("several processes need --out RUN, so that all of them mean the same folder")

@@ -17,6 +17,8 @@ from torch import nn
 
 import hvdsl
 from hvdsl.api import Compiled
+from hvdsl.compiler.check import check
+from hvdsl.compiler.emit import emit, emit_steps, standalone
 from hvdsl.compiler.emit.class_text import docstring
 from hvdsl.compiler.load import load
 from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
@@ -25,8 +27,12 @@ from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import Source as From
 from hvdsl.runtime.latents import Traversal
+from hvdsl.runtime.layers import initialize
+from hvdsl.runtime.priors.protocol import StepwisePrior
+from hvdsl.runtime.priors.sampling import draw_codes, greedy
 from tests.compiler.emit.emit_specs import ALL, LADDER, SHARING, VDVAE
 from tests.compiler.emit.reference import interpret
+from tests.runtime.priors.test_sampling import BODIES, SPEC
 
 BATCH = 2
 
@@ -266,6 +272,32 @@ def test_standalone_files_run_where_hvdsl_cannot_be_imported(tmp_path: Path) -> 
         results = torch.load(tmp_path / f"{name}.results.pt", weights_only=True)
         for found, wanted in zip(results, expected, strict=True):
             torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+
+
+STANDALONE_PRIOR = """
+import sys
+sys.modules["hvdsl"] = None
+import alone, torch
+first, second, other = alone.Model(), alone.Model(seed=0), alone.Model(seed=1)
+same = [torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values())]
+moved = [torch.equal(a, b) for a, b in zip(first.state_dict().values(), other.state_dict().values())]
+assert all(same) and not all(moved)
+prior = alone.StepwisePrior(alone.PRIORS["z"](seed=1), alone.STEPS["z"])
+torch.save(alone.draw_codes(prior, alone.greedy, batch=2), "codes.pt")
+"""
+
+
+def test_a_standalone_file_is_initialised_when_constructed_and_draws_codes_by_its_steps(tmp_path: Path) -> None:
+    text = SPEC.format(body=BODIES["strict"], more="")
+    model = check(Source("small.hv", text))
+    (tmp_path / "alone.py").write_text(standalone(emit(model), emit_steps(model)))
+    (tmp_path / "run.py").write_text(STANDALONE_PRIOR)
+    subprocess.run([sys.executable, "run.py"], cwd=tmp_path, check=True, env={"OMP_NUM_THREADS": "1"})
+    prior = load(emit(model), "drawn").PRIORS["z"]()
+    initialize(prior, 1)
+    steps = load(emit_steps(model), "drawn_steps").STEPS["z"]
+    drawn = draw_codes(StepwisePrior(prior, steps), greedy, batch=2)
+    assert torch.equal(torch.load(tmp_path / "codes.pt", weights_only=True), drawn)
 
 
 def test_every_attribute_of_a_torch_module_is_reserved() -> None:

@@ -40,7 +40,7 @@ def test_shipped_priors_see_what_they_are_said_to_see(
         initialize(prior, 0)
         maps.clear()
         seen = prior_summary(graph).sight
-        own, *given = (torch.zeros(1, *m.grid, dtype=torch.long) for m in (prior.CODES, *as_prior(prior).GIVEN))
+        own, *given = (torch.zeros(1, *m.grid, dtype=torch.long) for m in (prior.CODES, *as_prior(prior).CONDITIONS))
         prior(own, *given)[(0, slice(None), *seen.position)].sum().backward()
         reached = []
         for map in maps:

@@ -1,4 +1,4 @@
-"""How a gradient passes a choice that has none."""
+"""Tensor helpers that several kinds of layers need: widening, and gradients past a choice that has none."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Gradient = Literal["straight_through", "rotation"]
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Widen anything narrower than float32; float64 stays."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def passed(z: Tensor, code: Tensor, gradient: Gradient) -> Tensor:

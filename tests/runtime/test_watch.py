@@ -11,9 +11,9 @@ from PIL import Image
 from hvdsl.compiler.settings import Duration
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.inference.evaluate import evaluate
+from hvdsl.runtime.inference.watch import watch
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.trainer import Trainer
-from hvdsl.runtime.training.watch import watch
 from hvdsl.runtime.training.weights import load_weights
 from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 

@@ -15,7 +15,8 @@ from hvdsl.compiler.settings import Data
 from hvdsl.runtime.codes.codec import encode
 from hvdsl.runtime.codes.identity import LabelledImages
 from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels
-from hvdsl.runtime.inference.inference import chunks, inference, pixel_bits, to_pixels
+from hvdsl.runtime.ground.pixels import pixel_bits
+from hvdsl.runtime.inference.inference import chunks, inference, to_pixels
 from hvdsl.runtime.priors.protocol import as_prior
 from hvdsl.runtime.priors.training import nats
 from hvdsl.runtime.protocol import as_vae
@@ -150,7 +151,7 @@ def _nats(prior: nn.Module, codes: Mapping[str, Tensor], images: LabelledImages,
     model = as_prior(prior)
     given = []
     with inference(prior) as device:
-        for map in model.GIVEN:
+        for map in model.CONDITIONS:
             if map.name == LABEL:
                 labels = images.labels(indices)
                 if labels is None:

@@ -35,14 +35,14 @@ class Reading(Part, Protocol):
     """By step: where the activations of its positions go, before the call."""
 
 
-class Taps(Reading, Protocol):
+class Convolution(Reading, Protocol):
     def gated(self, j: int, *, plus: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         """`glu` of what a call gives, added to `plus`."""
         ...
 
 
 class Linear(Protocol):
-    slots: list[list[Tensor]]
+    operands: list[list[Tensor]]
     """By tensor and step: where several tensors are put side by side, before the call."""
 
     def __call__(self, j: int, x: Tensor | None = None, out: Tensor | None = None) -> Tensor: ...
@@ -54,7 +54,7 @@ class Linear(Protocol):
         ...
 
 
-class Canvas(Protocol):
+class StepBuffers(Protocol):
     """Makes the parts of a prior's position-by-position form.
 
     Attributes:
@@ -70,15 +70,15 @@ class Canvas(Protocol):
         """Draw the whole map; `done(n, of)` tells of progress."""
         ...
 
-    def codes(self, kernels: Sequence[Kernel], map: Map = same, known: Sequence[Tensor] = ()) -> Part:
+    def codes(self, kernels: Sequence[Kernel], map: Map = same, constants: Sequence[Tensor] = ()) -> Part:
         """What convolutions of the codes give, through a map."""
         ...
 
-    def taps(self, kernel: Kernel, map: Map = same, known: Sequence[Tensor] = ()) -> Taps:
+    def convolution(self, kernel: Kernel, map: Map = same, constants: Sequence[Tensor] = ()) -> Convolution:
         """A causal convolution, through a map."""
         ...
 
-    def linear(self, map: Map, sizes: Sequence[int], known: Sequence[Tensor] = ()) -> Linear:
+    def linear(self, map: Map, sizes: Sequence[int], constants: Sequence[Tensor] = ()) -> Linear:
         """A linear map of tensors with `sizes` channels."""
         ...
 
