@@ -9,9 +9,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from hvdsl.compiler.check import check
-from hvdsl.compiler.emit import emit, standalone
+from hvdsl.compiler.emit import emit, emit_steps, standalone
 from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
+from hvdsl.errors import UsageError
 from hvdsl.grammar.source import Source
 
 if TYPE_CHECKING:
@@ -63,15 +64,22 @@ class Compiled:
 
     def info(self) -> dict[str, Any]:
         """What `hvdsl info --json` says: parameters, costs and latents, in all and per resolution."""
-        from hvdsl.compiler.analysis.priors import prior_summary
-        from hvdsl.compiler.analysis.summary import summary
+        return info(self.model)
 
-        priors = [prior_summary(graph).to_json() for graph in self.model.priors.values()]
-        return {"title": self.model.settings.title, **summary(self.model.graph).to_json(), "priors": priors}
+    def steps(self) -> str:
+        """The forms in which priors over codes are sampled, position by position, as the text of another module.
 
-    def standalone(self) -> str:
-        """The same module as one file that needs torch alone."""
-        return standalone(self.source)
+        Raises:
+            hvdsl.UsageError: the spec has no prior.
+        """
+        if not self.model.priors:
+            name = self.model.settings.model
+            raise UsageError(f"--steps: `{name}` has no `prior`, and so nothing that is drawn step by step")
+        return emit_steps(self.model)
+
+    def standalone(self, *, steps: bool = False) -> str:
+        """The same module, and with `steps` also what `steps()` gives, as one file that needs torch alone."""
+        return standalone(self.source, self.steps() if steps else "")
 
     def module(self) -> ModuleType:
         """The source as a Python module; `module().Model` is the model's class. Imports torch."""
@@ -161,6 +169,15 @@ def checked(spec: str | Path | Source, overrides: Sequence[str] = (), variant: s
         SpecError: with everything that is wrong.
     """
     return check(spec, overrides, variant)
+
+
+def info(model: Model) -> dict[str, Any]:
+    """Return what a model costs, per resolution and in all, as JSON says it."""
+    from hvdsl.compiler.analysis.priors import prior_summary
+    from hvdsl.compiler.analysis.summary import summary
+
+    priors = [prior_summary(graph).to_json() for graph in model.priors.values()]
+    return {"title": model.settings.title, **summary(model.graph).to_json(), "priors": priors}
 
 
 def spelled(overrides: Overrides | None) -> tuple[str, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hvdsl.compiler.assembly.files import locate
 from hvdsl.compiler.emit import emit, emit_priors, emit_steps
@@ -19,13 +21,14 @@ from hvdsl.draw.export import graph_json
 from hvdsl.errors import UsageError
 from hvdsl.grammar import print_text
 from hvdsl.grammar.source import Source
-from hvdsl.runtime.data import Splits, open_data
+from hvdsl.runtime.data import Dataset, Splits
+from hvdsl.runtime.data import open_data as open_splits
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.protocol import StepsClass
 from hvdsl.runtime.training.compilation import compile_recipes
 from hvdsl.runtime.training.run import Run
-from hvdsl.workflows.compiling import Compiled, checked
+from hvdsl.workflows.compiling import Compiled, Overrides, checked, spelled
 
 
 def device_of(name: str) -> torch.device:
@@ -112,9 +115,51 @@ def run_data(run: Run | None, settings: Data, data: Path | None = None) -> Split
     if data is None and run is not None:
         noted = run.environment().get("data")
         data = Path(noted) if noted else None
-    return open_data(settings, data)
+    return open_splits(settings, data)
+
+
+def spread(images: Dataset, number: int) -> Tensor:
+    """Return up to `number` images spread over a data set, so that they differ: raw pixel values `(N, C, H, W)`."""
+    chosen = np.linspace(0, len(images) - 1, min(number, len(images))).astype(int).tolist()
+    return torch.from_numpy(images.batch(chosen).astype(np.int32))
 
 
 def level_of(run: Run) -> int:
     """Return the optimisation level that a run was made with."""
     return int(run.environment().get("level", 1))
+
+
+def open_data(
+    spec: str | Path | Source | Compiled,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    variant: str | None = None,
+    overrides: Overrides | None = None,
+) -> Splits:
+    """Open the training, validation and test images of a spec.
+
+    Example:
+        >>> splits = hvdsl.open_data("vdvae_digits")
+        >>> splits.train.batch(range(16)).shape
+        (16, 1, 8, 8)
+
+    Args:
+        spec: what `hvdsl.compile` takes or returns.
+        data: where the files are: a folder or an archive; for data that ships, leave it out.
+        variant: the variant of the spec, where it is not named behind an `@`.
+        overrides: settings, as `{"data.flip": False}`; of a compiled spec they are taken already.
+
+    Returns:
+        `train`, `validation` and `test`; each has a length, and `batch(indices, epoch=0)` gives raw pixel values
+        `(N, C, H, W)`, whole numbers 0 … 2^bits - 1.
+
+    Raises:
+        hvdsl.Error: the files are missing, damaged, or not what the spec says.
+    """
+    if isinstance(spec, Compiled):
+        if overrides or variant:
+            raise UsageError("a compiled spec has its overrides and variant already: give them to `hvdsl.compile`")
+        settings = spec.model.settings
+    else:
+        settings = checked(spec, spelled(overrides), variant).settings
+    return open_splits(settings.data, None if data is None else Path(data))

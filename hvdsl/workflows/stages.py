@@ -33,7 +33,7 @@ from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.weights import load_weights
 from hvdsl.workflows.progress import showing
-from hvdsl.workflows.runs import instantiate, instantiate_prior, read_model, steps_of
+from hvdsl.workflows.runs import instantiate, instantiate_prior, read_model, run_data, steps_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,14 @@ def extract(
             world=world(),
             progress=show,
         )
+
+
+def codes_of_split(
+    first: Autoencoder, split: str, data: Path | None = None, batch: int | None = None, console: Console | None = None
+) -> CodeStore:
+    """Return the codes of a split of a run's data, at `data` or where the run has it from."""
+    splits = run_data(first.run, first.model.settings.data, data)
+    return extract(first, getattr(splits, split), split, batch, console)
 
 
 def prior_folder(run: Run, latent: str) -> Path:

@@ -16,10 +16,11 @@ from hvdsl.compiler.stages import AUTOENCODER, stages, structure
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.world import process_group, world
+from hvdsl.runtime.inference.watch import watch
 from hvdsl.runtime.training.run import Run, default_folder
 from hvdsl.runtime.training.trainer import Outcome, Trainer
-from hvdsl.runtime.inference.watch import watch
-from hvdsl.workflows.compiling import checked
+from hvdsl.workflows.compiling import Overrides, checked, spelled
+from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.runs import create_run, device_of, instantiate, level_of, read_model, run_data
 from hvdsl.workflows.train_prior import train_prior
 
@@ -114,9 +115,7 @@ def _given(options: TrainOptions) -> Model | None:
     return checked(options.spec, options.settings(named))
 
 
-def _train(
-    options: TrainOptions, given: Model | None, device: torch.device, console: Console | None
-) -> TrainingResult:
+def _train(options: TrainOptions, given: Model | None, device: torch.device, console: Console | None) -> TrainingResult:
     run = None if options.begins or options.out is None else Run.open(options.out)
     if run is not None and given is not None:
         _same_model(run, given, options)
@@ -142,8 +141,8 @@ def _train(
         steps[stage], stopped = outcome.step, outcome.signal
         if stopped is not None:
             break
-        if len(named) > 1:
-            say(console, f"done with {stage}: {outcome.step} steps, {run.folder}")
+        done = "done" if len(named) == 1 else f"done with {stage}"
+        say(console, f"{done}: {outcome.step} steps, {run.folder}")
     return TrainingResult(_opened(run), steps, stopped, model)
 
 
@@ -194,3 +193,69 @@ def _same_model(run: Run, given: Model, options: TrainOptions) -> None:
     if essence(given) != essence(read_model(run)):
         spec = options.spec.name if isinstance(options.spec, Source) else options.spec
         raise HvdslError(f"`{spec}` is not the model of {run.folder}; leave the spec out to go on with the run's own")
+
+
+def train(
+    spec: str | Path | Source | None = None,
+    *,
+    overrides: Overrides | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    stage: str = AUTOENCODER,
+    steps: int | None = None,
+    precision: Precision | None = None,
+    batch: int | None = None,
+    seed: int | None = None,
+    data: str | os.PathLike[str] | None = None,
+    level: int | None = None,
+    workers: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    console: Console | None = None,
+) -> TrainingResult:
+    """Train a spec in a new run folder, or go on with a run, as `hvdsl train` does.
+
+    While it works, Ctrl-C and SIGTERM finish the step, save and return; a second Ctrl-C raises KeyboardInterrupt.
+    Afterwards the process is as it was: random state, threads, signal handlers, warning filters.
+
+    Example:
+        >>> result = hvdsl.train("vdvae_digits", steps=200, out="runs/digits")
+        >>> trained = hvdsl.load(result.run)
+
+    Args:
+        spec: a file, `FILE@VARIANT`, the name of a shipped spec, or a `Source`; not needed to go on with a run.
+        overrides: `let`s and settings, as `{"width": 64, "train.clip": 10}`.
+        out: the run folder (default: `runs/MODEL-TIME`).
+        resume: go on with the run in `out`, bit for bit.
+        stage: of a discrete hierarchy `autoencoder`, a latent whose prior to train in `out`, or `all`.
+        steps: length of the whole run.
+        precision: arithmetic of the network.
+        batch: images per step over all devices.
+        seed: of every random draw.
+        data: where the spec's data is read from.
+        level: the optimisation level, 0, 1 or 2.
+        workers: threads that read ahead.
+        device: `cpu`, `cuda`, `cuda:1`, …; `auto` is an accelerator if there is one.
+        threads: of one operation on the CPU, while it works.
+        console: where to show progress; nothing is shown without one.
+
+    Raises:
+        hvdsl.Error: an argument contradicts another, the data do not fit, the run exists, or training stalled.
+    """
+    options = TrainOptions(
+        spec=spec,
+        overrides=spelled(overrides),
+        out=None if out is None else Path(out),
+        resume=resume,
+        stage=stage,
+        steps=steps,
+        precision=precision,
+        batch=batch,
+        seed=seed,
+        data=None if data is None else Path(data),
+        level=level,
+        workers=workers,
+        device=device,
+    )
+    with no_global_effect(threads):
+        return run_training(options, console)

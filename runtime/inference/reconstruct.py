@@ -33,6 +33,7 @@ def reconstruct(
     *,
     temperature: float = TEMPERATURE,
     seed: int = 0,
+    first: int = 0,
     decode: Decode = "mean",
 ) -> list[Tensor]:
     """The images as the first `keep[i]` latent groups know them, raw pixel values `(N, C, H, W)`, one tensor per entry.
@@ -42,6 +43,7 @@ def reconstruct(
 
     Args:
         pixels: Raw pixel values `(N, C, H, W)`.
+        first: The number of the first of them, which is what noise is drawn by.
 
     Raises:
         HvdslError: There are not so many groups.
@@ -51,7 +53,7 @@ def reconstruct(
     wrong = [k for k in keep if not 0 <= k <= groups]
     if wrong:
         raise HvdslError(f"cannot keep {wrong[0]} latent groups: the model has {groups}")
-    noise = SampleNoise(derive_seed(seed, "reconstruction noise"), range(len(pixels)))
+    noise = SampleNoise(derive_seed(seed, "reconstruction noise"), range(first, first + len(pixels)))
     rest: Literal["sample", "mean"] = "mean" if is_quantized(model) else "sample"
     rows = []
     with inference(model) as device:

@@ -1,8 +1,9 @@
-"""Sampling a discrete hierarchy: codes from the trained priors, level by level, then pictures."""
+"""Images from a model: from its latents' own priors, or from codes of trained priors, level by level."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -12,13 +13,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
+from hvdsl.compiler.settings import ModelSettings
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.codes.codec import decode
 from hvdsl.runtime.codes.files import read_codes
 from hvdsl.runtime.codes.levels import LABEL, CodesError, check_fit
 from hvdsl.runtime.inference.inference import chunks
+from hvdsl.runtime.inference.recalibrate import recalibrate_batch_norm
+from hvdsl.runtime.inference.sample import sample
 from hvdsl.runtime.priors.hierarchy import Cut, Kept, coarse_mask, sample_codes
 from hvdsl.runtime.priors.sampling import Progress, Schedule
 from hvdsl.workflows.progress import Show, showing
@@ -48,12 +52,57 @@ class SampleOptions:
     schedule: PerLevel[Schedule] = ()
 
 
+def draw_from_latents(module: nn.Module, settings: ModelSettings, options: SampleOptions) -> Tensor:
+    """Return raw pixel values `(N, C, H, W)` of `options.n` images, from the latents' own priors.
+
+    Raises:
+        HvdslError: an option is only for models of codes, or does not fit.
+    """
+    of_codes = ("top_k", "top_p", "label", "fix", "keep", "mask", "schedule")
+    stated = [name for name in of_codes if getattr(options, name) not in ((), None)]
+    if stated:
+        raise UsageError(
+            f"--{stated[0].replace('_', '-')} is for models of codes; this one is drawn from its latents' own priors"
+        )
+    everywhere = per_level(options.temperature, [""], "--temperature").get("")
+    temperature = settings.sample.temperature if everywhere is None else everywhere
+    passes = settings.sample.recalibrate_batch_norm if options.recalibrate is None else options.recalibrate
+    with _own_statistics(module):
+        if passes:
+            recalibrate_batch_norm(module, passes, temperature=temperature, seed=options.seed)
+        return sample(
+            module,
+            settings.data,
+            options.n,
+            temperature=temperature,
+            seed=options.seed,
+            batch=options.batch,
+            decode="mean" if options.mean else "sample",
+        )
+
+
+@contextmanager
+def _own_statistics(module: nn.Module) -> Iterator[None]:
+    """Put the buffers of a model back afterwards: what is measured for one page of samples is for that page."""
+    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in module.named_buffers():
+                buffer.copy_(before[name])
+
+
 def draw_codes(options: SampleOptions, first: Autoencoder, use_ema: bool, console: Console | None = None) -> Tensor:
     """Return raw pixel values `(N, C, H, W)` of `options.n` images.
 
     Raises:
         HvdslError: a prior is missing, of other codes, or given what does not fit.
     """
+    if options.mean:
+        raise UsageError("--mean: the pictures of codes are the likelihood's mean already; leave it out")
+    if options.recalibrate:
+        raise UsageError("--recalibrate: batch-norm statistics are measured on samples of continuous latents only")
     levels = {level.name: level for level in first.levels}
     labels = _labels(options, first)
     fixed = _fixed(options, first)
