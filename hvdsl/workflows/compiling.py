@@ -9,8 +9,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from hvdsl.compiler.check import check
-from hvdsl.compiler.emit import emit, emit_steps, standalone
-from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
 from hvdsl.errors import UsageError
 from hvdsl.grammar.source import Source
@@ -75,14 +73,20 @@ class Compiled:
         if not self.model.priors:
             name = self.model.settings.model
             raise UsageError(f"--steps: `{name}` has no `prior`, and so nothing that is drawn step by step")
+        from hvdsl.compiler.emit import emit_steps
+
         return emit_steps(self.model)
 
     def standalone(self, *, steps: bool = False) -> str:
         """The same module, and with `steps` also what `steps()` gives, as one file that needs torch alone."""
+        from hvdsl.compiler.emit import standalone
+
         return standalone(self.source, self.steps() if steps else "")
 
     def module(self) -> ModuleType:
         """The source as a Python module; `module().Model` is the model's class. Imports torch."""
+        from hvdsl.compiler.load import load
+
         return load(self.source, self.model.settings.model)
 
     def build(self, seed: int = 0) -> nn.Module:
@@ -139,6 +143,8 @@ def compile(  # the name is the API's; whoever needs Python's own has `builtins`
 
 def compiled(model: Model, level: int = 1, passes: Iterable[str] | None = None) -> Compiled:
     """Emit a checked model."""
+    from hvdsl.compiler.emit import emit  # which `check` and `info` do not need
+
     return Compiled(model, emit(model, level, None if passes is None else tuple(passes)), level)
 
 
