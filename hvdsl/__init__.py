@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hvdsl.workflows.import_weights import import_weights
     from hvdsl.workflows.latents import GroupLatents, Latents
     from hvdsl.workflows.runs import open_data
-    from hvdsl.workflows.train import TrainingResult, train
+    from hvdsl.workflows.train import TrainingSummary, train
     from hvdsl.workflows.trained import Trained, load
 
     __version__: str
@@ -49,7 +49,7 @@ _PLACES = {
     "Latents": "workflows.latents",
     "Source": "grammar.source",
     "Trained": "workflows.trained",
-    "TrainingResult": "workflows.train",
+    "TrainingSummary": "workflows.train",
     "CheckpointError": "runtime.training.checkpoint",
     "CodesError": "runtime.codes.levels",
     "DataError": "runtime.data.dataset",
@@ -73,8 +73,8 @@ __all__ = [
     "Source",
     "SpecError",
     "Trained",
-    "TrainingResult",
     "TrainingStalledError",
+    "TrainingSummary",
     "UsageError",
     "WeightsError",
     "__version__",

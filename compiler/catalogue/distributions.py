@@ -117,7 +117,7 @@ def _location_scale_text(cls: str) -> ExpressionRule:
     def rule(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
         if not operands:
             shape = ", ".join(str(n) for n in grid_shape(_standard_channels(args), args))
-            return f"{cls}.standard((latents.batch, {shape}), latents.device)"
+            return f"{cls}.standard((latents.batch, {shape}), latents.device, latents.dtype)"
         mean, scale = checked_maps(args)
         options = [f"mean={_call(mean)}"] if mean.name != "identity" else []
         options += [f"scale={_call(scale)}"] if scale != _map(Term("exp"), _SCALES["exp"], 0) else []
@@ -163,40 +163,40 @@ _PAIR = (
     Argument("t", ArgumentType.DISTRIBUTION, doc="the other, often the prior"),
 )
 
-OPERATIONS = (
-    _location_scale("normal", "Normal distribution in each element.", DENSITY_FLOOR),
-    _location_scale("laplace", "Laplace distribution in each element; the scale is its mean absolute deviation."),
-    _location_scale("logistic", "Logistic distribution in each element; its rate is one sample's log q - log p."),
-    Operation(
-        "bernoulli",
-        Kind.DISTRIBUTION,
-        "A bit in each element, drawn with straight-through gradients.",
-        (Argument("logits", ArgumentType.TENSOR, doc="log-odds of 1"),),
-        same,
-        expression=template(f"{CLASSES['bernoulli']}({{0}})"),
-    ),
-    Operation(
-        "categorical",
-        Kind.DISTRIBUTION,
-        "One of as many classes as channels at each position: a one-hot vector, with straight-through gradients.",
-        (Argument("logits", ArgumentType.TENSOR, doc="a logit for each class"),),
-        same,
-        expression=template(f"{CLASSES['categorical']}({{0}})"),
-    ),
-    Operation(
-        "relative",
-        Kind.DISTRIBUTION,
-        "`a` relative to `t`: means add, scales multiply (after the maps).",
-        _PAIR,
-        _pair_shape,
-        expression=template("relative({0}, {1})"),
-    ),
-    Operation(
-        "product",
-        Kind.DISTRIBUTION,
-        "Precision-weighted product of two normal distributions.",
-        _PAIR,
-        _pair_shape,
-        expression=template("product({0}, {1})"),
-    ),
+NORMAL = _location_scale("normal", "Normal distribution in each element.", DENSITY_FLOOR)
+LAPLACE = _location_scale("laplace", "Laplace distribution in each element; the scale is its mean absolute deviation.")
+LOGISTIC = _location_scale("logistic", "Logistic distribution in each element; its rate is one sample's log q - log p.")
+BERNOULLI = Operation(
+    "bernoulli",
+    Kind.DISTRIBUTION,
+    "A bit in each element, drawn with straight-through gradients.",
+    (Argument("logits", ArgumentType.TENSOR, doc="log-odds of 1"),),
+    same,
+    expression=template(f"{CLASSES['bernoulli']}({{0}})"),
 )
+CATEGORICAL = Operation(
+    "categorical",
+    Kind.DISTRIBUTION,
+    "One of as many classes as channels at each position: a one-hot vector, with straight-through gradients.",
+    (Argument("logits", ArgumentType.TENSOR, doc="a logit for each class"),),
+    same,
+    expression=template(f"{CLASSES['categorical']}({{0}})"),
+)
+RELATIVE = Operation(
+    "relative",
+    Kind.DISTRIBUTION,
+    "`a` relative to `t`: means add, scales multiply (after the maps).",
+    _PAIR,
+    _pair_shape,
+    expression=template("relative({0}, {1})"),
+)
+PRODUCT = Operation(
+    "product",
+    Kind.DISTRIBUTION,
+    "Precision-weighted product of two normal distributions.",
+    _PAIR,
+    _pair_shape,
+    expression=template("product({0}, {1})"),
+)
+
+OPERATIONS = (NORMAL, LAPLACE, LOGISTIC, BERNOULLI, CATEGORICAL, RELATIVE, PRODUCT)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
-from hvdsl.compiler.graph import Literal, Parameter, Shape
+from hvdsl.compiler.graph import Literal, Parameter, Role, Shape
 
 
 class ArgumentType(StrEnum):
@@ -129,3 +129,4 @@ class Operation:
     field: FieldRule | None = None  # None: each position by itself
     layer: LayerRule | None = None
     expression: ExpressionRule | None = None
+    role: Role = Role.OPERATION  # of its nodes

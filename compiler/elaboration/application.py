@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.catalogue.joins import ADD
+from hvdsl.compiler.catalogue.reshaping import CHUNK, SPLIT
+from hvdsl.compiler.catalogue.structure import IAF, RESIDUAL, TAP
 from hvdsl.compiler.catalogue.table import Kind
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
@@ -117,16 +120,16 @@ def _apply_operation(interpreter: Interpreter, step: OperationStep, flowing: Flo
     bound = bind(interpreter, operation, step.call, step.environment)
     if bound.invalid:
         return INVALID
-    if operation.name == "residual":
+    if operation is RESIDUAL:
         return _residual(interpreter, step, bound, tensor, span)
-    if operation.name == "iaf":
+    if operation is IAF:
         return _iaf(interpreter, step, bound, tensor, span)
-    if operation.name == "add" and not bound.operands:
+    if operation is ADD and not bound.operands:
         return tensor  # `add(none)` changes nothing
     operands = [settled(interpreter, o, tensor.shape, span) for o in bound.operands]
     outputs = place_node(interpreter, operation, bound.args, (tensor, *operands), span)
     interpreter.builder.nodes[outputs[0].value.node].stated = bound.stated
-    return outputs if operation.name in ("split", "chunk") else outputs[0]
+    return outputs if operation in (SPLIT, CHUNK) else outputs[0]
 
 
 def _body(step: OperationStep, span: Span) -> tree.Block:
@@ -152,7 +155,7 @@ def _residual(interpreter: Interpreter, step: OperationStep, bound: Bound, tenso
     if isinstance(body, Invalid) or isinstance(shortcut, Invalid):
         return INVALID
     both = (one_tensor(shortcut, "a shortcut", span), one_tensor(body, "`residual`", block.span))
-    return add_node(interpreter, "residual", bound.args, both, span)
+    return add_node(interpreter, RESIDUAL, bound.args, both, span)
 
 
 def _iaf(interpreter: Interpreter, step: OperationStep, bound: Bound, tensor: Tensor, span: Span) -> Flowing:
@@ -162,7 +165,7 @@ def _iaf(interpreter: Interpreter, step: OperationStep, bound: Bound, tensor: Te
     if any(isinstance(p, Invalid) for p in parts):
         return INVALID
     made = [one_tensor(p, "`iaf`", block.span) for p in parts]
-    return add_node(interpreter, "iaf", bound.args, (tensor, *made), span)
+    return add_node(interpreter, IAF, bound.args, (tensor, *made), span)
 
 
 def publish(interpreter: Interpreter, name: str, flowing: Flowing, span: Span) -> Flowing:
@@ -177,6 +180,6 @@ def publish(interpreter: Interpreter, name: str, flowing: Flowing, span: Span) -
             expected="`tap` in an encoder row, or in a recipe that the encoder places",
         )
     tensor = one_tensor(flowing, "`tap`", span)
-    published = add_node(interpreter, "tap", {"name": name}, (tensor,), span)
+    published = add_node(interpreter, TAP, {"name": name}, (tensor,), span)
     interpreter.taps.publish(name, published, span)
     return published

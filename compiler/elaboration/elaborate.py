@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from hvdsl.compiler.analysis.causality import check_causality
+from hvdsl.compiler.catalogue.structure import IMAGE, OUTPUT
 from hvdsl.compiler.checks.leaks import audit
 from hvdsl.compiler.checks.objective import check_learning
 from hvdsl.compiler.diagnostics import names as name_codes
@@ -29,8 +30,7 @@ from hvdsl.compiler.elaboration.values import (
     Value,
     show,
 )
-from hvdsl.compiler.graph import Graph, Shape, Term
-from hvdsl.compiler.graph import Value as Output
+from hvdsl.compiler.graph import Edge, Graph, Shape, Term
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.grammar import tree
@@ -143,8 +143,8 @@ def _model(closed: Closed, program: Program, found: Diagnostics) -> tuple[Graph 
     elaborator = Elaborator(program, builder, found)
     _declare_shared(elaborator)
     shape = settings.data.shape
-    image = builder.node("image", {"shape": shape}, (), (shape,), spec.span)
-    out = elaborate_sections(elaborator, spec, Tensor(Output(image.index), shape))
+    image = builder.node(IMAGE, {"shape": shape}, (), (shape,), spec.span)
+    out = elaborate_sections(elaborator, spec, Tensor(Edge(image.index), shape))
     if not elaborator.failed:
         for diagnostic in elaborator.taps.audit():
             found.add(diagnostic)
@@ -154,9 +154,9 @@ def _model(closed: Closed, program: Program, found: Diagnostics) -> tuple[Graph 
     if tensor.shape != (closed.logits, *shape[1:]):
         found.add(_wrong_output(tensor, span, closed.logits, shape, builder))
         return None, elaborator
-    output = builder.node("output", {}, (tensor,), (tensor.shape,), span)
+    output = builder.node(OUTPUT, {}, (tensor,), (tensor.shape,), span)
     builder.settle(Totals(elaborator.counts, len(builder.latents)))
-    graph = Graph(settings.model, builder.nodes, builder.root, builder.latents, Output(output.index), shape)
+    graph = Graph(settings.model, builder.nodes, builder.root, builder.latents, Edge(output.index), shape)
     audit(graph, found)
     check_learning(graph, settings.objective, spec, found)
     return graph, elaborator
@@ -197,9 +197,9 @@ def _prior(item: tree.Prior, program: Program, model: Elaborator, found: Diagnos
         return None
     if result is None or elaborator.failed:
         return None
-    output = builder.node("output", {}, (result,), (result.shape,), item.body.span)
+    output = builder.node(OUTPUT, {}, (result,), (result.shape,), item.body.span)
     builder.settle(Totals(elaborator.counts, len(model.builder.latents)))
-    graph = Graph(item.name.id, builder.nodes, builder.root, [], Output(output.index), None)
+    graph = Graph(item.name.id, builder.nodes, builder.root, [], Edge(output.index), None)
     leak = check_causality(graph)
     if leak is not None:
         found.add(leak)

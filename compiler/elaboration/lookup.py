@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hvdsl.compiler import graph
 from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.catalogue.structure import GIVEN
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import static, term
@@ -25,6 +26,7 @@ from hvdsl.compiler.elaboration.values import (
 )
 from hvdsl.compiler.evaluate import arithmetic
 from hvdsl.compiler.evaluate.constants import KEYWORDS, circular
+from hvdsl.compiler.graph import Literal
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
@@ -164,8 +166,9 @@ def _label(interpreter: Interpreter, span: Span) -> Tensor:
         raise Fault(name_codes.NO_CONTEXT, "the data has no classes", span, expected="`classes = n` in `data`")
     if interpreter.label_tensor is None:
         shape = (interpreter.program.classes, 1, 1)
-        node = interpreter.builder.node("label", {"classes": interpreter.program.classes}, (), (shape,), span)
-        interpreter.label_tensor = Tensor(graph.Value(node.index), shape)
+        args: dict[str, Literal] = {"name": "label", "shape": shape, "classes": shape[0], "source": "field"}
+        node = interpreter.builder.node(GIVEN, args, (), (shape,), span)
+        interpreter.label_tensor = Tensor(graph.Edge(node.index), shape)
     return interpreter.label_tensor
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hvdsl.compiler.catalogue.arithmetic import NEG, OPERATORS
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import kind_of, static
 from hvdsl.compiler.elaboration.environment import Environment
@@ -35,7 +36,7 @@ def unary(interpreter: Interpreter, expr: tree.Unary, environment: Environment) 
     if isinstance(value, Drawn):
         value = value.tensor
     if isinstance(value, Tensor):
-        return add_node(interpreter, "neg", {}, (value,), expr.span)
+        return add_node(interpreter, NEG, {}, (value,), expr.span)
     if isinstance(value, Deferred):
         return deferred_binary(lambda a, b: arithmetic.binary("-", a, b, expr.span), 0, value)
     return -arithmetic.number(value, expr.operand.span)
@@ -154,12 +155,10 @@ def _tensors(interpreter: Interpreter, expr: tree.Binary, left: Value, right: Va
         a = materialise(interpreter, a, b.shape if isinstance(b, Tensor) else None, expr.left.span)
     if isinstance(b, Unshaped):
         b = materialise(interpreter, b, a.shape if isinstance(a, Tensor) else None, expr.right.span)
-    name = {"+": "add", "-": "sub", "*": "mul", "/": "div"}[expr.operator]
     if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return add_node(interpreter, name, {}, (a, b), expr.span)
+        return add_node(interpreter, OPERATORS[expr.operator].tensors, {}, (a, b), expr.span)
     if isinstance(a, Tensor) and isinstance(b, int | float):
-        return add_node(interpreter, f"{name}_number", {"number": b}, (a,), expr.span)
+        return add_node(interpreter, OPERATORS[expr.operator].number, {"number": b}, (a,), expr.span)
     if isinstance(b, Tensor) and isinstance(a, int | float):
-        named = f"{name}_number" if name in ("add", "mul") else f"number_{name}"
-        return add_node(interpreter, named, {"number": a}, (b,), expr.span)
+        return add_node(interpreter, OPERATORS[expr.operator].of_number, {"number": a}, (b,), expr.span)
     raise TypeError(f"neither {a!r} nor {b!r} is a tensor")

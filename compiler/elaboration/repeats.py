@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hvdsl.compiler.catalogue.arithmetic import SUB
+from hvdsl.compiler.catalogue.joins import ADD, CONCAT, MEAN
 from hvdsl.compiler.diagnostics import limits
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import call_parts, kind_of
@@ -76,9 +78,12 @@ def parallel(interpreter: Interpreter, flowing: Flowing, expr: tree.WithBlock, e
 _PARALLEL = "`parallel(n, join = sum | concat | mean | delta) { … }`"
 
 
+_JOINS = {"concat": CONCAT, "mean": MEAN}
+
+
 def _join(interpreter: Interpreter, how: str, results: list[Tensor], flowing: Flowing, span: Span) -> Tensor | Invalid:
-    if how in ("concat", "mean"):
-        return add_node(interpreter, how, {}, results, span)
+    if how in _JOINS:
+        return add_node(interpreter, _JOINS[how], {}, results, span)
     total: Tensor | Invalid
     if how == "sum":
         total, rest = results[0], results[1:]
@@ -86,10 +91,10 @@ def _join(interpreter: Interpreter, how: str, results: list[Tensor], flowing: Fl
         start = one_tensor(flowing, "`parallel`", span)
         total, rest = start, []
         for result in results:
-            change = add_node(interpreter, "sub", {}, (result, start), span)
+            change = add_node(interpreter, SUB, {}, (result, start), span)
             rest.append(change)
     for result in rest:
-        total = add_node(interpreter, "add", {}, (total, result), span)
+        total = add_node(interpreter, ADD, {}, (total, result), span)
     return total
 
 

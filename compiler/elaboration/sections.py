@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hvdsl.compiler.catalogue.structure import CODES, GIVEN
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.diagnostics import values as codes
@@ -24,6 +25,7 @@ from hvdsl.compiler.elaboration.values import (
     show,
 )
 from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.graph import Literal
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic
 from hvdsl.grammar.source import Span
@@ -199,8 +201,18 @@ def elaborate_prior(interpreter: Interpreter, item: tree.Prior, incomplete: bool
             interpreter.failed = True
             return None
         z = z or drawn
-        args = {"name": name.id, "classes": drawn.classes, "grid": drawn.shape[1:]}
-        codes_of[name.id] = add_node(interpreter, "codes", args, (), name.span)
+        classes, size = drawn.classes or 0, drawn.shape[1:]
+        if name is item.name:
+            own: dict[str, Literal] = {"name": name.id, "classes": classes, "grid": size}
+            codes_of[name.id] = add_node(interpreter, CODES, own, (), name.span)
+        else:
+            given: dict[str, Literal] = {
+                "name": name.id,
+                "shape": (classes, *size),
+                "classes": classes,
+                "source": "codes",
+            }
+            codes_of[name.id] = add_node(interpreter, GIVEN, given, (), name.span)
     if z is None:
         raise TypeError("a prior of nothing")
     x = codes_of.pop(item.name.id)

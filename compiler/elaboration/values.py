@@ -36,7 +36,7 @@ INVALID = Invalid.INVALID
 class Tensor:
     """One output of a node."""
 
-    value: graph.Value
+    value: graph.Edge
     shape: Shape
 
 
@@ -44,7 +44,7 @@ class Tensor:
 class Distribution:
     """A distribution node; `shape` is that of a draw. `classes` is set for discrete families."""
 
-    value: graph.Value
+    value: graph.Edge
     shape: Shape
     family: str
     classes: int | None = None
@@ -52,11 +52,25 @@ class Distribution:
 
 
 @dataclass(frozen=True, slots=True)
+class Draw:
+    """A value that a posterior gives before the latent's own node: by `sample`, and through a flow."""
+
+    tensor: Tensor
+    sample: int
+    flow: graph.NormalizingFlow | None = None
+    direction: graph.Direction = graph.Direction.DOWN
+
+
+@dataclass(frozen=True, slots=True)
 class Drawn:
     """What an encoder publishes of a latent drawn on the way up: the draw, and what it was drawn from."""
 
-    tensor: Tensor
+    draw: Draw
     distribution: Distribution
+
+    @property
+    def tensor(self) -> Tensor:
+        return self.draw.tensor
 
 
 @dataclass(frozen=True, slots=True)

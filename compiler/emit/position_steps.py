@@ -6,8 +6,7 @@ import ast
 from collections import Counter
 from collections.abc import Sequence
 
-from hvdsl.compiler.analysis.causality import own_codes
-from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.catalogue.reshaping import SHIFT
 from hvdsl.compiler.emit import layout
 from hvdsl.compiler.emit.analysis import given_name
 from hvdsl.compiler.emit.class_text import docstring
@@ -17,7 +16,7 @@ from hvdsl.compiler.emit.stepwise.gates import Gate, gates, owned, users
 from hvdsl.compiler.emit.stepwise.plan import Attention, Codes, Linear, Map, Plan, Pointwise, Sum, Taps, Unit
 from hvdsl.compiler.emit.stepwise.schedule import skew
 from hvdsl.compiler.emit.variables import allowed
-from hvdsl.compiler.graph import GIVEN, Graph
+from hvdsl.compiler.graph import Graph
 
 INTO_BUFFERS = frozenset({"elu", "glu", "sigmoid", "silu", "swish", "tanh"})  # `runtime.priors.pointwise` has them
 ALIASES = {"swish": "silu"}
@@ -41,7 +40,7 @@ class _Writer:
                 counts[kind] += 1
         self._unit_of = {ref: unit for unit, refs in plan.parts.items() for ref in refs}
         self._variables: dict[Unit, str] = {}
-        self._given = [n for kind in GIVEN for n in graph.nodes if n.op == kind and n is not own_codes(graph)]
+        self._given = graph.entries()[1:]
         self._maps = MapText(graph)
         self._users = users(plan)
         self._gates = gates(plan, self._users)
@@ -112,7 +111,7 @@ class _Writer:
 
     def _kernel(self, op: Op) -> str:
         down, right = op.shift
-        if op.node.op == "shift":
+        if op.node.operation is SHIFT:
             down, right = (int(str(op.node.args[side])) for side in ("down", "right"))
             return f"moved({op.channels[0]}, buffers.blank, {down}, {right})"
         moves = f", {down}, {right}" if op.shift != (0, 0) else ""
@@ -178,17 +177,17 @@ class _Writer:
         return self._call(gate.source, ".gated", plus)
 
     def _writes(self, unit: Pointwise) -> bool:
-        return unit.ops[0].node.op in INTO_BUFFERS and unit.ops[0].node.args.get("alpha", 1.0) == 1.0
+        return unit.ops[0].node.operation.name in INTO_BUFFERS and unit.ops[0].node.args.get("alpha", 1.0) == 1.0
 
     def _function(self, unit: Pointwise) -> str:
         op = unit.ops[0]
         if self._writes(unit):
             source = self._tensor(unit.sources[0]) if len(unit.ops) > 1 else self._piece(op.inputs[0])
-            name = ALIASES.get(op.node.op, op.node.op)
+            name = ALIASES.get(op.node.operation.name, op.node.operation.name)
             return f"{name}({source}, 1)" if name == "glu" else f"{name}({source})"
-        expression = OPERATIONS[op.node.op].expression
+        expression = op.node.operation.expression
         if expression is None:
-            raise AssertionError(f"{op.node.op} is no function")
+            raise AssertionError(f"{op.node.operation.name} is no function")
         operands = [self._tensor(unit.sources[0])] if len(unit.ops) > 1 else [self._piece(r) for r in op.inputs]
         return self._maps.simple(expression(operands, [self._graph.shape(v) for v in op.node.inputs], op.node.args))
 

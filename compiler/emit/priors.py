@@ -15,7 +15,7 @@ from hvdsl.compiler.emit.names import Names, camel, identifier
 from hvdsl.compiler.emit.signature import Signature
 from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.emit.variables import allowed
-from hvdsl.compiler.graph import GIVEN, Graph, Node
+from hvdsl.compiler.graph import Graph, Node
 
 
 def prior_names(priors: Mapping[str, Graph], names: Names) -> dict[str, str]:
@@ -72,12 +72,12 @@ def _prior_class(made: Class, name: str, graph: Graph, units: Units) -> list[str
 
 def inputs(graph: Graph) -> list[Node]:
     """The prior's own codes, then what it is given: codes of other latents in the spec's order, the class label."""
-    return [n for kind in GIVEN for n in graph.nodes if n.op == kind]
+    return graph.entries()
 
 
 def _code_map(node: Node) -> ast.expr:
     _, height, width = node.shapes[0]
-    grid = () if node.op == "label" else (height, width)
+    grid = () if node.args.get("source") == "field" else (height, width)
     return literals.call(
         "CodeMap", literals.constant(given_name(node)), literals.literal(node.args["classes"]), literals.literal(grid)
     )

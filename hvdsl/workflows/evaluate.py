@@ -16,14 +16,14 @@ from hvdsl.compiler.stages import is_drawn_from_codes
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.data import Splits
 from hvdsl.runtime.data.dataset import Dataset
-from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
 from hvdsl.runtime.inference.importance import ImportanceBound
 from hvdsl.runtime.inference.inference import chunks, inference
 from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.objective.elbo import measure
+from hvdsl.runtime.latents.noise import image_noise
+from hvdsl.runtime.objective.elbo import ModelBatch, measure
 from hvdsl.runtime.priors.evaluate import CodeEvaluation, evaluate_codes
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.workflows.baselines import histogram_bits_per_dim, png_bits_per_dim
@@ -118,9 +118,9 @@ def image_elbo(module: nn.Module, pixels: Tensor, *, samples: int, batch: int, s
             x, target = vae.input(v), vae.target(v)
             weights, distortion, rate = ImportanceBound(), torch.zeros(()), torch.zeros(())
             for k in range(samples):
-                noise = SampleNoise(noise_seed, indices, k)
+                noise = image_noise(module, vae.LATENTS, noise_seed, indices, k, device)
                 latents = Traversal.infer(vae.LATENTS, len(v), noise, densities=samples > 1, device=device)
-                bound = measure(module, x, target, latents)
+                bound = measure(module, ModelBatch(x, target, noise), latents)
                 distortion = distortion.to(device) + bound.distortion.double() / samples
                 rate = rate.to(device) + bound.rates.double() / samples
                 if samples > 1:

@@ -15,11 +15,11 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import Level, check_fit
 from hvdsl.runtime.distributions import Distribution, Flowed
 from hvdsl.runtime.distributions.location_scale import LocationScale
-from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.inference.inference import chunks, inference, to_pixels
 from hvdsl.runtime.latents import Given, LatentGroup, Source, Traversal
-from hvdsl.runtime.latents.draw import Draw
+from hvdsl.runtime.latents.noise import image_noise
+from hvdsl.runtime.latents.traversal import Draw
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae
 from hvdsl.workflows.images import as_pixels
 
@@ -120,8 +120,8 @@ class _ObservedDraw(Draw):
     def draw(
         self, prior: Distribution | UniformCodes, posterior: Distribution | Flowed | NearestCode | None = None
     ) -> Tensor:
-        if isinstance(posterior, Distribution | Flowed) and isinstance(self.walk, _ObservedTraversal):
-            self.walk.posteriors.setdefault(self._group, posterior)
+        if isinstance(posterior, Distribution | Flowed) and isinstance(self._walk, _ObservedTraversal):
+            self._walk.posteriors.setdefault(self._group, posterior)
         return super().draw(prior, posterior)
 
 
@@ -143,7 +143,7 @@ def infer(module: nn.Module, pixels: Tensor, *, sample: bool, seed: int, batch: 
     parts = []
     with inference(module) as device:
         for indices in chunks(range(len(pixels)), batch):
-            noise = SampleNoise(noise_seed, indices)
+            noise = image_noise(module, vae.LATENTS, noise_seed, indices, device=device)
             walk = _ObservedTraversal(vae.LATENTS, len(indices), noise, source, device=device)
             walk.posteriors = {}
             vae(vae.input(pixels[indices.start : indices.stop].to(device)), walk)
@@ -217,7 +217,7 @@ def decode(
                 _source(group, values.get(name), indices)
                 for name, group in zip(group_names(vae.LATENTS), vae.LATENTS, strict=True)
             ]
-            noise = SampleNoise(noise_seed, indices)
+            noise = image_noise(module, vae.LATENTS, noise_seed, indices, device=device)
             try:
                 walk = Traversal(vae.LATENTS, len(indices), noise, sources, temperature, device=device)
             except ValueError as error:

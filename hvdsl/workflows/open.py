@@ -13,6 +13,7 @@ from torch import nn
 
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.grammar.source import Source
+from hvdsl.runtime.latents.noise import set_noise_scheme
 from hvdsl.runtime.training.checkpoint import MANIFEST, CheckpointError
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.weights import copy_into, load_weights, model_tensors
@@ -132,4 +133,5 @@ def _of_file(path: Path, use_ema: bool, overrides: tuple[str, ...], device: torc
     spec = compiled(checked(Source(f"the spec in {path}", weights.spec), overrides))
     module = spec.build()
     copy_into(module, weights.fitting(model_tensors(module)))
+    set_noise_scheme(module, weights.noise_scheme)
     return Opened(spec, module.to(device), weights.step, None, device, path, use_ema, overrides)

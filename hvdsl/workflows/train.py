@@ -18,7 +18,7 @@ from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.world import process_group, world
 from hvdsl.runtime.inference.watch import watch
 from hvdsl.runtime.training.run import Run, default_folder
-from hvdsl.runtime.training.trainer import Outcome, Trainer
+from hvdsl.runtime.training.trainer import Trainer, TrainingResult
 from hvdsl.workflows.compiling import Overrides, checked, spelled
 from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.runs import create_run, device_of, instantiate, level_of, read_model, run_data
@@ -59,7 +59,7 @@ class TrainOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingResult:
+class TrainingSummary:
     """How training ended.
 
     Attributes:
@@ -77,10 +77,10 @@ class TrainingResult:
     def __repr__(self) -> str:
         done = ", ".join(f"{stage} {step}" for stage, step in self.steps.items())
         stopped = "" if self.signal is None else f", stopped by {self.signal.name}"
-        return f"<hvdsl.TrainingResult {self.run.folder}: steps of {done}{stopped}>"
+        return f"<hvdsl.TrainingSummary {self.run.folder}: steps of {done}{stopped}>"
 
 
-def run_training(options: TrainOptions, console: Console | None = None) -> TrainingResult:
+def run_training(options: TrainOptions, console: Console | None = None) -> TrainingSummary:
     """Train the stages that the options name, in order; tell how it goes on `console`.
 
     Raises:
@@ -115,7 +115,9 @@ def _given(options: TrainOptions) -> Model | None:
     return checked(options.spec, options.settings(named))
 
 
-def _train(options: TrainOptions, given: Model | None, device: torch.device, console: Console | None) -> TrainingResult:
+def _train(
+    options: TrainOptions, given: Model | None, device: torch.device, console: Console | None
+) -> TrainingSummary:
     run = None if options.begins or options.out is None else Run.open(options.out)
     if run is not None and given is not None:
         _same_model(run, given, options)
@@ -143,7 +145,7 @@ def _train(options: TrainOptions, given: Model | None, device: torch.device, con
             break
         done = "done" if len(named) == 1 else f"done with {stage}"
         say(console, f"{done}: {outcome.step} steps, {run.folder}")
-    return TrainingResult(_opened(run), steps, stopped, model)
+    return TrainingSummary(_opened(run), steps, stopped, model)
 
 
 def _opened(run: Run | None) -> Run:
@@ -154,7 +156,7 @@ def _opened(run: Run | None) -> Run:
 
 def _train_autoencoder(
     options: TrainOptions, run: Run | None, model: Model, device: torch.device, console: Console | None
-) -> tuple[Run, Outcome]:
+) -> tuple[Run, TrainingResult]:
     if options.out is None and world().size > 1:
         raise UsageError("several processes need --out RUN, so that all of them mean the same folder")
     settings = model.settings
@@ -212,7 +214,7 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     console: Console | None = None,
-) -> TrainingResult:
+) -> TrainingSummary:
     """Train a spec in a new run folder, or go on with a run, as `hvdsl train` does.
 
     While it works, Ctrl-C and SIGTERM finish the step, save and return; a second Ctrl-C raises KeyboardInterrupt.

@@ -14,7 +14,7 @@ from hvdsl.runtime.codes.levels import LABEL, Level
 from hvdsl.runtime.codes.store import CodeStore, Identity
 from hvdsl.runtime.priors.stage import PriorTask, check_levels, names_of, score
 from hvdsl.runtime.training.run import Run, RunError
-from hvdsl.runtime.training.trainer import Outcome, Periodic, Trainer
+from hvdsl.runtime.training.trainer import Periodic, Trainer, TrainingResult
 from hvdsl.workflows.runs import instantiate_prior, read_model, run_data
 from hvdsl.workflows.stages import (
     Autoencoder,
@@ -37,7 +37,7 @@ def train_prior(
     workers: int,
     device: torch.device,
     console: Console | None,
-) -> Outcome:
+) -> TrainingResult:
     """Train the prior of `latent`, or go on with it; extracts the codes first if there are none of this autoencoder.
 
     The spec of a prior is, when it begins, the one `given` or else the run's; from then on its own.

@@ -11,9 +11,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from hvdsl.importers.names import WeightsError
-
-SPEC, DIGEST, STEP = "hvdsl.spec", "hvdsl.spec_sha256", "hvdsl.step"
-"""Keys of the metadata: the text of `resolved.hv`, its SHA-256, and the steps of training."""
+from hvdsl.runtime.ground.noise import SCHEMES
+from hvdsl.runtime.training.checkpoint import DIGEST, NOISE_SCHEME, PRIOR_OF, SPEC, STEP
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +22,7 @@ class WeightsFile:
     path: Path
     spec: str
     step: int
+    noise_scheme: int
     tensors: Mapping[str, Tensor]
 
     def fitting(self, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -60,9 +60,14 @@ def read_weights_file(path: Path) -> WeightsFile:
         raise WeightsError(
             f"{path} has no spec in its metadata: give the run folder, or import it with `hvdsl import … --spec SPEC`"
         )
+    if PRIOR_OF in metadata:
+        raise WeightsError(f"{path} is the prior of `{metadata[PRIOR_OF]}`, and no model: give its run")
     spec, step = metadata[SPEC], metadata.get(STEP, "0")
     if hashlib.sha256(spec.encode()).hexdigest() != metadata.get(DIGEST):
         raise WeightsError(f"{path} is damaged: the spec in its metadata is not the one that its digest is of")
     if not (step.isascii() and step.isdigit()):
         raise WeightsError(f"{path} is damaged: its metadata says it was trained for `{step}` steps")
-    return WeightsFile(path, spec, int(step), tensors)
+    scheme = metadata.get(NOISE_SCHEME, "1")
+    if scheme not in map(str, SCHEMES):
+        raise WeightsError(f"{path} draws by noise scheme {scheme}, which this version does not know")
+    return WeightsFile(path, spec, int(step), int(scheme), tensors)

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.inference.inference import inference, to_pixels
 from hvdsl.runtime.inference.sample import Decode, decode_image
 from hvdsl.runtime.latents import Traversal
+from hvdsl.runtime.latents.noise import image_noise
+from hvdsl.runtime.objective.elbo import ModelBatch, measure
 from hvdsl.runtime.protocol import as_vae, is_quantized
 
 TEMPERATURE = 0.1
@@ -53,15 +54,17 @@ def reconstruct(
     wrong = [k for k in keep if not 0 <= k <= groups]
     if wrong:
         raise HvdslError(f"cannot keep {wrong[0]} latent groups: the model has {groups}")
-    noise = SampleNoise(derive_seed(seed, "reconstruction noise"), range(first, first + len(pixels)))
     rest: Literal["sample", "mean"] = "mean" if is_quantized(model) else "sample"
     rows = []
     with inference(model) as device:
-        x = vae.input(pixels.float().to(device))
+        v = pixels.float().to(device)
+        noise_seed = derive_seed(seed, "reconstruction noise")
+        noise = image_noise(model, vae.LATENTS, noise_seed, range(first, first + len(v)), device=device)
+        images = ModelBatch(vae.input(v), vae.target(v), noise)
         for kept in keep:
             latents = Traversal.reconstruct(
                 vae.LATENTS, len(pixels), noise, keep=kept, rest=rest, temperature=temperature, device=device
             )
-            decoded = decode_image(vae, vae(x, latents), noise, decode)
+            decoded = decode_image(vae, measure(model, images, latents).params, noise, decode)
             rows.append(to_pixels(vae, decoded, data).cpu())
     return rows

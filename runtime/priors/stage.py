@@ -18,7 +18,7 @@ from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.inference import chunks, inference
 from hvdsl.runtime.priors.protocol import PriorModel, as_prior
 from hvdsl.runtime.priors.training import CodeObjective, CodePart, nats
-from hvdsl.runtime.training.batches import Batch
+from hvdsl.runtime.training.batches import PixelBatch
 from hvdsl.runtime.training.optimization import Optimization
 from hvdsl.runtime.training.schedule import Clock
 
@@ -45,7 +45,7 @@ class PriorTask:
         """What makes the steps."""
         return Optimization(model, train, CodeRate(self._dims), clock, world)
 
-    def parts(self, model: nn.Module, batch: Batch, train: Train) -> list[CodePart]:
+    def parts(self, model: nn.Module, batch: PixelBatch, train: Train) -> list[CodePart]:
         """Codes as the prior takes them."""
         rows = torch.from_numpy(batch.pixels).to(next(model.parameters()).device)
         return [_part(self._prior, piece) for piece in rows.chunk(train.accumulate)]

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from hvdsl.runtime.ground.tensors import Gradient, passed
 from hvdsl.runtime.layers.init import Fill, gaussian, scaled, uniform
 from hvdsl.runtime.quantizers.base import LOWER_RATE, Quantized, QuantizedRows, Quantizer
-from hvdsl.runtime.quantizers.kmeans import kmeans, spread_rows
-from hvdsl.runtime.quantizers.nearest import nearest
+from hvdsl.runtime.quantizers.clustering import kmeans, nearest, spread_rows
 
 Distance = Literal["euclidean", "cosine"]
 Start = Literal["standard", "kmeans"]

@@ -14,9 +14,10 @@ from typing_extensions import TypeVar
 
 from hvdsl.compiler.settings import Train
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.world import World
+from hvdsl.runtime.latents.noise import noise_scheme, set_noise_scheme
 from hvdsl.runtime.layers.norms import DegenerateBatchError
+from hvdsl.runtime.objective.elbo import ModelBatch
 from hvdsl.runtime.objective.penalties.terms import Penalties
 from hvdsl.runtime.quantizers.usage import agree, settle
 from hvdsl.runtime.training.activation_checkpointing import checkpoint_groups
@@ -33,30 +34,15 @@ from hvdsl.runtime.training.synchronised_batch_norm import synchronise_batch_nor
 from hvdsl.runtime.training.weights import copy_into, model_tensors
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one forward pass takes: a whole batch, or a piece of it under gradient accumulation.
-
-    Attributes:
-        x: What the encoder takes, `(N, C, H, W)`.
-        target: What the likelihood scores, `(N, C, H, W)`.
-        noise: Where the latents' noise comes from: drawn, or recorded.
-    """
-
-    x: Tensor
-    target: Tensor
-    noise: Noise
-
-
-class Sample(Protocol):
+class StepInput(Protocol):
     """What one forward pass takes, of whatever kind of model; `x` has the batch as its first axis."""
 
     @property
     def x(self) -> Tensor: ...
 
 
-P = TypeVar("P", bound=Sample, default=Part)
-P_contra = TypeVar("P_contra", bound=Sample, contravariant=True, default=Part)
+P = TypeVar("P", bound=StepInput, default=ModelBatch)
+P_contra = TypeVar("P_contra", bound=StepInput, contravariant=True, default=ModelBatch)
 
 
 class Loss(Protocol[P_contra]):
@@ -199,6 +185,7 @@ class Optimization(Generic[P]):
         """The rest of a checkpoint, as JSON. The schedule, the order of the data and all noise follow from the step."""
         return {
             "guard": self.guard.state_dict(),
+            "noise_scheme": noise_scheme(self.model),
             "scaler": self.scaler.state_dict(),
             "started_from_batch": self._started,
         }
@@ -218,7 +205,7 @@ class Optimization(Generic[P]):
             raise CheckpointError(
                 f"{checkpoint.path} holds weights but no optimizer: it can be evaluated and sampled, not resumed"
             )
-        moments = checkpoint.load("optimizer")
+        moments, scheme = checkpoint.load("optimizer"), checkpoint.noise_scheme
         guard = SkipGuard(self.guard.limit)
         try:
             guard.load_state_dict(checkpoint.state["guard"])
@@ -235,6 +222,7 @@ class Optimization(Generic[P]):
             self.ema.load_state_dict(averages)
         if self._penalties is not None and vectors:
             self._penalties.load(vectors)
+        set_noise_scheme(self.model, scheme)
         self._started = self._started or checkpoint.state.get("started_from_batch") is True
         self.step_number = checkpoint.step
 

@@ -27,9 +27,9 @@ from hvdsl.runtime.quantizers import (
     Quantized,
     Quantizer,
 )
+from hvdsl.runtime.quantizers.clustering import kmeans
 from hvdsl.runtime.quantizers.codebook import orthogonality
-from hvdsl.runtime.quantizers.kmeans import kmeans
-from hvdsl.runtime.quantizers.lookup_free import code_entropies
+from hvdsl.runtime.quantizers.fixed import code_entropies
 from tests.golden.recorded import FOLDER
 
 GRID = (1, 1)  # quantizers take maps of any size; the grid is that of the prior

@@ -11,7 +11,7 @@ from hvdsl.cli.options.machine import add_machine, machine
 from hvdsl.cli.options.shared import add_batch, add_data, add_level, add_set, natural, positive
 
 if TYPE_CHECKING:
-    from hvdsl.workflows.train import TrainingResult
+    from hvdsl.workflows.train import TrainingSummary
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if result.signal is None else 128 + result.signal
 
 
-def _hint(result: TrainingResult, stage: str) -> str | None:
+def _hint(result: TrainingSummary, stage: str) -> str | None:
     """What to write next."""
     resume = f"hvdsl train --resume --out {result.run.folder}"
     if result.signal is not None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,8 @@ def compiled(name: str, level: int = 0) -> Compiled:
 
 
 def shaken(done: Compiled) -> nn.Module:
-    """A built model in evaluation, with no parameter left at zero."""
-    module = done.build().eval()
+    """A built model in float64 and evaluation, with no parameter left at zero."""
+    module = done.build().double().eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -51,8 +52,15 @@ def shaken(done: Compiled) -> nn.Module:
     return module
 
 
+def assert_same(results: Iterable[torch.Tensor], expected: Iterable[torch.Tensor], what: str = "") -> None:
+    """Two computations of ours agree: both in float64, so that no processor's order of summation matters."""
+    for result, wanted in zip(results, expected, strict=True):
+        assert result.dtype == wanted.dtype == torch.float64, what
+        torch.testing.assert_close(result, wanted, rtol=1e-9, atol=1e-10, msg=lambda text: f"{what}: {text}")
+
+
 def images() -> torch.Tensor:
-    return torch.randint(0, 2, (BATCH, 1, 8, 8), generator=torch.Generator().manual_seed(2)).float()
+    return torch.randint(0, 2, (BATCH, 1, 8, 8), generator=torch.Generator().manual_seed(2)).double()
 
 
 def walk(module: nn.Module, source: From = From.POSTERIOR) -> Traversal:
@@ -70,9 +78,7 @@ def test_output_rates_and_gradients_are_those_of_the_graph_run_node_by_node(name
         module.zero_grad()
         (output.square().mean() + latents.rates.sum()).backward()
         results.append([output, latents.rates, *(p.grad for p in module.parameters() if p.grad is not None)])
-    assert len(results[0]) == len(results[1])
-    for emitted, expected in zip(*results, strict=True):
-        torch.testing.assert_close(emitted, expected, rtol=1e-5, atol=1e-6)
+    assert_same(*results)
 
 
 @pytest.mark.parametrize("level", [0, 1])
@@ -239,7 +245,7 @@ import torch
 x = torch.load("images.pt", weights_only=True)
 for name in sys.argv[1:]:
     model = importlib.import_module(name)
-    vae = model.Model()
+    vae = model.Model().double()
     vae.load_state_dict(torch.load(name + ".weights.pt", weights_only=True))
     vae.eval()
     latents = model.Traversal(vae.LATENTS, len(x), model.SampleNoise(3, range(len(x))))
@@ -261,7 +267,9 @@ def test_standalone_files_run_where_hvdsl_cannot_be_imported(tmp_path: Path) -> 
         assert "hvdsl.runtime" not in [line.split()[1] for line in text.splitlines() if line.startswith("from ")]
         (tmp_path / f"{name}.py").write_text(text)
         torch.save(module.state_dict(), tmp_path / f"{name}.weights.pt")
-    subprocess.run([sys.executable, "run.py", *ALL], cwd=tmp_path, check=True, env={"OMP_NUM_THREADS": "1"})
+    subprocess.run(
+        [sys.executable, "run.py", *ALL], cwd=tmp_path, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     for name, module in modules.items():
         with torch.no_grad():
             latents = walk(module)
@@ -270,8 +278,7 @@ def test_standalone_files_run_where_hvdsl_cannot_be_imported(tmp_path: Path) -> 
             image = module.likelihood.sample(drawn, SampleNoise(4, range(BATCH)))
             expected = [output, latents.rates, module.likelihood.log_prob(output, images()), drawn, image]
         results = torch.load(tmp_path / f"{name}.results.pt", weights_only=True)
-        for found, wanted in zip(results, expected, strict=True):
-            torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+        assert_same(results, expected, name)
 
 
 STANDALONE_PRIOR = """

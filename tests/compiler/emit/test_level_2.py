@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 
 import pytest
-import torch
 
 import hvdsl
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.latents import Source as From
 from hvdsl.runtime.training.compilation import CompilationError, compile_recipes
 from tests.compiler.emit.emit_specs import HEAD, SHARING
-from tests.compiler.emit.test_emitted_code import compiled, images, shaken, walk
+from tests.compiler.emit.test_emitted_code import assert_same, compiled, images, shaken, walk
 
 # One graph is enough: compilation takes seconds for each.
 ONE_SHAPE = (
@@ -49,7 +48,7 @@ def test_the_outermost_repeated_recipes_without_latents_are_compiled() -> None:
 def test_outputs_rates_and_gradients_are_those_of_level_0() -> None:
     text = Source("small.hv", ONE_SHAPE)
     plain = shaken(hvdsl.compile(text, level=0))
-    fast = hvdsl.build(text, level=2).eval()
+    fast = hvdsl.build(text, level=2).double().eval()
     fast.load_state_dict(plain.state_dict())
     results = []
     for module in (plain, fast):
@@ -58,8 +57,7 @@ def test_outputs_rates_and_gradients_are_those_of_level_0() -> None:
         (output.square().mean() + latents.rates.sum()).backward()
         generated = module(None, walk(module, From.PRIOR))
         results.append([output, latents.rates, generated, *(p.grad for p in module.parameters() if p.grad is not None)])
-    for found, expected in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert_same(*results)
 
 
 def test_without_a_compiler_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import Given, LatentGroup, Source, Traversal
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.quantizers import EmaCodebook, FiniteScalar, LinearCodebook, LookupFree, NearestCode, Quantizer
-from hvdsl.runtime.quantizers.nearest import nearest
+from hvdsl.runtime.quantizers.clustering import nearest
 from hvdsl.runtime.quantizers.usage import settle, usage, usage_of
 
 K, D, GRID = 16, 4, (3, 5)
