@@ -8,6 +8,7 @@ before it as they were. A file of weights also says in its metadata of which spe
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
