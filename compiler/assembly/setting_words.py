@@ -80,6 +80,7 @@ WORDS: Mapping[str, Mapping[str, Word]] = {
     },
     "precision": {
         "fp32": Word(_Precision, (), lambda name: {"precision": name}),
+        "tf32": Word(_Precision, (), lambda name: {"precision": name}),
         "bf16": Word(_Precision, (), lambda name: {"precision": name}),
         "fp16": Word(_Precision, ("initial_scale",), lambda name: {"precision": name}),
     },
