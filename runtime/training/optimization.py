@@ -32,7 +32,7 @@ from hvdsl.runtime.training.running_statistics import RunningStatistics
 from hvdsl.runtime.training.schedule import Clock, LearningRate
 from hvdsl.runtime.training.start_from_batch import start_from_batch, starts_from_batch
 from hvdsl.runtime.training.synchronised_batch_norm import synchronise_batch_norm
-from hvdsl.runtime.training.weights import copy_into, model_tensors, scheme_of
+from hvdsl.runtime.training.weights import copy_into, model_tensors
 
 
 class StepInput(Protocol):
@@ -246,7 +246,7 @@ class Optimization(Generic[P]):
             raise CheckpointError(
                 f"{checkpoint.path} holds weights but no optimizer: it can be evaluated and sampled, not resumed"
             )
-        moments, scheme = checkpoint.load("optimizer"), scheme_of(checkpoint)
+        moments, scheme = checkpoint.load("optimizer"), checkpoint.noise_scheme
         guard = SkipGuard(self.guard.limit)
         try:
             guard.load_state_dict(checkpoint.state["guard"])

@@ -21,7 +21,7 @@ from hvdsl.runtime.quantizers.usage import usage
 from hvdsl.runtime.training.batches import Order, PixelBatch, PixelSource, batches
 from hvdsl.runtime.training.checkpoint import Checkpoint
 from hvdsl.runtime.training.guard import TrainingStalledError
-from hvdsl.runtime.training.metrics import MetricsLog, Value
+from hvdsl.runtime.training.metrics import Measurement, MetricsLog
 from hvdsl.runtime.training.optimization import StepResult
 from hvdsl.runtime.training.progress import ProgressDisplay
 from hvdsl.runtime.training.run import Run
@@ -49,7 +49,7 @@ class Periodic:
 
     event: str
     every: int | None
-    action: Callable[[int], Mapping[str, Value]]
+    action: Callable[[int], Mapping[str, Measurement]]
     use_ema: bool = True
 
 
@@ -184,7 +184,7 @@ class Trainer:
         if log is not None:
             log.write("train", step, values)
 
-    def _skips(self) -> dict[str, Value]:
+    def _skips(self) -> dict[str, Measurement]:
         guard = self.optimization.guard
         return {
             "skipped_steps": guard.skipped,
@@ -192,7 +192,7 @@ class Trainer:
             "longest_skip_streak_steps": guard.longest_streak,
         }
 
-    def _codes(self, display: ProgressDisplay) -> dict[str, Value]:
+    def _codes(self, display: ProgressDisplay) -> dict[str, Measurement]:
         """How the codes of discrete latents were used since this was last asked.
 
         A level that stays collapsed from one window to the next is told once; in the first steps few codes are common.
