@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "or `all`",
     )
     parser.add_argument("--steps", metavar="N", type=positive, help="length of the whole run")
-    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="arithmetic of the network")
+    parser.add_argument("--precision", choices=("fp32", "tf32", "bf16", "fp16"), help="arithmetic of the network")
     add_batch(parser)
     add_data(parser)
     add_level(parser)
