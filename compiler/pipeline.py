@@ -13,7 +13,6 @@ from pathlib import Path
 from hvdsl.compiler.assembly.assemble import assemble
 from hvdsl.compiler.checks import CHECKS
 from hvdsl.compiler.elaboration.elaborate import elaborate
-from hvdsl.compiler.emit import emit
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.passes import PASSES, chosen
 from hvdsl.grammar import tree
@@ -66,4 +65,6 @@ def write(model: Model, level: int = 1, passes: Sequence[str] | None = None) -> 
     Raises:
         SpecError: as `optimise`; HV08xx with every operation that cannot be emitted.
     """
+    from hvdsl.compiler.emit import emit  # which `check` and `info` do not need
+
     return emit(optimise(model, level, passes))
