@@ -21,6 +21,7 @@ from hvdsl.runtime.priors.training import CodeObjective, CodePart, nats
 from hvdsl.runtime.training.batches import PixelBatch
 from hvdsl.runtime.training.optimization import Optimization
 from hvdsl.runtime.training.schedule import Clock
+from hvdsl.runtime.training.transfer import on_device
 
 
 class CodeRate:
@@ -47,7 +48,7 @@ class PriorTask:
 
     def parts(self, model: nn.Module, batch: PixelBatch, train: Train) -> list[CodePart]:
         """Codes as the prior takes them."""
-        rows = torch.from_numpy(batch.pixels).to(next(model.parameters()).device)
+        rows = on_device(batch.pixels, next(model.parameters()).device)
         return [_part(self._prior, piece) for piece in rows.chunk(train.accumulate)]
 
 

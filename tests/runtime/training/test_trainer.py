@@ -290,14 +290,14 @@ def test_resuming_with_other_threads_or_settings_says_so(tmp_path: Path, capsys:
 def test_an_interrupt_finishes_the_step_saves_and_leaves(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "a", {})
     made = trainer(tiny(), run, steps=1000, checkpoint_every=Duration(n=1000))
-    real = made.step
+    real = made.launch
 
-    def step(batch: Any) -> Any:
+    def launch(batch: Any) -> None:
         if batch.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(batch)
+        real(batch)
 
-    made.step = step  # type: ignore[method-assign]  # the signal must come in the middle of a step
+    made.launch = launch  # type: ignore[method-assign]  # the signal must come in the middle of a step
     handler = signal.getsignal(signal.SIGTERM)
     assert made.fit() == TrainingResult(4, signal.SIGTERM)
     assert run.checkpoints().steps() == [4]
@@ -307,11 +307,11 @@ def test_an_interrupt_finishes_the_step_saves_and_leaves(tmp_path: Path) -> None
 def test_a_second_ctrl_c_leaves_at_once() -> None:
     made = trainer(tiny(), steps=1000)
 
-    def step(batch: Any) -> Any:
+    def launch(batch: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    made.step = step  # type: ignore[method-assign]  # as above
+    made.launch = launch  # type: ignore[method-assign]  # as above
     with pytest.raises(KeyboardInterrupt):
         made.fit()
 
