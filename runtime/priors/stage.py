@@ -14,6 +14,7 @@ from hvdsl.compiler.settings import Train
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import CodesError, Level
 from hvdsl.runtime.codes.store import CodeRows
+from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.inference import chunks, inference
 from hvdsl.runtime.priors.protocol import PriorModel, as_prior
@@ -31,8 +32,8 @@ class CodeRate:
 
     def __call__(self, model: nn.Module, part: CodePart, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         loss, terms = self._objective(model, part, step)
-        bits = terms["bits_per_map"]
-        return loss, {**terms, "rate_bits_per_dim": bits / self._dims}
+        bits = terms[names.BITS_PER_MAP]
+        return loss, {**terms, names.RATE_BITS_PER_DIM: bits / self._dims}
 
 
 class PriorTask:

@@ -34,9 +34,9 @@ class CodeObjective:
         loss = F.cross_entropy(logits.float(), part.x)  # softmax in float32 whatever the precision around it
         positions = math.prod(part.x.shape[1:])
         terms = {
-            "nats_per_code": loss.detach(),
-            "bits_per_map": loss.detach() * (positions / math.log(2)),
-            "accuracy": (logits.detach().argmax(1) == part.x).float().mean(),
+            names.NATS_PER_CODE: loss.detach(),
+            names.BITS_PER_MAP: loss.detach() * (positions / math.log(2)),
+            names.ACCURACY: (logits.detach().argmax(1) == part.x).float().mean(),
         }
         return loss, terms
 
