@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -85,6 +86,15 @@ class Diagnostics:
                 )
                 return
         self._found.append(diagnostic)
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Record what a block raises as `SpecError`; what stands behind the block goes on."""
+        try:
+            yield
+        except SpecError as error:
+            for diagnostic in error.diagnostics:
+                self.add(diagnostic)
 
     @property
     def failed(self) -> bool:

@@ -89,6 +89,7 @@ def test_a_prior_given_the_class_label() -> None:
 SHIPPED = {  # overrides that make priors narrow, and what their maps are divided by
     "vqvae2_256": (("hidden=16",), 8),
     "vqvae2_ffhq1024": (("hidden=16", "units_top=16", "units=16"), 8),
+    "vqvae2_mnist": ((), 1),
     "vqvae2_photos": ((), 2),
 }
 

@@ -18,7 +18,7 @@ from hvdsl.compiler.settings import Duration, Optimizer
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents.noise import set_noise_scheme
-from hvdsl.runtime.layers import BatchNormSiLU, Conv2d, initialize
+from hvdsl.runtime.layers import BatchNormSiLU, Conv2d, Recipe, initialize
 from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.training.activation_checkpointing import checkpoint_groups
 from hvdsl.runtime.training.checkpoint import CheckpointError
@@ -431,6 +431,15 @@ def test_activation_checkpointing_moves_running_statistics_once() -> None:
         assert torch.equal(p.grad, q.grad)
 
 
+class ConvAndNorm(Recipe):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = Conv2d(3, 4, (3, 3)), BatchNormSiLU(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))  # type: ignore[no-any-return]
+
+
 class BatchNormed(nn.Module):
     """One section with one row with one recipe that holds a batch norm."""
 
@@ -438,7 +447,7 @@ class BatchNormed(nn.Module):
         super().__init__()
         self.decoder = nn.Module()
         self.decoder.r5 = nn.Module()
-        self.decoder.r5.cell = nn.ModuleList([nn.Sequential(Conv2d(3, 4, (3, 3)), BatchNormSiLU(4))])
+        self.decoder.r5.cell = nn.ModuleList([ConvAndNorm()])
         initialize(self, 0)
 
     def forward(self, x: Tensor) -> Tensor:

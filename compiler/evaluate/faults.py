@@ -1,19 +1,19 @@
-"""The one exception that carries a diagnostic from where a mistake is found to where work can go on."""
+"""The exception that carries a diagnostic from where a mistake is seen to where work can go on."""
 
 from __future__ import annotations
 
-from hvdsl.grammar.diagnostics import Code, Diagnostic
+from hvdsl.grammar.diagnostics import Code, Diagnostic, SpecError
 from hvdsl.grammar.source import Span
 
 
-class Fault(Exception):  # noqa: N818 - it is control flow, never an error that leaves the compiler
-    """A mistake in the spec, found while evaluating. Caught per statement, so that one run reports many."""
+class Fault(SpecError):  # noqa: N818 - it carries an error, and is caught where work can go on
+    """One mistake in a spec. Whoever can go on records it, so that one run reports many."""
 
     def __init__(
         self, code: Code, message: str, span: Span | None, found: str = "", expected: str = "", help: str = ""
     ) -> None:
-        super().__init__(message)
         self.diagnostic = Diagnostic(code, message, span, found, expected, help)
+        super().__init__([self.diagnostic])
 
 
 class Exhausted(Fault):

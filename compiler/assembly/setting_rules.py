@@ -8,13 +8,13 @@ from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 
 
-def _refuse(section: tree.Settings, key: str, found: str, expected: str, help: str, all_found: Diagnostics) -> None:
+def _refuse(section: tree.Settings, key: str, found: str, expected: str, help: str, diagnostics: Diagnostics) -> None:
     place = next((s.span for s in section.settings if s.key.id == key), section.span)
     message = f"`{key}` does not apply here"
-    all_found.add(Diagnostic(DOES_NOT_APPLY, message, place, found, expected, help))
+    diagnostics.add(Diagnostic(DOES_NOT_APPLY, message, place, found, expected, help))
 
 
-def check_train(train: Train, section: tree.Settings, found: Diagnostics) -> None:
+def check_train(train: Train, section: tree.Settings, diagnostics: Diagnostics) -> None:
     """Check the settings of one `train` section against each other."""
     if section.name is not None and train.sample_every is not None:
         _refuse(
@@ -23,7 +23,7 @@ def check_train(train: Train, section: tree.Settings, found: Diagnostics) -> Non
             "samples of one prior, which are codes of one level and no pictures yet",
             "`evaluate_every`, which measures the prior on codes of validation images",
             "remove `sample_every`; `hvdsl sample` draws pictures once all priors are trained",
-            found,
+            diagnostics,
         )
     if train.steps is not None and train.epochs is not None:
         _refuse(
@@ -32,7 +32,7 @@ def check_train(train: Train, section: tree.Settings, found: Diagnostics) -> Non
             "both `steps` and `epochs`",
             "one length of training",
             "remove one of the two",
-            found,
+            diagnostics,
         )
     if train.clip is not None and train.skip_above is not None and train.clip >= train.skip_above:
         _refuse(
@@ -41,7 +41,7 @@ def check_train(train: Train, section: tree.Settings, found: Diagnostics) -> Non
             f"a clipping norm of {train.clip:g}, and steps skipped from {train.skip_above:g}",
             "`clip` under `skip_above`, which is compared with the norm before clipping",
             "no step would ever be clipped: lower `clip`, raise `skip_above`, or leave one out",
-            found,
+            diagnostics,
         )
     optimizer = train.optimizer
     if optimizer.decay_only == "weights" and optimizer.weight_decay == 0:
@@ -51,12 +51,12 @@ def check_train(train: Train, section: tree.Settings, found: Diagnostics) -> Non
             "`decay_only` without `weight_decay`",
             "a weight decay",
             "add `weight_decay`",
-            found,
+            diagnostics,
         )
-    _check_lengths(train, section, found)
+    _check_lengths(train, section, diagnostics)
 
 
-def _check_lengths(train: Train, section: tree.Settings, found: Diagnostics) -> None:
+def _check_lengths(train: Train, section: tree.Settings, diagnostics: Diagnostics) -> None:
     """Fractions of a run, and schedules that end with it, need a run with an end."""
     schedule = train.schedule
     if schedule.kind == "exponential" and schedule.factor is None:
@@ -66,7 +66,7 @@ def _check_lengths(train: Train, section: tree.Settings, found: Diagnostics) -> 
             "`exponential` without its factor",
             "the factor per step",
             "as in `exponential(0.999999)`",
-            found,
+            diagnostics,
         )
     if train.steps is not None or train.epochs is not None:
         return
@@ -74,7 +74,7 @@ def _check_lengths(train: Train, section: tree.Settings, found: Diagnostics) -> 
     finite = "`steps` or `epochs`"
     if (schedule.kind == "cosine" and schedule.over is None) or schedule.kind == "one_cycle":
         help = "give the run a length" + (", or the schedule `over = …`" if schedule.kind == "cosine" else "")
-        _refuse(section, "schedule", endless, finite, help, found)
+        _refuse(section, "schedule", endless, finite, help, diagnostics)
     for key in ("warmup", "evaluate_every", "sample_every", "checkpoint_every"):
         duration = getattr(train, key)
         if isinstance(duration, Duration) and duration.unit == "fraction":
@@ -84,14 +84,14 @@ def _check_lengths(train: Train, section: tree.Settings, found: Diagnostics) -> 
                 f"a fraction of {endless}",
                 finite,
                 "give the run a length, or count in steps",
-                found,
+                diagnostics,
             )
 
 
-def check_objective(objective: Objective, section: tree.Settings, found: Diagnostics) -> None:
+def check_objective(objective: Objective, section: tree.Settings, diagnostics: Diagnostics) -> None:
     """Check the settings of `objective` against each other."""
     if objective.of_error:
-        _check_error(objective, section, found)
+        _check_error(objective, section, diagnostics)
     if objective.bound == "iwae":
         if objective.samples == 1:
             _refuse(
@@ -100,7 +100,7 @@ def check_objective(objective: Objective, section: tree.Settings, found: Diagnos
                 "`iwae` of one sample, which is the ELBO",
                 "`samples` of at least 2",
                 "add `samples = 5`, or remove `bound`",
-                found,
+                diagnostics,
             )
         if objective.free is not None or objective.balance is not None:
             key = "free" if objective.free is not None else "balance"
@@ -110,7 +110,7 @@ def check_objective(objective: Objective, section: tree.Settings, found: Diagnos
                 f"`{key}` with the importance-weighted bound, which has no rate per group",
                 "`bound = elbo`",
                 f"remove `{key}` or `bound`",
-                found,
+                diagnostics,
             )
     if objective.free is not None and objective.balance is not None:
         _refuse(
@@ -119,11 +119,11 @@ def check_objective(objective: Objective, section: tree.Settings, found: Diagnos
             "`free` and `balance`, which both reweight the rates",
             "one of the two",
             "remove `free` or `balance`",
-            found,
+            diagnostics,
         )
 
 
-def _check_error(objective: Objective, section: tree.Settings, found: Diagnostics) -> None:
+def _check_error(objective: Objective, section: tree.Settings, diagnostics: Diagnostics) -> None:
     """Refuse what weighs rates, or follows their weight, where an error is minimised and rates are only reported."""
     for key in ("beta", "balance", "free"):
         if getattr(objective, key) != Objective.model_fields[key].default:
@@ -133,7 +133,7 @@ def _check_error(objective: Objective, section: tree.Settings, found: Diagnostic
                 f"`{key}`, which weighs rates, and an objective in `{objective.unit}`, which has none",
                 "an objective in nats",
                 f"remove `{key}`, or take a likelihood that is a density",
-                found,
+                diagnostics,
             )
     for key in ("commitment", "spectral", "batch_norm_gamma"):
         if isinstance(getattr(objective, key), WithBeta):
@@ -144,11 +144,11 @@ def _check_error(objective: Objective, section: tree.Settings, found: Diagnostic
                 "none",
                 "a number",
                 f"write the number: `{key} = 0.25`",
-                found,
+                diagnostics,
             )
 
 
-def check_data(data: Data, section: tree.Settings, found: Diagnostics) -> None:
+def check_data(data: Data, section: tree.Settings, diagnostics: Diagnostics) -> None:
     """Check the settings of `data` against each other."""
     if data.binarize != "none" and data.shape[0] != 1:
         _refuse(
@@ -157,5 +157,5 @@ def check_data(data: Data, section: tree.Settings, found: Diagnostics) -> None:
             f"{data.shape[0]} channels",
             "grey images, which have one channel",
             "remove `binarize`, or take `shape = 1x…`",
-            found,
+            diagnostics,
         )
