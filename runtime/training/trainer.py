@@ -15,6 +15,7 @@ from torch import nn
 
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.quantizers.usage import usage
@@ -202,7 +203,9 @@ class Trainer:
 
     def _measure(self, log: MetricsLog | None, display: ProgressDisplay) -> None:
         step = self._read
-        values = self._window.summary() | {"epoch": step / self.order.per_epoch} | self._skips() | self._codes(display)
+        values = (
+            self._window.summary() | {names.EPOCH: step / self.order.per_epoch} | self._skips() | self._codes(display)
+        )
         display.show(step, values)
         if log is not None:
             log.write("train", step, values)
@@ -210,9 +213,9 @@ class Trainer:
     def _skips(self) -> dict[str, Measurement]:
         guard = self.optimization.guard
         return {
-            "skipped_steps": guard.skipped,
-            "skip_streak_steps": guard.streak,
-            "longest_skip_streak_steps": guard.longest_streak,
+            names.SKIPPED_STEPS: guard.skipped,
+            names.SKIP_STREAK_STEPS: guard.streak,
+            names.LONGEST_SKIP_STREAK_STEPS: guard.longest_streak,
         }
 
     def _codes(self, display: ProgressDisplay) -> dict[str, Measurement]:
@@ -229,8 +232,8 @@ class Trainer:
         if not levels:
             return {}
         return {
-            "codes_used_per_group_fraction": [level.used for level in levels],
-            "code_perplexity_per_group_codes": [level.perplexity for level in levels],
+            names.CODES_USED_PER_GROUP_FRACTION: [level.used for level in levels],
+            names.CODE_PERPLEXITY_PER_GROUP_CODES: [level.perplexity for level in levels],
         }
 
     def _do_periodic(self, log: MetricsLog | None, display: ProgressDisplay, at_end: bool = False) -> None:

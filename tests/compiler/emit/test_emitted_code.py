@@ -19,11 +19,11 @@ import torch
 from torch import nn
 
 import hvdsl
-from hvdsl.api import Compiled
-from hvdsl.compiler.check import check
+from hvdsl import Compiled
 from hvdsl.compiler.emit import emit, emit_steps, standalone
 from hvdsl.compiler.emit.class_text import docstring
 from hvdsl.compiler.load import load
+from hvdsl.compiler.pipeline import check
 from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
