@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hvdsl.compiler.settings import Duration, Optimizer
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents.noise import set_noise_scheme
-from hvdsl.runtime.layers import BatchNormSiLU, Conv2d, initialize
+from hvdsl.runtime.layers import BatchNormSiLU, Conv2d, Recipe, initialize
 from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.training.activation_checkpointing import checkpoint_groups
 from hvdsl.runtime.training.checkpoint import CheckpointError
@@ -243,7 +244,7 @@ def test_a_resumed_log_equals_that_of_a_straight_run(tmp_path: Path) -> None:
     a, b = Run.create(tmp_path / "a", {}), Run.create(tmp_path / "b", {})
     trainer(tiny(), a).fit()
     trainer(tiny(), b, steps=5, checkpoint_every=Duration(n=4)).fit()
-    (b.folder / "checkpoints" / "5" / "manifest.json").unlink()  # as if killed before the last one was complete
+    shutil.rmtree(b.folder / "checkpoints" / "5")  # as if killed before the last one was complete
     second = trainer(tiny(seed=3), b)
     assert second.resume() == 4
     second.fit()
@@ -289,14 +290,14 @@ def test_resuming_with_other_threads_or_settings_says_so(tmp_path: Path, capsys:
 def test_an_interrupt_finishes_the_step_saves_and_leaves(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "a", {})
     made = trainer(tiny(), run, steps=1000, checkpoint_every=Duration(n=1000))
-    real = made.step
+    real = made.launch
 
-    def step(batch: Any) -> Any:
+    def launch(batch: Any) -> None:
         if batch.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(batch)
+        real(batch)
 
-    made.step = step  # type: ignore[method-assign]  # the signal must come in the middle of a step
+    made.launch = launch  # type: ignore[method-assign]  # the signal must come in the middle of a step
     handler = signal.getsignal(signal.SIGTERM)
     assert made.fit() == TrainingResult(4, signal.SIGTERM)
     assert run.checkpoints().steps() == [4]
@@ -306,11 +307,11 @@ def test_an_interrupt_finishes_the_step_saves_and_leaves(tmp_path: Path) -> None
 def test_a_second_ctrl_c_leaves_at_once() -> None:
     made = trainer(tiny(), steps=1000)
 
-    def step(batch: Any) -> Any:
+    def launch(batch: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    made.step = step  # type: ignore[method-assign]  # as above
+    made.launch = launch  # type: ignore[method-assign]  # as above
     with pytest.raises(KeyboardInterrupt):
         made.fit()
 
@@ -430,6 +431,15 @@ def test_activation_checkpointing_moves_running_statistics_once() -> None:
         assert torch.equal(p.grad, q.grad)
 
 
+class ConvAndNorm(Recipe):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = Conv2d(3, 4, (3, 3)), BatchNormSiLU(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))  # type: ignore[no-any-return]
+
+
 class BatchNormed(nn.Module):
     """One section with one row with one recipe that holds a batch norm."""
 
@@ -437,7 +447,7 @@ class BatchNormed(nn.Module):
         super().__init__()
         self.decoder = nn.Module()
         self.decoder.r5 = nn.Module()
-        self.decoder.r5.cell = nn.ModuleList([nn.Sequential(Conv2d(3, 4, (3, 3)), BatchNormSiLU(4))])
+        self.decoder.r5.cell = nn.ModuleList([ConvAndNorm()])
         initialize(self, 0)
 
     def forward(self, x: Tensor) -> Tensor:
