@@ -57,7 +57,7 @@ def reconstruct(
     rest: Literal["sample", "mean"] = "mean" if is_quantized(model) else "sample"
     rows = []
     with inference(model) as device:
-        v = pixels.float().to(device)
+        v = pixels.to(next(model.parameters()))
         noise_seed = derive_seed(seed, "reconstruction noise")
         noise = image_noise(model, vae.LATENTS, noise_seed, range(first, first + len(v)), device=device)
         images = ModelBatch(vae.input(v), vae.target(v), noise)
