@@ -89,7 +89,7 @@ class ModuleInstance:
     """One instance of a class-to-be, or one use of a shared instance. `entries` are its own submodules, by address.
 
     A shared instance is a submodule of the one that declares it, which hands it down to where it is used:
-    `borrowed` are those that come in as arguments, by path. Each use is an instance too, `called` by the one that it stands in.
+    `borrowed` are those that come in as arguments, by path. Each use is an instance too, `called` by the one around.
     """
 
     graph: Graph

@@ -93,11 +93,11 @@ class ModuleTree:
         while not declares(owner, scope):
             owner.borrowed.setdefault(used(scope), self._argument(owner, scope))
             owner = parent_of(owner)
-        instance = address_of(scope.path, owner.scope)
+        place = address_of(scope.path, owner.scope)
         if scope.own:
-            owner.entries[address_of(used(scope), owner.scope)] = OwnUse(instance, scope.own)
+            owner.entries[address_of(used(scope), owner.scope)] = OwnUse(place, scope.own)
         else:
-            owner.entries.setdefault(instance, use)
+            owner.entries.setdefault(place, use)
 
     def _argument(self, instance: ModuleInstance, scope: Scope) -> str:
         names = Names(instance.borrowed.values())
