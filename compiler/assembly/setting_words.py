@@ -16,6 +16,8 @@ from hvdsl.compiler.settings import (
     Duration,
     Optimizer,
     Ramp,
+    RandomCrop,
+    Resize,
     Schedule,
     Settings,
     WithBeta,
@@ -88,6 +90,8 @@ WORDS: Mapping[str, Mapping[str, Word]] = {
         "threshold": Word(_Binarize, (), lambda name: {"binarize": name}),
         "bernoulli": Word(_Binarize, ("every",), lambda name: {"binarize": name}),
     },
+    "crop": {"random": Word(RandomCrop, ("size",))},
+    "resize": {"stretch": Word(Resize, ("size",)), "fit": Word(Resize, ("size",))},
 } | dict.fromkeys(_DURATIONS, _DURATION)
 
 # Fields of a section that are written inside a word, never as keys.
