@@ -17,7 +17,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from hvdsl.runtime.quantizers.nearest import BUDGET_BYTES, nearest
+from hvdsl.runtime.quantizers.clustering import BUDGET_BYTES, nearest
 
 DIM = 64
 CODES = (512, 8192)

@@ -26,10 +26,9 @@ from hvdsl.compiler.settings import ModelSettings, Train
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.layers import Conv2d
 from hvdsl.runtime.layers.depthwise import depthwise_conv2d
-from hvdsl.runtime.objective.elbo import Objective
+from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.objective.penalties.terms import Penalties
 from hvdsl.runtime.protocol import as_vae
-from hvdsl.runtime.training.optimization import Part
 from hvdsl.runtime.training.optimizer import build_optimizer, set_learning_rate
 from hvdsl.runtime.training.schedule import Clock
 
@@ -47,7 +46,7 @@ class Subject:
     train: Train
     objective: Objective
     penalties: Penalties
-    part: Part
+    part: ModelBatch
 
 
 def subject(level: int) -> Subject:
@@ -61,7 +60,7 @@ def subject(level: int) -> Subject:
     penalties = Penalties(model, settings.objective, clock.steps)
     batch, vae = settings.train.batch, as_vae(model)
     pixels = torch.randint(256, (batch, *settings.data.shape), generator=torch.Generator().manual_seed(0)).float()
-    part = Part(vae.input(pixels), vae.target(pixels), SampleNoise(0, range(batch)))
+    part = ModelBatch(vae.input(pixels), vae.target(pixels), SampleNoise(0, range(batch)))
     return Subject(model, settings, settings.train, objective, penalties, part)
 
 

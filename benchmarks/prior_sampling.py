@@ -26,9 +26,10 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hvdsl.compiler.check import check
-from hvdsl.compiler.emit import emit_priors
+from hvdsl.compiler.emit import emit_priors, emit_steps
 from hvdsl.compiler.load import load
 from hvdsl.runtime.layers import initialize
+from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.priors.sampling import draw_codes, greedy
 
 SPEC = Path(__file__).with_name("prior_sampling.hv")
@@ -37,11 +38,11 @@ RUN_IN_FULL = {(16, 1)}  # side, batch
 SLOWEST = 2.0  # seconds of one forward, where timing stops
 
 
-def build(side: int) -> nn.Module:
+def build(side: int) -> StepwisePrior:
     model = check(SPEC, [f"side={side}"])
     prior: nn.Module = load(emit_priors(model), f"prior_sampling_{side}").PRIORS["z"]()
     initialize(prior, 0)
-    return prior.eval()
+    return StepwisePrior(prior.eval(), load(emit_steps(model), f"prior_sampling_{side}_steps").STEPS["z"])
 
 
 def cpu_seconds(work: Callable[[], object], repeats: int) -> float:
@@ -102,7 +103,7 @@ class Operations(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def floor(prior: nn.Module, side: int, batch: int) -> tuple[int, float]:
+def floor(prior: StepwisePrior, side: int, batch: int) -> tuple[int, float]:
     """The number of tensor operations of a position, and the seconds they take alone."""
     operations = Operations()
     start, stop = (side // 2, 1), (side // 2, 2)
@@ -138,7 +139,7 @@ def compare(side: int, batch: int, speed: float, options: argparse.Namespace) ->
     if options.cached_only:
         return line
     in_full = (side, batch) in RUN_IN_FULL and not options.quick
-    whole = run_in_full(prior, side) if in_full else full_forward(prior, side, batch)
+    whole = run_in_full(prior.module, side) if in_full else full_forward(prior.module, side, batch)
     return f"{line}  {whole:10.1f} s{' ' if in_full else '~'}  {whole / cached:5.0f}"
 
 

@@ -8,15 +8,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import TYPE_CHECKING, TypeAlias
 from typing import Literal as Choice
-from typing import TypeAlias
 
 from hvdsl.grammar.source import Span
+
+if TYPE_CHECKING:
+    from hvdsl.compiler.catalogue.table import Operation
 
 Shape: TypeAlias = tuple[int, int, int]  # channels, height, width; the batch is never part of it
 
 
-GIVEN = ("image", "codes", "label")  # what a model's or a prior's `forward` takes; not made by any step
+class Role(Enum):
+    """What a node is for in its graph. All but `OPERATION` and `FLOW` stand for the parts of a model."""
+
+    IMAGE = "image"  # the mapped input image; no inputs
+    CODES = "codes"  # the one-hot map of the codes that a second-stage prior is of (args: name, classes)
+    GIVEN = "given"  # a condition (args: name, classes or none, shape, source: image, field or codes)
+    TAP = "tap"  # publishes its input (args: name); its output is what readers of that tap take. A latent drawn on
+    # the way up is published as two inputs and outputs: the draw, and the distribution that it comes from
+    SAMPLE = "sample"  # draws from a distribution on the posterior side only (before a flow, or on the way up)
+    LATENT = "latent"  # draws z (args: name, family); inputs: prior, posterior[, the value of a posterior's sample]
+    FLOW = "flow"  # one step of a normalizing flow: z' of z and what its block makes of z
+    OUTPUT = "output"  # the last decoder value; one input; the likelihood's parameters
+    OPERATION = "operation"  # everything else: what the operation says
+
+
+ENTRIES = frozenset({Role.IMAGE, Role.CODES, Role.GIVEN})  # what a model's or a prior's `forward` takes
+
+
+class Direction(StrEnum):
+    """Where a latent's posterior draws: beside its prior in the decoder, or on the way up in the encoder."""
+
+    DOWN = "down"
+    UP = "up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +58,8 @@ Literal: TypeAlias = int | float | bool | str | Term | tuple["Literal", ...] | N
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
-    """One output of a node: what an edge carries."""
+class Edge:
+    """One output of a node, as others take it."""
 
     node: int
     port: int = 0
@@ -107,7 +133,7 @@ class Scope:
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """One operation, applied.
+    """One operation, applied: `operation` is its entry in the catalogue, to be compared by identity.
 
     `args` are complete (defaults filled in) and checked. `names` are the spec's names of the outputs, where it gave
     any. `path` is set where the operation owns parameters or state: `decoder.r16.layer.3.q.bottleneck.0.conv.2`.
@@ -115,9 +141,9 @@ class Node:
     """
 
     index: int
-    op: str
+    operation: Operation
     args: Mapping[str, Literal]
-    inputs: tuple[Value, ...]
+    inputs: tuple[Edge, ...]
     shapes: tuple[Shape, ...]
     scope: Scope
     span: Span
@@ -128,36 +154,56 @@ class Node:
     stated: frozenset[str] = frozenset()
     own_path: str = ""  # where other roles are, in a use of a shared instance with roles of its own
 
+    @property
+    def role(self) -> Role:
+        return self.operation.role
+
     def parameter_path(self, role: str) -> str:
         """The full name of a parameter: `decoder.r16.conv.0.weight`."""
         return f"{self.own_path if self.own_path and role not in self.shared else self.path}.{role}"
 
 
+@dataclass(frozen=True, slots=True)
+class NormalizingFlow:
+    """The steps that turn a posterior's sample into a latent's value: nodes of the role `FLOW`, first to last.
+
+    Each takes the value before as its first input, so that the last one's output is the latent's value.
+    """
+
+    steps: tuple[int, ...]
+
+
 @dataclass(slots=True)
 class LatentGroup:
-    """One latent variable, in the order of generation."""
+    """One latent variable, in the order of generation.
+
+    A latent that is drawn on the way up has the direction `UP`, and `posterior` is the second output of the tap by
+    which the encoder publishes its draw (the first) and what it was drawn from.
+    """
 
     name: str
-    node: int  # of the `latent` operation
+    node: int  # of the role `LATENT`
     family: str  # normal, laplace, logistic, bernoulli, categorical, codebook, finite_scalar, lookup_free
     shape: Shape
     path: str
+    prior: Edge
+    posterior: Edge
     codes: int | None = None  # how many values a discrete latent has, at each position and depth
     depth: int = 1  # codes at each position, in residual quantization
+    direction: Direction = Direction.DOWN
+    sample: int | None = None  # of the role `SAMPLE`: where the posterior draws, if not at `node`
+    flow: NormalizingFlow | None = None
+
+    @property
+    def tap(self) -> int | None:
+        """The tap that publishes draw and posterior of a latent drawn on the way up."""
+        return self.posterior.node if self.direction is Direction.UP else None
 
 
 @dataclass(slots=True)
 class Graph:
     """A model (or one of its second-stage priors).
 
-    Node kinds with a fixed meaning, beside the operation table's entries:
-      `image`    the mapped input image; no inputs
-      `tap`      publishes its input (args: name); its output is what readers of that tap take. A latent drawn on the
-                 way up is published as two inputs and outputs: the draw, and the distribution that it comes from
-      `sample`   draws from a distribution on the posterior side only (before a flow); input: distribution
-      `latent`   draws z (args: name, family); inputs: prior, posterior[, the posterior's sample after its flow]
-      `codes`    the one-hot map of a latent that enters a second-stage prior (args: name)
-      `output`   the last decoder value; one input; the likelihood's parameters
     A distribution (`normal(…)` and its like) is a node whose shape is that of one draw.
     """
 
@@ -165,11 +211,17 @@ class Graph:
     nodes: list[Node]
     root: Scope
     latents: list[LatentGroup]
-    output: Value
+    output: Edge
     image: Shape | None  # None for a second-stage prior
 
-    def shape(self, value: Value) -> Shape:
-        return self.nodes[value.node].shapes[value.port]
+    def shape(self, edge: Edge) -> Shape:
+        return self.nodes[edge.node].shapes[edge.port]
+
+    def entries(self) -> list[Node]:
+        """What `forward` takes: the image, or a prior's own codes; then the conditions, codes before fields."""
+        order = {"image": 0, "codes": 1, "field": 2}
+        found = [node for node in self.nodes if node.role in ENTRIES]
+        return sorted(found, key=lambda node: (node.role is Role.GIVEN, order.get(str(node.args.get("source")), 0)))
 
     def parameter_count(self) -> int:
         return sum(p.size for n in self.nodes for p in n.parameters if p.trainable and p.role not in n.shared)

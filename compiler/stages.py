@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import astuple
+from typing import NamedTuple
 
 from hvdsl.compiler.catalogue.quantizers import PRIORS as QUANTIZED
 from hvdsl.compiler.model import Model
 from hvdsl.errors import UsageError
 
 AUTOENCODER, ALL = "autoencoder", "all"
+
+
+class Value(NamedTuple):
+    """An edge of the graph, as digests spell it that runs of version 0.1 hold."""
+
+    node: int
+    port: int
 
 
 def stages(model: Model, wanted: str) -> list[str]:
@@ -36,6 +45,10 @@ def is_drawn_from_codes(model: Model) -> bool:
 def structure(model: Model) -> str:
     """Digest what the first stage of a spec computes, whatever its text looks like and its priors are."""
     graph, data = model.graph, model.settings.data
-    computed = [(n.op, sorted(n.args.items()), n.inputs, n.shapes, n.path) for n in graph.nodes]
+    computed = [
+        (n.operation.name, sorted(n.args.items()), tuple(Value(*astuple(e)) for e in n.inputs), n.shapes, n.path)
+        for n in graph.nodes
+    ]
+    output = Value(*astuple(graph.output))
     pixels = (data.shape, data.bits, data.binarize, data.input, data.target)
-    return hashlib.sha256(repr((computed, graph.output, pixels, model.likelihood)).encode()).hexdigest()
+    return hashlib.sha256(repr((computed, output, pixels, model.likelihood)).encode()).hexdigest()

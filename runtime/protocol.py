@@ -48,3 +48,9 @@ def as_vae(model: nn.Module) -> HierarchicalVae:
     if missing:
         raise HvdslError(f"{type(model).__name__} is not a hierarchical VAE: it has no `{missing[0]}`")
     return cast("HierarchicalVae", model)
+
+
+def is_quantized(model: nn.Module) -> bool:
+    """Whether every latent of a model has its values from a quantizer, and there is one."""
+    groups = as_vae(model).LATENTS
+    return bool(groups) and all(group.quantized for group in groups)

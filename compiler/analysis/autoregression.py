@@ -16,7 +16,7 @@ from operator import or_
 from hvdsl.compiler.catalogue.convolutions import kernel_offsets
 from hvdsl.compiler.catalogue.masks import causal_mask
 from hvdsl.compiler.catalogue.values import integer
-from hvdsl.compiler.graph import Graph, Node, Term, Value
+from hvdsl.compiler.graph import Edge, Graph, Node, Term
 
 BY_ELEMENT = frozenset(
     [
@@ -75,7 +75,7 @@ class Seen:
         return Seen(own, self.before or other.before, self.after or other.after, mixed)
 
 
-def seen_of(graph: Graph, source: Value, last: int) -> dict[Value, Seen]:
+def seen_of(graph: Graph, source: Edge, last: int) -> dict[Edge, Seen]:
     """What every tensor up to node `last` that is made of `source` sees of it: a tensor that is not is absent."""
     channels, *grid = graph.shape(source)
     found = {source: Seen(tuple(1 << c for c in range(channels)))}
@@ -89,17 +89,17 @@ def seen_of(graph: Graph, source: Value, last: int) -> dict[Value, Seen]:
         for port, seen in enumerate(results):
             if seen.mixed_by is None and seen.before and seen.after:
                 seen = Seen(seen.own, True, True, node.index)
-            found[Value(node.index, port)] = seen
+            found[Edge(node.index, port)] = seen
     return found
 
 
 def _through(graph: Graph, node: Node, operands: Sequence[Seen]) -> tuple[Seen, ...]:
-    if node.op in BY_ELEMENT:
+    if node.operation.name in BY_ELEMENT:
         one = reduce(Seen.joined, operands)
         return tuple(one for _ in node.shapes)
-    if node.op == "concat":
+    if node.operation.name == "concat":
         return (reduce(Seen.beside, operands),)
-    rule = _RULES.get(node.op)
+    rule = _RULES.get(node.operation.name)
     if rule is not None:
         return rule(graph, node, operands[0])
     return _everything(node, operands)
@@ -114,7 +114,7 @@ def _everything(node: Node, operands: Sequence[Seen]) -> tuple[Seen, ...]:
 
 def _convolution(graph: Graph, node: Node, x: Seen) -> tuple[Seen, ...]:
     shape, outputs = graph.shape(node.inputs[0]), node.shapes[0][0]
-    groups = shape[0] if node.op == "depthwise" else integer(node.args, "groups")
+    groups = shape[0] if node.operation.name == "depthwise" else integer(node.args, "groups")
     mask = causal_mask(node.args, shape[0], outputs)
     at, mirror = (mask.at, mask.mirror) if mask else ("all", False)
     rows, columns = kernel_offsets(shape, node.args)

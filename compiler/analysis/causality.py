@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.catalogue.masks import causal_mask
 from hvdsl.compiler.catalogue.padding import resolve
 from hvdsl.compiler.catalogue.values import integer, positive_pair
 from hvdsl.compiler.diagnostics.shapes import NOT_CAUSAL
-from hvdsl.compiler.graph import Graph, Node, Term, Value
+from hvdsl.compiler.graph import Edge, Graph, Node, Role, Term
 from hvdsl.grammar.diagnostics import Diagnostic
 
 Offset: TypeAlias = tuple[int, int]
@@ -45,13 +44,13 @@ class Reach:
             step = step.source
 
 
-def reaches(graph: Graph) -> dict[Value, Reach]:
+def reaches(graph: Graph) -> dict[Edge, Reach]:
     """How late every tensor sees the prior's own codes; tensors that do not see them at all are left out."""
-    found: dict[Value, Reach] = {}
+    found: dict[Edge, Reach] = {}
     for node in graph.nodes:
         reach = _reach(node, [found.get(value) for value in node.inputs], graph)
         if reach is not None:
-            found.update({Value(node.index, port): reach for port in range(len(node.shapes))})
+            found.update({Edge(node.index, port): reach for port in range(len(node.shapes))})
     return found
 
 
@@ -67,7 +66,7 @@ def check_causality(graph: Graph) -> Diagnostic | None:
         NOT_CAUSAL,
         f"the prior of `{graph.name}` sees {'its own' if reach.latest == OWN else 'a later'} position",
         node.span,
-        f"`{node.op}`{where} {_reads(guilty.tap)}",
+        f"`{node.operation.name}`{where} {_reads(guilty.tap)}",
         "logits that depend on codes before their own position in raster order only",
         "mask the convolution, `mask = causal(exclude)`; or pad above and to the left only, then `shift`",
     )
@@ -78,11 +77,11 @@ def taps(node: Node, graph: Graph) -> tuple[Offset, ...] | None:
 
     For a convolution these are the kernel elements that its mask leaves.
     """
-    if node.op in ("conv", "depthwise"):
+    if node.operation.name in ("conv", "depthwise"):
         return _kernel_taps(node, graph)
-    if node.op == "shift":
+    if node.operation.name == "shift":
         return ((-integer(node.args, "down"), -integer(node.args, "right")),)
-    field = OPERATIONS[node.op].field
+    field = node.operation.field
     if field is None:
         return (OWN,)
     windows = field([graph.shape(value) for value in node.inputs], node.args)
@@ -100,7 +99,7 @@ def attention_kind(node: Node) -> str:
 
 def own_codes(graph: Graph) -> Node:
     """The node that brings in the codes which the prior is of."""
-    return next(n for n in graph.nodes if n.op == "codes" and n.args["name"] == graph.name)
+    return next(n for n in graph.nodes if n.role is Role.CODES)
 
 
 def _kernel_taps(node: Node, graph: Graph) -> tuple[Offset, ...] | None:
@@ -123,14 +122,14 @@ def _kernel_taps(node: Node, graph: Graph) -> tuple[Offset, ...] | None:
 
 
 def _reach(node: Node, inputs: list[Reach | None], graph: Graph) -> Reach | None:
-    if node.op == "codes":
-        return Reach(OWN, node) if node is own_codes(graph) else None
-    if node.op == "coordinates":  # of its input it takes the size only
+    if node.role is Role.CODES:
+        return Reach(OWN, node)
+    if node.operation.name == "coordinates":  # of its input it takes the size only
         return None
     seen = [reach for reach in inputs if reach is not None]
     if not seen:
         return None
-    if node.op == "attention":
+    if node.operation.name == "attention":
         return _through_attention(node, inputs, graph)
     offsets = taps(node, graph)
     latest = max(seen, key=lambda reach: reach.latest)
@@ -169,7 +168,7 @@ def _guilty(reach: Reach) -> Reach:
     ahead = max(steps, key=lambda step: (step.tap is None, step.tap or OWN), default=reach)
     if ahead.tap is None or ahead.tap > OWN:
         return ahead
-    spatial = [step for step in steps if OPERATIONS[step.by.op].field is not None]
+    spatial = [step for step in steps if step.by.operation.field is not None]
     return (spatial or steps or [reach])[-1]
 
 

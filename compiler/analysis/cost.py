@@ -9,10 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hvdsl.compiler.analysis.places import segments
-from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.catalogue.shapes import positions, size
 from hvdsl.compiler.catalogue.table import Saves
-from hvdsl.compiler.graph import Graph, Node, Value
+from hvdsl.compiler.graph import Edge, Graph, Node, Role
 
 FLOAT32 = 4  # bytes
 
@@ -52,9 +51,9 @@ class Memory:
 
 def macs(graph: Graph, node: Node) -> int:
     """Multiply-accumulates of a node in the forward pass; elementwise work is not counted."""
-    if node.op == "latent":
+    if node.role is Role.LATENT:
         return _nearest_code_macs(graph, node)
-    rule = OPERATIONS[node.op].macs
+    rule = node.operation.macs
     if rule is None:
         return 0
     return rule([graph.shape(value) for value in node.inputs], node.shapes, node.args)
@@ -64,7 +63,7 @@ def _nearest_code_macs(graph: Graph, node: Node) -> int:
     """The distance of every position to every code, at each depth."""
     prior = graph.nodes[node.inputs[0].node]
     codes, depth = prior.args.get("codes"), prior.args.get("depth")
-    if prior.op != "codebook" or not isinstance(codes, int) or not isinstance(depth, int):
+    if prior.operation.name != "codebook" or not isinstance(codes, int) or not isinstance(depth, int):
         return 0
     return positions(node.shapes[0]) * codes * depth * node.shapes[0][0]
 
@@ -91,23 +90,23 @@ class Storages:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self._base: dict[Value, Value] = {}
+        self._base: dict[Edge, Edge] = {}
         self._trained: set[int] = set()  # nodes that a gradient passes
         for node in graph.nodes:
             if any(p.trainable for p in node.parameters) or any(v.node in self._trained for v in node.inputs):
                 self._trained.add(node.index)
             for port in range(len(node.shapes)):
-                own = Value(node.index, port)
-                seen = node.inputs[min(port, len(node.inputs) - 1)] if node.op in VIEWS else own
+                own = Edge(node.index, port)
+                seen = node.inputs[min(port, len(node.inputs) - 1)] if node.operation.name in VIEWS else own
                 self._base[own] = self._base.get(seen, seen)
 
-    def base(self, value: Value) -> Value:
+    def base(self, value: Edge) -> Edge:
         return self._base[value]
 
-    def bytes(self, value: Value) -> int:
+    def bytes(self, value: Edge) -> int:
         return size(self.graph.shape(value)) * FLOAT32
 
-    def kept(self, node: Node) -> set[Value]:
+    def kept(self, node: Node) -> set[Edge]:
         """The storages that the backward pass of a node needs.
 
         Convolutions, gelu and silu keep their input, sigmoid and relu their result, products their operands;
@@ -116,20 +115,20 @@ class Storages:
         """
         if node.index not in self._trained:
             return set()
-        match OPERATIONS[node.op].saves:
+        match node.operation.saves:
             case Saves.INPUT:
-                values: Sequence[Value] = node.inputs[:1]
+                values: Sequence[Edge] = node.inputs[:1]
             case Saves.INPUTS:
                 values = node.inputs
             case Saves.OUTPUT:
-                values = [Value(node.index, port) for port in range(len(node.shapes))]
+                values = [Edge(node.index, port) for port in range(len(node.shapes))]
             case Saves.NOTHING:
                 values = []
         return {self.base(value) for value in values}
 
     def saved(self, nodes: Sequence[Node]) -> int:
         """Bytes that the backward pass through `nodes` keeps for one image: distinct storages, each once."""
-        kept: set[Value] = set()
+        kept: set[Edge] = set()
         for node in nodes:
             kept |= self.kept(node)
         return sum(map(self.bytes, kept)) + _drawn_bytes(nodes)
@@ -141,7 +140,7 @@ def saved_bytes(graph: Graph, nodes: Iterable[Node] | None = None) -> int:
 
 
 def _drawn_bytes(nodes: Iterable[Node]) -> int:
-    return sum(KEPT_PER_DRAW * size(n.shapes[0]) * FLOAT32 for n in nodes if n.op == "latent")
+    return sum(KEPT_PER_DRAW * size(n.shapes[0]) * FLOAT32 for n in nodes if n.role is Role.LATENT)
 
 
 def memory(graph: Graph) -> Memory:
@@ -152,12 +151,12 @@ def memory(graph: Graph) -> Memory:
     """
     storages = Storages(graph)
     kept = [storages.kept(node) for node in graph.nodes]
-    largest = max((storages.bytes(Value(n.index, p)) for n in graph.nodes for p in range(len(n.shapes))), default=0)
+    largest = max((storages.bytes(Edge(n.index, p)) for n in graph.nodes for p in range(len(n.shapes))), default=0)
     image = size(graph.image) * FLOAT32 if graph.image else 0
     saved = sum(map(storages.bytes, set().union(*kept))) + _drawn_bytes(graph.nodes)
 
     inside: set[int] = set()
-    crossing: set[Value] = set()
+    crossing: set[Edge] = set()
     recomputed = 0
     for _, members in segments(graph):
         own = set(members)

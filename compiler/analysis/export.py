@@ -32,7 +32,7 @@ def to_networkx(graph: Graph) -> networkx.MultiDiGraph[int]:
 
 def _attributes(node: Node) -> dict[str, object]:
     return {
-        "op": node.op,
+        "op": node.operation.name,
         "args": dict(node.args),
         "shapes": node.shapes,
         "path": node.path,
@@ -63,7 +63,7 @@ def _node(node: Node, above: tuple[Scope, ...]) -> dict[str, Json]:
     row = row_of(above)
     return {
         "index": node.index,
-        "op": node.op,
+        "op": node.operation.name,
         "args": {name: literal(node.args[name]) for name in sorted(node.args)},
         "inputs": [[value.node, value.port] for value in node.inputs],
         "shapes": [_list(shape) for shape in node.shapes],

@@ -11,9 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.catalogue.table import Window
-from hvdsl.compiler.graph import Graph, Node, Value
+from hvdsl.compiler.graph import Edge, Graph, Node, Role
 
 WHOLE = math.inf
 
@@ -68,10 +67,10 @@ def receptive_fields(graph: Graph) -> Fields:
     Raises:
         ValueError: for a graph without an image (a second-stage prior).
     """
-    image = next((node for node in graph.nodes if node.op == "image"), None)
+    image = next((node for node in graph.nodes if node.role is Role.IMAGE), None)
     if image is None:
         raise ValueError(f"{graph.name} has no image")
-    source = Value(image.index)
+    source = Edge(image.index)
     limit = image.shapes[0][1:]
     direct = _follow(graph, source, through_latents=False)
     through = _follow(graph, source, through_latents=True)
@@ -88,32 +87,32 @@ def prior_field(graph: Graph) -> tuple[int, int]:
     Raises:
         ValueError: for a graph without codes.
     """
-    codes = next((node for node in graph.nodes if node.op == "codes"), None)
+    codes = next((node for node in graph.nodes if node.role is Role.CODES), None)
     if codes is None:
         raise ValueError(f"{graph.name} has no codes")
-    seen = _follow(graph, Value(codes.index), through_latents=False)
+    seen = _follow(graph, Edge(codes.index), through_latents=False)
     return _pixels(seen.get(graph.output), codes.shapes[0][1:])
 
 
-def _follow(graph: Graph, source: Value, *, through_latents: bool) -> dict[Value, Field]:
+def _follow(graph: Graph, source: Edge, *, through_latents: bool) -> dict[Edge, Field]:
     """The field in `source` of every tensor that depends on it."""
-    fields: dict[Value, Field] = {source: POINT}
+    fields: dict[Edge, Field] = {source: POINT}
     for node in graph.nodes:
-        if node.op == "coordinates" or (node.op == "latent" and not through_latents):
+        if node.operation.name == "coordinates" or (node.role is Role.LATENT and not through_latents):
             continue
         seen = _joined([_entering(graph, node, value, fields.get(value)) for value in node.inputs])
         if seen is None:
             continue
         for port in range(len(node.shapes)):
-            fields[Value(node.index, port)] = seen
+            fields[Edge(node.index, port)] = seen
     return fields
 
 
-def _entering(graph: Graph, node: Node, value: Value, field: Field | None) -> Field | None:
+def _entering(graph: Graph, node: Node, value: Edge, field: Field | None) -> Field | None:
     """What one operand brings to an output position."""
     if field is None:
         return None
-    rule = OPERATIONS[node.op].field
+    rule = node.operation.field
     windows = rule([graph.shape(v) for v in node.inputs], node.args) if rule else (Window(), Window())
     lengths, outputs = graph.shape(value)[1:], node.shapes[0][1:]
     vertical, horizontal = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from hvdsl.compiler.graph import Graph, Node, Value
+from hvdsl.compiler.graph import Edge, Graph, Node, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def path_past_latents(graph: Graph) -> tuple[int, ...]:
     for node in graph.nodes:
         for value in _generative_inputs(node):
             readers.setdefault(value.node, []).append(node.index)
-    start = [node.index for node in graph.nodes if node.op == "image"]
+    start = [node.index for node in graph.nodes if node.role is Role.IMAGE]
     came_from = dict.fromkeys(start, -1)
     queue = deque(start)
     while queue:
@@ -92,9 +92,9 @@ def latent_structure(graph: Graph) -> LatentStructure:
     return LatentStructure(lists, tuple(level))
 
 
-def _generative_inputs(node: Node) -> tuple[Value, ...]:
+def _generative_inputs(node: Node) -> tuple[Edge, ...]:
     """A latent's prior alone: in generation there is no posterior."""
-    return node.inputs[:1] if node.op == "latent" else node.inputs
+    return node.inputs[:1] if node.role is Role.LATENT else node.inputs
 
 
 def _numbers(bits: int) -> tuple[int, ...]:

@@ -33,5 +33,5 @@ def prior_summary(graph: Graph) -> PriorSummary:
     """Summarise a prior's graph."""
     own = own_codes(graph)
     classes, height, width = own.shapes[0]
-    given = tuple(str(n.args["name"]) for n in graph.nodes if n.op == "codes" and n is not own)
+    given = tuple(str(n.args["name"]) for n in graph.nodes if n.args.get("source") == "codes")
     return PriorSummary(graph.name, given, classes, height, width, graph.parameter_count(), sight(graph))

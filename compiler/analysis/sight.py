@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hvdsl.compiler.analysis.causality import Offset, attention_kind, own_codes, taps
-from hvdsl.compiler.graph import Graph, Node, Shape, Value
+from hvdsl.compiler.graph import Edge, Graph, Node, Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +47,15 @@ def sight(graph: Graph, position: Offset | None = None) -> Sight:
 
 def seen_positions(graph: Graph, position: Offset) -> dict[int, int]:
     """For the node of each code map, its own and the given ones, the positions that reach the logits at `position`."""
-    needed: dict[Value, int] = {graph.output: 1 << position[0] * graph.shape(graph.output)[2] + position[1]}
-    found = {n.index: 0 for n in graph.nodes if n.op == "codes"}
+    needed: dict[Edge, int] = {graph.output: 1 << position[0] * graph.shape(graph.output)[2] + position[1]}
+    found = {n.index: 0 for n in graph.nodes if n.args.get("grid") or n.args.get("source") == "codes"}
     for node in reversed(graph.nodes):
         wanted = 0
         for port in range(len(node.shapes)):
-            wanted |= needed.pop(Value(node.index, port), 0)
+            wanted |= needed.pop(Edge(node.index, port), 0)
         if node.index in found:
             found[node.index] = wanted
-        elif wanted and node.op != "coordinates":
+        elif wanted and node.operation.name != "coordinates":
             for number, value in enumerate(node.inputs):
                 needed[value] = needed.get(value, 0) | _before(node, number, wanted, graph)
     return found
@@ -65,14 +65,14 @@ def _before(node: Node, number: int, wanted: int, graph: Graph) -> int:
     """The positions of input `number` that the wanted ones of the output depend on."""
     shape = graph.shape(node.inputs[number])
     whole = (1 << shape[1] * shape[2]) - 1
-    if node.op == "attention" and number > 0:
+    if node.operation.name == "attention" and number > 0:
         last = wanted.bit_length() - 1  # what precedes the last wanted position precedes or is any other
         return {"strict": (1 << last) - 1, "inclusive": (1 << last + 1) - 1}.get(attention_kind(node), whole)
-    if node.op == "nearest" and shape[1:] != node.shapes[0][1:]:
+    if node.operation.name == "nearest" and shape[1:] != node.shapes[0][1:]:
         return _coarser(wanted, node.shapes[0], shape)
     if shape[1:] == (1, 1):
         return whole
-    offsets = ((0, 0),) if node.op == "attention" else taps(node, graph)
+    offsets = ((0, 0),) if node.operation.name == "attention" else taps(node, graph)
     if offsets is None or shape[1:] != node.shapes[0][1:]:
         return whole
     found = 0

@@ -70,45 +70,45 @@ def _with_number(name: str, summary: str, argument: str, default: float, doc: st
     )
 
 
-OPERATIONS = (
-    _function("gelu", "x Φ(x), with the exact normal distribution function.", Saves.INPUT, "F.gelu"),
-    _function("silu", "x sigmoid(x).", Saves.INPUT, "F.silu"),
-    _function("swish", "x sigmoid(x); another name of `silu`.", Saves.INPUT, "F.silu"),
-    _with_number("elu", "x above 0, alpha (exp(x) - 1) below.", "alpha", 1.0, "minus the limit below"),
-    _function("relu", "max(x, 0).", Saves.OUTPUT, "F.relu"),
-    _with_number("leaky_relu", "x above 0, slope x below.", "slope", 0.01, "slope below 0"),
-    _function("sigmoid", "1 / (1 + exp(-x)).", Saves.OUTPUT, "torch.sigmoid"),
-    _function("tanh", "Hyperbolic tangent.", Saves.OUTPUT, "torch.tanh"),
-    _with_number("softplus", "log(1 + exp(beta x)) / beta.", "beta", 1.0, "sharpness at 0"),
-    Operation(
-        "glu",
-        Kind.STEP,
-        "First half of the channels times the sigmoid of the second.",
-        (),
-        _glu_shape,
-        saves=Saves.INPUT,
-        expression=template("F.glu({0}, 1)"),
-    ),
-    Operation(
-        "clip",
-        Kind.STEP,
-        "Limit every value.",
-        (
-            Argument("low", ArgumentType.NUMBER, doc="what lower values become"),
-            Argument("high", ArgumentType.NUMBER, doc="what higher values become"),
-        ),
-        _clip_shape,
-        saves=Saves.INPUT,
-        expression=template("torch.clamp({0}, {low}, {high})"),
-    ),
-    Operation("identity", Kind.STEP, "What comes in.", (), same, expression=template("{0}")),
-    Operation(
-        "dropout",
-        Kind.STEP,
-        "In training, each value is zero with probability `p`, the others grow by 1 / (1 - p).",
-        (Argument("p", ArgumentType.NUMBER, doc="probability of zero"),),
-        _dropout_shape,
-        saves=Saves.OUTPUT,
-        layer=_dropout_layer,
-    ),
+GELU = _function("gelu", "x Φ(x), with the exact normal distribution function.", Saves.INPUT, "F.gelu")
+SILU = _function("silu", "x sigmoid(x).", Saves.INPUT, "F.silu")
+SWISH = _function("swish", "x sigmoid(x); another name of `silu`.", Saves.INPUT, "F.silu")
+ELU = _with_number("elu", "x above 0, alpha (exp(x) - 1) below.", "alpha", 1.0, "minus the limit below")
+RELU = _function("relu", "max(x, 0).", Saves.OUTPUT, "F.relu")
+LEAKY_RELU = _with_number("leaky_relu", "x above 0, slope x below.", "slope", 0.01, "slope below 0")
+SIGMOID = _function("sigmoid", "1 / (1 + exp(-x)).", Saves.OUTPUT, "torch.sigmoid")
+TANH = _function("tanh", "Hyperbolic tangent.", Saves.OUTPUT, "torch.tanh")
+SOFTPLUS = _with_number("softplus", "log(1 + exp(beta x)) / beta.", "beta", 1.0, "sharpness at 0")
+GLU = Operation(
+    "glu",
+    Kind.STEP,
+    "First half of the channels times the sigmoid of the second.",
+    (),
+    _glu_shape,
+    saves=Saves.INPUT,
+    expression=template("F.glu({0}, 1)"),
 )
+CLIP = Operation(
+    "clip",
+    Kind.STEP,
+    "Limit every value.",
+    (
+        Argument("low", ArgumentType.NUMBER, doc="what lower values become"),
+        Argument("high", ArgumentType.NUMBER, doc="what higher values become"),
+    ),
+    _clip_shape,
+    saves=Saves.INPUT,
+    expression=template("torch.clamp({0}, {low}, {high})"),
+)
+IDENTITY = Operation("identity", Kind.STEP, "What comes in.", (), same, expression=template("{0}"))
+DROPOUT = Operation(
+    "dropout",
+    Kind.STEP,
+    "In training, each value is zero with probability `p`, the others grow by 1 / (1 - p).",
+    (Argument("p", ArgumentType.NUMBER, doc="probability of zero"),),
+    _dropout_shape,
+    saves=Saves.OUTPUT,
+    layer=_dropout_layer,
+)
+
+OPERATIONS = (GELU, SILU, SWISH, ELU, RELU, LEAKY_RELU, SIGMOID, TANH, SOFTPLUS, GLU, CLIP, IDENTITY, DROPOUT)

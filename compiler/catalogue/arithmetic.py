@@ -7,7 +7,12 @@ input x, argument `number`. `add` is also a step (`joins.py`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
 from hvdsl.compiler.catalogue.expressions import template
+from hvdsl.compiler.catalogue.joins import ADD
 from hvdsl.compiler.catalogue.shapes import broadcast, same
 from hvdsl.compiler.catalogue.table import Argument, ArgumentType, Kind, Operation, Saves
 
@@ -23,15 +28,33 @@ def _with_number(name: str, summary: str, text: str, saves: Saves = Saves.NOTHIN
     return Operation(name, Kind.INTERNAL, summary, NUMBER, same, saves=saves, expression=template(text))
 
 
-OPERATIONS = (
-    _pair("sub", "Difference of two tensors.", "-"),
-    _pair("mul", "Product of two tensors.", "*", Saves.INPUTS),
-    _pair("div", "Quotient of two tensors.", "/", Saves.INPUTS),
-    Operation("neg", Kind.INTERNAL, "Minus a tensor.", (), same, expression=template("-({0})")),
-    _with_number("add_number", "A tensor plus a number.", "({0}) + {number}"),
-    _with_number("sub_number", "A tensor minus a number.", "({0}) - {number}"),
-    _with_number("number_sub", "A number minus a tensor.", "{number} - ({0})"),
-    _with_number("mul_number", "A number times a tensor.", "{number} * ({0})"),
-    _with_number("div_number", "A tensor by a number.", "({0}) / {number}"),
-    _with_number("number_div", "A number by a tensor.", "{number} / ({0})", Saves.OUTPUT),
+SUB = _pair("sub", "Difference of two tensors.", "-")
+MUL = _pair("mul", "Product of two tensors.", "*", Saves.INPUTS)
+DIV = _pair("div", "Quotient of two tensors.", "/", Saves.INPUTS)
+NEG = Operation("neg", Kind.INTERNAL, "Minus a tensor.", (), same, expression=template("-({0})"))
+ADD_NUMBER = _with_number("add_number", "A tensor plus a number.", "({0}) + {number}")
+SUB_NUMBER = _with_number("sub_number", "A tensor minus a number.", "({0}) - {number}")
+NUMBER_SUB = _with_number("number_sub", "A number minus a tensor.", "{number} - ({0})")
+MUL_NUMBER = _with_number("mul_number", "A number times a tensor.", "{number} * ({0})")
+DIV_NUMBER = _with_number("div_number", "A tensor by a number.", "({0}) / {number}")
+NUMBER_DIV = _with_number("number_div", "A number by a tensor.", "{number} / ({0})", Saves.OUTPUT)
+
+OPERATIONS = (SUB, MUL, DIV, NEG, ADD_NUMBER, SUB_NUMBER, NUMBER_SUB, MUL_NUMBER, DIV_NUMBER, NUMBER_DIV)
+
+
+class Operator(NamedTuple):
+    """What an operator of the language becomes, by what stands at its sides."""
+
+    tensors: Operation
+    number: Operation  # a number on the right
+    of_number: Operation  # a number on the left
+
+
+OPERATORS: Mapping[str, Operator] = MappingProxyType(
+    {
+        "+": Operator(ADD, ADD_NUMBER, ADD_NUMBER),
+        "-": Operator(SUB, SUB_NUMBER, NUMBER_SUB),
+        "*": Operator(MUL, MUL_NUMBER, MUL_NUMBER),
+        "/": Operator(DIV, DIV_NUMBER, NUMBER_DIV),
+    }
 )

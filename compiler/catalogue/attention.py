@@ -77,29 +77,29 @@ def _layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Lay
     return Layer("Attention", (positive(args, "heads"),), tuple(options))
 
 
-OPERATIONS = (
-    Operation(
-        "attention",
-        Kind.JOIN,
-        "Scaled dot-product attention of every position over all positions.",
-        (
-            Argument("query", ArgumentType.TENSOR, doc="what asks"),
-            Argument("key", ArgumentType.TENSOR, doc="what is compared"),
-            Argument("value", ArgumentType.TENSOR, doc="what is taken"),
-            Argument("heads", ArgumentType.INTEGER, 1, doc="equal parts of the channels, each by itself"),
-            Argument(
-                "causal",
-                ArgumentType.WORD,
-                None,
-                ("none", "strict", "inclusive"),
-                "see only what precedes in raster order; `inclusive`: and the own position",
-            ),
-            Argument("dropout", ArgumentType.NUMBER, 0.0, doc="of the weights, in training"),
+ATTENTION = Operation(
+    "attention",
+    Kind.JOIN,
+    "Scaled dot-product attention of every position over all positions.",
+    (
+        Argument("query", ArgumentType.TENSOR, doc="what asks"),
+        Argument("key", ArgumentType.TENSOR, doc="what is compared"),
+        Argument("value", ArgumentType.TENSOR, doc="what is taken"),
+        Argument("heads", ArgumentType.INTEGER, 1, doc="equal parts of the channels, each by itself"),
+        Argument(
+            "causal",
+            ArgumentType.WORD,
+            None,
+            ("none", "strict", "inclusive"),
+            "see only what precedes in raster order; `inclusive`: and the own position",
         ),
-        shape=_shape,
-        macs=_macs,
-        field=_field,
-        saves=Saves.INPUTS,
-        layer=_layer,
+        Argument("dropout", ArgumentType.NUMBER, 0.0, doc="of the weights, in training"),
     ),
+    shape=_shape,
+    macs=_macs,
+    field=_field,
+    saves=Saves.INPUTS,
+    layer=_layer,
 )
+
+OPERATIONS = (ATTENTION,)

@@ -36,24 +36,24 @@ def _layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Lay
     return Layer("Dense", (size(inputs[0]), outputs[0][0]), (*bias, *norm_option(args), *init_options(args)))
 
 
-OPERATIONS = (
-    Operation(
-        "dense",
-        Kind.STEP,
-        "Linear map of the flattened tensor to a 1x1 map.",
-        (
-            Argument("out", ArgumentType.INTEGER, doc="channels of the output"),
-            Argument("bias", ArgumentType.SWITCH, True, doc="a bias per output channel"),
-            NORM,
-            GAIN,
-            INIT,
-            BIAS_INIT,
-        ),
-        shape=_shape,
-        parameters=_parameters,
-        macs=_macs,
-        saves=Saves.INPUT,
-        field=whole_map,
-        layer=_layer,
+DENSE = Operation(
+    "dense",
+    Kind.STEP,
+    "Linear map of the flattened tensor to a 1x1 map.",
+    (
+        Argument("out", ArgumentType.INTEGER, doc="channels of the output"),
+        Argument("bias", ArgumentType.SWITCH, True, doc="a bias per output channel"),
+        NORM,
+        GAIN,
+        INIT,
+        BIAS_INIT,
     ),
+    shape=_shape,
+    parameters=_parameters,
+    macs=_macs,
+    saves=Saves.INPUT,
+    field=whole_map,
+    layer=_layer,
 )
+
+OPERATIONS = (DENSE,)

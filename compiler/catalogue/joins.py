@@ -34,35 +34,29 @@ def _mean(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
     return f"({' + '.join(f'({operand})' for operand in operands)}) / {len(operands)}"
 
 
-OPERATIONS = (
-    Operation(
-        "concat",
-        Kind.JOIN,
-        "Put the channels of several tensors one after the other.",
-        (TENSORS,),
-        _concat_shape,
-        expression=_concat,
-    ),
-    Operation(
-        "mean",
-        Kind.JOIN,
-        "Mean of several tensors of one shape, element by element.",
-        (TENSORS,),
-        _mean_shape,
-        expression=_mean,
-    ),
-    Operation(
-        "add",
-        Kind.STEP,
-        "Add another tensor: the same as `+`.",
-        (
-            Argument(
-                "other",
-                ArgumentType.TENSOR,
-                doc="what to add; `learned(init)` takes the shape of what came in",
-            ),
-        ),
-        broadcast,
-        expression=template("({0}) + ({1})"),
-    ),
+CONCAT = Operation(
+    "concat",
+    Kind.JOIN,
+    "Put the channels of several tensors one after the other.",
+    (TENSORS,),
+    _concat_shape,
+    expression=_concat,
 )
+MEAN = Operation(
+    "mean",
+    Kind.JOIN,
+    "Mean of several tensors of one shape, element by element.",
+    (TENSORS,),
+    _mean_shape,
+    expression=_mean,
+)
+ADD = Operation(
+    "add",
+    Kind.STEP,
+    "Add another tensor: the same as `+`.",
+    (Argument("other", ArgumentType.TENSOR, doc="what to add; `learned(init)` takes the shape of what came in"),),
+    broadcast,
+    expression=template("({0}) + ({1})"),
+)
+
+OPERATIONS = (CONCAT, MEAN, ADD)

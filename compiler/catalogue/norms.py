@@ -84,7 +84,7 @@ def _affine_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args)
     return Layer("Affine", (inputs[0][0],))
 
 
-_BATCH_NORM = Operation(
+BATCH_NORM = Operation(
     "batch_norm",
     Kind.STEP,
     "Batch normalisation; running statistics outside training.",
@@ -99,15 +99,17 @@ _BATCH_NORM = Operation(
     layer=_batch_norm_layer,
 )
 
+BATCH_NORM_SILU = replace(
+    BATCH_NORM,
+    name="batch_norm_silu",
+    kind=Kind.INTERNAL,
+    summary="Batch normalisation, then x sigmoid(x); keeps its input alone for the backward pass.",
+    layer=_batch_norm_silu_layer,
+)
+
 OPERATIONS = (
-    _BATCH_NORM,
-    replace(
-        _BATCH_NORM,
-        name="batch_norm_silu",
-        kind=Kind.INTERNAL,
-        summary="Batch normalisation, then x sigmoid(x); keeps its input alone for the backward pass.",
-        layer=_batch_norm_silu_layer,
-    ),
+    BATCH_NORM,
+    BATCH_NORM_SILU,
     Operation(
         "group_norm",
         Kind.STEP,

@@ -181,58 +181,58 @@ _LOOKUP_FREE = (
     GRID,
 )
 
-OPERATIONS = (
-    Operation(
-        "codebook",
-        Kind.DISTRIBUTION,
-        "Uniform over code vectors that are learned from what is assigned to them.",
-        _CODEBOOK,
-        shape=_codebook_shape,
-        parameters=_codebook_parameters,
-        layer=_codebook_layer,
-    ),
-    Operation(
-        "nearest_code",
-        Kind.DISTRIBUTION,
-        "The code nearest to each vector; posterior of `codebook`.",
-        (_TENSOR, _GRADIENT),
-        same,
-        expression=_nearest,
-    ),
-    Operation(
-        "finite_scalar",
-        Kind.DISTRIBUTION,
-        "Uniform over a fixed grid, a number of levels for each channel.",
-        (
-            Argument("levels", ArgumentType.INTEGER, doc="levels of each channel", many=True),
-            Argument("symmetric", ArgumentType.SWITCH, False, doc="levels evenly from -1 to 1, for even numbers too"),
-            GRID,
-        ),
-        shape=_finite_scalar_shape,
-        layer=_finite_scalar_layer,
-    ),
-    Operation(
-        "round_code",
-        Kind.DISTRIBUTION,
-        "The nearest level in each channel; posterior of `finite_scalar`.",
-        (_TENSOR,),
-        same,
-        expression=_nearest,
-    ),
-    Operation(
-        "lookup_free",
-        Kind.DISTRIBUTION,
-        "Uniform over all combinations of signs, one bit for each channel.",
-        _LOOKUP_FREE,
-        shape=_lookup_free_shape,
-        layer=_lookup_free_layer,
-    ),
-    Operation(
-        "sign_code",
-        Kind.DISTRIBUTION,
-        "The sign of each channel; posterior of `lookup_free`.",
-        (_TENSOR, _GRADIENT),
-        same,
-        expression=_nearest,
-    ),
+CODEBOOK = Operation(
+    "codebook",
+    Kind.DISTRIBUTION,
+    "Uniform over code vectors that are learned from what is assigned to them.",
+    _CODEBOOK,
+    shape=_codebook_shape,
+    parameters=_codebook_parameters,
+    layer=_codebook_layer,
 )
+NEAREST_CODE = Operation(
+    "nearest_code",
+    Kind.DISTRIBUTION,
+    "The code nearest to each vector; posterior of `codebook`.",
+    (_TENSOR, _GRADIENT),
+    same,
+    expression=_nearest,
+)
+FINITE_SCALAR = Operation(
+    "finite_scalar",
+    Kind.DISTRIBUTION,
+    "Uniform over a fixed grid, a number of levels for each channel.",
+    (
+        Argument("levels", ArgumentType.INTEGER, doc="levels of each channel", many=True),
+        Argument("symmetric", ArgumentType.SWITCH, False, doc="levels evenly from -1 to 1, for even numbers too"),
+        GRID,
+    ),
+    shape=_finite_scalar_shape,
+    layer=_finite_scalar_layer,
+)
+ROUND_CODE = Operation(
+    "round_code",
+    Kind.DISTRIBUTION,
+    "The nearest level in each channel; posterior of `finite_scalar`.",
+    (_TENSOR,),
+    same,
+    expression=_nearest,
+)
+LOOKUP_FREE = Operation(
+    "lookup_free",
+    Kind.DISTRIBUTION,
+    "Uniform over all combinations of signs, one bit for each channel.",
+    _LOOKUP_FREE,
+    shape=_lookup_free_shape,
+    layer=_lookup_free_layer,
+)
+SIGN_CODE = Operation(
+    "sign_code",
+    Kind.DISTRIBUTION,
+    "The sign of each channel; posterior of `lookup_free`.",
+    (_TENSOR, _GRADIENT),
+    same,
+    expression=_nearest,
+)
+
+OPERATIONS = (CODEBOOK, NEAREST_CODE, FINITE_SCALAR, ROUND_CODE, LOOKUP_FREE, SIGN_CODE)

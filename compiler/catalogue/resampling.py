@@ -135,63 +135,63 @@ def _bilinear(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> s
     return f'F.interpolate({operands[0]}, scale_factor={factor}, mode="bilinear"{aligned})'
 
 
-OPERATIONS = (
-    Operation(
-        "avg_pool",
-        Kind.STEP,
-        "Mean of each window.",
-        POOL_ARGUMENTS,
-        _pool_shape,
-        field=_pool_field,
-        expression=_avg_pool,
-    ),
-    Operation(
-        "max_pool",
-        Kind.STEP,
-        "Maximum of each window.",
-        POOL_ARGUMENTS,
-        _pool_shape,
-        saves=Saves.INPUT,
-        field=_pool_field,
-        expression=_max_pool,
-    ),
-    Operation(
-        "global_pool",
-        Kind.STEP,
-        "Mean of the whole map.",
-        (),
-        _pooled,
-        field=whole_map,
-        expression=template("torch.mean({0}, (2, 3), keepdim=True)"),
-    ),
-    Operation(
-        "nearest",
-        Kind.STEP,
-        "Enlarge by repeating each position.",
-        (FACTOR,),
-        _enlarged,
-        field=_repeat_field,
-        expression=_nearest,
-    ),
-    Operation(
-        "bilinear",
-        Kind.STEP,
-        "Enlarge by bilinear interpolation.",
-        (
-            FACTOR,
-            Argument("align_corners", ArgumentType.SWITCH, False, doc="corner positions stay where they are"),
-        ),
-        _enlarged,
-        field=_bilinear_field,
-        expression=_bilinear,
-    ),
-    Operation(
-        "pixel_shuffle",
-        Kind.STEP,
-        "Enlarge by moving groups of channels into space.",
-        (Argument("factor", ArgumentType.INTEGER, doc="how many times larger"),),
-        _shuffled,
-        field=_shuffle_field,
-        expression=template("F.pixel_shuffle({0}, {factor})"),
-    ),
+AVG_POOL = Operation(
+    "avg_pool",
+    Kind.STEP,
+    "Mean of each window.",
+    POOL_ARGUMENTS,
+    _pool_shape,
+    field=_pool_field,
+    expression=_avg_pool,
 )
+MAX_POOL = Operation(
+    "max_pool",
+    Kind.STEP,
+    "Maximum of each window.",
+    POOL_ARGUMENTS,
+    _pool_shape,
+    saves=Saves.INPUT,
+    field=_pool_field,
+    expression=_max_pool,
+)
+GLOBAL_POOL = Operation(
+    "global_pool",
+    Kind.STEP,
+    "Mean of the whole map.",
+    (),
+    _pooled,
+    field=whole_map,
+    expression=template("torch.mean({0}, (2, 3), keepdim=True)"),
+)
+NEAREST = Operation(
+    "nearest",
+    Kind.STEP,
+    "Enlarge by repeating each position.",
+    (FACTOR,),
+    _enlarged,
+    field=_repeat_field,
+    expression=_nearest,
+)
+BILINEAR = Operation(
+    "bilinear",
+    Kind.STEP,
+    "Enlarge by bilinear interpolation.",
+    (
+        FACTOR,
+        Argument("align_corners", ArgumentType.SWITCH, False, doc="corner positions stay where they are"),
+    ),
+    _enlarged,
+    field=_bilinear_field,
+    expression=_bilinear,
+)
+PIXEL_SHUFFLE = Operation(
+    "pixel_shuffle",
+    Kind.STEP,
+    "Enlarge by moving groups of channels into space.",
+    (Argument("factor", ArgumentType.INTEGER, doc="how many times larger"),),
+    _shuffled,
+    field=_shuffle_field,
+    expression=template("F.pixel_shuffle({0}, {factor})"),
+)
+
+OPERATIONS = (AVG_POOL, MAX_POOL, GLOBAL_POOL, NEAREST, BILINEAR, PIXEL_SHUFFLE)

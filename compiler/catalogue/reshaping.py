@@ -157,93 +157,93 @@ def _pad_channels(operands: Sequence[str], shapes: Sequence[Shape], args: Args) 
     return f"F.pad({operands[0]}, {(0, 0, 0, 0, 0, positive(args, 'out') - shapes[0][0])})"
 
 
-OPERATIONS = (
-    Operation(
-        "channels_last",
-        Kind.INTERNAL,
-        "The same map, stored channel by channel within each pixel.",
-        (),
-        shape=same,
-        expression=template("{0}.contiguous(memory_format=torch.channels_last)"),
-    ),
-    Operation(
-        "crop",
-        Kind.STEP,
-        "Take away rows and columns.",
-        tuple(Argument(side, ArgumentType.INTEGER, 0, doc=f"how many at the {side}") for side in SIDES),
-        _crop_shape,
-        field=_crop_field,
-        expression=_crop,
-    ),
-    Operation(
-        "pad",
-        Kind.STEP,
-        "Add rows and columns of zeros.",
-        tuple(Argument(side, ArgumentType.INTEGER, 0, doc=f"how many at the {side}") for side in SIDES),
-        _pad_shape,
-        field=_pad_field,
-        expression=_pad,
-    ),
-    Operation(
-        "shift",
-        Kind.STEP,
-        "Move the map; zeros come in, what leaves is lost.",
-        (
-            Argument("down", ArgumentType.INTEGER, 0, doc="rows; up if negative"),
-            Argument("right", ArgumentType.INTEGER, 0, doc="columns; to the left if negative"),
-        ),
-        same,
-        field=_shift_field,
-        expression=template("shift({0}, {down}, {right})"),
-    ),
-    Operation(
-        "flatten",
-        Kind.STEP,
-        "All values as channels of a 1x1 map.",
-        (),
-        _flatten_shape,
-        field=whole_map,
-        expression=template("({0}).flatten(1)[:, :, None, None]"),
-    ),
-    Operation(
-        "reshape",
-        Kind.STEP,
-        "The same values in another shape, in order of channels, rows, columns.",
-        (Argument("shape", ArgumentType.SHAPE, doc="`1x28x28`"),),
-        _reshape_shape,
-        field=whole_map,
-        expression=_reshape,
-    ),
-    Operation(
-        "pad_channels",
-        Kind.STEP,
-        "Append channels of zeros.",
-        (Argument("out", ArgumentType.INTEGER, doc="channels of the output"),),
-        _pad_channels_shape,
-        expression=_pad_channels,
-    ),
-    Operation(
-        "first_channels",
-        Kind.STEP,
-        "Keep the first channels.",
-        (Argument("out", ArgumentType.INTEGER, doc="channels of the output"),),
-        _first_channels_shape,
-        expression=template("({0}).narrow(1, 0, {out})"),
-    ),
-    Operation(
-        "split",
-        Kind.STEP,
-        "Cut the channels into a tuple of parts.",
-        (Argument("sizes", ArgumentType.INTEGER, doc="channels of each part", many=True),),
-        _split_shape,
-        expression=template("({0}).split({sizes}, 1)"),
-    ),
-    Operation(
-        "chunk",
-        Kind.STEP,
-        "Cut the channels into a tuple of equal parts.",
-        (Argument("n", ArgumentType.INTEGER, doc="how many parts"),),
-        _chunk_shape,
-        expression=template("({0}).chunk({n}, 1)"),
-    ),
+CHANNELS_LAST = Operation(
+    "channels_last",
+    Kind.INTERNAL,
+    "The same map, stored channel by channel within each pixel.",
+    (),
+    shape=same,
+    expression=template("{0}.contiguous(memory_format=torch.channels_last)"),
 )
+CROP = Operation(
+    "crop",
+    Kind.STEP,
+    "Take away rows and columns.",
+    tuple(Argument(side, ArgumentType.INTEGER, 0, doc=f"how many at the {side}") for side in SIDES),
+    _crop_shape,
+    field=_crop_field,
+    expression=_crop,
+)
+PAD = Operation(
+    "pad",
+    Kind.STEP,
+    "Add rows and columns of zeros.",
+    tuple(Argument(side, ArgumentType.INTEGER, 0, doc=f"how many at the {side}") for side in SIDES),
+    _pad_shape,
+    field=_pad_field,
+    expression=_pad,
+)
+SHIFT = Operation(
+    "shift",
+    Kind.STEP,
+    "Move the map; zeros come in, what leaves is lost.",
+    (
+        Argument("down", ArgumentType.INTEGER, 0, doc="rows; up if negative"),
+        Argument("right", ArgumentType.INTEGER, 0, doc="columns; to the left if negative"),
+    ),
+    same,
+    field=_shift_field,
+    expression=template("shift({0}, {down}, {right})"),
+)
+FLATTEN = Operation(
+    "flatten",
+    Kind.STEP,
+    "All values as channels of a 1x1 map.",
+    (),
+    _flatten_shape,
+    field=whole_map,
+    expression=template("({0}).flatten(1)[:, :, None, None]"),
+)
+RESHAPE = Operation(
+    "reshape",
+    Kind.STEP,
+    "The same values in another shape, in order of channels, rows, columns.",
+    (Argument("shape", ArgumentType.SHAPE, doc="`1x28x28`"),),
+    _reshape_shape,
+    field=whole_map,
+    expression=_reshape,
+)
+PAD_CHANNELS = Operation(
+    "pad_channels",
+    Kind.STEP,
+    "Append channels of zeros.",
+    (Argument("out", ArgumentType.INTEGER, doc="channels of the output"),),
+    _pad_channels_shape,
+    expression=_pad_channels,
+)
+FIRST_CHANNELS = Operation(
+    "first_channels",
+    Kind.STEP,
+    "Keep the first channels.",
+    (Argument("out", ArgumentType.INTEGER, doc="channels of the output"),),
+    _first_channels_shape,
+    expression=template("({0}).narrow(1, 0, {out})"),
+)
+SPLIT = Operation(
+    "split",
+    Kind.STEP,
+    "Cut the channels into a tuple of parts.",
+    (Argument("sizes", ArgumentType.INTEGER, doc="channels of each part", many=True),),
+    _split_shape,
+    expression=template("({0}).split({sizes}, 1)"),
+)
+CHUNK = Operation(
+    "chunk",
+    Kind.STEP,
+    "Cut the channels into a tuple of equal parts.",
+    (Argument("n", ArgumentType.INTEGER, doc="how many parts"),),
+    _chunk_shape,
+    expression=template("({0}).chunk({n}, 1)"),
+)
+
+OPERATIONS = (CHANNELS_LAST, CROP, PAD, SHIFT, FLATTEN, RESHAPE, PAD_CHANNELS, FIRST_CHANNELS, SPLIT, CHUNK)

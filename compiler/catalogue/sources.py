@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hvdsl.compiler.catalogue.expressions import template
-from hvdsl.compiler.catalogue.inits import MAP_INITS, checked
+from hvdsl.compiler.catalogue.inits import INIT_CALLS, MAP_INITS, checked
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
@@ -62,41 +62,42 @@ def _learned_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args
 
 def _constant(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
     shape = ", ".join(str(n) for n in _constant_shape(shapes, args)[0])
-    return f"torch.full((latents.batch, {shape}), {float(number(args, 'value'))!r}, device=latents.device)"
+    value = float(number(args, "value"))
+    return f"torch.full((latents.batch, {shape}), {value!r}, device=latents.device, dtype=latents.dtype)"
 
 
-OPERATIONS = (
-    Operation(
-        "learned",
-        Kind.SOURCE,
-        "A trained map, one for all images.",
-        (
-            Argument("init", ArgumentType.WORD, words=MAP_INITS, doc="first values"),
-            Argument("channels", ArgumentType.INTEGER, None, doc="by default the shape of what it is added to"),
-            GRID,
-        ),
-        shape=_learned_shape,
-        parameters=_learned_parameters,
-        layer=_learned_layer,
+LEARNED = Operation(
+    "learned",
+    Kind.SOURCE,
+    "A trained map, one for all images.",
+    (
+        Argument("init", ArgumentType.WORD, words=MAP_INITS, doc="first values", calls=INIT_CALLS),
+        Argument("channels", ArgumentType.INTEGER, None, doc="by default the shape of what it is added to"),
+        GRID,
     ),
-    Operation(
-        "constant",
-        Kind.SOURCE,
-        "A map with one value everywhere.",
-        (
-            Argument("value", ArgumentType.NUMBER, doc="the value"),
-            Argument("channels", ArgumentType.INTEGER, doc="how many channels"),
-            GRID,
-        ),
-        shape=_constant_shape,
-        expression=_constant,
-    ),
-    Operation(
-        "coordinates",
-        Kind.SOURCE,
-        "Row and column of each position of a tensor, (i - size / 2) / size, as two channels.",
-        (Argument("tensor", ArgumentType.TENSOR, doc="whose map"),),
-        shape=_coordinates_shape,
-        expression=template("coordinates({0})"),
-    ),
+    shape=_learned_shape,
+    parameters=_learned_parameters,
+    layer=_learned_layer,
 )
+CONSTANT = Operation(
+    "constant",
+    Kind.SOURCE,
+    "A map with one value everywhere.",
+    (
+        Argument("value", ArgumentType.NUMBER, doc="the value"),
+        Argument("channels", ArgumentType.INTEGER, doc="how many channels"),
+        GRID,
+    ),
+    shape=_constant_shape,
+    expression=_constant,
+)
+COORDINATES = Operation(
+    "coordinates",
+    Kind.SOURCE,
+    "Row and column of each position of a tensor, (i - size / 2) / size, as two channels.",
+    (Argument("tensor", ArgumentType.TENSOR, doc="whose map"),),
+    shape=_coordinates_shape,
+    expression=template("coordinates({0})"),
+)
+
+OPERATIONS = (LEARNED, CONSTANT, COORDINATES)

@@ -20,7 +20,7 @@ from hvdsl.compiler.catalogue.table import (
     Saves,
 )
 from hvdsl.compiler.catalogue.values import integers, number, positive, term
-from hvdsl.compiler.graph import Shape
+from hvdsl.compiler.graph import Role, Shape
 
 IAF_OUTPUTS = {"shift": 1, "affine": 2, "gated": 2}
 DISCRETE = ("bernoulli", "categorical", "codebook", "finite_scalar", "lookup_free")
@@ -90,7 +90,7 @@ def _tap_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     return tuple(inputs)
 
 
-def _image_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+def _stated_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     channels, height, width = integers(args, "shape")
     return ((channels, height, width),)
 
@@ -99,56 +99,73 @@ def _codes_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     return (grid_shape(positive(args, "classes"), args),)
 
 
-OPERATIONS = (
-    Operation(
-        "residual",
-        Kind.STEP,
-        "shortcut(x) + scale * what the block makes of x.",
-        (
-            Argument("scale", ArgumentType.NUMBER, 1.0, doc="factor on the block"),
-            Argument("shortcut", ArgumentType.STEP, None, doc="by default the identity"),
-        ),
-        _residual_shape,
-        expression=_residual,
+RESIDUAL = Operation(
+    "residual",
+    Kind.STEP,
+    "shortcut(x) + scale * what the block makes of x.",
+    (
+        Argument("scale", ArgumentType.NUMBER, 1.0, doc="factor on the block"),
+        Argument("shortcut", ArgumentType.STEP, None, doc="by default the identity"),
     ),
-    Operation(
-        "iaf",
-        Kind.STEP,
-        "Autoregressive flow: the block makes m, or m and s, of z (Kingma 2016).",
-        (
-            Argument(
-                "form",
-                ArgumentType.WORD,
-                words=tuple(IAF_OUTPUTS),
-                doc="`shift`: z - m; `affine`: (z - m) / exp(s); `gated`: g z + (1 - g) m, g = sigmoid(s)",
-            ),
-        ),
-        _iaf_shape,
-        saves=Saves.INPUTS,
-        expression=_iaf,
-    ),
-    Operation(
-        "image",
-        Kind.INTERNAL,
-        "The mapped input image.",
-        (Argument("shape", ArgumentType.SHAPE),),
-        _image_shape,
-    ),
-    Operation("tap", Kind.INTERNAL, "Publish tensors.", (_NAME,), _tap_shape),
-    Operation("sample", Kind.INTERNAL, "Draw from the posterior, before a flow.", (), same),
-    Operation(
-        "latent",
-        Kind.INTERNAL,
-        "Draw a latent: from the posterior in training, from the prior in generation.",
-        (_NAME, Argument("family", ArgumentType.WORD, words=FAMILIES)),
-        _latent_shape,
-    ),
-    Operation(
-        "codes",
-        Kind.INTERNAL,
-        "The one-hot map of a latent that enters a second-stage prior.",
-        (_NAME, Argument("classes", ArgumentType.INTEGER), GRID),
-        _codes_shape,
-    ),
-    Operation("output", Kind.INTERNAL, "The parameters of the likelihood.", (), same),
+    _residual_shape,
+    expression=_residual,
 )
+IAF = Operation(
+    "iaf",
+    Kind.STEP,
+    "Autoregressive flow: the block makes m, or m and s, of z (Kingma 2016).",
+    (
+        Argument(
+            "form",
+            ArgumentType.WORD,
+            words=tuple(IAF_OUTPUTS),
+            doc="`shift`: z - m; `affine`: (z - m) / exp(s); `gated`: g z + (1 - g) m, g = sigmoid(s)",
+        ),
+    ),
+    _iaf_shape,
+    saves=Saves.INPUTS,
+    expression=_iaf,
+    role=Role.FLOW,
+)
+IMAGE = Operation(
+    "image",
+    Kind.INTERNAL,
+    "The mapped input image.",
+    (Argument("shape", ArgumentType.SHAPE),),
+    _stated_shape,
+    role=Role.IMAGE,
+)
+TAP = Operation("tap", Kind.INTERNAL, "Publish tensors.", (_NAME,), _tap_shape, role=Role.TAP)
+SAMPLE = Operation("sample", Kind.INTERNAL, "Draw from the posterior, before a flow.", (), same, role=Role.SAMPLE)
+LATENT = Operation(
+    "latent",
+    Kind.INTERNAL,
+    "Draw a latent: from the posterior in training, from the prior in generation.",
+    (_NAME, Argument("family", ArgumentType.WORD, words=FAMILIES)),
+    _latent_shape,
+    role=Role.LATENT,
+)
+CODES = Operation(
+    "codes",
+    Kind.INTERNAL,
+    "The one-hot map of the codes that a second-stage prior is of.",
+    (_NAME, Argument("classes", ArgumentType.INTEGER), GRID),
+    _codes_shape,
+    role=Role.CODES,
+)
+GIVEN = Operation(
+    "given",
+    Kind.INTERNAL,
+    "A condition: a field of the data, codes of another latent, or an image. Classes enter one-hot.",
+    (
+        _NAME,
+        Argument("shape", ArgumentType.SHAPE),
+        Argument("classes", ArgumentType.INTEGER, None),
+        Argument("source", ArgumentType.WORD, words=("image", "field", "codes")),
+    ),
+    _stated_shape,
+    role=Role.GIVEN,
+)
+OUTPUT = Operation("output", Kind.INTERNAL, "The parameters of the likelihood.", (), same, role=Role.OUTPUT)
+
+OPERATIONS = (RESIDUAL, IAF, IMAGE, TAP, SAMPLE, LATENT, CODES, GIVEN, OUTPUT)

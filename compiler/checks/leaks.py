@@ -7,7 +7,7 @@ from collections import Counter
 from hvdsl.compiler.checks.flows import check_flows
 from hvdsl.compiler.diagnostics import names as codes
 from hvdsl.compiler.diagnostics import warnings as warning_codes
-from hvdsl.compiler.graph import Graph, Node
+from hvdsl.compiler.graph import Graph, Node, Role
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 
 _BIASED = ("conv", "depthwise", "upconv", "dense")
@@ -25,9 +25,9 @@ def _leaks(graph: Graph, found: Diagnostics) -> None:
     source: list[int | None] = []  # for each node that depends on the image: the operand by which it does
     for node in graph.nodes:
         operand: int | None = None
-        if node.op == "image":
+        if node.role is Role.IMAGE:
             operand = node.index
-        elif node.op == "latent":
+        elif node.role is Role.LATENT:
             if source[node.inputs[0].node] is not None:
                 found.add(_leak(graph, source, graph.nodes[node.inputs[0].node], "the prior of a latent"))
         else:
@@ -39,10 +39,10 @@ def _leaks(graph: Graph, found: Diagnostics) -> None:
 
 def _leak(graph: Graph, source: list[int | None], end: Node, what: str) -> Diagnostic:
     path, node = [end], end
-    while node.op != "tap" and (before := source[node.index]) is not None and before != node.index:
+    while node.role is not Role.TAP and (before := source[node.index]) is not None and before != node.index:
         node = graph.nodes[before]
         path.append(node)
-    steps = " -> ".join(f"`{n.op}` (line {n.span.line})" for n in reversed(path[-6:]))
+    steps = " -> ".join(f"`{n.operation.name}` (line {n.span.line})" for n in reversed(path[-6:]))
     reader = path[-2] if len(path) > 1 else path[-1]
     return Diagnostic(
         codes.LEAK,
@@ -57,16 +57,16 @@ def _leak(graph: Graph, source: list[int | None], end: Node, what: str) -> Diagn
 def _lost_biases(graph: Graph, found: Diagnostics) -> None:
     readers = Counter(value.node for node in graph.nodes for value in node.inputs)
     for node in graph.nodes:
-        if node.op != "batch_norm" or readers[node.inputs[0].node] > 1:  # a shortcut keeps the bias
+        if node.operation.name != "batch_norm" or readers[node.inputs[0].node] > 1:  # a shortcut keeps the bias
             continue
         before = graph.nodes[node.inputs[0].node]
-        if before.op in _BIASED and before.args.get("bias") is True and "bias" not in before.stated:
+        if before.operation.name in _BIASED and before.args.get("bias") is True and "bias" not in before.stated:
             found.add(
                 Diagnostic(
                     warning_codes.BIAS_BEFORE_BATCH_NORM,
                     "this bias has no effect",
                     before.span,
-                    f"`{before.op}` with a bias, then `batch_norm`",
+                    f"`{before.operation.name}` with a bias, then `batch_norm`",
                     "`bias = no`",
                     "batch normalisation takes it away again; its gradient is rounding noise. "
                     "Where it has to be there all the same, say `bias = yes`",

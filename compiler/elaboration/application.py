@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.catalogue.joins import ADD
+from hvdsl.compiler.catalogue.reshaping import CHUNK, SPLIT
+from hvdsl.compiler.catalogue.structure import IAF, RESIDUAL, TAP
 from hvdsl.compiler.catalogue.table import Kind
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import Bound, bind, call_parts, kind_of
 from hvdsl.compiler.elaboration.environment import Environment
-from hvdsl.compiler.elaboration.faults import Fault
 from hvdsl.compiler.elaboration.instances import apply_recipe, apply_shared
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.placing import add_node, place_node, settled
 from hvdsl.compiler.elaboration.repeats import parallel, repeat
 from hvdsl.compiler.elaboration.streams import one_tensor, run_block
 from hvdsl.compiler.elaboration.values import (
-    INVALID,
     STEPS,
     BlockStep,
     ExpressionStep,
     Flowing,
-    Invalid,
     NamedStep,
     OperationStep,
     RecipeStep,
@@ -29,7 +29,8 @@ from hvdsl.compiler.elaboration.values import (
     TapStep,
     Tensor,
 )
-from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.evaluate.faults import Fault
+from hvdsl.compiler.evaluate.values import INVALID, Invalid
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 
@@ -42,7 +43,7 @@ def send(interpreter: Interpreter, flowing: Flowing, expr: tree.Expr, environmen
                 flowing = interpreter.send(flowing, step, environment)
             return flowing
         case tree.Choose():
-            return interpreter.send(flowing, chosen(interpreter, expr, environment), environment)
+            return interpreter.send(flowing, interpreter.chosen(expr, environment), environment)
         case tree.Binary(operator="*"):
             return repeat(interpreter, flowing, expr, environment)
         case tree.WithBlock(head=tree.Name(id="parallel") | tree.Call(function=tree.Name(id="parallel"))):
@@ -62,12 +63,6 @@ def send(interpreter: Interpreter, flowing: Flowing, expr: tree.Expr, environmen
             _not_a_step(expr),
         )
     return interpreter.apply(value, flowing, expr.span)
-
-
-def chosen(interpreter: Interpreter, expr: tree.Choose, environment: Environment) -> tree.Expr:
-    """Return the branch that a conditional takes; the other is not elaborated."""
-    test = interpreter.evaluate(expr.test, environment)
-    return expr.then if arithmetic.switch(test, expr.test.span) else expr.other
 
 
 def _not_a_step(expr: tree.Expr) -> str:
@@ -117,16 +112,16 @@ def _apply_operation(interpreter: Interpreter, step: OperationStep, flowing: Flo
     bound = bind(interpreter, operation, step.call, step.environment)
     if bound.invalid:
         return INVALID
-    if operation.name == "residual":
+    if operation is RESIDUAL:
         return _residual(interpreter, step, bound, tensor, span)
-    if operation.name == "iaf":
+    if operation is IAF:
         return _iaf(interpreter, step, bound, tensor, span)
-    if operation.name == "add" and not bound.operands:
+    if operation is ADD and not bound.operands:
         return tensor  # `add(none)` changes nothing
     operands = [settled(interpreter, o, tensor.shape, span) for o in bound.operands]
     outputs = place_node(interpreter, operation, bound.args, (tensor, *operands), span)
     interpreter.builder.nodes[outputs[0].value.node].stated = bound.stated
-    return outputs if operation.name in ("split", "chunk") else outputs[0]
+    return outputs if operation in (SPLIT, CHUNK) else outputs[0]
 
 
 def _body(step: OperationStep, span: Span) -> tree.Block:
@@ -152,7 +147,7 @@ def _residual(interpreter: Interpreter, step: OperationStep, bound: Bound, tenso
     if isinstance(body, Invalid) or isinstance(shortcut, Invalid):
         return INVALID
     both = (one_tensor(shortcut, "a shortcut", span), one_tensor(body, "`residual`", block.span))
-    return add_node(interpreter, "residual", bound.args, both, span)
+    return add_node(interpreter, RESIDUAL, bound.args, both, span)
 
 
 def _iaf(interpreter: Interpreter, step: OperationStep, bound: Bound, tensor: Tensor, span: Span) -> Flowing:
@@ -162,7 +157,7 @@ def _iaf(interpreter: Interpreter, step: OperationStep, bound: Bound, tensor: Te
     if any(isinstance(p, Invalid) for p in parts):
         return INVALID
     made = [one_tensor(p, "`iaf`", block.span) for p in parts]
-    return add_node(interpreter, "iaf", bound.args, (tensor, *made), span)
+    return add_node(interpreter, IAF, bound.args, (tensor, *made), span)
 
 
 def publish(interpreter: Interpreter, name: str, flowing: Flowing, span: Span) -> Flowing:
@@ -177,6 +172,6 @@ def publish(interpreter: Interpreter, name: str, flowing: Flowing, span: Span) -
             expected="`tap` in an encoder row, or in a recipe that the encoder places",
         )
     tensor = one_tensor(flowing, "`tap`", span)
-    published = add_node(interpreter, "tap", {"name": name}, (tensor,), span)
+    published = add_node(interpreter, TAP, {"name": name}, (tensor,), span)
     interpreter.taps.publish(name, published, span)
     return published

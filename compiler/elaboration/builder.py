@@ -11,8 +11,9 @@ from hvdsl.compiler import graph
 from hvdsl.compiler.catalogue.table import Operation
 from hvdsl.compiler.diagnostics import limits, names
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.elaboration.faults import Exhausted, Fault
-from hvdsl.compiler.elaboration.values import Deferred, SharedInstance, Tensor, Totals, is_deferred, resolve
+from hvdsl.compiler.elaboration.values import SharedInstance, Tensor
+from hvdsl.compiler.evaluate.faults import Exhausted, Fault
+from hvdsl.compiler.evaluate.values import Deferred, Totals, is_deferred, resolve
 from hvdsl.compiler.graph import Literal, Node, Scope, Shape, Term
 from hvdsl.compiler.reserved import attribute
 from hvdsl.grammar.source import Span
@@ -144,7 +145,7 @@ class Builder:
         path = ""
         if parameters:
             path = f"{self.path}.{operation.name}.{self.number(operation.name)}".lstrip(".")
-        node = self.node(operation.name, args, inputs, outputs, span)
+        node = self.node(operation, args, inputs, outputs, span)
         node.parameters, node.path = parameters, path
         if parameters and self._sharing is not None and self._sharing_later:
             own = self._sharing.own
@@ -153,11 +154,11 @@ class Builder:
                 node.own_path = self._sharing.own_path + path[len(self._sharing.path) :]
         if any(v.__class__ in _MAY_DEFER and is_deferred(v) for v in args.values()):
             self._late.append((node, operation))
-        return tuple(Tensor(graph.Value(node.index, i), shape) for i, shape in enumerate(outputs))
+        return tuple(Tensor(graph.Edge(node.index, i), shape) for i, shape in enumerate(outputs))
 
     def node(
         self,
-        op: str,
+        operation: Operation,
         args: Mapping[str, Literal],
         inputs: Sequence[Tensor],
         shapes: tuple[Shape, ...],
@@ -173,7 +174,7 @@ class Builder:
                 f"at most {MOST_NODES:,}",
                 "repeat less",
             )
-        node = Node(len(self.nodes), op, args, tuple(t.value for t in inputs), shapes, self.scope, span)
+        node = Node(len(self.nodes), operation, args, tuple(t.value for t in inputs), shapes, self.scope, span)
         self.nodes.append(node)
         self.scope.members.append(node)
         return node

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, cast
 
 from hvdsl.compiler.analysis.causality import check_causality
+from hvdsl.compiler.catalogue.structure import IMAGE, OUTPUT
+from hvdsl.compiler.catalogue.table import Argument
 from hvdsl.compiler.checks.leaks import audit
 from hvdsl.compiler.checks.objective import check_learning
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import shapes as shape_codes
-from hvdsl.compiler.elaboration import application, expressions, statements
+from hvdsl.compiler.elaboration import application, expressions, names, statements
+from hvdsl.compiler.elaboration.arguments import kind_of
 from hvdsl.compiler.elaboration.builder import Builder
 from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
-from hvdsl.compiler.elaboration.faults import Exhausted, Fault
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.program import Program
 from hvdsl.compiler.elaboration.references import check_program
 from hvdsl.compiler.elaboration.sections import elaborate_prior, elaborate_sections
-from hvdsl.compiler.elaboration.values import (
-    INVALID,
-    Drawn,
-    Flowing,
-    Invalid,
-    SharedInstance,
-    Step,
-    Tensor,
-    Totals,
-    Value,
-    show,
-)
-from hvdsl.compiler.graph import Graph, Shape, Term
-from hvdsl.compiler.graph import Value as Output
+from hvdsl.compiler.elaboration.values import Drawn, Flowing, SharedInstance, Step, Tensor, Value, show
+from hvdsl.compiler.evaluate.faults import Exhausted, Fault
+from hvdsl.compiler.evaluate.values import INVALID, Invalid, Totals
+from hvdsl.compiler.graph import Edge, Graph, Shape, Term
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.grammar import tree
@@ -56,12 +48,35 @@ class Closed(Protocol):
 class Elaborator(Interpreter):
     """Ties the rules of the language together."""
 
-    def evaluate(self, expr: tree.Expr, environment: Environment) -> Value:
+    def evaluate(self, expr: tree.Expr, environment: Environment, wanted: Argument | None = None) -> Value:
         self.deepen(expr.span)
         try:
-            return expressions.evaluate(self, expr, environment)
+            return cast(Value, self.worth(expr, environment, wanted))
         finally:
             self.depth -= 1
+
+    def lookup(self, name: tree.Name, environment: Environment, wanted: Argument | None) -> Value:
+        return names.lookup(self, name, environment, wanted)
+
+    def call(self, expr: tree.Call | tree.WithBlock, environment: Environment, wanted: Argument | None) -> Value:
+        return names.call(self, expr, environment, wanted)
+
+    def calculate(self, name: str, expr: tree.Call, environment: Environment) -> Value:
+        return cast(Value, self.function(name, expr, environment))
+
+    def flow(self, expr: tree.Flow | tree.Block, environment: Environment) -> Value:
+        return expressions.flow(self, expr, environment)
+
+    def operate(self, expr: tree.Binary, left: object, right: object, environment: Environment) -> object:
+        value = expressions.operate(self, expr, left, right, environment)
+        return super().operate(expr, left, right, environment) if value is expressions.UNHANDLED else value
+
+    def negate(self, expr: tree.Unary, value: object) -> object:
+        negated = expressions.negate(self, expr, value)
+        return super().negate(expr, value) if negated is expressions.UNHANDLED else negated
+
+    def describe(self, value: object) -> str:
+        return kind_of(value)
 
     def tensor(self, expr: tree.Expr, environment: Environment) -> Value:
         self.deepen(expr.span)
@@ -143,8 +158,8 @@ def _model(closed: Closed, program: Program, found: Diagnostics) -> tuple[Graph 
     elaborator = Elaborator(program, builder, found)
     _declare_shared(elaborator)
     shape = settings.data.shape
-    image = builder.node("image", {"shape": shape}, (), (shape,), spec.span)
-    out = elaborate_sections(elaborator, spec, Tensor(Output(image.index), shape))
+    image = builder.node(IMAGE, {"shape": shape}, (), (shape,), spec.span)
+    out = elaborate_sections(elaborator, spec, Tensor(Edge(image.index), shape))
     if not elaborator.failed:
         for diagnostic in elaborator.taps.audit():
             found.add(diagnostic)
@@ -154,9 +169,9 @@ def _model(closed: Closed, program: Program, found: Diagnostics) -> tuple[Graph 
     if tensor.shape != (closed.logits, *shape[1:]):
         found.add(_wrong_output(tensor, span, closed.logits, shape, builder))
         return None, elaborator
-    output = builder.node("output", {}, (tensor,), (tensor.shape,), span)
+    output = builder.node(OUTPUT, {}, (tensor,), (tensor.shape,), span)
     builder.settle(Totals(elaborator.counts, len(builder.latents)))
-    graph = Graph(settings.model, builder.nodes, builder.root, builder.latents, Output(output.index), shape)
+    graph = Graph(settings.model, builder.nodes, builder.root, builder.latents, Edge(output.index), shape)
     audit(graph, found)
     check_learning(graph, settings.objective, spec, found)
     return graph, elaborator
@@ -197,9 +212,9 @@ def _prior(item: tree.Prior, program: Program, model: Elaborator, found: Diagnos
         return None
     if result is None or elaborator.failed:
         return None
-    output = builder.node("output", {}, (result,), (result.shape,), item.body.span)
+    output = builder.node(OUTPUT, {}, (result,), (result.shape,), item.body.span)
     builder.settle(Totals(elaborator.counts, len(model.builder.latents)))
-    graph = Graph(item.name.id, builder.nodes, builder.root, [], Output(output.index), None)
+    graph = Graph(item.name.id, builder.nodes, builder.root, [], Edge(output.index), None)
     leak = check_causality(graph)
     if leak is not None:
         found.add(leak)

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 from hvdsl.compiler.catalogue.quantizers import PRIORS as QUANTIZED
-from hvdsl.compiler.catalogue.structure import DISCRETE
+from hvdsl.compiler.catalogue.structure import DISCRETE, LATENT, SAMPLE, TAP
 from hvdsl.compiler.diagnostics import flows as flow_codes
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import kind_of
 from hvdsl.compiler.elaboration.environment import Environment
-from hvdsl.compiler.elaboration.faults import Fault
 from hvdsl.compiler.elaboration.interpreter import Interpreter
-from hvdsl.compiler.elaboration.lookup import check_name
+from hvdsl.compiler.elaboration.names import check_name
 from hvdsl.compiler.elaboration.placing import add_node
 from hvdsl.compiler.elaboration.streams import flowing
 from hvdsl.compiler.elaboration.taps import grid
-from hvdsl.compiler.elaboration.values import (
-    INVALID,
-    Distribution,
-    Drawn,
-    Invalid,
-    Tensor,
-    Value,
-    show,
-)
-from hvdsl.compiler.graph import LatentGroup
-from hvdsl.compiler.graph import Value as Output
+from hvdsl.compiler.elaboration.values import Distribution, Draw, Drawn, Tensor, Value, show
+from hvdsl.compiler.evaluate.faults import Fault
+from hvdsl.compiler.evaluate.values import INVALID, Invalid
+from hvdsl.compiler.graph import Direction, Edge, LatentGroup, NormalizingFlow, Role
 from hvdsl.grammar import tree
 
 
@@ -70,19 +62,33 @@ def latent(interpreter: Interpreter, statement: tree.Latent, environment: Enviro
         with builder.enter("part", "prior", statement.prior.span):
             prior = _distribution(interpreter, statement.prior, environment)
         with builder.enter("part", "posterior", statement.posterior.span):
-            posterior, sample = _posterior(interpreter, statement.posterior, environment)
-        if isinstance(prior, Invalid) or isinstance(posterior, Invalid) or isinstance(sample, Invalid):
+            posterior, draw = _posterior(interpreter, statement.posterior, name.id, environment)
+        if isinstance(prior, Invalid) or isinstance(posterior, Invalid) or isinstance(draw, Invalid):
             environment.names[name.id] = INVALID
             interpreter.failed = True
             return
         _check_latent(name, prior, posterior, statement, environment)
         inputs = [Tensor(prior.value, prior.shape), Tensor(posterior.value, posterior.shape)]
-        if sample is not None:
-            inputs.append(sample)
-        z = add_node(interpreter, "latent", {"name": name.id, "family": prior.family}, inputs, name.span)
+        if draw is not None:
+            inputs.append(draw.tensor)
+        z = add_node(interpreter, LATENT, {"name": name.id, "family": prior.family}, inputs, name.span)
         remember(interpreter, z.value.node, 0, name.id)
-        group = LatentGroup(name.id, z.value.node, prior.family, z.shape, builder.place, prior.classes, prior.depth)
-        builder.latents.append(group)
+        builder.latents.append(
+            LatentGroup(
+                name.id,
+                z.value.node,
+                prior.family,
+                z.shape,
+                builder.place,
+                prior.value,
+                posterior.value,
+                prior.classes,
+                prior.depth,
+                draw.direction if draw else Direction.DOWN,
+                draw.sample if draw else None,
+                draw.flow if draw else None,
+            )
+        )
     interpreter.drawn.setdefault(name.id, []).append(prior)
     environment.names[name.id] = z
 
@@ -138,20 +144,20 @@ def _distribution(interpreter: Interpreter, expr: tree.Expr, environment: Enviro
 
 
 def _posterior(
-    interpreter: Interpreter, expr: tree.Expr, environment: Environment
-) -> tuple[Distribution | Invalid, Tensor | Invalid | None]:
-    """Return a posterior, and its sample where steps follow it (or where it was drawn on the way up)."""
+    interpreter: Interpreter, expr: tree.Expr, name: str, environment: Environment
+) -> tuple[Distribution | Invalid, Draw | Invalid | None]:
+    """Return a posterior, and its draw where steps follow it (or where it was drawn on the way up)."""
     if not isinstance(expr, tree.Flow):
         value = interpreter.evaluate(expr, environment)
         if isinstance(value, Drawn):
-            return value.distribution, value.tensor
+            return value.distribution, value.draw
         if isinstance(value, Distribution | Invalid):
             return value, None
         raise Fault(codes.WRONG_KIND, "this is not a distribution", expr.span, kind_of(value), "a distribution")
     head = _distribution(interpreter, expr.steps[0], environment)
     if isinstance(head, Invalid):
         return INVALID, None
-    start = add_node(interpreter, "sample", {}, (Tensor(head.value, head.shape),), expr.steps[0].span)
+    start = add_node(interpreter, SAMPLE, {}, (Tensor(head.value, head.shape),), expr.steps[0].span)
     result: Value = start
     for step in expr.steps[1:]:
         result = interpreter.send(flowing(result, expr.span), step, environment)
@@ -166,9 +172,35 @@ def _posterior(
             "a posterior without steps",
             "write the steps before the posterior's parameters, or after the latent",
         )
-    if isinstance(result, Tensor | Invalid):
-        return head, result
+    if isinstance(result, Invalid):
+        return head, INVALID
+    if isinstance(result, Tensor):
+        return head, Draw(result, start.value.node, _flow(interpreter, name, start, result))
     raise Fault(codes.WRONG_KIND, "a flow of a posterior gives one tensor", expr.span, kind_of(result), "one tensor")
+
+
+def _flow(interpreter: Interpreter, name: str, start: Tensor, end: Tensor) -> NormalizingFlow:
+    """The steps from a posterior's sample to a latent's value.
+
+    Raises:
+        Fault: for a step whose log-determinant is not known.
+    """
+    steps: list[int] = []
+    edge = end.value
+    while edge != start.value:
+        node = interpreter.builder.nodes[edge.node]
+        if node.role is not Role.FLOW:
+            raise Fault(
+                flow_codes.NO_LOG_DETERMINANT,
+                f"`{node.operation.name}` is no step of a flow",
+                node.span,
+                f"`{node.operation.name}` between the posterior of `{name}` and its value",
+                "steps whose log-determinant is known: `iaf(…) { … }`",
+                "compute inside the block of an `iaf`, or write the posterior so that it needs no flow",
+            )
+        steps.insert(0, node.index)
+        edge = node.inputs[0]
+    return NormalizingFlow(tuple(steps))
 
 
 def _draw_upwards(interpreter: Interpreter, statement: tree.Latent, name: tree.Name, environment: Environment) -> None:
@@ -183,8 +215,8 @@ def _draw_upwards(interpreter: Interpreter, statement: tree.Latent, name: tree.N
     builder = interpreter.builder
     with builder.enter("binding", name.id, statement.span):
         with builder.enter("part", "posterior", statement.posterior.span):
-            posterior, sample = _posterior(interpreter, statement.posterior, environment)
-        if isinstance(posterior, Invalid) or isinstance(sample, Invalid):
+            posterior, draw = _posterior(interpreter, statement.posterior, name.id, environment)
+        if isinstance(posterior, Invalid) or isinstance(draw, Invalid):
             environment.names[name.id] = INVALID
             return
         if posterior.family in QUANTIZED:
@@ -197,14 +229,17 @@ def _draw_upwards(interpreter: Interpreter, statement: tree.Latent, name: tree.N
                 "its codes belong to its prior, in the decoder: draw it there, from a tap",
             )
         inputs = Tensor(posterior.value, posterior.shape)
-        flowed = sample is not None
-        if sample is None:
-            sample = add_node(interpreter, "sample", {}, (inputs,), name.span)
-        node = builder.node("tap", {"name": name.id}, (sample, inputs), (sample.shape, posterior.shape), name.span)
-        remember(interpreter, node.index if flowed else sample.value.node, 0, name.id)
+        flowed = draw is not None
+        if draw is None:
+            sample = add_node(interpreter, SAMPLE, {}, (inputs,), name.span)
+            draw = Draw(sample, sample.value.node)
+        outputs = draw.tensor.shape, posterior.shape
+        node = builder.node(TAP, {"name": name.id}, (draw.tensor, inputs), outputs, name.span)
+        remember(interpreter, node.index if flowed else draw.sample, 0, name.id)
+    published = Tensor(Edge(node.index, 0), draw.tensor.shape)
     drawn = Drawn(
-        Tensor(Output(node.index, 0), sample.shape),
-        Distribution(Output(node.index, 1), posterior.shape, posterior.family, posterior.classes),
+        Draw(published, draw.sample, draw.flow, Direction.UP),
+        Distribution(Edge(node.index, 1), posterior.shape, posterior.family, posterior.classes),
     )
     interpreter.taps.publish(name.id, drawn, name.span)
     environment.names[name.id] = drawn.tensor

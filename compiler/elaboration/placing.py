@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.catalogue.distributions import COUPLED
+from hvdsl.compiler.catalogue.joins import CONCAT, MEAN
+from hvdsl.compiler.catalogue.sources import LEARNED
 from hvdsl.compiler.catalogue.table import Kind, Operation, OperationError
 from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import Bound, bind, call_parts
 from hvdsl.compiler.elaboration.builder import Builder
 from hvdsl.compiler.elaboration.environment import Environment
-from hvdsl.compiler.elaboration.faults import Fault
 from hvdsl.compiler.elaboration.interpreter import Interpreter
-from hvdsl.compiler.elaboration.values import (
-    INVALID,
-    Distribution,
-    OperationStep,
-    Tensor,
-    Unshaped,
-    Value,
-    show,
-)
+from hvdsl.compiler.elaboration.values import Distribution, OperationStep, Tensor, Unshaped, Value, show
+from hvdsl.compiler.evaluate.faults import Fault
+from hvdsl.compiler.evaluate.values import INVALID
 from hvdsl.compiler.graph import Literal, Shape
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
@@ -32,7 +26,7 @@ def source(interpreter: Interpreter, operation: Operation, call: tree.Expr, envi
     """Return what an operation's name or call is: a step, or what a source, join or distribution makes."""
     if operation.kind is Kind.STEP:
         return OperationStep(operation, call, environment)
-    if operation.name == "learned" and len(call_parts(call)[1]) < 2:
+    if operation is LEARNED and len(call_parts(call)[1]) < 2:
         return Unshaped(operation, call, environment)
     bound = bind(interpreter, operation, call, environment)
     if bound.invalid:
@@ -55,7 +49,7 @@ def _place(interpreter: Interpreter, operation: Operation, bound: Bound, span: S
     """Add the node of a source, join or distribution."""
     if operation.kind is Kind.JOIN and not bound.operands:
         return None  # all operands are absent
-    if operation.name in ("concat", "mean") and len(bound.operands) == 1:
+    if operation in (CONCAT, MEAN) and len(bound.operands) == 1:
         only = bound.operands[0]
         return materialise(interpreter, only, None, span) if isinstance(only, Unshaped) else only
     if "grid" in bound.args and bound.args["grid"] is None and not bound.operands:
@@ -122,10 +116,10 @@ def settled(
 
 
 def add_node(
-    interpreter: Interpreter, name: str, args: Mapping[str, Literal], inputs: Sequence[Tensor], span: Span
+    interpreter: Interpreter, operation: Operation, args: Mapping[str, Literal], inputs: Sequence[Tensor], span: Span
 ) -> Tensor:
-    """Add a node of the operation `name`, which has one output."""
-    return place_node(interpreter, OPERATIONS[name], args, inputs, span)[0]
+    """Add a node of an operation that has one output."""
+    return place_node(interpreter, operation, args, inputs, span)[0]
 
 
 def place_node(
@@ -184,5 +178,7 @@ def _origins(builder: Builder, inputs: Sequence[Tensor]) -> str:
     parts = []
     for tensor in inputs:
         node = builder.nodes[tensor.value.node]
-        parts.append(f"{show(tensor.shape)} comes from `{node.op}` at {node.span.source.name}:{node.span.line}")
+        parts.append(
+            f"{show(tensor.shape)} comes from `{node.operation.name}` at {node.span.source.name}:{node.span.line}"
+        )
     return "; ".join(parts)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from hvdsl.compiler.catalogue.arithmetic import SUB
+from hvdsl.compiler.catalogue.joins import ADD, CONCAT, MEAN
 from hvdsl.compiler.diagnostics import limits
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import call_parts, kind_of
 from hvdsl.compiler.elaboration.environment import Environment
-from hvdsl.compiler.elaboration.faults import Fault
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.placing import add_node
 from hvdsl.compiler.elaboration.streams import one_tensor, run_block
-from hvdsl.compiler.elaboration.values import (
-    INVALID,
-    Deferred,
-    Flowing,
-    Invalid,
-    Tensor,
-)
+from hvdsl.compiler.elaboration.values import Flowing, Tensor
 from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.evaluate.faults import Fault
+from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 
@@ -76,9 +73,12 @@ def parallel(interpreter: Interpreter, flowing: Flowing, expr: tree.WithBlock, e
 _PARALLEL = "`parallel(n, join = sum | concat | mean | delta) { … }`"
 
 
+_JOINS = {"concat": CONCAT, "mean": MEAN}
+
+
 def _join(interpreter: Interpreter, how: str, results: list[Tensor], flowing: Flowing, span: Span) -> Tensor | Invalid:
-    if how in ("concat", "mean"):
-        return add_node(interpreter, how, {}, results, span)
+    if how in _JOINS:
+        return add_node(interpreter, _JOINS[how], {}, results, span)
     total: Tensor | Invalid
     if how == "sum":
         total, rest = results[0], results[1:]
@@ -86,10 +86,10 @@ def _join(interpreter: Interpreter, how: str, results: list[Tensor], flowing: Fl
         start = one_tensor(flowing, "`parallel`", span)
         total, rest = start, []
         for result in results:
-            change = add_node(interpreter, "sub", {}, (result, start), span)
+            change = add_node(interpreter, SUB, {}, (result, start), span)
             rest.append(change)
     for result in rest:
-        total = add_node(interpreter, "add", {}, (total, result), span)
+        total = add_node(interpreter, ADD, {}, (total, result), span)
     return total
 
 

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
+from hvdsl.compiler.catalogue.structure import CODES, GIVEN
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import kind_of, static
 from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
-from hvdsl.compiler.elaboration.faults import Exhausted, Fault
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.placing import add_node
 from hvdsl.compiler.elaboration.statements import execute
 from hvdsl.compiler.elaboration.taps import grid
-from hvdsl.compiler.elaboration.values import (
-    INVALID,
-    Distribution,
-    Flowing,
-    Invalid,
-    Tensor,
-    Unshaped,
-    Value,
-    first,
-    show,
-)
+from hvdsl.compiler.elaboration.values import Distribution, Flowing, Tensor, Unshaped, Value, first, show
 from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.evaluate.faults import Exhausted, Fault
+from hvdsl.compiler.evaluate.values import INVALID, Invalid
+from hvdsl.compiler.graph import Literal
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic
 from hvdsl.grammar.source import Span
@@ -199,8 +192,18 @@ def elaborate_prior(interpreter: Interpreter, item: tree.Prior, incomplete: bool
             interpreter.failed = True
             return None
         z = z or drawn
-        args = {"name": name.id, "classes": drawn.classes, "grid": drawn.shape[1:]}
-        codes_of[name.id] = add_node(interpreter, "codes", args, (), name.span)
+        classes, size = drawn.classes or 0, drawn.shape[1:]
+        if name is item.name:
+            own: dict[str, Literal] = {"name": name.id, "classes": classes, "grid": size}
+            codes_of[name.id] = add_node(interpreter, CODES, own, (), name.span)
+        else:
+            given: dict[str, Literal] = {
+                "name": name.id,
+                "shape": (classes, *size),
+                "classes": classes,
+                "source": "codes",
+            }
+            codes_of[name.id] = add_node(interpreter, GIVEN, given, (), name.span)
     if z is None:
         raise TypeError("a prior of nothing")
     x = codes_of.pop(item.name.id)

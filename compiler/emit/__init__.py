@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from hvdsl.compiler.emit.module import module_text, priors_text
+from hvdsl.compiler.emit.module import module_text, priors_text, steps_text
 from hvdsl.compiler.emit.standalone import standalone
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.passes import optimise
 from hvdsl.grammar import print_text
 
-__all__ = ["emit", "emit_priors", "standalone"]
+__all__ = ["emit", "emit_priors", "emit_steps", "standalone"]
 
 
 def emit(model: Model, level: int = 1, passes: tuple[str, ...] | None = None) -> str:
@@ -33,6 +34,18 @@ def emit_priors(model: Model) -> str:
     """Write a module of a model's second-stage priors alone."""
     settings = model.settings
     return priors_text(settings.model, model.priors, settings.title, _digest(model), _version())
+
+
+def emit_steps(model: Model, latents: Sequence[str] | None = None) -> str:
+    """Write a module of the forms in which second-stage priors are drawn position by position, as table `STEPS`.
+
+    Its classes take a prior that `emit` or `emit_priors` wrote. Those of all latents, or of the `latents` named.
+
+    Raises:
+        SpecError: HV0801, for a prior without such a form; `check` has then raised it before.
+    """
+    settings, wanted = model.settings, list(model.priors) if latents is None else latents
+    return steps_text(settings.model, model.priors, wanted, settings.title, _digest(model), _version())
 
 
 def _digest(model: Model) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hvdsl.compiler.graph import Graph, Node, Value
+from hvdsl.compiler.graph import Edge, Graph, Node, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +47,19 @@ def uses(graph: Graph) -> Uses:
     return Uses(frozenset(live), frozenset(generative), needed)
 
 
-def is_tap(graph: Graph, value: Value) -> bool:
-    return graph.nodes[value.node].op == "tap"
+def is_tap(graph: Graph, value: Edge) -> bool:
+    return graph.nodes[value.node].role is Role.TAP
 
 
 def given_name(node: Node) -> str:
     """What `forward` calls an argument: a code map by its latent."""
     name = node.args.get("name")
-    return name if isinstance(name, str) else node.op
+    return name if isinstance(name, str) else node.operation.name
 
 
-def published(node: Node) -> Value:
+def published(node: Node) -> Edge:
     """The output of a tap that crosses to the decoder: of a latent drawn on the way up, its posterior."""
-    return Value(node.index, len(node.shapes) - 1)
+    return Edge(node.index, len(node.shapes) - 1)
 
 
 def tap_key(node: Node) -> tuple[str, int, int]:

@@ -9,7 +9,7 @@ from hvdsl.compiler.catalogue.table import Layer
 from hvdsl.compiler.diagnostics.emission import USES_DIFFER
 from hvdsl.compiler.emit.steps import Item, ListItem, Ref, Repeat, Step, When
 from hvdsl.compiler.emit.unit import OwnUse, Unit
-from hvdsl.compiler.graph import Scope, Value
+from hvdsl.compiler.graph import Edge, Scope
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 
 
@@ -55,7 +55,7 @@ def uses_differ(scope: Scope) -> Diagnostic:
 
 
 def _form(unit: Unit) -> Hashable:
-    numbers: dict[Value, int] = {}
+    numbers: dict[Edge, int] = {}
     entries = tuple((address, _entry(entry)) for address, entry in unit.entries.items())
     inputs = tuple(_ref(v, numbers) for v in unit.inputs)
     items = tuple(_item(i, numbers) for i in unit.items)
@@ -72,15 +72,15 @@ def _entry(entry: Layer | Unit | OwnUse) -> Hashable:
     return entry.name, len(entry.args)
 
 
-def _ref(ref: Ref, numbers: dict[Value, int]) -> Hashable:
+def _ref(ref: Ref, numbers: dict[Edge, int]) -> Hashable:
     if isinstance(ref, ListItem):
         return ref
-    if isinstance(ref, Value):
+    if isinstance(ref, Edge):
         return numbers.setdefault(ref, len(numbers))
     raise AssertionError("loops are found after forms")
 
 
-def _item(item: Item, numbers: dict[Value, int]) -> Hashable:
+def _item(item: Item, numbers: dict[Edge, int]) -> Hashable:
     if isinstance(item, Repeat):
         return "repeat", tuple(tuple(_item(i, numbers) for i in turn) for turn in item.turns)
     if isinstance(item, When):

@@ -30,7 +30,7 @@ from hvdsl.compiler.emit.steps import (
 )
 from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.emit.variables import Variables, lifetimes
-from hvdsl.compiler.graph import Value
+from hvdsl.compiler.graph import Edge
 
 BODY = 2  # levels of indentation of a method's statements
 
@@ -42,7 +42,7 @@ class Forward:
         self._class, self._units, self._signature = owner, units, signature
         self._unit = owner.example
         items, returned = _without_aliases(_resolved(self._unit.items, owner), signature)
-        body = roll(items, frozenset(v for v in returned if isinstance(v, Value)))
+        body = roll(items, frozenset(v for v in returned if isinstance(v, Edge)))
         self._items = body.items
         self._results = tuple(map(body.known, returned))
         self._inlined: Inlined = inline(self._items, self._results)
@@ -91,7 +91,7 @@ class Forward:
         if head != layout.unparse(expression):
             self._lines += layout.lines(f"{head} = ", expression, depth=depth)
 
-    def _target(self, value: Value, name: str | None, step: Step) -> str:
+    def _target(self, value: Edge, name: str | None, step: Step) -> str:
         now = self._times.start[id(step)]
         if value in self._variables:
             return self._variables[value]
@@ -207,7 +207,7 @@ class Forward:
     def _operand(self, ref: Ref) -> ast.expr:
         if isinstance(ref, ListItem):
             return ast.Subscript(literals.name(ref.list), index(ref.index), ast.Load())
-        if isinstance(ref, Value) and ref in self._inlined.within and ref not in self._variables:
+        if isinstance(ref, Edge) and ref in self._inlined.within and ref not in self._variables:
             return self._expression(self._inlined.within[ref])
         return literals.name(self._variables[ref])
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hvdsl.compiler.emit.steps import DRAWS, Item, Kind, Loop, Ref, Step, When
-from hvdsl.compiler.graph import Value
+from hvdsl.compiler.graph import Edge
 
 STATEFUL = (Kind.LAYER, Kind.CALL)
 LONGEST = 5  # operations in one expression
@@ -17,8 +17,8 @@ LONGEST = 5  # operations in one expression
 class Inlined:
     """`within`: steps whose one result stands in the expression of another; `returned`: those that the return says."""
 
-    within: dict[Value, Step] = field(default_factory=dict)
-    returned: set[Value] = field(default_factory=set)
+    within: dict[Edge, Step] = field(default_factory=dict)
+    returned: set[Edge] = field(default_factory=set)
 
     def __contains__(self, ref: object) -> bool:
         return ref in self.within
@@ -29,7 +29,7 @@ def inline(items: tuple[Item, ...], results: tuple[Ref, ...]) -> Inlined:
     counts = _count(items)
     counts.update(results)
     found = Inlined()
-    weights: dict[Value, tuple[int, bool]] = {}
+    weights: dict[Edge, tuple[int, bool]] = {}
     _block(items, counts, found, weights)
     last = items[-1] if items else None
     if isinstance(last, Step) and len(results) == 1 and last.outputs == results[:1] and counts[results[0]] == 1:
@@ -53,7 +53,7 @@ def _count(items: tuple[Item, ...]) -> Counter[Ref]:
 
 
 def _block(
-    items: tuple[Item, ...], counts: Mapping[Ref, int], found: Inlined, weights: dict[Value, tuple[int, bool]]
+    items: tuple[Item, ...], counts: Mapping[Ref, int], found: Inlined, weights: dict[Edge, tuple[int, bool]]
 ) -> None:
     """One level of code. `weights` of a value: operations in its expression, and whether a layer is among them."""
     made: dict[Ref, Step] = {}
@@ -62,7 +62,7 @@ def _block(
             size, stateful = 1, item.kind in STATEFUL
             for ref in item.inputs:
                 source = made.get(ref)
-                if source is None or not isinstance(ref, Value):
+                if source is None or not isinstance(ref, Edge):
                     continue
                 inner, inner_stateful = weights[ref]
                 if not _fits(source, item, inner + size, inner_stateful, counts[ref]):
@@ -93,7 +93,7 @@ def used(step: Step, inlined: Inlined) -> list[Ref]:
     """The variables that a statement reads, those of the expressions inside it included."""
     found: list[Ref] = []
     for ref in step.inputs:
-        if isinstance(ref, Value) and ref in inlined.within and ref not in inlined.returned:
+        if isinstance(ref, Edge) and ref in inlined.within and ref not in inlined.returned:
             found += used(inlined.within[ref], inlined)
         else:
             found.append(ref)

@@ -24,7 +24,7 @@ from hvdsl.compiler.emit.steps import (
     When,
     steps,
 )
-from hvdsl.compiler.graph import Value
+from hvdsl.compiler.graph import Edge
 
 VARIABLES = "ijklmn"
 
@@ -33,7 +33,7 @@ class NotEvenError(Exception):
     """These turns are no loop: they differ in more than evenly growing numbers."""
 
 
-def roll(items: tuple[Item, ...], outside: frozenset[Value]) -> Body:
+def roll(items: tuple[Item, ...], outside: frozenset[Edge]) -> Body:
     """Replace each repeat by loops over its runs of even turns, or by its turns one after the other.
 
     `outside`: the values that leave the code altogether (the unit's results).
@@ -42,17 +42,17 @@ def roll(items: tuple[Item, ...], outside: frozenset[Value]) -> Body:
 
 
 class _Roller:
-    def __init__(self, items: tuple[Item, ...], outside: frozenset[Value]) -> None:
+    def __init__(self, items: tuple[Item, ...], outside: frozenset[Edge]) -> None:
         self._items = items
         self._outside = outside
         self._loops = counter()
-        self._aliases: dict[Value, Ref] = {}
+        self._aliases: dict[Edge, Ref] = {}
 
     def body(self) -> Body:
         used = set(self._outside)
         return Body(self._roll(self._items, 0, frozenset(used)), self._aliases)
 
-    def _roll(self, items: Sequence[Item], depth: int, after: frozenset[Value]) -> tuple[Item, ...]:
+    def _roll(self, items: Sequence[Item], depth: int, after: frozenset[Edge]) -> tuple[Item, ...]:
         """`after`: values that are used behind these items."""
         done: list[Item] = []
         behind = _used_behind(items, after)
@@ -71,16 +71,16 @@ class _Roller:
         return item
 
     def _known(self, ref: Ref) -> Ref:
-        while isinstance(ref, Value) and ref in self._aliases:
+        while isinstance(ref, Edge) and ref in self._aliases:
             ref = self._aliases[ref]
         return ref
 
-    def _repeat(self, repeat: Repeat, depth: int, after: frozenset[Value]) -> list[Item]:
+    def _repeat(self, repeat: Repeat, depth: int, after: frozenset[Edge]) -> list[Item]:
         done: list[Item] = []
         turns = list(repeat.turns)
         while turns:
             for length in _run_lengths(turns):
-                rest = [v for turn in turns[length:] for s in steps(turn) for v in s.inputs if isinstance(v, Value)]
+                rest = [v for turn in turns[length:] for s in steps(turn) for v in s.inputs if isinstance(v, Edge)]
                 later = after | frozenset(rest)
                 if length == 1:
                     done += self._roll(turns[0], depth, later)
@@ -93,7 +93,7 @@ class _Roller:
             turns = turns[length:]
         return done
 
-    def _loop(self, turns: list[tuple[Item, ...]], depth: int, after: frozenset[Value]) -> Loop:
+    def _loop(self, turns: list[tuple[Item, ...]], depth: int, after: frozenset[Edge]) -> Loop:
         """One loop for all the turns.
 
         Raises:
@@ -103,11 +103,11 @@ class _Roller:
         try:
             rolled = []
             for i, turn in enumerate(turns):
-                following = [v for t in turns[i + 1 :] for s in steps(t) for v in s.inputs if isinstance(v, Value)]
+                following = [v for t in turns[i + 1 :] for s in steps(t) for v in s.inputs if isinstance(v, Edge)]
                 rolled.append(self._roll(turn, depth + 1, after | frozenset(following)))
             merger = _Merger(rolled, next(self._loops), VARIABLES[depth])
             items = tuple(merger.items(rolled))
-            merger.check_results(frozenset(r for r in map(self._known, after) if isinstance(r, Value)))
+            merger.check_results(frozenset(r for r in map(self._known, after) if isinstance(r, Edge)))
         except NotEvenError:
             self._aliases = known
             raise
@@ -121,10 +121,10 @@ def _run_lengths(turns: Sequence[object]) -> list[int]:
     return [n, n - 1, 1] if n > 2 else [n, 1] if n == 2 else [1]
 
 
-def _used_behind(items: Sequence[Item], after: frozenset[Value]) -> list[frozenset[Value]]:
+def _used_behind(items: Sequence[Item], after: frozenset[Edge]) -> list[frozenset[Edge]]:
     behind = [after]
     for item in reversed(items[1:]):
-        used = frozenset(v for s in steps((item,)) for v in s.inputs if isinstance(v, Value))
+        used = frozenset(v for s in steps((item,)) for v in s.inputs if isinstance(v, Edge))
         behind.append(behind[-1] | used)
     return behind[::-1]
 
@@ -136,8 +136,8 @@ class _Merger:
         self.number = number
         self.variable = variable
         self._inner: dict[int, int] = {}  # loops inside later turns -> the same loop in the first
-        self._turn_of: dict[Value, tuple[int, int]] = {}  # value -> turn, position in it
-        self._values: list[list[Value]] = []
+        self._turn_of: dict[Edge, tuple[int, int]] = {}  # value -> turn, position in it
+        self._values: list[list[Edge]] = []
         for t, turn in enumerate(turns):
             made = [v for s in steps(turn) for v in s.outputs]
             self._values.append(made)
@@ -233,7 +233,7 @@ class _Merger:
             if len(same) != 1:
                 raise NotEvenError
             return first
-        places = [self._turn_of.get(v) if isinstance(v, Value) else None for v in versions]
+        places = [self._turn_of.get(v) if isinstance(v, Edge) else None for v in versions]
         if places[0] is not None and all(p == (t, places[0][1]) for t, p in enumerate(places)):
             return first
         if places[0] is None and len(set(versions)) == 1:
@@ -258,7 +258,7 @@ class _Merger:
     def carried(self) -> tuple[tuple[Carried, Ref, Ref], ...]:
         return tuple((slot, initial, self._values[0][p]) for (p, initial), slot in self._carried.items())
 
-    def check_results(self, after: frozenset[Value]) -> None:
+    def check_results(self, after: frozenset[Edge]) -> None:
         """Only the last turn's values are known after a loop.
 
         Raises:
@@ -267,5 +267,5 @@ class _Merger:
         if any(v in after for made in self._values[:-1] for v in made):
             raise NotEvenError
 
-    def results(self) -> dict[Value, Ref]:
+    def results(self) -> dict[Edge, Ref]:
         return dict(zip(self._values[-1], self._values[0], strict=True))

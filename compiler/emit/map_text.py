@@ -5,21 +5,21 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.catalogue.sources import COORDINATES
 from hvdsl.compiler.emit import layout
 from hvdsl.compiler.emit.analysis import given_name
 from hvdsl.compiler.emit.stepwise.flow import Kind, Ref
 from hvdsl.compiler.emit.stepwise.plan import Map
 from hvdsl.compiler.emit.variables import allowed
-from hvdsl.compiler.graph import Graph, Node
+from hvdsl.compiler.graph import ENTRIES, Graph, Node
 
 
 def module(node: Node, graph: Graph) -> str:
     """Where the prior keeps a node's layer: `prior.stem[0].above.conv[0]`."""
     path = node.path
     if not path:  # it owns no tensor: kept by its own count among its like
-        like = [n for n in graph.nodes if n.op == node.op and n.scope is node.scope and not n.path]
-        path = f"{node.scope.path}.{node.op}.{like.index(node)}"
+        like = [n for n in graph.nodes if n.operation is node.operation and n.scope is node.scope and not n.path]
+        path = f"{node.scope.path}.{node.operation.name}.{like.index(node)}"
     steps = path.split(".")[1:]  # the first is the section
     return "prior" + "".join(f"[{s}]" if s.isdigit() else f".{s}" for s in steps)
 
@@ -81,7 +81,7 @@ class MapText:
                 op = ref[0]
                 if op.kind is Kind.CODES:
                     raise AssertionError("the codes are no static tensor")
-                operands = [] if op.node.op == "coordinates" else [compute(r) for r in op.inputs]
+                operands = [] if op.node.operation is COORDINATES else [compute(r) for r in op.inputs]
                 names = [
                     f"h_{op.node.index}" if len(op.channels) == 1 else f"h_{op.node.index}_{i}"
                     for i in range(len(op.channels))
@@ -96,11 +96,11 @@ class MapText:
         return values
 
     def _expression(self, node: Node, operands: list[str]) -> str:
-        if node.op in ("codes", "label"):
-            return f"one_hot({allowed(given_name(node))}, {int(str(node.args['classes']))})"
-        if node.op == "coordinates":
-            return "coordinates(canvas.blank)"
-        operation = OPERATIONS[node.op]
+        if node.role in ENTRIES:
+            return f"one_hot({allowed(given_name(node))}, {int(str(node.args['classes']))}, buffers.blank)"
+        if node.operation is COORDINATES:
+            return "coordinates(buffers.blank)"
+        operation = node.operation
         if operation.expression is None:
             return f"{module(node, self._graph)}({', '.join(operands)})"
         return self.simple(operation.expression(operands, [self._graph.shape(v) for v in node.inputs], node.args))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import collections.abc
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from hvdsl.compiler.assembly.pixels import parse_pixel_map
 from hvdsl.compiler.emit import layout, runtime_index
@@ -16,8 +16,10 @@ from hvdsl.compiler.emit.forward import Forward
 from hvdsl.compiler.emit.latent_groups import latent_groups
 from hvdsl.compiler.emit.likelihood import likelihood
 from hvdsl.compiler.emit.names import Names, identifier
-from hvdsl.compiler.emit.priors import prior_parts
+from hvdsl.compiler.emit.position_steps import position_steps
+from hvdsl.compiler.emit.priors import prior_names, prior_parts
 from hvdsl.compiler.emit.signature import Signature
+from hvdsl.compiler.emit.stepwise.plan import plan
 from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.graph import Graph, Term
 from hvdsl.compiler.settings import Data
@@ -37,13 +39,14 @@ def module_text(
         SpecError: HV08xx, if an operation or likelihood cannot be emitted.
     """
     units = Units(graph)
-    names = Names({"PRIORS", *RESERVED})
+    names = Names({"PRIORS", "STEPS", *RESERVED})
+    called = prior_names(priors, names)
     made = classes(forms(units.root), names)
     parts = [class_text(c, units) for c in made[:-1]]
     parts.append(_model(made[-1], units, scored, data, title))
     parts.append([f"Model = {made[-1].name}"])
     if priors:
-        parts += prior_parts(priors, names)
+        parts += prior_parts(priors, called, names)
     return _text(parts, graph.name, title, digest, version)
 
 
@@ -53,7 +56,22 @@ def priors_text(name: str, priors: Mapping[str, Graph], title: str, digest: str,
     Raises:
         SpecError: HV08xx, if an operation cannot be emitted.
     """
-    return _text(prior_parts(priors, Names({"PRIORS", *RESERVED})), name, title, digest, version)
+    names = Names({"PRIORS", "STEPS", *RESERVED})
+    return _text(prior_parts(priors, prior_names(priors, names), names), name, title, digest, version)
+
+
+def steps_text(
+    name: str, priors: Mapping[str, Graph], wanted: Iterable[str], title: str, digest: str, version: str
+) -> str:
+    """Write a module of the position-by-position forms of the priors of the `wanted` latents.
+
+    Raises:
+        SpecError: HV0801, for a prior that has none.
+    """
+    called = prior_names(priors, Names({"PRIORS", "STEPS", *RESERVED}))
+    parts = [position_steps(priors[latent], plan(priors[latent]), called[latent]) for latent in wanted]
+    table = [f'    "{identifier(latent)}": {called[latent]}Steps,' for latent in wanted]
+    return _text([*parts, ["STEPS = {", *table, "}"]], name, title, digest, version)
 
 
 def _text(parts: Sequence[Sequence[str]], name: str, title: str, digest: str, version: str) -> str:
@@ -88,6 +106,7 @@ def _model(made: Class, units: Units, scored: Term, data: Data, title: str) -> l
     lines += ["", *signature.text]
     told = "Return the likelihood's parameters for the mapped image `x`; without an image, generate."
     lines.append(docstring(told, layout.INDENT * 2))
+    lines.append("        latents.begin(self, x)")
     return lines + Forward(made, units, signature).lines()
 
 

@@ -6,8 +6,7 @@ import ast
 from collections import Counter
 from collections.abc import Sequence
 
-from hvdsl.compiler.analysis.causality import own_codes
-from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.catalogue.reshaping import SHIFT
 from hvdsl.compiler.emit import layout
 from hvdsl.compiler.emit.analysis import given_name
 from hvdsl.compiler.emit.class_text import docstring
@@ -15,17 +14,18 @@ from hvdsl.compiler.emit.map_text import MapText, module
 from hvdsl.compiler.emit.stepwise.flow import Kind, Op, Ref
 from hvdsl.compiler.emit.stepwise.gates import Gate, gates, owned, users
 from hvdsl.compiler.emit.stepwise.plan import Attention, Codes, Linear, Map, Plan, Pointwise, Sum, Taps, Unit
+from hvdsl.compiler.emit.stepwise.schedule import skew
 from hvdsl.compiler.emit.variables import allowed
-from hvdsl.compiler.graph import GIVEN, Graph
+from hvdsl.compiler.graph import Graph
 
 INTO_BUFFERS = frozenset({"elu", "glu", "sigmoid", "silu", "swish", "tanh"})  # `runtime.priors.pointwise` has them
 ALIASES = {"swish": "silu"}
-NAMES = {Codes: "codes", Taps: "taps", Linear: "linear", Attention: "attention"}
+NAMES = {Codes: "codes", Taps: "convolution", Linear: "linear", Attention: "attention"}
 
 
-def position_steps(graph: Graph, plan: Plan, prior: str, name: str) -> list[str]:
-    """Write the class `name`, the position-by-position form of the class `prior`."""
-    return _Writer(graph, plan, prior, name).lines()
+def position_steps(graph: Graph, plan: Plan, prior: str) -> list[str]:
+    """Write the position-by-position form of the class `prior`."""
+    return _Writer(graph, plan, prior, f"{prior}Steps").lines()
 
 
 class _Writer:
@@ -40,7 +40,7 @@ class _Writer:
                 counts[kind] += 1
         self._unit_of = {ref: unit for unit, refs in plan.parts.items() for ref in refs}
         self._variables: dict[Unit, str] = {}
-        self._given = [n for kind in GIVEN for n in graph.nodes if n.op == kind and n is not own_codes(graph)]
+        self._given = graph.entries()[1:]
         self._maps = MapText(graph)
         self._users = users(plan)
         self._gates = gates(plan, self._users)
@@ -54,7 +54,9 @@ class _Writer:
                 f"`{self._prior}` position by position: the same logits, each part computed once.", layout.INDENT
             ),
             "",
-            f"    def __init__(self, prior: {self._prior}, canvas: Canvas{arguments}) -> None:",
+            f"    WAVEFRONT_SKEW = {skew(self._plan, self._graph)}",
+            "",
+            f"    def __init__(self, prior: nn.Module, buffers: StepBuffers{arguments}) -> None:",
         ]
         lines += _laid_out(self._constructor())
         lines += ["", "    def __call__(self, j: int) -> Tensor:"]
@@ -82,18 +84,18 @@ class _Writer:
         if isinstance(unit, Attention):
             query, _, value = unit.op.inputs
             sizes = f"{query[0].channels[query[1]]}, {value[0].channels[value[1]]}"
-            return [f"self.{name} = canvas.attention({module(unit.op.node, self._graph)}, {sizes})"]
+            return [f"self.{name} = buffers.attention({module(unit.op.node, self._graph)}, {sizes})"]
         if isinstance(unit, Codes):
             kernels = ", ".join(map(self._kernel, unit.convolutions))
-            return self._with_map(unit.map, f"self.{name} = canvas.codes(({kernels},)", name, unit.convolutions)
+            return self._with_map(unit.map, f"self.{name} = buffers.codes(({kernels},)", name, unit.convolutions)
         if isinstance(unit, Taps):
-            head = f"self.{name} = canvas.taps({self._kernel(unit.convolution)}"
+            head = f"self.{name} = buffers.convolution({self._kernel(unit.convolution)}"
             return self._with_map(unit.map, head, name, [unit.convolution])
         if isinstance(unit, Linear):
             slots = [self._plan.parts[s] for s in unit.map.slots]
             sizes = ", ".join(str(sum(_channels(r) for r in refs)) for refs in slots)
             text = self._maps.function(name, unit.map, slots)
-            return [*text, f"self.{name} = canvas.linear({name}, ({sizes},){self._statics(unit.map)})"]
+            return [*text, f"self.{name} = buffers.linear({name}, ({sizes},){self._statics(unit.map)})"]
         raise AssertionError(f"{type(unit).__name__} is no part")
 
     def _with_map(self, map: Map, head: str, name: str, convolutions: Sequence[Op]) -> list[str]:
@@ -109,11 +111,11 @@ class _Writer:
 
     def _kernel(self, op: Op) -> str:
         down, right = op.shift
-        if op.node.op == "shift":
+        if op.node.operation is SHIFT:
             down, right = (int(str(op.node.args[side])) for side in ("down", "right"))
-            return f"moved({op.channels[0]}, canvas.blank, {down}, {right})"
+            return f"moved({op.channels[0]}, buffers.blank, {down}, {right})"
         moves = f", {down}, {right}" if op.shift != (0, 0) else ""
-        return f"convolution({module(op.node, self._graph)}, canvas.grid{moves})"
+        return f"convolution({module(op.node, self._graph)}, buffers.grid{moves})"
 
     # -- what every position needs
 
@@ -161,7 +163,7 @@ class _Writer:
             if isinstance(user, Attention) and user.sources == [unit]:
                 found.append(f"self.{self._part_names[user]}.input[j]")
             if isinstance(user, Linear) and len(user.map.slots) > 1 and unit in user.map.slots:
-                found.append(f"self.{self._part_names[user]}.slots[{user.map.slots.index(unit)}][j]")
+                found.append(f"self.{self._part_names[user]}.operands[{user.map.slots.index(unit)}][j]")
         return found
 
     def _call(self, unit: Unit, method: str = "", options: str = "") -> str:
@@ -175,17 +177,17 @@ class _Writer:
         return self._call(gate.source, ".gated", plus)
 
     def _writes(self, unit: Pointwise) -> bool:
-        return unit.ops[0].node.op in INTO_BUFFERS and unit.ops[0].node.args.get("alpha", 1.0) == 1.0
+        return unit.ops[0].node.operation.name in INTO_BUFFERS and unit.ops[0].node.args.get("alpha", 1.0) == 1.0
 
     def _function(self, unit: Pointwise) -> str:
         op = unit.ops[0]
         if self._writes(unit):
             source = self._tensor(unit.sources[0]) if len(unit.ops) > 1 else self._piece(op.inputs[0])
-            name = ALIASES.get(op.node.op, op.node.op)
+            name = ALIASES.get(op.node.operation.name, op.node.operation.name)
             return f"{name}({source}, 1)" if name == "glu" else f"{name}({source})"
-        expression = OPERATIONS[op.node.op].expression
+        expression = op.node.operation.expression
         if expression is None:
-            raise AssertionError(f"{op.node.op} is no function")
+            raise AssertionError(f"{op.node.operation.name} is no function")
         operands = [self._tensor(unit.sources[0])] if len(unit.ops) > 1 else [self._piece(r) for r in op.inputs]
         return self._maps.simple(expression(operands, [self._graph.shape(v) for v in op.node.inputs], op.node.args))
 

@@ -1,4 +1,4 @@
-"""Second-stage priors as classes: from code maps to logits, and the position-by-position form for sampling."""
+"""Second-stage priors as classes: from code maps to logits."""
 
 from __future__ import annotations
 
@@ -12,38 +12,42 @@ from hvdsl.compiler.emit.classes import Class, classes
 from hvdsl.compiler.emit.forms import forms
 from hvdsl.compiler.emit.forward import Forward
 from hvdsl.compiler.emit.names import Names, camel, identifier
-from hvdsl.compiler.emit.position_steps import position_steps
 from hvdsl.compiler.emit.signature import Signature
-from hvdsl.compiler.emit.stepwise.plan import plan
-from hvdsl.compiler.emit.stepwise.schedule import skew
 from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.emit.variables import allowed
-from hvdsl.compiler.graph import GIVEN, Graph, Node
+from hvdsl.compiler.graph import Graph, Node
 
 
-def prior_parts(priors: Mapping[str, Graph], names: Names) -> list[list[str]]:
+def prior_names(priors: Mapping[str, Graph], names: Names) -> dict[str, str]:
+    """Name the priors' classes, and take the names of their steps: `ZTopPrior` and `ZTopPriorSteps`.
+
+    They follow from the latents alone, so that files that are written apart fit together.
+    """
+    called = {}
+    for latent in priors:
+        called[latent] = names.take(f"{camel(latent)}Prior")
+        names.take(f"{called[latent]}Steps")
+    return called
+
+
+def prior_parts(priors: Mapping[str, Graph], called: Mapping[str, str], names: Names) -> list[list[str]]:
     """Write the classes of all priors, and the table `PRIORS` of them by their latents."""
     read = {latent: Units(graph) for latent, graph in priors.items()}
-    called = {latent: names.take(camel(latent)) for latent in priors}
     made = classes(forms(*(units.root for units in read.values())), names)
     parts: list[list[str]] = []
     for latent, units in read.items():
         own = [c for c in made if c.example.graph is units.graph]  # recipes that no earlier prior has written
-        parts += _prior(own, units, called[latent], names)
+        parts += _prior(own, units, called[latent])
     table = [f'    "{identifier(latent)}": {name},' for latent, name in called.items()]
     return [*parts, ["PRIORS = {", *table, "}"]]
 
 
-def _prior(made: Sequence[Class], units: Units, name: str, names: Names) -> list[list[str]]:
-    graph = units.graph
+def _prior(made: Sequence[Class], units: Units, name: str) -> list[list[str]]:
     *recipes, whole, _ = made  # last the graph itself, which holds but the section
-    steps = names.take(f"{name}Steps")
-    derived = plan(graph)
-    text = _prior_class(whole, name, graph, units, skew(derived, graph)) + _steps_method(graph, steps)
-    return [*(class_text(c, units) for c in recipes), text, position_steps(graph, derived, name, steps)]
+    return [*(class_text(c, units) for c in recipes), _prior_class(whole, name, units.graph, units)]
 
 
-def _prior_class(made: Class, name: str, graph: Graph, units: Units, skew: int | None) -> list[str]:
+def _prior_class(made: Class, name: str, graph: Graph, units: Units) -> list[str]:
     unit = made.example
     given = inputs(graph)
     names = [allowed(given_name(node)) for node in given]
@@ -53,8 +57,8 @@ def _prior_class(made: Class, name: str, graph: Graph, units: Units, skew: int |
         "",
     ]
     lines += layout.lines("CODES = ", _code_map(given[0]), depth=1)
-    lines += layout.lines("GIVEN = ", ast.Tuple([_code_map(node) for node in given[1:]], ast.Load()), depth=1)
-    lines += [f"    SKEW = {skew}", "", *constructor(made), ""]
+    lines += layout.lines("CONDITIONS = ", ast.Tuple([_code_map(node) for node in given[1:]], ast.Load()), depth=1)
+    lines += ["", *constructor(made), ""]
     parameters = ", ".join(f"{n}: Tensor" for n in names)
     lines += [f"    def forward(self, {parameters}) -> Tensor:"]
     told = "Return logits `(N, K, H, W)`; `{}` are codes `(N, H, W)`.".format("`, `".join(names))
@@ -62,29 +66,20 @@ def _prior_class(made: Class, name: str, graph: Graph, units: Units, skew: int |
     live = {v.node for v in unit.inputs}
     for node, argument in zip(given, names, strict=True):
         if node.index in live:
-            lines.append(f"        {argument} = one_hot({argument}, {int(str(node.args['classes']))})")
+            lines.append(
+                f"        {argument} = one_hot({argument}, {int(str(node.args['classes']))}, next(self.parameters()))"
+            )
     return lines + Forward(made, units, Signature(unit, units, unit.outputs)).lines()
-
-
-def _steps_method(graph: Graph, steps: str) -> list[str]:
-    names = [allowed(given_name(node)) for node in inputs(graph)[1:]]
-    takes = "".join(f", {n}: Tensor" for n in names)
-    return [
-        "",
-        f"    def steps(self, canvas: Canvas{takes}) -> {steps}:",
-        docstring("Return the form that draws a map position by position.", layout.INDENT * 2),
-        f"        return {steps}({', '.join(['self', 'canvas', *names])})",
-    ]
 
 
 def inputs(graph: Graph) -> list[Node]:
     """The prior's own codes, then what it is given: codes of other latents in the spec's order, the class label."""
-    return [n for kind in GIVEN for n in graph.nodes if n.op == kind]
+    return graph.entries()
 
 
 def _code_map(node: Node) -> ast.expr:
     _, height, width = node.shapes[0]
-    grid = () if node.op == "label" else (height, width)
+    grid = () if node.args.get("source") == "field" else (height, width)
     return literals.call(
         "CodeMap", literals.constant(given_name(node)), literals.literal(node.args["classes"]), literals.literal(grid)
     )

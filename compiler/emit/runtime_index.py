@@ -9,6 +9,7 @@ from importlib.resources import files
 from types import MappingProxyType
 
 PACKAGE = "hvdsl.runtime"
+ERRORS = "hvdsl.errors"  # the one module below the runtime that its definitions use
 PUBLIC = (
     "layers",
     "distributions",
@@ -26,8 +27,8 @@ def source(module: str) -> str:
     Raises:
         FileNotFoundError: if there is none.
     """
-    root = files(PACKAGE)
-    steps = module.split(".")
+    root = files("hvdsl" if module == ERRORS else PACKAGE)
+    steps = module.removeprefix("hvdsl.").split(".")
     plain = root.joinpath(*steps[:-1], f"{steps[-1]}.py")
     return (plain if plain.is_file() else root.joinpath(*steps, "__init__.py")).read_text(encoding="utf-8")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hvdsl.compiler.emit.steps import Carried, Index, Item, ListItem, Repeat, When, steps
-from hvdsl.compiler.graph import Value
+from hvdsl.compiler.graph import Edge
 
 
 def schedule(items: tuple[Item, ...], first_latent: int) -> tuple[Item, ...]:
@@ -48,9 +48,9 @@ def _wanted(item: Item, waiting: list[Item]) -> list[Item]:
     return wanted[::-1]
 
 
-def _inputs(item: Item) -> set[Value | str]:
+def _inputs(item: Item) -> set[Edge | str]:
     """The values that an item takes, and the lists that it takes values from."""
-    found: set[Value | str] = set()
+    found: set[Edge | str] = set()
     for step in steps((item,)):
         for ref in step.inputs:
             if not isinstance(ref, Carried):
@@ -58,8 +58,8 @@ def _inputs(item: Item) -> set[Value | str]:
     return found
 
 
-def _outputs(item: Item) -> set[Value | str]:
-    found: set[Value | str] = set()
+def _outputs(item: Item) -> set[Edge | str]:
+    found: set[Edge | str] = set()
     for step in steps((item,)):
         found.update(step.outputs)
         found.update(step.fills)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue import OPERATIONS, quantizers
+from hvdsl.compiler.catalogue import quantizers
 from hvdsl.compiler.catalogue.distributions import CLASSES
 from hvdsl.compiler.catalogue.table import Kind as OperationKind
 from hvdsl.compiler.emit import layout, literals
@@ -14,7 +14,7 @@ from hvdsl.compiler.emit.steps import Kind, ListItem, Ref, Step, steps
 from hvdsl.compiler.emit.unit import Unit
 from hvdsl.compiler.emit.units import Units
 from hvdsl.compiler.emit.variables import allowed
-from hvdsl.compiler.graph import GIVEN, Value
+from hvdsl.compiler.graph import Edge, Role
 
 
 class Signature:
@@ -24,7 +24,7 @@ class Signature:
     `returned`: values that go out, before `returned_lists`.
     """
 
-    def __init__(self, unit: Unit, units: Units, outputs: Sequence[Value]) -> None:
+    def __init__(self, unit: Unit, units: Units, outputs: Sequence[Edge]) -> None:
         self._unit, self._units = unit, units
         self._graph = units.graph
         self.is_model = unit.scope.kind == "model"
@@ -40,7 +40,7 @@ class Signature:
         unit = self._unit
         taken = set(unit.borrowed.values())
         if self.is_model:
-            images = [Value(n.index) for n in self._graph.nodes if n.op == "image"]
+            images = [Edge(n.index) for n in self._graph.nodes if n.role is Role.IMAGE]
             self.arguments = [(v, "x") for v in images]
             self._parameters = ["x: Tensor | None"] if images else []
         for value in unit.inputs:
@@ -60,14 +60,14 @@ class Signature:
         if unit.takes_latents:
             self._parameters.append("latents: Traversal")
 
-    def _input_name(self, value: Value, taken: set[str]) -> str:
+    def _input_name(self, value: Edge, taken: set[str]) -> str:
         node = self._graph.nodes[value.node]
         source = self._graph.nodes[node.inputs[0].node] if len(node.inputs) == 1 else node
         if is_tap(self._graph, value):
             name = self.name_of(value) or tap_key(node)[0]
-        elif self._unit.is_section and node.op in GIVEN and node.op != "image":
+        elif self._unit.is_section and node.role in (Role.CODES, Role.GIVEN):
             name = given_name(node)
-        elif source.op == "tap" and not node.path:  # a pass moved an activation out
+        elif source.role is Role.TAP and not node.path:  # a pass moved an activation out
             name = tap_key(source)[0]
         elif "x" not in taken:
             name = "x"
@@ -109,7 +109,7 @@ class Signature:
             return kinds[0]
         return f"tuple[{kinds[0]}, ...]" if len(set(kinds)) == 1 and len(kinds) > 3 else f"tuple[{', '.join(kinds)}]"
 
-    def name_of(self, value: Value) -> str | None:
+    def name_of(self, value: Edge) -> str | None:
         """What a tap is called: by its resolution where several rows are in view."""
         if not is_tap(self._graph, value):
             return None
@@ -121,21 +121,20 @@ class Signature:
         """The type of what is in a list of taps."""
         return next(self.kind(value) for value, item in self._units.lists.items() if item.list == name)
 
-    def _made(self, value: Value) -> Value:
+    def _made(self, value: Edge) -> Edge:
         """What a tap passes on is of the kind that went in, save a posterior with a flow: that the tap itself makes."""
         while is_tap(self._graph, value) and not self._units.is_flowed(value):
             value = self._graph.nodes[value.node].inputs[value.port]
         return value
 
-    def is_distribution(self, value: Value) -> bool:
+    def is_distribution(self, value: Edge) -> bool:
         value = self._made(value)
         node = self._graph.nodes[value.node]
         if self._units.is_flowed(value):
             return True
-        operation = OPERATIONS.get(node.op)
-        return operation is not None and operation.kind is OperationKind.DISTRIBUTION
+        return node.operation.kind is OperationKind.DISTRIBUTION
 
-    def kind(self, value: Value) -> str:
+    def kind(self, value: Edge) -> str:
         """The type of a value, as an annotation."""
         if not self.is_distribution(value):
             return "Tensor"
@@ -143,13 +142,13 @@ class Signature:
         node = self._graph.nodes[made.node]
         if self._units.is_flowed(made):
             return "Flowed"
-        if node.op in quantizers.PRIORS:
+        if node.operation.name in quantizers.PRIORS:
             return "UniformCodes"
-        if node.op in quantizers.POSTERIORS:
+        if node.operation.name in quantizers.POSTERIORS:
             return "NearestCode"
-        return CLASSES[node.op] if node.op in CLASSES else self.kind(node.inputs[0])
+        return CLASSES[node.operation.name] if node.operation.name in CLASSES else self.kind(node.inputs[0])
 
-    def fallback(self, value: Value) -> tuple[str, ...]:
+    def fallback(self, value: Edge) -> tuple[str, ...]:
         """What a distribution without a name is called; nothing for a tensor."""
         kind = self.kind(value)
         return () if kind == "Tensor" else ("prior",) if kind == "UniformCodes" else ("posterior",)
@@ -158,7 +157,7 @@ class Signature:
         """When posterior-only code runs: the model knows by its image, all others by their latents."""
         return "x is not None" if self.is_model else f"{layout.unparse(latents)}.inferred"
 
-    def _lists_of(self, values: Sequence[Value]) -> list[str]:
+    def _lists_of(self, values: Sequence[Edge]) -> list[str]:
         if not self._unit.is_section:
             return []
         return list(dict.fromkeys(self._units.lists[v].list for v in values if v in self._units.lists))

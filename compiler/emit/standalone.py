@@ -12,31 +12,41 @@ from hvdsl.compiler.emit.runtime_index import PACKAGE, source, tree
 Key = tuple[str, str]  # a runtime module, below `hvdsl.runtime`, and a name that it defines
 
 ALWAYS: tuple[Key, ...] = (
-    ("noise", "SampleNoise"),
+    ("ground.noise", "SampleNoise"),
     ("latents", "Source"),
     ("layers", "initialize"),
 )  # to run any model
+TO_DRAW: tuple[Key, ...] = (
+    ("priors.protocol", "StepwisePrior"),
+    ("priors.sampling", "Sampled"),
+    ("priors.sampling", "draw_codes"),
+    ("priors.sampling", "greedy"),
+)  # to draw code maps from priors and their steps
+ERRORS = "hvdsl.errors"
 
 
-def standalone(text: str) -> str:
+def standalone(text: str, steps: str = "") -> str:
     """Put the runtime's definitions in the place of the imports from it.
 
-    Definitions keep their text, comments included, and the order in which importing would run them. A name
-    that the model or
-    another definition has already gets its module's name behind it.
+    Definitions keep their text, comments included, and the order in which importing would run them. A name that the
+    model or another definition has already gets its module's name behind it. The model and its priors are initialised
+    when they are constructed.
+
+    Args:
+        text: A module that `emit` or `emit_priors` wrote.
+        steps: What `emit_steps` wrote for the same model, to go into the same file.
     """
-    model = ast.parse(text)
-    imports = _Imports()
-    wanted = list(ALWAYS)
+    texts = [text, steps] if steps else [text]
+    imports, closure = _Imports(), _Closure()
+    wanted = list(ALWAYS + TO_DRAW if steps else ALWAYS)
     body: list[ast.stmt] = []
-    for statement in model.body:
-        if isinstance(statement, ast.ImportFrom) and _runtime(statement.module):
-            wanted += [(_runtime(statement.module) or "", alias.name) for alias in statement.names]
+    for statement in [s for t in texts for s in ast.parse(t).body]:
+        if isinstance(statement, ast.ImportFrom) and (module := _runtime(statement.module)) is not None:
+            wanted += [(module, alias.name) for alias in statement.names]
         elif isinstance(statement, ast.Import | ast.ImportFrom):
             imports.add(statement, {alias.asname or alias.name for alias in statement.names})
         else:
             body.append(statement)
-    closure = _Closure()
     for key in wanted:
         closure.add(key)
     names = closure.names({name for s in body for name in _bound(s)})
@@ -44,18 +54,40 @@ def standalone(text: str) -> str:
         for statement, used in _outside_imports(module, closure.used(module)):
             imports.add(statement, used)
     definitions = [closure.text(key, names) for key in closure.ordered()]
-    header = ast.get_docstring(model, clean=False) or ""
-    lines = text.splitlines()
-    first = next(s for s in body if not isinstance(s, ast.Expr))
-    code = "\n".join(lines[first.lineno - 1 :])
+    initialize = names[closure.add(("layers", "initialize"))]
+    code = [_without_header(_initialised(text, initialize)), *map(_without_header, texts[1:])]
+    header = ast.get_docstring(ast.parse(text), clean=False) or ""
     told = "It needs nothing but torch: what it uses of hvdsl's runtime stands first."
     return "\n".join(
-        [f'"""{header}{told}', '"""', "", *imports.lines(), "", "", "\n\n\n".join([*definitions, code]), ""]
+        [f'"""{header}{told}', '"""', "", *imports.lines(), "", "", "\n\n\n".join([*definitions, *code]), ""]
     )
+
+
+def _without_header(text: str) -> str:
+    """A module's text from its first definition on."""
+    first = next(s for s in ast.parse(text).body if not isinstance(s, ast.Expr | ast.Import | ast.ImportFrom))
+    return "\n".join(text.splitlines()[first.lineno - 1 :])
+
+
+def _initialised(text: str, initialize: str) -> str:
+    """Let the model and its priors take a seed and start from it."""
+    statements = ast.parse(text).body
+    tables = [s.value for s in statements if isinstance(s, ast.Assign) and set(_bound(s)) & {"Model", "PRIORS"}]
+    whole = {name for table in tables for name in _names(table)}
+    lines = text.splitlines()
+    classes = [s for s in statements if isinstance(s, ast.ClassDef) and s.name in whole]
+    for statement in reversed(classes):
+        constructor = next(m for m in statement.body if isinstance(m, ast.FunctionDef) and m.name == "__init__")
+        start, stop = constructor.lineno - 1, constructor.end_lineno or constructor.lineno
+        lines[start] = lines[start].replace("(self)", "(self, seed: int = 0)")
+        lines.insert(stop, f"        {initialize}(self, seed)")
+    return "\n".join(lines)
 
 
 def _runtime(module: str | None) -> str | None:
     """The runtime module that an import names, or None for any other."""
+    if module == ERRORS:
+        return ERRORS
     if module is None or not (module == PACKAGE or module.startswith(PACKAGE + ".")):
         return None
     return module[len(PACKAGE) + 1 :]

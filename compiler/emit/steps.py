@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
 from hvdsl.compiler.emit.expressions import Template
-from hvdsl.compiler.graph import Literal, Value
+from hvdsl.compiler.graph import Edge, Literal
 
 if TYPE_CHECKING:
     from hvdsl.compiler.emit.unit import Unit
@@ -41,7 +41,7 @@ class Carried:
     number: int
 
 
-Ref: TypeAlias = Value | ListItem | Carried
+Ref: TypeAlias = Edge | ListItem | Carried
 Address: TypeAlias = tuple[str | Index, ...]  # a submodule, from the module that holds the code
 
 
@@ -64,7 +64,7 @@ DRAWS = (Kind.START, Kind.INFER, Kind.DRAW)
 class Step:
     kind: Kind
     inputs: tuple[Ref, ...]
-    outputs: tuple[Value, ...] = ()
+    outputs: tuple[Edge, ...] = ()
     names: tuple[str | None, ...] = ()
     template: Template | None = None
     values: tuple[Literal, ...] = ()  # the expression's literals
@@ -108,11 +108,11 @@ Item: TypeAlias = Step | Repeat | Loop | When
 @dataclass(slots=True)
 class Body:
     items: tuple[Item, ...]
-    aliases: dict[Value, Ref] = field(default_factory=dict)  # values of a last turn, as they are known after its loop
+    aliases: dict[Edge, Ref] = field(default_factory=dict)  # values of a last turn, as they are known after its loop
 
     def known(self, ref: Ref) -> Ref:
         """The value of the written code that `ref` became."""
-        while isinstance(ref, Value) and ref in self.aliases:
+        while isinstance(ref, Edge) and ref in self.aliases:
             ref = self.aliases[ref]
         return ref
 

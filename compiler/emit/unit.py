@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hvdsl.compiler.catalogue.table import Layer
 from hvdsl.compiler.emit.steps import Address, Index, Item
-from hvdsl.compiler.graph import Graph, Node, Scope, Value
+from hvdsl.compiler.graph import Edge, Graph, Node, Scope
 
 SEPARATE = ("model", "section", "recipe", "shared")  # become classes; others are part of the code around
 
@@ -37,8 +37,8 @@ class Unit:
     nodes: dict[Address, Node] = field(default_factory=dict)  # of the entries that are layers
     called: list[Unit] = field(default_factory=list)
     borrowed: dict[str, str] = field(default_factory=dict)
-    inputs: tuple[Value, ...] = ()
-    outputs: tuple[Value, ...] = ()
+    inputs: tuple[Edge, ...] = ()
+    outputs: tuple[Edge, ...] = ()
     latents: tuple[int, int] = (0, 0)  # those drawn inside, of the model's
     takes_latents: bool = False
     generative: bool = False  # whether any of it runs without an image

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.catalogue.convolutions import CONV
 from hvdsl.compiler.catalogue.structure import log_determinant
 from hvdsl.compiler.catalogue.table import Layer, Operation
-from hvdsl.compiler.checks.flows import Flow, drawn_upwards, flow_of
+from hvdsl.compiler.catalogue.values import term
 from hvdsl.compiler.emit.analysis import Uses, published, tap_key, uses
 from hvdsl.compiler.emit.expressions import Template, abstract, slot
 from hvdsl.compiler.emit.names import Names
@@ -25,7 +25,7 @@ from hvdsl.compiler.emit.unit import (
     used,
 )
 from hvdsl.compiler.emit.variables import allowed
-from hvdsl.compiler.graph import GIVEN, Graph, Node, Scope, Value
+from hvdsl.compiler.graph import ENTRIES, Direction, Edge, Graph, LatentGroup, Node, Role, Scope
 
 BATCH = "latents.batch"
 
@@ -38,25 +38,16 @@ class Units:
         self.uses: Uses = uses(graph)
         self.lists = _lists(graph, self.uses)
         self._latent_number = {group.node: i for i, group in enumerate(graph.latents)}
-        self._flows = {
-            group.node: f for group in graph.latents if isinstance(f := flow_of(graph, graph.nodes[group.node]), Flow)
-        }
-        self._upwards = {
-            group.node: tap
-            for group in graph.latents
-            if (tap := drawn_upwards(graph, graph.nodes[group.node])) is not None
-        }
-        self._starts = {flow.start.node: latent for latent, flow in self._flows.items()}
-        self._starts |= {
-            tap.inputs[0].node: latent for latent, tap in self._upwards.items() if latent not in self._flows
-        }
-        self._flowed_taps = {tap.index: latent for latent, tap in self._upwards.items() if latent in self._flows}
+        self._flows = {group.node: group for group in graph.latents if group.flow is not None}
+        self._upwards = {group.node for group in graph.latents if group.direction is Direction.UP}
+        self._starts = {group.sample: group.node for group in graph.latents if group.sample is not None}
+        self._flowed_taps = {g.tap: g.node for g in self._flows.values() if g.tap is not None}
         self._unit_of: dict[int, Unit] = {}
         self._unit_of_scope: dict[int, Unit] = {}
         end = graph.nodes[graph.output.node]
-        self.result = end.inputs[0] if end.op == "output" else graph.output
+        self.result = end.inputs[0] if end.role is Role.OUTPUT else graph.output
         self.root = self._unit(graph.root, None)
-        self._unit_of |= {n.index: self.root for n in graph.nodes if n.op in GIVEN}  # `forward` takes it
+        self._unit_of |= {n.index: self.root for n in graph.nodes if n.role in ENTRIES}  # `forward` takes it
         self._cross_borders()
         self._read(self.root)
 
@@ -71,7 +62,7 @@ class Units:
         unit.latents = (min(drawn), max(drawn) + 1) if drawn else (0, 0)
         live = [n for n in scope.nodes() if n.index in self.uses.live]
         unit.generative = any(n.index in self.uses.generative for n in live)
-        sources = any(not n.inputs and n.op not in GIVEN for n in live)  # they ask for the size of the batch
+        sources = any(not n.inputs and n.role not in ENTRIES for n in live)  # they ask for the size of the batch
         unit.takes_latents = bool(drawn) or sources
         return unit
 
@@ -111,34 +102,35 @@ class Units:
         return names.take(allowed(scope.name))
 
     def _layer(self, node: Node) -> Layer | None:
-        operation = OPERATIONS.get(node.op)
-        if node.op in (*GIVEN, "tap", "latent", "output") or node.index in self._starts:
+        if node.role in (*ENTRIES, Role.TAP, Role.LATENT, Role.OUTPUT) or node.index in self._starts:
             return None
-        if operation is None or operation.layer is None:
+        if node.operation.layer is None:
             return None
         shapes = [self.graph.shape(v) for v in node.inputs]
-        if node.op == "conv":  # of several inputs: of their concatenation (`passes.split_concat`)
+        if node.operation is CONV:  # of several inputs: of their concatenation (`passes.split_concat`)
             shapes = [(sum(s[0] for s in shapes), *shapes[0][1:])]
-        return operation.layer(shapes, node.shapes, node.args)
+        return node.operation.layer(shapes, node.shapes, node.args)
 
     def _layer_address(self, node: Node, unit: Unit) -> Address:
         """Where a layer is kept: by its path, or, if it owns no tensor and so has none, by its own count."""
         path = node.path
         if not path:
             above = node.scope.path
-            kept = sum(1 for n in unit.nodes.values() if not n.path and (n.scope.path, n.op) == (above, node.op))
-            path = f"{above}.{node.op}.{kept}".lstrip(".")
+            kept = sum(
+                1 for n in unit.nodes.values() if not n.path and n.scope.path == above and n.operation is node.operation
+            )
+            path = f"{above}.{node.operation.name}.{kept}".lstrip(".")
         return address_of(path, unit.scope)
 
     # -- dataflow
 
     def _cross_borders(self) -> None:
         """Find what each unit takes from outside, in order of use, and what of it is used outside."""
-        inputs: dict[int, dict[Value, None]] = defaultdict(dict)
-        outputs: dict[int, dict[Value, None]] = defaultdict(dict)
+        inputs: dict[int, dict[Edge, None]] = defaultdict(dict)
+        outputs: dict[int, dict[Edge, None]] = defaultdict(dict)
         units: dict[int, Unit] = {}
 
-        def carry(value: Value, to: Unit) -> None:
+        def carry(value: Edge, to: Unit) -> None:
             source = self._unit_of[value.node]
             inside, outside = to, source
             while inside is not outside:
@@ -152,15 +144,15 @@ class Units:
                     outside = parent_of(outside)
 
         for node in self.graph.nodes:
-            if node.index in self.uses.live and node.op != "output":
+            if node.index in self.uses.live and node.role is not Role.OUTPUT:
                 for value in self._operands(node):
                     carry(self._passed(value, self._unit_of[node.index]), self._unit_of[node.index])
         carry(self.result, self.root)
         for key, unit in units.items():
-            taps_last = sorted(inputs[key], key=lambda v: self.graph.nodes[v.node].op == "tap")
+            taps_last = sorted(inputs[key], key=lambda v: self.graph.nodes[v.node].role is Role.TAP)
             unit.inputs = tuple(taps_last)
             unit.outputs = tuple(
-                sorted(outputs[key], key=lambda v: (self.graph.nodes[v.node].op == "tap", v.node, v.port))
+                sorted(outputs[key], key=lambda v: (self.graph.nodes[v.node].role is Role.TAP, v.node, v.port))
             )
 
     # -- code
@@ -190,26 +182,26 @@ class Units:
         return tuple(self._node(member, unit))
 
     def _node(self, node: Node, unit: Unit) -> list[Step]:
-        if node.index not in self.uses.live or node.op in (*GIVEN, "output"):
+        if node.index not in self.uses.live or node.role in (*ENTRIES, Role.OUTPUT):
             return []
         inputs = tuple(self._ref(self._passed(v, unit), unit) for v in node.inputs)
-        outputs = tuple(Value(node.index, port) for port in range(len(node.shapes)))
+        outputs = tuple(Edge(node.index, port) for port in range(len(node.shapes)))
         names = node.names + (None,) * (len(outputs) - len(node.names))
         needed = self._needed([node.index], unit)
         if node.index in self._flowed_taps:
             return self._publish_flowed(node, unit, needed)
-        if node.op == "tap":
+        if node.role is Role.TAP:
             item = self.lists.get(published(node))
             if item is not None and unit.is_section:
                 return [Step(Kind.APPEND, inputs[-1:], fills=(item.list,), needed=needed)]
             return [Step(Kind.ALIAS, inputs[-1:], outputs[-1:], needed=needed)]
-        if node.op == "latent":
+        if node.role is Role.LATENT:
             return self._draw(node, inputs, unit, names)
         if node.index in self._starts:
             part = self._part(self._starts[node.index], unit)
             kind = Kind.START if self._starts[node.index] in self._flows else Kind.INFER
             return [Step(kind, inputs, outputs, self._start_names(node), latents=part, needed=needed)]
-        operation = OPERATIONS[node.op]
+        operation = node.operation
         if operation.layer is not None:
             text = f"_module_({BATCH if not inputs else ', '.join(slot(i) for i in range(len(inputs)))})"
             template = Template(text)
@@ -220,11 +212,11 @@ class Units:
 
     def _draw(self, node: Node, inputs: tuple[Ref, ...], unit: Unit, names: tuple[str | None, ...]) -> list[Step]:
         """The draw of a latent; with a flow, the posterior that went through it before."""
-        part, z = self._part(node.index, unit), Value(node.index)
+        part, z = self._part(node.index, unit), Edge(node.index)
         if node.index not in self._flows or node.index in self._upwards:
             return [Step(Kind.DRAW, inputs[:2], (z,), names, latents=part)]
         number = self._latent_number[node.index]
-        flowed = Value(node.index, len(node.shapes))  # a value of the code, not of the graph: it stays here
+        flowed = Edge(node.index, len(node.shapes))  # a value of the code, not of the graph: it stays here
         return [
             self._through_flow(node, flowed, unit, (number, number)),
             Step(Kind.DRAW, (inputs[0], flowed), (z,), names, latents=part),
@@ -232,23 +224,23 @@ class Units:
 
     def _publish_flowed(self, tap: Node, unit: Unit, needed: tuple[int, int] | None) -> list[Step]:
         """On the way up: the posterior with its flow, which crosses to the decoder, and the value it gives here."""
-        z, flowed = Value(tap.index), published(tap)
+        z, flowed = Edge(tap.index), published(tap)
         part = self._part(self._flowed_taps[tap.index], unit)
         infer = Step(Kind.INFER, (flowed,), (z,), (self._name(z),), latents=part, needed=needed)
         item = self.lists.get(flowed) if unit.is_section else None
         listed = [] if item is None else [Step(Kind.APPEND, (flowed,), fills=(item.list,), needed=needed)]
         return [self._through_flow(tap, flowed, unit, needed), infer, *listed]
 
-    def _through_flow(self, node: Node, flowed: Value, unit: Unit, needed: tuple[int, int] | None) -> Step:
+    def _through_flow(self, node: Node, flowed: Edge, unit: Unit, needed: tuple[int, int] | None) -> Step:
         """Make `flowed`, the posterior of a latent or its tap after its flow."""
         operands = self._operands(node)[0 if node.index in self._flowed_taps else 1 :]
         flow = self._flows[self._flowed_taps.get(node.index, node.index)]
-        scales = (log_determinant(form, slot(3 + i)) for i, (form, _) in enumerate(flow.scales))
+        scales = (log_determinant(form, slot(3 + i)) for i, (form, _) in enumerate(self._scales(flow)))
         template, values = abstract(f"Flowed({', '.join([slot(0), slot(1), slot(2), *scales])})")
         read = tuple(self._ref(self._passed(v, unit), unit) for v in operands)
         return Step(Kind.EXPRESSION, read, (flowed,), (None,), template, values, needed=needed)
 
-    def is_flowed(self, value: Value) -> bool:
+    def is_flowed(self, value: Edge) -> bool:
         """Whether a value is a posterior that went through a flow."""
         node = self.graph.nodes[value.node]
         return value.port == (1 if value.node in self._flowed_taps else len(node.shapes))
@@ -256,7 +248,7 @@ class Units:
     def _start_names(self, node: Node) -> tuple[str | None, ...]:
         return node.names if any(node.names) else ("start",)
 
-    def _operands(self, node: Node) -> tuple[Value, ...]:
+    def _operands(self, node: Node) -> tuple[Edge, ...]:
         """What the code of a node reads.
 
         With a flow: the posterior, the flow's start and end, and what its log-determinant is made of. A latent drawn on
@@ -268,9 +260,16 @@ class Units:
         flow = self._flows.get(self._flowed_taps.get(node.index, node.index))
         if flow is None:
             return node.inputs
-        z, posterior = node.inputs if node.op == "tap" else (node.inputs[2], node.inputs[1])
-        moved = (posterior, flow.start, z, *(s for _, s in flow.scales))
-        return moved if node.op == "tap" else (node.inputs[0], *moved)
+        z, posterior = node.inputs if node.role is Role.TAP else (node.inputs[2], node.inputs[1])
+        if flow.sample is None:
+            raise AssertionError("a flow starts from a sample")
+        moved = (posterior, Edge(flow.sample), z, *(s for _, s in self._scales(flow)))
+        return moved if node.role is Role.TAP else (node.inputs[0], *moved)
+
+    def _scales(self, latent: LatentGroup) -> list[tuple[str, Edge]]:
+        """Of the steps of its flow that change volume: the form, and the tensor `s` that says by how much."""
+        steps = [self.graph.nodes[i] for i in latent.flow.steps] if latent.flow else []
+        return [(term(step.args, "form").name, step.inputs[2]) for step in steps if len(step.inputs) > 2]
 
     def _part(self, latent: int, unit: Unit) -> tuple[Index, Index]:
         number = self._latent_number[latent] - unit.latents[0]
@@ -323,11 +322,11 @@ class Units:
         module = address_of(scope.path, unit.scope)
         return "self", module, unit.entries.get(module)
 
-    def _passed(self, value: Value, reader: Unit) -> Value:
+    def _passed(self, value: Edge, reader: Unit) -> Edge:
         """What runs on through a tap is, in the tap's own section, still what went in."""
         node = self.graph.nodes[value.node]
         while (
-            node.op == "tap"
+            node.role is Role.TAP
             and node.index not in self._flowed_taps
             and section_of(self._unit_of[node.index]) is section_of(reader)
         ):
@@ -335,11 +334,11 @@ class Units:
             node = self.graph.nodes[value.node]
         return value
 
-    def _name(self, value: Value) -> str | None:
+    def _name(self, value: Edge) -> str | None:
         names = self.graph.nodes[value.node].names
         return names[value.port] if value.port < len(names) else None
 
-    def _ref(self, value: Value, unit: Unit) -> Ref:
+    def _ref(self, value: Edge, unit: Unit) -> Ref:
         if unit.is_section and value in self.lists:
             return self.lists[value]
         return value
@@ -352,11 +351,11 @@ class Units:
         return (min(r[0] for r in ranges), max(r[1] for r in ranges)) if ranges else None
 
 
-def _lists(graph: Graph, used: Uses) -> dict[Value, ListItem]:
+def _lists(graph: Graph, used: Uses) -> dict[Edge, ListItem]:
     """Taps of one name and resolution, where there are several, form a list."""
     together: dict[tuple[str, int, int], list[Node]] = defaultdict(list)
     for node in graph.nodes:
-        if node.op == "tap" and node.index in used.live:
+        if node.role is Role.TAP and node.index in used.live:
             together[tap_key(node)].append(node)
     found = {}
     for (name, height, width), nodes in together.items():

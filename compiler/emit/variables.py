@@ -10,7 +10,7 @@ from hvdsl.compiler.emit import runtime_index
 from hvdsl.compiler.emit.inlining import Inlined, used
 from hvdsl.compiler.emit.names import MODULE_LEVEL, identifier
 from hvdsl.compiler.emit.steps import Item, Loop, Ref, Step, When
-from hvdsl.compiler.graph import Value
+from hvdsl.compiler.graph import Edge
 
 FORBIDDEN = MODULE_LEVEL | {"self", "latents", "i", "j", "k", "range", "enumerate"}
 
@@ -34,7 +34,7 @@ def lifetimes(items: Sequence[Item], inlined: Inlined, arguments: Iterable[Ref],
     times.end = _positions(items, inlined, times, 1)
     _uses(items, inlined, times, [])
     for ref in results:
-        if isinstance(ref, Value) and ref in inlined.returned:
+        if isinstance(ref, Edge) and ref in inlined.returned:
             for inner in used(inlined.within[ref], inlined):
                 times.last[inner] = times.end
         times.last[ref] = times.end

@@ -16,10 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.graph import Graph, Node, Scope, Value
+from hvdsl.compiler.catalogue.convolutions import DEPTHWISE
+from hvdsl.compiler.catalogue.reshaping import CHANNELS_LAST
+from hvdsl.compiler.catalogue.sources import CONSTANT
+from hvdsl.compiler.graph import Edge, Graph, Node, Role, Scope
 from hvdsl.compiler.passes.draft import Draft
 
-_LAYOUT_FREE = ("constant",)  # one value everywhere
+_LAYOUT_FREE = (CONSTANT,)  # one value everywhere
 
 
 def channels_last(graph: Graph) -> Graph:
@@ -32,9 +35,9 @@ def channels_last(graph: Graph) -> Graph:
         own = {node.index for node in readers}
         for value in dict.fromkeys(v for node in readers for v in node.inputs):
             source = draft.nodes[value.node]
-            if source.op == "tap":
+            if source.role is Role.TAP:
                 _convert_tap(draft, source, inside)
-            elif (source.index not in own or not source.inputs) and source.op not in _LAYOUT_FREE:
+            elif (source.index not in own or not source.inputs) and source.operation not in _LAYOUT_FREE:
                 _convert(draft, value, [node for node in readers if value in node.inputs], section)
     return draft.graph()
 
@@ -46,7 +49,7 @@ def _sections(draft: Draft) -> list[Scope]:
 def _region(section: Scope) -> list[Node | Scope]:
     """The members of a section from the first on that holds a depthwise convolution."""
     for i, member in enumerate(section.members):
-        if any(node.op == "depthwise" for node in _nodes(member)):
+        if any(node.operation is DEPTHWISE for node in _nodes(member)):
             return section.members[i:]
     return []
 
@@ -54,15 +57,15 @@ def _region(section: Scope) -> list[Node | Scope]:
 def _convert_tap(draft: Draft, tap: Node, inside: set[int]) -> None:
     """Publish in the layout, unless what is published has it; outside the regions all go on with what there was."""
     published = tap.inputs[0]
-    if len(tap.inputs) > 1 or published.node in inside or draft.nodes[published.node].op == "channels_last":
+    if len(tap.inputs) > 1 or published.node in inside or draft.nodes[published.node].operation is CHANNELS_LAST:
         return
     for node in draft.nodes.values():
         if node.index not in inside:
-            node.inputs = tuple(published if v == Value(tap.index) else v for v in node.inputs)
+            node.inputs = tuple(published if v == Edge(tap.index) else v for v in node.inputs)
     tap.inputs = (_insert(draft, published, tap.scope, tap),)
 
 
-def _convert(draft: Draft, value: Value, readers: Sequence[Node], section: Scope) -> None:
+def _convert(draft: Draft, value: Edge, readers: Sequence[Node], section: Scope) -> None:
     """Give the readers of a value the converted one, made in the row of the first: so rows of like cells stay alike."""
     scope, before = section, _holder(section, readers[0])
     if isinstance(before, Scope) and before.kind == "row":
@@ -72,10 +75,10 @@ def _convert(draft: Draft, value: Value, readers: Sequence[Node], section: Scope
         node.inputs = tuple(new if v == value else v for v in node.inputs)
 
 
-def _insert(draft: Draft, value: Value, scope: Scope, before: Node | Scope) -> Value:
+def _insert(draft: Draft, value: Edge, scope: Scope, before: Node | Scope) -> Edge:
     shape = draft.nodes[value.node].shapes[value.port]
     span = draft.nodes[value.node].span
-    return draft.insert(Node(-1, "channels_last", {}, (value,), (shape,), scope, span), before)
+    return draft.insert(Node(-1, CHANNELS_LAST, {}, (value,), (shape,), scope, span), before)
 
 
 def _holder(scope: Scope, node: Node) -> Node | Scope:

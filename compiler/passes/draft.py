@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 
-from hvdsl.compiler.graph import Graph, Node, Scope, Value
+from hvdsl.compiler.graph import Edge, Graph, LatentGroup, Node, NormalizingFlow, Scope
 
 
 class Draft:
@@ -32,9 +33,9 @@ class Draft:
                 own.members.append(self.nodes[member.index])
         return own
 
-    def readers(self) -> dict[Value, list[Node]]:
+    def readers(self) -> dict[Edge, list[Node]]:
         """Who takes each value, in order of execution."""
-        found: dict[Value, list[Node]] = defaultdict(list)
+        found: dict[Edge, list[Node]] = defaultdict(list)
         for node in self.root.nodes():
             for value in node.inputs:
                 found[value].append(node)
@@ -47,31 +48,38 @@ class Draft:
             scope = scope.parent
         return scope is not None
 
-    def insert(self, node: Node, before: Node | Scope) -> Value:
+    def insert(self, node: Node, before: Node | Scope) -> Edge:
         """Put a node with one output before another member of `node.scope`; returns its value."""
         node.index, self._next = self._next, self._next + 1
         self.nodes[node.index] = node
         place = next(i for i, member in enumerate(node.scope.members) if member is before)
         node.scope.members.insert(place, node)
-        return Value(node.index)
+        return Edge(node.index)
 
     def remove(self, node: Node) -> None:
         """Take out a node that nothing reads any more."""
         node.scope.members = [member for member in node.scope.members if member is not node]
         del self.nodes[node.index]
 
-    def redirect(self, old: Value, new: Value) -> None:
+    def redirect(self, old: Edge, new: Edge) -> None:
         """Let every reader of one value take another."""
         for node in self.nodes.values():
             if old in node.inputs:
                 node.inputs = tuple(new if value == old else value for value in node.inputs)
 
+    @staticmethod
+    def _renumbered(group: LatentGroup, latent: Node, number: Mapping[int, int]) -> LatentGroup:
+        prior, posterior = latent.inputs[:2]
+        sample = None if group.sample is None else number[group.sample]
+        flow = NormalizingFlow(tuple(number[i] for i in group.flow.steps)) if group.flow else None
+        return replace(group, node=latent.index, prior=prior, posterior=posterior, sample=sample, flow=flow)
+
     def graph(self) -> Graph:
         nodes = list(self.root.nodes())
         number = {node.index: i for i, node in enumerate(nodes)}
         for i, node in enumerate(nodes):
-            node.inputs = tuple(Value(number[v.node], v.port) for v in node.inputs)
+            node.inputs = tuple(Edge(number[v.node], v.port) for v in node.inputs)
             node.index = i
-        latents = [replace(g, node=number[g.node]) for g in self._graph.latents]
-        output = Value(number[self._output.node], self._output.port)
+        latents = [self._renumbered(group, nodes[number[group.node]], number) for group in self._graph.latents]
+        output = Edge(number[self._output.node], self._output.port)
         return Graph(self._graph.name, nodes, self.root, latents, output, self._graph.image)

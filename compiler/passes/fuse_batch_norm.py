@@ -10,22 +10,24 @@ computes the normalised map again instead of keeping it.
 
 from __future__ import annotations
 
-from hvdsl.compiler.graph import Graph, Value
+from hvdsl.compiler.catalogue.activations import SILU, SWISH
+from hvdsl.compiler.catalogue.norms import BATCH_NORM, BATCH_NORM_SILU
+from hvdsl.compiler.graph import Edge, Graph
 from hvdsl.compiler.passes.draft import Draft
 
-_SILU = ("silu", "swish")
+_SILU = (SILU, SWISH)
 
 
 def fuse_batch_norm(graph: Graph) -> Graph:
     """Fuse each batch norm that a SiLU of the same scope alone reads."""
     draft = Draft(graph)
     readers = draft.readers()
-    for norm in [node for node in draft.root.nodes() if node.op == "batch_norm"]:
-        reading = readers[Value(norm.index)]
-        if len(reading) != 1 or reading[0].op not in _SILU or reading[0].scope is not norm.scope:
+    for norm in [node for node in draft.root.nodes() if node.operation is BATCH_NORM]:
+        reading = readers[Edge(norm.index)]
+        if len(reading) != 1 or reading[0].operation not in _SILU or reading[0].scope is not norm.scope:
             continue
         silu = reading[0]
-        norm.op, norm.names = "batch_norm_silu", silu.names
-        draft.redirect(Value(silu.index), Value(norm.index))
+        norm.operation, norm.names = BATCH_NORM_SILU, silu.names
+        draft.redirect(Edge(silu.index), Edge(norm.index))
         draft.remove(silu)
     return draft.graph()

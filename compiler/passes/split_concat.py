@@ -16,7 +16,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from hvdsl.compiler.graph import Graph, Literal, Node, Scope, Term, Value
+from hvdsl.compiler.catalogue.table import Operation
+from hvdsl.compiler.graph import Edge, Graph, Literal, Node, Role, Scope, Term
 from hvdsl.compiler.passes.draft import Draft
 
 ELEMENTWISE = frozenset({"gelu", "silu", "swish", "elu", "relu", "leaky_relu", "sigmoid", "tanh", "softplus"})
@@ -27,8 +28,8 @@ class _Activated:
     """A function of a value, wanted in a section. What the encoder computes of a tap it computes for itself."""
 
     section: str
-    value: Value
-    op: str
+    value: Edge
+    operation: Operation
     args: tuple[tuple[str, Literal], ...]
 
 
@@ -51,17 +52,17 @@ def split_concat(graph: Graph) -> Graph:
     for node in draft.root.nodes():
         if draft.is_shared(node):
             continue
-        if node.op in ELEMENTWISE:
+        if node.operation.name in ELEMENTWISE:
             users[_activated(node.inputs[0], node)].append(node)
         site = _site(node, readers)
-        if site is not None and not any(draft.nodes[v.node].op in ELEMENTWISE for v in node.inputs):
+        if site is not None and not any(draft.nodes[v.node].operation.name in ELEMENTWISE for v in node.inputs):
             sites.append(site)
             for part in site.parts():
                 users[part].append(site.concat)
     sites = [s for s in sites if any(len(users[p]) > 1 for p in s.parts())]
     places = {part: _place(part, users[part], draft) for site in sites for part in site.parts()}
     sites = [s for s in sites if all(places[p] is not None for p in s.parts())]
-    made: dict[_Activated, Value] = {}
+    made: dict[_Activated, Edge] = {}
     for site in sites:
         site.conv.inputs = tuple(_share(part, users[part], places, site, draft, made) for part in site.parts())
     for site in sites:
@@ -70,19 +71,19 @@ def split_concat(graph: Graph) -> Graph:
     return draft.graph()
 
 
-def _activated(value: Value, node: Node) -> _Activated:
-    return _Activated(node.scope.path.split(".")[0], value, node.op, tuple(node.args.items()))
+def _activated(value: Edge, node: Node) -> _Activated:
+    return _Activated(node.scope.path.split(".")[0], value, node.operation, tuple(node.args.items()))
 
 
-def _site(node: Node, readers: Mapping[Value, list[Node]]) -> _Site | None:
+def _site(node: Node, readers: Mapping[Edge, list[Node]]) -> _Site | None:
     """`concat -> activation -> conv`, with no other reader in between."""
-    if node.op != "concat" or len(set(node.inputs)) != len(node.inputs):
+    if node.operation.name != "concat" or len(set(node.inputs)) != len(node.inputs):
         return None
-    activation = _only(readers[Value(node.index)])
-    if activation is None or activation.op not in ELEMENTWISE:
+    activation = _only(readers[Edge(node.index)])
+    if activation is None or activation.operation.name not in ELEMENTWISE:
         return None
-    conv = _only(readers[Value(activation.index)])
-    if conv is None or conv.op != "conv":
+    conv = _only(readers[Edge(activation.index)])
+    if conv is None or conv.operation.name != "conv":
         return None
     plain = conv.args["groups"] == 1 and conv.args["mask"] is None and conv.args["pad"] == Term("same")
     return _Site(node, activation, conv) if plain else None
@@ -101,7 +102,7 @@ def _place(part: _Activated, users: list[Node], draft: Draft) -> tuple[Scope, No
     above = [_scopes(user) for user in users]
     common = [s for s in above[0] if all(any(s is o for o in other) for other in above[1:])]
     source = draft.nodes[part.value.node]
-    rows = [s for s in common if s.kind == "row"] if source.op == "tap" else []
+    rows = [s for s in common if s.kind == "row"] if source.role is Role.TAP else []
     scope = next(iter(rows), next(s for s in common if s.kind != "repeat"))
     inside: Node | Scope = users[0]
     while _holder(inside) is not scope:
@@ -132,8 +133,8 @@ def _share(
     places: Mapping[_Activated, tuple[Scope, Node | Scope] | None],
     site: _Site,
     draft: Draft,
-    made: dict[_Activated, Value],
-) -> Value:
+    made: dict[_Activated, Edge],
+) -> Edge:
     """Compute a part once; its other users take it from here."""
     place = places[part]
     if place is None:
@@ -145,7 +146,7 @@ def _share(
         node = replace(site.activation, inputs=(part.value,), shapes=(shape,), scope=scope, names=())
         made[part] = draft.insert(node, before)
         for user in users:
-            if user.op == part.op and user.index in draft.nodes and user is not site.activation:
-                draft.redirect(Value(user.index), made[part])
+            if user.operation is part.operation and user.index in draft.nodes and user is not site.activation:
+                draft.redirect(Edge(user.index), made[part])
                 draft.remove(user)
     return made[part]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.catalogue.table import Kind as OperationKind
-from hvdsl.compiler.graph import Graph, Node, Scope
+from hvdsl.compiler.graph import Graph, Node, Role, Scope
 from hvdsl.draw.items import Item, Kind, Mark, add_mark, join, same_shapes, signature
 from hvdsl.draw.labels import SILENT, operation
 
@@ -23,7 +22,7 @@ class Folder:
 
     def items(self, scope: Scope) -> list[Item]:
         """Return the pieces of a row or prior, in order of execution."""
-        latents = {str(node.args["name"]) for node in scope.nodes() if node.op == "latent"}
+        latents = {str(node.args["name"]) for node in scope.nodes() if node.role is Role.LATENT}
         return self._folded(scope, latents)
 
     def _folded(self, scope: Scope, latents: set[str]) -> list[Item]:
@@ -51,15 +50,15 @@ class Folder:
                 yield from self._pieces(member, latents)
 
     def _node(self, node: Node) -> Iterator[Item]:
-        if node.op == "latent":
+        if node.role is Role.LATENT:
             name = str(node.args["name"])
             yield Item(Kind.LATENT, name, [node], marks=[self._mark(node)], scope=node.scope)
-        elif node.op == "tap":
+        elif node.role is Role.TAP:
             yield Item(Kind.TAP, _tap_name(node), [node], scope=node.scope)
         elif self._belongs_to_latent(node):
-            owner = next(user for user in self._users[node.index] if user.op == "latent")
+            owner = next(user for user in self._users[node.index] if user.role is Role.LATENT)
             yield Item(Kind.LATENT, str(owner.args["name"]), [node], scope=node.scope)
-        elif node.op in SILENT or self._swallowed(node):
+        elif node.operation.name in SILENT or self._swallowed(node):
             yield Item(Kind.OPERATIONS, "", [node], scope=node.scope)
         else:
             yield Item(Kind.OPERATIONS, self._written(node), [node], scope=node.scope)
@@ -86,13 +85,13 @@ class Folder:
     def _marks(self, scope: Scope) -> list[Mark]:
         marks: list[Mark] = []
         for node in scope.nodes():
-            if node.op == "latent" or (node.op == "sample" and self._in_encoder(node)):
+            if node.role is Role.LATENT or (node.role is Role.SAMPLE and self._in_encoder(node)):
                 add_mark(marks, self._mark(node), counts=True)
         return marks
 
     def _mark(self, node: Node) -> Mark:
-        name = node.names[0] if node.op == "sample" and node.names else node.args.get("name")
-        up = node.op == "sample" or self._drawn_above(node)
+        name = node.names[0] if node.role is Role.SAMPLE and node.names else node.args.get("name")
+        up = node.role is Role.SAMPLE or self._drawn_above(node)
         codes = next((self._classes(self._graph.nodes[value.node]) for value in node.inputs), None)
         return Mark(str(name or "z"), [node.shapes[0]], 1, codes, on_the_way_up=up)
 
@@ -103,7 +102,7 @@ class Folder:
     def _drawn_above(self, latent: Node) -> bool:
         """Whether the latent's value is drawn in the encoder."""
         return any(
-            source.op in ("sample", "tap") and self._in_encoder(source)
+            source.role in (Role.SAMPLE, Role.TAP) and self._in_encoder(source)
             for source in (self._graph.nodes[value.node] for value in latent.inputs[2:])
         )
 
@@ -115,21 +114,21 @@ class Folder:
         return scope is not None and scope.name == "encoder"
 
     def _belongs_to_latent(self, node: Node) -> bool:
-        return OPERATIONS[node.op].kind is OperationKind.DISTRIBUTION and any(
-            user.op == "latent" for user in self._users.get(node.index, [])
+        return node.operation.kind is OperationKind.DISTRIBUTION and any(
+            user.role is Role.LATENT for user in self._users.get(node.index, [])
         )
 
     def _swallowed(self, node: Node) -> bool:
         """Whether the operation is named by the one that it feeds: `+ learned`."""
         users = self._users.get(node.index, [])
-        source = OPERATIONS[node.op].kind is OperationKind.SOURCE
-        return source and len(users) == 1 and users[0].op == "add" and users[0].scope is node.scope
+        source = node.operation.kind is OperationKind.SOURCE
+        return source and len(users) == 1 and users[0].operation.name == "add" and users[0].scope is node.scope
 
     def _written(self, node: Node) -> str:
         text = operation(node)
         for value in node.inputs:
             source = self._graph.nodes[value.node]
-            if node.op == "add" and self._swallowed(source):
+            if node.operation.name == "add" and self._swallowed(source):
                 text += f" {operation(source)}"
         return text
 
@@ -168,7 +167,7 @@ def _stands_alone(last: Item, piece: Item) -> bool:
     """Whether an operation starts a box of its own: one that resamples, and one with weights right after it."""
     if not (last.title and piece.title):
         return False
-    joins = OPERATIONS[piece.nodes[0].op].kind is OperationKind.JOIN
+    joins = piece.nodes[0].operation.kind is OperationKind.JOIN
     return _changes_grid(piece) or (_changes_grid(last) and (joins or piece.parameters > 0))
 
 

@@ -68,7 +68,7 @@ def signature(items: Sequence[Item]) -> tuple[object, ...]:
 def same_shapes(a: Item, b: Item) -> bool:
     """Whether two instances of a recipe are equal in every operation and shape."""
     return len(a.nodes) == len(b.nodes) and all(
-        (m.op, m.shapes) == (n.op, n.shapes) for m, n in zip(a.nodes, b.nodes, strict=True)
+        m.operation is n.operation and m.shapes == n.shapes for m, n in zip(a.nodes, b.nodes, strict=True)
     )
 
 

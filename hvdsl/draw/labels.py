@@ -24,7 +24,7 @@ _WRITTEN = {
 
 def operation(node: Node) -> str:
     """Return the short name of an operation: `conv 4×4 /2`, `avg pool 2×2`, `gelu`."""
-    text = _WRITTEN.get(node.op, node.op.replace("_", " "))
+    text = _WRITTEN.get(node.operation.name, node.operation.name.replace("_", " "))
     kernel, factor = node.args.get("kernel"), node.args.get("factor")
     if isinstance(kernel, tuple):
         text += " " + "×".join(str(length) for length in kernel)
@@ -33,7 +33,7 @@ def operation(node: Node) -> str:
     if isinstance(factor, int):
         text += f" ×{factor}"
     stride = node.args.get("stride")
-    if isinstance(stride, tuple) and stride != (1, 1) and "pool" not in node.op:
+    if isinstance(stride, tuple) and stride != (1, 1) and "pool" not in node.operation.name:
         text += f" /{stride[0]}" if stride[0] == stride[1] else f" /{stride[0]}×{stride[1]}"
     out = node.args.get("out")
     return f"{text} → {out}" if isinstance(out, int) else text

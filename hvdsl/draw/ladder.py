@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from hvdsl.compiler.graph import Graph, Scope
+from hvdsl.compiler.graph import Graph, Role, Scope
 from hvdsl.draw.folding import Folder
 from hvdsl.draw.items import Item, Kind
 from hvdsl.draw.labels import shape, size
@@ -117,9 +117,8 @@ def _grid(row: str) -> tuple[int, int]:
 
 
 def _prior(name: str, graph: Graph) -> PriorColumn:
-    codes = [node for node in graph.nodes if node.op == "codes"]
-    given = tuple(str(n.args["name"]) for n in codes if n.args["name"] != name)
-    own = next((n.shapes[0] for n in codes if n.args["name"] == name), graph.shape(graph.output))
+    given = tuple(str(node.args["name"]) for node in graph.entries() if node.args.get("source") == "codes")
+    own = graph.shape(graph.output)
     items = Folder(graph).items(graph.root)
     flows, links = _connections(graph, ([leaf for item in items for leaf in item.leaves()],))
     return PriorColumn(name, given, items, flows, links, f"{own[1]}×{own[2]}", graph.parameter_count())
@@ -181,7 +180,7 @@ def _edges(graph: Graph, owners: _Owners, place: Mapping[int, tuple[int, int]]) 
 
 
 def _tap_label(graph: Graph, edges: Sequence[tuple[int, int]]) -> str:
-    taps = {source for source, _ in edges if graph.nodes[source].op == "tap"}
+    taps = {source for source, _ in edges if graph.nodes[source].role is Role.TAP}
     names = sorted({str(graph.nodes[tap].args["name"]) for tap in taps} - {"tap", "None", "", "skip"})
     each = len(taps) // max(1, len(names))
     words = [", ".join(names)] if names else []

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.priors.protocol import CodeMap
+from hvdsl.runtime.latents.group import CodeMap
 from hvdsl.runtime.protocol import as_vae
 
 LABEL = "label"
@@ -73,12 +73,6 @@ def code_levels(model: nn.Module) -> tuple[Level, ...]:
         name = group.name if times[group.name] == 1 else group.path
         levels.append(Level(name, group.codes, group.shape[1:], group.depth))
     return tuple(levels)
-
-
-def is_quantized(model: nn.Module) -> bool:
-    """Whether every latent of a model has its values from a quantizer, and there is one."""
-    groups = as_vae(model).LATENTS
-    return bool(groups) and all(group.quantized for group in groups)
 
 
 def check_fit(codes: Mapping[str, Tensor], levels: Sequence[Level], source: str) -> None:

@@ -4,17 +4,12 @@ Everything here is elementwise, in nats, and in float32 or wider whatever the pr
 rate is off by 2 %.
 """
 
-from hvdsl.runtime.distributions.base import Distribution
-from hvdsl.runtime.distributions.couplings import product, relative
+from hvdsl.runtime.distributions.base import Distribution, Flowed
 from hvdsl.runtime.distributions.discrete import StraightThroughBernoulli, StraightThroughCategorical
-from hvdsl.runtime.distributions.flowed import Flowed
-from hvdsl.runtime.distributions.laplace import Laplace
-from hvdsl.runtime.distributions.location_scale import LocationScale
-from hvdsl.runtime.distributions.logistic import Logistic
+from hvdsl.runtime.distributions.location_scale import Laplace, LocationScale, Logistic, Normal, product, relative
 from hvdsl.runtime.distributions.maps import (
     MeanMap,
     ScaleMap,
-    at_least_float32,
     exp,
     identity,
     soft_clamp,
@@ -22,7 +17,6 @@ from hvdsl.runtime.distributions.maps import (
     softplus_logvar,
     softplus_variance,
 )
-from hvdsl.runtime.distributions.normal import Normal
 
 __all__ = [
     "Distribution",
@@ -35,7 +29,6 @@ __all__ = [
     "ScaleMap",
     "StraightThroughBernoulli",
     "StraightThroughCategorical",
-    "at_least_float32",
     "exp",
     "identity",
     "product",

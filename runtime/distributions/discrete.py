@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hvdsl.runtime.distributions.base import Distribution
-from hvdsl.runtime.distributions.maps import at_least_float32
-from hvdsl.runtime.gradients import straight_through
+from hvdsl.runtime.ground.tensors import at_least_float32, straight_through
 
 
 class StraightThroughBernoulli(Distribution):

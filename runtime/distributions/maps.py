@@ -46,8 +46,3 @@ def softplus_variance() -> ScaleMap:
 def softplus_logvar() -> ScaleMap:
     """log σ² = log(1 + exp(x)), so that σ ≥ 1 (BIVA, Maaløe 2019)."""
     return lambda raw: (None, 0.5 * F.softplus(raw))
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """float64 stays; anything narrower than float32 is widened."""
-    return x if x.dtype == torch.float64 else x.float()

@@ -1,17 +1,25 @@
 """Where randomness comes from: a stream per purpose, a value per image, or a recording.
 
 Noise is a pure function of (seed, step, image, stream): one rank or two, large batches or small, a draw skipped or
-not, an image always meets the same noise.
+not, an image always meets the same noise. How that function is computed is a numbered scheme, noted in checkpoints.
+Scheme 1 draws stream by stream on the CPU; scheme 2 draws all latent groups of an image together, where they are used.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
+
+SCHEMES = (1, 2)
+SCHEME = SCHEMES[-1]
+"""The scheme of new runs. A checkpoint that names none is of scheme 1."""
 
 
 class Noise(Protocol):
@@ -30,34 +38,122 @@ class Noise(Protocol):
 
 
 class SampleNoise:
-    """Noise that each image draws for itself, in float32 on the CPU.
+    """Scheme 1: noise that each image draws for itself, stream by stream, in float32.
 
-    `indices` are the images' global numbers: places in the data set, or in the list of samples.
+    `indices` are the images' global numbers: places in the data set, or in the list of samples. The numbers are those
+    of the device's generator; scheme 1 proper is that of the CPU.
     """
 
-    def __init__(self, seed: int, indices: Sequence[int], step: int = 0) -> None:
+    def __init__(self, seed: int, indices: Sequence[int], step: int = 0, device: torch.device | str = "cpu") -> None:
         self.seed, self.step, self.indices = seed, step, tuple(indices)
-        self._generator = torch.Generator()
+        self.device = torch.device(device)
+        self._generator = torch.Generator(self.device)
 
     @property
     def batch(self) -> int:
         return len(self.indices)
 
     def normal(self, stream: str, shape: Sequence[int]) -> Tensor:
-        out = torch.empty(self.batch, *shape)
+        out = torch.empty(self.batch, *shape, device=self.device)
         for row, index in zip(out, self.indices, strict=True):
-            row.normal_(generator=self._seeded(stream, index))
+            row.normal_(generator=self._seeded(f"{index}/{stream}"))
         return out
 
     def uniform(self, stream: str, shape: Sequence[int], low: float, high: float) -> Tensor:
-        out = torch.empty(self.batch, *shape)
+        out = torch.empty(self.batch, *shape, device=self.device)
         for row, index in zip(out, self.indices, strict=True):
-            row.uniform_(low, high, generator=self._seeded(stream, index))
+            row.uniform_(low, high, generator=self._seeded(f"{index}/{stream}"))
         return out
 
-    def _seeded(self, stream: str, index: int) -> torch.Generator:
-        key = hashlib.blake2b(f"{self.seed}/{self.step}/{index}/{stream}".encode(), digest_size=8).digest()
+    def _seeded(self, purpose: str) -> torch.Generator:
+        key = hashlib.blake2b(f"{self.seed}/{self.step}/{purpose}".encode(), digest_size=8).digest()
         return self._generator.manual_seed(int.from_bytes(key, "little"))
+
+
+Kind = Literal["normal", "uniform"]
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseLayout:
+    """Where each stream's numbers stand among all that an image draws at once.
+
+    Attributes:
+        places: By stream, whether its numbers are normal or uniform, the first of them, and the one after the last.
+        normals: How many normal numbers an image draws.
+        uniforms: How many uniform ones.
+    """
+
+    places: Mapping[str, tuple[Kind, int, int]]
+    normals: int
+    uniforms: int
+
+    @classmethod
+    def of(cls, streams: Iterable[tuple[str, Kind, int]]) -> NoiseLayout:
+        """One stream after the other, each with its kind and how many numbers it takes of an image's."""
+        totals: dict[Kind, int] = {"normal": 0, "uniform": 0}
+        places: dict[str, tuple[Kind, int, int]] = {}
+        for stream, kind, count in streams:
+            places[stream] = (kind, totals[kind], totals[kind] + count)
+            totals[kind] += count
+        return cls(places, totals["normal"], totals["uniform"])
+
+
+class JointNoise(SampleNoise):
+    """Scheme 2: each image draws the numbers of all streams of `layout` together, by the device's own generator.
+
+    An image's generator is seeded by (seed, step, index); one draw gives all its normal numbers and, where any stream
+    is uniform, one more all of those. A stream that the layout does not hold, such as the likelihood's, is drawn by
+    itself as in scheme 1. The numbers depend on the model of the device.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        indices: Sequence[int],
+        step: int = 0,
+        *,
+        layout: NoiseLayout,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(seed, indices, step, device)
+        self.layout = layout
+        self._drawn: dict[Kind, Tensor] = {}
+
+    def draw(self) -> Mapping[Kind, Tensor]:
+        """All numbers of the layout, `(batch, numbers)` of each kind, drawn once: ahead of the pass that needs them."""
+        if not self._drawn:
+            normals = torch.empty(self.batch, self.layout.normals, device=self.device)
+            uniforms = torch.empty(self.batch, self.layout.uniforms, device=self.device)
+            for row, other, index in zip(normals, uniforms, self.indices, strict=True):
+                generator = self._seeded(str(index))
+                row.normal_(generator=generator)
+                if self.layout.uniforms:
+                    other.uniform_(generator=generator)
+            self._drawn = {"normal": normals, "uniform": uniforms}
+        return self._drawn
+
+    def hold(self, drawn: Mapping[Kind, Tensor]) -> None:
+        """Take the numbers from these tensors, into which those of `draw` were copied."""
+        self._drawn = dict(drawn)
+
+    def normal(self, stream: str, shape: Sequence[int]) -> Tensor:
+        numbers = self._slice("normal", stream, shape)
+        return super().normal(stream, shape) if numbers is None else numbers
+
+    def uniform(self, stream: str, shape: Sequence[int], low: float, high: float) -> Tensor:
+        numbers = self._slice("uniform", stream, shape)
+        if numbers is None:
+            return super().uniform(stream, shape, low, high)
+        if (low, high) == (0.0, 1.0):
+            return numbers
+        highest = np.nextafter(np.float32(high), np.float32(low))  # rounding must not reach what is excluded
+        return (numbers * (high - low) + low).clamp_max(float(highest))
+
+    def _slice(self, kind: Kind, stream: str, shape: Sequence[int]) -> Tensor | None:
+        drawn, first, end = self.layout.places.get(stream, (kind, 0, -1))
+        if drawn != kind or end - first != math.prod(shape):
+            return None
+        return self.draw()[kind][:, first:end].view(self.batch, *shape)
 
 
 class RecordedNoise:

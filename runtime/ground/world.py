@@ -1,4 +1,4 @@
-"""One process or many under `torchrun`: who am I, what do we agree on."""
+"""This process's place among those that `torchrun` started, and the operations that all of them agree on."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground.agreement import Agreement
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class World(Agreement):
     """This process's place among all.
 
     Attributes:

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.importance import ImportanceBound
 from hvdsl.runtime.inference.inference import chunks, inference
 from hvdsl.runtime.latents import LatentGroup, Traversal
-from hvdsl.runtime.protocol import HierarchicalVae, as_vae
+from hvdsl.runtime.latents.noise import image_noise
+from hvdsl.runtime.objective.elbo import ModelBatch, measure
+from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import PixelSource
 
 ACTIVE = 0.1  # nats per image: a channel with less carries nothing (NVAE, Vahdat & Kautz 2020, appendix)
@@ -139,8 +140,8 @@ def evaluate(
     with inference(model) as device:
         mine = world.share(len(data))
         for indices in chunks(mine, batch):
-            v = torch.from_numpy(data.batch(indices, 0).astype(np.float32)).to(device)
-            score = _score(vae, v, indices, samples, noise_seed)
+            v = torch.from_numpy(data.batch(indices, 0).astype(np.float32)).to(next(model.parameters()))
+            score = _score(model, v, indices, samples, noise_seed)
             bound = score.bound
             sums[:3] += torch.stack([bound.sum(), bound.square().sum(), score.distortion.sum()]).cpu()
             sums[3] += len(indices)
@@ -176,26 +177,27 @@ class _Score:
     channel_rates: Tensor
 
 
-def _score(vae: HierarchicalVae, v: Tensor, indices: range, samples: int, seed: int) -> _Score:
+def _score(model: nn.Module, v: Tensor, indices: range, samples: int, seed: int) -> _Score:
     """Score a batch.
 
     One sample per pass, the weights summed as they come: memory does not grow with the number of samples.
     """
+    vae = as_vae(model)
     x, target = vae.input(v), vae.target(v)
     distortion = torch.zeros(len(v), dtype=torch.float64, device=v.device)
     rates = torch.zeros(len(vae.LATENTS), len(v), dtype=torch.float64, device=v.device)
     channel_rates = torch.zeros(sum(map(_rated_channels, vae.LATENTS)), dtype=torch.float64, device=v.device)
     weights = ImportanceBound()
     for k in range(samples):
-        noise = SampleNoise(seed, indices, k)
+        noise = image_noise(model, vae.LATENTS, seed, indices, k, v.device)
         latents = Traversal.infer(vae.LATENTS, len(v), noise, densities=samples > 1, detail="channel", device=v.device)
-        log_likelihood = vae.likelihood.log_prob(vae(x, latents), target).double()
-        distortion -= log_likelihood / samples
-        rates += latents.rates.double() / samples
+        elbo = measure(model, ModelBatch(x, target, noise), latents)
+        distortion += elbo.distortion.double() / samples
+        rates += elbo.rates.double() / samples
         details = [o.rate_detail.double().sum(0) for o in latents.outcomes if o.rate_detail is not None]
         channel_rates += torch.cat(details) / samples
         if samples > 1:
-            weights.add(log_likelihood + latents.log_weight.double())
+            weights.add(latents.log_weight.double() - elbo.distortion.double())
     if not vae.likelihood.density:
         bound = -rates.sum(0)
     else:

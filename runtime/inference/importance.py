@@ -12,9 +12,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.objective.elbo import latent_groups, measure
+from hvdsl.runtime.objective.elbo import ModelBatch, latent_groups, measure
 
 
 class ImportanceBound:
@@ -63,11 +62,13 @@ class ImportanceBound:
 
 
 @torch.no_grad()
-def importance_bound(model: nn.Module, x: Tensor, target: Tensor, noises: Iterable[Noise]) -> ImportanceBound:
-    """Weigh one posterior sample of a batch for each of `noises`."""
+def importance_bound(model: nn.Module, batches: Iterable[ModelBatch]) -> ImportanceBound:
+    """Weigh one posterior sample of the same images for each of `batches`, which differ in their noise."""
     collected = ImportanceBound()
-    for noise in noises:
-        latents = Traversal.infer(latent_groups(model), len(x), noise, densities=True, device=x.device)
-        bound = measure(model, x, target, latents)
-        collected.add(latents.log_weight - bound.distortion)
+    for batch in batches:
+        latents = Traversal.infer(
+            latent_groups(model), len(batch.x), batch.noise, densities=True, device=batch.x.device
+        )
+        distortion = measure(model, batch, latents).distortion
+        collected.add(latents.log_weight - distortion)
     return collected

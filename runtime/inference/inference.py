@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
+from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.protocol import HierarchicalVae
 
 
@@ -28,11 +29,6 @@ def chunks(items: range, size: int) -> Iterator[range]:
     """`items` in order, at most `size` at a time."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def pixel_bits(data: Data) -> int:
-    """Bits of a raw pixel value as the model sees it: binarised data has one."""
-    return data.bits if data.binarize == "none" else 1
 
 
 def to_pixels(vae: HierarchicalVae, images: Tensor, data: Data) -> Tensor:

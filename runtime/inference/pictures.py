@@ -9,27 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground.disk import writing
+from hvdsl.runtime.ground.pixels import to_bytes
 
 INK, FAINT, BAR, PAPER = (30, 30, 30), (205, 205, 205), (66, 110, 180), (255, 255, 255)
 SMALLEST_TILE = 48  # pixels: images below this are enlarged by a whole factor, so that 8x8 digits can be seen
-
-
-def to_bytes(images: Tensor, bits: int) -> NDArray[np.uint8]:
-    """Raw pixel values 0 … 2^bits − 1, `(N, C, H, W)`, as `(N, H, W, 3)` bytes.
-
-    One channel becomes grey; of two channels or more than three, the first is shown.
-    """
-    levels = 2**bits - 1
-    scaled = (images.detach().float().cpu().clamp(0, levels) * (255 / levels)).round().to(torch.uint8)
-    if scaled.shape[1] != 3:
-        scaled = scaled[:, :1].expand(-1, 3, -1, -1)
-    pixels: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).contiguous().numpy()
-    return pixels
 
 
 def grid(images: Tensor, bits: int, columns: int | None = None, gap: int = 2) -> Image.Image:
@@ -85,15 +73,11 @@ def save_png(picture: Image.Image, path: str | os.PathLike[str]) -> Path:
     """Write a PNG, making its folder.
 
     Raises:
-        HvdslError: It cannot be written.
+        DiskError: It cannot be written.
     """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path, format="PNG")
-    except OSError as error:
-        raise HvdslError(f"cannot write the picture {path}: {error.strerror or error}") from error
-    return path
+    with writing(path) as file:
+        picture.save(file, format="PNG")
+    return Path(path)
 
 
 def save_images(images: Tensor, bits: int, path: Path) -> None:
@@ -107,15 +91,8 @@ def save_images(images: Tensor, bits: int, path: Path) -> None:
     if path.suffix == ".png":
         save_png(grid(images, bits), path)
     elif path.suffix == ".npy":
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                np.save(file, to_bytes(images, bits), allow_pickle=False)
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise HvdslError(f"cannot write {path}: {error.strerror or error}") from error
+        with writing(path) as file:
+            np.save(file, to_bytes(images, bits), allow_pickle=False)
     elif path.suffix == "":
         width = len(str(max(0, len(images) - 1)))
         for i, image in enumerate(to_bytes(images, bits)):

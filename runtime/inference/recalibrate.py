@@ -6,15 +6,16 @@ above all, have others; without a correction they come out with the wrong contra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.ground.noise import Noise, SampleNoise
+from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.latents import Traversal
+from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.layers import BatchNorm2d
 from hvdsl.runtime.protocol import as_vae
 
@@ -34,10 +35,12 @@ def recalibrate_batch_norm(
         HvdslError: the model has no batch norm, or the temperature is none.
     """
     noise_seed = derive_seed(seed, "recalibration noise")
-    recalibrate_with(model, [SampleNoise(noise_seed, range(batch), step) for step in range(passes)], temperature)
+    groups, device = as_vae(model).LATENTS, next(model.parameters()).device
+    noises = (image_noise(model, groups, noise_seed, range(batch), step, device) for step in range(passes))
+    recalibrate_with(model, noises, temperature)
 
 
-def recalibrate_with(model: nn.Module, noises: Sequence[Noise], temperature: float | Sequence[float] = 1.0) -> None:
+def recalibrate_with(model: nn.Module, noises: Iterable[Noise], temperature: float | Sequence[float] = 1.0) -> None:
     """The same, one pass for each of `noises`."""
     norms = [module for module in model.modules() if isinstance(module, BatchNorm2d)]
     if not norms:

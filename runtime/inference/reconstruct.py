@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.codes.levels import is_quantized
-from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.inference.inference import inference, to_pixels
 from hvdsl.runtime.inference.sample import Decode, decode_image
 from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.protocol import as_vae
+from hvdsl.runtime.latents.noise import image_noise
+from hvdsl.runtime.objective.elbo import ModelBatch, measure
+from hvdsl.runtime.protocol import as_vae, is_quantized
 
 TEMPERATURE = 0.1
 
@@ -34,6 +34,7 @@ def reconstruct(
     *,
     temperature: float = TEMPERATURE,
     seed: int = 0,
+    first: int = 0,
     decode: Decode = "mean",
 ) -> list[Tensor]:
     """The images as the first `keep[i]` latent groups know them, raw pixel values `(N, C, H, W)`, one tensor per entry.
@@ -43,6 +44,7 @@ def reconstruct(
 
     Args:
         pixels: Raw pixel values `(N, C, H, W)`.
+        first: The number of the first of them, which is what noise is drawn by.
 
     Raises:
         HvdslError: There are not so many groups.
@@ -52,15 +54,17 @@ def reconstruct(
     wrong = [k for k in keep if not 0 <= k <= groups]
     if wrong:
         raise HvdslError(f"cannot keep {wrong[0]} latent groups: the model has {groups}")
-    noise = SampleNoise(derive_seed(seed, "reconstruction noise"), range(len(pixels)))
     rest: Literal["sample", "mean"] = "mean" if is_quantized(model) else "sample"
     rows = []
     with inference(model) as device:
-        x = vae.input(pixels.float().to(device))
+        v = pixels.float().to(device)
+        noise_seed = derive_seed(seed, "reconstruction noise")
+        noise = image_noise(model, vae.LATENTS, noise_seed, range(first, first + len(v)), device=device)
+        images = ModelBatch(vae.input(v), vae.target(v), noise)
         for kept in keep:
             latents = Traversal.reconstruct(
                 vae.LATENTS, len(pixels), noise, keep=kept, rest=rest, temperature=temperature, device=device
             )
-            decoded = decode_image(vae, vae(x, latents), noise, decode)
+            decoded = decode_image(vae, measure(model, images, latents).params, noise, decode)
             rows.append(to_pixels(vae, decoded, data).cpu())
     return rows

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.ground.noise import Noise, SampleNoise
+from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.inference.inference import chunks, inference, to_pixels
 from hvdsl.runtime.latents import Traversal
+from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae
 
 Decode = Literal["sample", "mean"]
@@ -45,7 +46,7 @@ def sample(
     images = []
     with inference(model) as device:
         for indices in chunks(range(n), batch):
-            noise = SampleNoise(noise_seed, indices)
+            noise = image_noise(model, vae.LATENTS, noise_seed, indices, device=device)
             try:
                 latents = Traversal.generate(vae.LATENTS, len(indices), noise, temperature, device=device)
             except ValueError as error:

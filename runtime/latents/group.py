@@ -1,8 +1,9 @@
-"""A latent group of a model, and where its value can come from."""
+"""The latent groups of a model, and where their values can come from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -42,6 +43,15 @@ class Source(Enum):
     PRIOR_MEAN = "prior mean"
 
 
+@dataclass(frozen=True, slots=True)
+class CodeMap:
+    """A discrete latent's codes, integers from 0 to `classes` - 1 on a `grid` (height, width); a label has no grid."""
+
+    name: str
+    classes: int
+    grid: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Given:
     """A source that is the value itself, `(N, Z, H, W)`, or a discrete group's codes, `(N, depth, H, W)` integers."""
@@ -50,3 +60,40 @@ class Given:
 
 
 Sources = Source | Given | Sequence[Source | Given]
+
+
+def checked_sources(sources: Sources, groups: tuple[LatentGroup, ...], batch: int) -> tuple[Source | Given, ...]:
+    """One source for each group. Raises ValueError where their number, or a given value's shape, does not fit."""
+    if isinstance(sources, Source | Given):
+        sources = [sources] * len(groups)
+    if len(sources) != len(groups):
+        raise ValueError(f"{len(sources)} sources are given; the model has {len(groups)} latent groups")
+    for source, group in zip(sources, groups, strict=True):
+        if not isinstance(source, Given):
+            continue
+        expected, what = (batch, *group.shape), "value"
+        if group.codes is not None and not source.z.is_floating_point():
+            expected, what = (batch, group.depth, *group.shape[1:]), "codes"
+        if tuple(source.z.shape) != expected:
+            verb = "are" if what == "codes" else "is"
+            raise ValueError(
+                f"the {what} given for group `{group.path}` {verb} {tuple(source.z.shape)}; expected {expected}"
+            )
+    return tuple(sources)
+
+
+def checked_temperatures(temperature: float | Sequence[float], groups: tuple[LatentGroup, ...]) -> tuple[float, ...]:
+    """One temperature for each group. Raises ValueError where their number does not fit, or one is no number >= 0."""
+    if isinstance(temperature, Iterable):
+        temperatures = tuple(float(t) for t in temperature)
+    else:
+        temperatures = (float(temperature),) * len(groups)
+    if len(temperatures) != len(groups):
+        raise ValueError(
+            f"{len(temperatures)} temperatures are given; the model has {len(groups)} latent groups: "
+            "give one, or one for each"
+        )
+    for t in temperatures:
+        if not (math.isfinite(t) and t >= 0):
+            raise ValueError(f"a temperature is a number of at least 0, not {t}")
+    return temperatures

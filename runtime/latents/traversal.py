@@ -9,17 +9,33 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from hvdsl.runtime.distributions import Distribution
+from hvdsl.runtime.distributions import Distribution, Flowed
 from hvdsl.runtime.ground.noise import Noise, latent_stream
-from hvdsl.runtime.latents.arguments import checked_sources, checked_temperatures
-from hvdsl.runtime.latents.draw import Draw
-from hvdsl.runtime.latents.group import Given, LatentGroup, Source, Sources
-from hvdsl.runtime.latents.outcome import Detail, Outcome, known
+from hvdsl.runtime.latents.group import (
+    Given,
+    LatentGroup,
+    Source,
+    Sources,
+    checked_sources,
+    checked_temperatures,
+)
+from hvdsl.runtime.latents.outcome import (
+    Detail,
+    Keeping,
+    Origin,
+    Outcome,
+    known,
+    outcome_of_codes,
+    outcome_of_value,
+)
+
+if TYPE_CHECKING:  # a model without discrete latents needs none of it
+    from hvdsl.runtime.quantizers import NearestCode, UniformCodes
 
 
 class Traversal:
@@ -35,7 +51,7 @@ class Traversal:
         kl: `closed`, the divergence itself where it has a closed form; `sample`, log q - log p at the z that was drawn.
         densities: also keep log q and log p.
         detail: how finely rates are kept beside their sums.
-        device: where the model computes; for the constants that it asks for.
+        device: where the model computes; for the constants that it asks for (see `begin`).
 
     A draw is a pure function of its group. The noise is fixed when a group first asks for it and the first outcome is
     the one that is kept, so that running a part of the model again, as activation checkpointing does, changes nothing.
@@ -60,8 +76,8 @@ class Traversal:
         device: torch.device | str = "cpu",
     ) -> None:
         self.groups = tuple(groups)
-        self.batch, self.noise, self.device = batch, noise, torch.device(device)
-        self.kl, self.densities, self.detail = kl, densities or kl == "sample", detail
+        self.batch, self.noise, self.device, self.dtype = batch, noise, torch.device(device), torch.float32
+        self.keeping = Keeping(kl, densities or kl == "sample", detail)
         self.sources = checked_sources(sources, self.groups, batch)
         self.temperatures = checked_temperatures(temperature, self.groups)
         if noise is not None and noise.batch != batch:
@@ -124,6 +140,29 @@ class Traversal:
         last = Source.PRIOR if rest == "sample" else Source.PRIOR_MEAN
         sources = [first] * keep + [last] * (len(groups) - keep)
         return cls(groups, batch, noise, sources, temperature, device=device)
+
+    def begin(self, model: nn.Module, x: Tensor | None) -> None:
+        """Begin a pass of `model` for the image `x`: constants get the type and device of its parameters.
+
+        Raises:
+            ValueError: there is no image and some group needs one, or image and traversal are of different batches, or
+                the model has other groups.
+        """
+        own = getattr(model, "LATENTS", self.groups)
+        if len(own) != len(self.groups):
+            raise ValueError(f"the traversal is of {len(self.groups)} groups, the model has {len(own)}")
+        if x is None:
+            for group, source in zip(self.groups, self.sources, strict=True):
+                if source in (Source.POSTERIOR, Source.POSTERIOR_MEAN):
+                    raise ValueError(
+                        f"group `{group.path}` takes its {source.value}, which needs an image: give one, or generate "
+                        "with `Traversal.generate(model.LATENTS, N, noise)`"
+                    )
+        elif len(x) != self.batch:
+            raise ValueError(f"the traversal is of {self.batch} images, the batch has {len(x)}")
+        parameter = next(model.parameters(), None)
+        if parameter is not None:
+            self.dtype, self.device = parameter.dtype, parameter.device
 
     @overload
     def __getitem__(self, place: int) -> Draw: ...
@@ -217,3 +256,152 @@ class Traversal:
         if self.noise is None:
             raise ValueError(f"group `{self.groups[group].path}` is sampled, but the traversal was given no noise")
         return self.noise.uniform(latent_stream(group), shape, 0.0, 1.0).to(self.device)
+
+
+class Draw:
+    """The part of a traversal that belongs to one group."""
+
+    __slots__ = ("_group", "_walk")
+
+    def __init__(self, walk: Traversal, group: int) -> None:
+        self._walk, self._group = walk, group
+
+    @property
+    def group(self) -> LatentGroup:
+        return self._walk.groups[self._group]
+
+    @property
+    def source(self) -> Source | Given:
+        return self._walk.sources[self._group]
+
+    @property
+    def temperature(self) -> float:
+        return self._walk.temperatures[self._group]
+
+    @property
+    def inferred(self) -> bool:
+        """Whether z comes from the posterior, so that the model must compute it."""
+        return self.source in (Source.POSTERIOR, Source.POSTERIOR_MEAN)
+
+    @property
+    def origin(self) -> Origin:
+        """Where z is from."""
+        return "given" if isinstance(self.source, Given) else "inferred" if self.inferred else "generated"
+
+    def noise(self, distribution: Distribution) -> Tensor:
+        """What a draw of the distribution takes, the same whenever asked for.
+
+        Raises:
+            ValueError: the traversal has no noise.
+        """
+        return self._walk.noise_of(self._group, distribution)
+
+    def uniform(self, shape: tuple[int, ...]) -> Tensor:
+        """Numbers in [0, 1) of `shape` for each image, the same whenever asked for."""
+        return self._walk.uniform(self._group, shape)
+
+    def start(self, posterior: Distribution) -> Tensor:
+        """The posterior's own sample (or its mode), `(N, Z, H, W)`: z, or what a flow turns into z.
+
+        Raises:
+            ValueError: the posterior has another shape than the group, or the traversal has no noise to sample it.
+        """
+        self.check(posterior, "posterior")
+        if self.source is not Source.POSTERIOR:
+            return posterior.mode
+        return posterior.sample(self.noise(posterior))
+
+    def infer(self, posterior: Distribution | Flowed) -> Tensor:
+        """z `(N, Z, H, W)` as inference sees it, where it is drawn on the way up.
+
+        There also groups that come from elsewhere are asked, since the posterior of another may depend on them (BIVA,
+        Maaløe 2019): a given value is what it is; of a group that the prior draws later, inference sees the posterior's
+        mode, so that the prior's noise stays its own.
+
+        Raises:
+            ValueError: as `start`.
+        """
+        if isinstance(self.source, Given):
+            base = posterior.base if isinstance(posterior, Flowed) else posterior
+            return base.value(self.source.z)
+        return self._inferred(posterior)
+
+    def draw(
+        self, prior: Distribution | UniformCodes, posterior: Distribution | Flowed | NearestCode | None = None
+    ) -> Tensor:
+        """z `(N, Z, H, W)`, from where the traversal says.
+
+        Raises:
+            ValueError: the posterior is needed and absent or of another family, a distribution has another shape than
+                the group, or a given code is not one of the group's.
+        """
+        self.check(prior, "prior")
+        if not isinstance(prior, Distribution):
+            return self._code(prior, posterior)
+        if posterior is not None:
+            base = posterior.base if isinstance(posterior, Flowed) else posterior
+            if not isinstance(posterior, Distribution | Flowed) or not isinstance(base, type(prior)):
+                raise ValueError(
+                    f"the prior of group `{self.group.path}` is a {type(prior).__name__}, "
+                    f"its posterior a {type(base).__name__}"
+                )
+        return self._value(prior, posterior)
+
+    def check(self, distribution: Distribution | Flowed | UniformCodes | NearestCode, role: str) -> None:
+        """Raise ValueError where a distribution has another shape than the group."""
+        expected = (self._walk.batch, *self.group.shape)
+        if tuple(distribution.shape) != expected:
+            raise ValueError(
+                f"the {role} of group `{self.group.path}` is {tuple(distribution.shape)}; expected {expected}"
+            )
+
+    def _value(self, prior: Distribution, posterior: Distribution | Flowed | None) -> Tensor:
+        """z of a group whose prior is a distribution."""
+        source = self.source
+        if isinstance(source, Given):
+            z = prior.value(source.z)
+        elif source is Source.PRIOR_MEAN:
+            z = prior.mode
+        elif source is Source.PRIOR:
+            z = prior.sample(self.noise(prior), self.temperature)
+        elif posterior is None:
+            raise ValueError(f"group `{self.group.path}` takes its {source.value}, but the model computed no posterior")
+        else:
+            z = self._inferred(posterior)
+        used = posterior if self.inferred else None
+        self._walk.record(self._group, outcome_of_value(z, prior, used, self.origin, self._walk.keeping))
+        return z
+
+    def _inferred(self, posterior: Distribution | Flowed) -> Tensor:
+        if isinstance(posterior, Flowed):
+            self.check(posterior, "posterior")
+            return posterior.z
+        return self.start(posterior)
+
+    def _code(self, prior: UniformCodes, posterior: Distribution | Flowed | NearestCode | None) -> Tensor:
+        """z of a quantized group. The quantizer learns of a batch when this pass first draws from it."""
+        source, walk = self.source, self._walk
+        if self.inferred:
+            if posterior is None or isinstance(posterior, Distribution | Flowed):
+                raise ValueError(
+                    f"group `{self.group.path}` takes its nearest code, but the model computed no posterior"
+                )
+            self.check(posterior, "posterior")
+            quantized = prior.quantizer.quantize(posterior)
+            outcome = outcome_of_codes(quantized.value, prior, quantized.codes, quantized, self.origin, walk.keeping)
+            if walk.record(self._group, outcome):
+                prior.quantizer.note(quantized)
+            return quantized.value
+        codes = None
+        if isinstance(source, Given) and not source.z.is_floating_point():
+            codes = source.z.to(walk.device)
+        elif source is Source.PRIOR:
+            codes = prior.sample(self.uniform(prior.code_shape[1:]))
+        if codes is not None:
+            z = prior.quantizer.look_up(codes)
+        elif isinstance(source, Given):
+            z = source.z.to(walk.device)
+        else:
+            z = prior.mean.to(walk.device)  # a quantizer without tensors knows no device
+        walk.record(self._group, outcome_of_codes(z, prior, codes, None, self.origin, walk.keeping))
+        return z

@@ -5,7 +5,17 @@ Constructors allocate and never initialise; `initialize(module, seed)` does, onc
 
 from hvdsl.runtime.layers.attention import Attention
 from hvdsl.runtime.layers.convolution import Conv2d, ConvTranspose2d, Dense
-from hvdsl.runtime.layers.functional import avg_pool, coordinates, one_hot, shift
+from hvdsl.runtime.layers.functional import (
+    Affine,
+    Dropout,
+    Learned,
+    Recipe,
+    Scope,
+    avg_pool,
+    coordinates,
+    one_hot,
+    shift,
+)
 from hvdsl.runtime.layers.init import (
     Init,
     constant,
@@ -18,13 +28,9 @@ from hvdsl.runtime.layers.init import (
     uniform,
     zeros,
 )
-from hvdsl.runtime.layers.maps import Affine, Learned
-from hvdsl.runtime.layers.masks import Causal
 from hvdsl.runtime.layers.norms import BatchNorm2d, BatchNormSiLU, GroupNorm, LayerNorm
 from hvdsl.runtime.layers.own import Own
-from hvdsl.runtime.layers.scope import Scope
-from hvdsl.runtime.layers.stochastic import Dropout
-from hvdsl.runtime.layers.weight_norm import WeightNorm
+from hvdsl.runtime.layers.weights import Causal, WeightNorm
 
 __all__ = [
     "Affine",
@@ -41,6 +47,7 @@ __all__ = [
     "LayerNorm",
     "Learned",
     "Own",
+    "Recipe",
     "Scope",
     "WeightNorm",
     "avg_pool",

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from hvdsl.runtime.layers.depthwise import depthwise_conv2d
 from hvdsl.runtime.layers.init import Fill, Init, Layer, fan_in
-from hvdsl.runtime.layers.masks import Causal
-from hvdsl.runtime.layers.weight_norm import WeightNorm
+from hvdsl.runtime.layers.weights import Causal, WeightNorm
 
 Pair = int | tuple[int, int]  # vertical and horizontal
 Sides = tuple[int, int, int, int]  # top, bottom, left, right

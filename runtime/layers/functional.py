@@ -1,12 +1,15 @@
-"""Stateless operations that torch does not say in one call."""
+"""Layers and functions of a few lines: what torch does not say in one call."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from hvdsl.runtime.layers.init import Fill, Init, Layer, ones, zeros
 
 
 def shift(x: Tensor, down: int = 0, right: int = 0) -> Tensor:
@@ -23,11 +26,15 @@ def coordinates(x: Tensor) -> Tensor:
     return grid.expand(batch, 2, height, width)
 
 
-def one_hot(codes: Tensor, classes: int) -> Tensor:
-    """Codes `(N, H, W)` as maps `(N, classes, H, W)` of zeros and ones; labels `(N,)` as `(N, classes, 1, 1)`."""
+def one_hot(codes: Tensor, classes: int, like: Tensor) -> Tensor:
+    """Codes `(N, H, W)` as maps `(N, classes, H, W)` of zeros and ones; classes `(N,)` as `(N, classes, 1, 1)`.
+
+    A code of -1 is one that is not given: zeros. The result is of the type of `like`.
+    """
     if codes.dim() == 1:
         codes = codes[:, None, None]
-    return F.one_hot(codes, classes).permute(0, 3, 1, 2).to(torch.get_default_dtype())
+    numbers = torch.arange(classes, device=codes.device)[:, None, None]
+    return (codes[:, None] == numbers).to(like.dtype)
 
 
 def avg_pool(
@@ -40,3 +47,79 @@ def avg_pool(
     border = (left, right, top, bottom)
     inside = F.pad(torch.ones_like(x[:1, :1]), border)
     return F.avg_pool2d(F.pad(x, border), kernel, stride) / F.avg_pool2d(inside, kernel, stride)
+
+
+class Affine(Layer):
+    """gain · x + bias, one of each per channel of `(N, C, H, W)`."""
+
+    def __init__(self, channels: int, *, gain_init: Init | None = None, bias_init: Init | None = None) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.empty(channels, 1, 1))
+        self.bias = nn.Parameter(torch.empty(channels, 1, 1))
+        self.gain_init, self.bias_init = gain_init or ones(), bias_init or zeros()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gain + self.bias
+
+    def initial(self, fill: Fill) -> None:
+        fill("gain", self.gain_init, 1)
+        fill("bias", self.bias_init, 1)
+
+
+class Learned(Layer):
+    """A parameter map `(C, H, W)`; `forward(batch)` is that map for each image, `(batch, C, H, W)`, without a copy."""
+
+    def __init__(self, shape: tuple[int, int, int], init: Init | None = None) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.empty(shape))
+        self.init = init or zeros()
+
+    def forward(self, batch: int) -> Tensor:
+        return self.value.expand(batch, *self.value.shape)
+
+    def initial(self, fill: Fill) -> None:
+        fill("value", self.init, self.value[0].numel())
+
+
+class Dropout(nn.Module):
+    """In training, sets entries to zero with probability `p` and divides the others by 1 - p (Srivastava et al. 2014).
+
+    `whole_channels` drops channels instead of entries.
+    """
+
+    def __init__(self, p: float, *, whole_channels: bool = False) -> None:
+        if not 0 <= p < 1:
+            raise ValueError(f"a dropout probability is at least 0 and below 1, not {p}")
+        super().__init__()
+        self.p, self.whole_channels = p, whole_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        drop = F.dropout2d if self.whole_channels else F.dropout
+        return drop(x, self.p, self.training)
+
+    def extra_repr(self) -> str:
+        return f"{self.p}"
+
+
+class Recipe(nn.Module):
+    """Base class of a spec's `cell`, `group` or `shared` instance: what is recomputed, or compiled, as one.
+
+    It computes nothing. A hand-written model whose parts are to be recomputed or compiled derives them from it.
+    """
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+class Scope(nn.Module):
+    """Holds modules by name, lists as `ModuleList`s, and computes nothing: `Scope(conv=[Conv2d(…)], q=Scope(…))`."""
+
+    def __init__(self, **members: nn.Module | Sequence[nn.Module]) -> None:
+        super().__init__()
+        for name, member in members.items():
+            self.add_module(name, member if isinstance(member, nn.Module) else nn.ModuleList(member))
+
+    if TYPE_CHECKING:  # what a scope holds is known to the code that made it, not to its type
+
+        def __getattr__(self, name: str) -> Any: ...

@@ -6,12 +6,9 @@ in float32 or wider.
 """
 
 from hvdsl.runtime.likelihoods.base import Likelihood
-from hvdsl.runtime.likelihoods.bernoulli import Bernoulli
-from hvdsl.runtime.likelihoods.categorical import Categorical
-from hvdsl.runtime.likelihoods.densities import LaplaceDensity, NormalDensity
-from hvdsl.runtime.likelihoods.discretized_logistic import DiscretizedLogistic
-from hvdsl.runtime.likelihoods.discretized_logistic_mixture import DiscretizedLogisticMixture
-from hvdsl.runtime.likelihoods.reconstruction import Mae, Mse
+from hvdsl.runtime.likelihoods.continuous import LaplaceDensity, Mae, Mse, NormalDensity
+from hvdsl.runtime.likelihoods.discrete import Bernoulli, Categorical
+from hvdsl.runtime.likelihoods.discretized_logistic import DiscretizedLogistic, DiscretizedLogisticMixture
 
 __all__ = [
     "Bernoulli",

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, cast
+from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -24,33 +24,46 @@ from hvdsl.compiler.settings import AtLeast, ByRate, BySize, Duration, Ramp, Wit
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.noise import Noise
+from hvdsl.runtime.ground.tensors import constants
 from hvdsl.runtime.latents import Detail, LatentGroup, Traversal
 from hvdsl.runtime.likelihoods import Likelihood
 
 _BALANCE_FLOOR = 0.01  # nats: keeps a collapsed group's weight above zero (NVAE, Vahdat & Kautz 2020, appendix A)
 
 
-class Batch(Protocol):
-    """What a step sees: `x` for the encoder, `target` for the likelihood, the noise of the latents."""
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelBatch:
+    """What one pass of a model takes: a whole batch, or a piece of it under gradient accumulation.
 
-    @property
-    def x(self) -> Tensor: ...
-    @property
-    def target(self) -> Tensor: ...
-    @property
-    def noise(self) -> Noise: ...
+    Attributes:
+        x: What the encoder takes, `(N, C, H, W)`.
+        target: What the likelihood scores, `(N, C, H, W)`.
+        noise: Where the latents' noise comes from: drawn, or recorded.
+        given: What the model is conditioned on, by name; each has the batch as its first axis.
+        weight: Of each value of the target, `(N, 1, H, W)`; None counts all alike.
+        names: What the images are called, where they have names.
+    """
+
+    x: Tensor
+    target: Tensor
+    noise: Noise
+    given: Mapping[str, Tensor] = field(default_factory=dict)
+    weight: Tensor | None = None
+    names: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Bound:
+class Elbo:
     """The negative ELBO in nats per image: `distortion` `(N,)`, `rates` `(groups, N)`, and the `dims` to divide by.
 
-    Where `density` is no, the distortion is an error and cannot be added to the rates, which stay what they are.
+    `params` are the likelihood's parameters, as the model returned them. Where `density` is no, the distortion is an
+    error and cannot be added to the rates, which stay what they are.
     """
 
     distortion: Tensor
     rates: Tensor
     dims: int
+    params: Tensor
     density: bool = True
 
     @property
@@ -84,14 +97,23 @@ def latent_groups(model: nn.Module) -> Sequence[LatentGroup]:
     return cast("Sequence[LatentGroup]", model.LATENTS)
 
 
-def measure(model: nn.Module, x: Tensor | None, target: Tensor, latents: Traversal) -> Bound:
-    """Run the model once along `latents` and score `target`, `(N, C, H, W)`."""
+def measure(model: nn.Module, batch: ModelBatch, latents: Traversal) -> Elbo:
+    """Run the model once along `latents` and score the batch's target.
+
+    Training, evaluation, importance weights and reconstructions all come through here.
+
+    Raises:
+        HvdslError: the batch has weights, and likelihoods sum over all values alike.
+    """
+    if batch.weight is not None:
+        raise HvdslError("the images have weights, and likelihoods do not weigh values yet: leave the weights out")
     likelihood = cast("Likelihood", model.likelihood)
-    distortion = -likelihood.log_prob(model(x, latents), target)
-    channels, height, width = target.shape[1:]
+    params: Tensor = model(batch.x, latents, **batch.given)
+    distortion = -likelihood.log_prob(params, batch.target)
+    channels, height, width = batch.target.shape[1:]
     rates = latents.rates if len(latents) else distortion.new_zeros(0, len(distortion))
     dims = likelihood.dims((channels, height, width))
-    return Bound(distortion, rates, dims, density=likelihood.density)
+    return Elbo(distortion, rates, dims, params, density=likelihood.density)
 
 
 class Objective:
@@ -120,8 +142,8 @@ class Objective:
         self._beta = Beta(settings.beta, steps)
         self._balance_until = steps(settings.balance.until) if isinstance(settings.balance, ByRate) else None
 
-    def __call__(self, model: nn.Module, batch: Batch, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The loss in the objective's unit; the terms of `Bound.terms`, with `beta` and the rate as it was weighted."""
+    def __call__(self, model: nn.Module, batch: ModelBatch, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The loss in the objective's unit; the terms of `Elbo.terms`, with `beta` and the rate as it was weighted."""
         groups = latent_groups(model)
         latents = Traversal.infer(
             groups,
@@ -131,7 +153,7 @@ class Objective:
             detail=self._detail(),
             device=batch.x.device,
         )
-        bound = measure(model, batch.x, batch.target, latents)
+        bound = measure(model, batch, latents)
         beta = self._beta(step)
         losses, learning = self._quantizers(latents, beta)
         if not bound.density:
@@ -139,10 +161,11 @@ class Objective:
             return loss, bound.terms() | losses
         rates = self._floored(bound, latents, training=model.training)
         weights = self._balance(bound.rates.detach(), groups, step, beta) if model.training else None
-        rate = beta * (rates if weights is None else weights * rates).sum()
+        weight = bound.rates.new_full((), beta)
+        rate = weight * (rates if weights is None else weights * rates).sum()
         loss = bound.distortion.mean() + rate
         terms = bound.terms()
-        terms["beta"] = loss.new_tensor(beta)
+        terms["beta"] = weight
         terms["weighted_rate_nats_per_dim"] = rate.detach() / bound.dims
         if weights is not None:
             terms["rate_per_group_weight"] = weights
@@ -167,7 +190,7 @@ class Objective:
     def _detail(self) -> Detail:
         return "latent" if self.settings.free is None else self.settings.free.per
 
-    def _floored(self, bound: Bound, latents: Traversal, training: bool) -> Tensor:
+    def _floored(self, bound: Elbo, latents: Traversal, training: bool) -> Tensor:
         """What each group contributes before weighting, `(groups,)`: its mean rate, never under the free bits."""
         free = self.settings.free
         if free is None or not (training or free.when == "always"):
@@ -232,13 +255,13 @@ def balance_by_size(mean_rates: Tensor, groups: Sequence[LatentGroup], balance: 
         "sqrt": [math.sqrt(side) for side in sides],
         "equal": [1.0] * len(sides),
     }[balance.weight]
-    gamma = (mean_rates + _BALANCE_FLOOR) / mean_rates.new_tensor(alpha)
+    gamma = (mean_rates + _BALANCE_FLOOR) / constants(alpha, mean_rates)
     return gamma / gamma.mean()
 
 
 def balance_by_rate(mean_rates: Tensor, groups: Sequence[LatentGroup]) -> Tensor:
     """Efficient-VDVAE's weights γ_l = L a_l / Σ a, with a_l the mean rate per latent element (Hazami et al. 2022)."""
-    per_element = mean_rates / mean_rates.new_tensor([float(math.prod(group.shape)) for group in groups])
+    per_element = mean_rates / constants([float(math.prod(group.shape)) for group in groups], mean_rates)
     return len(groups) * per_element / per_element.sum().clamp_min(torch.finfo(per_element.dtype).tiny)
 
 

@@ -12,18 +12,18 @@ from torch import Tensor
 from hvdsl.runtime.layers import Conv2d, shift
 
 Map = Callable[..., Tensor]
-"""Takes one tensor `(N, C, H, W)` for each slot, then the tensors known beforehand; linear in the slots up to a
+"""Takes one tensor `(N, C, H, W)` for each operand, then the tensors known beforehand; linear in the operands up to a
 constant, each position by itself."""
 
 
-def matrix(map: Map, sizes: Sequence[int], known: Sequence[Tensor], like: Tensor) -> Tensor:
+def matrix(map: Map, sizes: Sequence[int], constants: Sequence[Tensor], like: Tensor) -> Tensor:
     """The linear part of a map, `(sum of sizes, outputs)`: what it makes of every unit vector, less the constant."""
     count = sum(sizes)
     if map is same:
         return torch.eye(count, device=like.device, dtype=like.dtype)
     zero_and_units = F.pad(torch.eye(count, device=like.device, dtype=like.dtype), (1, 0))
-    slots = torch.split(zero_and_units[None, :, None], list(sizes), 1)  # as the columns of one map of one row
-    images = map(*slots, *(k[:1, :, :1, :1].expand(-1, -1, -1, count + 1) for k in known))[0, :, 0]
+    operands = torch.split(zero_and_units[None, :, None], list(sizes), 1)  # as the columns of one map of one row
+    images = map(*operands, *(k[:1, :, :1, :1].expand(-1, -1, -1, count + 1) for k in constants))[0, :, 0]
     return (images[:, 1:] - images[:, :1]).t()
 
 
@@ -87,14 +87,14 @@ class Constant:
     """
 
     def __init__(
-        self, map: Map, sizes: Sequence[int], known: Sequence[Tensor], biases: Sequence[Tensor | None], like: Tensor
+        self, map: Map, sizes: Sequence[int], constants: Sequence[Tensor], biases: Sequence[Tensor | None], like: Tensor
     ) -> None:
-        self._map, self._sizes, self._known, self._like = map, sizes, tuple(known), like
+        self._map, self._sizes, self._constants, self._like = map, sizes, tuple(constants), like
         self._biases = biases
-        self._batch = max((len(k) for k in known), default=1)
+        self._batch = max((len(k) for k in constants), default=1)
         self.vector: Tensor | None = None
         self._rows: Tensor | None = None
-        if not known and all(b is None or _uniform(b) for b in biases):
+        if not constants and all(b is None or _uniform(b) for b in biases):
             self.vector = self.row(0)[0, 0].contiguous()
         elif self._batch == 1:
             self._rows = self._between(0, like.shape[2])[0]
@@ -106,12 +106,12 @@ class Constant:
     def _between(self, start: int, stop: int) -> Tensor:
         """Rows from `start` to before `stop`: `(1 or N, rows, W, outputs)`."""
         shape = self._batch, -1, stop - start, self._like.shape[3]
-        slots = []
+        operands = []
         for size, bias in zip(self._sizes, self._biases, strict=True):
             part = self._like.new_zeros(1, size, 1, 1) if bias is None else bias[:, :, start:stop]
-            slots.append(part.expand(shape))
-        known = [(k if k.shape[2] == 1 else k[:, :, start:stop]).expand(shape) for k in self._known]
-        return self._map(*slots, *known).permute(0, 2, 3, 1)
+            operands.append(part.expand(shape))
+        constants = [(k if k.shape[2] == 1 else k[:, :, start:stop]).expand(shape) for k in self._constants]
+        return self._map(*operands, *constants).permute(0, 2, 3, 1)
 
 
 def _uniform(bias_map: Tensor) -> bool:

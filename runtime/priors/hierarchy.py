@@ -8,13 +8,13 @@ from functools import partial
 from graphlib import CycleError, TopologicalSorter
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import LABEL, CodesError
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.ground.seeds import derive_seed
-from hvdsl.runtime.priors.protocol import as_prior
+from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.priors.sampling import Progress, Sampled, Schedule, check_schedule, draw_codes
 
 
@@ -36,7 +36,7 @@ class Kept:
 
 
 def sample_codes(
-    priors: Mapping[str, nn.Module],
+    priors: Mapping[str, StepwisePrior],
     indices: range,
     *,
     seed: int = 0,
@@ -68,7 +68,7 @@ def sample_codes(
     cuts, kept, schedules = cuts or {}, kept or {}, schedules or {}
     for name, schedule in schedules.items():
         if name in priors:
-            check_schedule(as_prior(priors[name]), schedule)
+            check_schedule(priors[name], schedule)
     noise = SampleNoise(derive_seed(seed, "code sampling noise"), indices)
     known: dict[str, Tensor] = dict(fixed or {})
     if labels is not None:
@@ -83,7 +83,7 @@ def sample_codes(
 
 
 def _draw_level(
-    prior: nn.Module,
+    prior: StepwisePrior,
     known: Mapping[str, Tensor],
     noise: SampleNoise,
     cut: Cut,
@@ -92,16 +92,16 @@ def _draw_level(
     progress: Callable[[Progress], None] | None,
 ) -> Tensor:
     """The codes of one level, `(N, H, W)`, given those that are `known`."""
-    model = as_prior(prior)
+    model = prior.model
     own, device = model.CODES, next(model.parameters()).device
-    missing = [map.name for map in model.GIVEN if map.name not in known]
+    missing = [map.name for map in model.CONDITIONS if map.name not in known]
     if missing:
         raise CodesError(_absent(own.name, missing[0]))
     height, width = own.grid
     return draw_codes(
         prior,
         Sampled(noise, own.name, own.classes, (height, width), **asdict(cut)),
-        [known[map.name].to(device) for map in model.GIVEN],
+        [known[map.name].to(device) for map in model.CONDITIONS],
         batch=noise.batch,
         keep=None if kept is None else (kept.codes.to(device), kept.mask.to(device)),
         schedule=schedule,
@@ -109,13 +109,13 @@ def _draw_level(
     )
 
 
-def order(priors: Mapping[str, nn.Module]) -> Sequence[str]:
+def order(priors: Mapping[str, StepwisePrior]) -> Sequence[str]:
     """The levels of priors, each after those that it is given.
 
     Raises:
         HvdslError: They are given each other in a circle.
     """
-    graph = {name: [m.name for m in as_prior(p).GIVEN if m.name in priors] for name, p in priors.items()}
+    graph = {name: [m.name for m in p.model.CONDITIONS if m.name in priors] for name, p in priors.items()}
     try:
         return list(TopologicalSorter(graph).static_order())
     except CycleError as error:

@@ -9,18 +9,10 @@ from typing import TYPE_CHECKING, Protocol, cast
 from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.latents.group import CodeMap
 
 if TYPE_CHECKING:
-    from hvdsl.runtime.priors.canvas import Canvas, Steps
-
-
-@dataclass(frozen=True, slots=True)
-class CodeMap:
-    """A discrete latent's codes, integers from 0 to `classes` - 1 on a `grid` (height, width); a label has no grid."""
-
-    name: str
-    classes: int
-    grid: tuple[int, ...]
+    from hvdsl.runtime.priors.buffers import StepBuffers, Steps
 
 
 class PriorModel(Protocol):
@@ -28,24 +20,45 @@ class PriorModel(Protocol):
 
     Attributes:
         CODES: What it is the prior of.
-        GIVEN: What it is given, in the order of its arguments.
-        SKEW: By how many columns each row falls behind the row above when all rows go on at once; None where only
-            raster order will do, with attention.
+        CONDITIONS: What it is given, in the order of its arguments.
     """
 
     CODES: CodeMap
-    GIVEN: tuple[CodeMap, ...]
-    SKEW: int | None
+    CONDITIONS: tuple[CodeMap, ...]
 
     def __call__(self, codes: Tensor, *given: Tensor) -> Tensor:
         """Logits `(N, K, H, W)` of codes `(N, H, W)`."""
         ...
 
-    def steps(self, canvas: Canvas, *given: Tensor) -> Steps:
-        """The form that draws a map position by position on a canvas."""
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+
+class StepsClass(Protocol):
+    """The class that `emit_steps` writes for a prior: it makes the form that draws a map position by position.
+
+    Attributes:
+        WAVEFRONT_SKEW: By how many columns each row falls behind the row above when all rows go on at once; None where
+            only raster order will do, with attention.
+    """
+
+    WAVEFRONT_SKEW: int | None
+
+    def __call__(self, prior: nn.Module, buffers: StepBuffers, *conditions: Tensor) -> Steps:
+        """The steps of a prior with its weights, on the buffers of one map."""
         ...
 
-    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepwisePrior:
+    """A prior, and the class of its position-by-position form, from which its code maps are drawn."""
+
+    module: nn.Module
+    steps: StepsClass
+
+    @property
+    def model(self) -> PriorModel:
+        """The module, seen as a prior."""
+        return as_prior(self.module)
 
 
 def as_prior(model: nn.Module) -> PriorModel:
@@ -54,7 +67,7 @@ def as_prior(model: nn.Module) -> PriorModel:
     Raises:
         HvdslError: It is not one.
     """
-    missing = [name for name in ("CODES", "GIVEN", "SKEW", "steps") if not hasattr(model, name)]
+    missing = [name for name in ("CODES", "CONDITIONS") if not hasattr(model, name)]
     if missing:
         raise HvdslError(f"{type(model).__name__} is not a prior over codes: it has no `{missing[0]}`")
     return cast("PriorModel", model)
@@ -66,10 +79,10 @@ def check_codes(prior: PriorModel, given: Sequence[Tensor], keep: tuple[Tensor, 
     Raises:
         HvdslError: one is missing, of another shape, or out of range.
     """
-    if len(given) != len(prior.GIVEN):
-        wanted = ", ".join(f"`{g.name}`" for g in prior.GIVEN) or "nothing"
+    if len(given) != len(prior.CONDITIONS):
+        wanted = ", ".join(f"`{g.name}`" for g in prior.CONDITIONS) or "nothing"
         raise HvdslError(f"the prior of `{prior.CODES.name}` is given {wanted}: {len(given)} tensors do not fit")
-    for map, codes in zip(prior.GIVEN, given, strict=True):
+    for map, codes in zip(prior.CONDITIONS, given, strict=True):
         _check(map, codes, batch)
     if keep is not None:
         _check(prior.CODES, keep[0], batch)

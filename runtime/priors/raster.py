@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hvdsl.runtime.latents.group import CodeMap
 from hvdsl.runtime.layers import Attention
 from hvdsl.runtime.priors.affine import Constant, Kernel, Map, matrix, same
-from hvdsl.runtime.priors.canvas import Choose, Steps
+from hvdsl.runtime.priors.buffers import Choose, Steps
 from hvdsl.runtime.priors.pointwise import gate
-from hvdsl.runtime.priors.protocol import CodeMap
 
 APART = 16  # elements between rows of keys beyond the positions: powers of two would share few lines of the cache
 
@@ -61,22 +61,22 @@ class Raster:
                     first.put(j, codes)
             done(i + 1, self.height)
 
-    def codes(self, kernels: Sequence[Kernel], map: Map = same, known: Sequence[Tensor] = ()) -> RasterCodes:
+    def codes(self, kernels: Sequence[Kernel], map: Map = same, constants: Sequence[Tensor] = ()) -> RasterCodes:
         """What convolutions of the codes give, through a map."""
-        part = RasterCodes(self, kernels, map, known)
+        part = RasterCodes(self, kernels, map, constants)
         self._first.append(part)
         self._parts.append(part)
         return part
 
-    def taps(self, kernel: Kernel, map: Map = same, known: Sequence[Tensor] = ()) -> RasterTaps:
+    def convolution(self, kernel: Kernel, map: Map = same, constants: Sequence[Tensor] = ()) -> RasterConvolution:
         """A causal convolution, through a map."""
-        part = RasterTaps(self, kernel, map, known)
+        part = RasterConvolution(self, kernel, map, constants)
         self._parts.append(part)
         return part
 
-    def linear(self, map: Map, sizes: Sequence[int], known: Sequence[Tensor] = ()) -> RasterLinear:
+    def linear(self, map: Map, sizes: Sequence[int], constants: Sequence[Tensor] = ()) -> RasterLinear:
         """A linear map of tensors with `sizes` channels."""
-        part = RasterLinear(self, map, sizes, known)
+        part = RasterLinear(self, map, sizes, constants)
         if part.varies:
             self._parts.append(part)
         return part
@@ -91,10 +91,10 @@ class Raster:
 class RasterCodes:
     """Convolutions of the codes as look-ups: a code's share in each output that sees it is a row of a table."""
 
-    def __init__(self, raster: Raster, kernels: Sequence[Kernel], map: Map, known: Sequence[Tensor]) -> None:
+    def __init__(self, raster: Raster, kernels: Sequence[Kernel], map: Map, constants: Sequence[Tensor]) -> None:
         sizes = [kernel.outputs for kernel in kernels]
-        through = torch.split(matrix(map, sizes, known, raster.blank), sizes)
-        self._constant = Constant(map, sizes, known, [kernel.bias_map for kernel in kernels], raster.blank)
+        through = torch.split(matrix(map, sizes, constants, raster.blank), sizes)
+        self._constant = Constant(map, sizes, constants, [kernel.bias_map for kernel in kernels], raster.blank)
         tables: dict[tuple[int, int], Tensor] = {}
         for kernel, weight in zip(kernels, through, strict=True):
             for offset, tap in kernel.taps.items():
@@ -157,17 +157,17 @@ class _CodesAbove:
         row += F.embedding_bag(seen.flatten(0, 1), self._table, mode="sum").view_as(row)
 
 
-class RasterTaps:
+class RasterConvolution:
     """A causal convolution. `input[j]` takes the activations of column j; then a call gives the outputs there."""
 
-    def __init__(self, raster: Raster, kernel: Kernel, map: Map, known: Sequence[Tensor]) -> None:
+    def __init__(self, raster: Raster, kernel: Kernel, map: Map, constants: Sequence[Tensor]) -> None:
         batch, width, inputs = raster.batch, raster.width, kernel.inputs
-        through = matrix(map, [kernel.outputs], known, raster.blank).t()  # (outputs, kernel's outputs)
+        through = matrix(map, [kernel.outputs], constants, raster.blank).t()  # (outputs, kernel's outputs)
         taps = {offset: (tap if map is same else through @ tap).t() for offset, tap in kernel.taps.items()}
         left, right = max(0, -min((c for _, c in taps), default=0)), max(0, max((c for _, c in taps), default=0))
         row = raster.blank.new_zeros(batch, left + width + right, inputs)  # zeros outside of the map
         self.input = list(row[:, left : left + width].unbind(1))
-        constant = Constant(map, [kernel.outputs], known, [kernel.bias_map], raster.blank)
+        constant = Constant(map, [kernel.outputs], constants, [kernel.bias_map], raster.blank)
         self._above = _RowsAbove(raster, row, left, taps, constant, len(through))
 
         beside = [column for up, column in taps if up == 0]
@@ -261,13 +261,13 @@ class _RowsAbove:
 
 
 class RasterLinear:
-    """A linear map. Several tensors are put side by side, into `slots[number][j]`; one alone is given to the call."""
+    """A linear map. Several tensors stand side by side, in `operands[number][j]`; one alone is given to the call."""
 
-    def __init__(self, raster: Raster, map: Map, sizes: Sequence[int], known: Sequence[Tensor]) -> None:
-        self._weight = matrix(map, sizes, known, raster.blank).contiguous()
-        self._constant = Constant(map, sizes, known, [None] * len(sizes), raster.blank)
+    def __init__(self, raster: Raster, map: Map, sizes: Sequence[int], constants: Sequence[Tensor]) -> None:
+        self._weight = matrix(map, sizes, constants, raster.blank).contiguous()
+        self._constant = Constant(map, sizes, constants, [None] * len(sizes), raster.blank)
         self._side_by_side = raster.blank.new_zeros(raster.batch, sum(sizes))
-        self.slots = [[part] * raster.width for part in torch.split(self._side_by_side, list(sizes), 1)]
+        self.operands = [[part] * raster.width for part in torch.split(self._side_by_side, list(sizes), 1)]
         self._row = raster.blank.new_zeros(raster.width, raster.batch, self._weight.shape[1])
         vector = self._constant.vector
         rows = self._row if vector is None else vector.expand_as(self._row)  # a matrix is added faster than a vector

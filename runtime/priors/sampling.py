@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.inference.inference import inference
-from hvdsl.runtime.priors.canvas import Canvas, Choose
-from hvdsl.runtime.priors.protocol import PriorModel, as_prior, check_codes
+from hvdsl.runtime.priors.buffers import Choose, StepBuffers
+from hvdsl.runtime.priors.protocol import StepwisePrior, check_codes
 from hvdsl.runtime.priors.raster import Raster
 from hvdsl.runtime.priors.wavefront import Wavefront
 
@@ -32,7 +32,7 @@ class Progress:
 
 
 def draw_codes(
-    prior: nn.Module,
+    prior: StepwisePrior,
     choose: Choose,
     given: Sequence[Tensor] = (),
     *,
@@ -44,9 +44,9 @@ def draw_codes(
     """Draw a batch of code maps `(N, H, W)`, position by position, in evaluation mode.
 
     Args:
-        prior: An emitted prior on its device.
+        prior: An emitted prior on its device, with its position-by-position form.
         choose: Picks the codes of a position from its logits.
-        given: What the prior is given, as `prior.GIVEN` says: codes `(N, H, W)` of other latents, labels `(N,)`.
+        given: What the prior's CONDITIONS name: codes `(N, H, W)` of other latents, labels `(N,)`.
         keep: Codes `(N, H, W)` and a mask `(N, H, W)`: where the mask is true these codes stand, and what comes later
             is drawn given them (in-painting).
         schedule: `raster` draws position by position; `wavefront` draws together what does not depend on each other,
@@ -56,30 +56,29 @@ def draw_codes(
     Raises:
         HvdslError: `given` or `keep` do not fit the prior, or it has attention and is asked for a wavefront.
     """
-    model = as_prior(prior)
-    check_codes(model, given, keep, batch)
-    with inference(prior):
-        canvas = _canvas(model, batch, schedule)
-        steps = model.steps(canvas, *given)
-        canvas.fill(steps, choose if keep is None else _around(*keep, choose), _Timer(progress))
-    return canvas.codes_so_far
+    check_codes(prior.model, given, keep, batch)
+    with inference(prior.module):
+        buffers = _buffers(prior, batch, schedule)
+        steps = prior.steps(prior.module, buffers, *given)
+        buffers.fill(steps, choose if keep is None else _around(*keep, choose), _Timer(progress))
+    return buffers.codes_so_far
 
 
-def _canvas(model: PriorModel, batch: int, schedule: Schedule) -> Canvas:
-    like = next(model.parameters())
-    skew = check_schedule(model, schedule)
-    return Raster(batch, model.CODES, like) if skew is None else Wavefront(batch, model.CODES, like, skew)
+def _buffers(prior: StepwisePrior, batch: int, schedule: Schedule) -> StepBuffers:
+    codes, like = prior.model.CODES, next(prior.module.parameters())
+    skew = check_schedule(prior, schedule)
+    return Raster(batch, codes, like) if skew is None else Wavefront(batch, codes, like, skew)
 
 
-def check_schedule(model: PriorModel, schedule: Schedule) -> int | None:
+def check_schedule(prior: StepwisePrior, schedule: Schedule) -> int | None:
     """Return the skew of a wavefront, None in raster order.
 
     Raises:
         HvdslError: A prior with attention is asked for a wavefront.
     """
-    if schedule == "wavefront" and model.SKEW is None:
-        raise HvdslError(f"the prior of `{model.CODES.name}` has attention: draw it in raster order")
-    return model.SKEW if schedule == "wavefront" else None
+    if schedule == "wavefront" and prior.steps.WAVEFRONT_SKEW is None:
+        raise HvdslError(f"the prior of `{prior.model.CODES.name}` has attention: draw it in raster order")
+    return prior.steps.WAVEFRONT_SKEW if schedule == "wavefront" else None
 
 
 def _around(codes: Tensor, kept: Tensor, choose: Choose) -> Choose:

@@ -18,7 +18,7 @@ from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.inference import chunks, inference
 from hvdsl.runtime.priors.protocol import PriorModel, as_prior
 from hvdsl.runtime.priors.training import CodeObjective, CodePart, nats
-from hvdsl.runtime.training.batches import Batch
+from hvdsl.runtime.training.batches import PixelBatch
 from hvdsl.runtime.training.optimization import Optimization
 from hvdsl.runtime.training.schedule import Clock
 
@@ -45,7 +45,7 @@ class PriorTask:
         """What makes the steps."""
         return Optimization(model, train, CodeRate(self._dims), clock, world)
 
-    def parts(self, model: nn.Module, batch: Batch, train: Train) -> list[CodePart]:
+    def parts(self, model: nn.Module, batch: PixelBatch, train: Train) -> list[CodePart]:
         """Codes as the prior takes them."""
         rows = torch.from_numpy(batch.pixels).to(next(model.parameters()).device)
         return [_part(self._prior, piece) for piece in rows.chunk(train.accumulate)]
@@ -90,7 +90,7 @@ def score(prior: nn.Module, rows: CodeRows, dims: int, *, batch: int = 64, world
 def names_of(prior: nn.Module) -> list[str]:
     """The levels that a prior trains on: its own, then those that it is given."""
     model = as_prior(prior)
-    return [model.CODES.name, *(map.name for map in model.GIVEN)]
+    return [model.CODES.name, *(map.name for map in model.CONDITIONS)]
 
 
 def check_levels(prior: nn.Module, levels: Sequence[Level]) -> None:
@@ -101,7 +101,7 @@ def check_levels(prior: nn.Module, levels: Sequence[Level]) -> None:
     """
     model = as_prior(prior)
     known = {level.name: level for level in levels}
-    for map in (model.CODES, *model.GIVEN):
+    for map in (model.CODES, *model.CONDITIONS):
         level = known.get(map.name)
         if level is None:
             raise CodesError(
@@ -120,7 +120,7 @@ def check_levels(prior: nn.Module, levels: Sequence[Level]) -> None:
 
 
 def _part(prior: PriorModel, rows: Tensor) -> CodePart:
-    maps = (prior.CODES, *prior.GIVEN)
+    maps = (prior.CODES, *prior.CONDITIONS)
     parts = torch.split(rows, [math.prod(map.grid) for map in maps], 1)
     own, *given = (part.reshape(len(rows), *map.grid) for part, map in zip(parts, maps, strict=True))
     return CodePart(own, tuple(given))

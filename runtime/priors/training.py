@@ -16,7 +16,7 @@ class CodePart:
 
     Attributes:
         x: Codes of the prior's latent, `(N, H, W)`.
-        given: Codes of the latents that it is given, labels; as `PriorModel.GIVEN` says.
+        given: Codes of the latents that it is given, labels; as `PriorModel.CONDITIONS` says.
     """
 
     x: Tensor

@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.latents.group import CodeMap
 from hvdsl.runtime.layers import Attention
 from hvdsl.runtime.priors.affine import Constant, Kernel, Map, matrix, same
-from hvdsl.runtime.priors.canvas import Choose, Reading, Steps
+from hvdsl.runtime.priors.buffers import Choose, Reading, Steps
 from hvdsl.runtime.priors.pointwise import gate
-from hvdsl.runtime.priors.protocol import CodeMap
 
 
 class Wavefront:
@@ -50,16 +50,16 @@ class Wavefront:
                 first.put(u, drawn)
             done(u + 1, self.fronts)
 
-    def codes(self, kernels: Sequence[Kernel], map: Map = same, known: Sequence[Tensor] = ()) -> FrontCodes:
-        part = FrontCodes(self, kernels, map, known)
+    def codes(self, kernels: Sequence[Kernel], map: Map = same, constants: Sequence[Tensor] = ()) -> FrontCodes:
+        part = FrontCodes(self, kernels, map, constants)
         self._first.append(part)
         return part
 
-    def taps(self, kernel: Kernel, map: Map = same, known: Sequence[Tensor] = ()) -> FrontTaps:
-        return FrontTaps(self, kernel, map, known)
+    def convolution(self, kernel: Kernel, map: Map = same, constants: Sequence[Tensor] = ()) -> FrontConvolution:
+        return FrontConvolution(self, kernel, map, constants)
 
-    def linear(self, map: Map, sizes: Sequence[int], known: Sequence[Tensor] = ()) -> FrontLinear:
-        return FrontLinear(self, map, sizes, known)
+    def linear(self, map: Map, sizes: Sequence[int], constants: Sequence[Tensor] = ()) -> FrontLinear:
+        return FrontLinear(self, map, sizes, constants)
 
     def attention(self, layer: Attention, keys: int, values: int) -> Reading:
         raise HvdslError("a prior with attention sees every position before the last: it is drawn in raster order only")
@@ -91,10 +91,12 @@ class Wavefront:
 class FrontCodes:
     """Convolutions of the codes: one sum of table rows per front. A position outside of the map has a code of zeros."""
 
-    def __init__(self, front: Wavefront, kernels: Sequence[Kernel], map: Map, known: Sequence[Tensor]) -> None:
+    def __init__(self, front: Wavefront, kernels: Sequence[Kernel], map: Map, constants: Sequence[Tensor]) -> None:
         sizes = [kernel.outputs for kernel in kernels]
-        through = torch.split(matrix(map, sizes, known, front.blank), sizes)
-        self._bias = front.constants(Constant(map, sizes, known, [kernel.bias_map for kernel in kernels], front.blank))
+        through = torch.split(matrix(map, sizes, constants, front.blank), sizes)
+        self._bias = front.constants(
+            Constant(map, sizes, constants, [kernel.bias_map for kernel in kernels], front.blank)
+        )
         tables: dict[tuple[int, int], Tensor] = {}
         for kernel, weight in zip(kernels, through, strict=True):
             for offset, tap in kernel.taps.items():
@@ -119,12 +121,12 @@ class FrontCodes:
         self._codes[back + u, above + rows.start : above + rows.stop] = drawn
 
 
-class FrontTaps:
+class FrontConvolution:
     """A causal convolution: the activations of all taps side by side, then one product."""
 
-    def __init__(self, front: Wavefront, kernel: Kernel, map: Map, known: Sequence[Tensor]) -> None:
-        through = matrix(map, [kernel.outputs], known, front.blank).t()
-        self._bias = front.constants(Constant(map, [kernel.outputs], known, [kernel.bias_map], front.blank))
+    def __init__(self, front: Wavefront, kernel: Kernel, map: Map, constants: Sequence[Tensor]) -> None:
+        through = matrix(map, [kernel.outputs], constants, front.blank).t()
+        self._bias = front.constants(Constant(map, [kernel.outputs], constants, [kernel.bias_map], front.blank))
         offsets = sorted(kernel.taps)
         self._weight = torch.cat([(through @ kernel.taps[offset]).t() for offset in offsets])
         margins = front.margins([*offsets, (0, 0)])
@@ -145,14 +147,14 @@ class FrontTaps:
 class FrontLinear:
     """A linear map, as `raster.RasterLinear`."""
 
-    def __init__(self, front: Wavefront, map: Map, sizes: Sequence[int], known: Sequence[Tensor]) -> None:
-        self._weight = matrix(map, sizes, known, front.blank).contiguous()
-        self._bias = front.constants(Constant(map, sizes, known, [None] * len(sizes), front.blank))
+    def __init__(self, front: Wavefront, map: Map, sizes: Sequence[int], constants: Sequence[Tensor]) -> None:
+        self._weight = matrix(map, sizes, constants, front.blank).contiguous()
+        self._bias = front.constants(Constant(map, sizes, constants, [None] * len(sizes), front.blank))
         counts = [len(rows) * front.batch for rows in front.rows]
         whole = front.blank.new_zeros(max(counts), sum(sizes))
         self._side_by_side = [whole[:count] for count in counts]
         parts = [torch.split(whole, list(sizes), 1) for whole in self._side_by_side]
-        self.slots = [list(slot) for slot in zip(*parts, strict=True)]
+        self.operands = [list(slot) for slot in zip(*parts, strict=True)]
 
     def __call__(self, j: int, x: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         return torch.addmm(self._bias[j], self._side_by_side[j] if x is None else x, self._weight, out=out)

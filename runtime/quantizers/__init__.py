@@ -6,8 +6,7 @@ together with a `NearestCode` posterior.
 
 from hvdsl.runtime.quantizers.base import NearestCode, Quantized, Quantizer, UniformCodes
 from hvdsl.runtime.quantizers.codebook import EmaCodebook, GradientCodebook, LinearCodebook
-from hvdsl.runtime.quantizers.finite_scalar import FiniteScalar
-from hvdsl.runtime.quantizers.lookup_free import LookupFree
+from hvdsl.runtime.quantizers.fixed import FiniteScalar, LookupFree
 
 __all__ = [
     "EmaCodebook",

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hvdsl.runtime.distributions import at_least_float32
-from hvdsl.runtime.gradients import Gradient
-from hvdsl.runtime.ground.world import World
+from hvdsl.runtime.ground.agreement import Agreement
+from hvdsl.runtime.ground.tensors import Gradient, at_least_float32
 from hvdsl.runtime.layers.init import Layer
+from hvdsl.runtime.quantizers.clustering import counted
 
 LOWER_RATE = "lower `train.optimizer.lr`"
 
@@ -92,18 +92,22 @@ class Quantizer(Layer):
 
     `forward(batch)` is the prior of the latent, which is how a model hands its quantizer to the traversal. While
     training, the traversal shows each batch to `observe`, once, however often the model is run; the optimisation then
-    calls `update` or, where it skips a step, `discard`, on all ranks alike. Nothing changes in evaluation.
+    calls `update`, on all ranks alike, and says whether the step counts. Nothing changes in evaluation.
 
     Args:
         codes_per_level: K.
         dim: Channels of a code vector, D.
         grid: Height and width of the latent.
         depth: Codes per position.
+
+    Attributes:
+        agreement: What the processes of a training agree on; the optimisation hands it in. By default there is one.
     """
 
     def __init__(self, codes_per_level: int, dim: int, grid: tuple[int, int], depth: int = 1) -> None:
         super().__init__()
         self.codes_per_level, self.dim, self.grid, self.depth = codes_per_level, dim, grid, depth
+        self.agreement = Agreement()
         # No buffers: they are neither saved nor broadcast, and begin anew with the process.
         self._counts: Tensor | None = None
         self._window: Tensor | None = None
@@ -169,29 +173,30 @@ class Quantizer(Layer):
 
     def observe(self, quantized: Quantized) -> None:
         """Add a batch to what the next update learns from."""
-        counts = [torch.bincount(c, minlength=self.codes_per_level) for c in quantized.codes.transpose(0, 1).flatten(1)]
-        self._counts = _added(self._counts, torch.stack(counts).to(quantized.value))
+        counts = [counted(c, self.codes_per_level, quantized.value) for c in quantized.codes.transpose(0, 1).flatten(1)]
+        self._counts = _added(self._counts, torch.stack(counts))
 
-    def update(self, world: World) -> None:
-        """Learn from what was observed since the last update; every rank takes part, whatever it has seen."""
-        self._summed(world)
+    def update(self, applied: Tensor) -> None:
+        """Learn from what was observed since the last update; every rank takes part, whatever it has seen.
 
-    def discard(self) -> None:
-        """Forget what was observed since the last update."""
-        self._counts = None
+        Args:
+            applied: Whether to; otherwise what was observed is forgotten. A scalar on the model's device, the same on
+                every rank, so that nothing waits for it.
+        """
+        self._summed(applied)
 
     def take_window(self) -> Tensor:
         """How often each code was chosen since this was last asked, over all ranks, `(depth, K)`."""
         window, self._window = self._window, None
         return torch.zeros(self.depth, self.codes_per_level) if window is None else window
 
-    def _summed(self, world: World) -> Tensor:
-        """How often each code was chosen in this step, over all ranks, `(depth, K)`; added to the window."""
+    def _summed(self, applied: Tensor) -> Tensor:
+        """How often each code was chosen in this step, over all ranks, `(depth, K)`; for the window if `applied`."""
         counts = self._counts
         if counts is None:
             counts = torch.zeros(self.depth, self.codes_per_level, device=_device(self))
-        counts = world.sum(counts)
-        self._window = _added(self._window, counts)
+        counts = self.agreement.sum(counts)
+        self._window = _added(self._window, torch.where(applied, counts, torch.zeros_like(counts)))
         self._counts = None
         return counts
 

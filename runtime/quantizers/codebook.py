@@ -16,12 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hvdsl.runtime.gradients import Gradient, passed
-from hvdsl.runtime.ground.world import World, world
+from hvdsl.runtime.ground.tensors import Gradient, passed
 from hvdsl.runtime.layers.init import Fill, gaussian, scaled, uniform
 from hvdsl.runtime.quantizers.base import LOWER_RATE, Quantized, QuantizedRows, Quantizer
-from hvdsl.runtime.quantizers.kmeans import kmeans, spread_rows
-from hvdsl.runtime.quantizers.nearest import nearest
+from hvdsl.runtime.quantizers.clustering import kmeans, nearest, spread_rows
 
 Distance = Literal["euclidean", "cosine"]
 Start = Literal["standard", "kmeans"]
@@ -57,6 +55,7 @@ class Codebook(Quantizer):
         super().__init__(codes_per_level, dim, grid, depth)
         self.distance, self.start = distance, start
         self.tables = 1 if shared else depth
+        self._begun = False
         self.started: Tensor
         if start == "kmeans":
             self.register_buffer("started", torch.zeros(1))
@@ -75,7 +74,7 @@ class Codebook(Quantizer):
 
     def quantize_rows(self, rows: Tensor, gradient: Gradient) -> QuantizedRows:
         rows = F.normalize(rows, dim=1) if self.distance == "cosine" else rows
-        starting = self.start == "kmeans" and self.training and not bool(self.started)
+        starting = self.start == "kmeans" and self.training and self._starts(rows)
         value = torch.zeros_like(rows)
         left, inputs, codes = rows, [], []
         commitment = rows.new_zeros(len(rows))
@@ -95,6 +94,7 @@ class Codebook(Quantizer):
             left, value = left - code.detach(), value + code.detach()
         if starting:
             self.started.fill_(1)
+            self._begun = True
         return QuantizedRows(passed(rows, value, gradient), torch.stack(codes, 1), commitment, codebook, tuple(inputs))
 
     def look_up_rows(self, codes: Tensor) -> Tensor:
@@ -103,11 +103,19 @@ class Codebook(Quantizer):
     def mean_code(self) -> Tensor:
         return torch.stack([self.table(level).mean(0) for level in range(self.depth)]).sum(0)
 
+    def _starts(self, rows: Tensor) -> bool:
+        """Whether the codes begin with these rows: the first batch of which all features are finite, on every rank.
+
+        Asked of the device only until they have begun.
+        """
+        self._begun = self._begun or bool(self.started)
+        return not self._begun and bool(self.agreement.sum((~rows.isfinite()).sum().float()) == 0)
+
     @torch.no_grad()
     def _start(self, level: int, rows: Tensor) -> None:
         cosine = self.distance == "cosine"
-        seeds = spread_rows(rows, self.codes_per_level, world())
-        means, counts = kmeans(rows, seeds, world(), cosine=cosine)
+        seeds = spread_rows(rows, self.codes_per_level, self.agreement)
+        means, counts = kmeans(rows, seeds, self.agreement, cosine=cosine)
         self.begin(level, means, counts)
 
 
@@ -184,10 +192,12 @@ class EmaCodebook(Codebook):
             self._rows.append(quantized.rows)
 
     @torch.no_grad()
-    def update(self, world: World) -> None:
-        counts = self._summed(world)
+    def update(self, applied: Tensor) -> None:
+        learned = (self.codes, self.sums, self.counts)
+        before = [tensor.clone() for tensor in learned]
+        counts = self._summed(applied)
         sums = self.sums.new_zeros(self.depth, *self.sums.shape[1:]) if self._sums is None else self._sums
-        sums = world.sum(sums)
+        sums = self.agreement.sum(sums)
         for depth in range(self.depth):  # a shared table takes one decay for each level, in their order
             level = depth % self.tables
             self.counts[level].mul_(self.decay).add_(counts[depth], alpha=1 - self.decay)
@@ -195,14 +205,9 @@ class EmaCodebook(Codebook):
         for level in range(self.tables):
             self._refresh(level)
             if self.expire > 0:
-                self._revive(level, world)
-        self._forget()
-
-    def discard(self) -> None:
-        super().discard()
-        self._forget()
-
-    def _forget(self) -> None:
+                self._revive(level)
+        for tensor, kept in zip(learned, before, strict=True):
+            tensor.copy_(torch.where(applied, tensor, kept))
         self._sums, self._rows = None, []
 
     def _refresh(self, level: int) -> None:
@@ -212,13 +217,13 @@ class EmaCodebook(Codebook):
         codes = self.sums[level] / smoothed[:, None]
         self.codes[level] = F.normalize(codes, dim=1) if self.distance == "cosine" else codes
 
-    def _revive(self, level: int, world: World) -> None:
+    def _revive(self, level: int) -> None:
         """Put features of this step, rank 0's for all ranks, where codes are dead."""
         fresh = torch.zeros_like(self.codes[level])
-        if world.leads:
+        if self.agreement.leads:
             rows = torch.cat([levels[level] for levels in self._rows])
             fresh = rows[torch.randint(len(rows), (self.codes_per_level,), device=rows.device)]
-        fresh = world.sum(fresh)
+        fresh = self.agreement.sum(fresh)
         dead = self.counts[level] < self.expire
         self.codes[level] = torch.where(dead[:, None], fresh, self.codes[level])
         self.sums[level] = torch.where(dead[:, None], fresh * self.expire, self.sums[level])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from hvdsl.runtime.ground.world import World
+from hvdsl.runtime.ground.agreement import Agreement
 from hvdsl.runtime.quantizers.base import LOWER_RATE, Quantizer
 
 COLLAPSED = 0.05
@@ -46,13 +46,20 @@ class Usage:
         )
 
 
-def settle(model: nn.Module, applied: bool, world: World) -> None:
-    """End a step: every quantizer learns from what it saw in it, or forgets that if the step was skipped."""
+def agree(model: nn.Module, agreement: Agreement) -> None:
+    """Hand every quantizer what the processes that train the model together agree on."""
     for _, quantizer in _quantizers(model):
-        if applied:
-            quantizer.update(world)
-        else:
-            quantizer.discard()
+        quantizer.agreement = agreement
+
+
+def settle(model: nn.Module, applied: Tensor) -> None:
+    """End a step: every quantizer learns from what it saw in it, unless the step was skipped.
+
+    Args:
+        applied: Whether it was not, a scalar on the model's device.
+    """
+    for _, quantizer in _quantizers(model):
+        quantizer.update(applied)
 
 
 def usage(model: nn.Module) -> list[Usage]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,17 +29,23 @@ class PixelSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class PixelBatch:
     """One rank's part of the batch of a step.
 
     Attributes:
         first: The position of the first image within the whole batch: what its noise is drawn by.
         pixels: Raw pixel values `(N, C, H, W)`.
+        given: What the images are conditioned on, by name.
+        weight: Of each value, `(N, 1, H, W)`; None counts all alike.
+        names: What the images are called, where they have names.
     """
 
     step: int
     first: int
     pixels: NDArray[Any]
+    given: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    weight: NDArray[Any] | None = None
+    names: Sequence[str] = ()
 
 
 class Order:
@@ -80,14 +86,14 @@ class Order:
         return epoch, self._permutation[turn * self._batch : (turn + 1) * self._batch][self._mine].tolist()
 
 
-def batches(images: PixelSource, order: Order, start: int, workers: int = 0) -> Generator[Batch, None, None]:
+def batches(images: PixelSource, order: Order, start: int, workers: int = 0) -> Generator[PixelBatch, None, None]:
     """The batches of steps `start`, `start + 1`, … without end; with `workers`, that many threads read ahead.
 
     Threads suffice: decoding releases the interpreter's lock, and nothing has to be copied between processes.
     """
 
-    def read(step: int, epoch: int, indices: list[int]) -> Batch:
-        return Batch(step, order.first, images.batch(indices, epoch))
+    def read(step: int, epoch: int, indices: list[int]) -> PixelBatch:
+        return PixelBatch(step, order.first, images.batch(indices, epoch))
 
     if workers == 0:
         step = start
@@ -95,7 +101,7 @@ def batches(images: PixelSource, order: Order, start: int, workers: int = 0) -> 
             yield read(step, *order.at(step))
             step += 1
     with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[Future[Batch]] = deque()
+        ahead: deque[Future[PixelBatch]] = deque()
         step = start
         try:
             while True:

@@ -12,14 +12,14 @@ from torch import nn
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.compiler.settings import Train
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import World
-from hvdsl.runtime.objective.elbo import Objective
+from hvdsl.runtime.latents.noise import image_noise
+from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.objective.penalties.terms import Penalties
 from hvdsl.runtime.protocol import as_vae
-from hvdsl.runtime.training.batches import Batch
-from hvdsl.runtime.training.optimization import Optimization, Part
+from hvdsl.runtime.training.batches import PixelBatch
+from hvdsl.runtime.training.optimization import Optimization
 from hvdsl.runtime.training.schedule import Clock
 
 
@@ -30,7 +30,7 @@ class Task(Protocol):
         """What makes the steps."""
         ...
 
-    def parts(self, model: nn.Module, batch: Batch, train: Train) -> Sequence[Any]:
+    def parts(self, model: nn.Module, batch: PixelBatch, train: Train) -> Sequence[Any]:
         """This rank's batch on the model's device, in `train.accumulate` equal parts, as that takes them."""
         ...
 
@@ -41,7 +41,7 @@ class ImageTask:
     def __init__(self, objective: ObjectiveSettings) -> None:
         self._objective = objective
 
-    def optimization(self, model: nn.Module, train: Train, clock: Clock, world: World) -> Optimization[Part]:
+    def optimization(self, model: nn.Module, train: Train, clock: Clock, world: World) -> Optimization[ModelBatch]:
         """What makes the steps.
 
         Raises:
@@ -55,15 +55,15 @@ class ImageTask:
         penalties = Penalties(model, self._objective, clock.steps, derive_seed(train.seed, "penalties"))
         return Optimization(model, train, objective, clock, world, penalties)
 
-    def parts(self, model: nn.Module, batch: Batch, train: Train) -> list[Part]:
+    def parts(self, model: nn.Module, batch: PixelBatch, train: Train) -> list[ModelBatch]:
         """Images mapped for encoder and likelihood, with the noise that each draws for itself."""
-        pixels = torch.from_numpy(batch.pixels.astype(np.float32)).to(next(model.parameters()).device)
+        pixels = torch.from_numpy(batch.pixels.astype(np.float32)).to(next(model.parameters()))
         seed = derive_seed(train.seed, "training noise")
         indices = range(batch.first, batch.first + len(pixels))
         size = len(pixels) // train.accumulate
         vae, parts = as_vae(model), []
         for at in range(0, len(pixels), size):
             v = pixels[at : at + size]
-            noise = SampleNoise(seed, indices[at : at + size], batch.step)
-            parts.append(Part(vae.input(v), vae.target(v), noise))
+            noise = image_noise(model, vae.LATENTS, seed, indices[at : at + size], batch.step, v.device)
+            parts.append(ModelBatch(vae.input(v), vae.target(v), noise))
         return parts

@@ -18,10 +18,10 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.quantizers.usage import usage
-from hvdsl.runtime.training.batches import Batch, Order, PixelSource, batches
+from hvdsl.runtime.training.batches import Order, PixelBatch, PixelSource, batches
 from hvdsl.runtime.training.checkpoint import Checkpoint
 from hvdsl.runtime.training.guard import TrainingStalledError
-from hvdsl.runtime.training.metrics import MetricsLog, Value
+from hvdsl.runtime.training.metrics import Measurement, MetricsLog
 from hvdsl.runtime.training.optimization import StepResult
 from hvdsl.runtime.training.progress import ProgressDisplay
 from hvdsl.runtime.training.run import Run
@@ -32,7 +32,7 @@ from hvdsl.runtime.training.window import Window
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrainingResult:
     """How training ended: steps done over all resumes, and the signal that stopped it early, if one did."""
 
     step: int
@@ -49,7 +49,7 @@ class Periodic:
 
     event: str
     every: int | None
-    action: Callable[[int], Mapping[str, Value]]
+    action: Callable[[int], Mapping[str, Measurement]]
     use_ema: bool = True
 
 
@@ -122,7 +122,7 @@ class Trainer:
             MetricsLog(self.run.metrics_path).rewind(step)
         return step
 
-    def fit(self) -> Outcome:
+    def fit(self) -> TrainingResult:
         """Train to the end, or until SIGINT or SIGTERM; saves either way.
 
         Raises:
@@ -146,19 +146,19 @@ class Trainer:
                 self._save()
                 if not stopped:
                     self._do_periodic(log, display, at_end=True)
-                return Outcome(self.optimization.step_number, stop.signal if stopped else None)
+                return TrainingResult(self.optimization.step_number, stop.signal if stopped else None)
         finally:
             stream.close()
             if log is not None:
                 log.close()
 
-    def step(self, batch: Batch) -> StepResult:
+    def step(self, batch: PixelBatch) -> StepResult:
         """One step on this rank's images: the loop's own, for those who drive it themselves."""
         # Dropout draws from the global generator; seeded by the step, that generator needs no place in a checkpoint.
         torch.manual_seed(derive_seed(self.train.seed, "step", batch.step, self.world.rank))
         return self.optimization.step(self._task.parts(self.model, batch, self.train))
 
-    def _one_step(self, stream: Iterator[Batch], log: MetricsLog | None, display: ProgressDisplay) -> None:
+    def _one_step(self, stream: Iterator[PixelBatch], log: MetricsLog | None, display: ProgressDisplay) -> None:
         began = time.perf_counter()
         try:
             result = self.step(next(stream))
@@ -184,7 +184,7 @@ class Trainer:
         if log is not None:
             log.write("train", step, values)
 
-    def _skips(self) -> dict[str, Value]:
+    def _skips(self) -> dict[str, Measurement]:
         guard = self.optimization.guard
         return {
             "skipped_steps": guard.skipped,
@@ -192,7 +192,7 @@ class Trainer:
             "longest_skip_streak_steps": guard.longest_streak,
         }
 
-    def _codes(self, display: ProgressDisplay) -> dict[str, Value]:
+    def _codes(self, display: ProgressDisplay) -> dict[str, Measurement]:
         """How the codes of discrete latents were used since this was last asked.
 
         A level that stays collapsed from one window to the next is told once; in the first steps few codes are common.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hvdsl.runtime.training.metrics import Value
+from hvdsl.runtime.training.metrics import Measurement
 from hvdsl.runtime.training.optimization import StepResult
 
 
@@ -29,10 +29,10 @@ class Window:
     def __len__(self) -> int:
         return len(self._results)
 
-    def summary(self) -> dict[str, Value]:
+    def summary(self) -> dict[str, Measurement]:
         """Measurements by name, units in the names; starts the next window."""
         last = self._results[-1]
-        values: dict[str, Value] = {"objective": _mean([r.loss for r in self._results])}
+        values: dict[str, Measurement] = {"objective": _mean([r.loss for r in self._results])}
         for name, numbers in last.terms.items():
             columns = [_mean([r.terms[name][i] for r in self._results]) for i in range(len(numbers))]
             values[name] = columns if "_per_group_" in name else columns[0]

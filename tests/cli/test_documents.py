@@ -88,6 +88,21 @@ def test_compile_writes_a_module_that_python_takes(hvdsl: Hvdsl, tiny: Path, tmp
     assert hvdsl("compile", tiny).out == source
 
 
+def test_compile_with_steps_writes_a_second_file_or_one_that_stands_alone(hvdsl: Hvdsl, tmp_path: Path) -> None:
+    path = tmp_path / "photos.py"
+    assert hvdsl("compile", "vqvae2_photos", "--steps", "-o", path).code == 0
+    assert "class ZTopPrior(nn.Module):" in path.read_text() and "Steps" not in path.read_text()
+    assert "class ZTopPriorSteps:" in (tmp_path / "photos_steps.py").read_text()
+    alone = hvdsl("compile", "vqvae2_photos", "--steps", "--standalone").out
+    assert "class ZTopPriorSteps:" in alone and "class ZTopPrior(nn.Module):" in alone
+    assert hvdsl("compile", "vqvae2_photos", "--steps").code == 2
+
+
+def test_compile_with_steps_of_a_model_without_priors_is_refused(hvdsl: Hvdsl, tiny: Path, tmp_path: Path) -> None:
+    done = hvdsl("compile", tiny, "--steps", "-o", tmp_path / "model.py")
+    assert done.code == 2 and "no `prior`" in done.err
+
+
 def test_info_has_every_promised_number(hvdsl: Hvdsl, tiny: Path) -> None:
     promised = {
         "parameters",

@@ -21,10 +21,9 @@ from hvdsl.runtime.inference.importance import ImportanceBound
 from hvdsl.runtime.inference.recalibrate import recalibrate_with
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.likelihoods import NormalDensity
-from hvdsl.runtime.likelihoods.discretized_logistic_mixture import LOGISTIC_STREAM, MIXTURE_STREAM
-from hvdsl.runtime.objective.elbo import Objective
+from hvdsl.runtime.likelihoods.discretized_logistic import LOGISTIC_STREAM, MIXTURE_STREAM
+from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.objective.penalties.terms import Penalties
-from hvdsl.runtime.training.optimization import Part
 from hvdsl.runtime.training.schedule import Clock
 from tests.golden.nvae_recorded import CASES, FOLDER, case, infer, model, our_names, published_names
 
@@ -192,7 +191,7 @@ def test_a_training_step_minimises_and_derives_the_recorded_loss(name: str, leve
     facts = recorded.facts["train"]
     x, target = recorded.images(), recorded.target()
     noise = RecordedNoise(len(x), recorded.noise("train.eps", len(built.LATENTS)))  # type: ignore[arg-type]
-    loss, terms = Objective(objective(name), Clock(1, 10).steps)(built, Part(x, target, noise), 0)
+    loss, terms = Objective(objective(name), Clock(1, 10).steps)(built, ModelBatch(x, target, noise), 0)
     assert loss.item() == pytest.approx(facts["loss_main"], rel=1e-5)
     assert terms["beta"] == pytest.approx(facts["kl_coeff"])
     if recorded.facts["num_groups"] > 1:

@@ -19,7 +19,7 @@ import hvdsl
 from hvdsl.runtime.distributions import exp, soft_clamp
 from hvdsl.runtime.ground.noise import RecordedNoise
 from hvdsl.runtime.likelihoods import DiscretizedLogisticMixture, NormalDensity
-from hvdsl.runtime.likelihoods.discretized_logistic_mixture import LOGISTIC_STREAM, MIXTURE_STREAM
+from hvdsl.runtime.likelihoods.discretized_logistic import LOGISTIC_STREAM, MIXTURE_STREAM
 
 HERE = Path(__file__).parent
 FOLDER = Path(os.environ.get("HVDSL_RECORDINGS", HERE)) / "nvae_cells"
@@ -116,7 +116,7 @@ ELSEWHERE = {  # compared by the tests of what they are about
     ],
     "tests/runtime/likelihoods/test_bernoulli.py": ["bernoulli_crop"],
     "tests/runtime/objective/test_objective.py": ["kl_balancer"],
-    "tests/runtime/penalties/test_spectral.py": ["spectral"],
+    "tests/runtime/objective/penalties/test_spectral.py": ["spectral"],
     "tests/runtime/test_distributions.py": ["normal_kl", "normal_kl_residual"],
     "tests/runtime/test_start_from_batch.py": ["op_res_elu_datainit"],
     "tests/runtime/training/test_optimizer.py": ["adamax_fast", "adamax_torch"],

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from hvdsl.compiler.analysis.causality import own_codes
 from hvdsl.compiler.analysis.sight import seen_positions
 from hvdsl.compiler.check import check
-from hvdsl.compiler.emit import emit_priors
+from hvdsl.compiler.emit import emit_priors, emit_steps
 from hvdsl.compiler.graph import Graph
 from hvdsl.compiler.load import load
 from hvdsl.importers import rename
 from hvdsl.importers.names import published_names, table
 from hvdsl.runtime.layers import initialize
-from hvdsl.runtime.priors.canvas import Choose
+from hvdsl.runtime.priors.buffers import Choose
+from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.priors.sampling import Schedule, draw_codes, greedy
 from tests.golden.recorded import FOLDER
 
@@ -56,6 +57,11 @@ def prior(name: str) -> nn.Module:
     _, built = compiled(name)
     built.load_state_dict(in_our_names(built, recorded(name, "model")))
     return built.eval()
+
+
+def stepwise(name: str) -> StepwisePrior:
+    (steps,) = load(emit_steps(check(FOLDER / "specs" / SPECS[name])), f"recorded_{name}_steps").STEPS.values()
+    return StepwisePrior(prior(name), steps)
 
 
 def given(name: str) -> list[Tensor]:
@@ -112,16 +118,16 @@ def test_sampled_maps_are_the_recorded_ones(name: str, schedule: Schedule, kind:
         mask[:, :2] = True
         keep = io["codes"], mask
     choose, batch = choices(name)[kind], len(io["codes"])
-    drawn = draw_codes(prior(name), choose, given(name), batch=batch, keep=keep, schedule=schedule)
+    drawn = draw_codes(stepwise(name), choose, given(name), batch=batch, keep=keep, schedule=schedule)
     assert torch.equal(drawn, io[f"sample.{kind}"])
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_greedy_map_is_the_argmax_of_one_full_forward(name: str) -> None:
-    built = prior(name)
+    built = stepwise(name)
     drawn = draw_codes(built, greedy, given(name), batch=2)
     with torch.no_grad():
-        assert torch.equal(built(drawn, *given(name)).argmax(1), drawn)
+        assert torch.equal(built.module(drawn, *given(name)).argmax(1), drawn)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hvdsl.runtime.gradients import Gradient
+from hvdsl.runtime.ground.tensors import Gradient
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.quantizers import (
     EmaCodebook,
@@ -27,9 +27,9 @@ from hvdsl.runtime.quantizers import (
     Quantized,
     Quantizer,
 )
+from hvdsl.runtime.quantizers.clustering import kmeans
 from hvdsl.runtime.quantizers.codebook import orthogonality
-from hvdsl.runtime.quantizers.kmeans import kmeans
-from hvdsl.runtime.quantizers.lookup_free import code_entropies
+from hvdsl.runtime.quantizers.fixed import code_entropies
 from tests.golden.recorded import FOLDER
 
 GRID = (1, 1)  # quantizers take maps of any size; the grid is that of the prior
@@ -59,7 +59,7 @@ def step(quantizer: Quantizer, rows: Tensor) -> Quantized:
     """What training does with one batch."""
     quantized = quantize(quantizer, rows)
     quantizer.observe(quantized)
-    quantizer.update(World())
+    quantizer.update(torch.tensor(True))
     return quantized
 
 
@@ -225,7 +225,7 @@ def test_residual_quantization(name: str) -> None:
     # The library adds one straight-through path for each level; here the gradient passes once, however deep.
     close(gradient, tensors["train.grad_input"] - (depth - 1) * tensors["train.cotangent"])
     made.observe(found)
-    made.update(World())
+    made.update(torch.tensor(True))
     for key, value in recorded("train").items():
         relatively_close(made.state_dict()[key], value)
 

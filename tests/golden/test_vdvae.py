@@ -17,9 +17,9 @@ import hvdsl
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.runtime.ground.noise import RecordedNoise
 from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.likelihoods.discretized_logistic_mixture import LOGISTIC_STREAM, MIXTURE_STREAM
-from hvdsl.runtime.objective.elbo import Objective
-from hvdsl.runtime.training.optimization import Optimization, Part
+from hvdsl.runtime.likelihoods.discretized_logistic import LOGISTIC_STREAM, MIXTURE_STREAM
+from hvdsl.runtime.objective.elbo import ModelBatch, Objective
+from hvdsl.runtime.training.optimization import Optimization
 from hvdsl.runtime.training.schedule import Clock
 from tests.golden.recorded import FOLDER, SPECS, case, in_our_names, infer, model, published_weights
 
@@ -158,7 +158,7 @@ def test_the_recorded_training_trace() -> None:
         elif kind == "nan":
             x[0, 0, 0, 0] = torch.nan
         noise = [recording[f"step{i}.eps.{g:03}"] for g in range(recorded.groups)]
-        result = optimization.step([Part(x, recorded.image("x_target"), RecordedNoise(len(x), noise))])
+        result = optimization.step([ModelBatch(x, recorded.image("x_target"), RecordedNoise(len(x), noise))])
         assert result.learning_rate == pytest.approx(wanted["lr_used"], abs=1e-12)
         assert result.applied is not wanted["skipped"]
         if kind != "nan":

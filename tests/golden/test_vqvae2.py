@@ -20,8 +20,8 @@ from hvdsl.compiler.settings import Train
 from hvdsl.importers import WeightsError, rename
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import Given, Traversal
-from hvdsl.runtime.objective.elbo import Objective
-from hvdsl.runtime.training.optimization import Optimization, Part
+from hvdsl.runtime.objective.elbo import ModelBatch, Objective
+from hvdsl.runtime.training.optimization import Optimization
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.weights import model_tensors
 from tests.golden.recorded import FOLDER
@@ -99,7 +99,7 @@ def test_gradients_of_the_objective(name: str) -> None:
     settings = hvdsl.compile(FOLDER / "specs" / CASES[name]).model.settings
     objective = Objective(settings.objective, steps=lambda duration: 0)
     x = io["input"]
-    loss, terms = objective(built, Part(x, x, SampleNoise(0, range(len(x)))), 0)
+    loss, terms = objective(built, ModelBatch(x, x, SampleNoise(0, range(len(x)))), 0)
     loss.backward()
     loss_is(terms["error_per_dim"], facts(name)["eval"]["mse"])
     loss_is(loss.item(), facts(name)["eval"]["loss"])
@@ -125,7 +125,7 @@ def steps(name: str, lr: float, checkpointing: str = "none", parts: int = 1) -> 
     results = []
     for i in (1, 2, 3):
         pieces = io[f"step{i}.input"].chunk(parts)
-        results.append(optimization.step([Part(x, x, SampleNoise(0, range(len(x)))) for x in pieces]))
+        results.append(optimization.step([ModelBatch(x, x, SampleNoise(0, range(len(x)))) for x in pieces]))
     return built, results
 
 

@@ -11,10 +11,9 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from hvdsl.compiler.analysis.causality import OWN, attention_kind, own_codes, reaches, taps
-from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.catalogue.values import integer
 from hvdsl.compiler.diagnostics.emission import NO_STEPWISE_FORM
-from hvdsl.compiler.graph import GIVEN, Graph, Node, Value
+from hvdsl.compiler.graph import ENTRIES, Edge, Graph, Node
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 
 # Linear in their operands, up to a constant, and each position by itself; batch norm outside of training.
@@ -51,7 +50,7 @@ class Op:
 
     @property
     def elementwise(self) -> bool:
-        return self.kind is Kind.POINTWISE and len(self.inputs) == 1 and self.node.op != "glu"
+        return self.kind is Kind.POINTWISE and len(self.inputs) == 1 and self.node.operation.name != "glu"
 
 
 Ref: TypeAlias = tuple[Op, int]
@@ -59,9 +58,9 @@ Ref: TypeAlias = tuple[Op, int]
 
 def is_linear(node: Node) -> bool:
     """Whether each position of the result is a linear map of that position, up to a constant."""
-    if node.op in ("conv", "depthwise"):
+    if node.operation.name in ("conv", "depthwise"):
         return node.args["kernel"] == (1, 1) and node.args["stride"] == (1, 1) and node.args["mask"] is None
-    return node.op in LINEAR
+    return node.operation.name in LINEAR
 
 
 class Flow:
@@ -80,11 +79,11 @@ class Flow:
         self._graph = graph
         self._reaches = reaches(graph)
         self._own = own_codes(graph)
-        self._refs: dict[Value, Ref] = {}
+        self._refs: dict[Edge, Ref] = {}
         self._known: dict[object, Op] = {}
         self._problems = Diagnostics()
         live = _live(graph)
-        self._uses: dict[Value, list[Node]] = {}
+        self._uses: dict[Edge, list[Node]] = {}
         for node in graph.nodes:
             for value in node.inputs if node.index in live else ():
                 self._uses.setdefault(value, []).append(node)
@@ -96,20 +95,20 @@ class Flow:
 
     def _read(self, node: Node) -> None:
         inputs = tuple(self._refs[value] for value in node.inputs)
-        if node.op in PASSED:
-            self._refs[Value(node.index)] = inputs[0]
+        if node.operation.name in PASSED:
+            self._refs[Edge(node.index)] = inputs[0]
             return
-        if node.op == "shift" and self._folds(node):
+        if node.operation.name == "shift" and self._folds(node):
             op = inputs[0][0]
             op.shift = integer(node.args, "down"), integer(node.args, "right")
-            self._refs[Value(node.index)] = inputs[0]
+            self._refs[Edge(node.index)] = inputs[0]
             return
         made = self._concatenated(node, inputs) or self._op(self._kind(node), node, inputs)
         for port in range(len(node.shapes)):
-            self._refs[Value(node.index, port)] = (made, port)
+            self._refs[Edge(node.index, port)] = (made, port)
 
     def _op(self, kind: Kind, node: Node, inputs: tuple[Ref, ...], channels: tuple[int, ...] | None = None) -> Op:
-        key = (kind, node.op, tuple(sorted(node.args.items(), key=str)), inputs)
+        key = (kind, node.operation.name, tuple(sorted(node.args.items(), key=str)), inputs)
         pure = kind in (Kind.STATIC, Kind.POINTWISE) and not node.path and bool(inputs)
         if pure and key in self._known:
             return self._known[key]
@@ -120,10 +119,10 @@ class Flow:
 
     def _concatenated(self, node: Node, inputs: tuple[Ref, ...]) -> Op | None:
         """An elementwise function of a concatenation, part by part."""
-        if self._kind(node) is not Kind.POINTWISE or len(inputs) != 1 or node.op == "glu":
+        if self._kind(node) is not Kind.POINTWISE or len(inputs) != 1 or node.operation.name == "glu":
             return None
         whole = inputs[0][0]
-        if whole.node.op != "concat" or whole.kind is not Kind.LINEAR:
+        if whole.node.operation.name != "concat" or whole.kind is not Kind.LINEAR:
             return None
         parts: list[Ref] = []
         for ref in whole.inputs:
@@ -132,23 +131,23 @@ class Flow:
         return self._op(Kind.LINEAR, whole.node, tuple(parts), whole.channels)
 
     def _kind(self, node: Node) -> Kind:
-        reach = self._reaches.get(Value(node.index))
+        reach = self._reaches.get(Edge(node.index))
         if node is self._own:
             return Kind.CODES
-        if not node.inputs and node.op not in GIVEN:
+        if not node.inputs and node.role not in ENTRIES:
             return self._refuse(node, "takes nothing in")
         if reach is None:
             return Kind.STATIC
         if reach.latest >= OWN and not self._is_shifted(node):
             self._refuse(node, "is known only after the code at its own position")
-        if node.op == "attention":
+        if node.operation.name == "attention":
             return Kind.ATTENTION if attention_kind(node) != "none" else self._refuse(node, "looks at the whole map")
         from_codes = any(self._refs[value][0].kind is Kind.CODES for value in node.inputs)
         if is_linear(node) and not from_codes:
             return Kind.LINEAR
-        if node.op in ("conv", "depthwise", "shift") and taps(node, self._graph) is not None:
+        if node.operation.name in ("conv", "depthwise", "shift") and taps(node, self._graph) is not None:
             return Kind.TAPS
-        if OPERATIONS[node.op].field is None and OPERATIONS[node.op].expression is not None and not from_codes:
+        if node.operation.field is None and node.operation.expression is not None and not from_codes:
             return Kind.POINTWISE
         return self._refuse(node, "has no form for one position")
 
@@ -163,8 +162,8 @@ class Flow:
         A convolution that looks down and is then shifted down reads, in the rows that the shift fills with zeros, what
         one set of taps would still see.
         """
-        users = self._uses.get(Value(node.index), [])
-        if node.op not in ("conv", "depthwise") or len(users) != 1 or users[0].op != "shift":
+        users = self._uses.get(Edge(node.index), [])
+        if node.operation.name not in ("conv", "depthwise") or len(users) != 1 or users[0].operation.name != "shift":
             return False
         down, right = integer(users[0].args, "down"), integer(users[0].args, "right")
         read = taps(node, self._graph) or ()
@@ -175,7 +174,7 @@ class Flow:
         self._problems.add(
             Diagnostic(
                 NO_STEPWISE_FORM,
-                f"`{node.op}` cannot be sampled position by position",
+                f"`{node.operation.name}` cannot be sampled position by position",
                 node.span,
                 f"in `{node.scope.path}` it {why}",
                 "convolutions of the codes, each with its own `shift` if it needs one, then causal steps",

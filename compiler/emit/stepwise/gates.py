@@ -33,7 +33,7 @@ def gates(plan: Plan, users: Users) -> dict[Unit, Gate]:
     """The gates of a plan, by the unit that each takes the place of last."""
     found: dict[Unit, Gate] = {}
     for unit in plan.units:
-        if not isinstance(unit, Pointwise) or unit.ops[0].node.op != "glu" or not owned(unit, users):
+        if not isinstance(unit, Pointwise) or unit.ops[0].node.operation.name != "glu" or not owned(unit, users):
             continue
         source = unit.sources[0]
         if not isinstance(source, Taps | Linear) or len(unit.ops) != len(plan.parts[source]):

@@ -114,7 +114,7 @@ class _Planner:
                 for port in range(len(op.channels)):
                     if any(user.kind is not Kind.LINEAR for user in self._users.get((op, port), ())):
                         kept.add((op, port))
-                if op.node.op == "add" and all(ref in kept and not _of_codes(ref[0]) for ref in op.inputs):
+                if op.node.operation.name == "add" and all(ref in kept and not _of_codes(ref[0]) for ref in op.inputs):
                     kept.add((op, 0))
         return kept
 
@@ -176,7 +176,7 @@ class _Planner:
 
     def _is_sum(self, ref: Ref) -> bool:
         return (
-            ref[0].node.op == "add"
+            ref[0].node.operation.name == "add"
             and ref[0].kind is Kind.LINEAR
             and all(r in self._kept and not _of_codes(r[0]) for r in ref[0].inputs)
         )
@@ -248,7 +248,7 @@ class _Planner:
         if users and users[0].kind is Kind.ATTENTION and len(users) == 1:
             order = list(users[0].inputs)
             group = sorted(group, key=order.index)
-        halves = len(group) > 1 and all(self._users[ref][0].node.op == "glu" for ref in group)
+        halves = len(group) > 1 and all(self._users[ref][0].node.operation.name == "glu" for ref in group)
         joint = Map(list(group), halves=halves)
         for ref in group:
             dynamic, known = self._frontier(ref)
@@ -264,7 +264,7 @@ class _Planner:
 
 
 def _function(op: Op) -> object:
-    return op.node.op, tuple(sorted(op.node.args.items(), key=str))
+    return op.node.operation.name, tuple(sorted(op.node.args.items(), key=str))
 
 
 def _of_codes(op: Op) -> bool:

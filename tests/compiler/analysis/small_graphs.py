@@ -9,7 +9,7 @@ from typing import Literal as Choice
 from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.catalogue.inits import ZEROS
 from hvdsl.compiler.catalogue.table import ArgumentType
-from hvdsl.compiler.graph import Graph, LatentGroup, Literal, Node, Scope, Shape, Value
+from hvdsl.compiler.graph import Edge, Graph, LatentGroup, Literal, Node, Scope, Shape
 from hvdsl.grammar.source import Source, Span
 
 OPERANDS = (ArgumentType.TENSOR, ArgumentType.DISTRIBUTION, ArgumentType.STEP)
@@ -33,7 +33,7 @@ class Maker:
         yield
         self.scope = above
 
-    def add(self, op: str, *inputs: Value, port: int = 0, **given: Literal) -> Value:
+    def add(self, op: str, *inputs: Edge, port: int = 0, **given: Literal) -> Edge:
         operation = OPERATIONS[op]
         args = {
             a.name: given.get(a.name, a.default)
@@ -44,22 +44,24 @@ class Maker:
         parameters = operation.parameters(shapes, args) if operation.parameters else ()
         index = len(self.nodes)
         path = f"{self.scope.path}.{op}.{index}" if parameters else ""
-        node = Node(index, op, args, inputs, operation.shape(shapes, args), self.scope, SPAN, parameters, path)
+        node = Node(index, operation, args, inputs, operation.shape(shapes, args), self.scope, SPAN, parameters, path)
         self.nodes.append(node)
         self.scope.members.append(node)
-        return Value(index, port)
+        return Edge(index, port)
 
-    def image(self) -> Value:
+    def image(self) -> Edge:
         return self.add("image", shape=self.size)
 
-    def latent(self, name: str, prior: Value, posterior: Value) -> Value:
+    def latent(self, name: str, prior: Edge, posterior: Edge) -> Edge:
         z = self.add("latent", prior, posterior, name=name, family="normal")
         self.latents.append(
-            LatentGroup(name, z.node, "normal", self.nodes[z.node].shapes[0], f"{self.scope.path}.{name}")
+            LatentGroup(
+                name, z.node, "normal", self.nodes[z.node].shapes[0], f"{self.scope.path}.{name}", prior, posterior
+            )
         )
         return z
 
-    def graph(self, output: Value) -> Graph:
+    def graph(self, output: Edge) -> Graph:
         end = self.add("output", output)
         return Graph("hand", self.nodes, self.root, self.latents, end, self.size)
 

@@ -47,14 +47,14 @@ def test_very_deep_vae(name: str, parameters: int, encoder: int, tensors: int, g
 
 
 def test_start_maps_of_very_deep_vae() -> None:
-    maps = [n for n in model("vdvae_cifar10").graph.nodes if n.op == "learned"]
+    maps = [n for n in model("vdvae_cifar10").graph.nodes if n.operation.name == "learned"]
     assert sum(p.size for n in maps for p in n.parameters) == 522_624
 
 
 def test_nouveau_vae() -> None:
     found = told("nvae_cifar10")
     assert (found.parameters, found.latent_groups) == (130_852_480, 30)
-    norms = [n for n in model("nvae_cifar10").graph.nodes if n.op == "batch_norm"]
+    norms = [n for n in model("nvae_cifar10").graph.nodes if n.operation.name == "batch_norm"]
     assert len(norms) == 364
 
 

@@ -46,7 +46,7 @@ def test_posteriors_are_measured_past_no_other_latent() -> None:
 def test_only_the_way_through_priors_generates() -> None:
     graph = ladder()
     split = generation(graph)
-    ops = [graph.nodes[i].op for i in split.nodes]
+    ops = [graph.nodes[i].operation.name for i in split.nodes]
     assert "image" not in ops and "tap" not in ops and ops.count("latent") == 2
     assert sorted(split.nodes + split.inference_only) == list(range(len(graph.nodes)))
     assert split.nodes == tuple(sorted(split.nodes))
@@ -59,7 +59,7 @@ def test_a_way_past_the_latents_is_named() -> None:
     tap = m.add("tap", m.add("conv", x, kernel=(3, 3), out=4), name="")
     z = m.latent("z", m.add("normal", params=Term("standard", (2,)), grid=(8, 8)), m.add("normal", tap))
     graph = m.graph(m.add("concat", z, tap))
-    assert [graph.nodes[i].op for i in path_past_latents(graph)] == [
+    assert [graph.nodes[i].operation.name for i in path_past_latents(graph)] == [
         "image",
         "conv",
         "tap",
@@ -104,7 +104,7 @@ def test_networkx_view_keeps_operands_and_ports() -> None:
     graph = ladder()
     view = to_networkx(graph)
     assert view.number_of_nodes() == len(graph.nodes)
-    concat = next(n for n in graph.nodes if n.op == "concat")
+    concat = next(n for n in graph.nodes if n.operation.name == "concat")
     operands = sorted(d["operand"] for _, _, d in view.in_edges(concat.index, data=True))
     assert operands == [0, 1]
     assert view.nodes[concat.index]["shapes"] == ((32, 8, 8),)

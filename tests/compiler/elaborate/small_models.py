@@ -79,7 +79,7 @@ def codes(diagnostics: tuple[Diagnostic, ...]) -> list[str]:
 def encoded(encoder: str, top: str = "", data: str = "1x8x8") -> list[Node]:
     """Return the nodes that an encoder places, but for taps."""
     graph = model(encoder=encoder, top=top, data=data).graph
-    return [n for n in graph.nodes if n.op not in ("image", "tap", "output") and _in_encoder(n)]
+    return [n for n in graph.nodes if n.operation.name not in ("image", "tap", "output") and _in_encoder(n)]
 
 
 def _in_encoder(node: Node) -> bool:
@@ -87,7 +87,7 @@ def _in_encoder(node: Node) -> bool:
 
 
 def operations(nodes: list[Node]) -> list[str]:
-    return [n.op for n in nodes]
+    return [n.operation.name for n in nodes]
 
 
 def paths(graph: Graph, section: str = "") -> list[str]:

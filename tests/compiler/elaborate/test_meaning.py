@@ -35,7 +35,7 @@ def test_tuples_flow_through_recipes_and_come_apart() -> None:
         top="cell swap { a, b = x\n b, a }",
         encoder="8: { a, b = conv(3x3, 8) -> split(2, 6) -> swap; b -> conv(1x1, 8) -> tap; tap(six) = a }",
     ).graph
-    assert [n.shapes[0][0] for n in graph.nodes if n.op == "tap"] == [8, 6]
+    assert [n.shapes[0][0] for n in graph.nodes if n.operation.name == "tap"] == [8, 6]
 
 
 def test_an_underscore_discards() -> None:
@@ -78,17 +78,17 @@ def test_channels_of_a_tensor_is_of_this_point() -> None:
 
 def test_res_is_the_label_in_a_row_and_of_what_entered_elsewhere() -> None:
     nodes = encoded("8: conv(3x3, 8) -> tap -> avg_pool(2) -> conv(1x1, res) -> { conv(1x1, res) }")
-    assert [n.args["out"] for n in nodes if n.op == "conv"] == [8, 8, 4]
+    assert [n.args["out"] for n in nodes if n.operation.name == "conv"] == [8, 8, 4]
 
 
 def test_index_counts_instances_of_a_recipe_in_the_section() -> None:
     nodes = encoded("8: f -> relu -> f * 2 -> tap", "cell f { conv(1x1, index + 1) }")
-    assert [n.args["out"] for n in nodes if n.op == "conv"] == [1, 2, 3]
+    assert [n.args["out"] for n in nodes if n.operation.name == "conv"] == [1, 2, 3]
 
 
 def test_index_in_a_repeat_is_the_turn() -> None:
     nodes = encoded("8: { conv(1x1, index + 3) } * 2 -> (conv(1x1, index + 5) -> relu) * 2 -> tap")
-    assert [n.args["out"] for n in nodes if n.op == "conv"] == [3, 4, 5, 6]
+    assert [n.args["out"] for n in nodes if n.operation.name == "conv"] == [3, 4, 5, 6]
 
 
 def test_count_and_latents_are_totals() -> None:
@@ -97,7 +97,7 @@ def test_count_and_latents_are_totals() -> None:
         encoder="8: f * 3 -> tap -> f",
         decoder="8: learned(zeros, 8) -> level * 2 -> conv(1x1, logits)",
     ).graph
-    inits = [n.parameters[0].init for n in graph.nodes if n.op == "conv" and "encoder" in n.path]
+    inits = [n.parameters[0].init for n in graph.nodes if n.operation.name == "conv" and "encoder" in n.path]
     assert inits[0] == inits[6] == Term("scaled", (0.25,))
     assert inits[1] == Term("scaled", (4.0,))
 
@@ -150,20 +150,20 @@ def test_the_nearest_default_wins_and_the_call_always() -> None:
 
 def test_a_section_s_default_does_not_reach_the_other() -> None:
     graph = model(encoder="default conv { bias = no }\n  8: conv(3x3, 8) -> tap").graph
-    bias = {n.path.split(".")[0]: n.args["bias"] for n in graph.nodes if n.op == "conv"}
+    bias = {n.path.split(".")[0]: n.args["bias"] for n in graph.nodes if n.operation.name == "conv"}
     assert bias == {"encoder": False, "decoder": True}
 
 
 def test_learned_takes_the_shape_of_what_it_is_added_to() -> None:
     nodes = encoded("8: conv(3x3, 8) -> add(learned(zeros)) -> { x + learned(ones) } -> tap")
-    assert [n.shapes[0] for n in nodes if n.op == "learned"] == [(8, 8, 8)] * 2
+    assert [n.shapes[0] for n in nodes if n.operation.name == "learned"] == [(8, 8, 8)] * 2
 
 
 def test_sources_stand_at_the_row_s_label() -> None:
     graph = model(
         decoder="4: learned(zeros, 8) -> nearest(2) -> avg_pool(2)\n  8: nearest(2) -> level -> conv(1x1, logits)"
     ).graph
-    assert next(n for n in graph.nodes if n.op == "learned").shapes == ((8, 4, 4),)
+    assert next(n for n in graph.nodes if n.operation.name == "learned").shapes == ((8, 4, 4),)
 
 
 def test_numbers_and_tensors() -> None:
@@ -176,7 +176,7 @@ def test_residual_adds_shortcut_and_scaled_body() -> None:
         encoder="8: conv(3x3, 8) -> residual(scale = 0.1, shortcut = conv(1x1, 4)) { conv(3x3, 4) } -> tap"
     ).graph
     assert paths(graph, "encoder") == ["encoder.r8.conv.0", "encoder.r8.shortcut.conv.0", "encoder.r8.conv.1"]
-    residual = next(n for n in graph.nodes if n.op == "residual")
+    residual = next(n for n in graph.nodes if n.operation.name == "residual")
     made = [graph.nodes[v.node].path for v in residual.inputs]
     assert made == ["encoder.r8.shortcut.conv.0", "encoder.r8.conv.1"]
     assert residual.args == {"scale": 0.1}
@@ -249,7 +249,7 @@ def test_a_shared_group_with_a_prior_of_a_fixed_size_is_of_one_row() -> None:
 
 def test_one_tap_is_shared_by_all_readers() -> None:
     graph = model(decoder="8: learned(zeros, 8) -> level * 3 -> conv(1x1, logits)").graph
-    (tap,) = [n.index for n in graph.nodes if n.op == "tap"]
+    (tap,) = [n.index for n in graph.nodes if n.operation.name == "tap"]
     assert sum(v.node == tap for n in graph.nodes for v in n.inputs) == 3
 
 
@@ -263,8 +263,8 @@ def test_an_instance_reads_once_however_often_it_says_skip() -> None:
         encoder="8: conv(3x3, 8) -> (relu -> tap) * 2",
         decoder="8: learned(zeros, 8) -> level * 2 -> conv(1x1, logits)",
     ).graph
-    sums = [n for n in graph.nodes if n.op == "add" and n.inputs[0] == n.inputs[1]]
-    taps = [n.index for n in graph.nodes if n.op == "tap"]
+    sums = [n for n in graph.nodes if n.operation.name == "add" and n.inputs[0] == n.inputs[1]]
+    taps = [n.index for n in graph.nodes if n.operation.name == "tap"]
     assert [n.inputs[0].node for n in sums] == taps[::-1]
 
 
@@ -282,7 +282,7 @@ def test_an_outer_group_reads_and_hands_on() -> None:
 def test_taps_of_a_name_are_read_by_that_name() -> None:
     group = "group level { z ~ normal(standard(4)) posterior normal(skip(a) + skip(b)); x + (z -> conv(1x1, 8)) }"
     graph = model(level=group, encoder="8: { a, b = conv(3x3, 16) -> chunk(2); tap(a) = a; tap(b) = b }").graph
-    assert [n.args["name"] for n in graph.nodes if n.op == "tap"] == ["a", "b"]
+    assert [n.args["name"] for n in graph.nodes if n.operation.name == "tap"] == ["a", "b"]
 
 
 def test_names_bound_in_a_row_are_seen_by_later_rows() -> None:
@@ -290,7 +290,7 @@ def test_names_bound_in_a_row_are_seen_by_later_rows() -> None:
         encoder="8: { h = conv(3x3, 8)\n h -> tap -> avg_pool(2) }\n"
         "  4: { conv(1x1, 8) + (h -> avg_pool(2)) -> tap(low) }"
     ).graph
-    assert "add" in [n.op for n in graph.nodes]
+    assert "add" in [n.operation.name for n in graph.nodes]
 
 
 def test_a_flow_follows_the_posterior_s_sample() -> None:
@@ -302,7 +302,7 @@ def test_a_flow_follows_the_posterior_s_sample() -> None:
     with_flow = model(level=group, decoder="8: learned(zeros, 8) -> level(2) -> conv(1x1, logits)").graph
     latent = with_flow.nodes[with_flow.latents[0].node]
     prior, posterior, z = (with_flow.nodes[v.node] for v in latent.inputs)
-    assert [prior.op, posterior.op, z.op] == ["normal", "normal", "iaf"]
+    assert [prior.operation.name, posterior.operation.name, z.operation.name] == ["normal", "normal", "iaf"]
     assert paths(with_flow, "decoder.r8.level.0.z") == [
         "decoder.r8.level.0.z.posterior.conv.0",
         "decoder.r8.level.0.z.posterior.flow.0.conv.0",
@@ -310,7 +310,7 @@ def test_a_flow_follows_the_posterior_s_sample() -> None:
     ]
     without = model(level=group, decoder="8: learned(zeros, 8) -> level(0) -> conv(1x1, logits)").graph
     assert len(without.nodes[without.latents[0].node].inputs) == 2
-    assert "sample" not in [n.op for n in without.nodes]
+    assert "sample" not in [n.operation.name for n in without.nodes]
 
 
 def test_a_distribution_may_be_used_twice() -> None:
@@ -331,7 +331,7 @@ def test_a_prior_starts_from_one_hot_codes_and_ends_with_logits() -> None:
     found = model(decoder=CODEBOOK, tail="prior z { default conv { bias = no }\n shift(right = 1) -> conv(1x1, 16) }")
     prior = found.priors["z"]
     codes_node = prior.nodes[0]
-    assert (codes_node.op, codes_node.shapes) == ("codes", ((16, 8, 8),))
+    assert (codes_node.operation.name, codes_node.shapes) == ("codes", ((16, 8, 8),))
     assert prior.shape(prior.output) == (16, 8, 8)
     assert paths(prior) == ["prior.conv.0"]
     assert prior.parameter_count() == 16 * 16

@@ -30,7 +30,7 @@ SIZES = {
 def test_sizes_are_exact(name: str) -> None:
     graph = check(name).graph
     scalars = sum(c * h * w for c, h, w in (g.shape for g in graph.latents))
-    norms = sum(n.op == "batch_norm" for n in graph.nodes)
+    norms = sum(n.operation.name == "batch_norm" for n in graph.nodes)
     assert (graph.parameter_count(), len(graph.latents), scalars, norms) == SIZES[name]
 
 
@@ -86,10 +86,10 @@ def test_paths_of_vdvae_follow_the_structure() -> None:
 
 def test_initial_values_know_how_many_blocks_there_are() -> None:
     graph = check("vdvae_cifar10").graph
-    last = {n.path: n.args["init"] for n in graph.nodes if n.op == "conv"}
+    last = {n.path: n.args["init"] for n in graph.nodes if n.operation.name == "conv"}
     assert last["encoder.r32.block.0.bottleneck.0.conv.3"] == Term("scaled", (1 / 33**0.5,))
     assert last["decoder.r32.layer.0.conv.0"] == Term("scaled", (1 / 43**0.5,))
-    weights = {n.path: n.parameters[0].init for n in graph.nodes if n.op == "conv"}
+    weights = {n.path: n.parameters[0].init for n in graph.nodes if n.operation.name == "conv"}
     assert weights["decoder.r32.layer.0.conv.0"] == Term("scaled", (1 / 43**0.5,))
 
 
@@ -120,7 +120,7 @@ def _scope(graph: Graph, path: str) -> Scope:
 
 def test_as_many_taps_as_readers_are_read_in_reverse() -> None:
     graph = check("nvae_cifar10").graph
-    taps = [n.index for n in graph.nodes if n.op == "tap"]
+    taps = [n.index for n in graph.nodes if n.operation.name == "tap"]
     assert len(taps) == 30
     read = [_tap_of_posterior(graph, group.node) for group in graph.latents]
     assert read == taps[::-1]
@@ -133,10 +133,10 @@ def _tap_of_posterior(graph: Graph, latent: int) -> int:
     while todo:
         index = todo.pop()
         node = graph.nodes[index]
-        if index in seen or node.op == "latent":
+        if index in seen or node.operation.name == "latent":
             continue
         seen.add(index)
-        if node.op == "tap":
+        if node.operation.name == "tap":
             found.append(index)
         else:
             todo += [v.node for v in node.inputs]
@@ -151,7 +151,7 @@ def test_latents_drawn_on_the_way_up_keep_their_distribution_and_draw() -> None:
     for group in upward:
         _, posterior, draw = graph.nodes[group.node].inputs
         assert posterior.node == draw.node
-        assert graph.nodes[posterior.node].op == "tap"
+        assert graph.nodes[posterior.node].operation.name == "tap"
         assert (draw.port, posterior.port) == (0, 1)
     # read in reverse: the first in generation is the last that was drawn
     drawn = [graph.nodes[g.node].inputs[2].node for g in upward]

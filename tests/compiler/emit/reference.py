@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from hvdsl.compiler.catalogue import OPERATIONS
-from hvdsl.compiler.checks.flows import Flow, flow_of
-from hvdsl.compiler.graph import Graph, Value
+from hvdsl.compiler.catalogue.activations import DROPOUT
+from hvdsl.compiler.graph import Edge, Graph, Role, Term
 from hvdsl.runtime import distributions, layers
 from hvdsl.runtime.latents import Traversal
 
@@ -18,26 +17,28 @@ NAMES = {"torch": torch, "F": F, **vars(distributions), **{name: getattr(layers,
 
 def interpret(graph: Graph, module: nn.Module, image: Tensor, latents: Traversal) -> Tensor:
     """Return the model's output; layers are looked up in `module` by their paths. Dropout is taken to be off."""
-    values: dict[Value, object] = {}
+    latents.begin(module, image)
+    values: dict[Edge, object] = {}
     number = {group.node: i for i, group in enumerate(graph.latents)}
-    taps = {i: graph.nodes[graph.nodes[n].inputs[2].node] for n, i in number.items() if len(graph.nodes[n].inputs) > 2}
-    flows = {i: flow for n, i in number.items() if isinstance(flow := flow_of(graph, graph.nodes[n]), Flow)}
-    starts = {flows[i].start.node if i in flows else tap.inputs[0].node: i for i, tap in taps.items()}
-    flowed = {tap.index: i for i, tap in taps.items() if i in flows}
+    groups = dict(enumerate(graph.latents))
+    starts = {group.sample: i for i, group in groups.items() if group.sample is not None}
+    flowed = {group.tap: i for i, group in groups.items() if group.tap is not None and group.flow is not None}
     for node in graph.nodes:
         operands = [values[v] for v in node.inputs]
-        operation = OPERATIONS[node.op]
-        if node.op == "image":
+        operation = node.operation
+        if node.role is Role.IMAGE:
             made: object = image
         elif node.index in flowed:
-            flow = flows[flowed[node.index]]
-            volumes = [-values[s] for form, s in flow.scales if form == "affine"]
-            made = [operands[0], distributions.Flowed(operands[1], values[flow.start], operands[0], *volumes)]
-        elif node.op in ("tap", "output", "dropout"):
+            group = groups[flowed[node.index]]
+            steps = [graph.nodes[i] for i in group.flow.steps]
+            volumes = [-values[s.inputs[2]] for s in steps if s.args["form"] == Term("affine")]
+            start = values[Edge(group.sample)]
+            made = [operands[0], distributions.Flowed(operands[1], start, operands[0], *volumes)]
+        elif node.role in (Role.TAP, Role.OUTPUT) or node.operation is DROPOUT:
             made = operands if len(node.shapes) > 1 else operands[0]
-        elif node.op == "sample":
+        elif node.role is Role.SAMPLE:
             made = latents[starts[node.index]].start(*operands)
-        elif node.op == "latent":
+        elif node.role is Role.LATENT:
             made = latents[number[node.index]].draw(*operands[:2])
         elif operation.layer is not None:
             layer = module.get_submodule(node.path)
@@ -49,7 +50,7 @@ def interpret(graph: Graph, module: nn.Module, image: Tensor, latents: Traversal
             text = operation.expression(names, [graph.shape(v) for v in node.inputs], node.args)
             made = eval(text, {**NAMES, "latents": latents, **dict(zip(names, operands, strict=True))})
         for port, value in enumerate(made if len(node.shapes) > 1 else [made]):
-            values[Value(node.index, port)] = value
+            values[Edge(node.index, port)] = value
     result = values[graph.output]
     assert isinstance(result, Tensor)
     return result

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,9 @@ import torch
 from torch import nn
 
 import hvdsl
-from hvdsl.api import Compiled
+from hvdsl import Compiled
+from hvdsl.compiler.check import check
+from hvdsl.compiler.emit import emit, emit_steps, standalone
 from hvdsl.compiler.emit.class_text import docstring
 from hvdsl.compiler.load import load
 from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
@@ -25,8 +30,13 @@ from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import Source as From
 from hvdsl.runtime.latents import Traversal
+from hvdsl.runtime.layers import initialize
+from hvdsl.runtime.priors.protocol import StepwisePrior
+from hvdsl.runtime.priors.sampling import draw_codes, greedy
+from hvdsl.runtime.training.activation_checkpointing import checkpoint_groups
 from tests.compiler.emit.emit_specs import ALL, LADDER, SHARING, VDVAE
 from tests.compiler.emit.reference import interpret
+from tests.runtime.priors.test_sampling import BODIES, SPEC
 
 BATCH = 2
 
@@ -36,8 +46,8 @@ def compiled(name: str, level: int = 0) -> Compiled:
 
 
 def shaken(done: Compiled) -> nn.Module:
-    """A built model in evaluation, with no parameter left at zero."""
-    module = done.build().eval()
+    """A built model in float64 and evaluation, with no parameter left at zero."""
+    module = done.build().double().eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -45,8 +55,15 @@ def shaken(done: Compiled) -> nn.Module:
     return module
 
 
+def assert_same(results: Iterable[torch.Tensor], expected: Iterable[torch.Tensor], what: str = "") -> None:
+    """Two computations of ours agree: both in float64, so that no processor's order of summation matters."""
+    for result, wanted in zip(results, expected, strict=True):
+        assert result.dtype == wanted.dtype == torch.float64, what
+        torch.testing.assert_close(result, wanted, rtol=1e-9, atol=1e-10, msg=lambda text: f"{what}: {text}")
+
+
 def images() -> torch.Tensor:
-    return torch.randint(0, 2, (BATCH, 1, 8, 8), generator=torch.Generator().manual_seed(2)).float()
+    return torch.randint(0, 2, (BATCH, 1, 8, 8), generator=torch.Generator().manual_seed(2)).double()
 
 
 def walk(module: nn.Module, source: From = From.POSTERIOR) -> Traversal:
@@ -64,9 +81,7 @@ def test_output_rates_and_gradients_are_those_of_the_graph_run_node_by_node(name
         module.zero_grad()
         (output.square().mean() + latents.rates.sum()).backward()
         results.append([output, latents.rates, *(p.grad for p in module.parameters() if p.grad is not None)])
-    assert len(results[0]) == len(results[1])
-    for emitted, expected in zip(*results, strict=True):
-        torch.testing.assert_close(emitted, expected, rtol=1e-5, atol=1e-6)
+    assert_same(*results)
 
 
 @pytest.mark.parametrize("level", [0, 1])
@@ -150,7 +165,7 @@ def test_instances_that_differ_in_numbers_share_a_class_and_others_get_a_number(
     source = compiled("vdvae").source
     assert source.count("class Bottleneck") == 1
     assert "def __init__(self, channels: int, k: tuple[int, int], out: int, last: Init) -> None:" in source
-    assert "class Row2(nn.Module):" in compiled("mirrored").source
+    assert "class Row2(Recipe):" in compiled("mirrored").source
 
 
 def test_a_shared_instance_is_one_module_that_is_handed_to_where_it_is_used() -> None:
@@ -213,6 +228,67 @@ def test_tracebacks_and_inspect_show_the_source() -> None:
     assert "x = self.r8.conv[0](x)" in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_modules_can_be_copied_with_forwards_of_their_own(name: str) -> None:
+    module = shaken(compiled(name))
+    checkpoint_groups(module)
+    again = copy.deepcopy(module)
+    before = again(images(), walk(module))
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.zero_()
+    assert type(again) is type(module)
+    assert torch.equal(again(images(), walk(module)), before)
+    assert not torch.equal(module(images(), walk(module)), before)
+    module.train()(images(), walk(module)).square().mean().backward()
+    assert all(p.grad is None for p in again.parameters())
+
+
+OPEN_PICKLE = """
+import pickle, sys, torch
+from hvdsl.runtime.ground.noise import SampleNoise
+from hvdsl.runtime.latents import Traversal
+results = {}
+for name in sys.argv[1:]:
+    module = pickle.load(open(name + ".pickle", "rb"))
+    walk = Traversal(module.LATENTS, 2, SampleNoise(3, range(2)))
+    results[name] = module(torch.load("images.pt", weights_only=True), walk)
+torch.save(results, "results.pt")
+"""
+
+
+def test_pickled_modules_open_in_a_process_that_never_compiled_them(tmp_path: Path) -> None:
+    modules = {name: shaken(compiled(name)) for name in ALL}
+    for name, module in modules.items():
+        (tmp_path / f"{name}.pickle").write_bytes(pickle.dumps(module))
+    torch.save(images(), tmp_path / "images.pt")
+    (tmp_path / "run.py").write_text(OPEN_PICKLE)
+    subprocess.run([sys.executable, "run.py", *ALL], cwd=tmp_path, check=True, env={"OMP_NUM_THREADS": "1"})
+    results = torch.load(tmp_path / "results.pt", weights_only=True)
+    for name, module in modules.items():
+        torch.testing.assert_close(results[name], module(images(), walk(module)), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_doubled_model_computes_in_double(name: str) -> None:
+    module = shaken(compiled(name)).double()
+    for x, source in ((images().double(), From.POSTERIOR), (None, From.PRIOR)):
+        latents = walk(module, source)
+        output = module(x, latents)
+        assert {output.dtype, *(z.dtype for z in latents.z)} == {torch.float64}
+    assert {b.dtype for b in module.buffers() if b.is_floating_point()} <= {torch.float64}
+
+
+def test_a_pass_that_cannot_be_is_refused_in_words() -> None:
+    module = shaken(compiled("vdvae"))
+    with pytest.raises(ValueError, match=r"takes its posterior sample, which needs an image: give one, or generate"):
+        module(None, walk(module))
+    with pytest.raises(ValueError, match="the traversal is of 2 images, the batch has 3"):
+        module(torch.zeros(3, 1, 8, 8), walk(module))
+    with pytest.raises(ValueError, match="groups, the model has"):
+        module(images(), walk(shaken(compiled("upwards"))))
+
+
 def test_a_module_that_fails_to_load_leaves_nothing_behind() -> None:
     with pytest.raises(NameError):
         load("undefined\n", "broken")
@@ -233,7 +309,7 @@ import torch
 x = torch.load("images.pt", weights_only=True)
 for name in sys.argv[1:]:
     model = importlib.import_module(name)
-    vae = model.Model()
+    vae = model.Model().double()
     vae.load_state_dict(torch.load(name + ".weights.pt", weights_only=True))
     vae.eval()
     latents = model.Traversal(vae.LATENTS, len(x), model.SampleNoise(3, range(len(x))))
@@ -255,7 +331,9 @@ def test_standalone_files_run_where_hvdsl_cannot_be_imported(tmp_path: Path) -> 
         assert "hvdsl.runtime" not in [line.split()[1] for line in text.splitlines() if line.startswith("from ")]
         (tmp_path / f"{name}.py").write_text(text)
         torch.save(module.state_dict(), tmp_path / f"{name}.weights.pt")
-    subprocess.run([sys.executable, "run.py", *ALL], cwd=tmp_path, check=True, env={"OMP_NUM_THREADS": "1"})
+    subprocess.run(
+        [sys.executable, "run.py", *ALL], cwd=tmp_path, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     for name, module in modules.items():
         with torch.no_grad():
             latents = walk(module)
@@ -264,8 +342,33 @@ def test_standalone_files_run_where_hvdsl_cannot_be_imported(tmp_path: Path) -> 
             image = module.likelihood.sample(drawn, SampleNoise(4, range(BATCH)))
             expected = [output, latents.rates, module.likelihood.log_prob(output, images()), drawn, image]
         results = torch.load(tmp_path / f"{name}.results.pt", weights_only=True)
-        for found, wanted in zip(results, expected, strict=True):
-            torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+        assert_same(results, expected, name)
+
+
+STANDALONE_PRIOR = """
+import sys
+sys.modules["hvdsl"] = None
+import alone, torch
+first, second, other = alone.Model(), alone.Model(seed=0), alone.Model(seed=1)
+same = [torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values())]
+moved = [torch.equal(a, b) for a, b in zip(first.state_dict().values(), other.state_dict().values())]
+assert all(same) and not all(moved)
+prior = alone.StepwisePrior(alone.PRIORS["z"](seed=1), alone.STEPS["z"])
+torch.save(alone.draw_codes(prior, alone.greedy, batch=2), "codes.pt")
+"""
+
+
+def test_a_standalone_file_is_initialised_when_constructed_and_draws_codes_by_its_steps(tmp_path: Path) -> None:
+    text = SPEC.format(body=BODIES["strict"], more="")
+    model = check(Source("small.hv", text))
+    (tmp_path / "alone.py").write_text(standalone(emit(model), emit_steps(model)))
+    (tmp_path / "run.py").write_text(STANDALONE_PRIOR)
+    subprocess.run([sys.executable, "run.py"], cwd=tmp_path, check=True, env={"OMP_NUM_THREADS": "1"})
+    prior = load(emit(model), "drawn").PRIORS["z"]()
+    initialize(prior, 1)
+    steps = load(emit_steps(model), "drawn_steps").STEPS["z"]
+    drawn = draw_codes(StepwisePrior(prior, steps), greedy, batch=2)
+    assert torch.equal(torch.load(tmp_path / "codes.pt", weights_only=True), drawn)
 
 
 def test_every_attribute_of_a_torch_module_is_reserved() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import shutil
 
 import pytest
@@ -12,7 +14,7 @@ from hvdsl.grammar.source import Source
 from hvdsl.runtime.latents import Source as From
 from hvdsl.runtime.training.compilation import CompilationError, compile_recipes
 from tests.compiler.emit.emit_specs import HEAD, SHARING
-from tests.compiler.emit.test_emitted_code import compiled, images, shaken, walk
+from tests.compiler.emit.test_emitted_code import assert_same, compiled, images, shaken, walk
 
 # One graph is enough: compilation takes seconds for each.
 ONE_SHAPE = (
@@ -46,10 +48,24 @@ def test_the_outermost_repeated_recipes_without_latents_are_compiled() -> None:
 
 @pytest.mark.slow
 @needs_compiler
+def test_a_compiled_model_can_be_copied_and_pickled_after_a_step() -> None:
+    module = hvdsl.build(Source("small.hv", ONE_SHAPE), level=2)
+    module(images(), walk(module)).square().mean().backward()
+    torch.optim.SGD(module.parameters(), 0.1).step()
+    again = copy.deepcopy(module)
+    recipe = again.decoder.r8.level[0].block[0]
+    assert recipe.forward.__self__ is recipe
+    expected = module.eval()(images(), walk(module))
+    for other in (again, pickle.loads(pickle.dumps(module))):
+        torch.testing.assert_close(other.eval()(images(), walk(module)), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@needs_compiler
 def test_outputs_rates_and_gradients_are_those_of_level_0() -> None:
     text = Source("small.hv", ONE_SHAPE)
     plain = shaken(hvdsl.compile(text, level=0))
-    fast = hvdsl.build(text, level=2).eval()
+    fast = hvdsl.build(text, level=2).double().eval()
     fast.load_state_dict(plain.state_dict())
     results = []
     for module in (plain, fast):
@@ -58,8 +74,7 @@ def test_outputs_rates_and_gradients_are_those_of_level_0() -> None:
         (output.square().mean() + latents.rates.sum()).backward()
         generated = module(None, walk(module, From.PRIOR))
         results.append([output, latents.rates, generated, *(p.grad for p in module.parameters() if p.grad is not None)])
-    for found, expected in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert_same(*results)
 
 
 def test_without_a_compiler_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,11 @@ objective {{ unit = nats_per_dim }}
 
 def operations(body: Any, cells: Any = "", *passes: Any) -> Any:
     model = check(Source("m.hv", FRAME.format(body=body, cells=cells)))
-    return [node.op for node in optimise(model.graph, names=passes).nodes if node.scope.path.startswith("encoder")]
+    return [
+        node.operation.name
+        for node in optimise(model.graph, names=passes).nodes
+        if node.scope.path.startswith("encoder")
+    ]
 
 
 def test_a_silu_that_alone_reads_a_batch_norm_is_fused_with_it() -> None:
@@ -59,12 +63,12 @@ def test_what_a_region_reads_is_converted_where_it_is_published_and_not_for_othe
     )
     model = check(Source("m.hv", text.format(cells="")))
     graph = optimise(model.graph, names=("channels_last",))
-    converted = {node.inputs[0].node: node.index for node in graph.nodes if node.op == "channels_last"}
-    taps = [node for node in graph.nodes if node.op == "tap"]
+    converted = {node.inputs[0].node: node.index for node in graph.nodes if node.operation.name == "channels_last"}
+    taps = [node for node in graph.nodes if node.operation.name == "tap"]
     assert [node.inputs[0].node for node in taps] == [converted[first] for first in list(converted)[:2]]
-    assert [graph.nodes[source].op for source in converted] == ["conv", "conv", "learned"]
+    assert [graph.nodes[source].operation.name for source in converted] == ["conv", "conv", "learned"]
     second = graph.nodes[graph.nodes[taps[1].inputs[0].node].inputs[0].node]
-    assert graph.nodes[second.inputs[0].node].op == "conv"  # the encoder's own stream keeps its layout
+    assert graph.nodes[second.inputs[0].node].operation.name == "conv"  # the encoder's own stream keeps its layout
 
 
 def test_level_1_has_the_names_values_and_gradients_of_level_0() -> None:

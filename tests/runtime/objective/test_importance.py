@@ -12,6 +12,7 @@ from hvdsl.runtime.distributions import Normal
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.inference.importance import ImportanceBound, importance_bound
 from hvdsl.runtime.latents import LatentGroup
+from hvdsl.runtime.objective.elbo import ModelBatch
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "family" / "iwae_bound.safetensors"
 
@@ -67,20 +68,21 @@ class Conjugate(nn.Module):
 def test_memory_does_not_grow_with_the_samples():
     alive = {}
 
-    def noises():
+    def batches():
         for step in range(50):
             if step in (5, 49):
                 alive[step] = sum(item.numel() for item in gc.get_objects() if type(item) is torch.Tensor)
-            yield SampleNoise(0, [0, 1], step)
+            yield ModelBatch(x, x, SampleNoise(0, [0, 1], step))
 
-    importance_bound(Conjugate(), torch.zeros(2, 1, 1, 1), torch.zeros(2, 1, 1, 1), noises())
+    x = torch.zeros(2, 1, 1, 1)
+    importance_bound(Conjugate(), batches())
     assert alive[49] == alive[5]
 
 
 def test_bound_approaches_the_likelihood():
     x = torch.tensor([0.5, -1.0]).reshape(2, 1, 1, 1)
-    noises = (SampleNoise(0, [0, 1], step) for step in range(2000))
-    bound = importance_bound(Conjugate(), x, x, noises)
+    batches = (ModelBatch(x, x, SampleNoise(0, [0, 1], step)) for step in range(2000))
+    bound = importance_bound(Conjugate(), batches)
     truth = torch.distributions.Normal(0, 2**0.5).log_prob(x).flatten().double()
     assert bound.samples == 2000
     assert bound.bound.tolist() == pytest.approx(truth.tolist(), abs=0.05)

@@ -16,7 +16,7 @@ from hvdsl.runtime.distributions import Normal
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import LatentGroup
 from hvdsl.runtime.likelihoods import Bernoulli
-from hvdsl.runtime.objective.elbo import Beta, Objective, balance_by_rate, balance_by_size, free_bits
+from hvdsl.runtime.objective.elbo import Beta, ModelBatch, Objective, balance_by_rate, balance_by_size, free_bits
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -42,11 +42,9 @@ class TwoGroups(nn.Module):
         return a + b
 
 
-class Batch:
-    def __init__(self):
-        self.x = torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]]).reshape(2, 1, 2, 2)
-        self.target = self.x
-        self.noise = SampleNoise(0, [0, 1])
+def batch(step=0):
+    x = torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]]).reshape(2, 1, 2, 2)
+    return ModelBatch(x, x, SampleNoise(0, [0, 1], step))
 
 
 RATES = (1.25, 5.0)  # mean over the two images of Σ mean² / 2
@@ -55,7 +53,7 @@ RATES = (1.25, 5.0)  # mean over the two images of Σ mean² / 2
 def run(step=0, training=True, **settings):
     objective = Objective(Settings(**{"unit": "nats_per_image"} | settings), steps)
     model = TwoGroups().train(training)
-    return objective(model, Batch(), step)
+    return objective(model, batch(), step)
 
 
 def test_terms_and_their_units():
@@ -92,12 +90,9 @@ def test_ramp_is_linear_from_its_start_and_never_below_its_floor():
 
 
 def test_sampled_rate_is_an_unbiased_estimate():
-    model, batch = TwoGroups(), Batch()
+    model = TwoGroups()
     objective = Objective(Settings(unit="nats_per_image", kl="sample"), steps)
-    rates = []
-    for step in range(400):
-        batch.noise = SampleNoise(0, [0, 1], step)
-        rates.append(objective(model, batch, step)[1]["rate_per_group_nats_per_image"])
+    rates = [objective(model, batch(step), step)[1]["rate_per_group_nats_per_image"] for step in range(400)]
     assert (torch.stack(rates).mean(0) - torch.tensor(RATES)).abs().max() < 0.4
 
 

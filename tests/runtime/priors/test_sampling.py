@@ -6,18 +6,19 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hvdsl.compiler.assembly.files import shipped
 from hvdsl.compiler.check import check
-from hvdsl.compiler.emit import emit_priors
+from hvdsl.compiler.emit import emit_priors, emit_steps
 from hvdsl.compiler.load import load
+from hvdsl.compiler.model import Model
 from hvdsl.errors import HvdslError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.hierarchy import sample_codes
-from hvdsl.runtime.priors.protocol import as_prior
+from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.priors.sampling import Progress, Sampled, Schedule, draw_codes, greedy
 
 SPEC = """hv 1
@@ -48,34 +49,35 @@ BODIES = {
 BODIES["inclusive"] = BODIES["inclusive"].replace("elu(h)", "h -> elu")
 
 
-def build(body: str, more: str = "") -> nn.Module:
-    return priors(emit_priors(check(Source("small.hv", SPEC.format(body=body, more=more)))))[0]
+def build(body: str, more: str = "") -> StepwisePrior:
+    return priors(check(Source("small.hv", SPEC.format(body=body, more=more))))[0]
 
 
-def priors(text: str) -> list[nn.Module]:
-    made = [cls() for cls in load(text, "sampled").PRIORS.values()]
-    for prior in made:
+def priors(model: Model) -> list[StepwisePrior]:
+    steps = load(emit_steps(model), "sampled_steps").STEPS
+    modules = {latent: cls() for latent, cls in load(emit_priors(model), "sampled").PRIORS.items()}
+    for prior in modules.values():
         initialize(prior, 1)
         with torch.no_grad():  # first weights give nearly equal logits
             for parameter in prior.parameters():
                 parameter.mul_(3)
-    return made
+    return [StepwisePrior(prior, steps[latent]) for latent, prior in modules.items()]
 
 
-def is_consistent(prior: nn.Module, given: tuple[Tensor, ...] = (), schedule: Schedule = "raster") -> bool:
+def is_consistent(prior: StepwisePrior, given: tuple[Tensor, ...] = (), schedule: Schedule = "raster") -> bool:
     """Whether a map is what one full forward over it gives, with noise so that all codes occur."""
-    model = as_prior(prior)
+    model = prior.model
     noise = 3 * torch.randn(2, model.CODES.classes, *model.CODES.grid, generator=torch.Generator().manual_seed(0))
     drawn = draw_codes(prior, lambda p, i, j: (p + noise[:, :, i, j]).argmax(1), given, batch=2, schedule=schedule)
     with torch.no_grad():
-        return torch.equal((prior.eval()(drawn, *given) + noise).argmax(1), drawn) and len(drawn.unique()) > 1
+        return torch.equal((prior.module.eval()(drawn, *given) + noise).argmax(1), drawn) and len(drawn.unique()) > 1
 
 
 @pytest.mark.parametrize("name", BODIES)
 def test_the_drawn_map_is_the_argmax_of_the_full_forward(name: str) -> None:
     prior = build(BODIES[name])
     assert is_consistent(prior)
-    if as_prior(prior).SKEW is not None:
+    if prior.steps.WAVEFRONT_SKEW is not None:
         assert is_consistent(prior, schedule="wavefront")
 
 
@@ -87,6 +89,7 @@ def test_a_prior_given_the_class_label() -> None:
 SHIPPED = {  # overrides that make priors narrow, and what their maps are divided by
     "vqvae2_256": (("hidden=16",), 8),
     "vqvae2_ffhq1024": (("hidden=16", "units_top=16", "units=16"), 8),
+    "vqvae2_mnist": ((), 1),
     "vqvae2_photos": ((), 2),
 }
 
@@ -98,24 +101,24 @@ def test_every_shipped_spec_with_priors_is_here() -> None:
 @pytest.mark.parametrize("spec", SHIPPED)
 def test_shipped_priors_at_reduced_width_and_on_smaller_maps(spec: str) -> None:
     smaller, factor = SHIPPED[spec]
-    for prior in priors(emit_priors(check(spec, [*smaller, "codes=12"]))):
+    for prior in priors(check(spec, [*smaller, "codes=12"])):
         on_smaller_map(prior, factor)
-        model = as_prior(prior)
+        model = prior.model
         generator = torch.Generator().manual_seed(0)
-        given = tuple(torch.randint(0, 12, (2, *g.grid), generator=generator) for g in model.GIVEN)
+        given = tuple(torch.randint(0, 12, (2, *g.grid), generator=generator) for g in model.CONDITIONS)
         assert is_consistent(prior, given)
         drawn = draw_codes(prior, greedy, given, batch=2)
         with torch.no_grad():
-            assert torch.equal(prior.eval()(drawn, *given).argmax(1), drawn)
-        if model.SKEW is not None:
+            assert torch.equal(prior.module.eval()(drawn, *given).argmax(1), drawn)
+        if prior.steps.WAVEFRONT_SKEW is not None:
             assert is_consistent(prior, given, "wavefront")
 
 
-def on_smaller_map(prior: nn.Module, factor: int) -> None:
+def on_smaller_map(prior: StepwisePrior, factor: int) -> None:
     """Convolutions, attention and coordinates take any map: only what the prior says of itself changes."""
-    model = as_prior(prior)
-    maps = [replace(map, grid=tuple(n // factor for n in map.grid)) for map in (model.CODES, *model.GIVEN)]
-    model.CODES, model.GIVEN = maps[0], tuple(maps[1:])
+    model = prior.model
+    maps = [replace(map, grid=tuple(n // factor for n in map.grid)) for map in (model.CODES, *model.CONDITIONS)]
+    model.CODES, model.CONDITIONS = maps[0], tuple(maps[1:])
 
 
 def test_a_wavefront_needs_a_prior_without_attention() -> None:
@@ -164,7 +167,7 @@ def test_given_codes_stand_and_the_rest_is_drawn_around_them() -> None:
     kept = torch.rand(2, 5, 7, generator=torch.Generator().manual_seed(1)) < 0.5
     drawn = draw_codes(prior, greedy, batch=2, keep=(codes, kept))
     with torch.no_grad():
-        best = prior.eval()(drawn).argmax(1)
+        best = prior.module.eval()(drawn).argmax(1)
     assert torch.equal(drawn[kept], codes[kept]) and torch.equal(drawn[~kept], best[~kept])
 
 

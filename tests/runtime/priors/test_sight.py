@@ -33,14 +33,14 @@ def test_shipped_priors_see_what_they_are_said_to_see(
     maps: list[Tensor] = []
     one_hot = emitted.one_hot
     monkeypatch.setattr(
-        emitted, "one_hot", lambda codes, k: maps.append(one_hot(codes, k).double().requires_grad_()) or maps[-1]
+        emitted, "one_hot", lambda codes, k, like: maps.append(one_hot(codes, k, like).requires_grad_()) or maps[-1]
     )
     for latent, graph in model.priors.items():
         prior = emitted.PRIORS[latent]().double().eval()
         initialize(prior, 0)
         maps.clear()
         seen = prior_summary(graph).sight
-        own, *given = (torch.zeros(1, *m.grid, dtype=torch.long) for m in (prior.CODES, *as_prior(prior).GIVEN))
+        own, *given = (torch.zeros(1, *m.grid, dtype=torch.long) for m in (prior.CODES, *as_prior(prior).CONDITIONS))
         prior(own, *given)[(0, slice(None), *seen.position)].sum().backward()
         reached = []
         for map in maps:

@@ -16,7 +16,7 @@ CODES = torch.randint(0, 6, (4, 5, 7), generator=torch.Generator().manual_seed(0
 
 
 def test_the_loss_is_the_cross_entropy_in_nats_per_code() -> None:
-    prior = build(BODIES["type B"])
+    prior = build(BODIES["type B"]).module
     loss, terms = CodeObjective()(prior, CodePart(CODES), 0)
     chosen = prior(CODES).log_softmax(1).gather(1, CODES[:, None])
     assert torch.allclose(loss, -chosen.mean(), atol=1e-6)
@@ -25,7 +25,7 @@ def test_the_loss_is_the_cross_entropy_in_nats_per_code() -> None:
 
 
 def test_training_lowers_the_cost_of_the_codes() -> None:
-    prior = build(BODIES["strict"])
+    prior = build(BODIES["strict"]).module
     train = Train(batch=4, optimizer=Optimizer(kind="adam", lr=1e-2), warmup=Duration(n=0), ema=0.9)
     optimization = Optimization(prior, train, CodeObjective(), Clock(per_epoch=1, total=None))
     losses = [optimization.step([CodePart(CODES[:2]), CodePart(CODES[2:])]).loss for _ in range(20)]

@@ -21,6 +21,7 @@ from hvdsl.runtime.codes.store import CodeStore
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.quantizers import EmaCodebook, NearestCode
+from hvdsl.runtime.quantizers.usage import agree
 
 OPTIONS = {"plain": {}, "kmeans": {"start": "kmeans"}, "expiring": {"expire": 1.105}}
 
@@ -30,8 +31,9 @@ def learned(kind: str, x: Tensor) -> dict[str, Tensor]:
     torch.manual_seed(world().rank)
     made = EmaCodebook(8, 3, (4, 4), **OPTIONS[kind])  # type: ignore[arg-type]  # one word each
     initialize(made, 0)
+    agree(made, world())
     made.observe(made.quantize(NearestCode(x)))
-    made.update(world())
+    made.update(torch.tensor(True))
     return {f"{kind}.{key}": value for key, value in made.state_dict().items()}
 
 

@@ -20,9 +20,8 @@ from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.inference.evaluate import evaluate
 from hvdsl.runtime.inference.sample import sample
 from hvdsl.runtime.layers import initialize
-from hvdsl.runtime.objective.elbo import Objective
+from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.training.metrics import read_metrics
-from hvdsl.runtime.training.optimization import Part
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.trainer import Trainer
 
@@ -197,7 +196,7 @@ def test_commitment_may_follow_beta() -> None:
 
     def loss(commitment: float | WithBeta, step: int) -> tuple[float, float]:
         objective = Objective(written.model_copy(update={"commitment": commitment}), steps=lambda d: round(d.n))
-        total, terms = objective(model.eval(), Part(x, x, SampleNoise(0, range(2))), step)
+        total, terms = objective(model.eval(), ModelBatch(x, x, SampleNoise(0, range(2))), step)
         return total.item(), terms["commitment_per_group_mean_square"].item()
 
     for step in range(5):

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Duration, Optimizer, Train
 from hvdsl.runtime.ground.noise import RecordedNoise, latent_stream
-from hvdsl.runtime.training.optimization import Optimization, Part, StepResult
+from hvdsl.runtime.objective.elbo import ModelBatch
+from hvdsl.runtime.training.optimization import Optimization, StepResult
 from hvdsl.runtime.training.schedule import Clock
 
 TESTS = Path(__file__).parents[2]
@@ -49,7 +50,7 @@ def model() -> nn.Module:
     return made
 
 
-def negative_elbo(model: nn.Module, part: Part, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+def negative_elbo(model: nn.Module, part: ModelBatch, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
     shapes = [tuple(s) for s in FACTS["group_shapes"]]
     noise = [part.noise.normal(latent_stream(i), shape) for i, shape in enumerate(shapes)]
     distortion, rates = model(part.x, part.target, noise)
@@ -78,7 +79,7 @@ def trained() -> tuple[Optimization, list[StepResult]]:
         if kind == "nan":
             seen[0, 0, 0, 0] = math.nan
         eps = [trace[f"step{step}.eps.{i:03d}"] for i in range(FACTS["n_groups"])]
-        results.append(optimization.step([Part(seen, target, RecordedNoise(2, eps))]))
+        results.append(optimization.step([ModelBatch(seen, target, RecordedNoise(2, eps))]))
     return optimization, results
 
 

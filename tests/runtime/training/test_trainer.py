@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -15,22 +17,23 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import Duration, Optimizer
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.noise import SampleNoise
-from hvdsl.runtime.layers import BatchNormSiLU, Conv2d, initialize
-from hvdsl.runtime.objective.elbo import Objective
+from hvdsl.runtime.latents.noise import set_noise_scheme
+from hvdsl.runtime.layers import BatchNormSiLU, Conv2d, Recipe, initialize
+from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.training.activation_checkpointing import checkpoint_groups
 from hvdsl.runtime.training.checkpoint import CheckpointError
 from hvdsl.runtime.training.guard import TrainingStalledError
-from hvdsl.runtime.training.optimization import Optimization, Part
+from hvdsl.runtime.training.optimization import Optimization
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.schedule import Clock
-from hvdsl.runtime.training.trainer import Outcome, Trainer
+from hvdsl.runtime.training.trainer import Trainer, TrainingResult
 from tests.runtime.training.tiny_hierarchy import Blobs, TinyHierarchy, settings, tiny
 
 
-def part(n: int = 8, first: int = 0, step: int = 0) -> Part:
+def part(n: int = 8, first: int = 0, step: int = 0) -> ModelBatch:
     model = tiny()
     v = torch.from_numpy(Blobs(64).batch(range(first, first + n)).astype("float32"))
-    return Part(model.input(v), model.target(v), SampleNoise(0, range(first, first + n), step))
+    return ModelBatch(model.input(v), model.target(v), SampleNoise(0, range(first, first + n), step))
 
 
 def optimization(model: nn.Module, **train: Any) -> Optimization:
@@ -89,7 +92,7 @@ def test_a_skipped_step_changes_nothing_but_the_schedule(broken: str) -> None:
     before = copied(made)
     bad = part()
     x = bad.x * 1e6 if broken == "large" else torch.full_like(bad.x, math.nan)
-    result = made.step([Part(x, bad.target, bad.noise)])
+    result = made.step([ModelBatch(x, bad.target, bad.noise)])
     assert not result.applied
     assert all(same(before[name], dict(tensors)) for name, tensors in made.tensors().items())
     assert made.guard.skipped == 1
@@ -218,7 +221,7 @@ def test_a_batch_of_nan_leaves_the_running_statistics_as_they_were() -> None:
     made, good = optimization(model), part()
     made.step([good])
     before = weights(model)
-    assert not made.step([Part(good.x * math.nan, good.target, good.noise)]).applied
+    assert not made.step([ModelBatch(good.x * math.nan, good.target, good.noise)]).applied
     assert same(weights(model), before)
 
 
@@ -226,7 +229,7 @@ def test_a_batch_of_nan_leaves_the_running_statistics_as_they_were() -> None:
 def test_resuming_continues_bit_for_bit(extra: dict[str, Any], tmp_path: Path) -> None:
     straight, first, second = tiny(**extra), tiny(**extra), tiny(seed=9, **extra)
     a = trainer(straight, Run.create(tmp_path / "a", {}))
-    assert a.fit() == Outcome(6)
+    assert a.fit() == TrainingResult(6)
     run = Run.create(tmp_path / "b", {})
     trainer(first, run, steps=4).fit()
     resumed = trainer(second, Run.open(run.folder))
@@ -241,7 +244,7 @@ def test_a_resumed_log_equals_that_of_a_straight_run(tmp_path: Path) -> None:
     a, b = Run.create(tmp_path / "a", {}), Run.create(tmp_path / "b", {})
     trainer(tiny(), a).fit()
     trainer(tiny(), b, steps=5, checkpoint_every=Duration(n=4)).fit()
-    (b.folder / "checkpoints" / "5" / "manifest.json").unlink()  # as if killed before the last one was complete
+    shutil.rmtree(b.folder / "checkpoints" / "5")  # as if killed before the last one was complete
     second = trainer(tiny(seed=3), b)
     assert second.resume() == 4
     second.fit()
@@ -296,7 +299,7 @@ def test_an_interrupt_finishes_the_step_saves_and_leaves(tmp_path: Path) -> None
 
     made.step = step  # type: ignore[method-assign]  # the signal must come in the middle of a step
     handler = signal.getsignal(signal.SIGTERM)
-    assert made.fit() == Outcome(4, signal.SIGTERM)
+    assert made.fit() == TrainingResult(4, signal.SIGTERM)
     assert run.checkpoints().steps() == [4]
     assert signal.getsignal(signal.SIGTERM) is handler
 
@@ -428,6 +431,15 @@ def test_activation_checkpointing_moves_running_statistics_once() -> None:
         assert torch.equal(p.grad, q.grad)
 
 
+class ConvAndNorm(Recipe):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = Conv2d(3, 4, (3, 3)), BatchNormSiLU(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))  # type: ignore[no-any-return]
+
+
 class BatchNormed(nn.Module):
     """One section with one row with one recipe that holds a batch norm."""
 
@@ -435,8 +447,39 @@ class BatchNormed(nn.Module):
         super().__init__()
         self.decoder = nn.Module()
         self.decoder.r5 = nn.Module()
-        self.decoder.r5.cell = nn.ModuleList([nn.Sequential(Conv2d(3, 4, (3, 3)), BatchNormSiLU(4))])
+        self.decoder.r5.cell = nn.ModuleList([ConvAndNorm()])
         initialize(self, 0)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.decoder.r5.cell[0](x)  # type: ignore[union-attr, index, operator, no-any-return]
+
+
+def test_a_run_that_names_no_noise_scheme_goes_on_with_the_first(tmp_path: Path) -> None:
+    straight, first, second = tiny(), tiny(), tiny(seed=9)
+    set_noise_scheme(straight, 1)
+    set_noise_scheme(first, 1)
+    trainer(straight).fit()
+    run = Run.create(tmp_path / "a", {})
+    trainer(first, run, steps=4).fit()
+    manifest = run.folder / "checkpoints" / "4" / "manifest.json"
+    kept = json.loads(manifest.read_text())
+    del kept["state"]["noise_scheme"]
+    manifest.write_text(json.dumps(kept))
+    resumed = trainer(second, run)
+    assert resumed.resume() == 4
+    resumed.fit()
+    assert same(weights(straight), weights(second))
+    newest = tiny()
+    trainer(newest).fit()
+    assert not same(weights(straight), weights(newest))
+
+
+def test_a_checkpoint_of_an_unknown_noise_scheme_is_refused(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "a", {})
+    trainer(tiny(), run, steps=2).fit()
+    checkpoint = run.checkpoints().latest()
+    assert checkpoint is not None
+    assert checkpoint.state["noise_scheme"] == 2
+    damaged(run, lambda parts, state: state.update(noise_scheme=3))
+    with pytest.raises(CheckpointError, match=r"names the noise scheme 3; known are 1, 2"):
+        trainer(tiny(), run).resume()

@@ -12,7 +12,7 @@ from hvdsl.runtime.layers import Conv2d, ConvTranspose2d, Dense, WeightNorm, ini
 from hvdsl.runtime.objective.penalties import spectral
 from hvdsl.runtime.objective.penalties.spectral import SpectralPenalty
 
-GOLDEN = load_file(Path(__file__).parents[2] / "golden" / "nvae_cells" / "spectral.safetensors")
+GOLDEN = load_file(Path(__file__).parents[3] / "golden" / "nvae_cells" / "spectral.safetensors")
 SHAPES = {"6x36": [0, 1, 3], "8x6": [2], "24x25": [4]}  # the recorded layers by the shape of their matrix
 
 

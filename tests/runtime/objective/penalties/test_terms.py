@@ -19,7 +19,7 @@ from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.trainer import Trainer
 from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 
-TABLES = json.loads((Path(__file__).parents[2] / "golden" / "nvae_cells" / "tables.json").read_text())
+TABLES = json.loads((Path(__file__).parents[3] / "golden" / "nvae_cells" / "tables.json").read_text())
 PENALISED = Settings(unit="nats_per_image", spectral=0.1, batch_norm_gamma=WithBeta(first=1.0, last=0.01), beta=0.5)
 
 

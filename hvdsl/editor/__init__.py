@@ -1,0 +1,1 @@
+"""What editors and documentation tools need of the language: colours here, the language server beside it."""

@@ -1,0 +1,48 @@
+"""Tensor helpers that several kinds of layers need: widening, and gradients past a choice that has none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Gradient = Literal["straight_through", "rotation"]
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Widen anything narrower than float32; float64 stays."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def constants(values: Sequence[float], like: Tensor) -> Tensor:
+    """`values` in a row, of the type of `like` and filled where it is, so that nothing is copied from the host."""
+    return torch.stack([torch.full((), value, dtype=like.dtype, device=like.device) for value in values])
+
+
+def passed(z: Tensor, code: Tensor, gradient: Gradient) -> Tensor:
+    """The value of `code`, exactly, with a gradient to `z`; both `(M, D)`."""
+    return straight_through(z, code) if gradient == "straight_through" else rotated(z, code)
+
+
+def straight_through(z: Tensor, code: Tensor) -> Tensor:
+    """d code / d z = 1 (Bengio, Léonard & Courville 2013). z - z is exactly 0: the value is the code, bit for bit."""
+    return code.detach() + (z - z.detach())
+
+
+def rotated(z: Tensor, code: Tensor) -> Tensor:
+    """d code / d z = (|c| / |z|) R, with R the rotation of z's direction to the code's (Fifty et al. 2024, equation 4).
+
+    R = I - 2 r rᵀ + 2 ĉ ẑᵀ with ẑ, ĉ the directions and r that of their sum; all of it constant for the gradient.
+    """
+    with torch.no_grad():
+        start, end = F.normalize(z, dim=1, eps=_TINY), F.normalize(code, dim=1, eps=_TINY)
+        middle = F.normalize(start + end, dim=1, eps=_TINY)
+        scale = code.norm(dim=1, keepdim=True) / z.norm(dim=1, keepdim=True).clamp_min(_TINY)
+    turned = z - 2 * (z * middle).sum(1, keepdim=True) * middle + 2 * (z * start).sum(1, keepdim=True) * end
+    return straight_through(scale * turned, code)
+
+
+_TINY = 1e-6

@@ -1,0 +1,172 @@
+"""How good codes are: what they keep of images, how many of them are used, and what they cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hvdsl.compiler.settings import Data
+from hvdsl.runtime.codes.codec import encode
+from hvdsl.runtime.codes.identity import LabelledImages
+from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels
+from hvdsl.runtime.ground.pixels import pixel_bits
+from hvdsl.runtime.inference.inference import chunks, inference, to_pixels
+from hvdsl.runtime.priors.protocol import as_prior
+from hvdsl.runtime.priors.training import nats
+from hvdsl.runtime.protocol import as_vae
+from hvdsl.runtime.quantizers.usage import Usage, usage_of
+
+
+@dataclass(frozen=True, slots=True)
+class LevelEvaluation:
+    """One level over a data set.
+
+    Attributes:
+        usage: How its codes were chosen.
+        uniform_bits_per_image: What its codes cost if all are equally likely.
+        prior_nats_per_code: The mean under the trained prior; None without one.
+        prior_bits_per_image: The same for all of an image's codes.
+    """
+
+    level: Level
+    usage: Usage
+    uniform_bits_per_image: float
+    prior_nats_per_code: float | None
+    prior_bits_per_image: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """For `eval --json`."""
+        return {
+            "level": self.level.name,
+            "codes": self.level.classes,
+            "shape": list(self.level.shape),
+            "used_fraction": self.usage.used,
+            "perplexity_codes": self.usage.perplexity,
+            "uniform_bits_per_image": self.uniform_bits_per_image,
+            "prior_nats_per_code": self.prior_nats_per_code,
+            "prior_bits_per_image": self.prior_bits_per_image,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CodeEvaluation:
+    """All levels over a data set.
+
+    Attributes:
+        psnr_db: 10 log10(most² / mean squared error) of rounded pixel values, over all images together; None where
+            every pixel is exact.
+        dims: Values of an image.
+    """
+
+    images: int
+    psnr_db: float | None
+    levels: tuple[LevelEvaluation, ...]
+    dims: int
+
+    @property
+    def uniform_bits_per_image(self) -> float:
+        return sum(level.uniform_bits_per_image for level in self.levels)
+
+    @property
+    def prior_bits_per_image(self) -> float | None:
+        """Under the trained priors; None unless every level has one."""
+        bits = [level.prior_bits_per_image for level in self.levels]
+        known = [b for b in bits if b is not None]
+        return sum(known) if len(known) == len(bits) else None
+
+    def as_json(self) -> dict[str, Any]:
+        """For `eval --json`."""
+        prior = self.prior_bits_per_image
+        return {
+            "psnr_db": self.psnr_db,
+            "uniform_bits_per_image": self.uniform_bits_per_image,
+            "uniform_bits_per_dim": self.uniform_bits_per_image / self.dims,
+            "prior_bits_per_image": prior,
+            "prior_bits_per_dim": None if prior is None else prior / self.dims,
+            "levels": [level.as_json() for level in self.levels],
+        }
+
+
+def evaluate_codes(
+    model: nn.Module,
+    priors: Mapping[str, nn.Module],
+    data: Data,
+    images: LabelledImages,
+    *,
+    batch: int = 64,
+    progress: Callable[[int], None] | None = None,
+) -> CodeEvaluation:
+    """Encode, reconstruct and score every image once.
+
+    Args:
+        priors: The trained ones, by level.
+        progress: Called with the number of images that are done.
+
+    Raises:
+        HvdslError: There are no images, or a prior is given classes that the images have not.
+    """
+    if len(images) == 0:
+        raise CodesError(f"{images.name} has no images to evaluate on")
+    levels, vae = code_levels(model), as_vae(model)
+    counts = {level.name: torch.zeros(level.depth, level.classes, dtype=torch.float64) for level in levels}
+    costs = dict.fromkeys(priors, 0.0)
+    squares = 0.0
+    for indices in chunks(range(len(images)), batch):
+        v = torch.from_numpy(images.batch(indices, 0).astype(np.float32))
+        codes, params = encode(model, v)
+        with inference(model):
+            shown = to_pixels(vae, vae.likelihood.mean(params), data).round().cpu()
+        squares += (shown - v).double().square().sum().item()
+        for level in levels:
+            counts[level.name] += _counts(codes[level.name], level)
+        for name, prior in priors.items():
+            costs[name] += _nats(prior, codes, images, indices)
+        if progress is not None:
+            progress(indices.stop)
+    count, dims = len(images), math.prod(data.shape)
+    most = 2 ** pixel_bits(data) - 1
+    return CodeEvaluation(
+        images=count,
+        psnr_db=10 * math.log10(most**2 * count * dims / squares) if squares > 0 else None,
+        levels=tuple(
+            _evaluation(level, counts[level.name], costs[level.name] / count if level.name in costs else None)
+            for level in levels
+        ),
+        dims=dims,
+    )
+
+
+def _counts(codes: Tensor, level: Level) -> Tensor:
+    by_depth = codes.reshape(len(codes), level.depth, -1).transpose(0, 1).flatten(1).cpu()
+    return torch.stack([torch.bincount(c, minlength=level.classes) for c in by_depth]).double()
+
+
+def _nats(prior: nn.Module, codes: Mapping[str, Tensor], images: LabelledImages, indices: range) -> float:
+    model = as_prior(prior)
+    given = []
+    with inference(prior) as device:
+        for map in model.CONDITIONS:
+            if map.name == LABEL:
+                labels = images.labels(indices)
+                if labels is None:
+                    raise CodesError(f"the prior of `{model.CODES.name}` is given classes, and {images.name} has none")
+                given.append(torch.from_numpy(labels).to(device))
+            else:
+                given.append(codes[map.name].to(device))
+        return nats(prior, codes[model.CODES.name].to(device), *given).double().sum().item()
+
+
+def _evaluation(level: Level, counts: Tensor, cost: float | None) -> LevelEvaluation:
+    return LevelEvaluation(
+        level=level,
+        usage=usage_of(level.name, counts),
+        uniform_bits_per_image=level.size * math.log2(level.classes),
+        prior_nats_per_code=None if cost is None else cost / level.size,
+        prior_bits_per_image=None if cost is None else cost / math.log(2),
+    )
