@@ -172,7 +172,9 @@ def _check_values(data: Data, section: tree.Settings, diagnostics: Diagnostics) 
     channels = data.shape[0]
     if data.alpha == "channel" and channels not in (2, 4):
         expected = "2 channels (grey and alpha) or 4 (colours and alpha)"
-        _refuse(section, "alpha", f"`alpha = channel` and {channels} channels", expected, "write `shape = 4x…`", diagnostics)
+        _refuse(
+            section, "alpha", f"`alpha = channel` and {channels} channels", expected, "write `shape = 4x…`", diagnostics
+        )
     if data.is_real:
         for key, why in (("bits", "real numbers, which have no bits"), ("binarize", "real numbers, not grey levels")):
             if key in written and getattr(data, key) != "none":
