@@ -94,15 +94,15 @@ def _model(made: Class, units: Units, scored: Term, data: Data, title: str) -> l
     unit = made.example
     signature = Signature(unit, units, unit.outputs)
     channels, height, width = data.shape
-    most = 2**data.bits - 1 if data.binarize == "none" else 1
+    numbers = "that are real numbers" if data.is_real else f"0 … {2**data.bits - 1 if data.binarize == 'none' else 1}"
     lines = [f"class {identifier(made.name)}(nn.Module):", docstring(title or units.graph.name, layout.INDENT), ""]
     lines += latent_groups(units.graph.latents)
     lines += ["", *constructor(made)]
     lines += layout.lines("self.likelihood = ", likelihood(scored, channels), depth=2)
     shape = f"(N, {channels}, {height}, {width})"
-    lines += _pixels("input", data.input, f"Map raw pixels 0 … {most}, {shape}, to what the encoder takes.")
+    lines += _pixels("input", data.input, f"Map raw pixels {numbers}, {shape}, to what the encoder takes.")
     target = data.input if data.target is None else data.target
-    lines += _pixels("target", target, f"Map raw pixels 0 … {most}, {shape}, to what the likelihood scores.")
+    lines += _pixels("target", target, f"Map raw pixels {numbers}, {shape}, to what the likelihood scores.")
     lines += ["", *signature.text]
     told = "Return the likelihood's parameters for the mapped image `x`; without an image, generate."
     lines.append(docstring(told, layout.INDENT * 2))

@@ -141,17 +141,18 @@ def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> ND
             size *= n
         if min(shape, default=1) < 0 or head + size != member.file_size:
             raise DataError(f"{what} cannot be read: it is cut short, or its head is wrong ({shape} of {dtype})")
-        order = "F" if fortran else "C"
         if member.compress_type == zipfile.ZIP_STORED and size:
             with path.open("rb") as raw:
                 raw.seek(member.header_offset + 26)
                 lengths = raw.read(4)
             start = member.header_offset + 30 + int.from_bytes(lengths[:2], "little")
             start += int.from_bytes(lengths[2:], "little") + head
-            return np.memmap(path, dtype, "r", start, shape, order)
+            mapped: NDArray[Any] = np.memmap(path, dtype, "r", start, shape, "F" if fortran else "C")
+            return mapped
         if size > _LARGEST and size > _RATIO * member.compress_size:
             raise DataError(f"{what} unfolds from {member.compress_size:,} to {size:,} bytes: it is not read")
-        return np.frombuffer(file.read(size), dtype).reshape(shape, order=order)
+        flat: NDArray[Any] = np.frombuffer(file.read(size), dtype)
+        return flat.reshape(shape, order="F" if fortran else "C")
 
 
 def _parts(path: Path, stored: Mapping[str, NDArray[Any]], channels: int) -> dict[str, Arrays]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, ImageOps
+from PIL import ExifTags, ImageOps, UnidentifiedImageError
 from PIL import Image as Pillow
 
 from hvdsl.runtime.data.errors import DataError
@@ -81,7 +81,7 @@ def _opened(source: Path | bytes) -> Iterator[Pillow.Image]:
         raise
     except FileNotFoundError as error:
         raise UnreadableError("the file is gone") from error
-    except Pillow.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise UnreadableError("not a picture in a format that is read, or damaged at its start") from error
     except Pillow.DecompressionBombError as error:
         raise UnreadableError("its header states an absurd size") from error

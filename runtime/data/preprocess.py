@@ -107,10 +107,9 @@ class Preprocess:
         if background == "drop" or bool((opacity == top).all()):
             return colours, None
         self._tell("alpha", f"{name} is not opaque: it is put on {background} (`alpha = {background}` in `data`)")
-        wide = np.uint64 if image.dtype.itemsize > 1 else np.uint32
-        behind = wide(round(_BACKGROUNDS[background] * top))
-        mixed = colours.astype(wide) * opacity + behind * (wide(top) - opacity.astype(wide))
-        return np.asarray((mixed + wide(top // 2)) // wide(top), image.dtype), None
+        share = opacity.astype(np.int64)
+        mixed = colours.astype(np.int64) * share + round(_BACKGROUNDS[background] * top) * (top - share)
+        return ((mixed + top // 2) // top).astype(image.dtype), None
 
     def _depth(self, image: NDArray[Any], shallow: bool, name: str) -> NDArray[Any]:
         """Bring an image to `max(bits, 8)` bits, take its levels as they are, or its numbers as real ones."""
@@ -194,7 +193,7 @@ class Preprocess:
         settings = self._settings
         top = 2**settings.bits - 1
         if settings.binarize == "threshold":
-            return pixels > top / 2
+            return np.asarray(pixels > top / 2)
         if settings.binarize == "bernoulli":
             turn = 0 if settings.binarize_every == "once" else epoch
             uniform = random(settings.split_seed, turn, index, _BINARIZE).random(pixels.shape)

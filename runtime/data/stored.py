@@ -19,13 +19,16 @@ _TIFF = (".tif", ".tiff")
 def header_of(path: Path) -> Header:
     """Return what the head of an image file says. Raises UnreadableError."""
     if path.suffix.lower() == ".npy":
-        array = _array(path)
-        return Header(*array.shape[:2], array.shape[2], False, str(array.dtype))
+        return _of_array(_array(path))
     try:
         return read_header(path)
     except UnreadableError as error:
-        array = _by_tifffile(path, error)
-        return Header(*array.shape[:2], array.shape[2], False, str(array.dtype))
+        return _of_array(_by_tifffile(path, error))
+
+
+def _of_array(array: NDArray[Any]) -> Header:
+    height, width, channels = array.shape
+    return Header(height, width, channels, False, str(array.dtype))
 
 
 def read_image(path: Path) -> Raster:
