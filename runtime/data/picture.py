@@ -73,7 +73,11 @@ def _opened(source: Path | bytes) -> Iterator[Pillow.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on metadata; what matters is checked here
-            with Pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture:
+            # By handle, not by name: Pillow would map a named file, and reads sideways TIFFs wrongly that way.
+            with (
+                io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
+                Pillow.open(file, formats=FORMATS) as picture,
+            ):
                 if picture.width * picture.height > LARGEST:
                     raise UnreadableError(f"{picture.height}x{picture.width} pixels are more than {LARGEST:,}")
                 yield picture
@@ -159,8 +163,11 @@ def _integers(values: NDArray[Any], format: str | None) -> NDArray[Any]:
 
 
 def _orientation(picture: Pillow.Image) -> int:
-    """The orientation tag, where the head of the file has it: reading PNG's would decode the picture."""
-    if picture.format == "PNG" and "exif" not in picture.info:
+    """The orientation tag that is still to be applied, where the head of the file has it.
+
+    Pillow applies TIFF's itself, and reading one that stands behind PNG's pixels would decode them.
+    """
+    if picture.format == "TIFF" or (picture.format == "PNG" and "exif" not in picture.info):
         return 1
     return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
 
