@@ -147,10 +147,10 @@ class CodeRows:
             CodesError: A number is not a code: the file was damaged after it was written.
         """
         rows = self._store.matrix[list(indices)]
-        found = np.concatenate([rows[:, place] for place in self._columns], 1).astype(np.int64)
-        if (found >= self._limits).any():
+        codes = np.concatenate([rows[:, place] for place in self._columns], 1).astype(np.int64)
+        if (codes >= self._limits).any():
             raise _damaged(self._store.folder, f"{MATRIX} holds numbers that are no codes")
-        return found
+        return codes
 
 
 class Writing:

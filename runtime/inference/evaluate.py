@@ -234,8 +234,10 @@ def _active(rates: list[float], channels: list[int], images: float) -> tuple[int
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Score:
-    """Of a batch, float64 nats: `bound` and `distortion` `(N,)`, `rates` `(groups, N)`, `channel_rates` summed over
-    the images `(channels of all groups,)`."""
+    """The score of a batch in float64 nats: `bound` and `distortion` `(N,)`, `rates` `(groups, N)`.
+
+    `channel_rates` are summed over the images, `(channels of all groups,)`.
+    """
 
     bound: Tensor
     distortion: Tensor
