@@ -55,17 +55,12 @@ class Elaborator(Interpreter):
         finally:
             self.depth -= 1
 
-    def lookup(self, name: tree.Name, environment: Environment, wanted: Argument | None) -> Value:
-        return names.lookup(self, name, environment, wanted)
-
-    def call(self, expr: tree.Call | tree.WithBlock, environment: Environment, wanted: Argument | None) -> Value:
-        return names.call(self, expr, environment, wanted)
+    lookup = names.lookup
+    call = names.call
+    flow = expressions.flow
 
     def calculate(self, name: str, expr: tree.Call, environment: Environment) -> Value:
         return cast(Value, self.function(name, expr, environment))
-
-    def flow(self, expr: tree.Flow | tree.Block, environment: Environment) -> Value:
-        return expressions.flow(self, expr, environment)
 
     def operate(self, expr: tree.Binary, left: object, right: object, environment: Environment) -> object:
         value = expressions.operate(self, expr, left, right, environment)
