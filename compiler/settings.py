@@ -221,7 +221,7 @@ class Train(Settings):
     clip_each: float | None = Field(default=None, gt=0)
     skip_above: float | None = Field(default=None, gt=0)  # global norm before clipping
     ema: float | None = Field(default=None, ge=0, lt=1)
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     initial_scale: float = Field(default=65536.0, gt=0)  # fp16 only
     accumulate: int = Field(default=1, ge=1)
     checkpointing: Literal["none", "group"] = "none"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
+from hvdsl.errors import HvdslError
 from hvdsl.grammar.source import Span
 
 
@@ -50,7 +51,7 @@ class Diagnostic:
         return self.code.severity
 
 
-class SpecError(Exception):
+class SpecError(HvdslError):
     """An input that cannot be used. Carries every diagnostic of the run, warnings included."""
 
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:

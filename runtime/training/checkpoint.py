@@ -8,6 +8,7 @@ before it as they were. A file of weights also says in its metadata of which spe
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,8 +213,16 @@ def weights_metadata(spec: str, prior_of: str | None = None) -> dict[str, str]:
 
 
 def tensor_file(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> bytes:
-    """Tensors by name as the content of a safetensors file."""
-    return dump_tensors({key: t.detach().contiguous() for key, t in tensors.items()}, dict(metadata or {}) or None)
+    """Tensors by name as the content of a safetensors file: equal ones give equal bytes."""
+    data = dump_tensors({key: t.detach().contiguous() for key, t in tensors.items()})
+    if not metadata:
+        return data
+    # The library writes metadata in an order of chance, so its header is written anew.
+    length = int.from_bytes(data[:8], "little")
+    header = {"__metadata__": dict(sorted(metadata.items()))} | json.loads(data[8 : 8 + length])
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
+    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(data)[8 + length :]))
 
 
 def _entry(data: bytes) -> dict[str, Any]:

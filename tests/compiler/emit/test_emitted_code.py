@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 import hvdsl
-from hvdsl.api import Compiled
+from hvdsl import Compiled
 from hvdsl.compiler.check import check
 from hvdsl.compiler.emit import emit, emit_steps, standalone
 from hvdsl.compiler.emit.class_text import docstring

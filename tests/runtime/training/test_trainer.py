@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -243,7 +244,7 @@ def test_a_resumed_log_equals_that_of_a_straight_run(tmp_path: Path) -> None:
     a, b = Run.create(tmp_path / "a", {}), Run.create(tmp_path / "b", {})
     trainer(tiny(), a).fit()
     trainer(tiny(), b, steps=5, checkpoint_every=Duration(n=4)).fit()
-    (b.folder / "checkpoints" / "5" / "manifest.json").unlink()  # as if killed before the last one was complete
+    shutil.rmtree(b.folder / "checkpoints" / "5")  # as if killed before the last one was complete
     second = trainer(tiny(seed=3), b)
     assert second.resume() == 4
     second.fit()

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from hvdsl.cli.runs import data_path, instantiate_prior, read_model
-from hvdsl.cli.stages import (
+from hvdsl.compiler.model import Model
+from hvdsl.errors import HvdslError
+from hvdsl.runtime.codes.levels import LABEL, Level
+from hvdsl.runtime.codes.store import CodeStore, Identity
+from hvdsl.runtime.priors.stage import PriorTask, check_levels, names_of, score
+from hvdsl.runtime.training.run import Run, RunError
+from hvdsl.runtime.training.trainer import Periodic, Trainer, TrainingResult
+from hvdsl.workflows.runs import instantiate_prior, read_model, run_data
+from hvdsl.workflows.stages import (
     Autoencoder,
     check_identity,
     create_prior_run,
@@ -16,24 +24,19 @@ from hvdsl.cli.stages import (
     open_autoencoder,
     prior_folder,
 )
-from hvdsl.compiler.model import Model
-from hvdsl.errors import HvdslError
-from hvdsl.runtime.codes.levels import LABEL, Level
-from hvdsl.runtime.codes.store import CodeStore, Identity
-from hvdsl.runtime.data import open_data
-from hvdsl.runtime.priors.stage import PriorTask, check_levels, names_of, score
-from hvdsl.runtime.training.run import Run, RunError
-from hvdsl.runtime.training.trainer import Periodic, Trainer, TrainingResult
 
 
 def train_prior(
-    args: argparse.Namespace,
     run: Run,
     given: Model | None,
-    overrides: list[str],
+    *,
     latent: str,
+    overrides: Sequence[str],
+    resume: bool,
+    data: Path | None,
+    workers: int,
     device: torch.device,
-    console: Console,
+    console: Console | None,
 ) -> TrainingResult:
     """Train the prior of `latent`, or go on with it; extracts the codes first if there are none of this autoencoder.
 
@@ -43,7 +46,7 @@ def train_prior(
         HvdslError: the spec does not say how, the autoencoder is not trained, or the prior is of other codes.
     """
     begun = prior_folder(run, latent).exists()
-    if begun and not args.resume:
+    if begun and not resume:
         raise RunError(f"{prior_folder(run, latent)} exists already: continue it with `--resume`, or remove it")
     model = (
         given
@@ -59,28 +62,19 @@ def train_prior(
     first = open_autoencoder(run, device)
     prior = instantiate_prior(model, latent, train.seed, device)
     check_levels(prior, [*first.levels, *_label(first)])
-    splits = open_data(model.settings.data, data_path(run, args.data))
-    codes, held_out = (extract(first, getattr(splits, split), split) for split in ("train", "validation"))
+    splits = run_data(run, model.settings.data, data)
+    codes = extract(first, splits.train, "train", console=console)
+    held_out = extract(first, splits.validation, "validation", console=console)
     names = names_of(prior)
     stage = _stage(run, model, latent, codes.identity)
     settings = model.settings.model_copy(update={"train": train})
-    trainer = Trainer(
-        prior,
-        settings,
-        codes.rows(names),
-        run=stage,
-        console=console,
-        workers=args.workers,
-        task=PriorTask(prior, first.dims),
-    )
+    task = PriorTask(prior, first.dims)
+    trainer = Trainer(prior, settings, codes.rows(names), run=stage, console=console, workers=workers, task=task)
     trainer.periodic.append(_validation(trainer, held_out, names, first.dims))
     step = trainer.resume() if begun else 0
-    if trainer.world.leads:
-        console.print(
-            f"prior of {latent} on {device}: {len(codes):,} images' codes, from step {step}, folder {stage.folder}",
-            highlight=False,
-            soft_wrap=True,
-        )
+    if console is not None:
+        line = f"prior of {latent} on {device}: {len(codes):,} images' codes, from step {step}, folder {stage.folder}"
+        console.print(line, highlight=False, soft_wrap=True)
     return trainer.fit()
 
 

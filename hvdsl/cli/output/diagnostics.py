@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 
+from hvdsl.cli.output.json import print_json
 from hvdsl.grammar.diagnostics import Diagnostic, Severity
 from hvdsl.render.diagnostics import as_data, render, summary
 from hvdsl.render.terminal import wants_colour
@@ -22,7 +22,7 @@ def report(diagnostics: Sequence[Diagnostic]) -> int:
 def report_json(diagnostics: Sequence[Diagnostic], **more: object) -> int:
     """Print one JSON object to standard output; return 1 if any diagnostic is an error, else 0."""
     code = exit_code(diagnostics)
-    print(json.dumps({"ok": code == 0, **more, "diagnostics": [as_data(d) for d in diagnostics]}, indent=2))
+    print_json({"ok": code == 0, **more, "diagnostics": [as_data(d) for d in diagnostics]})
     return code
 
 

@@ -1,4 +1,4 @@
-"""Progress of work that a person waits for, with the time left, on a terminal's standard error."""
+"""Progress of work that a person waits for, with the time left, where there is a terminal to show it on."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ class Show(Protocol):
 
 
 @contextmanager
-def showing(what: str) -> Iterator[Show]:
-    """Give a function that shows how far something is; without a terminal it shows nothing."""
-    console = Console(stderr=True)
+def showing(what: str, console: Console | None) -> Iterator[Show]:
+    """Give a function that shows on `console` how far something is; without one, or a terminal, it shows nothing."""
+    if console is None or not console.is_terminal:
+        yield lambda done, total, what=what, /: None
+        return
     columns = TextColumn("{task.description}"), MofNCompleteColumn(), BarColumn(bar_width=20), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=None)
 
         def show(done: int, total: int, what: str = what, /) -> None:

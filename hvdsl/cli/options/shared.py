@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from hvdsl.compiler.model import Model
-    from hvdsl.grammar.source import Source
 
 LEVELS = (
     "exactly what the spec says",
@@ -58,13 +52,6 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", metavar="N", type=positive, help="images per batch")
 
 
-def add_machine(parser: argparse.ArgumentParser) -> None:
-    """Options of every command that runs a model."""
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, … (default: an accelerator, if any)")
-    parser.add_argument("--seed", metavar="N", type=natural, help="seed of every random draw")
-    parser.add_argument("--threads", metavar="N", type=positive, help="threads of one operation on the CPU")
-
-
 def natural(text: str) -> int:
     return _integer(text, 0)
 
@@ -91,13 +78,3 @@ def _integer(text: str, least: int) -> int:
     if number < least:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, found `{text}`")
     return number
-
-
-def checked(spec: str | Source, overrides: Sequence[str] = ()) -> Model:
-    """Return the model that a spec argument and its `--set` options describe.
-
-    Raises `SpecError` with everything that is wrong.
-    """
-    from hvdsl.compiler.check import check
-
-    return check(spec, overrides)

@@ -1,4 +1,4 @@
-"""The stages of a discrete hierarchy on the command line: its autoencoder, the codes that it makes, a prior per latent.
+"""The stages of a discrete hierarchy: its autoencoder, the codes that it makes, a prior per latent.
 
 The autoencoder is the run itself, like any other model. `codes/<split>` are its codes. `priors/<latent>` is a run of
 its own, with the spec that it was trained from; its `environment.json` says of which autoencoder and data its codes
@@ -14,10 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from torch import nn
 
-from hvdsl.cli.runs import instantiate, instantiate_prior, read_model, steps_of
-from hvdsl.cli.showing import showing
 from hvdsl.compiler.emit import emit_priors
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.settings import ModelSettings
@@ -33,6 +32,8 @@ from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.weights import load_weights
+from hvdsl.workflows.progress import showing
+from hvdsl.workflows.runs import instantiate, instantiate_prior, read_model, run_data, steps_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +72,11 @@ def autoencoder(run: Run, model: Model, module: nn.Module, step: int, overrides:
     return Autoencoder(run, model, module, step, autoencoder_digest(module, structure(model)), tuple(overrides))
 
 
-def extract(first: Autoencoder, images: Dataset, split: str, batch: int | None = None) -> CodeStore:
+def extract(
+    first: Autoencoder, images: Dataset, split: str, batch: int | None = None, console: Console | None = None
+) -> CodeStore:
     """Return the codes of a split, extracted now if the run has none of this autoencoder and data."""
-    with showing(f"codes of the {split} images") as show:
+    with showing(f"codes of the {split} images", console) as show:
         return stored_codes(
             first.module,
             images.unaugmented(),
@@ -84,6 +87,14 @@ def extract(first: Autoencoder, images: Dataset, split: str, batch: int | None =
             world=world(),
             progress=show,
         )
+
+
+def codes_of_split(
+    first: Autoencoder, split: str, data: Path | None = None, batch: int | None = None, console: Console | None = None
+) -> CodeStore:
+    """Return the codes of a split of a run's data, at `data` or where the run has it from."""
+    splits = run_data(first.run, first.model.settings.data, data)
+    return extract(first, getattr(splits, split), split, batch, console)
 
 
 def prior_folder(run: Run, latent: str) -> Path:

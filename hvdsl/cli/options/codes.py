@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from hvdsl.cli.options import positive
-from hvdsl.errors import UsageError
+from hvdsl.cli.options.shared import positive
 
 if TYPE_CHECKING:
     from hvdsl.runtime.priors.sampling import Schedule
@@ -35,10 +34,13 @@ def add_code_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="draw from the most probable codes that together reach P",
     )
-    group.add_argument("--label", metavar="CLASS[,…]", help="the classes of the images, taken in turn")
+    group.add_argument(
+        "--label", metavar="CLASS[,…]", type=labels, default=(), help="the classes of the images, taken in turn"
+    )
     group.add_argument(
         "--fix",
         metavar="LEVEL=CODES",
+        type=assignment,
         action="append",
         default=[],
         help="take a level's codes from a file, draw the rest",
@@ -86,16 +88,17 @@ def schedule(text: str) -> Schedule:
     raise argparse.ArgumentTypeError(f"expected `raster` or `wavefront`, found `{text}`")
 
 
-def per_level(pairs: Sequence[tuple[str, Value]], levels: Sequence[str], option: str) -> dict[str, Value]:
-    """Return the value of each level that has one; the later is taken over the earlier.
+def labels(text: str) -> tuple[int, ...]:
+    """Read `0,1,2`: the classes of images."""
+    words = text.split(",")
+    if not all(word.isdecimal() for word in words):
+        raise argparse.ArgumentTypeError(f"expected the numbers of classes, as 0,1,2, found `{text}`")
+    return tuple(int(word) for word in words)
 
-    Raises:
-        UsageError: there is no such level.
-    """
-    found: dict[str, Value] = {}
-    for level, value in pairs:
-        if level and level not in levels:
-            known = f"it has {', '.join(levels)}" if any(levels) else "its latents are continuous"
-            raise UsageError(f"{option} {level}={value}: the model has no level `{level}` of codes; {known}")
-        found |= dict.fromkeys([level] if level else levels, value)
-    return found
+
+def assignment(text: str) -> tuple[str, Path]:
+    """Read `NAME=FILE`."""
+    name, equals, path = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"expected NAME=FILE, found `{text}`")
+    return name, Path(path)

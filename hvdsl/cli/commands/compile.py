@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
-from hvdsl.cli.files import write_file
-from hvdsl.cli.options import add_level, add_output, add_spec, checked
-from hvdsl.cli.report import report
-from hvdsl.compiler.emit import emit, emit_steps, standalone
-from hvdsl.compiler.model import Model
+from hvdsl.cli.options.shared import add_level, add_output, add_spec
+from hvdsl.cli.output.diagnostics import report
 from hvdsl.errors import UsageError
+from hvdsl.runtime.ground.disk import write_output
+from hvdsl.workflows.compiling import Compiled, checked, compiled
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--standalone", action="store_true", help="inline the layers that it uses: the file needs torch alone"
     )
-
     parser.add_argument(
         "--steps",
         action="store_true",
@@ -32,29 +31,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     model = checked(args.spec, args.overrides)
     report(model.warnings)
-    source = emit(model, 1 if args.level is None else args.level)
+    result = compiled(model, 1 if args.level is None else args.level)
     if args.level == 2:
         if args.standalone:
             raise UsageError("-O2 compiles where hvdsl builds the module, which no standalone file does; use -O1")
         print("note: the source at -O2 is that of -O1; `train -O2` and `hvdsl.build(level=2)` compile", file=sys.stderr)
-    steps = _steps(args, model) if args.steps else None
-    if args.standalone:
-        source, steps = standalone(source, steps or ""), None
+    if args.steps and args.output is None and not args.standalone:
+        raise UsageError("--steps writes a file beside the module: say where with `-o NAME.py`, or add --standalone")
+    files = _files(result, args)
     if args.output is None:
-        sys.stdout.write(source)
+        sys.stdout.write(files[None])
         return 0
-    files = {args.output: source}
-    if steps is not None:
-        files[args.output.with_name(f"{args.output.stem}_steps.py")] = steps
     for path, text in files.items():
-        write_file(path, text)
-        print(f"wrote {path} ({text.count(chr(10))} lines)", file=sys.stderr)
+        if path is not None:
+            write_output(path, text)
+            print(f"wrote {path} ({text.count(chr(10))} lines)", file=sys.stderr)
     return 0
 
 
-def _steps(args: argparse.Namespace, model: Model) -> str:
-    if not model.priors:
-        raise UsageError(f"--steps: `{model.settings.model}` has no `prior`, and so nothing that is drawn step by step")
-    if args.output is None and not args.standalone:
-        raise UsageError("--steps writes a file beside the module: say where with `-o NAME.py`, or add --standalone")
-    return emit_steps(model)
+def _files(result: Compiled, args: argparse.Namespace) -> dict[Path | None, str]:
+    """The texts to write by their places; None is standard output."""
+    if args.standalone:
+        return {args.output: result.standalone(steps=args.steps)}
+    files: dict[Path | None, str] = {args.output: result.source}
+    if args.steps:
+        files[args.output.with_name(f"{args.output.stem}_steps.py")] = result.steps()
+    return files
