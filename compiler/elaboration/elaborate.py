@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol, cast
 
 from hvdsl.compiler.analysis.causality import check_causality
+from hvdsl.compiler.catalogue.likelihoods import LIKELIHOODS
 from hvdsl.compiler.catalogue.structure import IMAGE, OUTPUT
 from hvdsl.compiler.catalogue.table import Argument
 from hvdsl.compiler.checks.leaks import audit
@@ -166,7 +167,8 @@ def _model(closed: Closed, program: Program, found: Diagnostics) -> tuple[Graph 
         return None, elaborator
     output = builder.node(OUTPUT, {}, (tensor,), (tensor.shape,), span)
     builder.settle(Totals(elaborator.counts, len(builder.latents)))
-    graph = Graph(settings.model, builder.nodes, builder.root, builder.latents, Edge(output.index), shape)
+    scored = LIKELIHOODS[closed.likelihood.name].parameters(shape, dict(closed.likelihood.options))
+    graph = Graph(settings.model, builder.nodes, builder.root, builder.latents, Edge(output.index), shape, scored)
     audit(graph, found)
     check_learning(graph, settings.objective, spec, found)
     return graph, elaborator
