@@ -10,8 +10,6 @@ from hvdsl.compiler.diagnostics import warnings as warning_codes
 from hvdsl.compiler.graph import Graph, Node, Role
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 
-_BIASED = ("conv", "depthwise", "upconv", "dense")
-
 
 def audit(graph: Graph, found: Diagnostics) -> None:
     """Add what is wrong with a graph to `found`."""
@@ -57,10 +55,11 @@ def _leak(graph: Graph, source: list[int | None], end: Node, what: str) -> Diagn
 def _lost_biases(graph: Graph, found: Diagnostics) -> None:
     readers = Counter(value.node for node in graph.nodes for value in node.inputs)
     for node in graph.nodes:
-        if node.operation.name != "batch_norm" or readers[node.inputs[0].node] > 1:  # a shortcut keeps the bias
+        if not node.operation.cancels_bias or readers[node.inputs[0].node] > 1:  # a shortcut keeps the bias
             continue
         before = graph.nodes[node.inputs[0].node]
-        if before.operation.name in _BIASED and before.args.get("bias") is True and "bias" not in before.stated:
+        bias = before.operation.bias
+        if bias is not None and before.args[bias] is True and bias not in before.stated:
             found.add(
                 Diagnostic(
                     warning_codes.BIAS_BEFORE_BATCH_NORM,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from hvdsl.compiler.catalogue.quantizers import PRIORS as QUANTIZED
+from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
 from hvdsl.compiler.diagnostics import settings as codes
 from hvdsl.compiler.graph import Graph
 from hvdsl.compiler.settings import Objective
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 from hvdsl.grammar.source import Span
-
-_COMMITTED = ("codebook", "lookup_free")  # finite scalars are rounded within bounds: nothing can drift from them
 
 
 def check_learning(graph: Graph, objective: Objective, spec: tree.Spec, found: Diagnostics) -> None:
@@ -26,7 +24,7 @@ def check_learning(graph: Graph, objective: Objective, spec: tree.Spec, found: D
                 "remove `balance`",
             )
         )
-    if objective.commitment != 0 and not any(latent.family in _COMMITTED for latent in graph.latents):
+    if objective.commitment != 0 and not any(LATENT_FAMILIES[latent.family].commits for latent in graph.latents):
         families = " and ".join(sorted({f"`{latent.family}`" for latent in graph.latents})) or "none"
         found.add(
             Diagnostic(
@@ -41,7 +39,7 @@ def check_learning(graph: Graph, objective: Objective, spec: tree.Spec, found: D
     if not objective.of_error:
         return
     for latent in graph.latents:
-        if latent.family not in QUANTIZED:
+        if not LATENT_FAMILIES[latent.family].quantized:
             found.add(
                 Diagnostic(
                     codes.RATE_OF_AN_ERROR,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hvdsl.compiler.catalogue import OPERATIONS
-from hvdsl.compiler.catalogue.structure import IAF, RESIDUAL
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import call_parts, kind_of, term
 from hvdsl.compiler.elaboration.environment import Environment
@@ -55,7 +54,7 @@ def call(interpreter: Interpreter, expr: tree.Call | tree.WithBlock, environment
     if name in interpreter.shared:
         return _call_shared(interpreter.shared[name], arguments)
     if name in PUBLIC_OPERATIONS:
-        if block is not None and OPERATIONS[name] not in (RESIDUAL, IAF):
+        if block is not None and not OPERATIONS[name].block:
             _no_block(block, f"`{name}`")
         return source(interpreter, OPERATIONS[name], expr, environment)
     if name == "parallel":
