@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hvdsl.compiler.graph import Graph, Term
 from hvdsl.compiler.settings import ModelSettings
@@ -17,7 +17,7 @@ class Model:
 
     settings: ModelSettings
     likelihood: Term
-    graph: Graph
-    priors: Mapping[str, Graph]  # second-stage priors by the latent that they are of, in the spec's order
-    resolved: tree.Spec  # the merged spec; printed, it is `resolved.hv`
+    graph: Graph = field(repr=False)
+    priors: Mapping[str, Graph] = field(repr=False)  # second-stage priors by their latent, in the spec's order
+    resolved: tree.Spec = field(repr=False)  # the merged spec; printed, it is `resolved.hv`
     warnings: tuple[Diagnostic, ...] = ()

@@ -5,7 +5,8 @@ The runtime reads these models; nothing here knows of text or torch.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -15,9 +16,30 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True, defer_build=True)
 
+    # The words that stand for this model, each with the fields that it takes, in order: `epochs(n)`.
+    WORDS: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    TAG: ClassVar[str] = "kind"  # the field that says which word it was
+    # Fields that are no keys of a section, but arguments of a word of another key: `fp16(initial_scale)`.
+    TAKES: ClassVar[Mapping[str, Mapping[str, tuple[str, ...]]]] = {}
+
+
+class SettingError(Exception):
+    """Settings that contradict each other. `key` is the field at fault."""
+
+    def __init__(self, key: str, message: str, expected: str) -> None:
+        super().__init__(message)
+        self.key, self.expected = key, expected
+
+
+class PixelExpression:
+    """Marks a text as an expression in the pixel `v`."""
+
 
 class Duration(Settings):
     """A length of training: a number of steps, of epochs, or a fraction of the whole run."""
+
+    WORDS = {"epochs": ("n",), "fraction": ("n",)}  # a whole number by itself is a number of steps
+    TAG = "unit"
 
     unit: Literal["steps", "epochs", "fraction"] = "steps"
     n: float = Field(ge=0)
@@ -32,14 +54,16 @@ class Duration(Settings):
     @model_validator(mode="after")
     def _check(self) -> Duration:
         if self.unit == "steps" and self.n != int(self.n):
-            raise ValueError("a number of steps is whole; write `fraction(f)` for a part of the run")
+            raise SettingError("n", "a number of steps is whole", "a whole number, or `fraction(f)` of the run")
         if self.unit == "fraction" and self.n > 1:
-            raise ValueError("a fraction of the run is at most 1")
+            raise SettingError("n", "a fraction of the run is at most 1", "a number from 0 to 1")
         return self
 
 
 class Ramp(Settings):
     """`ramp(from, start, length, floor)`: linear to 1 over `length` after `start`, never under `floor`."""
+
+    WORDS = {"ramp": ("from_", "start", "length", "floor")}
 
     kind: Literal["ramp"] = "ramp"
     from_: float = Field(default=0.0, alias="from", ge=0, le=1)
@@ -51,6 +75,8 @@ class Ramp(Settings):
 class WithBeta(Settings):
     """`with_beta(first, last)`: a weight that moves from `first` to `last`, log-linear in beta."""
 
+    WORDS = {"with_beta": ("first", "last")}
+
     kind: Literal["with_beta"] = "with_beta"
     first: float = Field(gt=0)
     last: float = Field(gt=0)
@@ -59,6 +85,8 @@ class WithBeta(Settings):
 class BySize(Settings):
     """Balance groups by the size of their map while beta < 1 (NVAE, Vahdat & Kautz 2020)."""
 
+    WORDS = {"by_size": ("weight",)}
+
     kind: Literal["by_size"] = "by_size"
     weight: Literal["square", "equal", "linear", "sqrt"] = "square"
 
@@ -66,12 +94,16 @@ class BySize(Settings):
 class ByRate(Settings):
     """Balance groups by their mean rate per element (Efficient-VDVAE, Hazami 2022)."""
 
+    WORDS = {"by_rate": ("until",)}
+
     kind: Literal["by_rate"] = "by_rate"
     until: Duration
 
 
 class AtLeast(Settings):
     """Free bits: a rate under `nats` per `per` costs nothing."""
+
+    WORDS = {"at_least": ("nats", "per", "take_max", "when")}
 
     kind: Literal["at_least"] = "at_least"
     nats: float = Field(ge=0)
@@ -88,11 +120,15 @@ Holdout = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
 
 
 class Data(Settings):
+    TAKES = {"binarize": {"bernoulli": ("binarize_every",)}}
+
     name: str
     shape: tuple[Size, Size, Size]  # C, H, W after crop, resize and pad
     bits: int = Field(default=8, ge=1, le=8)
-    input: str = "v"  # canonical text of an expression in `v`; `hvdsl.compiler.assembly.pixels` reads it
-    target: str | None = None  # None: as the input
+    input: Annotated[str, PixelExpression] = (
+        "v"  # canonical text of an expression in `v`; `hvdsl.compiler.assembly.pixels` reads it
+    )
+    target: Annotated[str, PixelExpression] | None = None  # None: as the input
     source: str | None = None
     classes: int | None = Field(default=None, ge=1)
     flip: bool = False
@@ -100,7 +136,7 @@ class Data(Settings):
     resize: tuple[Size, Size] | None = None  # height, width
     pad: Border | tuple[Border, Border, Border, Border] = 0  # top, bottom, left, right
     binarize: Literal["none", "threshold", "bernoulli"] = "none"
-    binarize_every: Literal["access", "epoch", "once"] = "access"
+    binarize_every: Literal["access", "epoch", "once"] = Field(default="access", alias="every")
     holdout: Holdout | None = None
     split_seed: int = 0
 
@@ -126,11 +162,23 @@ class Objective(Settings):
 class L2(Settings):
     """`l2(w)`: weight decay that goes into the gradient. A plain number is decoupled."""
 
+    WORDS = {"l2": ("weight",)}
+
     kind: Literal["l2"] = "l2"
     weight: float = Field(ge=0)
 
 
+_ADAM = ("lr", "betas", "eps", "weight_decay", "decay_only", "bias_correction")
+
+
 class Optimizer(Settings):
+    WORDS = {
+        "adam": _ADAM,
+        "adamw": _ADAM,
+        "adamax": _ADAM,
+        "sgd": ("lr", "momentum", "weight_decay", "decay_only"),
+    }
+
     kind: Literal["adam", "adamw", "adamax", "sgd"]
     lr: float = Field(gt=0)
     betas: tuple[Rate, Rate] = (0.9, 0.999)
@@ -144,6 +192,13 @@ class Optimizer(Settings):
 class Schedule(Settings):
     """After the warm-up. `floor` is a rate; cosine falls from `after` over `over` (default: what is left)."""
 
+    WORDS = {
+        "constant": (),
+        "cosine": ("floor", "after", "over", "per"),
+        "exponential": ("factor", "floor", "per"),
+        "one_cycle": ("warm", "floor"),
+    }
+
     kind: Literal["constant", "cosine", "exponential", "one_cycle"] = "constant"
     floor: float = Field(default=0.0, ge=0)
     after: Duration | None = None
@@ -154,6 +209,8 @@ class Schedule(Settings):
 
 
 class Train(Settings):
+    TAKES = {"precision": {"fp16": ("initial_scale",)}}
+
     steps: int | None = Field(default=None, ge=1)
     epochs: int | None = Field(default=None, ge=1)
     batch: int = Field(ge=1)  # over all devices
@@ -164,7 +221,7 @@ class Train(Settings):
     clip_each: float | None = Field(default=None, gt=0)
     skip_above: float | None = Field(default=None, gt=0)  # global norm before clipping
     ema: float | None = Field(default=None, ge=0, lt=1)
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     initial_scale: float = Field(default=65536.0, gt=0)  # fp16 only
     accumulate: int = Field(default=1, ge=1)
     checkpointing: Literal["none", "group"] = "none"
@@ -224,10 +281,9 @@ SECTIONS: dict[str, type[Settings]] = {
     "sample": Sample,
 }
 
-# Written otherwise: the data's name before the braces, the rest as arguments of another key's word.
-_NO_KEYS = ("name", "initial_scale", "binarize_every")
 
-
-def keys(section: type[BaseModel]) -> tuple[str, ...]:
+def keys(section: type[Settings]) -> tuple[str, ...]:
     """Return the keys that a spec may set in a section."""
-    return tuple(f.alias or name for name, f in section.model_fields.items() if name not in _NO_KEYS)
+    inner = {field for words in section.TAKES.values() for fields in words.values() for field in fields}
+    outside = {"name"} | inner  # the data's name stands before the braces
+    return tuple(field.alias or name for name, field in section.model_fields.items() if name not in outside)

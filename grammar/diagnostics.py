@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
+from hvdsl.errors import HvdslError
 from hvdsl.grammar.source import Span
 
 
@@ -49,7 +51,7 @@ class Diagnostic:
         return self.code.severity
 
 
-class SpecError(Exception):
+class SpecError(HvdslError):
     """An input that cannot be used. Carries every diagnostic of the run, warnings included."""
 
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
@@ -85,6 +87,15 @@ class Diagnostics:
                 )
                 return
         self._found.append(diagnostic)
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Record what a block raises as `SpecError`; what stands behind the block goes on."""
+        try:
+            yield
+        except SpecError as error:
+            for diagnostic in error.diagnostics:
+                self.add(diagnostic)
 
     @property
     def failed(self) -> bool:

@@ -1,22 +1,110 @@
 """Deep hierarchical VAEs as text: a language, a compiler to plain PyTorch, and one runtime.
 
-`hvdsl.compile(spec)` gives source and graph, `hvdsl.build(spec)` an initialised `torch.nn.Module`. Importing
-the package imports neither torch nor the compiler.
+    import hvdsl
+    result = hvdsl.train("vdvae_digits", out="runs/digits")
+    trained = hvdsl.load(result.run)
+    images = trained.sample(16)
+
+Importing the package imports neither torch nor the compiler. No function prints, or changes random state, threads,
+default types, warning filters or signal handlers.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from hvdsl.api import Compiled, build, compile
+from hvdsl.errors import HvdslError as Error
+from hvdsl.errors import UsageError
 
-__all__ = ["Compiled", "build", "compile"]
+if TYPE_CHECKING:
+    from hvdsl.grammar.diagnostics import SpecError
+    from hvdsl.grammar.source import Source
+    from hvdsl.importers.names import WeightsError
+    from hvdsl.runtime.codes.levels import CodesError
+    from hvdsl.runtime.data.dataset import DataError
+    from hvdsl.runtime.training.checkpoint import CheckpointError
+    from hvdsl.runtime.training.guard import TrainingStalledError
+    from hvdsl.runtime.training.run import RunError
+    from hvdsl.workflows.compiling import Compiled, build, compile
+    from hvdsl.workflows.evaluate import EvaluationResult, ImageElbo
+    from hvdsl.workflows.import_weights import import_weights
+    from hvdsl.workflows.latents import GroupLatents, Latents
+    from hvdsl.workflows.runs import open_data
+    from hvdsl.workflows.train import TrainingSummary, train
+    from hvdsl.workflows.trained import Trained, load
+
+    __version__: str
+
+_PLACES = {
+    "build": "workflows.compiling",
+    "compile": "workflows.compiling",
+    "import_weights": "workflows.import_weights",
+    "load": "workflows.trained",
+    "open_data": "workflows.runs",
+    "train": "workflows.train",
+    "Compiled": "workflows.compiling",
+    "EvaluationResult": "workflows.evaluate",
+    "GroupLatents": "workflows.latents",
+    "ImageElbo": "workflows.evaluate",
+    "Latents": "workflows.latents",
+    "Source": "grammar.source",
+    "Trained": "workflows.trained",
+    "TrainingSummary": "workflows.train",
+    "CheckpointError": "runtime.training.checkpoint",
+    "CodesError": "runtime.codes.levels",
+    "DataError": "runtime.data.dataset",
+    "RunError": "runtime.training.run",
+    "SpecError": "grammar.diagnostics",
+    "TrainingStalledError": "runtime.training.guard",
+    "WeightsError": "importers.names",
+}
+
+__all__ = [
+    "CheckpointError",
+    "CodesError",
+    "Compiled",
+    "DataError",
+    "Error",
+    "EvaluationResult",
+    "GroupLatents",
+    "ImageElbo",
+    "Latents",
+    "RunError",
+    "Source",
+    "SpecError",
+    "Trained",
+    "TrainingStalledError",
+    "TrainingSummary",
+    "UsageError",
+    "WeightsError",
+    "__version__",
+    "build",
+    "compile",
+    "import_weights",
+    "load",
+    "open_data",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from hvdsl import api
+    if name == "__version__":
+        return _version()
+    if name in _PLACES:
+        from importlib import import_module
 
-        return getattr(api, name)
+        return getattr(import_module(f"hvdsl.{_PLACES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("hvdsl")
+    except PackageNotFoundError:  # a checkout that was never installed
+        return "(not installed)"

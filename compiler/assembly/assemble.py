@@ -64,30 +64,30 @@ def assemble(
     else:
         gathered = _Gathering()
         layers = gathered.layers(read_text(spec) if isinstance(spec, Source) else spec, base)
-    found = gathered.found
-    found.stop_if_failed()
+    diagnostics = gathered.diagnostics
+    diagnostics.stop_if_failed()
     if variant is not None:
         layers = [*layers, _variant(layers, variant)]
-    merged = merge(layers, lets(layers), found)
+    merged = merge(layers, lets(layers), diagnostics)
     merged = tuple(item for item in merged if not isinstance(item, tree.Variant))
-    merged = override.apply(merged, overrides, found)
+    merged = override.apply(merged, overrides, diagnostics)
     if overrides:  # a `let` that labels are made of may have changed: two rows may now be one
-        merged = merge([merged], lets([merged]), found)
-    found.stop_if_failed()
+        merged = merge([merged], lets([merged]), diagnostics)
+    diagnostics.stop_if_failed()
     whole = tree.Spec(_canonical_order(merged), gathered.root.trailing, span=gathered.root.span)
-    return _settle(whole, gathered.sources, found)
+    return _settle(whole, gathered.sources, diagnostics)
 
 
-def _settle(spec: tree.Spec, sources: Sequence[Source], found: Diagnostics) -> Assembled:
+def _settle(spec: tree.Spec, sources: Sequence[Source], diagnostics: Diagnostics) -> Assembled:
     """Check that a spec is whole, and read its settings and likelihood."""
-    _check_whole(spec, found)
+    _check_whole(spec, diagnostics)
     values = lets([spec.items])
-    settings, pixels = read_settings(spec, values, found)
-    likelihood = read_likelihood(spec, settings, pixels, values, found)
-    found.stop_if_failed()
+    settings, pixels = read_settings(spec, values, diagnostics)
+    likelihood = read_likelihood(spec, settings, pixels, values, diagnostics)
+    diagnostics.stop_if_failed()
     if settings is None or likelihood is None:
         raise RuntimeError("settings or likelihood are missing without a diagnostic")
-    warnings = tuple(d for d in found if d.severity is Severity.WARNING)
+    warnings = tuple(d for d in diagnostics if d.severity is Severity.WARNING)
     return Assembled(spec, settings, likelihood.term, likelihood.logits, tuple(sources), warnings)
 
 
@@ -95,7 +95,7 @@ class _Gathering:
     """Reads a spec and what it names, and remembers which files are open, so that a circle is seen."""
 
     def __init__(self) -> None:
-        self.found = Diagnostics()
+        self.diagnostics = Diagnostics()
         self.sources: list[Source] = []
         self.root: tree.Spec
         self._open: list[Path] = []
@@ -112,7 +112,7 @@ class _Gathering:
         """Return the layers of a spec, lowest first: what it extends, what it uses, itself."""
         self.root = spec
         self.sources.append(spec.span.source)
-        check_duplicates(spec.items, self.found)
+        check_duplicates(spec.items, self.diagnostics)
         layers: list[Layer] = []
         headers = [item for item in spec.items if isinstance(item, tree.Header)]
         for header in headers:
@@ -128,16 +128,13 @@ class _Gathering:
         return layers
 
     def _find(self, header: tree.Header, folder: Path | None) -> Path | None:
-        try:
+        path: Path | None = None
+        with self.diagnostics.collecting():
             path = find(header, folder)
-        except SpecError as error:
-            for diagnostic in error.diagnostics:
-                self.found.add(diagnostic)
-            return None
-        if path.resolve() not in self._open:
+        if path is None or path.resolve() not in self._open:
             return path
         circle = [p.name for p in self._open[self._open.index(path.resolve()) :]] + [path.name]
-        self.found.add(
+        self.diagnostics.add(
             Diagnostic(
                 CIRCULAR_USE,
                 f"`{path.name}` comes to itself",
@@ -158,7 +155,7 @@ class _Gathering:
             for name, item in self._read_used(path).items():
                 other = brought.setdefault(name, item)
                 if other is not item and name not in own:
-                    self.found.add(_ambiguous(name, header, other, item))
+                    self.diagnostics.add(_ambiguous(name, header, other, item))
         return {name: item for name, item in brought.items() if name not in own}
 
     def _read_used(self, path: Path) -> dict[str, tree.SpecItem]:
@@ -169,7 +166,7 @@ class _Gathering:
         self._open.append(place)
         spec = grammar.read(path)
         self.sources.append(spec.span.source)
-        check_duplicates(spec.items, self.found)
+        check_duplicates(spec.items, self.diagnostics)
         own: dict[str, tree.SpecItem] = {}
         headers: list[tree.Header] = []
         for item in spec.items:
@@ -178,7 +175,7 @@ class _Gathering:
             elif isinstance(item, tree.Header) and item.kind == "use":
                 headers.append(item)
             elif not isinstance(item, tree.Version):
-                self.found.add(_holds_more(item, path))
+                self.diagnostics.add(_holds_more(item, path))
         brought = self._use(headers, path.parent, set(own))
         self._open.pop()
         self._used[place] = {**brought, **own}
@@ -189,7 +186,7 @@ class _Gathering:
             if isinstance(item, tree.Version | tree.Variant) or (
                 isinstance(item, tree.Header) and item.kind != "title"
             ):
-                self.found.add(
+                self.diagnostics.add(
                     Diagnostic(
                         NOT_IN_VARIANT,
                         f"a variant cannot hold {describe(key(item))}",
@@ -275,9 +272,11 @@ _NEEDED = {
 }
 
 
-def _check_whole(spec: tree.Spec, found: Diagnostics) -> None:
+def _check_whole(spec: tree.Spec, diagnostics: Diagnostics) -> None:
     present = {key(item): item for item in spec.items}
     end = Span(spec.span.source, spec.span.end, spec.span.end)
     for needed, (what, example) in _NEEDED.items():
         if needed not in present:
-            found.add(Diagnostic(MISSING_ITEM, f"the spec lacks {what}", end, "nothing", what, help=f"add `{example}`"))
+            diagnostics.add(
+                Diagnostic(MISSING_ITEM, f"the spec lacks {what}", end, "nothing", what, help=f"add `{example}`")
+            )

@@ -11,9 +11,11 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from hvdsl.compiler.diagnostics.assembly import BAD_LABEL, DUPLICATE, NO_ROW_TO_REMOVE
+from hvdsl.compiler.evaluate.binding import kernel
 from hvdsl.compiler.evaluate.constants import constant
+from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, SpecError
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 from hvdsl.grammar.printer import print_expression
 from hvdsl.grammar.source import Span
 
@@ -61,7 +63,7 @@ def describe(item_key: Key) -> str:
     return f"`{item_key[1]}`" if item_key[0] == "name" else f"`{' '.join(item_key)}`"
 
 
-def check_duplicates(items: Iterable[tree.SpecItem], found: Diagnostics) -> None:
+def check_duplicates(items: Iterable[tree.SpecItem], diagnostics: Diagnostics) -> None:
     """Record everything that one file says twice (HV0206); settings keys and defaults included."""
     seen: dict[Key, tree.SpecItem] = {}
     for item in items:
@@ -69,19 +71,19 @@ def check_duplicates(items: Iterable[tree.SpecItem], found: Diagnostics) -> None
             continue
         first = seen.setdefault(key(item), item)
         if first is not item:
-            found.add(_duplicate(describe(key(item)), _place(item), first.span.line))
+            diagnostics.add(_duplicate(describe(key(item)), _place(item), first.span.line))
         if isinstance(item, tree.Settings | tree.Default):
-            _check_settings(item.settings, found)
+            _check_settings(item.settings, diagnostics)
         if isinstance(item, tree.Variant):
-            check_duplicates(item.items, found)
+            check_duplicates(item.items, diagnostics)
 
 
-def _check_settings(settings: Iterable[tree.Setting], found: Diagnostics) -> None:
+def _check_settings(settings: Iterable[tree.Setting], diagnostics: Diagnostics) -> None:
     seen: dict[str, tree.Setting] = {}
     for setting in settings:
         first = seen.setdefault(setting.key.id, setting)
         if first is not setting:
-            found.add(_duplicate(f"`{setting.key.id}`", setting.key.span, first.span.line))
+            diagnostics.add(_duplicate(f"`{setting.key.id}`", setting.key.span, first.span.line))
 
 
 def _place(item: tree.SpecItem) -> Span:
@@ -113,20 +115,22 @@ def lets(layers: Iterable[Layer]) -> dict[str, tree.Expr]:
     return values
 
 
-def merge(layers: Iterable[Layer], values: Lets, found: Diagnostics) -> Layer:
+def merge(layers: Iterable[Layer], values: Lets, diagnostics: Diagnostics) -> Layer:
     """Return the items of all layers merged; labels are evaluated with the merged lets `values`."""
     merged: dict[Key, tree.SpecItem] = {}
     for layer in layers:
         for item in layer:
             lower = merged.get(key(item))
-            merged[key(item)] = _merge_item(lower, item, values, found)
+            merged[key(item)] = _merge_item(lower, item, values, diagnostics)
     return tuple(merged.values())
 
 
-def _merge_item(lower: tree.SpecItem | None, item: tree.SpecItem, values: Lets, found: Diagnostics) -> tree.SpecItem:
+def _merge_item(
+    lower: tree.SpecItem | None, item: tree.SpecItem, values: Lets, diagnostics: Diagnostics
+) -> tree.SpecItem:
     if isinstance(item, tree.Section):
         below = lower.rows if isinstance(lower, tree.Section) else ()
-        return replace(item, rows=_merge_rows(item, below, values, found))
+        return replace(item, rows=_merge_rows(item, below, values, diagnostics))
     if isinstance(item, tree.Settings) and isinstance(lower, tree.Settings):
         name = item.name if item.name is not None else lower.name
         return replace(lower, name=name, settings=merge_settings(lower.settings, item.settings))
@@ -152,11 +156,11 @@ def _merge_rows(
     section: tree.Section,
     below: tuple[RowItem, ...],
     values: Lets,
-    found: Diagnostics,
+    diagnostics: Diagnostics,
 ) -> tuple[RowItem, ...]:
     """Lay the rows of `section` over those `below`. Within one section a label stands once."""
     rows = list(below)
-    known = {label(row, values, found): row for row in rows if isinstance(row, tree.Row)}
+    known = {label(row, values, diagnostics): row for row in rows if isinstance(row, tree.Row)}
     own: dict[Size, tree.Row] = {}
     for item in section.rows:
         if not isinstance(item, tree.Row):
@@ -165,24 +169,24 @@ def _merge_rows(
             else:
                 rows.append(item)
             continue
-        size = label(item, values, found)
+        size = label(item, values, diagnostics)
         if size is None:
             continue
         if size in own:
             what = f"row {print_expression(item.label)} of the {section.kind}"
-            found.add(_duplicate(what, item.label.span, own[size].span.line))
+            diagnostics.add(_duplicate(what, item.label.span, own[size].span.line))
             continue
         own[size] = item
         lower = known.get(size)
         removes = isinstance(item.value, tree.Name) and item.value.id == "none"
         if removes and lower is None:
-            found.add(_nothing_to_remove(item, section.kind))
+            diagnostics.add(_nothing_to_remove(item, section.kind))
         elif removes and lower is not None:
             rows.remove(lower)
         elif lower is not None:
             rows[rows.index(lower)] = item
         else:
-            rows.insert(_position(rows, size, section.kind, values, found) if below else len(rows), item)
+            rows.insert(_position(rows, size, section.kind, values, diagnostics) if below else len(rows), item)
     return tuple(rows)
 
 
@@ -204,13 +208,13 @@ def _position(
     size: Size,
     kind: str,
     values: Lets,
-    found: Diagnostics,
+    diagnostics: Diagnostics,
 ) -> int:
     """Where a new label goes: encoder rows fall in size, decoder rows rise."""
     for i, row in enumerate(rows):
         if not isinstance(row, tree.Row):
             continue
-        other = label(row, values, found)
+        other = label(row, values, diagnostics)
         if other is None:
             continue
         after = other < size if kind == "encoder" else other > size
@@ -219,28 +223,20 @@ def _position(
     return len(rows)
 
 
-def label(row: tree.Row, values: Lets, found: Diagnostics) -> Size | None:
+def label(row: tree.Row, values: Lets, diagnostics: Diagnostics) -> Size | None:
     """Return the height and width that a row's label means; None after recording what is wrong (HV0212)."""
-    try:
-        value = constant(row.label, values)
-    except SpecError as error:
-        for diagnostic in error.diagnostics:
-            found.add(diagnostic)
-        return None
-    sizes = value if isinstance(value, tuple) else (value, value)
-    match sizes:
-        case (int(height), int(width)) if not any(isinstance(s, bool) for s in sizes) and height > 0 and width > 0:
-            return height, width
-    found.add(
-        Diagnostic(
+    with diagnostics.collecting():
+        size = kernel(constant(row.label, values))
+        if size is not None and min(size) > 0:
+            return size
+        raise Fault(
             BAD_LABEL,
             "a row's label is a resolution",
             row.label.span,
-            found=f"`{print_expression(row.label)}`",
-            expected="a positive whole number as `32`, or a height and width as `8x6`",
-            help="write the height of the map that the row works on",
+            f"`{print_expression(row.label)}`",
+            "a positive whole number as `32`, or a height and width as `8x6`",
+            "write the height of the map that the row works on",
         )
-    )
     return None
 
 

@@ -1,21 +1,21 @@
 """Pixel maps: the expressions in `v` that say what the encoder receives and what the likelihood scores.
 
-`v` is the raw pixel, 0 … 2^bits - 1 (0 or 1 once binarised). A map is a closed little language of arithmetic,
-so that it can be evaluated here over every pixel value, and emitted as tensor code.
+`v` is the raw pixel, 0 … 2^bits - 1 (0 or 1 once binarised). A map is evaluated like every expression, with a
+symbolic `v`: the result can be computed here for every pixel value, printed, and emitted as tensor code.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from hvdsl.compiler.diagnostics.settings import BAD_PIXEL_MAP
-from hvdsl.compiler.evaluate.arithmetic import describe, is_number
-from hvdsl.compiler.evaluate.constants import constant
+from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.evaluate.constants import Constants
+from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.printer import print_expression
 from hvdsl.grammar.source import Source, Span
 from hvdsl.grammar.text.reader import read_expression
@@ -36,17 +36,20 @@ _FUNCTIONS: Mapping[str, Callable[..., float]] = {
     "round": round,
     "abs": abs,
     "sqrt": math.sqrt,
+    "exp": math.exp,
     "log": math.log,
+    "sin": math.sin,
+    "cos": math.cos,
 }
-_BINARY_FUNCTIONS = ("min", "max")
-_DEEPEST = 60
+_OF_TWO = ("min", "max")
 
 
 @dataclass(frozen=True, slots=True)
 class PixelMap:
-    """A checked expression in `v`, every other name replaced by its number."""
+    """An expression in `v`, in which every other name is replaced by its number."""
 
     expr: tree.Expr
+    compute: Callable[[float], float] = field(compare=False, repr=False)
 
     @property
     def text(self) -> str:
@@ -55,7 +58,10 @@ class PixelMap:
 
     def __call__(self, v: float) -> float:
         """Return the value for one pixel. Raises `ArithmeticError` or `ValueError` where there is none."""
-        return float(_evaluate(self.expr, v))
+        value = self.compute(v)
+        if isinstance(value, complex):
+            raise ValueError("a root of a negative number")
+        return float(value)
 
     def torch(self, v: str = "v") -> str:
         """Return the expression as Python text on a float tensor named `v`, written with `torch.`."""
@@ -68,76 +74,76 @@ def parse_pixel_map(text: str) -> PixelMap:
 
 
 def pixel_map(expr: tree.Expr, lets: Mapping[str, tree.Expr]) -> PixelMap:
-    """Check an expression in `v` and fold the `let`s into it. Raises `SpecError` (HV0607)."""
-    return PixelMap(_fold(expr, lets, 0))
+    """Evaluate an expression with a symbolic `v`. Raises `SpecError`."""
+    value = _PixelMaps(lets).evaluate(expr)
+    return _as_map(value, expr.span)
 
 
-def _fault(expr: tree.Expr, message: str, found: str, help: str) -> SpecError:
+def _as_map(value: object, span: Span) -> PixelMap:
+    if isinstance(value, PixelMap):
+        return value
+    if isinstance(value, int | float) and arithmetic.is_number(value):
+        fixed = float(value)
+        return PixelMap(number(value, span), lambda v: fixed)
+    raise _fault(span, "this does not map pixels", arithmetic.describe(value), "use arithmetic on `v` only")
+
+
+def _fault(span: Span, message: str, found: str, help: str) -> Fault:
     allowed = "`v` and numbers with + - * / // % ** " + " ".join(_FUNCTIONS)
-    return SpecError([Diagnostic(BAD_PIXEL_MAP, message, expr.span, found, allowed, help)])
+    return Fault(BAD_PIXEL_MAP, message, span, found, allowed, help)
 
 
-def _fold(expr: tree.Expr, lets: Mapping[str, tree.Expr], depth: int) -> tree.Expr:
-    if depth > _DEEPEST:
-        raise _fault(expr, f"nested more than {_DEEPEST} deep", "a deep expression", "simplify it")
-    match expr:
-        case tree.Number() | tree.Name(id="v"):
-            return expr
-        case tree.Name():
-            return _named(expr, lets, depth)
-        case tree.Unary(operator="-"):
-            return tree.Unary("-", _fold(expr.operand, lets, depth + 1), span=expr.span)
-        case tree.Binary() if expr.operator in _OPERATORS:
-            left, right = _fold(expr.left, lets, depth + 1), _fold(expr.right, lets, depth + 1)
-            return tree.Binary(expr.operator, left, right, span=expr.span)
-        case tree.Call(function=tree.Name(id=name)) if name in _FUNCTIONS:
-            return _folded_call(expr, name, lets, depth)
-        case tree.Call(function=tree.Name(id=name)):
-            raise _fault(expr, f"`{name}` does not map pixels", f"`{name}(…)`", did_you_mean(name, _FUNCTIONS))
-    raise _fault(expr, "this does not map pixels", f"`{print_expression(expr)}`", "use arithmetic on `v` only")
+class _PixelMaps(Constants):
+    """Constants and the pixel `v`, which hides a `let` of that name."""
 
+    places = "`v` or a `let`"
 
-def _named(expr: tree.Name, lets: Mapping[str, tree.Expr], depth: int) -> tree.Expr:
-    """Replace a `let` by its number."""
-    if expr.id not in lets:
-        raise _fault(expr, f"unknown name `{expr.id}`", f"`{expr.id}`", did_you_mean(expr.id, ["v", *lets]))
-    value = constant(lets[expr.id], lets)
-    if not isinstance(value, int | float) or not is_number(value):
-        raise _fault(expr, f"`{expr.id}` is no number", describe(value), "give the `let` a number")
-    return number(value, expr.span)
+    def __init__(self, lets: Mapping[str, tree.Expr]) -> None:
+        span = Span(Source("<pixel>", "v"), 0, 1)
+        super().__init__(lets, {"v": PixelMap(tree.Name("v", span=span), lambda v: v)})
+
+    def describe(self, value: object) -> str:
+        return f"`{value.text}`" if isinstance(value, PixelMap) else super().describe(value)
+
+    def operate(self, expr: tree.Binary, left: object, right: object, environment: None) -> object:
+        if not isinstance(left, PixelMap) and not isinstance(right, PixelMap):
+            return super().operate(expr, left, right, environment)
+        if expr.operator not in _OPERATORS:
+            message = f"`{expr.operator}` does not map pixels"
+            raise _fault(expr.span, message, f"`{print_expression(expr)}`", "use arithmetic on `v` only")
+        a, b = _as_map(left, expr.left.span), _as_map(right, expr.right.span)
+        apply, first, second = _OPERATORS[expr.operator], a.compute, b.compute
+        joined = tree.Binary(expr.operator, a.expr, b.expr, span=expr.span)
+        return PixelMap(joined, lambda v: apply(first(v), second(v)))
+
+    def negate(self, expr: tree.Unary, value: object) -> object:
+        if not isinstance(value, PixelMap) or expr.operator != "-":
+            return super().negate(expr, value)
+        inner = value.compute
+        return PixelMap(tree.Unary("-", value.expr, span=expr.span), lambda v: -inner(v))
+
+    def function(self, name: str, expr: tree.Call, environment: None) -> object:
+        values = [self.evaluate(a.value) for a in expr.arguments]
+        if not any(isinstance(v, PixelMap) for v in values):
+            return super().function(name, expr, environment)
+        wanted = 2 if name in _OF_TWO else 1
+        if name not in _FUNCTIONS:
+            raise _fault(expr.span, f"`{name}` does not map pixels", f"`{name}(…)`", did_you_mean(name, _FUNCTIONS))
+        if len(values) != wanted or any(a.name is not None for a in expr.arguments):
+            noun = "argument" if wanted == 1 else "arguments"
+            raise _fault(expr.span, f"`{name}` takes {wanted} {noun}", f"{len(values)}", "correct the call")
+        maps = [_as_map(v, a.value.span) for v, a in zip(values, expr.arguments, strict=True)]
+        arguments = tuple(tree.Argument(None, m.expr, span=a.span) for m, a in zip(maps, expr.arguments, strict=True))
+        apply = _FUNCTIONS[name]
+        computes = tuple(m.compute for m in maps)
+        call = tree.Call(expr.function, arguments, span=expr.span)
+        return PixelMap(call, lambda v: apply(*(compute(v) for compute in computes)))
 
 
 def number(value: int | float, span: Span) -> tree.Expr:
     """Return the tree of a number; a negative one is a minus and its size."""
     size: tree.Expr = tree.Number(repr(abs(value)), span=span)
     return tree.Unary("-", size, span=span) if value < 0 else size
-
-
-def _folded_call(expr: tree.Call, name: str, lets: Mapping[str, tree.Expr], depth: int) -> tree.Expr:
-    wanted = 2 if name in _BINARY_FUNCTIONS else 1
-    if len(expr.arguments) != wanted or any(a.name is not None for a in expr.arguments):
-        noun = "argument" if wanted == 1 else "arguments"
-        raise _fault(expr, f"`{name}` takes {wanted} {noun}", f"{len(expr.arguments)}", "correct the call")
-    arguments = tuple(tree.Argument(None, _fold(a.value, lets, depth + 1), span=a.span) for a in expr.arguments)
-    return tree.Call(expr.function, arguments, span=expr.span)
-
-
-def _evaluate(expr: tree.Expr, v: float) -> float:
-    match expr:
-        case tree.Number():
-            return expr.value
-        case tree.Name():
-            return v
-        case tree.Unary():
-            return -_evaluate(expr.operand, v)
-        case tree.Binary():
-            value = _OPERATORS[expr.operator](_evaluate(expr.left, v), _evaluate(expr.right, v))
-            if isinstance(value, complex):
-                raise ValueError("a root of a negative number")
-            return value
-        case tree.Call(function=tree.Name(id=name)):
-            return _FUNCTIONS[name](*(_evaluate(a.value, v) for a in expr.arguments))
-    raise TypeError(f"{type(expr).__name__} in a checked pixel map")
 
 
 # Binding strength of Python's operators, for the fewest parentheses.
@@ -175,28 +181,17 @@ def _torch(expr: tree.Expr, v: str) -> str:
     raise TypeError(f"{type(expr).__name__} in a checked pixel map")
 
 
-def _torch_call(name: str, arguments: list[tree.Expr], v: str) -> str:
-    """Numbers alone are folded; `min(v, 3)` is a clamp; two tensors are compared elementwise."""
-    moving = [_depends(a) for a in arguments]
-    if not any(moving):
-        return repr(float(_FUNCTIONS[name](*(_evaluate(a, 0.0) for a in arguments))))
+def _torch_call(name: str, arguments: Sequence[tree.Expr], v: str) -> str:
+    """`min(v, 3)` is a clamp; two tensors are compared elementwise."""
     texts = [_torch(a, v) for a in arguments]
-    if name not in _BINARY_FUNCTIONS:
+    if name not in _OF_TWO:
         return f"torch.{name}({texts[0]})"
+    moving = [not isinstance(a, tree.Number) and not _is_negative(a) for a in arguments]
     if all(moving):
         return f"torch.{name}imum({texts[0]}, {texts[1]})"
     tensor, bound = texts if moving[0] else reversed(texts)
     return f"torch.clamp({tensor}, {'max' if name == 'min' else 'min'}={bound})"
 
 
-def _depends(expr: tree.Expr) -> bool:
-    match expr:
-        case tree.Name():
-            return True
-        case tree.Unary():
-            return _depends(expr.operand)
-        case tree.Binary():
-            return _depends(expr.left) or _depends(expr.right)
-        case tree.Call():
-            return any(_depends(a.value) for a in expr.arguments)
-    return False
+def _is_negative(expr: tree.Expr) -> bool:
+    return isinstance(expr, tree.Unary) and isinstance(expr.operand, tree.Number)

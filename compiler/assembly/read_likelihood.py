@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hvdsl.compiler.assembly.read_settings import Pixels
-from hvdsl.compiler.catalogue.distributions import MEAN, SCALE, check_map
-from hvdsl.compiler.catalogue.likelihoods import LIKELIHOODS, Likelihood
-from hvdsl.compiler.catalogue.table import Argument, ArgumentType, OperationError, Required
+from hvdsl.compiler.catalogue.likelihoods import CHOICE, LIKELIHOODS, Likelihood
+from hvdsl.compiler.catalogue.values import complete
 from hvdsl.compiler.diagnostics import settings as codes
-from hvdsl.compiler.evaluate.arithmetic import describe, is_number
-from hvdsl.compiler.evaluate.constants import constant
+from hvdsl.compiler.evaluate.binding import LIKELIHOOD, Slot
+from hvdsl.compiler.evaluate.constants import Constants
+from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.compiler.settings import Data, ModelSettings, Objective
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Code, Diagnostic, Diagnostics, SpecError
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 from hvdsl.grammar.source import Span
 
 _TOLERANCE = 1e-6  # of a target at the edge of its range, from rounding
@@ -35,138 +35,44 @@ def read_likelihood(
     settings: ModelSettings | None,
     pixels: Pixels | None,
     lets: Mapping[str, tree.Expr],
-    found: Diagnostics,
+    diagnostics: Diagnostics,
 ) -> Scored | None:
-    """Return the complete likelihood of a spec; None where something is wrong, recorded in `found`."""
+    """Return the complete likelihood of a spec; None where something is wrong, recorded in `diagnostics`."""
     written = next((item for item in spec.items if isinstance(item, tree.Likelihood)), None)
     if written is None:
         return None
-    try:
+    with diagnostics.collecting():
         entry, args = _arguments(written.value, lets)
         if settings is None or pixels is None:
             return None
         _check_unit(entry, settings.objective, written.value.span)
-        args = _check_target(entry, args, settings.data, pixels, written.value.span, found)
-    except SpecError as error:
-        for diagnostic in error.diagnostics:
-            found.add(diagnostic)
-        return None
-    return Scored(Term(entry.name, (), tuple(args.items())), entry.channels(settings.data.shape[0], args))
-
-
-def _fail(code: Code, message: str, span: Span, found: str, expected: str, help: str) -> SpecError:
-    return SpecError([Diagnostic(code, message, span, found, expected, help)])
+        args = _check_target(entry, args, settings.data, pixels, written.value.span, diagnostics)
+        return Scored(Term(entry.name, (), tuple(args.items())), entry.channels(settings.data.shape[0], args))
+    return None
 
 
 def _arguments(expr: tree.Expr, lets: Mapping[str, tree.Expr]) -> tuple[Likelihood, dict[str, Literal]]:
     """Name every argument, fill in the defaults, and check each by its type."""
-    term = constant(expr, lets)
-    if not isinstance(term, Term) or term.name not in LIKELIHOODS:
-        name = term.name if isinstance(term, Term) else describe(term)
-        raise _fail(
+    head = expr.function if isinstance(expr, tree.Call) else expr
+    if isinstance(head, tree.Name) and head.id not in LIKELIHOODS and head.id not in lets:
+        raise Fault(
             codes.UNKNOWN_LIKELIHOOD,
-            f"there is no likelihood `{name}`",
+            f"there is no likelihood `{head.id}`",
             expr.span,
-            f"`{name}`",
+            f"`{head.id}`",
             ", ".join(f"`{n}`" for n in LIKELIHOODS),
-            did_you_mean(name, LIKELIHOODS),
+            did_you_mean(head.id, LIKELIHOODS),
         )
-    entry = LIKELIHOODS[term.name]
-    names = [a.name for a in entry.arguments]
-    if len(term.args) > len(names):
-        taken = ", ".join(f"`{n}`" for n in names) or "no arguments"
-        raise _fail(
-            codes.BAD_LIKELIHOOD,
-            f"too many arguments for `{entry.name}`",
-            expr.span,
-            f"{len(term.args)} without a name",
-            taken,
-            "remove what is too much",
-        )
-    given = dict(zip(names, term.args, strict=False))
-    for name, value in term.options:
-        if name not in names or name in given:
-            what = "is given twice" if name in given else "is no argument"
-            raise _fail(
-                codes.BAD_LIKELIHOOD,
-                f"`{name}` {what} of `{entry.name}`",
-                _place(expr, name),
-                f"`{name}`",
-                f"an argument of `{entry.name}`, once",
-                "give it once" if name in given else did_you_mean(name, names),
-            )
-        given[name] = value
-    return entry, {a.name: _checked(entry, a, given, expr) for a in entry.arguments}
-
-
-def _place(expr: tree.Expr, name: str, position: int | None = None) -> Span:
-    """Return where an argument is written, or else the whole likelihood."""
-    if isinstance(expr, tree.Call):
-        for i, argument in enumerate(expr.arguments):
-            if argument.name == name or (argument.name is None and i == position):
-                return argument.value.span
-    return expr.span
-
-
-def _checked(entry: Likelihood, argument: Argument, given: dict[str, Literal], expr: tree.Expr) -> Literal:
-    if argument.name not in given:
-        if isinstance(argument.default, Required):
-            raise _fail(
-                codes.BAD_LIKELIHOOD,
-                f"`{entry.name}` needs `{argument.name}`",
-                expr.span,
-                "nothing",
-                f"`{argument.name}`: {argument.doc}",
-                f"write `{entry.name}({argument.name} = …)`",
-            )
-        return argument.default
-    value = given[argument.name]
-    if isinstance(value, str) and argument.type is ArgumentType.WORD:
-        value = Term(value)
-    if value == argument.default or _fits(argument, value):
-        return value
-    expected = {
-        ArgumentType.INTEGER: "a positive whole number" if argument.name != "crop" else "a whole number from 0",
-        ArgumentType.NUMBER: "a number",
-    }.get(argument.type, "one of " + ", ".join(f"`{w}`" for w in argument.words))
-    position = [a.name for a in entry.arguments].index(argument.name)
-    near = did_you_mean(value.name, argument.words) if isinstance(value, Term) and argument.words else "correct it"
-    raise _fail(
-        codes.BAD_LIKELIHOOD,
-        f"this is no value for `{argument.name}` of `{entry.name}`",
-        _place(expr, argument.name, position),
-        describe(value),
-        f"{expected} ({argument.doc})",
-        near,
-    )
-
-
-def _fits(argument: Argument, value: Literal) -> bool:
-    if argument.type is ArgumentType.INTEGER:
-        least = 0 if argument.name == "crop" else 1
-        most = 16 if argument.name == "bits" else 1000
-        return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-    if argument.type is ArgumentType.NUMBER:
-        return is_number(value)
-    if not isinstance(value, Term) or value.name not in argument.words:
-        return False
-    if argument in (MEAN, SCALE):
-        try:
-            check_map(argument, value)
-        except OperationError:
-            return False
-        return True
-    if value.name == "softplus":  # softplus(beta), the slope's sharpness
-        numbers = [*value.args, *(v for name, v in value.options if name == "beta")]
-        whole = len(numbers) == len(value.args) + len(value.options) <= 1
-        return whole and all(isinstance(n, int | float) and is_number(n) and n > 0 for n in numbers)
-    return not value.args and not value.options
+    term = Constants(lets, reports=LIKELIHOOD).read(Slot(CHOICE, "", expr.span, LIKELIHOOD), expr)
+    if not isinstance(term, Term):
+        raise TypeError("a likelihood is a word")
+    return LIKELIHOODS[term.name], complete(term, CHOICE)
 
 
 def _check_unit(entry: Likelihood, objective: Objective, span: Span) -> None:
     if objective.unit not in entry.units:
         units = " or ".join(f"`{u}`" for u in entry.units)
-        raise _fail(
+        raise Fault(
             codes.UNIT_DOES_NOT_FIT,
             f"`{entry.name}` is not measured in `{objective.unit}`",
             span,
@@ -182,14 +88,14 @@ def _check_target(
     data: Data,
     pixels: Pixels,
     likelihood: Span,
-    found: Diagnostics,
+    diagnostics: Diagnostics,
 ) -> dict[str, Literal]:
     """Evaluate the target over every pixel value: its range and its grid must be the likelihood's."""
     values = _target_values(data, pixels)
     if entry.range is not None:
         least, most = entry.range
         if values[0] < least - _TOLERANCE or values[-1] > most + _TOLERANCE:
-            raise _fail(
+            raise Fault(
                 codes.TARGET_OUT_OF_RANGE,
                 f"the target leaves the range of `{entry.name}`",
                 pixels.place,
@@ -198,7 +104,7 @@ def _check_target(
                 _range_help(entry, data),
             )
     if entry.name == "bernoulli" and any(v not in (0.0, 1.0) for v in values):
-        found.add(
+        diagnostics.add(
             Diagnostic(
                 codes.SOFT_TARGET,
                 "a Bernoulli likelihood of grey values is no density",
@@ -236,7 +142,7 @@ def _target_values(data: Data, pixels: Pixels) -> list[float]:
             except (ArithmeticError, ValueError):
                 finite = False
             if not finite:
-                raise _fail(
+                raise Fault(
                     codes.BAD_PIXEL_MAP,
                     f"`{name}` has no value at v = {v}",
                     pixel_map.expr.span,
@@ -256,7 +162,7 @@ def _bits(entry: Likelihood, bits: Literal, values: list[float], place: Span, li
         return bits
     stated = f"{bits} bits, which are {2**bits} values" if isinstance(bits, int) else "a power of two"
     near = max(1, (len(values) - 1).bit_length())
-    raise _fail(
+    raise Fault(
         codes.GRID_DOES_NOT_FIT,
         f"the target's grid is not that of `{entry.name}`",
         likelihood if bits is not None else place,

@@ -10,6 +10,10 @@ from hvdsl.compiler.catalogue.families import Family
 from hvdsl.compiler.catalogue.shapes import equal, same, show
 from hvdsl.compiler.catalogue.sources import GRID, grid_shape
 from hvdsl.compiler.catalogue.table import (
+    FROM_ONE,
+    FROM_ZERO,
+    POSITIVE,
+    REQUIRED,
     Args,
     Argument,
     ArgumentType,
@@ -19,16 +23,25 @@ from hvdsl.compiler.catalogue.table import (
     Locality,
     Operation,
     OperationError,
+    Required,
+    Word,
 )
-from hvdsl.compiler.catalogue.values import bind, number, optional_term, term, text
-from hvdsl.compiler.graph import Shape, Term
+from hvdsl.compiler.catalogue.values import complete, integer, number, optional_term, term
+from hvdsl.compiler.graph import Literal, Shape, Term
 
+
+def _positive(name: str, default: Literal | Required, doc: str) -> Argument:
+    return Argument(name, ArgumentType.NUMBER, default, doc=doc, bounds=POSITIVE)
+
+
+SOFTPLUS = Word("softplus", (_positive("beta", 1.0, "sharpness of the softplus"),))
 MEAN = Argument(
     "mean",
     ArgumentType.WORD,
     Term("identity"),
     ("identity", "soft_clamp"),
     "first half to mean: `identity`, `soft_clamp(c)` = c tanh(x / c)",
+    calls=(Word("soft_clamp", (_positive("c", REQUIRED, "the bound that is never passed"),)),),
 )
 SCALE = Argument(
     "scale",
@@ -37,53 +50,33 @@ SCALE = Argument(
     ("exp", "softplus", "softplus_variance", "softplus_logvar"),
     "second half to scale: `exp(soft_clamp = none, add = 0)`, `softplus(beta = 1)`, "
     "`softplus_variance` (square root of softplus), `softplus_logvar` (exp of half the softplus)",
+    calls=(
+        Word(
+            "exp",
+            (
+                _positive("soft_clamp", None, "bound of the logarithm"),
+                Argument("add", ArgumentType.NUMBER, 0.0, doc="added to the scale", bounds=FROM_ZERO),
+            ),
+        ),
+        SOFTPLUS,
+    ),
 )
-DENSITY_FLOOR = Argument("density_floor", ArgumentType.NUMBER, 0.0, doc="added to the variance in log-densities only")
-
-_MEANS: dict[str, tuple[tuple[str, float | None], ...]] = {"identity": (), "soft_clamp": (("c", None),)}
-_SCALES: dict[str, tuple[tuple[str, float | None], ...]] = {
-    "exp": (("soft_clamp", None), ("add", 0.0)),
-    "softplus": (("beta", 1.0),),
-    "softplus_variance": (),
-    "softplus_logvar": (),
-}
+DENSITY_FLOOR = Argument(
+    "density_floor", ArgumentType.NUMBER, 0.0, doc="added to the variance in log-densities only", bounds=FROM_ZERO
+)
 
 
 def checked_maps(args: Args) -> tuple[Term, Term]:
-    """The mean map and the scale map, with all their arguments in place.
-
-    Raises:
-        OperationError: for arguments that a map does not take.
-    """
+    """The mean map and the scale map, with all their arguments in place."""
     mean, scale = term(args, "mean"), term(args, "scale")
-    return _map(mean, _MEANS[mean.name], len(_MEANS[mean.name])), _map(scale, _SCALES[scale.name], 0)
+    return _complete(mean, MEAN), _complete(scale, SCALE)
 
 
-def check_map(argument: Argument, given: Term) -> None:
-    """Check one map by itself, for `MEAN` or `SCALE`.
-
-    Raises:
-        OperationError: for arguments that the map does not take.
-    """
-    signatures, required = (_MEANS, 1) if argument is MEAN else (_SCALES, 0)
-    _map(given, signatures[given.name], min(required, len(signatures[given.name])))
-
-
-def _map(given: Term, signature: tuple[tuple[str, float | None], ...], required: int) -> Term:
-    values = bind(given, signature, required)
-    for name, value in values.items():
-        if value is None and name == "soft_clamp":
-            continue
-        low = 0 if name != "add" else -1e-300
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= low:
-            raise OperationError(f"`{name}` of `{given.name}` must be a positive number", found=text(value))
-    return Term(given.name, (), tuple(values.items()))
+def _complete(given: Term, argument: Argument) -> Term:
+    return Term(given.name, (), tuple(complete(given, argument).items()))
 
 
 def _location_scale_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
-    checked_maps(args)
-    if "density_floor" in args and number(args, "density_floor") < 0:
-        raise OperationError("`density_floor` must be at least 0", found=text(args["density_floor"]))
     if not inputs:
         return (grid_shape(_standard_channels(args), args),)
     channels, height, width = inputs[0]
@@ -99,9 +92,7 @@ def _location_scale_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, .
 def _standard_channels(args: Args) -> int:
     standard = optional_term(args, "params")
     if standard is not None and standard.name == "standard":
-        channels = bind(standard, (("channels", None),), required=1)["channels"]
-        if isinstance(channels, int) and not isinstance(channels, bool) and channels > 0:
-            return channels
+        return integer(complete(standard, PARAMS), "channels")
     raise OperationError("a distribution needs parameters", expected="a tensor or `standard(channels)`")
 
 
@@ -112,7 +103,7 @@ def _location_scale_text(cls: str) -> ExpressionRule:
             return f"{cls}.standard((latents.batch, {shape}), latents.device, latents.dtype)"
         mean, scale = checked_maps(args)
         options = [f"mean={_call(mean)}"] if mean.name != "identity" else []
-        options += [f"scale={_call(scale)}"] if scale != _map(Term("exp"), _SCALES["exp"], 0) else []
+        options += [f"scale={_call(scale)}"] if scale != _complete(Term("exp"), SCALE) else []
         floor = number(args, "density_floor") if "density_floor" in args else 0
         options += [f"density_floor={floor!r}"] if floor else []
         return f"{cls}({', '.join([*operands, *options])})"
@@ -122,26 +113,24 @@ def _location_scale_text(cls: str) -> ExpressionRule:
 
 def _call(given: Term) -> str:
     """What differs from the defaults; a map of one number without a default takes it by position."""
-    defaults = dict(_MEANS.get(given.name, ()) or _SCALES.get(given.name, ()))
     if given.name == "soft_clamp":
         return f"soft_clamp({dict(given.options)['c']!r})"
-    said = [f"{name}={value!r}" for name, value in given.options if value != defaults[name]]
-    return f"{given.name}({', '.join(said)})"
+    defaults = {a.name: a.default for a in SCALE.takes(given.name)}
+    explicit = [f"{name}={value!r}" for name, value in given.options if value != defaults[name]]
+    return f"{given.name}({', '.join(explicit)})"
+
+
+PARAMS = Argument(
+    "params",
+    ArgumentType.TENSOR,
+    words=("standard",),
+    doc="first half mean, second half raw scale; or `standard(channels)`: mean 0 and scale 1",
+    calls=(Word("standard", (Argument("channels", ArgumentType.INTEGER, doc="of a draw", bounds=FROM_ONE),)),),
+)
 
 
 def _location_scale(family: Family, runtime_class: str, summary: str, *more: Argument) -> Operation:
-    arguments = (
-        Argument(
-            "params",
-            ArgumentType.TENSOR,
-            words=("standard",),
-            doc="first half mean, second half raw scale; or `standard(channels)`: mean 0 and scale 1",
-        ),
-        MEAN,
-        SCALE,
-        *more,
-        GRID,
-    )
+    arguments = (PARAMS, MEAN, SCALE, *more, GRID)
     return Operation(
         family.name,
         Kind.DISTRIBUTION,

@@ -6,8 +6,8 @@ biases alike.
 
 from __future__ import annotations
 
-from hvdsl.compiler.catalogue.table import Args, Argument, ArgumentType, OperationError
-from hvdsl.compiler.catalogue.values import bind, switch, term, text
+from hvdsl.compiler.catalogue.table import Args, Argument, ArgumentType, Word
+from hvdsl.compiler.catalogue.values import complete, number, switch, term
 from hvdsl.compiler.graph import Literal, Term
 
 FAN_IN = Term("fan_in")
@@ -17,32 +17,31 @@ ONES = Term("ones")
 WEIGHT_INITS = ("fan_in", "zeros", "ones", "gaussian", "uniform", "orthogonal", "scaled")
 MAP_INITS = ("zeros", "ones", "gaussian", "uniform")
 
-_ARGUMENTS = {
-    "fan_in": (),
-    "zeros": (),
-    "ones": (),
-    "orthogonal": (),
-    "gaussian": ("s",),
-    "uniform": ("a", "b"),
-    "scaled": ("f",),
-}
 
-INIT = Argument("init", ArgumentType.WORD, FAN_IN, WEIGHT_INITS, "initial weights; `scaled(f)` is the default times f")
-BIAS_INIT = Argument("bias_init", ArgumentType.WORD, FAN_IN, WEIGHT_INITS, "initial bias")
+def _number(name: str, doc: str) -> Argument:
+    return Argument(name, ArgumentType.NUMBER, doc=doc)
+
+
+INIT_CALLS = (
+    Word("gaussian", (_number("s", "standard deviation"),)),
+    Word("uniform", (_number("a", "least value"), _number("b", "largest value"))),
+    Word("scaled", (_number("f", "factor on the default"),)),
+)
+INIT = Argument(
+    "init",
+    ArgumentType.WORD,
+    FAN_IN,
+    WEIGHT_INITS,
+    "initial weights; `scaled(f)` is the default times f",
+    calls=INIT_CALLS,
+)
+BIAS_INIT = Argument("bias_init", ArgumentType.WORD, FAN_IN, WEIGHT_INITS, "initial bias", calls=INIT_CALLS)
 
 
 def checked(term: Term) -> Term:
-    """The initialiser with all its arguments in place.
-
-    Raises:
-        OperationError: if an argument is missing, is too many or is no number.
-    """
-    names = _ARGUMENTS[term.name]
-    values = bind(term, tuple((name, None) for name in names), required=len(names))
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise OperationError(f"`{name}` of `{term.name}` must be a number", found=text(value))
-    return Term(term.name, tuple(float(v) for v in values.values() if isinstance(v, (int, float))))
+    """The initialiser with its arguments in the order of their declaration."""
+    values = complete(term, INIT)
+    return Term(term.name, tuple(float(number(values, name)) for name in values))
 
 
 def constant(value: float) -> Term:

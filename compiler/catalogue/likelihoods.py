@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from hvdsl.compiler.catalogue.distributions import MEAN, SCALE
-from hvdsl.compiler.catalogue.table import REQUIRED, Argument, ArgumentType, Required
+from hvdsl.compiler.catalogue.distributions import MEAN, SCALE, SOFTPLUS
+from hvdsl.compiler.catalogue.table import REQUIRED, Argument, ArgumentType, Bounds, Required, Word
 from hvdsl.compiler.graph import Literal, Parameter, Shape, Term
 
 Args = Mapping[str, Literal]
@@ -65,8 +65,8 @@ def _categorical_channels(channels: int, args: Args) -> int:
     return channels * (1 << bits)
 
 
-def _integer(name: str, default: Literal | Required, doc: str) -> Argument:
-    return Argument(name, ArgumentType.INTEGER, default, doc=doc)
+def _integer(name: str, default: Literal | Required, doc: str, least: int, most: int) -> Argument:
+    return Argument(name, ArgumentType.INTEGER, default, doc=doc, bounds=Bounds(least, most))
 
 
 def _number(name: str, default: Literal | Required, doc: str) -> Argument:
@@ -74,17 +74,18 @@ def _number(name: str, default: Literal | Required, doc: str) -> Argument:
 
 
 def _word(name: str, default: Literal | Required, words: tuple[str, ...], doc: str) -> Argument:
-    return Argument(name, ArgumentType.WORD, default, words, doc)
+    calls = (SOFTPLUS,) if "softplus" in words else ()
+    return Argument(name, ArgumentType.WORD, default, words, doc, calls=calls)
 
 
-_BITS = _integer("bits", None, "bits of the target's grid; by default what the target's distinct values say")
+_BITS = _integer("bits", None, "bits of the target's grid; by default what the target's distinct values say", 1, 16)
 
 _ENTRIES = (
     Likelihood(
         "discretized_logistic_mixture",
         "mixture of discretised logistics, channels coupled by coefficients (Salimans et al. 2017)",
         (
-            _integer("n", REQUIRED, "components"),
+            _integer("n", REQUIRED, "components", 1, 1000),
             _BITS,
             _word(
                 "bins",
@@ -128,7 +129,7 @@ _ENTRIES = (
     Likelihood(
         "bernoulli",
         "one logit per pixel and channel; the target is 0 or 1",
-        (_integer("crop", 0, "border of the padded image that is not scored"),),
+        (_integer("crop", 0, "border of the padded image that is not scored", 0, 1000),),
         _per_image_channel,
         _no_parameters,
         NATS,
@@ -184,3 +185,11 @@ _ENTRIES = (
 )
 
 LIKELIHOODS: Mapping[str, Likelihood] = {entry.name: entry for entry in _ENTRIES}
+
+CHOICE = Argument(
+    "likelihood",
+    ArgumentType.WORD,
+    words=tuple(LIKELIHOODS),
+    calls=tuple(Word(entry.name, entry.arguments) for entry in _ENTRIES),
+)
+"""What stands after `likelihood`: a choice of one, with its arguments."""

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hvdsl.compiler.catalogue.reads import OWN, Offset, Reads
-from hvdsl.compiler.catalogue.table import Args, Argument, ArgumentType, OperationError
-from hvdsl.compiler.catalogue.values import bind, optional_term, text
+from hvdsl.compiler.catalogue.table import Args, Argument, ArgumentType, OperationError, Word
+from hvdsl.compiler.catalogue.values import complete, optional_term, switch, term, text
 
 MASK = Argument(
     "mask",
@@ -20,6 +20,20 @@ MASK = Argument(
     None,
     ("none", "causal"),
     "`causal(at, mirror = no)`, at = `exclude | before | upto | all`: see what precedes in raster order",
+    calls=(
+        Word(
+            "causal",
+            (
+                Argument(
+                    "at",
+                    ArgumentType.WORD,
+                    words=("exclude", "before", "upto", "all"),
+                    doc="the channels that stay at the position itself",
+                ),
+                Argument("mirror", ArgumentType.SWITCH, False, doc="turn space around"),
+            ),
+        ),
+    ),
 )
 
 
@@ -33,18 +47,14 @@ def causal_mask(args: Args, channels: int, out: int) -> Mask | None:
     """What `mask` says, or None without one.
 
     Raises:
-        OperationError: for unknown words, a stride, or if the channels of input and output are no multiples
+        OperationError: for a stride, or if the channels of input and output are no multiples
         of each other where they count.
     """
     mask = optional_term(args, "mask")
     if mask is None or mask.name == "none":
         return None
-    given = bind(mask, (("at", None), ("mirror", False)), required=1)
-    at, mirror = given["at"], given["mirror"]
-    if at not in ("exclude", "before", "upto", "all"):
-        raise OperationError("unknown causal mask", found=text(at), expected="`exclude`, `before`, `upto` or `all`")
-    if not isinstance(mirror, bool):
-        raise OperationError("`mirror` of a causal mask is yes or no", found=text(mirror))
+    values = complete(mask, MASK)
+    at, mirror = term(values, "at").name, switch(values, "mirror")
     if "stride" in args and args["stride"] != (1, 1):
         raise OperationError("a masked convolution has stride 1", found=text(args["stride"]), expected="`stride = 1`")
     if at in ("before", "upto") and channels % out and out % channels:
@@ -53,7 +63,7 @@ def causal_mask(args: Args, channels: int, out: int) -> Mask | None:
             found=f"{channels} channels in, {out} out",
             expected="one a multiple of the other",
         )
-    return Mask(str(at), mirror)
+    return Mask(at, mirror)
 
 
 def masked(reads: Reads, mask: Mask | None, offsets: Sequence[Offset]) -> Reads:

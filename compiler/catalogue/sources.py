@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hvdsl.compiler.catalogue.expressions import template
-from hvdsl.compiler.catalogue.inits import MAP_INITS, checked
+from hvdsl.compiler.catalogue.inits import INIT_CALLS, MAP_INITS, checked
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
@@ -74,7 +74,7 @@ LEARNED = Operation(
     Kind.SOURCE,
     "A trained map, one for all images.",
     (
-        Argument("init", ArgumentType.WORD, words=MAP_INITS, doc="first values"),
+        Argument("init", ArgumentType.WORD, words=MAP_INITS, doc="first values", calls=INIT_CALLS),
         Argument("channels", ArgumentType.INTEGER, None, doc="by default the shape of what it is added to"),
         GRID,
     ),

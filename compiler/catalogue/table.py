@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as declared
 from enum import StrEnum
+from math import inf
 from typing import TypeAlias
 
 from hvdsl.compiler.catalogue.families import Family, Side
@@ -28,6 +29,10 @@ class ArgumentType(StrEnum):
     TENSOR = "tensor"  # becomes an operand, not an argument
     DISTRIBUTION = "distribution"  # likewise
     STEP = "step"  # `shortcut = …`: elaborated in place
+    TUPLE = "tuple"  # `(0.9, 0.999)`: an argument for each of its `items`
+    TEXT = "text"  # `"a text"`
+    PIXELS = "expression in v"  # what `input` and `target` of `data` are
+    ANY = "anything"  # a recipe's parameter or a `let`, which hands on what it is given, words included
 
 
 class Required:
@@ -38,13 +43,61 @@ REQUIRED = Required()
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """The numbers that an argument may be."""
+
+    least: float = -inf
+    most: float = inf
+    above: float = -inf  # as `least`, itself left out
+    below: float = inf  # as `most`, itself left out
+
+    def hold(self, value: float) -> bool:
+        return self.least <= value <= self.most and self.above < value < self.below
+
+    def __str__(self) -> str:
+        """In the words of a message, with a space in front; nothing where every number is within."""
+        low = f" from {self.least:g}" if self.least > -inf else f" above {self.above:g}" if self.above > -inf else ""
+        if self.most < inf:
+            return (
+                f"{low} to {self.most:g}"
+                if self.least > -inf
+                else f"{low}{' and' if low else ''} at most {self.most:g}"
+            )
+        return f"{low}{' and' if low else ''} under {self.below:g}" if self.below < inf else low
+
+
+ANY_NUMBER = Bounds()
+FROM_ZERO = Bounds(least=0)
+FROM_ONE = Bounds(least=1)
+POSITIVE = Bounds(above=0)
+
+
+@dataclass(frozen=True, slots=True)
 class Argument:
+    """One argument of an operation, distribution, likelihood, word or settings section."""
+
     name: str
     type: ArgumentType
     default: Literal | Required = REQUIRED
     words: tuple[str, ...] = ()  # what a WORD may say; also what an INTEGER, TENSOR … may say instead
     doc: str = ""
     many: bool = False  # takes all remaining positional arguments, as a tuple
+    calls: tuple[Word, ...] = ()  # the words that take arguments themselves
+    bounds: Bounds = ANY_NUMBER  # of an INTEGER or NUMBER
+    items: tuple[Argument, ...] = ()  # of a TUPLE
+    other: Argument | None = None  # another form that it may have: `pad = 2` or `pad = (1, 1, 2, 2)`
+
+    def takes(self, word: str) -> tuple[Argument, ...]:
+        """Return the arguments that one of its words takes."""
+        return next((call.arguments for call in self.calls if call.name == word), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word that takes arguments, such as `scaled(0.5)` or `cosine(floor = 1e-4)`."""
+
+    name: str
+    arguments: tuple[Argument, ...]
 
 
 class Kind(StrEnum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hvdsl.compiler.catalogue.table import Args, OperationError
+from hvdsl.compiler.catalogue.table import Args, Argument, ArgumentType, OperationError, Required
 from hvdsl.compiler.graph import Literal, Term
 
 
@@ -95,28 +95,23 @@ def fraction(args: Args, name: str) -> float:
     return value
 
 
-def bind(term: Term, signature: tuple[tuple[str, Literal], ...], required: int = 0) -> dict[str, Literal]:
-    """The arguments of a term by name: `weight(log)` and `weight(gain = log)` give the same, with defaults
-    filled in.
+def complete(term: Term, argument: Argument) -> dict[str, Literal]:
+    """Return the arguments of a word by name, as `argument` declares them, with defaults filled in.
 
-    Raises:
-        OperationError: for too many or too few arguments, an unknown name, or one given twice.
+    `weight(log)` and `weight(gain = log)` give the same. What a spec says was checked when it was bound.
     """
-    names = [name for name, _ in signature]
-    takes = f"`{term.name}({', '.join(names)})`" if names else f"`{term.name}` without arguments"
-    if len(term.args) > len(names):
-        raise OperationError(f"`{term.name}` has too many arguments", found=str(len(term.args)), expected=takes)
-    given: dict[str, Literal] = dict(zip(names, term.args, strict=False))
-    for name, value in term.options:
-        if name not in names:
-            raise OperationError(f"`{term.name}` has no argument `{name}`", found=f"`{name}`", expected=takes)
-        if name in given:
-            raise OperationError(f"`{term.name}` is given `{name}` twice", expected=takes)
-        given[name] = value
-    for name in names[:required]:
-        if name not in given:
-            raise OperationError(f"`{term.name}` needs `{name}`", expected=takes)
-    return {name: given.get(name, default) for name, default in signature}
+    declared = argument.takes(term.name)
+    given = dict(zip((a.name for a in declared), term.args, strict=False)) | dict(term.options)
+    defaults = {a.name: a.default for a in declared if not isinstance(a.default, Required)}
+    values = defaults | given
+    if values.keys() != {a.name for a in declared}:
+        raise TypeError(f"{text(term)} does not have the arguments of `{argument.name}`")
+    return {a.name: _as_word(a, values[a.name]) for a in declared}
+
+
+def _as_word(argument: Argument, value: Literal) -> Literal:
+    """Inside the arguments of a word a bare word is a text."""
+    return Term(value) if isinstance(value, str) and argument.type is ArgumentType.WORD else value
 
 
 def text(value: Literal) -> str:

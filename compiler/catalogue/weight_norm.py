@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hvdsl.compiler.catalogue.table import Args, Argument, ArgumentType, OperationError
-from hvdsl.compiler.catalogue.values import bind, number, optional_term, text
+from hvdsl.compiler.catalogue.table import FROM_ZERO, POSITIVE, Args, Argument, ArgumentType, Word
+from hvdsl.compiler.catalogue.values import complete, number, optional_term, term
 from hvdsl.compiler.graph import Literal, Parameter, Term
 
 NORM = Argument(
@@ -19,7 +19,27 @@ NORM = Argument(
     None,
     ("none", "weight"),
     "`weight(gain = linear | log, eps, start)`: weight norm",
+    calls=(
+        Word(
+            "weight",
+            (
+                Argument("gain", ArgumentType.WORD, Term("linear"), ("linear", "log"), "how the gain is stored"),
+                Argument("eps", ArgumentType.NUMBER, 0.0, doc="added to the norm", bounds=FROM_ZERO),
+                Argument(
+                    "start",
+                    ArgumentType.WORD,
+                    Term("raw"),
+                    ("raw", "from_batch"),
+                    "how gains and biases begin",
+                    calls=(
+                        Word("from_batch", (Argument("std", ArgumentType.NUMBER, doc="deviation", bounds=POSITIVE),)),
+                    ),
+                ),
+            ),
+        ),
+    ),
 )
+_START = NORM.takes("weight")[2]
 GAIN = Argument("gain", ArgumentType.NUMBER, 1.0, doc="factor on the first gain of weight norm")
 
 
@@ -33,31 +53,14 @@ class WeightNorm:
 
 
 def weight_norm(args: Args) -> WeightNorm | None:
-    """What `norm` says, or None without weight norm.
-
-    Raises:
-        OperationError: for words or numbers that weight norm does not know.
-    """
+    """What `norm` says, or None without weight norm."""
     norm = optional_term(args, "norm")
     if norm is None or norm.name == "none":
         return None
-    given = bind(norm, (("gain", "linear"), ("eps", 0.0), ("start", "raw")))
-    gain, eps, start = given["gain"], given["eps"], given["start"]
-    if gain not in ("linear", "log"):
-        raise OperationError("unknown gain of weight norm", found=text(gain), expected="`linear` or `log`")
-    if isinstance(eps, bool) or not isinstance(eps, (int, float)) or eps < 0:
-        raise OperationError("`eps` of weight norm must be a number of at least 0", found=text(eps))
-    return WeightNorm(gain == "log", float(eps), _deviation(start))
-
-
-def _deviation(start: object) -> float | None:
-    if start == "raw" or start == Term("raw"):
-        return None
-    if isinstance(start, Term) and start.name == "from_batch":
-        deviation = bind(start, (("std", None),), required=1)["std"]
-        if not isinstance(deviation, bool) and isinstance(deviation, (int, float)) and deviation > 0:
-            return float(deviation)
-    raise OperationError("unknown start of weight norm", expected="`raw` or `from_batch(std)` with std above 0")
+    values = complete(norm, NORM)
+    start = complete(term(values, "start"), _START)
+    deviation = float(number(start, "std")) if start else None
+    return WeightNorm(term(values, "gain").name == "log", float(number(values, "eps")), deviation)
 
 
 def gain_parameters(args: Args, weight: tuple[int, ...], channel_axis: int = 0) -> tuple[Parameter, ...]:

@@ -105,7 +105,7 @@ BAD_LABEL = Code(
     "a row label that is no resolution",
     "A row is labelled with the resolution of the map that it works on: a whole number for a square one, "
     "`HxW` for an oblong one, or an expression that gives either.",
-    bad=spec(encoder="full: conv(3x3, 8) -> tap"),
+    bad=spec(encoder="-8: conv(3x3, 8) -> tap"),
     good=spec(encoder="8: conv(3x3, 8) -> tap"),
 )
 NO_ROW_TO_REMOVE = Code(

@@ -84,7 +84,7 @@ BAD_PIXEL_MAP = Code(
     "not a map of pixels",
     "`input` and `target` are arithmetic on the raw pixel `v`, numbers and `let`s, with a value for every "
     "pixel from 0 to 2^bits - 1.",
-    bad=_GREY.replace("input = v / 15", "input = v / 15 + w"),
+    bad=_GREY.replace("input = v / 15", "input = v if v > 3 else 0"),
     good=_GREY,
 )
 TARGET_OUT_OF_RANGE = Code(

@@ -11,19 +11,16 @@ from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import Bound, bind, call_parts, kind_of
 from hvdsl.compiler.elaboration.environment import Environment
-from hvdsl.compiler.elaboration.faults import Fault
 from hvdsl.compiler.elaboration.instances import apply_recipe, apply_shared
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.placing import add_node, place_node, settled
 from hvdsl.compiler.elaboration.repeats import parallel, repeat
 from hvdsl.compiler.elaboration.streams import one_tensor, run_block
 from hvdsl.compiler.elaboration.values import (
-    INVALID,
     STEPS,
     BlockStep,
     ExpressionStep,
     Flowing,
-    Invalid,
     NamedStep,
     OperationStep,
     RecipeStep,
@@ -32,7 +29,8 @@ from hvdsl.compiler.elaboration.values import (
     TapStep,
     Tensor,
 )
-from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.evaluate.faults import Fault
+from hvdsl.compiler.evaluate.values import INVALID, Invalid
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 
@@ -45,7 +43,7 @@ def send(interpreter: Interpreter, flowing: Flowing, expr: tree.Expr, environmen
                 flowing = interpreter.send(flowing, step, environment)
             return flowing
         case tree.Choose():
-            return interpreter.send(flowing, chosen(interpreter, expr, environment), environment)
+            return interpreter.send(flowing, interpreter.chosen(expr, environment), environment)
         case tree.Binary(operator="*"):
             return repeat(interpreter, flowing, expr, environment)
         case tree.WithBlock(head=tree.Name(id="parallel") | tree.Call(function=tree.Name(id="parallel"))):
@@ -65,12 +63,6 @@ def send(interpreter: Interpreter, flowing: Flowing, expr: tree.Expr, environmen
             _not_a_step(expr),
         )
     return interpreter.apply(value, flowing, expr.span)
-
-
-def chosen(interpreter: Interpreter, expr: tree.Choose, environment: Environment) -> tree.Expr:
-    """Return the branch that a conditional takes; the other is not elaborated."""
-    test = interpreter.evaluate(expr.test, environment)
-    return expr.then if arithmetic.switch(test, expr.test.span) else expr.other
 
 
 def _not_a_step(expr: tree.Expr) -> str:

@@ -9,26 +9,16 @@ from hvdsl.compiler.catalogue.table import Argument, ArgumentType, Operation, Re
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.environment import Environment
-from hvdsl.compiler.elaboration.faults import Fault
 from hvdsl.compiler.elaboration.interpreter import Interpreter
-from hvdsl.compiler.elaboration.program import WORDS
-from hvdsl.compiler.elaboration.values import (
-    INVALID,
-    STEPS,
-    Deferred,
-    Distribution,
-    Drawn,
-    Invalid,
-    Step,
-    Tensor,
-    Unshaped,
-    Value,
-)
+from hvdsl.compiler.elaboration.values import STEPS, Distribution, Drawn, Step, Tensor, Unshaped, Value
 from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.evaluate.binding import OPERATION, Slot, accept, expected, match, missing, signature
+from hvdsl.compiler.evaluate.expressions import declares
+from hvdsl.compiler.evaluate.faults import Fault
+from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
-from hvdsl.grammar.source import Span
 
 _OPERANDS = (ArgumentType.TENSOR, ArgumentType.DISTRIBUTION)
 
@@ -58,83 +48,26 @@ def bind(interpreter: Interpreter, operation: Operation, call: tree.Expr, enviro
     Raises:
         Fault: for unknown, missing, doubled or surplus arguments, and for values of the wrong kind.
     """
-    given = _match(operation, call)
+    given: dict[str, list[tree.Expr]] = {}
+    for argument, written in match(operation.name, operation.arguments, call_parts(call)[1], OPERATION):
+        given.setdefault(argument.name, []).append(written.value)
     defaults = _defaults(interpreter, operation.name, environment)
     bound = Bound(stated=frozenset({*given, *defaults}))
+    binding = _Binding(interpreter, operation.name, bound)
     for argument in operation.arguments:
         if argument.name in given:
-            exprs = given[argument.name]
-            if argument.many:
-                values = [_one(interpreter, argument, e, environment, bound) for e in exprs]
-                if argument.type not in _OPERANDS:
-                    bound.args[argument.name] = tuple(v for v in values if not isinstance(v, Invalid))
-            else:
-                _store(bound, argument, _one(interpreter, argument, exprs[0], environment, bound))
-            continue
-        if argument.name in defaults:
+            binding.store(argument, given[argument.name], environment)
+        elif argument.name in defaults:
             setting, where = defaults[argument.name]
-            _store(bound, argument, _one(interpreter, argument, setting.value, where, bound))
+            binding.store(argument, [setting.value], where)
         elif isinstance(argument.default, Required):
             if not argument.many:
-                raise Fault(
-                    codes.WRONG_ARGUMENTS,
-                    f"`{operation.name}` needs `{argument.name}`",
-                    call.span,
-                    expected=argument.doc or f"`{signature(operation)}`",
-                    help=f"`{signature(operation)}`",
-                )
+                raise missing(operation.name, argument, operation.arguments, call.span, OPERATION)
             if argument.type not in _OPERANDS:
                 bound.args[argument.name] = ()
         elif argument.type not in _OPERANDS and argument.type is not ArgumentType.STEP:
             bound.args[argument.name] = argument.default
     return bound
-
-
-def signature(operation: Operation) -> str:
-    """An operation with its arguments, as a call would name them."""
-    parts = []
-    for a in operation.arguments:
-        if a.many:
-            parts.append(f"{a.name}…")
-        elif isinstance(a.default, Required):
-            parts.append(a.name)
-        else:
-            parts.append(f"{a.name} = {arithmetic.describe(a.default)}")
-    return f"{operation.name}({', '.join(parts)})"
-
-
-def _match(operation: Operation, call: tree.Expr) -> dict[str, list[tree.Expr]]:
-    """Say which expression is which argument's."""
-    _, arguments, _ = call_parts(call)
-    declared = {a.name: a for a in operation.arguments}
-    given: dict[str, list[tree.Expr]] = {}
-    positional = iter(operation.arguments)
-    rest: Argument | None = None
-    for argument in arguments:
-        if argument.name is None:
-            rest = rest or next(positional, None)
-            if rest is None:
-                raise Fault(
-                    codes.WRONG_ARGUMENTS,
-                    f"`{operation.name}` takes fewer arguments",
-                    argument.span,
-                    expected=f"`{signature(operation)}`",
-                )
-            given.setdefault(rest.name, []).append(argument.value)
-            rest = rest if rest.many else None
-            continue
-        if argument.name not in declared:
-            raise Fault(
-                codes.WRONG_ARGUMENTS,
-                f"`{operation.name}` has no argument `{argument.name}`",
-                argument.span,
-                expected=f"`{signature(operation)}`",
-                help=did_you_mean(argument.name, declared),
-            )
-        if argument.name in given:
-            raise Fault(codes.WRONG_ARGUMENTS, f"`{operation.name}` is given `{argument.name}` twice", argument.span)
-        given[argument.name] = [argument.value]
-    return given
 
 
 def _defaults(
@@ -150,96 +83,66 @@ def _defaults(
     return found
 
 
-def _store(bound: Bound, argument: Argument, value: Literal | Invalid | None) -> None:
-    if argument.type is ArgumentType.STEP or isinstance(value, Invalid):
-        return
-    if argument.type in _OPERANDS and value is None:
-        return
-    bound.args[argument.name] = value
+@dataclass(frozen=True, slots=True)
+class _Binding:
+    """Puts what arguments are worth where it belongs: literals, operands or steps."""
 
+    interpreter: Interpreter
+    operation: str
+    bound: Bound
 
-def _one(
-    interpreter: Interpreter, argument: Argument, expr: tree.Expr, environment: Environment, bound: Bound
-) -> Literal | Invalid:
-    """Evaluate one argument; what is no literal goes to `bound` itself."""
-    kind = argument.type
-    if argument.words:
-        word = _word(interpreter, argument, expr, environment)
-        if word is not None:
-            return word
-    if kind in _OPERANDS:
-        _operand(interpreter, argument, expr, environment, bound)
-        return None
-    value = interpreter.evaluate(expr, environment)
-    if isinstance(value, Invalid):
-        bound.invalid = True
-        return value
-    if kind is ArgumentType.STEP:
-        if isinstance(value, STEPS):
-            bound.steps[argument.name] = (value, expr)
-        elif value is not None:
-            raise _wrong(argument, expr.span, value, "a step")
-        return None
-    return literal_argument(argument, value, expr.span)
+    def store(self, argument: Argument, exprs: Sequence[tree.Expr], environment: Environment) -> None:
+        """Evaluate what is written for one argument; only one that takes many has several."""
+        if argument.type in _OPERANDS:
+            for expr in exprs:
+                self._operand(argument, expr, environment)
+            return
+        values = [self._value(argument, expr, environment) for expr in exprs]
+        if argument.type is ArgumentType.STEP or any(isinstance(v, Invalid) for v in values):
+            return
+        literals = tuple(v for v in values if not isinstance(v, Invalid))
+        self.bound.args[argument.name] = literals if argument.many else literals[0]
 
+    def _value(self, argument: Argument, expr: tree.Expr, environment: Environment) -> Literal | Invalid:
+        value = self.interpreter.evaluate(expr, environment, argument)
+        if isinstance(value, Invalid):
+            self.bound.invalid = True
+            return value
+        if argument.type is ArgumentType.STEP:
+            if isinstance(value, STEPS):
+                self.bound.steps[argument.name] = (value, expr)
+            elif value is not None:
+                raise self._wrong(argument, expr, value)
+            return None
+        return accept(Slot(argument, self.operation, expr.span, OPERATION), value, kind_of)
 
-def _operand(
-    interpreter: Interpreter, argument: Argument, expr: tree.Expr, environment: Environment, bound: Bound
-) -> None:
-    value = interpreter.tensor(expr, environment)
-    if isinstance(value, Invalid):
-        bound.invalid = True
-    elif value is None:
-        if not argument.many and argument.type is ArgumentType.DISTRIBUTION:
-            raise _wrong(argument, expr.span, value, "a distribution")
-    elif argument.type is ArgumentType.DISTRIBUTION:
+    def _operand(self, argument: Argument, expr: tree.Expr, environment: Environment) -> None:
+        while isinstance(expr, tree.Choose):
+            expr = self.interpreter.chosen(expr, environment)
+        head = expr.function if isinstance(expr, tree.Call) else expr
+        if isinstance(head, tree.Name) and declares(argument, head.id) and isinstance(expr, tree.Name | tree.Call):
+            self.bound.args[argument.name] = self.interpreter.word(head.id, expr, environment, argument)
+            return
+        value = self.interpreter.tensor(expr, environment)
+        if isinstance(value, Invalid):
+            self.bound.invalid = True
+            return
+        if value is None and (argument.many or argument.type is ArgumentType.TENSOR):
+            return
+        wants_tensor = argument.type is ArgumentType.TENSOR
         if isinstance(value, Drawn):
-            value = value.distribution
-        if not isinstance(value, Distribution):
-            raise _wrong(argument, expr.span, value, "a distribution")
-        bound.operands.append(value)
-    else:
-        if isinstance(value, Drawn):
-            value = value.tensor
-        if not isinstance(value, Tensor | Unshaped):
-            raise _wrong(argument, expr.span, value, "a tensor")
-        bound.operands.append(value)
+            value = value.tensor if wants_tensor else value.distribution
+        if not isinstance(value, (Tensor, Unshaped) if wants_tensor else Distribution):
+            raise self._wrong(argument, expr, value)
+        self.bound.operands.append(value)
 
-
-def _word(interpreter: Interpreter, argument: Argument, expr: tree.Expr, environment: Environment) -> Literal | None:
-    """Return the term, if the argument is one of its own words: these come before names."""
-    match expr:
-        case tree.Name(id=name) if name in argument.words:
-            return None if name == "none" else Term(name)
-        case tree.Call(function=tree.Name(id=name)) if name in argument.words:
-            return term(interpreter, name, expr, environment)
-    return None
-
-
-def term(interpreter: Interpreter, name: str, call: tree.Call, environment: Environment) -> Term:
-    """Evaluate a call of a word, such as `scaled(1 / sqrt(count))` or `causal(before, mirror = yes)`."""
-    args: list[Literal] = []
-    options: list[tuple[str, Literal]] = []
-    for argument in call.arguments:
-        value = _inner(interpreter, argument.value, environment)
-        if argument.name is None:
-            args.append(value)
-        else:
-            options.append((argument.name, value))
-    return Term(name, tuple(args), tuple(options))
-
-
-def _inner(interpreter: Interpreter, expr: tree.Expr, environment: Environment) -> Literal:
-    match expr:
-        case tree.Name(id=name) if name in WORDS and environment.find(name) is None:
-            return name
-        case tree.Call(function=tree.Name(id=name)) if name in WORDS:
-            return term(interpreter, name, expr, environment)
-    value = interpreter.evaluate(expr, environment)
-    plain = static(value)
-    if isinstance(plain, Invalid):
-        raise Fault(codes.WRONG_KIND, "this is not a number or word", expr.span, kind_of(value), "a number or a word")
-    return plain.name if isinstance(plain, Term) and not (plain.args or plain.options) else plain
+    def _wrong(self, argument: Argument, expr: tree.Expr, value: object) -> Fault:
+        """Say that a value is of the wrong kind; `normal(m, s)` of two tensors is a habit with an answer."""
+        help = argument.doc
+        if argument.name in ("mean", "params") and isinstance(value, Tensor):
+            help = "mean and raw scale are one tensor: `normal(concat(m, s))`"
+        message = f"this is no value for `{argument.name}` of `{self.operation}`"
+        return Fault(codes.WRONG_KIND, message, expr.span, kind_of(value), expected(argument), help)
 
 
 def static(value: Value) -> Literal | Invalid:
@@ -275,67 +178,6 @@ def kind_of(value: object) -> str:
     return arithmetic.describe(value)
 
 
-def _wrong(argument: Argument, span: Span, value: object, expected: str) -> Fault:
-    if argument.words:
-        expected += ", " + ", ".join(f"`{w}`" for w in argument.words)
-    return Fault(codes.WRONG_KIND, f"`{argument.name}` takes {expected}", span, kind_of(value), expected, argument.doc)
-
-
-def literal_argument(argument: Argument, value: Value, span: Span) -> Literal:
-    """Check a value against an argument's type, and bring it into its form.
-
-    Raises:
-        Fault: if the value is of another kind, or is made of `count` where only a scale may be.
-    """
-    if argument.type is not ArgumentType.NUMBER and isinstance(value, Deferred):
-        raise Fault(
-            codes.COUNT_IN_SHAPE,
-            f"`{argument.name}` cannot depend on `count` or `latents`",
-            span,
-            kind_of(value),
-            "a number that is known before everything is placed",
-            "`count` and `latents` are for scales and initial values",
-        )
-    if value is None and (argument.default is None or "none" in argument.words):
-        return None
-    match argument.type:
-        case ArgumentType.INTEGER:
-            if arithmetic.is_number(value):
-                return arithmetic.integer(value, span, f"`{argument.name}`")
-        case ArgumentType.NUMBER:
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                return value
-        case ArgumentType.SWITCH:
-            if isinstance(value, bool):
-                return value
-        case ArgumentType.KERNEL:
-            if arithmetic.is_number(value):
-                k = arithmetic.integer(value, span, f"`{argument.name}`")
-                return (k, k)
-            if isinstance(value, tuple) and len(value) == 2:
-                return tuple(arithmetic.integer(v, span, f"`{argument.name}`") for v in value)
-        case ArgumentType.SHAPE:
-            if isinstance(value, tuple):
-                return tuple(arithmetic.integer(v, span, f"`{argument.name}`") for v in value)
-        case ArgumentType.WORD:
-            plain = static(value)
-            if isinstance(plain, Term) and plain.name in argument.words:
-                return plain
-            if isinstance(plain, tuple) or (plain is None and argument.default is None):
-                return plain
-    raise _wrong(argument, span, value, _TYPES[argument.type])
-
-
-_TYPES: Mapping[ArgumentType, str] = {
-    ArgumentType.INTEGER: "a whole number",
-    ArgumentType.NUMBER: "a number",
-    ArgumentType.SWITCH: "`yes` or `no`",
-    ArgumentType.KERNEL: "a kernel such as `3`, `3x3` or `(3, 1)`",
-    ArgumentType.SHAPE: "a shape such as `1x28x28`",
-    ArgumentType.WORD: "one of its words",
-}
-
-
 def check_default(operations: Mapping[str, Operation], default: tree.Default) -> Sequence[Fault]:
     """Return what is wrong with the names in a `default`."""
     operation = operations.get(default.operation.id)
@@ -355,7 +197,7 @@ def check_default(operations: Mapping[str, Operation], default: tree.Default) ->
             codes.WRONG_ARGUMENTS,
             f"`{operation.name}` has no argument `{s.key.id}`",
             s.key.span,
-            expected=f"`{signature(operation)}`",
+            expected=f"`{signature(operation.name, operation.arguments)}`",
             help=did_you_mean(s.key.id, declared),
         )
         for s in default.settings

@@ -11,8 +11,9 @@ from hvdsl.compiler import graph
 from hvdsl.compiler.catalogue.table import Operation
 from hvdsl.compiler.diagnostics import limits, names
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.elaboration.faults import Exhausted, Fault
-from hvdsl.compiler.elaboration.values import Deferred, SharedInstance, Tensor, Totals, is_deferred, resolve
+from hvdsl.compiler.elaboration.values import SharedInstance, Tensor
+from hvdsl.compiler.evaluate.faults import Exhausted, Fault
+from hvdsl.compiler.evaluate.values import Deferred, Totals, is_deferred, resolve
 from hvdsl.compiler.graph import Literal, Node, Scope, Shape, Term
 from hvdsl.compiler.reserved import attribute
 from hvdsl.grammar.source import Span

@@ -2,66 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import cast
 
-from hvdsl.compiler.analysis.causality import check_causality
+from hvdsl.compiler.assembly.assemble import Assembled
 from hvdsl.compiler.catalogue.structure import IMAGE, OUTPUT
-from hvdsl.compiler.checks.leaks import audit
-from hvdsl.compiler.checks.objective import check_learning
+from hvdsl.compiler.catalogue.table import Argument
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import shapes as shape_codes
-from hvdsl.compiler.elaboration import application, expressions, statements
+from hvdsl.compiler.elaboration import application, expressions, names, statements
+from hvdsl.compiler.elaboration.arguments import kind_of
 from hvdsl.compiler.elaboration.builder import Builder
 from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
-from hvdsl.compiler.elaboration.faults import Exhausted, Fault
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.program import Program
 from hvdsl.compiler.elaboration.references import check_program
 from hvdsl.compiler.elaboration.sections import elaborate_prior, elaborate_sections
-from hvdsl.compiler.elaboration.values import (
-    INVALID,
-    Drawn,
-    Flowing,
-    Invalid,
-    SharedInstance,
-    Step,
-    Tensor,
-    Totals,
-    Value,
-    show,
-)
-from hvdsl.compiler.graph import Edge, Graph, Shape, Term
+from hvdsl.compiler.elaboration.values import Drawn, Flowing, SharedInstance, Step, Tensor, Value, show
+from hvdsl.compiler.evaluate.faults import Exhausted, Fault
+from hvdsl.compiler.evaluate.values import INVALID, Invalid, Totals
+from hvdsl.compiler.graph import Edge, Graph, Shape
 from hvdsl.compiler.model import Model
-from hvdsl.compiler.settings import ModelSettings
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity, SpecError
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity
 from hvdsl.grammar.source import Span
-
-
-class Closed(Protocol):
-    """What elaboration needs of an assembled spec (`assemble.Assembled`)."""
-
-    @property
-    def spec(self) -> tree.Spec: ...
-    @property
-    def settings(self) -> ModelSettings: ...
-    @property
-    def likelihood(self) -> Term: ...
-    @property
-    def logits(self) -> int: ...
-    @property
-    def warnings(self) -> tuple[Diagnostic, ...]: ...
 
 
 class Elaborator(Interpreter):
     """Ties the rules of the language together."""
 
-    def evaluate(self, expr: tree.Expr, environment: Environment) -> Value:
+    def evaluate(self, expr: tree.Expr, environment: Environment, wanted: Argument | None = None) -> Value:
         self.deepen(expr.span)
         try:
-            return expressions.evaluate(self, expr, environment)
+            return cast(Value, self.worth(expr, environment, wanted))
         finally:
             self.depth -= 1
+
+    def lookup(self, name: tree.Name, environment: Environment, wanted: Argument | None) -> Value:
+        return names.lookup(self, name, environment, wanted)
+
+    def call(self, expr: tree.Call | tree.WithBlock, environment: Environment, wanted: Argument | None) -> Value:
+        return names.call(self, expr, environment, wanted)
+
+    def calculate(self, name: str, expr: tree.Call, environment: Environment) -> Value:
+        return cast(Value, self.function(name, expr, environment))
+
+    def flow(self, expr: tree.Flow | tree.Block, environment: Environment) -> Value:
+        return expressions.flow(self, expr, environment)
+
+    def operate(self, expr: tree.Binary, left: object, right: object, environment: Environment) -> object:
+        value = expressions.operate(self, expr, left, right, environment)
+        return super().operate(expr, left, right, environment) if value is expressions.UNHANDLED else value
+
+    def negate(self, expr: tree.Unary, value: object) -> object:
+        negated = expressions.negate(self, expr, value)
+        return super().negate(expr, value) if negated is expressions.UNHANDLED else negated
+
+    def describe(self, value: object) -> str:
+        return kind_of(value)
 
     def tensor(self, expr: tree.Expr, environment: Environment) -> Value:
         self.deepen(expr.span)
@@ -105,8 +102,8 @@ class Elaborator(Interpreter):
             raise
 
 
-def elaborate(closed: Closed) -> Model:
-    """Elaborate an assembled spec.
+def elaborate(closed: Assembled) -> Model:
+    """Elaborate an assembled spec. What holds of the whole is for `checks` to say.
 
     Raises:
         SpecError: with everything found, if any of it is an error.
@@ -136,7 +133,7 @@ def elaborate(closed: Closed) -> Model:
     return Model(settings, closed.likelihood, graph, priors, closed.spec, warnings)
 
 
-def _model(closed: Closed, program: Program, found: Diagnostics) -> tuple[Graph | None, Elaborator]:
+def _model(closed: Assembled, program: Program, found: Diagnostics) -> tuple[Graph | None, Elaborator]:
     """Elaborate encoder and decoder."""
     settings, spec = closed.settings, closed.spec
     builder = Builder(settings.model, spec.span)
@@ -156,10 +153,7 @@ def _model(closed: Closed, program: Program, found: Diagnostics) -> tuple[Graph 
         return None, elaborator
     output = builder.node(OUTPUT, {}, (tensor,), (tensor.shape,), span)
     builder.settle(Totals(elaborator.counts, len(builder.latents)))
-    graph = Graph(settings.model, builder.nodes, builder.root, builder.latents, Edge(output.index), shape)
-    audit(graph, found)
-    check_learning(graph, settings.objective, spec, found)
-    return graph, elaborator
+    return Graph(settings.model, builder.nodes, builder.root, builder.latents, Edge(output.index), shape), elaborator
 
 
 def _wrong_output(tensor: Tensor, span: Span, logits: int, image: Shape, builder: Builder) -> Diagnostic:
@@ -199,16 +193,4 @@ def _prior(item: tree.Prior, program: Program, model: Elaborator, found: Diagnos
         return None
     output = builder.node(OUTPUT, {}, (result,), (result.shape,), item.body.span)
     builder.settle(Totals(elaborator.counts, len(model.builder.latents)))
-    graph = Graph(item.name.id, builder.nodes, builder.root, [], Edge(output.index), None)
-    leak = check_causality(graph)
-    if leak is not None:
-        found.add(leak)
-        return graph
-    from hvdsl.compiler.emit.stepwise.plan import plan  # most specs have no priors
-
-    try:
-        plan(graph)
-    except SpecError as error:
-        for diagnostic in error.diagnostics:
-            found.add(diagnostic)
-    return graph
+    return Graph(item.name.id, builder.nodes, builder.root, [], Edge(output.index), None)

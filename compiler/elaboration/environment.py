@@ -9,7 +9,7 @@ from hvdsl.compiler import graph
 from hvdsl.compiler.elaboration.values import Flowing, Value
 from hvdsl.grammar import tree
 
-CONTEXT_NAMES = ("channels", "res", "height", "width_px", "index", "count", "latents", "logits", "label", "v")
+CONTEXT_NAMES = ("channels", "res", "height", "width_px", "index", "count", "latents", "logits", "label")
 
 
 @dataclass(slots=True, eq=False)
@@ -32,7 +32,7 @@ class Frame:
     index: int | None = None
     is_row: bool = False
     scope: graph.Scope | None = None  # the recipe instance whose constants these are
-    lets: dict[str, Value] = field(default_factory=dict)  # top-level lets evaluated here
+    lets: dict[str | tuple[str, tuple[str, ...]], Value] = field(default_factory=dict)  # top-level lets evaluated here
 
     def inside(self, entered: Flowing) -> Frame:
         """Return the frame of a block that `entered` flows into."""

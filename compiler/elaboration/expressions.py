@@ -1,67 +1,32 @@
-"""What an expression is worth: numbers, words, tensors, distributions and steps."""
+"""What flows, and what operators make of tensors and steps: what elaboration adds to the evaluator."""
 
 from __future__ import annotations
 
+from hvdsl.compiler.catalogue.arithmetic import NEG, OPERATORS
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.elaboration.application import chosen
 from hvdsl.compiler.elaboration.arguments import kind_of, static
-from hvdsl.compiler.elaboration.calls import call
 from hvdsl.compiler.elaboration.environment import Environment
-from hvdsl.compiler.elaboration.faults import Fault
 from hvdsl.compiler.elaboration.interpreter import Interpreter
-from hvdsl.compiler.elaboration.lookup import lookup
-from hvdsl.compiler.elaboration.operators import binary, unary
-from hvdsl.compiler.elaboration.placing import materialise
+from hvdsl.compiler.elaboration.placing import add_node, materialise
 from hvdsl.compiler.elaboration.streams import current, flowing
 from hvdsl.compiler.elaboration.values import (
-    INVALID,
     STEPS,
     BlockStep,
     Distribution,
     Drawn,
     ExpressionStep,
-    Invalid,
     Tensor,
     Unshaped,
     Value,
 )
-from hvdsl.compiler.evaluate import arithmetic
-from hvdsl.compiler.evaluate.constants import item_of, no_such_item, number_of
+from hvdsl.compiler.evaluate.faults import Fault
+from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
 from hvdsl.grammar import tree
+from hvdsl.grammar.source import Span
 
-
-def evaluate(interpreter: Interpreter, expr: tree.Expr, environment: Environment) -> Value:
-    """Evaluate to a value of any kind; a flow that starts with a step stays a step."""
-    match expr:
-        case tree.Number():
-            return number_of(expr)
-        case tree.Name():
-            return lookup(interpreter, expr, environment)
-        case tree.Dim():
-            return expr.sizes
-        case tree.Call() | tree.WithBlock():
-            return call(interpreter, expr, environment)
-        case tree.Flow():
-            return _flow(interpreter, expr, environment)
-        case tree.Binary():
-            return binary(interpreter, expr, environment)
-        case tree.Unary():
-            return unary(interpreter, expr, environment)
-        case tree.Choose():
-            return interpreter.evaluate(chosen(interpreter, expr, environment), environment)
-        case tree.Tuple():
-            return tuple(interpreter.evaluate(item, environment) for item in expr.items)
-        case tree.List():
-            return [interpreter.evaluate(item, environment) for item in expr.items]
-        case tree.Item():
-            return _item(interpreter, expr, environment)
-        case tree.Block():
-            return BlockStep(expr, environment)
-        case tree.String():
-            return expr.value
-        case tree.Map():
-            return expr
+UNHANDLED = object()
+"""What `operate` and `negate` return for values without tensors or steps, which the evaluator knows itself."""
 
 
 def tensor(interpreter: Interpreter, expr: tree.Expr, environment: Environment) -> Value:
@@ -71,7 +36,7 @@ def tensor(interpreter: Interpreter, expr: tree.Expr, environment: Environment) 
             value = interpreter.tensor(expr.steps[0], environment)
             return _rest(interpreter, value, expr, environment)
         case tree.Choose():
-            return interpreter.tensor(chosen(interpreter, expr, environment), environment)
+            return interpreter.tensor(interpreter.chosen(expr, environment), environment)
         case tree.Tuple():
             return tuple(_part(interpreter, item, environment) for item in expr.items)
     value = interpreter.evaluate(expr, environment)
@@ -90,7 +55,10 @@ def _part(interpreter: Interpreter, expr: tree.Expr, environment: Environment) -
     raise Fault(codes.WRONG_KIND, "a tuple of streams holds tensors", expr.span, kind_of(value), "a tensor")
 
 
-def _flow(interpreter: Interpreter, expr: tree.Flow, environment: Environment) -> Value:
+def flow(interpreter: Interpreter, expr: tree.Flow | tree.Block, environment: Environment) -> Value:
+    """Return what `a -> b` or `{ … }` is worth; what starts with a step stays a step."""
+    if isinstance(expr, tree.Block):
+        return BlockStep(expr, environment)
     value = interpreter.evaluate(expr.steps[0], environment)
     if isinstance(value, STEPS):
         return ExpressionStep(expr, environment)
@@ -115,23 +83,119 @@ def _rest(interpreter: Interpreter, value: Value, expr: tree.Flow, environment: 
     return result
 
 
-def _item(interpreter: Interpreter, expr: tree.Item, environment: Environment) -> Value:
-    base = interpreter.evaluate(expr.base, environment)
-    key = interpreter.evaluate(expr.index, environment)
-    if isinstance(base, Invalid) or isinstance(key, Invalid):
-        return INVALID
-    if not isinstance(base, tree.Map):
-        if isinstance(base, list | tuple):
-            position = arithmetic.integer(key, expr.index.span, "a position")
-            if 0 <= position < len(base):
-                return base[position]
-        return item_of(static(base), static(key), expr)
-    other: tree.Expr | None = None
-    for entry in base.entries:
-        if entry.key is None:
-            other = other or entry.value
-        elif interpreter.evaluate(entry.key, environment) == key:
-            return interpreter.evaluate(entry.value, environment)
-    if other is None:
-        raise no_such_item(key, expr)
-    return interpreter.evaluate(other, environment)
+def negate(interpreter: Interpreter, expr: tree.Unary, value: object) -> object:
+    """Return `-value` of a tensor."""
+    if isinstance(value, Drawn):
+        value = value.tensor
+    if isinstance(value, Tensor) and expr.operator == "-":
+        return add_node(interpreter, NEG, {}, (value,), expr.span)
+    return UNHANDLED
+
+
+def operate(
+    interpreter: Interpreter, expr: tree.Binary, left: object, right: object, environment: Environment
+) -> object:
+    """Return what an operator makes of tensors and steps."""
+    op = expr.operator
+    if op == "*" and isinstance(left, STEPS):
+        return _step_times(expr, right, environment)
+    if op in ("==", "!=") and (left is None or right is None):
+        return (left is right) == (op == "==")
+    if op in ("+", "-", "*", "/") and (_streams(left) or _streams(right)):
+        return _tensors(interpreter, expr, left, right, environment)
+    if isinstance(left, STEPS) or isinstance(right, STEPS):
+        raise Fault(
+            codes.WRONG_KIND,
+            "arithmetic on a step",
+            expr.span,
+            f"{kind_of(left)} {op} {kind_of(right)}",
+            "tensors or numbers",
+            "write `x -> step` to apply it first",
+        )
+    if left is None and right is None and op in ("+", "-"):
+        return None
+    for value, side in ((left, expr.left), (right, expr.right)):
+        if not isinstance(value, Deferred):
+            _plain(value, side.span)
+    return UNHANDLED
+
+
+def _plain(value: object, span: Span) -> object:
+    plain = static(value)
+    if isinstance(plain, Invalid):
+        raise Fault(
+            codes.WRONG_KIND,
+            "arithmetic takes numbers or tensors",
+            span,
+            kind_of(value),
+            "a number or tensor",
+        )
+    return plain
+
+
+def _streams(value: object) -> bool:
+    return isinstance(value, Tensor | Drawn | Unshaped)
+
+
+def _step_times(expr: tree.Binary, right: object, environment: Environment) -> Value:
+    if isinstance(right, STEPS) or _streams(right):
+        raise Fault(
+            codes.WRONG_KIND,
+            "arithmetic on a step",
+            expr.span,
+            f"a step * {kind_of(right)}",
+            "a step and how often to repeat it, or two tensors",
+            "write `(x -> step) * …` to multiply what the step makes",
+        )
+    return ExpressionStep(expr, environment)
+
+
+def _tensors(
+    interpreter: Interpreter, expr: tree.Binary, left: object, right: object, environment: Environment
+) -> Value:
+    """Arithmetic with a tensor: elementwise; `none` adds nothing; a step is applied to `x`."""
+    operands: list[Tensor | Unshaped | int | float | None] = []
+    for value, side in ((left, expr.left), (right, expr.right)):
+        if isinstance(value, STEPS):
+            value = interpreter.send(current(interpreter, environment, side.span), side, environment)
+        if isinstance(value, Drawn):
+            value = value.tensor
+        if isinstance(value, Invalid):
+            return INVALID
+        if not (
+            value is None
+            or isinstance(value, Tensor | Unshaped)
+            or (isinstance(value, int | float) and not isinstance(value, bool))
+        ):
+            raise Fault(
+                codes.WRONG_KIND,
+                "arithmetic takes numbers or tensors",
+                side.span,
+                kind_of(value),
+                "a number or tensor",
+            )
+        operands.append(value)
+    a, b = operands
+    if a is None or b is None:
+        if expr.operator == "+" or (expr.operator == "-" and b is None):
+            kept = a if b is None else b
+            return materialise(interpreter, kept, None, expr.span) if isinstance(kept, Unshaped) else kept
+        raise Fault(
+            codes.WRONG_KIND,
+            f"`none` cannot stand at this side of `{expr.operator}`",
+            expr.span,
+            "none",
+            "a tensor",
+        )
+    if isinstance(a, Unshaped):
+        a = materialise(interpreter, a, b.shape if isinstance(b, Tensor) else None, expr.left.span)
+    if isinstance(b, Unshaped):
+        b = materialise(interpreter, b, a.shape if isinstance(a, Tensor) else None, expr.right.span)
+    operator = OPERATORS[expr.operator]
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return add_node(interpreter, operator.tensors, {}, (a, b), expr.span)
+    if isinstance(a, Tensor) and isinstance(b, int | float):
+        return add_node(interpreter, operator.number, {"number": b}, (a,), expr.span)
+    if isinstance(b, Tensor) and isinstance(a, int | float):
+        return add_node(interpreter, operator.of_number, {"number": a}, (b,), expr.span)
+    raise TypeError(f"neither {a!r} nor {b!r} is a tensor")

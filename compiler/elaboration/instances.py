@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hvdsl.compiler.catalogue.table import Required
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import call_parts, static
 from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
-from hvdsl.compiler.elaboration.faults import Fault
 from hvdsl.compiler.elaboration.interpreter import Interpreter
+from hvdsl.compiler.elaboration.program import ANYTHING
 from hvdsl.compiler.elaboration.streams import result_of
-from hvdsl.compiler.elaboration.values import (
-    STEPS,
-    Flowing,
-    Invalid,
-    NamedStep,
-    RecipeStep,
-    SharedStep,
-    Value,
-)
+from hvdsl.compiler.elaboration.values import STEPS, Flowing, NamedStep, RecipeStep, SharedStep, Value
+from hvdsl.compiler.evaluate.binding import OPERATION, match, missing
+from hvdsl.compiler.evaluate.faults import Fault
+from hvdsl.compiler.evaluate.values import Invalid
 from hvdsl.compiler.graph import Scope
-from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 
 
@@ -39,7 +34,7 @@ def apply_recipe(interpreter: Interpreter, step: RecipeStep, flowing: Flowing) -
             if own in given:
                 value = given[own]
             elif parameter.default is not None:
-                value = interpreter.evaluate(parameter.default, environment)
+                value = interpreter.evaluate(parameter.default, environment, ANYTHING)
             else:
                 continue
             environment.names[own] = _named(own, value)
@@ -58,43 +53,13 @@ def _named(name: str, value: Value) -> Value:
 
 def _parameters(interpreter: Interpreter, step: RecipeStep) -> dict[str, Value]:
     """Evaluate the arguments of a call at the call; defaults are the callee's business."""
-    recipe = step.recipe
-    names = [p.name.id for p in recipe.parameters]
-    _, arguments, _ = call_parts(step.call)
-    given: dict[str, Value] = {}
-    for position, argument in enumerate(arguments):
-        if argument.name is None and position >= len(names):
-            raise Fault(
-                codes.WRONG_ARGUMENTS,
-                f"`{recipe.name.id}` takes fewer arguments",
-                argument.span,
-                expected=_signature(recipe),
-            )
-        name = names[position] if argument.name is None else argument.name
-        if name not in names:
-            raise Fault(
-                codes.WRONG_ARGUMENTS,
-                f"`{recipe.name.id}` has no parameter `{name}`",
-                argument.span,
-                expected=_signature(recipe),
-            )
-        if name in given:
-            raise Fault(codes.WRONG_ARGUMENTS, f"`{recipe.name.id}` is given `{name}` twice", argument.span)
-        given[name] = interpreter.evaluate(argument.value, step.environment)
-    for parameter in recipe.parameters:
-        if parameter.default is None and parameter.name.id not in given:
-            raise Fault(
-                codes.WRONG_ARGUMENTS,
-                f"`{recipe.name.id}` needs `{parameter.name.id}`",
-                step.call.span,
-                expected=_signature(recipe),
-            )
+    name, declared = step.recipe.name.id, interpreter.program.parameters(step.recipe)
+    pairs = match(name, declared, call_parts(step.call)[1], OPERATION)
+    given = {p.name: interpreter.evaluate(written.value, step.environment, p) for p, written in pairs}
+    for parameter in declared:
+        if isinstance(parameter.default, Required) and parameter.name not in given:
+            raise missing(name, parameter, declared, step.call.span, OPERATION)
     return given
-
-
-def _signature(recipe: tree.Recipe) -> str:
-    parts = [p.name.id if p.default is None else f"{p.name.id} = {p.default.span.text}" for p in recipe.parameters]
-    return f"`{recipe.name.id}({', '.join(parts)})`" if parts else f"`{recipe.name.id}` without arguments"
 
 
 def apply_shared(interpreter: Interpreter, step: SharedStep, flowing: Flowing, span: Span) -> Flowing:

@@ -6,15 +6,18 @@ something is worth), `application` (what steps do), `statements` (bodies).
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
+from hvdsl.compiler.catalogue.table import Argument
 from hvdsl.compiler.diagnostics import limits
 from hvdsl.compiler.elaboration.builder import Builder
 from hvdsl.compiler.elaboration.environment import Environment, Owner
-from hvdsl.compiler.elaboration.faults import Exhausted, Fault
 from hvdsl.compiler.elaboration.program import Program
 from hvdsl.compiler.elaboration.taps import Taps
-from hvdsl.compiler.elaboration.values import Distribution, Drawn, Flowing, Invalid, SharedInstance, Step, Tensor, Value
+from hvdsl.compiler.elaboration.values import Distribution, Drawn, Flowing, SharedInstance, Step, Tensor, Value
+from hvdsl.compiler.evaluate.expressions import Evaluator
+from hvdsl.compiler.evaluate.faults import Exhausted, Fault
+from hvdsl.compiler.evaluate.values import Invalid
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostics
 from hvdsl.grammar.source import Span
@@ -23,7 +26,7 @@ DEEPEST = 100  # evaluations within evaluations, some forty nested recipes; one 
 MOST_EVALUATIONS = 400_000  # ten times what the largest published model takes
 
 
-class Interpreter(ABC):
+class Interpreter(Evaluator[Environment]):
     """Elaborates expressions and statements into the graph of one builder."""
 
     def __init__(self, program: Program, builder: Builder, found: Diagnostics) -> None:
@@ -66,8 +69,12 @@ class Interpreter(ABC):
         self.depth += 1
 
     @abstractmethod
-    def evaluate(self, expr: tree.Expr, environment: Environment) -> Value:
+    def evaluate(self, expr: tree.Expr, environment: Environment, wanted: Argument | None = None) -> Value:
         """Evaluate an expression to a value of any kind; a flow that starts with a step stays a step."""
+
+    @abstractmethod
+    def calculate(self, name: str, expr: tree.Call, environment: Environment) -> Value:
+        """Return the value of a numeric function."""
 
     @abstractmethod
     def tensor(self, expr: tree.Expr, environment: Environment) -> Value:

@@ -10,22 +10,14 @@ from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import kind_of
 from hvdsl.compiler.elaboration.environment import Environment
-from hvdsl.compiler.elaboration.faults import Fault
 from hvdsl.compiler.elaboration.interpreter import Interpreter
-from hvdsl.compiler.elaboration.lookup import check_name
+from hvdsl.compiler.elaboration.names import check_name
 from hvdsl.compiler.elaboration.placing import add_node
 from hvdsl.compiler.elaboration.streams import flowing
 from hvdsl.compiler.elaboration.taps import grid
-from hvdsl.compiler.elaboration.values import (
-    INVALID,
-    Distribution,
-    Draw,
-    Drawn,
-    Invalid,
-    Tensor,
-    Value,
-    show,
-)
+from hvdsl.compiler.elaboration.values import Distribution, Draw, Drawn, Tensor, Value, show
+from hvdsl.compiler.evaluate.faults import Fault
+from hvdsl.compiler.evaluate.values import INVALID, Invalid
 from hvdsl.compiler.graph import Direction, Edge, LatentGroup, NormalizingFlow, Role
 from hvdsl.grammar import tree
 

@@ -12,17 +12,10 @@ from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import Bound, bind, call_parts
 from hvdsl.compiler.elaboration.builder import Builder
 from hvdsl.compiler.elaboration.environment import Environment
-from hvdsl.compiler.elaboration.faults import Fault
 from hvdsl.compiler.elaboration.interpreter import Interpreter
-from hvdsl.compiler.elaboration.values import (
-    INVALID,
-    Distribution,
-    OperationStep,
-    Tensor,
-    Unshaped,
-    Value,
-    show,
-)
+from hvdsl.compiler.elaboration.values import Distribution, OperationStep, Tensor, Unshaped, Value, show
+from hvdsl.compiler.evaluate.faults import Fault
+from hvdsl.compiler.evaluate.values import INVALID
 from hvdsl.compiler.graph import Literal, Shape
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span

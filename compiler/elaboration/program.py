@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from hvdsl.compiler.catalogue import OPERATIONS
-from hvdsl.compiler.catalogue.table import Kind
+from hvdsl.compiler.catalogue.table import REQUIRED, Argument, ArgumentType, Kind, Word
 from hvdsl.compiler.graph import Term
 from hvdsl.grammar import tree
 
-# Words that stand inside the arguments of other words, which no argument of an operation declares.
-_INNER_WORDS = ("exclude", "before", "upto", "all", "linear", "log", "raw", "from_batch", "identity")
 RESERVED = frozenset(
     """
     hv model title use extends let shared default cell group encoder decoder likelihood data objective
@@ -31,6 +29,21 @@ class Program:
     defaults: Mapping[str, tuple[tree.Setting, ...]]
     logits: int
     classes: int | None
+    _parameters: dict[str, tuple[Argument, ...]] = field(default_factory=dict)
+
+    def parameters(self, recipe: tree.Recipe) -> tuple[Argument, ...]:
+        """Return the parameters of a recipe as arguments; a default is the callee's business, here only its text."""
+        name = recipe.name.id
+        if name not in self._parameters:
+            self._parameters[name] = tuple(
+                replace(
+                    ANYTHING,
+                    name=parameter.name.id,
+                    default=Term(parameter.default.span.text) if parameter.default is not None else REQUIRED,
+                )
+                for parameter in recipe.parameters
+            )
+        return self._parameters[name]
 
     @classmethod
     def of(cls, spec: tree.Spec, logits: int, classes: int | None) -> Program:
@@ -53,15 +66,18 @@ class Program:
         return {*self.lets, *self.recipes, *self.shared}
 
 
-def _words() -> frozenset[str]:
-    found = set(_INNER_WORDS)
-    for operation in OPERATIONS.values():
-        for argument in operation.arguments:
-            found.update(argument.words)
-            if isinstance(argument.default, Term):
-                found.add(argument.default.name)
-    return frozenset(found)
+def _anything() -> Argument:
+    """Return what a recipe's parameter or a `let` of a body may be: also any word that an argument declares."""
+    words: dict[str, tuple[Argument, ...]] = {}
+    todo = [argument for operation in OPERATIONS.values() for argument in operation.arguments]
+    while todo:
+        argument = todo.pop(0)
+        for word in argument.words:
+            words[word] = words.get(word) or argument.takes(word)
+            todo += argument.takes(word)
+    calls = tuple(Word(word, arguments) for word, arguments in words.items())
+    return Argument("value", ArgumentType.ANY, words=tuple(words), calls=calls)
 
 
-WORDS = _words()
+ANYTHING = _anything()
 PUBLIC_OPERATIONS = frozenset(name for name, o in OPERATIONS.items() if o.kind is not Kind.INTERNAL)

@@ -8,8 +8,8 @@ from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.diagnostics import names as codes
 from hvdsl.compiler.diagnostics import warnings as warning_codes
 from hvdsl.compiler.elaboration.arguments import check_default
-from hvdsl.compiler.elaboration.faults import Fault
-from hvdsl.compiler.elaboration.lookup import check_name
+from hvdsl.compiler.elaboration.names import check_name
+from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 

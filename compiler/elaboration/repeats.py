@@ -8,18 +8,13 @@ from hvdsl.compiler.diagnostics import limits
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import call_parts, kind_of
 from hvdsl.compiler.elaboration.environment import Environment
-from hvdsl.compiler.elaboration.faults import Fault
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.placing import add_node
 from hvdsl.compiler.elaboration.streams import one_tensor, run_block
-from hvdsl.compiler.elaboration.values import (
-    INVALID,
-    Deferred,
-    Flowing,
-    Invalid,
-    Tensor,
-)
+from hvdsl.compiler.elaboration.values import Flowing, Tensor
 from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.evaluate.faults import Fault
+from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 

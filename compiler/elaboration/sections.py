@@ -8,23 +8,14 @@ from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import kind_of, static
 from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
-from hvdsl.compiler.elaboration.faults import Exhausted, Fault
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.placing import add_node
 from hvdsl.compiler.elaboration.statements import execute
 from hvdsl.compiler.elaboration.taps import grid
-from hvdsl.compiler.elaboration.values import (
-    INVALID,
-    Distribution,
-    Flowing,
-    Invalid,
-    Tensor,
-    Unshaped,
-    Value,
-    first,
-    show,
-)
+from hvdsl.compiler.elaboration.values import Distribution, Flowing, Tensor, Unshaped, Value, first, show
 from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.evaluate.faults import Exhausted, Fault
+from hvdsl.compiler.evaluate.values import INVALID, Invalid
 from hvdsl.compiler.graph import Literal
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic

@@ -7,24 +7,15 @@ from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.application import publish
 from hvdsl.compiler.elaboration.arguments import check_default, kind_of, static
-from hvdsl.compiler.elaboration.calls import tap_name
 from hvdsl.compiler.elaboration.environment import Environment
-from hvdsl.compiler.elaboration.faults import Exhausted, Fault
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.latents import latent, remember
-from hvdsl.compiler.elaboration.lookup import check_name
+from hvdsl.compiler.elaboration.names import check_name, tap_name
+from hvdsl.compiler.elaboration.program import ANYTHING
 from hvdsl.compiler.elaboration.streams import flowing, unshaped
-from hvdsl.compiler.elaboration.values import (
-    INVALID,
-    Distribution,
-    Drawn,
-    Invalid,
-    SharedInstance,
-    SharedStep,
-    Tensor,
-    Unshaped,
-    Value,
-)
+from hvdsl.compiler.elaboration.values import Distribution, Drawn, SharedInstance, SharedStep, Tensor, Unshaped, Value
+from hvdsl.compiler.evaluate.faults import Exhausted, Fault
+from hvdsl.compiler.evaluate.values import INVALID, Invalid
 from hvdsl.grammar import tree
 
 
@@ -85,7 +76,7 @@ def _execute(interpreter: Interpreter, statement: tree.Statement, environment: E
 
 def _let(interpreter: Interpreter, statement: tree.Let, environment: Environment) -> None:
     check_name(statement.name)
-    value = interpreter.evaluate(statement.value, environment)
+    value = interpreter.evaluate(statement.value, environment, ANYTHING)
     environment.names[statement.name.id] = value
     scope = environment.frame.scope
     plain = static(value)

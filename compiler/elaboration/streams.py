@@ -6,15 +6,10 @@ from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import kind_of
 from hvdsl.compiler.elaboration.environment import Environment
-from hvdsl.compiler.elaboration.faults import Fault
 from hvdsl.compiler.elaboration.interpreter import Interpreter
-from hvdsl.compiler.elaboration.values import (
-    Drawn,
-    Flowing,
-    Invalid,
-    Tensor,
-    Value,
-)
+from hvdsl.compiler.elaboration.values import Drawn, Flowing, Tensor, Value
+from hvdsl.compiler.evaluate.faults import Fault
+from hvdsl.compiler.evaluate.values import Invalid
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 

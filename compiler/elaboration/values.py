@@ -2,34 +2,21 @@
 
 Static values are plain Python: int, float, bool, None, str, tuple, list, `Term` for words, `tree.Map`
 (unevaluated) and `Deferred`. What flows is a `Tensor`, a tuple of tensors, or None for absence.
-`INVALID` stands for what could not be made: whatever touches it is invalid too, without a second report.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
 from hvdsl.compiler import graph
 from hvdsl.compiler.catalogue.table import Operation
-from hvdsl.compiler.graph import Literal, Shape, Term
+from hvdsl.compiler.evaluate.values import Invalid
+from hvdsl.compiler.graph import Literal, Shape
 from hvdsl.grammar import tree
 
 if TYPE_CHECKING:
     from hvdsl.compiler.elaboration.environment import Environment
-
-
-class Invalid(Enum):
-    INVALID = "invalid"
-
-    def __repr__(self) -> str:
-        return "INVALID"
-
-
-INVALID = Invalid.INVALID
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +67,6 @@ class Unshaped:
     operation: Operation
     call: tree.Expr
     environment: Environment
-
-
-class Deferred(float):
-    """A number made of `count` or `latents`, which are known when everything is placed.
-
-    Until then it stands as 1.0 wherever a number is stored; `resolve` puts the true value in its place.
-    """
-
-    compute: Callable[[Totals], float | int]
-
-    def __new__(cls, compute: Callable[[Totals], float | int]) -> Deferred:
-        self = super().__new__(cls, 1.0)
-        self.compute = compute
-        return self
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """How often each recipe was placed, by (section, recipe), and how many latents the model has."""
-
-    counts: Mapping[tuple[str, str], int]
-    latents: int
 
 
 # -- steps ------------------------------------------------------------------------------------------------
@@ -192,43 +157,3 @@ def first(flowing: Flowing) -> Tensor | None:
     if isinstance(flowing, tuple):
         flowing = flowing[0] if flowing else None
     return flowing if isinstance(flowing, Tensor) else None
-
-
-def deferred_binary(compute: Callable[[float | int, float | int], object], a: object, b: object) -> Deferred:
-    """Postpone an operator of which at least one side is deferred."""
-
-    def later(totals: Totals) -> float | int:
-        result = compute(_now(a, totals), _now(b, totals))
-        return result if isinstance(result, int | float) else math.nan
-
-    return Deferred(later)
-
-
-def _now(value: object, totals: Totals) -> float | int:
-    if isinstance(value, Deferred):
-        return value.compute(totals)
-    return value if isinstance(value, int | float) else math.nan
-
-
-def is_deferred(value: Literal) -> bool:
-    """Whether a literal holds a deferred number anywhere."""
-    if isinstance(value, Deferred):
-        return True
-    if isinstance(value, Term):
-        return any(map(is_deferred, value.args)) or any(is_deferred(v) for _, v in value.options)
-    return isinstance(value, tuple) and any(map(is_deferred, value))
-
-
-def resolve(value: Literal, totals: Totals) -> Literal:
-    """Return a literal with its deferred numbers in place."""
-    if isinstance(value, Deferred):
-        return value.compute(totals)
-    if isinstance(value, Term):
-        return Term(
-            value.name,
-            tuple(resolve(v, totals) for v in value.args),
-            tuple((k, resolve(v, totals)) for k, v in value.options),
-        )
-    if isinstance(value, tuple):
-        return tuple(resolve(v, totals) for v in value)
-    return value

@@ -35,7 +35,8 @@ def class_text(made: Class, units: Units) -> list[str]:
     what = f"{kind} {unit.scope.name.rstrip('_')}".lstrip()
     where = f"{PurePath(span.source.name).name}:{span.line}"
     signature = Signature(unit, units, unit.outputs)
-    lines = [f"class {identifier(made.name)}(nn.Module):"]
+    base = "nn.Module" if unit.is_section else "Recipe"
+    lines = [f"class {identifier(made.name)}({base}):"]
     lines.append(docstring(f"`{what}`, {where}.", layout.INDENT))
     if made.entries or made.parameters:
         lines += ["", *constructor(made)]

@@ -57,7 +57,7 @@ def classes(groups: Sequence[Sequence[Unit]], taken: Names) -> list[Class]:
     return made
 
 
-def check_shared(graph: Graph) -> None:
+def check_classes(graph: Graph) -> None:
     """Check that every shared instance of a graph is one object of one class.
 
     Raises:

@@ -97,7 +97,7 @@ class MapText:
 
     def _expression(self, node: Node, operands: list[str]) -> str:
         if node.role in ENTRIES:
-            return f"one_hot({allowed(given_name(node))}, {int(str(node.args['classes']))})"
+            return f"one_hot({allowed(given_name(node))}, {int(str(node.args['classes']))}, buffers.blank)"
         if node.operation is COORDINATES:
             return "coordinates(buffers.blank)"
         operation = node.operation

@@ -106,8 +106,7 @@ def _model(made: Class, units: Units, scored: Term, data: Data, title: str) -> l
     lines += ["", *signature.text]
     told = "Return the likelihood's parameters for the mapped image `x`; without an image, generate."
     lines.append(docstring(told, layout.INDENT * 2))
-    if any(not node.inputs and node.operation.expression for node in units.graph.nodes):
-        lines.append(f"{layout.INDENT * 2}latents = latents.like(next(self.parameters()))  # for constants")
+    lines.append("        latents.begin(self, x)")
     return lines + Forward(made, units, signature).lines()
 
 

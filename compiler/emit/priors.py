@@ -66,7 +66,9 @@ def _prior_class(made: Class, name: str, graph: Graph, units: Units) -> list[str
     live = {v.node for v in unit.inputs}
     for node, argument in zip(given, names, strict=True):
         if node.index in live:
-            lines.append(f"        {argument} = one_hot({argument}, {int(str(node.args['classes']))})")
+            lines.append(
+                f"        {argument} = one_hot({argument}, {int(str(node.args['classes']))}, next(self.parameters()))"
+            )
     return lines + Forward(made, units, Signature(unit, units, unit.outputs)).lines()
 
 

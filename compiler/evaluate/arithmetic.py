@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Sequence
 
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.elaboration.faults import Fault
+from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.grammar.source import Span
 
@@ -29,7 +29,18 @@ _ORDER: dict[str, Callable[[Number, Number], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-FUNCTIONS = ("min", "max", "sqrt", "log", "floor", "round", "abs", "len")
+_ONE: dict[str, Callable[[Number], Number]] = {
+    "sqrt": math.sqrt,
+    "exp": math.exp,
+    "log": math.log,
+    "sin": math.sin,
+    "cos": math.cos,
+    "floor": math.floor,
+    "round": round,
+    "abs": abs,
+}
+FUNCTIONS = ("min", "max", *_ONE, "len")
+PI = "pi"
 
 
 def is_number(value: object) -> bool:
@@ -89,7 +100,7 @@ def integer(value: object, span: Span, what: str = "this") -> int:
                 span,
                 describe(n),
                 "a whole number",
-                "write `//` to divide and round down",
+                "write `floor(…)` to round down",
             )
         n = int(n)
     return n
@@ -150,11 +161,4 @@ def function(name: str, arguments: Sequence[object], span: Span) -> Number:
         return min(numbers) if name == "min" else max(numbers)
     if len(numbers) != 1:
         raise Fault(codes.WRONG_KIND, f"`{name}` takes one number", span, f"{len(numbers)} arguments")
-    one: dict[str, Callable[[Number], Number]] = {
-        "sqrt": math.sqrt,
-        "log": math.log,
-        "floor": math.floor,
-        "round": round,
-        "abs": abs,
-    }
-    return _checked(lambda: one[name](numbers[0]), span)
+    return _checked(lambda: _ONE[name](numbers[0]), span)

@@ -25,16 +25,16 @@ COMMANDS = (
     ("fmt", "fmt", "print or rewrite specs in the canonical form"),
     ("convert", "convert", "turn a spec from text to YAML or back"),
     ("info", "info", "show parameters, costs and latents per resolution"),
-    ("compile", "compiling", "write the spec as a PyTorch module"),
+    ("compile", "compile", "write the spec as a PyTorch module"),
     ("explain", "explain", "explain a diagnostic code or a term of the objective"),
     ("viz", "viz", "draw a spec"),
     ("train", "train", "train a spec, or go on with a run"),
-    ("eval", "evaluate", "evaluate a run in bits per dimension"),
+    ("eval", "eval", "evaluate a run in bits per dimension"),
     ("sample", "sample", "draw images from a run"),
     ("reconstruct", "reconstruct", "reconstruct images at several depths of the hierarchy"),
     ("codes", "codes", "write the codes of a data set to a file"),
     ("decode", "decode", "turn codes back into pictures"),
-    ("import", "importing", "turn published weights into a run"),
+    ("import", "import_", "turn published weights into a run"),
     ("specs", "specs", "list, show or copy the specs that come with hvdsl"),
 )
 
@@ -79,7 +79,7 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
         if chosen in (None, name):
             command = cast(Command, import_module(f"hvdsl.cli.commands.{module}"))
             command.configure(sub)
-            sub.set_defaults(run=command.run)
+            sub.set_defaults(execute=command.run)
     return parser
 
 
@@ -93,7 +93,7 @@ def _guarded(arguments: list[str]) -> int:
     except UsageError as failure:
         return _say(failure, USAGE)
     except HvdslError as failure:
-        return _say(failure, FAILED)
+        return _failed(failure)
     except KeyboardInterrupt:
         print("hvdsl: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -104,7 +104,7 @@ def _guarded(arguments: list[str]) -> int:
     except OSError as failure:
         return _say(_file_failure(failure), FAILED)
     except Exception as failure:
-        return _not_ours(failure)
+        return _bug(failure)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -112,21 +112,27 @@ def _dispatch(arguments: list[str]) -> int:
     parser = build_parser(chosen)
     args = parser.parse_args(arguments)
     if args.version:
-        print(f"hvdsl {_version()}")
+        import hvdsl
+
+        print(f"hvdsl {hvdsl.__version__}")
         return 0
     if args.command is None:
         parser.print_help()
         return USAGE
-    return cast(int, args.run(args))
+    return cast(int, args.execute(args))
 
 
-def _not_ours(failure: Exception) -> int:
-    """Tell what a spec or the surroundings did wrong, or admit a bug."""
-    diagnostics = sys.modules.get("hvdsl.grammar.diagnostics")
-    if diagnostics is not None and isinstance(failure, diagnostics.SpecError):
-        from hvdsl.cli.report import report
+def _failed(failure: HvdslError) -> int:
+    """Tell what a spec or the surroundings did wrong."""
+    diagnostics = getattr(failure, "diagnostics", None)  # of a SpecError, whose module few commands need
+    if diagnostics is None:
+        return _say(failure, FAILED)
+    from hvdsl.cli.output.diagnostics import report
 
-        return report(failure.diagnostics)
+    return report(diagnostics)
+
+
+def _bug(failure: Exception) -> int:
     if os.environ.get("HVDSL_TRACEBACK") == "1":
         raise failure
     print(
@@ -146,15 +152,6 @@ def _say(failure: Exception | str, code: int) -> int:
 def _file_failure(failure: OSError) -> str:
     reason = (failure.strerror or str(failure)).lower()
     return f"`{failure.filename}`: {reason}" if failure.filename else reason
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("hvdsl")
-    except PackageNotFoundError:  # a checkout that was never installed
-        return "(not installed)"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any, TextIO
 
 from rich.box import SIMPLE_HEAD
@@ -31,6 +32,31 @@ def show_info(info: Mapping[str, Any], stream: TextIO) -> None:
         console.print(f"{label:<24}{prior['parameters']:,} parameters; {_sight(prior)}", markup=False)
 
 
+def info_html(info: Mapping[str, Any]) -> str:
+    """Return the same as an HTML table, for a notebook."""
+    titles = ("resolution", "latent", "encoder blocks", "groups", "parameters", "MACs", "activations")
+    rows = [_row("th", titles), *(_row("td", _cells(row)) for row in info["resolutions"])]
+    totals = "".join(_row("td", pair) for pair in _totals(info))
+    heading = escape(info["title"] or info["name"])
+    return f"<h4>{heading}</h4>\n<table>{''.join(rows)}</table>\n<table>{totals}</table>"
+
+
+def _row(kind: str, cells: Sequence[str]) -> str:
+    return f"<tr>{''.join(f'<{kind}>{escape(cell)}</{kind}>' for cell in cells)}</tr>"
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        f"{row['height']}x{row['width']}",
+        ", ".join("x".join(map(str, shape)) for shape in row["latent_shapes"]) or "-",
+        str(row["blocks"]),
+        str(row["groups"]),
+        f"{row['parameters']:,}",
+        scaled(row["macs"]),
+        in_bytes(row["activation_bytes"]),
+    )
+
+
 def _resolutions(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("resolution")
@@ -38,15 +64,7 @@ def _resolutions(rows: Sequence[Mapping[str, Any]]) -> Table:
     for name in ("encoder\nblocks", "groups", "parameters", "MACs", "activations"):
         table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(
-            f"{row['height']}x{row['width']}",
-            ", ".join("x".join(map(str, shape)) for shape in row["latent_shapes"]) or "-",
-            str(row["blocks"]),
-            str(row["groups"]),
-            f"{row['parameters']:,}",
-            scaled(row["macs"]),
-            in_bytes(row["activation_bytes"]),
-        )
+        table.add_row(*_cells(row))
     return table
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hvdsl.runtime.codes.levels import CodesError, Level, check_fit
 from hvdsl.runtime.codes.store import CodeStore, columns
-from hvdsl.runtime.training.checkpoint import write_durably
+from hvdsl.runtime.ground.disk import DiskError, writing
 
 SUFFIXES = (".npz", ".safetensors")
 _METADATA, _DIGEST = "metadata", "autoencoder_sha256"
@@ -43,21 +43,16 @@ def write_codes(path: Path, store: CodeStore, model: str) -> None:
         _DIGEST: store.identity.autoencoder,
         "levels": json.dumps([asdict(level) for level in store.levels]),
     }
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        if path.suffix == ".npz":
-            with temporary.open("wb") as file:
+        with writing(path) as file:
+            if path.suffix == ".npz":
                 np.savez(file, allow_pickle=False, **{_METADATA: np.array(json.dumps(about))}, **arrays)
-        else:
-            # Signed: torch computes little with unsigned numbers of more than a byte.
-            tensors = {
-                name: torch.from_numpy(a.astype(np.promote_types(a.dtype, np.int8))) for name, a in arrays.items()
-            }
-            write_durably(temporary, dump_tensors(tensors, about))
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise CodesError(f"cannot write {path}: {error.strerror}") from error
+            else:
+                # Signed: torch computes little with unsigned numbers of more than a byte.
+                signed = {name: a.astype(np.promote_types(a.dtype, np.int8)) for name, a in arrays.items()}
+                file.write(dump_tensors({name: torch.from_numpy(a) for name, a in signed.items()}, about))
+    except DiskError as error:
+        raise CodesError(str(error)) from error
 
 
 def read_codes(path: Path, levels: Sequence[Level], autoencoder: str) -> dict[str, Tensor]:

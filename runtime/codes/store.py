@@ -7,7 +7,6 @@ renamed when it is whole.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvdsl.runtime.codes.levels import CodesError, Level
-from hvdsl.runtime.training.checkpoint import sync_folder, write_durably
+from hvdsl.runtime.ground.disk import DiskError, read_json, remove_folder, sync, write_json
 
 FORMAT = 1
 MATRIX, MANIFEST = "codes.npy", "manifest.json"
@@ -51,11 +50,11 @@ class CodeStore:
             CodesError: There is none, or it is damaged.
         """
         try:
-            manifest = json.loads((folder / MANIFEST).read_bytes())
+            manifest = read_json(folder / MANIFEST)
             matrix = np.load(folder / MATRIX, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError as error:
             raise CodesError(f"there are no codes in {folder}") from error
-        except (OSError, ValueError, EOFError, RecursionError) as error:
+        except (DiskError, OSError, ValueError, EOFError) as error:
             raise _damaged(folder, str(error).splitlines()[0]) from error
         levels, identity = _read_manifest(folder, manifest)
         size = sum(level.size for level in levels)
@@ -149,11 +148,12 @@ class Writing:
             "levels": [asdict(level) for level in self.levels],
             "identity": asdict(identity),
         }
-        write_durably(self._temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
+        write_json(self._temporary / MANIFEST, manifest, indent=1)
+        sync(self._temporary / MATRIX)
         if self.folder.exists():
-            shutil.rmtree(self.folder)
+            remove_folder(self.folder)
         self._temporary.rename(self.folder)
-        sync_folder(self.folder.parent)
+        sync(self.folder.parent)
 
     def discard(self) -> None:
         """Leave nothing behind."""

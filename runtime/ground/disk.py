@@ -28,12 +28,13 @@ class DiskError(HvdslError):
     """A file or folder that cannot be written or read; nothing half-written is left.
 
     Attributes:
-        full: Whether there is no space left.
+        reason: Why, without the path.
+        full: Whether it is that there is no space left.
     """
 
-    def __init__(self, message: str, *, full: bool = False) -> None:
+    def __init__(self, message: str, reason: str, *, full: bool = False) -> None:
         super().__init__(message)
-        self.full = full
+        self.reason, self.full = reason, full
 
 
 def write_file(path: str | os.PathLike[str], content: str | bytes) -> Path:
@@ -53,18 +54,8 @@ def write_json(path: str | os.PathLike[str], value: object, *, indent: int = 2) 
 
 
 def write_output(path: str | os.PathLike[str], content: str | bytes) -> Path:
-    """Write a file where a person asked for it: a link stays one, and a pipe or a device is written to directly.
-
-    Raises:
-        DiskError: As `write_file`.
-    """
+    """Write a file where a person asked for it: as `write_file` does, but a link stays one."""
     path = Path(path)
-    if path.exists() and not path.is_file() and not path.is_dir():
-        try:
-            path.write_bytes(content.encode() if isinstance(content, str) else content)
-        except OSError as error:
-            raise disk_error(path, error) from error
-        return path
     write_file(path.resolve() if path.is_symlink() else path, content)
     return path
 
@@ -72,6 +63,8 @@ def write_output(path: str | os.PathLike[str], content: str | bytes) -> Path:
 @contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A binary file to write to, which takes the place of `path` when all of it is on the disk.
+
+    What is no plain file, a pipe or a device, is written to directly.
 
     Raises:
         DiskError: As `write_file`.
@@ -82,6 +75,10 @@ def writing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir() and not path.is_symlink():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                yield file
+            return
         mode = path.stat().st_mode & 0o777 if path.is_file() else None
         temporary = _beside(path, "tmp")
         # A new name, so that no link can stand in its place; the process's mask applies to its permissions.
@@ -93,7 +90,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise disk_error(path, error) from error
     finally:
@@ -102,8 +99,10 @@ def writing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+def new_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
     """A folder to fill, `.NAME.new-PID` beside `path`, which becomes `path` when all of it is on the disk.
+
+    With `replace` it takes the place of an earlier folder of that name, which stays until then.
 
     Raises:
         FileExistsError: `path` exists already, be it that another process made it meanwhile.
@@ -111,16 +110,18 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
-    if path.exists() or path.is_symlink():
+    if not replace and (path.exists() or path.is_symlink()):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     try:
         shutil.rmtree(temporary, ignore_errors=True)  # of an earlier process of that number
         temporary.mkdir(parents=True)
         yield temporary
         for folder, _, _ in os.walk(temporary):
-            sync_folder(Path(folder))
+            sync(Path(folder))
+        if replace and path.exists():
+            remove_folder(path)
         temporary.rename(path)  # fails where another process was first
-        sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
@@ -139,7 +140,7 @@ def remove_folder(path: Path) -> None:
 def clear_remains(folder: Path) -> None:
     """Remove what killed processes left half written or half removed in a folder. Raises OSError."""
     for path in folder.glob(".*"):
-        if path.suffix not in (".tmp", ".old"):
+        if path.suffix not in (".tmp", ".old") and not path.suffix.startswith(".new-"):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -147,9 +148,9 @@ def clear_remains(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def sync_folder(folder: Path) -> None:
-    """Wait until a rename within the folder is on the disk. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a rename within a folder, is on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -168,12 +169,12 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise DiskError(f"cannot read {path}: {error.strerror or error}") from error
+        raise DiskError(f"cannot read {path}: {error.strerror or error}", str(error.strerror)) from error
     except (ValueError, RecursionError) as error:  # too deep for Python, which no file of ours is
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise DiskError(f"{path} is not JSON ({reason})") from error
+        raise DiskError(f"{path} is not JSON ({reason})", "not JSON") from error
     if not isinstance(value, dict):
-        raise DiskError(f"{path} holds {_JSON_NAMES[type(value)]} where a JSON object belongs")
+        raise DiskError(f"{path} holds {_JSON_NAMES[type(value)]} where a JSON object belongs", "no JSON object")
     return value
 
 
@@ -184,10 +185,10 @@ _JSON_NAMES[type(None)] = "null"
 def disk_error(path: Path, error: OSError) -> DiskError:
     """What to say of a file that could not be written."""
     if error.errno in FULL:
-        return DiskError(f"no space to write {path}: free some and try again", full=True)
+        return DiskError(f"no space to write {path}: free some and try again", "no space", full=True)
     blocked = error.errno in (errno.EEXIST, errno.ENOTDIR)
-    reason = f"{error.filename or path.parent} is not a folder" if blocked else error.strerror or error
-    return DiskError(f"cannot write {path}: {reason}")
+    reason = f"{error.filename or path.parent} is not a folder" if blocked else error.strerror or str(error)
+    return DiskError(f"cannot write {path}: {reason}", reason)
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -14,6 +15,11 @@ Gradient = Literal["straight_through", "rotation"]
 def at_least_float32(x: Tensor) -> Tensor:
     """Widen anything narrower than float32; float64 stays."""
     return x if x.dtype == torch.float64 else x.float()
+
+
+def constants(values: Sequence[float], like: Tensor) -> Tensor:
+    """`values` in a row, of the type of `like` and filled where it is, so that nothing is copied from the host."""
+    return torch.stack([torch.full((), value, dtype=like.dtype, device=like.device) for value in values])
 
 
 def passed(z: Tensor, code: Tensor, gradient: Gradient) -> Tensor:

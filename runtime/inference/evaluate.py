@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.importance import ImportanceBound
@@ -83,26 +84,28 @@ class Evaluation:
         """For the metrics log: every name carries its unit."""
         if not self.density:
             return self._errors()
+        several = self.samples > 1
+        bound = names.NEGATIVE_IMPORTANCE_BOUND_NATS_PER_DIM if several else names.NEGATIVE_ELBO_NATS_PER_DIM
         return {
-            "bits_per_dim": self.bits_per_dim,
-            f"negative_{'elbo' if self.samples == 1 else 'importance_bound'}_nats_per_dim": self.nats_per_dim,
-            "distortion_nats_per_dim": self.distortion,
-            "rate_nats_per_dim": self.rate,
-            "rate_per_group_nats_per_image": list(self.rate_per_group),
-            "active_channels_per_group": list(self.active_channels),
-            "standard_error_bits_per_dim": self.standard_error,
-            "images": self.images,
-            "samples": self.samples,
+            names.BITS_PER_DIM: self.bits_per_dim,
+            bound: self.nats_per_dim,
+            names.DISTORTION_NATS_PER_DIM: self.distortion,
+            names.RATE_NATS_PER_DIM: self.rate,
+            names.RATE_PER_GROUP_NATS_PER_IMAGE: list(self.rate_per_group),
+            names.ACTIVE_CHANNELS_PER_GROUP: list(self.active_channels),
+            names.STANDARD_ERROR_BITS_PER_DIM: self.standard_error,
+            names.IMAGES: self.images,
+            names.SAMPLES: self.samples,
         }
 
     def _errors(self) -> dict[str, Any]:
         """What is measured where the likelihood is an error."""
         return {
-            "error_per_dim": self.distortion,
-            "rate_bits_per_image": sum(self.rate_per_group) / math.log(2),
-            "rate_bits_per_dim": self.bits_per_dim,
-            "rate_per_group_nats_per_image": list(self.rate_per_group),
-            "images": self.images,
+            names.ERROR_PER_DIM: self.distortion,
+            names.RATE_BITS_PER_IMAGE: sum(self.rate_per_group) / math.log(2),
+            names.RATE_BITS_PER_DIM: self.bits_per_dim,
+            names.RATE_PER_GROUP_NATS_PER_IMAGE: list(self.rate_per_group),
+            names.IMAGES: self.images,
         }
 
 

@@ -34,6 +34,7 @@ def reconstruct(
     *,
     temperature: float = TEMPERATURE,
     seed: int = 0,
+    first: int = 0,
     decode: Decode = "mean",
 ) -> list[Tensor]:
     """The images as the first `keep[i]` latent groups know them, raw pixel values `(N, C, H, W)`, one tensor per entry.
@@ -43,6 +44,7 @@ def reconstruct(
 
     Args:
         pixels: Raw pixel values `(N, C, H, W)`.
+        first: The number of the first of them, which is what noise is drawn by.
 
     Raises:
         HvdslError: There are not so many groups.
@@ -55,9 +57,9 @@ def reconstruct(
     rest: Literal["sample", "mean"] = "mean" if is_quantized(model) else "sample"
     rows = []
     with inference(model) as device:
-        v = pixels.float().to(device)
+        v = pixels.to(next(model.parameters()))
         noise_seed = derive_seed(seed, "reconstruction noise")
-        noise = image_noise(model, vae.LATENTS, noise_seed, range(len(v)), device=device)
+        noise = image_noise(model, vae.LATENTS, noise_seed, range(first, first + len(v)), device=device)
         images = ModelBatch(vae.input(v), vae.target(v), noise)
         for kept in keep:
             latents = Traversal.reconstruct(

@@ -16,7 +16,7 @@ from hvdsl.runtime.inference.reconstruct import depths, reconstruct
 from hvdsl.runtime.inference.sample import sample
 from hvdsl.runtime.protocol import as_vae, is_quantized
 from hvdsl.runtime.training.batches import PixelSource
-from hvdsl.runtime.training.metrics import Value
+from hvdsl.runtime.training.metrics import Measurement
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.trainer import Periodic, Trainer
 
@@ -82,7 +82,7 @@ def _evaluation(trainer: Trainer, validation: PixelSource) -> Evaluation:
     return result
 
 
-def _pictures(trainer: Trainer, validation: PixelSource, step: int) -> Mapping[str, Value]:
+def _pictures(trainer: Trainer, validation: PixelSource, step: int) -> Mapping[str, Measurement]:
     if trainer.run is not None and trainer.world.leads:
         if not is_quantized(trainer.model):  # uniform codes are no samples: those need priors
             draw_samples(trainer.model, trainer.settings, trainer.run, f"samples-{step}", seed=trainer.train.seed)

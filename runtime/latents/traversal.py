@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hvdsl.runtime.distributions import Distribution, Flowed
 from hvdsl.runtime.ground.noise import Noise, latent_stream
@@ -51,7 +51,7 @@ class Traversal:
         kl: `closed`, the divergence itself where it has a closed form; `sample`, log q - log p at the z that was drawn.
         densities: also keep log q and log p.
         detail: how finely rates are kept beside their sums.
-        device: where the model computes; for the constants that it asks for (see `like`).
+        device: where the model computes; for the constants that it asks for (see `begin`).
 
     A draw is a pure function of its group. The noise is fixed when a group first asks for it and the first outcome is
     the one that is kept, so that running a part of the model again, as activation checkpointing does, changes nothing.
@@ -141,6 +141,29 @@ class Traversal:
         sources = [first] * keep + [last] * (len(groups) - keep)
         return cls(groups, batch, noise, sources, temperature, device=device)
 
+    def begin(self, model: nn.Module, x: Tensor | None) -> None:
+        """Begin a pass of `model` for the image `x`: constants get the type and device of its parameters.
+
+        Raises:
+            ValueError: there is no image and some group needs one, or image and traversal are of different batches, or
+                the model has other groups.
+        """
+        own = getattr(model, "LATENTS", self.groups)
+        if len(own) != len(self.groups):
+            raise ValueError(f"the traversal is of {len(self.groups)} groups, the model has {len(own)}")
+        if x is None:
+            for group, source in zip(self.groups, self.sources, strict=True):
+                if source in (Source.POSTERIOR, Source.POSTERIOR_MEAN):
+                    raise ValueError(
+                        f"group `{group.path}` takes its {source.value}, which needs an image: give one, or generate "
+                        "with `Traversal.generate(model.LATENTS, N, noise)`"
+                    )
+        elif len(x) != self.batch:
+            raise ValueError(f"the traversal is of {self.batch} images, the batch has {len(x)}")
+        parameter = next(model.parameters(), None)
+        if parameter is not None:
+            self.dtype, self.device = parameter.dtype, parameter.device
+
     @overload
     def __getitem__(self, place: int) -> Draw: ...
     @overload
@@ -152,12 +175,6 @@ class Traversal:
             view._range = self._range[place]
             return view
         return Draw(self, self._range[place])
-
-    def like(self, parameter: Tensor) -> Traversal:
-        """A view of this traversal for a model with such parameters: its constants get their type and device."""
-        view = copy.copy(self)
-        view.dtype, view.device = parameter.dtype, parameter.device
-        return view
 
     def __len__(self) -> int:
         return len(self._range)

@@ -5,7 +5,17 @@ Constructors allocate and never initialise; `initialize(module, seed)` does, onc
 
 from hvdsl.runtime.layers.attention import Attention
 from hvdsl.runtime.layers.convolution import Conv2d, ConvTranspose2d, Dense
-from hvdsl.runtime.layers.functional import Affine, Dropout, Learned, Scope, avg_pool, coordinates, one_hot, shift
+from hvdsl.runtime.layers.functional import (
+    Affine,
+    Dropout,
+    Learned,
+    Recipe,
+    Scope,
+    avg_pool,
+    coordinates,
+    one_hot,
+    shift,
+)
 from hvdsl.runtime.layers.init import (
     Init,
     constant,
@@ -37,6 +47,7 @@ __all__ = [
     "LayerNorm",
     "Learned",
     "Own",
+    "Recipe",
     "Scope",
     "WeightNorm",
     "avg_pool",

@@ -26,11 +26,15 @@ def coordinates(x: Tensor) -> Tensor:
     return grid.expand(batch, 2, height, width)
 
 
-def one_hot(codes: Tensor, classes: int) -> Tensor:
-    """Codes `(N, H, W)` as maps `(N, classes, H, W)` of zeros and ones; labels `(N,)` as `(N, classes, 1, 1)`."""
+def one_hot(codes: Tensor, classes: int, like: Tensor) -> Tensor:
+    """Codes `(N, H, W)` as maps `(N, classes, H, W)` of zeros and ones; classes `(N,)` as `(N, classes, 1, 1)`.
+
+    A code of -1 is one that is not given: zeros. The result is of the type of `like`.
+    """
     if codes.dim() == 1:
         codes = codes[:, None, None]
-    return F.one_hot(codes, classes).permute(0, 3, 1, 2).to(torch.get_default_dtype())
+    numbers = torch.arange(classes, device=codes.device)[:, None, None]
+    return (codes[:, None] == numbers).to(like.dtype)
 
 
 def avg_pool(
@@ -95,6 +99,17 @@ class Dropout(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.p}"
+
+
+class Recipe(nn.Module):
+    """Base class of a spec's `cell`, `group` or `shared` instance: what is recomputed, or compiled, as one.
+
+    It computes nothing. A hand-written model whose parts are to be recomputed or compiled derives them from it.
+    """
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 class Scope(nn.Module):

@@ -19,6 +19,10 @@ class Init:
     arguments: tuple[float, ...]
     fill: Callable[[Tensor, int, torch.Generator], object]
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copied and pickled as the call that made it."""
+        return globals()[self.name], self.arguments
+
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(str(a) for a in self.arguments)})"
 

@@ -31,6 +31,11 @@ class Own(nn.Module):
                 if own:
                     self._place(path, OwnRoles(layer, own))
 
+    @property
+    def shared(self) -> nn.Module:
+        """The module that is called, which is no part of this one."""
+        return self._shared[0]
+
     def _place(self, path: str, roles: OwnRoles) -> None:
         *above, last = path.split(".")
         holder: nn.Module = self
@@ -42,7 +47,7 @@ class Own(nn.Module):
 
     def forward(self, *args: Any) -> Any:
         """What the shared module makes of the arguments, with these parameters."""
-        return functional_call(self._shared[0], dict(self.named_parameters()), args)
+        return functional_call(self.shared, dict(self.named_parameters()), args)
 
 
 class OwnRoles(Layer):

@@ -100,7 +100,7 @@ class DiscretizedLogistic(Layer):
         ends = x if self.bins == "exact" else torch.zeros_like(x)  # 0 is at neither end, so that no bin takes a tail
         log_mass = exact_log_mass(ends, x - mean, log_scale, self.bin / 2)
         if self.at_least > 0:
-            log_mass = torch.logaddexp(log_mass, log_mass.new_tensor(self.at_least).log())
+            log_mass = torch.logaddexp(log_mass, log_mass.new_full((), math.log(self.at_least)))
         return log_mass.flatten(1).sum(1)
 
     def sample(self, params: Tensor, noise: Noise, temperature: float = 1.0) -> Tensor:

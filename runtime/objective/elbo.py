@@ -24,6 +24,7 @@ from hvdsl.compiler.settings import AtLeast, ByRate, BySize, Duration, Ramp, Wit
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.noise import Noise
+from hvdsl.runtime.ground.tensors import constants
 from hvdsl.runtime.latents import Detail, LatentGroup, Traversal
 from hvdsl.runtime.likelihoods import Likelihood
 
@@ -160,10 +161,11 @@ class Objective:
             return loss, bound.terms() | losses
         rates = self._floored(bound, latents, training=model.training)
         weights = self._balance(bound.rates.detach(), groups, step, beta) if model.training else None
-        rate = beta * (rates if weights is None else weights * rates).sum()
+        weight = bound.rates.new_full((), beta)
+        rate = weight * (rates if weights is None else weights * rates).sum()
         loss = bound.distortion.mean() + rate
         terms = bound.terms()
-        terms["beta"] = loss.new_tensor(beta)
+        terms["beta"] = weight
         terms["weighted_rate_nats_per_dim"] = rate.detach() / bound.dims
         if weights is not None:
             terms["rate_per_group_weight"] = weights
@@ -253,13 +255,13 @@ def balance_by_size(mean_rates: Tensor, groups: Sequence[LatentGroup], balance: 
         "sqrt": [math.sqrt(side) for side in sides],
         "equal": [1.0] * len(sides),
     }[balance.weight]
-    gamma = (mean_rates + _BALANCE_FLOOR) / mean_rates.new_tensor(alpha)
+    gamma = (mean_rates + _BALANCE_FLOOR) / constants(alpha, mean_rates)
     return gamma / gamma.mean()
 
 
 def balance_by_rate(mean_rates: Tensor, groups: Sequence[LatentGroup]) -> Tensor:
     """Efficient-VDVAE's weights γ_l = L a_l / Σ a, with a_l the mean rate per latent element (Hazami et al. 2022)."""
-    per_element = mean_rates / mean_rates.new_tensor([float(math.prod(group.shape)) for group in groups])
+    per_element = mean_rates / constants([float(math.prod(group.shape)) for group in groups], mean_rates)
     return len(groups) * per_element / per_element.sum().clamp_min(torch.finfo(per_element.dtype).tiny)
 
 

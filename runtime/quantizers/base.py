@@ -12,6 +12,7 @@ from torch import Tensor
 from hvdsl.runtime.ground.agreement import Agreement
 from hvdsl.runtime.ground.tensors import Gradient, at_least_float32
 from hvdsl.runtime.layers.init import Layer
+from hvdsl.runtime.quantizers.clustering import counted
 
 LOWER_RATE = "lower `train.optimizer.lr`"
 
@@ -91,7 +92,7 @@ class Quantizer(Layer):
 
     `forward(batch)` is the prior of the latent, which is how a model hands its quantizer to the traversal. While
     training, the traversal shows each batch to `observe`, once, however often the model is run; the optimisation then
-    calls `update` or, where it skips a step, `discard`, on all ranks alike. Nothing changes in evaluation.
+    calls `update`, on all ranks alike, and says whether the step counts. Nothing changes in evaluation.
 
     Args:
         codes_per_level: K.
@@ -172,29 +173,30 @@ class Quantizer(Layer):
 
     def observe(self, quantized: Quantized) -> None:
         """Add a batch to what the next update learns from."""
-        counts = [torch.bincount(c, minlength=self.codes_per_level) for c in quantized.codes.transpose(0, 1).flatten(1)]
-        self._counts = _added(self._counts, torch.stack(counts).to(quantized.value))
+        counts = [counted(c, self.codes_per_level, quantized.value) for c in quantized.codes.transpose(0, 1).flatten(1)]
+        self._counts = _added(self._counts, torch.stack(counts))
 
-    def update(self) -> None:
-        """Learn from what was observed since the last update; every rank takes part, whatever it has seen."""
-        self._summed()
+    def update(self, applied: Tensor) -> None:
+        """Learn from what was observed since the last update; every rank takes part, whatever it has seen.
 
-    def discard(self) -> None:
-        """Forget what was observed since the last update."""
-        self._counts = None
+        Args:
+            applied: Whether to; otherwise what was observed is forgotten. A scalar on the model's device, the same on
+                every rank, so that nothing waits for it.
+        """
+        self._summed(applied)
 
     def take_window(self) -> Tensor:
         """How often each code was chosen since this was last asked, over all ranks, `(depth, K)`."""
         window, self._window = self._window, None
         return torch.zeros(self.depth, self.codes_per_level) if window is None else window
 
-    def _summed(self) -> Tensor:
-        """How often each code was chosen in this step, over all ranks, `(depth, K)`; added to the window."""
+    def _summed(self, applied: Tensor) -> Tensor:
+        """How often each code was chosen in this step, over all ranks, `(depth, K)`; for the window if `applied`."""
         counts = self._counts
         if counts is None:
             counts = torch.zeros(self.depth, self.codes_per_level, device=_device(self))
         counts = self.agreement.sum(counts)
-        self._window = _added(self._window, counts)
+        self._window = _added(self._window, torch.where(applied, counts, torch.zeros_like(counts)))
         self._counts = None
         return counts
 

@@ -72,7 +72,7 @@ def kmeans(
     counts = means.new_zeros(len(means))
     for _ in range(iterations):
         chosen = nearest(rows, means)
-        counts = agreement.sum(torch.bincount(chosen, minlength=len(means)).to(means))
+        counts = agreement.sum(counted(chosen, len(means), means))
         sums = agreement.sum(torch.zeros_like(means).index_add_(0, chosen, rows))
         new = sums / counts.clamp_min(1)[:, None]
         new = F.normalize(new, dim=1) if cosine else new
@@ -86,3 +86,11 @@ def spread_rows(rows: Tensor, n: int, agreement: Agreement) -> Tensor:
     order = torch.randperm(len(rows), generator=generator)
     order = order.repeat(-(-n // len(rows)))[:n].to(rows.device)
     return agreement.sum(rows[order] if agreement.leads else rows.new_zeros(n, rows.shape[1]))
+
+
+def counted(codes: Tensor, classes: int, like: Tensor) -> Tensor:
+    """How often each of `classes` occurs among `codes` `(M,)`: `(classes,)`, of the type of `like`.
+
+    `bincount` would look for the largest code, and so wait for the device.
+    """
+    return like.new_zeros(classes).scatter_add_(0, codes, like.new_ones(len(codes)))

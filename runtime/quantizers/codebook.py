@@ -55,6 +55,7 @@ class Codebook(Quantizer):
         super().__init__(codes_per_level, dim, grid, depth)
         self.distance, self.start = distance, start
         self.tables = 1 if shared else depth
+        self._begun = False
         self.started: Tensor
         if start == "kmeans":
             self.register_buffer("started", torch.zeros(1))
@@ -73,7 +74,7 @@ class Codebook(Quantizer):
 
     def quantize_rows(self, rows: Tensor, gradient: Gradient) -> QuantizedRows:
         rows = F.normalize(rows, dim=1) if self.distance == "cosine" else rows
-        starting = self.start == "kmeans" and self.training and not bool(self.started)
+        starting = self.start == "kmeans" and self.training and self._starts(rows)
         value = torch.zeros_like(rows)
         left, inputs, codes = rows, [], []
         commitment = rows.new_zeros(len(rows))
@@ -93,6 +94,7 @@ class Codebook(Quantizer):
             left, value = left - code.detach(), value + code.detach()
         if starting:
             self.started.fill_(1)
+            self._begun = True
         return QuantizedRows(passed(rows, value, gradient), torch.stack(codes, 1), commitment, codebook, tuple(inputs))
 
     def look_up_rows(self, codes: Tensor) -> Tensor:
@@ -100,6 +102,14 @@ class Codebook(Quantizer):
 
     def mean_code(self) -> Tensor:
         return torch.stack([self.table(level).mean(0) for level in range(self.depth)]).sum(0)
+
+    def _starts(self, rows: Tensor) -> bool:
+        """Whether the codes begin with these rows: the first batch of which all features are finite, on every rank.
+
+        Asked of the device only until they have begun.
+        """
+        self._begun = self._begun or bool(self.started)
+        return not self._begun and bool(self.agreement.sum((~rows.isfinite()).sum().float()) == 0)
 
     @torch.no_grad()
     def _start(self, level: int, rows: Tensor) -> None:
@@ -182,8 +192,10 @@ class EmaCodebook(Codebook):
             self._rows.append(quantized.rows)
 
     @torch.no_grad()
-    def update(self) -> None:
-        counts = self._summed()
+    def update(self, applied: Tensor) -> None:
+        learned = (self.codes, self.sums, self.counts)
+        before = [tensor.clone() for tensor in learned]
+        counts = self._summed(applied)
         sums = self.sums.new_zeros(self.depth, *self.sums.shape[1:]) if self._sums is None else self._sums
         sums = self.agreement.sum(sums)
         for depth in range(self.depth):  # a shared table takes one decay for each level, in their order
@@ -194,13 +206,8 @@ class EmaCodebook(Codebook):
             self._refresh(level)
             if self.expire > 0:
                 self._revive(level)
-        self._forget()
-
-    def discard(self) -> None:
-        super().discard()
-        self._forget()
-
-    def _forget(self) -> None:
+        for tensor, kept in zip(learned, before, strict=True):
+            tensor.copy_(torch.where(applied, tensor, kept))
         self._sums, self._rows = None, []
 
     def _refresh(self, level: int) -> None:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hvdsl.runtime.ground.tensors import Gradient, passed, straight_through
+from hvdsl.runtime.ground.tensors import Gradient, constants, passed, straight_through
 from hvdsl.runtime.layers.init import Fill
 from hvdsl.runtime.quantizers.base import LOWER_RATE, QuantizedRows, Quantizer
 
@@ -40,17 +40,17 @@ class FiniteScalar(Quantizer):
         """There is nothing to start."""
 
     def quantize_rows(self, rows: Tensor, gradient: Gradient) -> QuantizedRows:
-        levels = rows.new_tensor(self.levels)
+        levels = constants(self.levels, rows)
         position = self._position(rows, levels)
         digits = position + (levels / 2).floor() if not self.symmetric else position
         rounded = straight_through(position, position.round())
         value = self._value(rounded, levels)
-        codes = (digits.detach().round().long() * torch.tensor(self._bases, device=rows.device)).sum(1, keepdim=True)
+        digits = digits.detach().round().long()
+        codes = (digits * constants(self._bases, digits)).sum(1, keepdim=True)
         return QuantizedRows(value, codes, rows.new_zeros(len(rows)))
 
     def look_up_rows(self, codes: Tensor) -> Tensor:
-        bases = torch.tensor(self._bases, device=codes.device)
-        levels = torch.tensor(self.levels, device=codes.device)
+        bases, levels = constants(self._bases, codes), constants(self.levels, codes)
         digits = (codes // bases % levels).float()
         position = digits if self.symmetric else digits - (levels / 2).floor()
         return self._value(position, levels.float())
@@ -64,7 +64,7 @@ class FiniteScalar(Quantizer):
         if self.symmetric:
             return (levels - 1) * (rows.tanh() + 1) / 2
         half = (levels - 1) * (1 + _MARGIN) / 2
-        offset = torch.where(levels % 2 == 0, 0.5, 0.0)
+        offset = (levels % 2 == 0).to(levels) / 2
         return (rows + (offset / half).atanh()).tanh() * half - offset
 
     def _value(self, position: Tensor, levels: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class LookupFree(Quantizer):
     def quantize_rows(self, rows: Tensor, gradient: Gradient) -> QuantizedRows:
         rows = F.normalize(rows, dim=1) if self.spherical else rows
         positive = rows.detach() > 0
-        code = torch.where(positive, self._size, -self._size).to(rows)
+        code = positive.to(rows) * (2 * self._size) - self._size
         weights = 2 ** torch.arange(self.dim - 1, -1, -1, device=rows.device)
         numbers = (positive * weights).sum(1, keepdim=True)
         commitment = (rows - code).square().mean(1)

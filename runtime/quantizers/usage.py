@@ -52,13 +52,14 @@ def agree(model: nn.Module, agreement: Agreement) -> None:
         quantizer.agreement = agreement
 
 
-def settle(model: nn.Module, applied: bool) -> None:
-    """End a step: every quantizer learns from what it saw in it, or forgets that if the step was skipped."""
+def settle(model: nn.Module, applied: Tensor) -> None:
+    """End a step: every quantizer learns from what it saw in it, unless the step was skipped.
+
+    Args:
+        applied: Whether it was not, a scalar on the model's device.
+    """
     for _, quantizer in _quantizers(model):
-        if applied:
-            quantizer.update()
-        else:
-            quantizer.discard()
+        quantizer.update(applied)
 
 
 def usage(model: nn.Module) -> list[Usage]:

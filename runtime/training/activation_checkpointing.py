@@ -3,49 +3,61 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import MethodType
 from typing import Any
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from hvdsl.runtime.layers import BatchNorm2d
+from hvdsl.runtime.layers import BatchNorm2d, Own, Recipe
 
 
 def checkpoint_groups(model: nn.Module) -> int:
-    """Recompute each recipe instance that stands directly in a row or a prior; says how many there are.
+    """Recompute each recipe instance that is in no other, if it holds parameters; says how many there are.
 
     Latent noise is fixed when it is first drawn, dropout's generator is restored and batch norms move their running
     statistics the first time only, so gradients and statistics are bitwise those without checkpointing. Outside
-    training, or where no gradient is wanted, nothing is recomputed.
+    training, or where no gradient is wanted, nothing is recomputed. A shared instance that some use calls with
+    parameters of its own is left alone: recomputation would find the instance's parameters in their place.
     """
-    recipes = list(_outermost_recipes(model))
+    called_otherwise = {id(part.shared) for part in model.modules() if isinstance(part, Own)}
+    recipes = list(_outermost_recipes(model, called_otherwise))
     for recipe in recipes:
-        recipe.forward = _recomputed(recipe, recipe.forward)
+        recipe.forward = MethodType(_recomputed(_unbound(recipe)), recipe)  # bound: a copy's is its own
     return len(recipes)
 
 
-def _outermost_recipes(module: nn.Module) -> Iterator[nn.Module]:
-    """Numbered siblings that are in no others and are made of others; single operations are not worth recomputing."""
+def _outermost_recipes(module: nn.Module, left_alone: set[int]) -> Iterator[nn.Module]:
     for child in module.children():
-        if isinstance(child, nn.ModuleList):
-            yield from (m for m in child if next(m.children(), None) is not None)
+        if id(child) in left_alone:
+            continue
+        if isinstance(child, Recipe):
+            if next(child.parameters(), None) is not None:
+                yield child
         else:
-            yield from _outermost_recipes(child)
+            yield from _outermost_recipes(child, left_alone)
 
 
-def _recomputed(module: nn.Module, forward: Any) -> Any:
-    norms = [part for part in module.modules() if isinstance(part, BatchNorm2d)]
+def _unbound(module: nn.Module) -> Callable[..., Any]:
+    """What `forward` runs, be it the class's or one that was put in its place, such as a compiled one."""
+    forward: Any = module.forward
+    function: Callable[..., Any] = forward.__func__
+    return function
 
-    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _statistics_held(norms)
 
+def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(forward)
-    def wrapped(*args: Any) -> Any:
-        if not module.training:
-            return forward(*args)
-        return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts)
+    def wrapped(self: nn.Module, *args: Any) -> Any:
+        if not self.training:
+            return forward(self, *args)
+        norms = [part for part in self.modules() if isinstance(part, BatchNorm2d)]
+
+        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            return nullcontext(), _statistics_held(norms)
+
+        return checkpoint(forward, self, *args, use_reentrant=False, context_fn=contexts)
 
     return wrapped
 

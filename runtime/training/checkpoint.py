@@ -1,17 +1,14 @@
 """Checkpoints: `checkpoints/<step>/` with safetensors and a JSON manifest. Nothing is ever pickled.
 
-A checkpoint is written under a temporary name, flushed to the disk, and renamed; the manifest, with the size and the
-SHA-256 of every file, is written last. So a folder whose name is a step is whole, whatever happened to the process that
-wrote it, and a failure leaves the ones before it as they were.
+The manifest has the size and the SHA-256 of every file, and the folder takes its name when all of it is on the disk. So
+a folder whose name is a step is whole, whatever happened to the process that wrote it, and a failure leaves the ones
+before it as they were. A file of weights also says in its metadata of which spec they are: it is a model by itself.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +20,26 @@ from safetensors.torch import save as dump_tensors
 from torch import Tensor
 
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground.disk import (
+    DiskError,
+    clear_remains,
+    disk_error,
+    new_folder,
+    read_json,
+    remove_folder,
+    write_file,
+    write_json,
+)
+from hvdsl.runtime.ground.noise import SCHEMES
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+WEIGHTS = ("model", "ema")
+"""Parts that are weights of the model, as trained and averaged; the others are the optimisation's."""
+SPEC, DIGEST, STEP = "hvdsl.spec", "hvdsl.spec_sha256", "hvdsl.step"
+NOISE_SCHEME, PRIOR_OF = "hvdsl.noise_scheme", "hvdsl.prior"
+"""Metadata of a file of weights: the text of the resolved spec and its SHA-256, the steps of training, the noise
+scheme, and the latent whose prior they are of, where they are not the model's."""
 
 Tensors = Mapping[str, Tensor]
 
@@ -50,6 +64,21 @@ class Checkpoint:
 
     def __contains__(self, name: str) -> bool:
         return f"{name}.safetensors" in self.files
+
+    @property
+    def noise_scheme(self) -> int:
+        """The scheme that the run draws its noise by; a checkpoint that names none is of the first.
+
+        Raises:
+            CheckpointError: The scheme is none that is known here.
+        """
+        scheme = self.state.get("noise_scheme", 1)
+        if type(scheme) is not int or scheme not in SCHEMES:
+            raise CheckpointError(
+                f"{self.path / MANIFEST} names the noise scheme {scheme!r}; known are "
+                f"{', '.join(map(str, SCHEMES))}: it is damaged, or of a newer version"
+            )
+        return scheme
 
     def tensors(self, name: str, like: Tensors) -> dict[str, Tensor]:
         """The tensors of part `name`, checked against `like` for names, shapes and types before any is used.
@@ -90,18 +119,20 @@ class Checkpoint:
 
 
 class CheckpointStore:
-    """The `checkpoints` folder of a run; the newest `keep` stay."""
+    """The `checkpoints` folder of a run.
 
-    def __init__(self, folder: Path, keep: int | None = None) -> None:
+    Args:
+        keep: Saving removes all but the newest so many.
+        metadata: What files of weights say of themselves beside steps and noise scheme: see `weights_metadata`.
+    """
+
+    def __init__(self, folder: Path, keep: int | None = None, metadata: Mapping[str, str] | None = None) -> None:
         self.folder = folder
-        self._keep = keep
+        self._keep, self._metadata = keep, metadata
 
     def steps(self) -> list[int]:
         """The steps that have a complete checkpoint, ascending."""
-        if not self.folder.is_dir():
-            return []
-        names = [p.name for p in self.folder.iterdir() if (p / MANIFEST).is_file()]
-        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+        return [step for step in self._numbers() if (self.folder / str(step) / MANIFEST).is_file()]
 
     def open(self, step: int) -> Checkpoint:
         """The checkpoint of that step.
@@ -113,9 +144,13 @@ class CheckpointStore:
         return Checkpoint(path, step, *_read_manifest(path, step))
 
     def latest(self) -> Checkpoint | None:
-        """The newest complete checkpoint."""
-        steps = self.steps()
-        return self.open(steps[-1]) if steps else None
+        """The newest checkpoint; None where there is none.
+
+        Raises:
+            CheckpointError: It has no manifest, which no failure of ours leaves behind, or a damaged one.
+        """
+        numbers = self._numbers()
+        return self.open(numbers[-1]) if numbers else None
 
     def save(self, step: int, parts: Mapping[str, Tensors], state: Mapping[str, Any]) -> Path:
         """Write a checkpoint, then remove the ones that are no longer kept.
@@ -127,63 +162,67 @@ class CheckpointStore:
         Raises:
             CheckpointError: The disk is full, or the folder may not be written; earlier checkpoints are untouched.
         """
-        final, temporary = self.folder / str(step), self.folder / f".{step}.tmp"
+        final = self.folder / str(step)
         try:
-            self._clear_remains()
-            temporary.mkdir(parents=True)
-            files = {}
-            for name, tensors in parts.items():
-                data = dump_tensors({key: t.detach().contiguous() for key, t in tensors.items()})
-                write_durably(temporary / f"{name}.safetensors", data)
-                files[f"{name}.safetensors"] = _entry(data)
-            manifest = {"format": FORMAT, "complete": True, "step": step, "files": files, "state": state}
-            write_durably(temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
-            if final.exists():  # the same step, taken again after a resume: the state is the same too
-                self._discard(final)
-            temporary.rename(final)
-            sync_folder(self.folder)
+            clear_remains(self.folder)
+            # The same step may be taken again after a resume: the state is the same too.
+            with new_folder(final, replace=True) as folder:
+                files = {}
+                for name, tensors in parts.items():
+                    data = tensor_file(tensors, self._about(name, step, state))
+                    write_file(folder / f"{name}.safetensors", data)
+                    files[f"{name}.safetensors"] = _entry(data)
+                manifest = {"format": FORMAT, "complete": True, "step": step, "files": files, "state": state}
+                write_json(folder / MANIFEST, manifest, indent=1)
             for old in self.steps()[: -self._keep] if self._keep else []:
-                self._discard(self.folder / str(old))
-        except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
+                remove_folder(self.folder / str(old))
+        except (DiskError, OSError) as error:
             raise CheckpointError(self._failure(step, error)) from error
         return final
 
-    def _discard(self, path: Path) -> None:
-        """Remove a checkpoint so that no half of it can ever be taken for a whole one."""
-        doomed = path.with_name(f".{path.name}.old")
-        path.rename(doomed)
-        shutil.rmtree(doomed)
+    def _numbers(self) -> list[int]:
+        """The steps that have a folder, ascending."""
+        if not self.folder.is_dir():
+            return []
+        names = [p.name for p in self.folder.iterdir() if p.is_dir()]
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
-    def _clear_remains(self) -> None:
-        """Remove what a killed process left half written or half removed."""
-        for path in self.folder.glob(".*"):
-            if path.suffix in (".tmp", ".old"):
-                shutil.rmtree(path)
+    def _about(self, part: str, step: int, state: Mapping[str, Any]) -> dict[str, str] | None:
+        if part not in WEIGHTS or self._metadata is None:
+            return None
+        return {**self._metadata, STEP: str(step), NOISE_SCHEME: str(state.get("noise_scheme", 1))}
 
-    def _failure(self, step: int, error: OSError) -> str:
+    def _failure(self, step: int, error: DiskError | OSError) -> str:
         steps = self.steps()
         kept = f"the checkpoint of step {steps[-1]} is intact" if steps else "there is no earlier checkpoint"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        failure = error if isinstance(error, DiskError) else disk_error(self.folder, error)
+        if failure.full:
             return f"no space for the checkpoint of step {step} in {self.folder}; {kept}: free some space and resume"
-        return f"cannot write the checkpoint of step {step} in {self.folder}: {error.strerror}; {kept}"
+        return f"cannot write the checkpoint of step {step} in {self.folder}: {failure.reason}; {kept}"
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file and wait until it is on the disk."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def weights_metadata(spec: str, prior_of: str | None = None) -> dict[str, str]:
+    """What a file of weights says of itself, so that it is a model without its run.
+
+    Args:
+        spec: The text of the resolved spec.
+        prior_of: The latent whose prior the weights are of.
+    """
+    about = {SPEC: spec, DIGEST: hashlib.sha256(spec.encode()).hexdigest()}
+    return about if prior_of is None else about | {PRIOR_OF: prior_of}
 
 
-def sync_folder(folder: Path) -> None:
-    """Wait until a rename within the folder is on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def tensor_file(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> bytes:
+    """Tensors by name as the content of a safetensors file: equal ones give equal bytes."""
+    data = dump_tensors({key: t.detach().contiguous() for key, t in tensors.items()})
+    if not metadata:
+        return data
+    # The library writes metadata in an order of chance, so its header is written anew.
+    length = int.from_bytes(data[:8], "little")
+    header = {"__metadata__": dict(sorted(metadata.items()))} | json.loads(data[8 : 8 + length])
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
+    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(data)[8 + length :]))
 
 
 def _entry(data: bytes) -> dict[str, Any]:
@@ -193,14 +232,14 @@ def _entry(data: bytes) -> dict[str, Any]:
 def _read_manifest(path: Path, step: int) -> tuple[Mapping[str, Any], Mapping[str, Mapping[str, Any]]]:
     """The state and the files that a manifest speaks of."""
     try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
+        manifest = read_json(path / MANIFEST)
     except FileNotFoundError as error:
+        if path.is_dir():
+            raise CheckpointError(f"{path} has no {MANIFEST}, so it is not whole{_way_out(path)}") from error
         raise CheckpointError(f"there is no complete checkpoint of step {step} in {path.parent}") from error
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path / MANIFEST}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path / MANIFEST} is not JSON{_way_out(path)}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    except DiskError as error:
+        raise CheckpointError(f"{error}{_way_out(path)}") from error
+    if manifest.get("format") != FORMAT:
         raise CheckpointError(f"{path / MANIFEST} is not a manifest of format {FORMAT}{_way_out(path)}")
     state, files = manifest.get("state"), manifest.get("files")
     if manifest.get("complete") is not True or manifest.get("step") != step:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.layers import Recipe
 
 MOST_VERSIONS = 64  # graphs of one class: one for each combination of shapes, training or not, gradients or not
 
@@ -35,7 +36,7 @@ def compile_recipes(model: nn.Module) -> int:
     """
     _check_machine({p.device.type for p in model.parameters()})
     counts = Counter(type(module) for module in model.modules())
-    recipes = list(_repeated(model, type(model).__module__, counts))
+    recipes = list(_repeated(model, counts))
     compiled = {type(recipe): _compiled(type(recipe).forward) for recipe in recipes}
     for recipe in recipes:
         recipe.forward = MethodType(compiled[type(recipe)], recipe)
@@ -49,14 +50,15 @@ def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
-def _repeated(module: nn.Module, emitted: str, counts: Counter[type[nn.Module]]) -> Iterator[nn.Module]:
+def _repeated(module: nn.Module, counts: Counter[type[nn.Module]]) -> Iterator[nn.Module]:
     """The outermost ones; they hold others, which become part of their graphs."""
     for child in module.children():
         cls = type(child)
-        if cls.__module__ == emitted and counts[cls] > 1 and "latents" not in inspect.signature(cls.forward).parameters:
+        draws = "latents" in inspect.signature(cls.forward).parameters
+        if isinstance(child, Recipe) and counts[cls] > 1 and not draws:
             yield child
         else:
-            yield from _repeated(child, emitted, counts)
+            yield from _repeated(child, counts)
 
 
 def _check_machine(devices: set[str]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Ema:
-    """`average <- rate average + (1 - rate) parameter` after every applied update, from the first on.
+    """`average <- average + (1 - rate) (parameter - average)` after every applied update, from the first on.
 
     No bias correction and no ramp; `rate` is rounded to float32, as in the VDVAE release. Buffers are copied, since
     running statistics belong to the weights that they were measured with.
@@ -18,18 +18,26 @@ class Ema:
 
     def __init__(self, model: nn.Module, rate: float) -> None:
         keep = torch.tensor(rate, dtype=torch.float32)
-        self._keep, self._take = keep.item(), (1 - keep).item()
+        self._take: float = (1 - keep).item()
         self._model = model
         self.averages = {name: p.detach().clone() for name, p in model.named_parameters()}
         persistent = model.state_dict().keys()  # constants such as masks are no part of a checkpoint
         self.buffers = {name: b.detach().clone() for name, b in model.named_buffers() if name in persistent}
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Move the averages towards the parameters as they are now."""
-        averages = list(self.averages.values())
-        torch._foreach_mul_(averages, self._keep)
-        torch._foreach_add_(averages, list(self._model.parameters()), alpha=self._take)
+    def update(self, applied: Tensor) -> None:
+        """Move the averages towards the parameters as they are now, unless the step's update was left out.
+
+        Buffers are those of before the step then, and so are their copies.
+
+        Args:
+            applied: Whether it was made, a scalar on the parameters' device.
+        """
+        averages: list[Tensor] = list(self.averages.values())
+        parameters: list[Tensor] = list(self._model.parameters())
+        take = {dtype: applied.to(dtype) * self._take for dtype in {average.dtype for average in averages}}
+        weights = [take[average.dtype] for average in averages]
+        torch._foreach_lerp_(averages, parameters, weights)
         for name, b in self._own_buffers():
             self.buffers[name].copy_(b)
 

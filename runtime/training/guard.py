@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
@@ -50,11 +51,10 @@ class SkipGuard:
         self._not_finite = 0  # within the streak
         self._last_norm = math.nan
 
-    def allows(self, loss: float, norm: float) -> bool:
-        """Whether the update may be applied."""
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            return False
-        return self.limit is None or norm < self.limit
+    def allows(self, loss: Tensor, norm: Tensor) -> Tensor:
+        """Whether the update may be applied: a scalar where loss and norm are, which the host need not read."""
+        finite = torch.isfinite(loss) & torch.isfinite(norm)
+        return finite if self.limit is None else finite & (norm < self.limit)
 
     def record(self, applied: bool, norm: float) -> None:
         """Count one step.

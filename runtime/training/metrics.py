@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground.disk import write_file
 
-Value: TypeAlias = int | float | str | Sequence[float | None] | None
+Measurement: TypeAlias = int | float | str | Sequence[float | None] | None
 
 
 class Scalars(Protocol):
@@ -37,7 +38,7 @@ class MetricsLog:
         """Whether TensorBoard files are written too."""
         return self._scalars is not None
 
-    def write(self, event: str, step: int, values: Mapping[str, Value]) -> None:
+    def write(self, event: str, step: int, values: Mapping[str, Measurement]) -> None:
         """Add one record: `{"event": "train", "step": 100, "elbo_nats_per_dim": …}`.
 
         Raises:
@@ -58,12 +59,7 @@ class MetricsLog:
     def rewind(self, step: int) -> None:
         """Forget what was written after `step`: a resumed run measures it again."""
         kept = [json.dumps(r) + "\n" for r in read_metrics(self._path) if r["step"] <= step]
-        temporary = self._path.with_suffix(".tmp")
-        try:
-            temporary.write_text("".join(kept), encoding="utf-8")
-            temporary.replace(self._path)
-        except OSError as error:
-            raise self._failure(error) from error
+        write_file(self._path, "".join(kept))
 
     def close(self) -> None:
         if self._scalars is not None:
@@ -84,14 +80,14 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(record, dict) and isinstance(record.get("step"), int):
             records.append(record)
     return records
 
 
-def _plain(value: Value) -> Any:
+def _plain(value: Measurement) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Sequence) and not isinstance(value, str):

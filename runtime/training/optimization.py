@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol
@@ -24,14 +24,15 @@ from hvdsl.runtime.training.activation_checkpointing import checkpoint_groups
 from hvdsl.runtime.training.checkpoint import Checkpoint, CheckpointError, Tensors
 from hvdsl.runtime.training.ema import Ema
 from hvdsl.runtime.training.guard import SkipGuard, clip_gradients, gradient_norm
-from hvdsl.runtime.training.optimizer import build_optimizer, set_learning_rate
+from hvdsl.runtime.training.optimizer import build_optimizer, set_learning_rate, update
 from hvdsl.runtime.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
-from hvdsl.runtime.training.precision import gradient_scaler, train_in
+from hvdsl.runtime.training.precision import arithmetic, check_precision, gradient_scaler, train_in
+from hvdsl.runtime.training.readings import Readings
 from hvdsl.runtime.training.running_statistics import RunningStatistics
 from hvdsl.runtime.training.schedule import Clock, LearningRate
 from hvdsl.runtime.training.start_from_batch import start_from_batch, starts_from_batch
 from hvdsl.runtime.training.synchronised_batch_norm import synchronise_batch_norm
-from hvdsl.runtime.training.weights import copy_into, model_tensors, scheme_of
+from hvdsl.runtime.training.weights import copy_into, model_tensors
 
 
 class StepInput(Protocol):
@@ -70,6 +71,15 @@ class StepResult:
     learning_rate: float
     applied: bool
     terms: Mapping[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """What is known of a step when it is launched: its number, its rate, and how many numbers each term has."""
+
+    step: int
+    rate: float
+    terms: Mapping[str, int]
 
 
 class _Objective(nn.Module, Generic[P]):
@@ -120,6 +130,8 @@ class Optimization(Generic[P]):
         self._device = self._parameters[0].device
         self._statistics = RunningStatistics(model)
         self._started = not starts_from_batch(model)
+        check_precision(train.precision, self._device)
+        self._precision = train.precision
         self.scaler = gradient_scaler(train.precision, train.initial_scale, self._device)
         agree(model, self.world)
         train_in(model, train.precision)
@@ -137,37 +149,66 @@ class Optimization(Generic[P]):
             # into its buckets whatever their strides are, and nobody can act on being told.
             warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         self._began = False
+        self._readings: Readings[_Note] = Readings(self._device)
 
     def step(self, parts: Sequence[P]) -> StepResult:
-        """One step on this rank's share of a batch, given as one part or several.
+        """One step on this rank's share of a batch, given as one part or several; waits for what came of it.
 
         Raises:
             TrainingStalledError: Too many steps were skipped.
+        """
+        self.launch(parts)
+        *_, result = self.results()
+        return result
+
+    def launch(self, parts: Sequence[P]) -> None:
+        """Hand one step to the device, without reading anything from it: whether it counts is decided there.
+
+        Where the loss or the norm is not finite, or the norm too large, the update is a masked one that leaves
+        parameters, moments, averages, running statistics and codes as they are. Nothing is ever multiplied by a mask,
+        since 0 · NaN is NaN.
         """
         if not self._started:
             self._start(parts[0])
         number, rate = self.step_number, self.rate(self.step_number)
         set_learning_rate(self.optimizer, rate)
-        self._statistics.keep()
-        means = self._backward(parts)
-        self._penalise(means)
-        self.scaler.unscale_(self.optimizer)
-        norm = gradient_norm(self._parameters)
-        loss = means.pop("loss")[0]
-        applied = self.guard.allows(loss, norm.item())
-        if applied:
+        with arithmetic(self._precision, self._device):
+            self._statistics.keep()
+            terms = self._backward(parts) | self._penalise()
+            penalty = terms.pop("penalty", None)
+            self.scaler.unscale_(self.optimizer)
+            loss = terms.pop("loss") if penalty is None else terms.pop("loss") + penalty
+            norm = gradient_norm(self._parameters)
+            applied = self.guard.allows(loss, norm)
             clip_gradients(self._parameters, norm, self._clip, self._clip_each)
-            self.scaler.step(self.optimizer)
-        else:
-            self._statistics.restore()
-        settle(self.model, applied)
-        if applied and self.ema is not None:
-            self.ema.update()
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+            update(self.optimizer, applied)
+            self._statistics.settle(applied)
+            settle(self.model, applied)
+            if self.ema is not None:
+                self.ema.update(applied)
+            self.scaler.update()
+            self.optimizer.zero_grad(set_to_none=True)
         self.step_number += 1
-        self.guard.record(applied, norm.item())
-        return StepResult(number, loss, norm.item(), rate, applied, means)
+        numbers = [loss, norm, applied, *terms.values()]
+        note = _Note(number, rate, {name: value.numel() for name, value in terms.items()})
+        self._readings.push(note, torch.cat([value.detach().reshape(-1).float() for value in numbers]))
+
+    def results(self, outstanding: int = 0) -> Iterator[StepResult]:
+        """What came of the steps that were launched, in order, each once.
+
+        Args:
+            outstanding: How many may be left that the device is not done with; for others this waits.
+
+        Raises:
+            TrainingStalledError: Too many steps were skipped.
+        """
+        for note, (loss, norm, applied, *numbers) in self._readings.take(outstanding):
+            self.guard.record(bool(applied), norm)
+            terms, start = {}, 0
+            for name, size in note.terms.items():
+                terms[name] = numbers[start : start + size]
+                start += size
+            yield StepResult(note.step, loss, norm, note.rate, bool(applied), terms)
 
     def tensors(self) -> dict[str, Tensors]:
         """The parts of a checkpoint, by file name."""
@@ -205,7 +246,7 @@ class Optimization(Generic[P]):
             raise CheckpointError(
                 f"{checkpoint.path} holds weights but no optimizer: it can be evaluated and sampled, not resumed"
             )
-        moments, scheme = checkpoint.load("optimizer"), scheme_of(checkpoint)
+        moments, scheme = checkpoint.load("optimizer"), checkpoint.noise_scheme
         guard = SkipGuard(self.guard.limit)
         try:
             guard.load_state_dict(checkpoint.state["guard"])
@@ -226,7 +267,7 @@ class Optimization(Generic[P]):
         self._started = self._started or checkpoint.state.get("started_from_batch") is True
         self.step_number = checkpoint.step
 
-    def _backward(self, parts: Sequence[P]) -> dict[str, list[float]]:
+    def _backward(self, parts: Sequence[P]) -> dict[str, Tensor]:
         """Gradients of the mean loss over all parts and ranks; the means of the loss and of every term."""
         total = sum(len(part.x) for part in parts)
         sums: dict[str, Tensor] = {}
@@ -255,19 +296,17 @@ class Optimization(Generic[P]):
             self.ema.restart()
         self._started = True
 
-    def _penalise(self, means: dict[str, list[float]]) -> None:
-        """Add the penalties' gradient to that of the batch, and their terms to its `means`.
+    def _penalise(self) -> dict[str, Tensor]:
+        """Add the penalties' gradient to that of the batch; their sum as `penalty`, and their terms.
 
         All ranks hold the same weights, so nothing is exchanged: DDP has done its part when the batch's gradient is
         there, and leaves alone what is added afterwards.
         """
-        if self._penalties is None:
-            return
-        penalty, terms = self._penalties(self.step_number)
-        if penalty is not None:
-            torch.autograd.backward(self.scaler.scale(penalty))
-            means["loss"] = [means["loss"][0] + penalty.item()]
-            means |= {name: [value.item()] for name, value in terms.items()}
+        penalty, terms = (None, {}) if self._penalties is None else self._penalties(self.step_number)
+        if penalty is None:
+            return {}
+        torch.autograd.backward(self.scaler.scale(penalty))
+        return {"penalty": penalty.detach(), **terms}
 
     def _exchange(self, last: bool) -> AbstractContextManager[None]:
         """Ranks exchange gradients once per step, with its last part; DDP must see the very first backward pass too."""
@@ -276,12 +315,10 @@ class Optimization(Generic[P]):
             return nullcontext()
         return ddp.no_sync()
 
-    def _across_ranks(self, sums: Mapping[str, Tensor]) -> dict[str, list[float]]:
-        """Means over the ranks: one exchange and one transfer from the device for all terms together."""
-        flat = torch.cat([value.reshape(-1) for value in sums.values()])
-        numbers = (self.world.sum(flat) / self.world.size).tolist()
-        means, start = {}, 0
-        for name, value in sums.items():
-            means[name] = numbers[start : start + value.numel()]
-            start += value.numel()
-        return means
+    def _across_ranks(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Means over the ranks, by one exchange for all terms together."""
+        if self.world.size == 1:
+            return sums
+        flat = self.world.sum(torch.cat([value.reshape(-1) for value in sums.values()])) / self.world.size
+        means = torch.split(flat, [value.numel() for value in sums.values()])
+        return {name: mean.view_as(value) for (name, value), mean in zip(sums.items(), means, strict=True)}

@@ -13,25 +13,34 @@ from hvdsl.compiler.settings import Optimizer as OptimizerSettings
 from hvdsl.errors import HvdslError
 
 
-class PlainAdamax(torch.optim.Optimizer):
-    """Adamax without bias correction, as IAF-VAE trains (Kingma et al. 2016).
+class Adamax(torch.optim.Optimizer):
+    """Adamax, with or without bias correction, whose update can be left out on the device.
 
-    `m <- b1 m + (1 - b1) g`, `u <- max(b2 u, |g| + eps)`, `p <- p - lr m / u`: the update of Kingma & Ba 2015
-    (section 7.1) without the division by `1 - b1^t`, which makes the first steps as small as the moments still are.
+    `m <- b1 m + (1 - b1) g`, `u <- max(b2 u, |g| + eps)`, `p <- p - lr m / (u (1 - b1^t))`: Kingma & Ba 2015, section
+    7.1. IAF-VAE trains without the division by `1 - b1^t` (Kingma et al. 2016), which makes the first steps as small
+    as the moments still are. Where `found_inf` is 1 nothing changes, as in torch's fused optimizers; torch's own
+    Adamax knows no such thing.
 
     Args:
         weight_decay: L2 weight, added to the gradient.
+        bias_correction: Whether to divide.
+
+    Attributes:
+        found_inf: 1 where the next update is left out, 0 where it is made; a scalar on the parameters' device.
     """
 
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float,
+        lr: float | Tensor,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        bias_correction: bool = True,
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        self.bias_correction = bias_correction
+        self.found_inf: Tensor | None = None
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -41,28 +50,63 @@ class PlainAdamax(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update from the gradients as they stand."""
+        """One update from the gradients as they stand, which it uses up."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._update(p, p.grad, group)
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if parameters:
+                self._update(parameters, group)
         return loss
 
-    def _update(self, p: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[p]
-        if not state:
-            state["exp_avg"] = torch.zeros_like(p)
-            state["exp_inf"] = torch.zeros_like(p)
-        b1, b2 = group["betas"]
-        if group["weight_decay"] != 0:
-            gradient = gradient.add(p, alpha=group["weight_decay"])
-        state["exp_avg"].lerp_(gradient, 1 - b1)
-        torch.maximum(state["exp_inf"].mul_(b2), gradient.abs().add_(group["eps"]), out=state["exp_inf"])
-        p.addcdiv_(state["exp_avg"], state["exp_inf"], value=-group["lr"])
+    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        first = parameters[0]
+        applied = _applied(self.found_inf, first.device)
+        rates = self._rates(parameters, applied, group)
+        (b1, b2), eps = group["betas"], max(group["eps"], torch.finfo(first.dtype).tiny)
+        one, zero = (torch.full((), value, dtype=first.dtype, device=first.device) for value in (1, 0))
+        keep, take, shrink = torch.where(applied, b1 * one, one), (1 - b1) * one, torch.where(applied, b2 * one, one)
+        # On a CPU one parameter after the other, since what was just read is still in the cache.
+        size = 1 if first.device.type == "cpu" else len(parameters)
+        for start in range(0, len(parameters), size):
+            chunk = slice(start, start + size)
+            ps, clr = parameters[chunk], rates[chunk]
+            m, u = ([self.state[p][key] for p in ps] for key in ("exp_avg", "exp_inf"))
+            g = [p.grad for p in ps if p.grad is not None]
+            if group["weight_decay"] != 0:
+                torch._foreach_add_(g, ps, alpha=group["weight_decay"])
+            for gradient in g:
+                torch.where(applied, gradient, zero, out=gradient)
+            torch._foreach_mul_(m, keep)
+            torch._foreach_add_(m, torch._foreach_mul(g, take))
+            torch._foreach_mul_(u, shrink)
+            torch._foreach_abs_(g)
+            torch._foreach_add_(g, eps)
+            torch._foreach_maximum_(u, g)  # u is never below eps, so that a masked step leaves it alone
+            steps = torch._foreach_div(m, u)
+            torch._foreach_mul_(steps, clr)
+            torch._foreach_sub_(ps, steps)
+
+    def _rates(self, parameters: list[Tensor], applied: Tensor, group: dict[str, Any]) -> list[Tensor]:
+        """What each parameter's m / u is multiplied with, 0 where the update is left out; counts the step."""
+        for p in parameters:
+            state = self.state[p]
+            if not state:
+                if self.bias_correction:
+                    state["step"] = torch.zeros((), device=p.device)
+                state["exp_avg"] = torch.zeros_like(p)
+                state["exp_inf"] = torch.full_like(p, max(group["eps"], torch.finfo(p.dtype).tiny))
+        first = parameters[0]
+        rate = torch.as_tensor(group["lr"], dtype=torch.float64, device=first.device)
+        rate = torch.where(applied, rate, torch.zeros_like(rate))
+        if not self.bias_correction:
+            return [rate.to(first.dtype)] * len(parameters)
+        counts = [self.state[p]["step"] for p in parameters]
+        torch._foreach_add_(counts, [applied.float()] * len(counts))
+        count = torch.stack(counts).double().clamp_min(1)  # 0 only where nothing was ever applied, and the rate is 0
+        return list((rate / (1 - group["betas"][0] ** count)).to(first.dtype).unbind())
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
@@ -82,31 +126,59 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
             "use `adamax(bias_correction = no)` or remove `bias_correction`"
         )
     groups = _groups(model, decay, settings.decay_only == "weights")
-    lr, betas, eps = settings.lr, settings.betas, settings.eps
+    betas, eps = settings.betas, settings.eps
+    first: Tensor = groups[0]["params"][0]
+    # As exact as a number on the CPU; torch's kernels elsewhere take float32.
+    lr = torch.full(
+        (), settings.lr, dtype=torch.float64 if first.device.type == "cpu" else torch.float32, device=first.device
+    )
     if settings.kind in ("adam", "adamw"):
-        if decoupled:
-            return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps)
-        return torch.optim.Adam(groups, lr=lr, betas=betas, eps=eps)
+        kind = torch.optim.AdamW if decoupled else torch.optim.Adam
+        return kind(groups, lr=lr, betas=betas, eps=eps, fused=True, capturable=first.device.type == "cuda")
     shrink = [(group["params"], group["weight_decay"]) for group in groups] if decoupled else []
     if decoupled:
         for group in groups:
             group["weight_decay"] = 0.0
     optimizer: torch.optim.Optimizer
     if settings.kind == "sgd":
-        optimizer = torch.optim.SGD(groups, lr=lr, momentum=settings.momentum)
-    elif settings.bias_correction:
-        optimizer = torch.optim.Adamax(groups, lr=lr, betas=betas, eps=eps)
+        optimizer = torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, fused=True)
+        if settings.momentum:
+            for p in (p for group in groups for p in group["params"]):
+                # torch begins with a buffer of arbitrary numbers and relies on the first update being made.
+                optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
     else:
-        optimizer = PlainAdamax(groups, lr=lr, betas=betas, eps=eps)
+        optimizer = Adamax(groups, lr=lr, betas=betas, eps=eps, bias_correction=settings.bias_correction)
     if decay and decoupled:
         _decouple(optimizer, shrink)
     return optimizer
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The rate of the next update, for all parameters."""
+    """The rate of the next update, for all parameters: a number on their device, filled without waiting for it."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"].fill_(rate)
+
+
+def update(optimizer: torch.optim.Optimizer, applied: Tensor) -> None:
+    """Make the update, or leave parameters and moments as they are where `applied`, a scalar on their device, is no."""
+    _align_gradients(optimizer)
+    optimizer.found_inf = applied.logical_not().float()  # type: ignore[attr-defined]  # what fused optimizers read
+    optimizer.step()
+
+
+def _applied(found_inf: Tensor | None, device: torch.device) -> Tensor:
+    return torch.ones((), dtype=torch.bool, device=device) if found_inf is None else found_inf == 0
+
+
+def _align_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """Spell the strides of gradients as those of their parameters: fused kernels compare them, or read blindly.
+
+    A 1x1 kernel has the same layout under several spellings.
+    """
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            if p.grad is not None and p.grad.stride() != p.stride():
+                p.grad = torch.empty_like(p).copy_(p.grad)
 
 
 def _decay(settings: OptimizerSettings) -> tuple[float, bool]:
@@ -134,9 +206,11 @@ def _decouple(optimizer: torch.optim.Optimizer, shrink: list[tuple[list[Tensor],
     @torch.no_grad()
     def before(optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         rate = optimizer.param_groups[0]["lr"]
+        applied = _applied(getattr(optimizer, "found_inf", None), rate.device)
         for parameters, decay in shrink:
+            kept = torch.where(applied, 1 - rate * decay, torch.ones_like(rate))
             for p in parameters:
                 if p.grad is not None:
-                    p.mul_(1 - rate * decay)
+                    p.mul_(kept)
 
     optimizer.register_step_pre_hook(before)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.runtime.training.checkpoint import CheckpointError
-from hvdsl.runtime.training.optimizer import PlainAdamax
+from hvdsl.runtime.training.optimizer import Adamax
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -44,6 +44,8 @@ def load_optimizer_tensors(
                 f"the optimizer in {source} belongs to another model: "
                 f"`{label}` is {list(tensor.shape)} there and {list(shape)} here"
             )
+        if key != "step":  # in the parameter's own layout, which fused kernels rely on
+            tensor = torch.empty_like(parameters[places[name]]).copy_(tensor)
         state.setdefault(places[name], {})[key] = tensor
     expected = _remembered(optimizer)
     for memory in state.values():
@@ -59,10 +61,8 @@ def _remembered(optimizer: torch.optim.Optimizer) -> set[str]:
     """What an optimizer keeps of each parameter once it has updated it."""
     if isinstance(optimizer, torch.optim.SGD):
         return {"momentum_buffer"} if optimizer.defaults["momentum"] else set()
-    if isinstance(optimizer, PlainAdamax):
-        return {"exp_avg", "exp_inf"}
-    if isinstance(optimizer, torch.optim.Adamax):
-        return {"step", "exp_avg", "exp_inf"}
+    if isinstance(optimizer, Adamax):
+        return {"exp_avg", "exp_inf"} | ({"step"} if optimizer.bias_correction else set())
     return {"step", "exp_avg", "exp_avg_sq"}
 
 

@@ -7,12 +7,16 @@ likelihood stay in float32. A rate summed in bf16 is off by about two percent; w
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-Precision = Literal["fp32", "bf16", "fp16"]
+from hvdsl.errors import HvdslError
+
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 _LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -24,13 +28,45 @@ def train_in(model: nn.Module, precision: Precision) -> None:
     low-precision tensor is float32, so once each recipe returns float32 the stream is, and so are the parameters of
     every distribution. The likelihood is computed from the model's output, outside its forward pass.
     """
-    if precision == "fp32":
+    if precision not in _LOW:
         return
     device = next(model.parameters()).device.type
     model.forward = _autocast_in_training(model, device, _LOW[precision])
     for module in model.modules():
         if next(module.children(), None) is not None:
             module.register_forward_hook(_to_float32)
+
+
+def check_precision(precision: Precision, device: torch.device) -> None:
+    """Refuse an arithmetic that the device has not.
+
+    Raises:
+        HvdslError: `tf32` anywhere but on an accelerator of NVIDIA.
+    """
+    if precision == "tf32" and device.type != "cuda":
+        raise HvdslError(
+            f"`precision = tf32` is an arithmetic of NVIDIA's accelerators, and the model is on the {device.type}: "
+            "take `fp32` or `bf16`"
+        )
+
+
+@contextmanager
+def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Products of float32 matrices and convolutions in TF32 under `tf32`, exact under all others; as before afterwards.
+
+    torch's own default is TF32 for convolutions and exact products: neither the one nor the other.
+    """
+    settings: list[Any] = []
+    if device.type == "cuda":
+        settings = [torch.backends.cuda.matmul, torch.backends.cudnn.conv]  # type: ignore[attr-defined]  # made at run time
+    before = [setting.fp32_precision for setting in settings]
+    for setting in settings:
+        setting.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    try:
+        yield
+    finally:
+        for setting, kept in zip(settings, before, strict=True):
+            setting.fp32_precision = kept
 
 
 def gradient_scaler(precision: Precision, initial_scale: float, device: torch.device) -> torch.amp.GradScaler:

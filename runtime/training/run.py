@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -16,8 +14,11 @@ from typing import Any
 import torch
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.training.checkpoint import CheckpointStore, write_durably
+from hvdsl.runtime.ground.disk import DiskError, new_folder, read_json, write_file, write_json
+from hvdsl.runtime.training.checkpoint import CheckpointStore, weights_metadata
 from hvdsl.runtime.training.metrics import MetricsLog, read_metrics
+
+RESOLVED, ENVIRONMENT = "resolved.hv", "environment.json"
 
 
 class RunError(HvdslError):
@@ -45,23 +46,17 @@ class Run:
         """
         run = cls(Path(folder))
         try:
-            run.folder.parent.mkdir(parents=True, exist_ok=True)
-            run.folder.mkdir()
+            with new_folder(run.folder) as new:
+                (new / "pictures").mkdir()
+                for name, text in files.items():
+                    write_file(new / name, text)
+                write_json(new / ENVIRONMENT, describe_environment() | dict(environment or {}))
         except FileExistsError as error:
             raise RunError(
                 f"{run.folder} exists already: continue it with `--resume`, or give another folder with `--out`"
             ) from error
-        except OSError as error:
-            raise RunError(f"cannot make the run folder {run.folder}: {error.strerror}") from error
-        try:
-            run.pictures.mkdir()
-            for name, text in files.items():
-                write_durably(run.folder / name, text.encode())
-            described = describe_environment() | dict(environment or {})
-            write_durably(run.folder / "environment.json", (json.dumps(described, indent=2) + "\n").encode())
-        except OSError as error:
-            shutil.rmtree(run.folder, ignore_errors=True)  # half a run folder would only be in the way
-            raise RunError(f"cannot make the run folder {run.folder}: {error.strerror}") from error
+        except DiskError as error:
+            raise RunError(f"cannot make the run folder {run.folder}: {error.reason}") from error
         return run
 
     @classmethod
@@ -74,8 +69,8 @@ class Run:
         run = cls(Path(folder))
         if not run.folder.is_dir():
             raise RunError(f"there is no run folder {run.folder}")
-        if not (run.folder / "environment.json").is_file():
-            raise RunError(f"{run.folder} is not a run folder: it has no environment.json")
+        if not (run.folder / ENVIRONMENT).is_file():
+            raise RunError(f"{run.folder} is not a run folder: it has no {ENVIRONMENT}")
         return run
 
     @property
@@ -88,7 +83,14 @@ class Run:
 
     def checkpoints(self, keep: int | None = None) -> CheckpointStore:
         """The store of checkpoints; with `keep`, saving removes all but so many."""
-        return CheckpointStore(self.folder / "checkpoints", keep)
+        return CheckpointStore(self.folder / "checkpoints", keep, self._weights_metadata())
+
+    def _weights_metadata(self) -> dict[str, str] | None:
+        """What this run's files of weights say of themselves; nothing where it has no spec."""
+        if not (self.folder / RESOLVED).is_file():
+            return None
+        prior_of = self.folder.name if "codes" in self.environment() else None
+        return weights_metadata(self.read(RESOLVED), prior_of)
 
     def metrics_log(self) -> MetricsLog:
         """The log to append to."""
@@ -105,12 +107,11 @@ class Run:
             RunError: It cannot be read.
         """
         try:
-            noted = json.loads(self.read("environment.json"))
-        except json.JSONDecodeError:
-            noted = None
-        if not isinstance(noted, dict):
-            raise RunError(f"{self.folder / 'environment.json'} is damaged: restore it, or write `{{}}` into it")
-        return noted
+            return read_json(self.folder / ENVIRONMENT)
+        except FileNotFoundError as error:
+            raise RunError(f"{self.folder} has no {ENVIRONMENT}") from error
+        except DiskError as error:
+            raise RunError(f"{self.folder / ENVIRONMENT} is damaged: restore it, or write `{{}}` into it") from error
 
     def read(self, name: str) -> str:
         """The text of one of the run's files, such as `resolved.hv`.

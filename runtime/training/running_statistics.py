@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hvdsl.runtime.layers import BatchNorm2d
 
@@ -18,14 +18,16 @@ class RunningStatistics:
     def __init__(self, model: nn.Module) -> None:
         norms = [module for module in model.modules() if isinstance(module, BatchNorm2d)]
         self._now = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)]
-        self._kept = [torch.empty_like(buffer) for buffer in self._now]
+        self._sizes = [len(buffer) for buffer in self._now]
+        self._kept = torch.empty(0)
 
     def keep(self) -> None:
         """Remember them as they are."""
         if self._now:
-            torch._foreach_copy_(self._kept, self._now)
+            self._kept = torch.cat(self._now)
 
-    def restore(self) -> None:
-        """Put back what `keep` remembered."""
+    def settle(self, applied: Tensor) -> None:
+        """Put back what `keep` remembered, unless the step was `applied`: a scalar on their device."""
         if self._now:
-            torch._foreach_copy_(self._now, self._kept)
+            settled = torch.where(applied, torch.cat(self._now), self._kept)
+            torch._foreach_copy_(self._now, list(torch.split(settled, self._sizes)))

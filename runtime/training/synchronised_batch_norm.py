@@ -45,9 +45,9 @@ def _normalise(norm: BatchNorm2d, x: Tensor) -> Tensor:
     """(x - μ) / √(σ² + eps) · weight + bias; moves the running statistics, with σ² n / (n - 1)."""
     wide = x if x.dtype == torch.float64 else x.float()
     own = x.numel() // x.shape[1]
-    sums = _sum(torch.cat((wide.sum((0, 2, 3)), wide.new_tensor([own]))))
-    count = float(sums[-1].detach())
-    if count == 1:
+    sums = _sum(torch.cat((wide.sum((0, 2, 3)), wide.new_full((1,), own))))
+    count = sums[-1].detach()
+    if own * dist.get_world_size() == 1:
         raise DegenerateBatchError(
             "batch normalisation over all processes has one value per channel to take a variance of: "
             "train with at least two images per pass, or use another norm at this resolution"

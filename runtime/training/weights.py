@@ -1,13 +1,23 @@
-"""A model's tensors by name, and a run's weights back into a model."""
+"""Weights: a model's tensors by name, a file that holds them with their spec, a run's back into a model."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from hvdsl.runtime.ground.noise import SCHEMES
-from hvdsl.runtime.latents.noise import set_noise_scheme
-from hvdsl.runtime.training.checkpoint import Checkpoint, CheckpointError
+from hvdsl.runtime.ground.disk import write_file
+from hvdsl.runtime.latents.noise import noise_scheme, set_noise_scheme
+from hvdsl.runtime.training.checkpoint import (
+    NOISE_SCHEME,
+    STEP,
+    Checkpoint,
+    CheckpointError,
+    tensor_file,
+    weights_metadata,
+)
 from hvdsl.runtime.training.run import Run
 
 
@@ -31,26 +41,28 @@ def load_weights(model: nn.Module, run: Run, *, use_ema: bool = True, step: int 
     checkpoint = store.latest() if step is None else store.open(step)
     if checkpoint is None:
         raise CheckpointError(f"{run.folder} has no complete checkpoint: train it first with `hvdsl train`")
-    scheme = scheme_of(checkpoint)
+    scheme = checkpoint.noise_scheme
     part = "ema" if use_ema and "ema" in checkpoint else "model"
     copy_into(model, checkpoint.tensors(part, model_tensors(model)))
     set_noise_scheme(model, scheme)
     return checkpoint
 
 
-def scheme_of(checkpoint: Checkpoint) -> int:
-    """The noise scheme of the run that a checkpoint is of; one that names none is of the first.
+def save_weights(
+    module: nn.Module, path: str | os.PathLike[str], spec: str, *, step: int = 0, prior_of: str | None = None
+) -> Path:
+    """Write a module's weights as one safetensors file that is a model by itself; returns its path.
+
+    Args:
+        spec: The text of the resolved spec that the module is of.
+        step: Steps that it was trained for.
+        prior_of: The latent whose prior it is, where it is not the model.
 
     Raises:
-        CheckpointError: The scheme is none that is known here.
+        DiskError: It cannot be written; an earlier file of that name is as it was.
     """
-    scheme = checkpoint.state.get("noise_scheme", 1)
-    if scheme not in SCHEMES:
-        raise CheckpointError(
-            f"{checkpoint.path / 'manifest.json'} names the noise scheme {scheme!r}; known are "
-            f"{', '.join(map(str, SCHEMES))}: it is damaged, or of a newer version"
-        )
-    return int(scheme)
+    about = weights_metadata(spec, prior_of) | {STEP: str(step), NOISE_SCHEME: str(noise_scheme(module))}
+    return write_file(path, tensor_file(model_tensors(module), about))
 
 
 @torch.no_grad()

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hvdsl.cli.options import checked
 from hvdsl.compiler.assembly.files import shipped
 from hvdsl.draw import draw
 from hvdsl.draw.items import Kind
 from hvdsl.draw.ladder import Ladder, ladder
 from hvdsl.draw.layout import layout
 from hvdsl.draw.picture import Picture, Polygon, Text, text_width
+from hvdsl.workflows.compiling import checked
 
 from .conftest import Hvdsl
 

@@ -13,7 +13,6 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from hvdsl.cli.main import main
-from hvdsl.cli.stages import Autoencoder, extract, open_autoencoder
 from hvdsl.runtime.codes.codec import decode
 from hvdsl.runtime.codes.extract import stored_codes
 from hvdsl.runtime.data import open_data
@@ -21,6 +20,7 @@ from hvdsl.runtime.inference.reconstruct import reconstruct
 from hvdsl.runtime.priors.wavefront import Wavefront
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.weights import model_tensors
+from hvdsl.workflows.stages import Autoencoder, extract, open_autoencoder
 
 from .codes import CPU, refusal, sampled
 from .conftest import Hvdsl

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hvdsl.cli.files import write_file
 from hvdsl.cli.main import main
+from hvdsl.runtime.ground.disk import write_output
 
 from .conftest import TINY, Hvdsl
 
@@ -131,7 +131,7 @@ def test_a_file_is_replaced_with_its_mode_and_through_its_link(tmp_path: Path) -
     target.write_text("before")
     target.chmod(0o600)
     link.symlink_to(target)
-    write_file(link, "after")
+    write_output(link, "after")
     assert link.is_symlink()
     assert target.read_text() == "after"
     assert target.stat().st_mode & 0o777 == 0o600

@@ -63,7 +63,7 @@ def test_lets_are_folded_into_pixel_maps() -> None:
         ("train.optimizer=adam", "HV0603"),
         ("train.optimizer=adam(lr = -1)", "HV0602"),
         ("train.optimizer=adam(lr = 1, momentum = 0.9)", "HV0601"),
-        ("train.optimizer=adan(lr = 1)", "HV0602"),
+        ("train.optimizer=adan(lr = 1)", "HV0301"),
         ("train.batch=yes", "HV0602"),
         ("train.batch=1.5", "HV0602"),
         ("train.warmup=0.5", "HV0602"),
@@ -76,12 +76,18 @@ def test_lets_are_folded_into_pixel_maps() -> None:
         ("data.shape=8x8", "HV0602"),
         ("data.input=log(v)", "HV0607"),
         ("data.input=v if v > 3 else 0", "HV0607"),
-        ("data.input=exp(v)", "HV0607"),
+        ("data.input=len(v)", "HV0607"),
+        ("data.input=tan(v)", "HV0301"),
         ("data.input=v / 5", "HV0608"),
         ("data.target=v // 3 / 5", "HV0609"),
         ("likelihood.bits=5", "HV0609"),
         ("likelihood.n=0", "HV0606"),
-        ("likelihood.bins=publishd", "HV0606"),
+        ("likelihood.bins=publishd", "HV0301"),
+        ("train.batch=32 if widht == 64 else 16", "HV0301"),
+        ("train.schedule=cosine(over = cosine)", "HV0301"),
+        ("train.batch=cosine", "HV0301"),
+        ("train.warmup=fraction(2)", "HV0602"),
+        ("likelihood=mse", "HV0610"),
     ],
 )
 def test_what_is_refused(override: str, code: str) -> None:
@@ -129,3 +135,62 @@ def test_targets_may_be_coarser_than_the_data() -> None:
 @pytest.mark.parametrize(("channels", "logits"), [(1, 6), (2, 12), (3, 20), (4, 30)])
 def test_a_mixtures_channels_for_any_number_of_image_channels(channels: int, logits: int) -> None:
     assert assemble(Source("m.hv", SMALL), [f"data.shape={channels}x8x8"]).logits == logits
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "expected"),
+    [
+        ("train.optimizer.lr=1e-2", "train.optimizer.lr", 1e-2),
+        ("train.optimizer.weight_decay.weight=0.1", "train.optimizer.weight_decay.weight", 0.1),
+        ("train.schedule.floor=1e-5", "train.schedule.floor", 1e-5),
+        ("train.precision.initial_scale=4", "train.initial_scale", 4.0),
+        ("objective.beta.length.n=7", "objective.beta.length.n", 7.0),
+        ("objective.beta.start=epochs(2)", "objective.beta.start.unit", "epochs"),
+        ("train.batch=sqrt(1024)", "train.batch", 32),
+        ("train.optimizer.betas=(0.5, 0.6)", "train.optimizer.betas", (0.5, 0.6)),
+    ],
+)
+def test_every_nested_key_can_be_set(override: str, path: str, expected: object) -> None:
+    whole = (
+        "train.optimizer=adamax(2e-3, weight_decay = l2(3e-4))",
+        "train.schedule=cosine(1e-4)",
+        "train.precision=fp16",
+        "objective.beta=ramp(length = epochs(5), from = 0.5)",
+    )
+    value: object = settings(*whole, override)
+    for name in path.split("."):
+        value = getattr(value, name)
+    assert value == expected
+
+
+def test_what_is_set_inside_a_word_leaves_the_rest() -> None:
+    read = settings("train.optimizer=adamax(2e-3, (0.8, 0.9), 1e-3)", "train.optimizer.lr=1e-2").train
+    assert read is not None
+    assert (read.optimizer.lr, read.optimizer.betas, read.optimizer.eps) == (1e-2, (0.8, 0.9), 1e-3)
+
+
+def test_a_let_that_stands_for_a_word_is_set_inside() -> None:
+    text = SMALL.replace("adam(lr = 1e-3)", "plan") + "let plan = adam(lr = 1e-3, eps = 1e-4)\n"
+    read = settings("train.optimizer.lr=1", text=text).train
+    assert read is not None and (read.optimizer.lr, read.optimizer.eps) == (1, 1e-4)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "train.optimizer.momentum=0.9",
+        "train.optimizer.lr.x=3",
+        "train.batch.size=3",
+        "train.schedule.flor=1",
+        "data.name=x",
+    ],
+)
+def test_a_nested_key_that_is_not_there_is_named(override: str) -> None:
+    diagnostic = error(override)
+    assert diagnostic.code.id == "HV0209"
+    assert override.partition("=")[0].split(".")[-1] in diagnostic.message + diagnostic.found
+
+
+def test_settings_written_at_the_wrong_place_are_shown_the_right_one() -> None:
+    assert "optimizer = adam(lr = …)" in error(text=SMALL.replace("steps = 100", "lr = 1, steps = 100")).help
+    assert "fp16(initial_scale = …)" in error(text=SMALL.replace("steps = 100", "initial_scale = 1, steps = 100")).help

@@ -59,7 +59,7 @@ def step(quantizer: Quantizer, rows: Tensor) -> Quantized:
     """What training does with one batch."""
     quantized = quantize(quantizer, rows)
     quantizer.observe(quantized)
-    quantizer.update()
+    quantizer.update(torch.tensor(True))
     return quantized
 
 
@@ -225,7 +225,7 @@ def test_residual_quantization(name: str) -> None:
     # The library adds one straight-through path for each level; here the gradient passes once, however deep.
     close(gradient, tensors["train.grad_input"] - (depth - 1) * tensors["train.cotangent"])
     made.observe(found)
-    made.update()
+    made.update(torch.tensor(True))
     for key, value in recorded("train").items():
         relatively_close(made.state_dict()[key], value)
 

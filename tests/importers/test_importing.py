@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import hvdsl
 from hvdsl.cli.main import main
-from hvdsl.cli.runs import open_trained
 from hvdsl.runtime.ground.noise import RecordedNoise
 from hvdsl.runtime.latents import Traversal
 from tests.golden.recorded import FOLDER, case, published_weights
@@ -40,10 +39,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_imported_run_gives_the_recorded_numbers(run: Path) -> None:
-    arguments = Namespace(run_folder=run, device="cpu", threads=1, overrides=[], use_ema=True, step=None, data=None)
-    trained = open_trained(arguments, lambda settings: settings.evaluate.use_ema)
-    recorded, module = case(NAME), trained.module
-    v = torch.from_numpy(trained.splits().test.batch(range(2)).astype(np.float32))
+    trained = hvdsl.load(run, device="cpu")
+    recorded, module = case(NAME), trained.model
+    splits = hvdsl.open_data(trained.spec, data=run.parent / "data")
+    v = torch.from_numpy(splits.test.batch(range(2)).astype(np.float32))
     latents = Traversal.infer(module.LATENTS, 2, RecordedNoise(2, recorded.noise()))
     with torch.no_grad():
         log_likelihood = module.likelihood.log_prob(module(module.input(v), latents), module.target(v))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hvdsl.cli.options import add_json, add_spec, checked
-from hvdsl.cli.report import report, report_json
+from hvdsl.cli.options.shared import add_json, add_spec
+from hvdsl.cli.output.diagnostics import report, report_json
 from hvdsl.grammar.diagnostics import SpecError
+from hvdsl.workflows.compiling import checked
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from hvdsl.cli.files import write_file
-from hvdsl.cli.options import add_output
+from hvdsl.cli.options.shared import add_output
 from hvdsl.errors import UsageError
+from hvdsl.runtime.ground.disk import write_output
 
 FORMS = {".hv": "hv", ".yaml": "yaml", ".yml": "yaml"}
 
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is None:
         sys.stdout.write(text)
     else:
-        write_file(args.output, text)
+        write_output(args.output, text)
     return 0
 
 

@@ -7,11 +7,13 @@ import difflib
 import textwrap
 from typing import TYPE_CHECKING
 
+from hvdsl.cli.options.shared import add_json
+from hvdsl.cli.output.json import print_json
 from hvdsl.errors import HvdslError
 from hvdsl.grammar.diagnostics import Code
 
 if TYPE_CHECKING:
-    from hvdsl.compiler.terms import Term
+    from hvdsl.compiler.catalogue.objective_terms import Term
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,21 +24,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a diagnostic code such as HV0301, or a term of the objective such as `spectral` or a name that it is "
         "logged under; without one, all are listed",
     )
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    from hvdsl.compiler.catalogue.objective_terms import TERMS, find_term
     from hvdsl.compiler.diagnostics import all_codes
-    from hvdsl.compiler.terms import TERMS, find_term
 
     known = all_codes()
-    if args.name is None:
+    if args.name is None and args.json:
+        print_json({"codes": [_code(code) for code in known.values()], "terms": [_term(term) for term in TERMS]})
+    elif args.name is None:
         print("\n".join(f"{code.id}  {code.title}" for code in known.values()))
         print("\nTerms of the objective:\n")
         print("\n".join(f"{term.name:<16}  {term.title}" for term in TERMS))
     elif code := known.get(args.name.upper()):
-        print(_story(code))
+        print_json(_code(code)) if args.json else print(_story(code))
     elif term := find_term(args.name):
-        print(_story_of_term(term))
+        print_json(_term(term)) if args.json else print(_story_of_term(term))
     else:
         names = {name.lower(): name for name in (*known, *(t.name for t in TERMS))}
         near = difflib.get_close_matches(args.name.lower(), names, n=1)
@@ -45,10 +50,26 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _code(code: Code) -> dict[str, object]:
+    return {
+        "code": code.id,
+        "title": code.title,
+        "severity": str(code.severity),
+        "explanation": " ".join(code.explanation.split()),
+        "bad": code.bad,
+        "good": code.good,
+    }
+
+
+def _term(term: Term) -> dict[str, object]:
+    logged = [{"name": value.name, "unit": value.unit, "meaning": value.meaning} for value in term.logged]
+    return {"term": term.name, "title": term.title, "story": " ".join(term.story.split()), "logged": logged}
+
+
 def _story_of_term(term: Term) -> str:
     paragraphs = [f"{term.name}: {term.title}", _filled(term.story)]
     if term.logged:
-        values = "\n".join(f"{v.name}: {v.meaning}" + (f" ({v.unit})" if v.unit != "–" else "") for v in term.logged)
+        values = "\n".join(f"{v.name}: {v.meaning}" + (f" ({v.unit})" if v.unit != "–" else "") for v in term.metrics)
         paragraphs += ["Logged as:", _indented(values)]
     return "\n\n".join(paragraphs)
 

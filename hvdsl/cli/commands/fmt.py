@@ -7,8 +7,8 @@ import difflib
 import sys
 from pathlib import Path
 
-from hvdsl.cli.files import write_file
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground.disk import write_output
 
 WOULD_CHANGE = 3
 
@@ -46,7 +46,7 @@ def _format(name: str, args: argparse.Namespace) -> bool:
     elif name == "-":
         sys.stdout.write(canonical)
     elif differs:
-        write_file(Path(name), canonical)
+        write_output(Path(name), canonical)
         print(f"formatted {name}", file=sys.stderr)
     return differs
 

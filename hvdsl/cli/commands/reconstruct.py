@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from hvdsl.cli.options import add_data, add_machine, add_output, add_set, positive, temperature
-from hvdsl.cli.run_options import add_run
-from hvdsl.errors import UsageError
+from hvdsl.cli.options.machine import add_machine, machine
+from hvdsl.cli.options.runs import add_run, add_split, opened
+from hvdsl.cli.options.shared import add_data, add_output, add_set, positive, temperature
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,38 +22,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=temperature,
         help="of the groups that are not kept (default 0.1)",
     )
-    parser.add_argument(
-        "--split", choices=("train", "validation", "test"), default="test", help="which images (default test)"
-    )
+    add_split(parser, "test")
     add_output(parser, "the PNG to write (default: RUN/pictures/reconstructions.png)")
     add_data(parser)
     add_machine(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    import numpy as np
-    import torch
-
-    from hvdsl.cli.runs import open_trained
+    from hvdsl.cli.output.pictures import place
     from hvdsl.runtime.ground.pixels import pixel_bits
     from hvdsl.runtime.inference.pictures import labelled_rows, save_png
-    from hvdsl.runtime.inference.reconstruct import TEMPERATURE, depths, reconstruct
-    from hvdsl.runtime.protocol import as_vae, is_quantized
+    from hvdsl.runtime.inference.reconstruct import depths
+    from hvdsl.runtime.protocol import as_vae
+    from hvdsl.workflows.runs import run_data, spread
 
-    trained = open_trained(args, lambda settings: settings.evaluate.use_ema)
-    if args.temperature is not None and is_quantized(trained.module):
-        raise UsageError("--temperature is of groups that are drawn; codes that are not kept take their mean")
-    data = getattr(trained.splits(), args.split)
-    # Spread over the data, so that the images differ.
-    chosen = np.linspace(0, len(data) - 1, min(args.number, len(data))).astype(int).tolist()
-    pixels = torch.from_numpy(data.batch(chosen).astype(np.float32))
-    groups = len(as_vae(trained.module).LATENTS)
-    keep = depths(groups, args.depths)
-    settings = trained.model.settings
-    drawn_at = TEMPERATURE if args.temperature is None else args.temperature
-    rows = reconstruct(trained.module, settings.data, pixels, keep, temperature=drawn_at, seed=args.seed or 0)
+    with machine(args):
+        trained = opened(args)
+        output: Path = place(trained, args.output, "reconstructions.png")
+        splits = run_data(trained.run, trained.spec.model.settings.data, args.data)
+        images = spread(getattr(splits, args.split), args.number)
+        groups = len(as_vae(trained.model).LATENTS)
+        keep = depths(groups, args.depths)
+        rows = [
+            trained.reconstruct(images, keep=kept, temperature=args.temperature, batch=len(images), seed=args.seed or 0)
+            for kept in keep
+        ]
     labels = ["images", *(f"{kept} of {groups} groups" for kept in keep)]
-    output: Path = args.output or trained.run.pictures / "reconstructions.png"
-    save_png(labelled_rows([pixels, *rows], labels, pixel_bits(settings.data)), output)
+    save_png(labelled_rows([images, *rows], labels, pixel_bits(trained.spec.model.settings.data)), output)
     print(f"wrote {output}", file=sys.stderr)
     return 0

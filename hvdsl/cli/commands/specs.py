@@ -7,13 +7,15 @@ import re
 import sys
 from pathlib import Path
 
-from hvdsl.cli.files import write_file
+from hvdsl.cli.options.shared import add_json
+from hvdsl.cli.output.json import print_json
 from hvdsl.errors import HvdslError, UsageError
+from hvdsl.runtime.ground.disk import write_output
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    actions.add_parser("list", help="list names and titles")
+    add_json(actions.add_parser("list", help="list names and titles"))
     show = actions.add_parser("show", help="print a spec")
     show.add_argument("name", metavar="NAME")
     copy = actions.add_parser("copy", help="copy a spec, to start your own from it")
@@ -25,9 +27,12 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.compiler.assembly.files import shipped
 
     if args.action == "list":
-        known = {path.stem: path for path in sorted(shipped().glob("*.hv"))}
-        longest = max((len(name) for name in known), default=0)
-        print("\n".join(f"{name:<{longest}}  {_title(path)}" for name, path in known.items()))
+        titles = {path.stem: _title(path) for path in sorted(shipped().glob("*.hv"))}
+        if args.json:
+            print_json({"specs": [{"name": name, "title": title} for name, title in titles.items()]})
+            return 0
+        longest = max((len(name) for name in titles), default=0)
+        print("\n".join(f"{name:<{longest}}  {title}" for name, title in titles.items()))
         return 0
     path = _spec(args.name)
     if args.action == "show":
@@ -53,7 +58,7 @@ def _copy(path: Path, to: Path | None) -> int:
         target = target / path.name
     if target.exists():
         raise HvdslError(f"`{target}` exists already; give another name or remove it")
-    write_file(target, path.read_bytes())
+    write_output(target, path.read_bytes())
     print(f"copied to {target}", file=sys.stderr)
     return 0
 

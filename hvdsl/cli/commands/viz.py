@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from hvdsl.cli.files import write_file
-from hvdsl.cli.options import add_output, add_spec, checked
-from hvdsl.cli.report import report
+from hvdsl.cli.options.shared import add_output, add_spec
+from hvdsl.cli.output.diagnostics import report
 from hvdsl.errors import UsageError
+from hvdsl.runtime.ground.disk import write_output
+from hvdsl.workflows.compiling import checked
 
 SUFFIXES = (".svg", ".png", ".dot", ".mmd", ".json", ".html")
 
@@ -27,6 +28,6 @@ def run(args: argparse.Namespace) -> int:
 
     model = checked(args.spec, args.overrides)
     report(model.warnings)
-    write_file(args.output, draw(model, args.output.suffix))
+    write_output(args.output, draw(model, args.output.suffix))
     print(f"wrote {args.output}", file=sys.stderr)
     return 0

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from hvdsl import specs
+from hvdsl.compiler.assembly.declared import arguments
 from hvdsl.compiler.evaluate.constants import constant
 from hvdsl.compiler.graph import Literal, Term
+from hvdsl.compiler.settings import Objective, Settings, Train
 from hvdsl.grammar import read_expression
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
@@ -35,9 +37,6 @@ def value(text: str, lets: dict[str, str] | None = None, **context: Literal) -> 
         ("3x32x32", (3, 32, 32)),
         ("(0.9, 0.999)", (0.9, 0.999)),
         ("[16, 8, 4]", (16, 8, 4)),
-        ("zeros", Term("zeros")),
-        ("ramp(length = epochs(200))", Term("ramp", (), (("length", Term("epochs", (200,))),))),
-        ("by_size(square)", Term("by_size", ("square",))),
         ("6 / 2", 3),
         ("7 / 2", 3.5),
         ("7 // 2", 3),
@@ -55,6 +54,31 @@ def value(text: str, lets: dict[str, str] | None = None, **context: Literal) -> 
 )
 def test_values(text: str, expected: Literal) -> None:
     assert value(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "text", "expected"),
+    [
+        (Objective, "beta", "ramp(length = epochs(200))", Term("ramp", (), (("length", Term("epochs", (200,))),))),
+        (Objective, "balance", "by_size(square)", Term("by_size", ("square",))),
+        (Train, "schedule", "cosine if 1 < 2 else constant", Term("cosine")),
+        (Train, "schedule", "plan", Term("cosine", (), (("floor", 1e-4),))),
+        (Train, "precision", "[8: fp32, else: bf16][4]", Term("bf16")),
+    ],
+)
+def test_a_word_is_the_whole_value_of_an_argument_that_declares_it(
+    section: type[Settings], key: str, text: str, expected: Literal
+) -> None:
+    wanted = arguments(section)[key]
+    lets = {"plan": read_expression(Source("let", "cosine(floor = 1e-4)"))}
+    assert constant(read_expression(Source("expression", text)), lets, wanted=wanted) == expected
+
+
+@pytest.mark.parametrize("text", ["zeros", "1 if zeros == 1 else 2", "(zeros, 1)", "min(zeros, 1)", "widht", "tan(1)"])
+def test_a_name_is_nothing_anywhere_else(text: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        value(text)
+    assert [d.code.id for d in caught.value.diagnostics] == ["HV0301"]
 
 
 def test_lets_are_late_bound_and_context_hides_them() -> None:

@@ -17,7 +17,7 @@ NAMES = {"torch": torch, "F": F, **vars(distributions), **{name: getattr(layers,
 
 def interpret(graph: Graph, module: nn.Module, image: Tensor, latents: Traversal) -> Tensor:
     """Return the model's output; layers are looked up in `module` by their paths. Dropout is taken to be off."""
-    latents = latents.like(next(module.parameters()))
+    latents.begin(module, image)
     values: dict[Edge, object] = {}
     number = {group.node: i for i, group in enumerate(graph.latents)}
     groups = dict(enumerate(graph.latents))

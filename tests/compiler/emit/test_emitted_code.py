@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -17,11 +19,11 @@ import torch
 from torch import nn
 
 import hvdsl
-from hvdsl.api import Compiled
-from hvdsl.compiler.check import check
+from hvdsl import Compiled
 from hvdsl.compiler.emit import emit, emit_steps, standalone
 from hvdsl.compiler.emit.class_text import docstring
 from hvdsl.compiler.load import load
+from hvdsl.compiler.pipeline import check
 from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
@@ -31,6 +33,7 @@ from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.priors.sampling import draw_codes, greedy
+from hvdsl.runtime.training.activation_checkpointing import checkpoint_groups
 from tests.compiler.emit.emit_specs import ALL, LADDER, SHARING, VDVAE
 from tests.compiler.emit.reference import interpret
 from tests.runtime.priors.test_sampling import BODIES, SPEC
@@ -162,7 +165,7 @@ def test_instances_that_differ_in_numbers_share_a_class_and_others_get_a_number(
     source = compiled("vdvae").source
     assert source.count("class Bottleneck") == 1
     assert "def __init__(self, channels: int, k: tuple[int, int], out: int, last: Init) -> None:" in source
-    assert "class Row2(nn.Module):" in compiled("mirrored").source
+    assert "class Row2(Recipe):" in compiled("mirrored").source
 
 
 def test_a_shared_instance_is_one_module_that_is_handed_to_where_it_is_used() -> None:
@@ -223,6 +226,67 @@ def test_tracebacks_and_inspect_show_the_source() -> None:
     with pytest.raises(RuntimeError) as caught:
         module(torch.zeros(BATCH, 3, 8, 8), walk(module))
     assert "x = self.r8.conv[0](x)" in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_modules_can_be_copied_with_forwards_of_their_own(name: str) -> None:
+    module = shaken(compiled(name))
+    checkpoint_groups(module)
+    again = copy.deepcopy(module)
+    before = again(images(), walk(module))
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.zero_()
+    assert type(again) is type(module)
+    assert torch.equal(again(images(), walk(module)), before)
+    assert not torch.equal(module(images(), walk(module)), before)
+    module.train()(images(), walk(module)).square().mean().backward()
+    assert all(p.grad is None for p in again.parameters())
+
+
+OPEN_PICKLE = """
+import pickle, sys, torch
+from hvdsl.runtime.ground.noise import SampleNoise
+from hvdsl.runtime.latents import Traversal
+results = {}
+for name in sys.argv[1:]:
+    module = pickle.load(open(name + ".pickle", "rb"))
+    walk = Traversal(module.LATENTS, 2, SampleNoise(3, range(2)))
+    results[name] = module(torch.load("images.pt", weights_only=True), walk)
+torch.save(results, "results.pt")
+"""
+
+
+def test_pickled_modules_open_in_a_process_that_never_compiled_them(tmp_path: Path) -> None:
+    modules = {name: shaken(compiled(name)) for name in ALL}
+    for name, module in modules.items():
+        (tmp_path / f"{name}.pickle").write_bytes(pickle.dumps(module))
+    torch.save(images(), tmp_path / "images.pt")
+    (tmp_path / "run.py").write_text(OPEN_PICKLE)
+    subprocess.run([sys.executable, "run.py", *ALL], cwd=tmp_path, check=True, env={"OMP_NUM_THREADS": "1"})
+    results = torch.load(tmp_path / "results.pt", weights_only=True)
+    for name, module in modules.items():
+        torch.testing.assert_close(results[name], module(images(), walk(module)), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_doubled_model_computes_in_double(name: str) -> None:
+    module = shaken(compiled(name)).double()
+    for x, source in ((images().double(), From.POSTERIOR), (None, From.PRIOR)):
+        latents = walk(module, source)
+        output = module(x, latents)
+        assert {output.dtype, *(z.dtype for z in latents.z)} == {torch.float64}
+    assert {b.dtype for b in module.buffers() if b.is_floating_point()} <= {torch.float64}
+
+
+def test_a_pass_that_cannot_be_is_refused_in_words() -> None:
+    module = shaken(compiled("vdvae"))
+    with pytest.raises(ValueError, match=r"takes its posterior sample, which needs an image: give one, or generate"):
+        module(None, walk(module))
+    with pytest.raises(ValueError, match="the traversal is of 2 images, the batch has 3"):
+        module(torch.zeros(3, 1, 8, 8), walk(module))
+    with pytest.raises(ValueError, match="groups, the model has"):
+        module(images(), walk(shaken(compiled("upwards"))))
 
 
 def test_a_module_that_fails_to_load_leaves_nothing_behind() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import shutil
 
 import pytest
+import torch
 
 import hvdsl
 from hvdsl.grammar.source import Source
@@ -41,6 +44,20 @@ def test_the_outermost_repeated_recipes_without_latents_are_compiled() -> None:
     assert "forward" in vars(module.decoder.r4.layer[0].block[0])
     assert "forward" not in vars(module.decoder.r4.layer[0]) and "forward" not in vars(module.encoder)
     assert list(module.state_dict()) == names
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_a_compiled_model_can_be_copied_and_pickled_after_a_step() -> None:
+    module = hvdsl.build(Source("small.hv", ONE_SHAPE), level=2)
+    module(images(), walk(module)).square().mean().backward()
+    torch.optim.SGD(module.parameters(), 0.1).step()
+    again = copy.deepcopy(module)
+    recipe = again.decoder.r8.level[0].block[0]
+    assert recipe.forward.__self__ is recipe
+    expected = module.eval()(images(), walk(module))
+    for other in (again, pickle.loads(pickle.dumps(module))):
+        torch.testing.assert_close(other.eval()(images(), walk(module)), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow

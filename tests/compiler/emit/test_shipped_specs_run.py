@@ -16,12 +16,13 @@ from hvdsl.runtime.latents import Traversal
 BATCH = 2
 VDVAE = {"width": 8, "zdim": 2}
 NVAE = {"c": 8, "zdim": 2}
-NVAE_LARGE = {**NVAE, "most": 2, "least": 1}
+NVAE_LARGE = {"c": 4, "zdim": 1, "most": 2, "least": 1}
 CODES = {"ch": 4, "dim": 4, "codes": 8}
 SMALL: dict[str, dict[str, int] | None] = {  # None: its widths are a table by resolution, so it is run for shapes only
     "biva_cifar10": {"c": 8},
     "evdvae_cifar10": VDVAE,
     "iaf_cifar10": {"h": 8, "zdim": 2},
+    "ladder_mnist": {"w": 8},
     "lvae_mnist": {},
     "nvae_celeba64": NVAE,
     "nvae_celebahq256": NVAE_LARGE,
@@ -36,9 +37,11 @@ SMALL: dict[str, dict[str, int] | None] = {  # None: its widths are a table by r
     "vdvae_ffhq256": VDVAE,
     "vdvae_imagenet32": VDVAE,
     "vdvae_imagenet64": VDVAE,
+    "vdvae_mnist": VDVAE,
     "vdvae_photos": {},
     "vqvae2_256": {**CODES, "inner": 4},
     "vqvae2_ffhq1024": {**CODES, "inner": 4},
+    "vqvae2_mnist": {**CODES, "inner": 4},
     "vqvae2_photos": {**CODES, "inner": 4},
     "vqvae_cifar10": CODES,
 }

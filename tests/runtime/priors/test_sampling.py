@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from hvdsl.compiler.assembly.files import shipped
-from hvdsl.compiler.check import check
 from hvdsl.compiler.emit import emit_priors, emit_steps
 from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
+from hvdsl.compiler.pipeline import check
 from hvdsl.errors import HvdslError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.noise import SampleNoise
@@ -89,6 +89,7 @@ def test_a_prior_given_the_class_label() -> None:
 SHIPPED = {  # overrides that make priors narrow, and what their maps are divided by
     "vqvae2_256": (("hidden=16",), 8),
     "vqvae2_ffhq1024": (("hidden=16", "units_top=16", "units=16"), 8),
+    "vqvae2_mnist": ((), 1),
     "vqvae2_photos": ((), 2),
 }
 

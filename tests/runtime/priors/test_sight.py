@@ -8,9 +8,9 @@ from torch import Tensor
 
 from hvdsl.compiler.analysis.priors import prior_summary
 from hvdsl.compiler.analysis.sight import seen_positions
-from hvdsl.compiler.check import check
 from hvdsl.compiler.emit import emit_priors
 from hvdsl.compiler.load import load
+from hvdsl.compiler.pipeline import check
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.protocol import as_prior
 
@@ -33,7 +33,7 @@ def test_shipped_priors_see_what_they_are_said_to_see(
     maps: list[Tensor] = []
     one_hot = emitted.one_hot
     monkeypatch.setattr(
-        emitted, "one_hot", lambda codes, k: maps.append(one_hot(codes, k).double().requires_grad_()) or maps[-1]
+        emitted, "one_hot", lambda codes, k, like: maps.append(one_hot(codes, k, like).requires_grad_()) or maps[-1]
     )
     for latent, graph in model.priors.items():
         prior = emitted.PRIORS[latent]().double().eval()

@@ -51,30 +51,30 @@ def test_the_first_steps_of_a_fresh_codebook_throw_no_code_away() -> None:
     largest = made.codes.abs().max().item()
     for step in range(5):
         learn(made, features(seed=step))
-        made.update()
+        made.update(torch.tensor(True))
         assert made.codes.abs().max().item() < 2 * max(largest, features(seed=step).abs().max().item())
 
 
 def test_parts_of_a_batch_are_one_update() -> None:
-    whole, parts = codebook(), codebook()
-    learn(whole, features())
-    for part in features().chunk(3):
+    whole, parts = codebook().double(), codebook().double()
+    learn(whole, features().double())
+    for part in features().double().chunk(3):
         learn(parts, part)
     for made in (whole, parts):
-        made.update()
+        made.update(torch.tensor(True))
     for key, value in whole.state_dict().items():
-        torch.testing.assert_close(parts.state_dict()[key], value, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(parts.state_dict()[key], value, rtol=1e-12, atol=1e-12)
 
 
 def test_a_skipped_step_and_evaluation_leave_no_trace() -> None:
     made = codebook()
     before = {key: value.clone() for key, value in made.state_dict().items()}
     learn(made, features())
-    settle(made, applied=False)
+    settle(made, torch.tensor(False))
     learn(made.eval(), features())
     reference = codebook()
-    reference.update()
-    made.update()
+    reference.update(torch.tensor(True))
+    made.update(torch.tensor(True))
     for key, value in made.state_dict().items():
         assert torch.equal(value, reference.state_dict()[key])
     assert torch.equal(before["codes"], codebook().codes)
@@ -88,7 +88,7 @@ def test_a_second_run_of_the_same_pass_is_not_a_second_observation() -> None:
     for _ in range(2):
         walk[0].draw(twice(len(x)), NearestCode(x))
     for made in (once, twice):
-        made.update()
+        made.update(torch.tensor(True))
     assert torch.equal(once.counts, twice.counts)
 
 
@@ -173,14 +173,14 @@ def test_given_codes_are_looked_up_and_checked() -> None:
 def test_usage_over_a_window_and_the_warning_of_a_collapse() -> None:
     made = codebook()
     learn(made, features())
-    made.update()
+    made.update(torch.tensor(True))
     (level,) = usage(made)
     assert level.choices == 6 * 15 and level.warning is None
     assert 0 < level.used <= 1 and 1 <= level.perplexity <= K
     (empty,) = usage(made)
     assert empty.choices == 0 and empty.warning is None
     learn(made, features()[:1, :, :1, :1].expand(6, D, *GRID))
-    made.update()
+    made.update(torch.tensor(True))
     (level,) = usage(torch.nn.ModuleDict({"z_top": torch.nn.ModuleDict({"prior": made})}))
     assert level.perplexity == pytest.approx(1)
     assert level.warning is not None and level.warning.startswith("`z_top.prior` has collapsed: perplexity 1.0 of 16")

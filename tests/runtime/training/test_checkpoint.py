@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
-from hvdsl.runtime.training.checkpoint import CheckpointError, CheckpointStore
+from hvdsl.runtime.training.checkpoint import CheckpointError, CheckpointStore, weights_metadata
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b.bias": torch.ones(2, dtype=torch.bfloat16)}
 
@@ -118,6 +119,40 @@ def test_another_models_names_are_named(name: str, message: str, store: Checkpoi
         other[name] = torch.zeros(1)
     with pytest.raises(CheckpointError, match=message):
         store.open(1).tensors("model", other)
+
+
+def test_a_missing_manifest_is_told_and_not_skipped(store: CheckpointStore) -> None:
+    save(store, 1)
+    (save(store, 2) / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match=r"2 has no manifest.json, so it is not whole; remove .* to go on"):
+        store.latest()
+
+
+@pytest.mark.parametrize("scheme", [0, 99, "2", True, None, [1]])
+def test_a_noise_scheme_that_is_none_is_refused(scheme: object, store: CheckpointStore) -> None:
+    store.save(1, {"model": WEIGHTS}, {"noise_scheme": scheme})
+    with pytest.raises(CheckpointError, match="names the noise scheme"):
+        _ = store.open(1).noise_scheme
+
+
+def test_a_checkpoint_without_a_noise_scheme_is_of_the_first(store: CheckpointStore) -> None:
+    save(store, 1)
+    assert store.open(1).noise_scheme == 1
+
+
+def test_files_of_weights_say_of_which_spec_they_are(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, metadata=weights_metadata("hv 1\n"))
+    path = store.save(5, {"model": WEIGHTS, "ema": WEIGHTS, "optimizer": WEIGHTS}, {"noise_scheme": 2})
+    for part in ("model", "ema"):
+        with safe_open(path / f"{part}.safetensors", framework="pt") as file:
+            assert file.metadata() == {
+                "hvdsl.spec": "hv 1\n",
+                "hvdsl.spec_sha256": hashlib.sha256(b"hv 1\n").hexdigest(),
+                "hvdsl.step": "5",
+                "hvdsl.noise_scheme": "2",
+            }
+    with safe_open(path / "optimizer.safetensors", framework="pt") as file:
+        assert not file.metadata()
 
 
 def test_a_part_that_is_not_there_is_named(store: CheckpointStore) -> None:

@@ -19,16 +19,24 @@ def test_each_update_moves_by_one_minus_the_rate() -> None:
     m = model(1.0)
     ema = Ema(m, 0.9)
     nn.init.constant_(m.weight, 2.0)
-    ema.update()
-    ema.update()
+    ema.update(torch.tensor(True))
+    ema.update(torch.tensor(True))
     assert ema.averages["weight"].item() == pytest.approx(2.0 - 0.9**2)
+
+
+def test_a_step_that_was_left_out_moves_nothing() -> None:
+    m = model(1.0)
+    ema = Ema(m, 0.9)
+    nn.init.constant_(m.weight, 2.0)
+    ema.update(torch.tensor(False))
+    assert ema.averages["weight"].item() == 1.0
 
 
 def test_the_rate_is_a_float32() -> None:
     m = model(0.0)
     ema = Ema(m.double(), 0.9999)
     nn.init.constant_(m.weight, 1.0)
-    ema.update()
+    ema.update(torch.tensor(True))
     assert ema.averages["weight"].item() == 1 - torch.tensor(0.9999).item()
 
 
@@ -36,7 +44,7 @@ def test_buffers_are_copied_not_averaged() -> None:
     m = model(1.0)
     ema = Ema(m, 0.9)
     m.get_buffer("running_mean").fill_(5.0)
-    ema.update()
+    ema.update(torch.tensor(True))
     assert ema.buffers["running_mean"].item() == 5.0
 
 

@@ -45,13 +45,15 @@ def test_clip_each_comes_after_the_norm() -> None:
 
 def test_the_limit_is_strict() -> None:
     guard = SkipGuard(limit=400.0)
-    assert guard.allows(1.0, 399.99)
-    assert not guard.allows(1.0, 400.0)
+    assert guard.allows(torch.tensor(1.0), torch.tensor(399.99))
+    assert not guard.allows(torch.tensor(1.0), torch.tensor(400.0))
+    assert not guard.allows(torch.tensor(1.0), torch.tensor(600.0))
 
 
 @pytest.mark.parametrize(("loss", "norm"), [(math.nan, 1.0), (math.inf, 1.0), (1.0, math.nan), (1.0, math.inf)])
 def test_what_is_not_finite_is_skipped_without_a_limit_too(loss: float, norm: float) -> None:
-    assert not SkipGuard().allows(loss, norm)
+    assert not SkipGuard().allows(torch.tensor(loss), torch.tensor(norm))
+    assert not SkipGuard(limit=10.0).allows(torch.tensor(loss), torch.tensor(norm))
 
 
 def test_fifty_in_a_row_stop_the_run_and_name_the_setting() -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
 
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.training.metrics import MetricsLog, read_metrics
 from hvdsl.runtime.training.run import Run, RunError
+from hvdsl.runtime.training.weights import model_tensors, save_weights
 
 
 def test_a_run_holds_its_files_and_a_description_of_the_machine(tmp_path: Path) -> None:
@@ -25,6 +30,41 @@ def test_an_existing_folder_is_never_written_over(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("")
     with pytest.raises(RunError, match="exists already: continue it with `--resume`"):
         Run.create(tmp_path, {})
+
+
+def test_a_run_that_cannot_be_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match=r"^cannot make the run folder .*one: no space$"):
+        Run.create(tmp_path / "one", {"spec.hv": "hv 1\n"})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, "3"])
+def test_a_damaged_description_is_a_sentence(content: str, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "one", {})
+    (run.folder / "environment.json").write_text(content)
+    with pytest.raises(RunError, match=r"environment.json is damaged: restore it"):
+        run.environment()
+
+
+def test_a_file_of_weights_is_a_model_by_itself(tmp_path: Path) -> None:
+    layer = nn.Linear(2, 3)
+    path = save_weights(layer, tmp_path / "model.safetensors", "hv 1\n", step=7)
+    with safe_open(path, framework="pt") as file:
+        about = file.metadata()
+        assert (about["hvdsl.spec"], about["hvdsl.step"]) == ("hv 1\n", "7")
+        assert torch.equal(file.get_tensor("weight"), layer.weight)
+    run = Run.create(tmp_path / "run", {"resolved.hv": "hv 1\n"})
+    run.checkpoints().save(7, {"model": model_tensors(layer)}, {"noise_scheme": int(about["hvdsl.noise_scheme"])})
+    with safe_open(run.folder / "checkpoints/7/model.safetensors", framework="pt") as file:
+        assert file.metadata() == about
+    prior = Run.create(run.folder / "priors" / "z_top", {"resolved.hv": "hv 1\n"}, {"codes": {}})
+    prior.checkpoints().save(7, {"model": model_tensors(layer)}, {})
+    with safe_open(prior.folder / "checkpoints/7/model.safetensors", framework="pt") as file:
+        assert file.metadata()["hvdsl.prior"] == "z_top"
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:

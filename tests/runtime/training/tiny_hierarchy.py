@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import Data, Duration, ModelSettings, Objective, Optimizer, Train
 from hvdsl.runtime.distributions import Normal
 from hvdsl.runtime.latents import LatentGroup, Traversal
-from hvdsl.runtime.layers import Affine, BatchNorm2d, Conv2d, Dropout, Learned, Scope, initialize
+from hvdsl.runtime.layers import Affine, BatchNorm2d, Conv2d, Dropout, Learned, Recipe, Scope, initialize
 from hvdsl.runtime.likelihoods import DiscretizedLogisticMixture
 
 WIDTH, Z = 8, 2
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(Recipe):
     def __init__(self, channels: int, out: int, dropout: float) -> None:
         super().__init__()
         self.conv = nn.ModuleList([Conv2d(channels, 4, (3, 3)), Conv2d(4, out, (1, 1))])
@@ -31,7 +31,7 @@ class Bottleneck(nn.Module):
         return self.conv[1](F.gelu(self.dropout[0](x)))
 
 
-class Block(nn.Module):
+class Block(Recipe):
     def __init__(self, dropout: float) -> None:
         super().__init__()
         self.bottleneck = nn.ModuleList([Bottleneck(WIDTH, WIDTH, dropout)])
@@ -40,7 +40,7 @@ class Block(nn.Module):
         return x + self.bottleneck[0](x)
 
 
-class Layer(nn.Module):
+class Layer(Recipe):
     def __init__(self, dropout: float) -> None:
         super().__init__()
         self.q = Scope(bottleneck=[Bottleneck(2 * WIDTH, 2 * Z, dropout)])

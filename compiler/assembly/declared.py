@@ -1,0 +1,167 @@
+"""The settings' models as declared arguments: what a section or one of its words takes, derived from the fields.
+
+The models of `hvdsl.compiler.settings` are the one declaration: keys, types, bounds, words and defaults of the text
+form, of `--set`, of YAML and of the JSON schema all come from them.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic.fields import FieldInfo
+
+from hvdsl.compiler import settings
+from hvdsl.compiler.catalogue.table import FROM_ZERO, REQUIRED, Argument, ArgumentType, Bounds, Required, Word
+from hvdsl.compiler.graph import Literal as Value
+from hvdsl.compiler.graph import Term
+from hvdsl.compiler.settings import PixelExpression, Settings
+
+M = TypeVar("M", bound=Settings)
+
+
+@cache
+def arguments(section: type[Settings]) -> Mapping[str, Argument]:
+    """Return the arguments that a settings section declares, by key."""
+    return {key: _field(section, name) for key, name in _keys(section)}
+
+
+def _keys(section: type[Settings]) -> Iterator[tuple[str, str]]:
+    allowed = settings.keys(section)
+    for name, field in section.model_fields.items():
+        if (field.alias or name) in allowed:
+            yield field.alias or name, name
+
+
+@cache
+def models() -> Mapping[str, type[Settings]]:
+    """Return the model that each word of the settings stands for."""
+    return {word: model for model in Settings.__subclasses__() for word in model.WORDS}
+
+
+@cache
+def _field(model: type[Settings], name: str) -> Argument:
+    """Return the argument that a field declares."""
+    field = model.model_fields[name]
+    forms = [_form(kind, more) for kind, more in _alternatives(field.annotation, field.metadata)]
+    words = tuple(dict.fromkeys(word for form in forms for word in form.words))
+    calls = tuple(call for form in forms for call in form.calls)
+    calls += tuple(
+        Word(word, tuple(_field(model, inner) for inner in fields))
+        for word, fields in model.TAKES.get(name, {}).items()
+    )
+    kinds = [form for form in forms if form.type is not ArgumentType.WORD]
+    key, default = field.alias or name, _default(field)
+    doc = field.description or ""
+    main = kinds[0] if kinds else Argument(key, ArgumentType.WORD)
+    other = kinds[1] if len(kinds) > 1 else None
+    return Argument(key, main.type, default, words, doc, False, calls, main.bounds, main.items, other)
+
+
+def _alternatives(annotation: Any, metadata: Sequence[Any]) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+    """Yield the types that an annotation joins, each with its constraints; `None` shows in the default."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        inner, *more = get_args(annotation)
+        yield from _alternatives(inner, (*metadata, *more))
+    elif origin in (Union, types.UnionType):
+        for one in get_args(annotation):
+            yield from _alternatives(one, metadata)
+    elif annotation is not types.NoneType:
+        yield annotation, tuple(metadata)
+
+
+def _form(kind: Any, metadata: tuple[Any, ...]) -> Argument:
+    """Return one type of a field as an argument without a name."""
+    if get_origin(kind) is Literal:
+        return Argument("", ArgumentType.WORD, words=get_args(kind))
+    if get_origin(kind) is tuple:
+        items = (next(_alternatives(item, ())) for item in get_args(kind))
+        return Argument("", ArgumentType.TUPLE, items=tuple(_form(*item) for item in items))
+    if isinstance(kind, type) and issubclass(kind, Settings):
+        calls = tuple(Word(word, tuple(_field(kind, name) for name in fields)) for word, fields in kind.WORDS.items())
+        if kind is settings.Duration:
+            return Argument("", ArgumentType.INTEGER, words=tuple(kind.WORDS), calls=calls, bounds=FROM_ZERO)
+        return Argument("", ArgumentType.WORD, words=tuple(kind.WORDS), calls=calls)
+    if PixelExpression in metadata:
+        return Argument("", ArgumentType.PIXELS)
+    return Argument("", _TYPES[kind], bounds=_bounds(metadata))
+
+
+_TYPES = {
+    int: ArgumentType.INTEGER,
+    float: ArgumentType.NUMBER,
+    bool: ArgumentType.SWITCH,
+    str: ArgumentType.TEXT,
+}
+
+
+def _bounds(metadata: Iterable[Any]) -> Bounds:
+    """Return the bounds among the constraints of a field."""
+    limits: dict[str, Any] = {}
+    for one in metadata:
+        for constraint in one.metadata if isinstance(one, FieldInfo) else (one,):
+            match constraint:
+                case Ge(ge):
+                    limits["least"] = ge
+                case Gt(gt):
+                    limits["above"] = gt
+                case Le(le):
+                    limits["most"] = le
+                case Lt(lt):
+                    limits["below"] = lt
+    return Bounds(**limits)
+
+
+def _default(field: FieldInfo) -> Value | Required:
+    return REQUIRED if field.is_required() else _said(field.get_default(call_default_factory=True))
+
+
+def _said(value: Any) -> Value:
+    """Return a default as a spec would write it."""
+    if isinstance(value, settings.Duration) and value.unit == "steps":
+        return int(value.n)
+    if isinstance(value, Settings):
+        return Term(getattr(value, value.TAG))
+    return value  # type: ignore[no-any-return]  # a number, word, tuple or None
+
+
+def fields(section: type[Settings], key: str, value: Value) -> dict[str, Any]:
+    """Return the fields of a section that one checked setting gives values."""
+    name = next(name for k, name in _keys(section) if k == key)
+    argument = _field(section, name)
+    inner = section.TAKES.get(name, {})
+    if isinstance(value, Term) and value.name in inner:
+        return {name: value.name} | _given(value, argument.takes(value.name), inner[value.name])
+    return {name: _plain(argument, value)}
+
+
+def build(model: type[M], values: Mapping[str, Any]) -> M:
+    """Make a section of checked fields.
+
+    Raises:
+        SettingError: for fields that contradict each other.
+    """
+    return model.model_validate(values)
+
+
+def _plain(argument: Argument, value: Value) -> Any:
+    """Return a checked value as its field takes it: words and calls become models."""
+    if value is None and "none" in argument.words:
+        return "none"
+    if not isinstance(value, Term):
+        return value
+    model = models().get(value.name)
+    if model is None or value.name not in {call.name for call in argument.calls}:
+        return value.name
+    return build(model, {model.TAG: value.name} | _given(value, argument.takes(value.name), model.WORDS[value.name]))
+
+
+def _given(term: Term, declared: Sequence[Argument], names: Sequence[str]) -> dict[str, Any]:
+    """Return the arguments of a word by the names of their fields."""
+    by_key = {argument.name: (name, argument) for argument, name in zip(declared, names, strict=True)}
+    values = dict(zip((a.name for a in declared), term.args, strict=False)) | dict(term.options)
+    return {by_key[key][0]: _plain(by_key[key][1], value) for key, value in values.items()}

@@ -1,0 +1,161 @@
+"""Settings that contradict each other, or that nothing would read: refused with the reason (HV0604)."""
+
+from __future__ import annotations
+
+from hvdsl.compiler.diagnostics.settings import DOES_NOT_APPLY
+from hvdsl.compiler.settings import Data, Duration, Objective, Train, WithBeta
+from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
+
+
+def _refuse(section: tree.Settings, key: str, found: str, expected: str, help: str, diagnostics: Diagnostics) -> None:
+    place = next((s.span for s in section.settings if s.key.id == key), section.span)
+    message = f"`{key}` does not apply here"
+    diagnostics.add(Diagnostic(DOES_NOT_APPLY, message, place, found, expected, help))
+
+
+def check_train(train: Train, section: tree.Settings, diagnostics: Diagnostics) -> None:
+    """Check the settings of one `train` section against each other."""
+    if section.name is not None and train.sample_every is not None:
+        _refuse(
+            section,
+            "sample_every",
+            "samples of one prior, which are codes of one level and no pictures yet",
+            "`evaluate_every`, which measures the prior on codes of validation images",
+            "remove `sample_every`; `hvdsl sample` draws pictures once all priors are trained",
+            diagnostics,
+        )
+    if train.steps is not None and train.epochs is not None:
+        _refuse(
+            section,
+            "epochs",
+            "both `steps` and `epochs`",
+            "one length of training",
+            "remove one of the two",
+            diagnostics,
+        )
+    if train.clip is not None and train.skip_above is not None and train.clip >= train.skip_above:
+        _refuse(
+            section,
+            "clip",
+            f"a clipping norm of {train.clip:g}, and steps skipped from {train.skip_above:g}",
+            "`clip` under `skip_above`, which is compared with the norm before clipping",
+            "no step would ever be clipped: lower `clip`, raise `skip_above`, or leave one out",
+            diagnostics,
+        )
+    optimizer = train.optimizer
+    if optimizer.decay_only == "weights" and optimizer.weight_decay == 0:
+        _refuse(
+            section,
+            "optimizer",
+            "`decay_only` without `weight_decay`",
+            "a weight decay",
+            "add `weight_decay`",
+            diagnostics,
+        )
+    _check_lengths(train, section, diagnostics)
+
+
+def _check_lengths(train: Train, section: tree.Settings, diagnostics: Diagnostics) -> None:
+    """Fractions of a run, and schedules that end with it, need a run with an end."""
+    schedule = train.schedule
+    if schedule.kind == "exponential" and schedule.factor is None:
+        _refuse(
+            section,
+            "schedule",
+            "`exponential` without its factor",
+            "the factor per step",
+            "as in `exponential(0.999999)`",
+            diagnostics,
+        )
+    if train.steps is not None or train.epochs is not None:
+        return
+    endless = "a run without an end"
+    finite = "`steps` or `epochs`"
+    if (schedule.kind == "cosine" and schedule.over is None) or schedule.kind == "one_cycle":
+        help = "give the run a length" + (", or the schedule `over = …`" if schedule.kind == "cosine" else "")
+        _refuse(section, "schedule", endless, finite, help, diagnostics)
+    for key in ("warmup", "evaluate_every", "sample_every", "checkpoint_every"):
+        duration = getattr(train, key)
+        if isinstance(duration, Duration) and duration.unit == "fraction":
+            _refuse(
+                section,
+                key,
+                f"a fraction of {endless}",
+                finite,
+                "give the run a length, or count in steps",
+                diagnostics,
+            )
+
+
+def check_objective(objective: Objective, section: tree.Settings, diagnostics: Diagnostics) -> None:
+    """Check the settings of `objective` against each other."""
+    if objective.of_error:
+        _check_error(objective, section, diagnostics)
+    if objective.bound == "iwae":
+        if objective.samples == 1:
+            _refuse(
+                section,
+                "bound",
+                "`iwae` of one sample, which is the ELBO",
+                "`samples` of at least 2",
+                "add `samples = 5`, or remove `bound`",
+                diagnostics,
+            )
+        if objective.free is not None or objective.balance is not None:
+            key = "free" if objective.free is not None else "balance"
+            _refuse(
+                section,
+                key,
+                f"`{key}` with the importance-weighted bound, which has no rate per group",
+                "`bound = elbo`",
+                f"remove `{key}` or `bound`",
+                diagnostics,
+            )
+    if objective.free is not None and objective.balance is not None:
+        _refuse(
+            section,
+            "balance",
+            "`free` and `balance`, which both reweight the rates",
+            "one of the two",
+            "remove `free` or `balance`",
+            diagnostics,
+        )
+
+
+def _check_error(objective: Objective, section: tree.Settings, diagnostics: Diagnostics) -> None:
+    """Refuse what weighs rates, or follows their weight, where an error is minimised and rates are only reported."""
+    for key in ("beta", "balance", "free"):
+        if getattr(objective, key) != Objective.model_fields[key].default:
+            _refuse(
+                section,
+                key,
+                f"`{key}`, which weighs rates, and an objective in `{objective.unit}`, which has none",
+                "an objective in nats",
+                f"remove `{key}`, or take a likelihood that is a density",
+                diagnostics,
+            )
+    for key in ("commitment", "spectral", "batch_norm_gamma"):
+        if isinstance(getattr(objective, key), WithBeta):
+            _refuse(
+                section,
+                key,
+                f"`with_beta`, which follows the weight of the rate, and an objective in `{objective.unit}`, which has "
+                "none",
+                "a number",
+                f"write the number: `{key} = 0.25`",
+                diagnostics,
+            )
+
+
+def check_data(data: Data, section: tree.Settings, diagnostics: Diagnostics) -> None:
+    """Check the settings of `data` against each other."""
+    if data.binarize != "none" and data.shape[0] != 1:
+        _refuse(
+            section,
+            "binarize",
+            f"{data.shape[0]} channels",
+            "grey images, which have one channel",
+            "remove `binarize`, or take `shape = 1x…`",
+            diagnostics,
+        )

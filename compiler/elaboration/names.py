@@ -1,0 +1,344 @@
+"""What names and calls are worth: bindings, context names, `let`s, recipes, operations, taps, functions, words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from hvdsl.compiler import graph
+from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.compiler.catalogue.structure import GIVEN
+from hvdsl.compiler.catalogue.table import Argument
+from hvdsl.compiler.diagnostics import names as name_codes
+from hvdsl.compiler.diagnostics import values as codes
+from hvdsl.compiler.elaboration.arguments import call_parts, kind_of, static
+from hvdsl.compiler.elaboration.environment import CONTEXT_NAMES, Environment
+from hvdsl.compiler.elaboration.interpreter import Interpreter
+from hvdsl.compiler.elaboration.placing import source
+from hvdsl.compiler.elaboration.program import PUBLIC_OPERATIONS, RESERVED
+from hvdsl.compiler.elaboration.streams import flowing
+from hvdsl.compiler.elaboration.values import (
+    ExpressionStep,
+    NamedStep,
+    OperationStep,
+    RecipeStep,
+    SharedInstance,
+    SharedStep,
+    TapStep,
+    Tensor,
+    Value,
+    first,
+)
+from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.evaluate.expressions import circular, unknown
+from hvdsl.compiler.evaluate.faults import Fault
+from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
+from hvdsl.compiler.graph import Literal, Term
+from hvdsl.grammar import tree
+from hvdsl.grammar.source import Span
+
+
+def lookup(interpreter: Interpreter, expr: tree.Name, environment: Environment, wanted: Argument | None) -> Value:
+    """Return what a bare name is worth: the nearest binding, then what the top level and the language define."""
+    name = expr.id
+    where = environment.find(name)
+    if where is not None:
+        return where.names[name]
+    if name in CONTEXT_NAMES:
+        return context_name(interpreter, name, environment, expr.span)
+    program = interpreter.program
+    if name in program.lets:
+        return let_value(interpreter, expr, environment, wanted)
+    if name in program.recipes:
+        return RecipeStep(program.recipes[name], expr, environment)
+    if name in interpreter.shared:
+        return SharedStep(name, interpreter.shared[name])
+    if name == "tap":
+        return TapStep("")
+    if name == "skip":
+        return interpreter.skip("", environment.owner, environment, expr.span)
+    if name in PUBLIC_OPERATIONS:
+        return source(interpreter, OPERATIONS[name], expr, environment)
+    if wanted is not None and name in wanted.words:
+        return interpreter.word(name, expr, environment, wanted)
+    if name == arithmetic.PI:
+        return math.pi
+    raise unknown_name(interpreter, expr, environment, wanted)
+
+
+def unknown_name(interpreter: Interpreter, name: tree.Name, environment: Environment, wanted: Argument | None) -> Fault:
+    """Say that a name means nothing here, and which one is near."""
+    known = environment.known() | interpreter.program.known() | PUBLIC_OPERATIONS | {"skip", "tap", "parallel"}
+    known |= {*CONTEXT_NAMES, *arithmetic.FUNCTIONS}
+    return unknown(name, known, wanted, "a name of this recipe, the top level or an operation")
+
+
+def let_value(interpreter: Interpreter, expr: tree.Name, environment: Environment, wanted: Argument | None) -> Value:
+    """Evaluate a top-level `let` with the context names of the place of use; once for each place.
+
+    Its whole value may be a word of the argument that it is the whole value of, and is kept for those words alone.
+    """
+    frame, name = environment.frame, expr.id
+    words = wanted.words if wanted is not None else ()
+    value = frame.lets.get(name, frame.lets.get((name, words), _ABSENT))
+    if value is _OPEN:
+        names = [n for n, v in frame.lets.items() if v is _OPEN and isinstance(n, str)]
+        raise circular([*names[names.index(name) :], name], expr)
+    if value is not _ABSENT:
+        return value
+    frame.lets[name] = _OPEN
+    try:
+        inner = Environment(frame, environment.owner)
+        value = interpreter.evaluate(interpreter.program.lets[name].value, inner, wanted)
+    except Fault:
+        frame.lets[name] = INVALID  # reported; every other use of it is silent
+        raise
+    if isinstance(value, Term):
+        del frame.lets[name]
+        frame.lets[name, words] = value
+    else:
+        frame.lets[name] = value
+    return value
+
+
+_ABSENT = "\x00absent"
+_OPEN = "\x00open"  # a let that is being evaluated
+
+
+def context_name(interpreter: Interpreter, name: str, environment: Environment, span: Span) -> Value:
+    """Return what a context name says at a place.
+
+    Raises:
+        Fault: where it says nothing.
+    """
+    frame = environment.frame
+    value: Value = None
+    tensor = first(frame.entered)
+    if name == "logits":
+        return interpreter.program.logits
+    if name == "label":
+        return _label(interpreter, span)
+    if name == "latents":
+        value = Deferred(lambda totals: totals.latents)
+    elif name == "count" and frame.recipe is not None:
+        key = (frame.section, frame.recipe)
+        value = Deferred(lambda totals: totals.counts[key])
+    elif name == "index":
+        value = frame.index
+    elif name == "channels" and tensor:
+        value = tensor.shape[0]
+    elif name in ("res", "height", "width_px"):
+        size = frame.label if frame.is_row and frame.label else tensor.shape[1:] if tensor else frame.label
+        if frame.entered is INVALID and not frame.is_row:
+            return INVALID
+        if size is not None:
+            value = square(size, span) if name == "res" else size[0 if name == "height" else 1]
+    if value is None:
+        if frame.entered is INVALID:
+            return INVALID
+        raise Fault(
+            name_codes.NO_CONTEXT,
+            f"`{name}` says nothing here",
+            span,
+            expected=_CONTEXT.get(name, "a place where something has flowed in"),
+        )
+    if frame.scope is not None and not isinstance(value, Invalid):
+        plain = static(value)
+        if not isinstance(plain, Invalid):
+            frame.scope.constants.setdefault(name, plain)
+    return value
+
+
+_CONTEXT = {
+    "index": "a recipe, or something repeated",
+    "count": "a recipe",
+}
+
+
+def square(size: tuple[int, int], span: Span) -> int:
+    """Return the one number that `res` of a square map is."""
+    if size[0] != size[1]:
+        raise Fault(
+            codes.OBLONG,
+            "`res` of an oblong map is two numbers",
+            span,
+            f"{size[0]}x{size[1]}",
+            "a square map",
+            "write `height` and `width_px`",
+        )
+    return size[0]
+
+
+def _label(interpreter: Interpreter, span: Span) -> Tensor:
+    if interpreter.program.classes is None:
+        raise Fault(name_codes.NO_CONTEXT, "the data has no classes", span, expected="`classes = n` in `data`")
+    if interpreter.label_tensor is None:
+        shape = (interpreter.program.classes, 1, 1)
+        args: dict[str, Literal] = {"name": "label", "shape": shape, "classes": shape[0], "source": "field"}
+        node = interpreter.builder.node(GIVEN, args, (), (shape,), span)
+        interpreter.label_tensor = Tensor(graph.Edge(node.index), shape)
+    return interpreter.label_tensor
+
+
+def check_name(name: tree.Name) -> None:
+    """Refuse to define what the language has already defined.
+
+    Raises:
+        Fault: for keywords, operations and context names.
+    """
+    kind = (
+        "a keyword"
+        if name.id in RESERVED and name.id != "x"
+        else "an operation"
+        if name.id in PUBLIC_OPERATIONS
+        else "a context name"
+        if name.id in CONTEXT_NAMES
+        else ""
+    )
+    if kind:
+        raise Fault(
+            name_codes.RESERVED_NAME,
+            f"`{name.id}` is {kind}, and cannot be redefined",
+            name.span,
+            expected="a name of your own",
+        )
+
+
+def call(
+    interpreter: Interpreter, expr: tree.Call | tree.WithBlock, environment: Environment, wanted: Argument | None
+) -> Value:
+    """Return what a call is worth: a recipe or operation with arguments, a tap, a function, a word."""
+    function, arguments, block = call_parts(expr)
+    if not isinstance(function, tree.Name):
+        raise Fault(codes.WRONG_KIND, "only a name can be called", function.span, expected="a recipe or operation")
+    name = function.id
+    where = environment.find(name)
+    if where is not None:
+        return _call_value(interpreter, where.names[name], expr, function, environment)
+    if name in ("tap", "skip"):
+        return _call_tap(interpreter, expr, name, arguments, environment)
+    if name in ("channels", "res", "height", "width_px") and block is None:
+        return _measure(interpreter, name, expr, arguments, environment)
+    program = interpreter.program
+    if name in program.lets:
+        return _call_value(
+            interpreter, let_value(interpreter, function, environment, wanted), expr, function, environment
+        )
+    if name in program.recipes:
+        _no_block(block, f"`{name}`")
+        return RecipeStep(program.recipes[name], expr, environment)
+    if name in interpreter.shared:
+        return _call_shared(interpreter.shared[name], arguments)
+    if name in PUBLIC_OPERATIONS:
+        if block is not None and not OPERATIONS[name].block:
+            _no_block(block, f"`{name}`")
+        return source(interpreter, OPERATIONS[name], expr, environment)
+    if name == "parallel":
+        return ExpressionStep(expr, environment)
+    if isinstance(expr, tree.Call):
+        if name in arithmetic.FUNCTIONS:
+            return interpreter.calculate(name, expr, environment)
+        if wanted is not None and name in wanted.words:
+            return interpreter.word(name, expr, environment, wanted)
+    raise unknown_name(interpreter, function, environment, wanted)
+
+
+def _no_block(block: tree.Block | None, what: str) -> None:
+    if block is not None:
+        raise Fault(
+            codes.WRONG_ARGUMENTS,
+            f"{what} takes no block",
+            block.span,
+            expected="a block after `residual` or `iaf`",
+        )
+
+
+def _call_value(
+    interpreter: Interpreter,
+    value: Value,
+    expr: tree.Call | tree.WithBlock,
+    name: tree.Name,
+    environment: Environment,
+) -> Value:
+    """Call what a name is bound to: a recipe or operation that was given without arguments takes these."""
+    inner = value.step if isinstance(value, NamedStep) else value
+    step: Value
+    if isinstance(inner, RecipeStep) and isinstance(inner.call, tree.Name):
+        step = RecipeStep(inner.recipe, expr, environment)
+    elif isinstance(inner, OperationStep) and isinstance(inner.call, tree.Name):
+        step = OperationStep(inner.operation, expr, environment)
+    elif isinstance(value, SharedStep):
+        return _call_shared(value.instance, call_parts(expr)[1])
+    elif isinstance(value, Invalid):
+        return INVALID
+    else:
+        raise Fault(
+            codes.WRONG_KIND,
+            f"`{name.id}` takes no arguments",
+            name.span,
+            kind_of(value),
+            "a recipe or operation",
+        )
+    return NamedStep(value.name, step) if isinstance(value, NamedStep) else step
+
+
+def tap_name(arguments: Sequence[tree.Argument], call: tree.Expr) -> str:
+    """Return the name in `tap(name)` or `skip(name)`: tap names are a namespace of their own."""
+    if len(arguments) == 1 and arguments[0].name is None and isinstance(arguments[0].value, tree.Name):
+        return arguments[0].value.id
+    raise Fault(
+        codes.WRONG_ARGUMENTS,
+        "a tap has one name",
+        call.span,
+        expected="`tap`, `tap(name)`, `skip`, `skip(name)`",
+    )
+
+
+def _call_tap(
+    interpreter: Interpreter,
+    expr: tree.Expr,
+    name: str,
+    arguments: Sequence[tree.Argument],
+    environment: Environment,
+) -> Value:
+    tapped = tap_name(arguments, expr)
+    if name == "tap":
+        return TapStep(tapped)
+    return interpreter.skip(tapped, environment.owner, environment, expr.span)
+
+
+def _measure(
+    interpreter: Interpreter,
+    name: str,
+    expr: tree.Expr,
+    arguments: Sequence[tree.Argument],
+    environment: Environment,
+) -> Value:
+    """`channels(t)`, `res(t)`: of a tensor at this point."""
+    if len(arguments) != 1 or arguments[0].name is not None:
+        raise Fault(codes.WRONG_ARGUMENTS, f"`{name}(…)` takes one tensor", expr.span)
+    value = interpreter.tensor(arguments[0].value, environment)
+    if isinstance(value, Invalid):
+        return INVALID
+    tensor = first(flowing(value, arguments[0].value.span))
+    if tensor is None:
+        raise Fault(codes.WRONG_KIND, "`none` has no shape", arguments[0].span, "none", "a tensor")
+    if name == "res":
+        return square(tensor.shape[1:], expr.span)
+    return tensor.shape[{"channels": 0, "height": 1, "width_px": 2}[name]]
+
+
+def _call_shared(instance: SharedInstance, arguments: Sequence[tree.Argument]) -> SharedStep:
+    name = instance.name
+    own: list[str] = []
+    for argument in arguments:
+        items = argument.value.items if isinstance(argument.value, tree.Tuple) else (argument.value,)
+        if argument.name != "own" or not all(isinstance(i, tree.Name) for i in items):
+            raise Fault(
+                codes.WRONG_ARGUMENTS,
+                f"`{name}` is one shared instance, and takes no arguments",
+                argument.span,
+                expected=f"`{name}` or `{name}(own = (gain, bias))`",
+            )
+        own += [i.id for i in items if isinstance(i, tree.Name)]
+    return SharedStep(name, instance, tuple(own))

@@ -1,0 +1,311 @@
+"""What an expression is worth: the one evaluator of the language.
+
+`Evaluator` knows numbers, words, lists, maps, arithmetic and choices. What a name is worth, and what else may be
+added, multiplied or called, its subclasses say: `constants.Constants` (settings, labels, likelihood),
+`assembly.pixels` (the same with a symbolic `v`), `elaboration` (tensors, distributions and steps).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+from hvdsl.compiler.catalogue.table import Argument, ArgumentType, Required
+from hvdsl.compiler.diagnostics import names as name_codes
+from hvdsl.compiler.diagnostics import values as codes
+from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.evaluate.binding import OPERATION, Reports, Slot, accept, match, missing
+from hvdsl.compiler.evaluate.faults import Fault
+from hvdsl.compiler.evaluate.habits import habit
+from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid, deferred
+from hvdsl.compiler.graph import Literal, Term
+from hvdsl.compiler.suggest import did_you_mean, nearest
+from hvdsl.grammar import tree
+from hvdsl.grammar.source import Span
+
+E = TypeVar("E")
+
+KEYWORDS: dict[str, bool | None] = {"yes": True, "no": False, "none": None}
+FEW = 20  # names that one line can list
+_ORDER = ("==", "!=", "<", "<=", ">", ">=")
+
+
+class Evaluator(ABC, Generic[E]):
+    """Evaluates expressions in environments of kind `E`."""
+
+    reports: Reports = OPERATION
+
+    @abstractmethod
+    def evaluate(self, expr: tree.Expr, environment: E, wanted: Argument | None = None) -> object:
+        """Return what an expression is worth; `wanted` is the argument whose whole value it is.
+
+        A bare name is a binding, a context name, a `let`, or a word that `wanted` declares.
+
+        Raises:
+            Fault: where it has no value.
+        """
+
+    @abstractmethod
+    def lookup(self, name: tree.Name, environment: E, wanted: Argument | None) -> object:
+        """Return what a name is worth that is no word of the argument wanted.
+
+        Raises:
+            Fault: where it names nothing.
+        """
+
+    @abstractmethod
+    def call(self, expr: tree.Call | tree.WithBlock, environment: E, wanted: Argument | None) -> object:
+        """Return what a call is worth that is no word of the argument wanted."""
+
+    def flow(self, expr: tree.Flow | tree.Block, environment: E) -> object:
+        """Return what `a -> b` or `{ … }` is worth; there is no such thing without tensors."""
+        raise Fault(
+            codes.NOT_CONSTANT,
+            "this is not a constant",
+            expr.span,
+            "a step",
+            "a number, word, string or tuple",
+            "steps and tensors belong into recipes and rows",
+        )
+
+    def describe(self, value: object) -> str:
+        """Return what a value is, in the words of a message."""
+        return "a number made of `count` or `latents`" if isinstance(value, Deferred) else arithmetic.describe(value)
+
+    def worth(self, expr: tree.Expr, environment: E, wanted: Argument | None) -> object:
+        """Evaluate one expression; those within it go by way of `evaluate`."""
+        match expr:
+            case tree.Number():
+                return number_of(expr)
+            case tree.Name():
+                return self._name(expr, environment, wanted)
+            case tree.Call(function=tree.Name(id=name)) if declares(wanted, name):
+                return self.word(name, expr, environment, wanted)
+            case tree.Call() | tree.WithBlock():
+                return self.call(expr, environment, wanted)
+            case tree.Flow() | tree.Block():
+                return self.flow(expr, environment)
+            case tree.Dim():
+                return expr.sizes
+            case tree.Binary():
+                return self._binary(expr, environment)
+            case tree.Unary():
+                return self.negate(expr, self.evaluate(expr.operand, environment))
+            case tree.Choose():
+                return self.evaluate(self.chosen(expr, environment), environment, wanted)
+            case tree.Tuple():
+                return tuple(self.evaluate(item, environment) for item in expr.items)
+            case tree.List():
+                return [self.evaluate(item, environment) for item in expr.items]
+            case tree.Item():
+                return self._item(expr, environment, wanted)
+            case tree.String():
+                return expr.value
+            case tree.Map():
+                return expr
+
+    def _name(self, name: tree.Name, environment: E, wanted: Argument | None) -> object:
+        if name.id in KEYWORDS:
+            return KEYWORDS[name.id]
+        if declares(wanted, name.id):
+            return self.word(name.id, name, environment, wanted)
+        return self.lookup(name, environment, wanted)
+
+    def word(self, name: str, expr: tree.Name | tree.Call, environment: E, wanted: Argument | None) -> Term:
+        """Bind a word of an argument, such as `fan_in` or `cosine(floor = 1e-4)`; inner bare words become `str`."""
+        declared = wanted.takes(name) if wanted is not None else ()
+        anything = wanted is not None and wanted.type is ArgumentType.ANY
+        if isinstance(expr, tree.Name):
+            if anything or not declared:
+                return Term(name)
+            pairs = []
+        else:
+            pairs = match(name, declared, expr.arguments, self.reports)
+        bound = {argument.name for argument, _ in pairs}
+        for argument in declared:
+            if argument.name not in bound and isinstance(argument.default, Required):
+                raise missing(name, argument, declared, expr.span, self.reports)
+        args: list[Literal] = []
+        options: list[tuple[str, Literal]] = []
+        for argument, written in pairs:
+            value = self.argument(Slot(argument, name, written.span, self.reports), written.value, environment)
+            value = value.name if isinstance(value, Term) and not (value.args or value.options) else value
+            if written.name is None:
+                args.append(value)
+            else:
+                options.append((argument.name, value))
+        return Term(name, tuple(args), tuple(options))
+
+    def argument(self, slot: Slot, expr: tree.Expr, environment: E) -> Literal:
+        """Evaluate what is written for an argument, and bring it into the argument's form."""
+        value = self.evaluate(expr, environment, slot.argument)
+        return accept(slot, value, self.describe)
+
+    def chosen(self, expr: tree.Choose, environment: E) -> tree.Expr:
+        """Return the branch that a conditional takes; the other is not evaluated."""
+        test = arithmetic.switch(self.evaluate(expr.test, environment), expr.test.span)
+        return expr.then if test else expr.other
+
+    def _binary(self, expr: tree.Binary, environment: E) -> object:
+        left = self.evaluate(expr.left, environment)
+        if expr.operator in ("and", "or"):
+            if isinstance(left, Invalid):
+                return INVALID
+            first = arithmetic.switch(left, expr.left.span)
+            if first == (expr.operator == "or"):
+                return first
+            right = self.evaluate(expr.right, environment)
+            return INVALID if isinstance(right, Invalid) else arithmetic.switch(right, expr.right.span)
+        right = self.evaluate(expr.right, environment)
+        if isinstance(left, Invalid) or isinstance(right, Invalid):
+            return INVALID
+        return self.operate(expr, left, right, environment)
+
+    def operate(self, expr: tree.Binary, left: object, right: object, environment: E) -> object:
+        """Return what an operator makes of two values."""
+        op, span = expr.operator, expr.span
+        if isinstance(left, Deferred) or isinstance(right, Deferred):
+            if op in _ORDER:
+                raise Fault(
+                    codes.COUNT_IN_SHAPE,
+                    "nothing can be decided by `count` or `latents`",
+                    span,
+                    expected="values that are known before everything is placed",
+                )
+            return deferred(lambda a, b: arithmetic.binary(op, a, b, span), left, right)
+        return arithmetic.binary(op, left, right, span)
+
+    def negate(self, expr: tree.Unary, value: object) -> object:
+        """Return what `-` or `not` makes of a value."""
+        if isinstance(value, Invalid):
+            return INVALID
+        if expr.operator == "not":
+            return not arithmetic.switch(value, expr.operand.span)
+        if isinstance(value, Deferred):
+            return deferred(lambda a: -a, value)
+        return -arithmetic.number(value, expr.operand.span)
+
+    def function(self, name: str, expr: tree.Call, environment: E) -> object:
+        """Return the value of one of `arithmetic.FUNCTIONS`."""
+        if any(a.name is not None for a in expr.arguments):
+            raise Fault(codes.WRONG_ARGUMENTS, f"`{name}` takes no named arguments", expr.span)
+        values = [self.evaluate(a.value, environment) for a in expr.arguments]
+        if any(isinstance(v, Invalid) for v in values):
+            return INVALID
+        if any(isinstance(v, Deferred) for v in values):
+            return deferred(lambda *now: arithmetic.function(name, now, expr.span), *values)
+        return arithmetic.function(name, values, expr.span)
+
+    def _item(self, expr: tree.Item, environment: E, wanted: Argument | None) -> object:
+        base = self.evaluate(expr.base, environment)
+        key = self.evaluate(expr.index, environment)
+        if isinstance(base, Invalid) or isinstance(key, Invalid):
+            return INVALID
+        if not isinstance(base, tree.Map):
+            return self._entry(expr, base, key)
+        other: tree.Expr | None = None
+        for entry in base.entries:
+            if entry.key is None:
+                other = other or entry.value
+            elif self.evaluate(entry.key, environment) == key:
+                return self.evaluate(entry.value, environment, wanted)
+        if other is None:
+            raise Fault(
+                codes.NO_SUCH_ITEM,
+                f"no entry for {self.describe(key)}",
+                expr.index.span,
+                help="add the entry, or an `else:` entry for all others",
+            )
+        return self.evaluate(other, environment, wanted)
+
+    def _entry(self, expr: tree.Item, base: object, key: object) -> object:
+        """Return the entry of a list or tuple at a position."""
+        if not isinstance(base, list | tuple):
+            raise Fault(
+                codes.WRONG_KIND,
+                "this has no entries",
+                expr.base.span,
+                self.describe(base),
+                "a map, list or tuple",
+            )
+        position = arithmetic.integer(key, expr.index.span, "a position")
+        if not 0 <= position < len(base):
+            raise Fault(
+                codes.NO_SUCH_ITEM,
+                f"no entry {position}",
+                expr.index.span,
+                expected=f"a position from 0 to {len(base) - 1}",
+            )
+        entry: object = base[position]
+        return entry
+
+
+def declares(argument: Argument | None, word: str) -> bool:
+    """Whether an argument declares a word itself; what may be anything knows words only as a last resort."""
+    return argument is not None and word in argument.words and argument.type is not ArgumentType.ANY
+
+
+def unknown(name: tree.Name, known: Iterable[str], wanted: Argument | None, places: str) -> Fault:
+    """Return the fault of a name that means nothing here, with what is near."""
+    words = wanted.words if wanted is not None and wanted.type is not ArgumentType.ANY else ()
+    names = {*known, *words}
+    near = name.id.lower() if name.id.lower() in names else nearest(name.id, names)
+    few = words or (names if len(names) <= FEW else ())
+    help = f"did you mean `{near}`?" if near is not None else did_you_mean(name.id, few) if few else ""
+    expected = f"{places}, or one of {', '.join(f'`{w}`' for w in words)}" if words else places
+    return Fault(
+        name_codes.UNKNOWN_NAME,
+        f"nothing is named `{name.id}` here",
+        name.span,
+        f"`{name.id}`",
+        expected,
+        help if name.id.lower() in names else habit(name.id) or help,
+    )
+
+
+def circular(names: list[str], at: tree.Name) -> Fault:
+    """Return the fault of a `let` that comes back to itself."""
+    chain = " -> ".join(f"`{n}`" for n in names)
+    return Fault(
+        codes.CIRCULAR_LET,
+        f"`{at.id}` is defined by itself",
+        at.span,
+        chain,
+        "a value that does not need its own",
+    )
+
+
+def number_of(expr: tree.Number) -> int | float:
+    """Return the value of a number as written, which must not be out of all proportion."""
+    value = expr.value if len(expr.text) <= 40 else float("inf")
+    if (abs(value) > arithmetic.MOST and isinstance(value, int)) or value == float("inf"):
+        raise Fault(
+            codes.NOT_A_NUMBER,
+            "this number is too large",
+            expr.span,
+            expected=f"at most {arithmetic.MOST:.0e}",
+        )
+    return value
+
+
+def plain(value: object, span: Span) -> Literal:
+    """Return a value as a literal: a list becomes a tuple.
+
+    Raises:
+        Fault: for a map by itself.
+    """
+    if isinstance(value, tree.Map):
+        raise Fault(
+            codes.NOT_CONSTANT,
+            "a map is not a value by itself",
+            span,
+            "a map",
+            "an entry of it, as in `w[8]`",
+            "write which entry is meant",
+        )
+    if isinstance(value, list | tuple):
+        return tuple(plain(v, span) for v in value)
+    if value is None or isinstance(value, bool | int | float | str | Term):
+        return value
+    raise TypeError(f"no literal: {type(value).__name__}")

@@ -1,0 +1,52 @@
+"""`hvdsl eval RUN`: bits per dimension, rate and distortion."""
+
+from __future__ import annotations
+
+import argparse
+
+from hvdsl.cli.options.machine import add_machine, machine
+from hvdsl.cli.options.runs import add_run, add_split, opened
+from hvdsl.cli.options.shared import add_batch, add_data, add_json, add_output, add_set, positive
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    add_set(parser)
+    add_split(parser, "test")
+    parser.add_argument(
+        "--samples", metavar="K", type=positive, help="posterior samples per image; more than 1: importance-weighted"
+    )
+    add_output(parser, "also draw the rate of each latent group, as a PNG")
+    parser.add_argument(
+        "--baselines", action="store_true", help="also say what PNG and a histogram need for the same images"
+    )
+    add_json(parser)
+    add_batch(parser)
+    add_data(parser)
+    add_machine(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from hvdsl.cli.output.evaluation import rate_chart, table
+    from hvdsl.cli.output.json import print_json
+
+    with machine(args):
+        trained = opened(args)
+        result = trained.evaluate(
+            data=args.data,
+            split=args.split,
+            samples=args.samples,
+            baselines=args.baselines,
+            batch=args.batch or 64,
+            seed=args.seed or 0,
+            console=Console(stderr=True),
+        )
+    if args.json:
+        print_json(result.as_json())
+    else:
+        print(table(result))
+    if args.output is not None:
+        rate_chart(result, trained, args.output)
+    return 0

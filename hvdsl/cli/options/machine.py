@@ -1,0 +1,24 @@
+"""Options of every command that runs a model: the device, the threads, the seed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hvdsl.cli.options.shared import natural, positive
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, … (default: an accelerator, if any)")
+    parser.add_argument("--seed", metavar="N", type=natural, help="seed of every random draw")
+    parser.add_argument("--threads", metavar="N", type=positive, help="threads of one operation on the CPU")
+
+
+@contextmanager
+def machine(args: argparse.Namespace) -> Iterator[None]:
+    """Apply `--threads` while a command works."""
+    from hvdsl.workflows.isolation import no_global_effect
+
+    with no_global_effect(args.threads):
+        yield

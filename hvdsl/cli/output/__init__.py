@@ -1,0 +1,1 @@
+"""What commands show and write: diagnostics, JSON, tables, progress, files."""

@@ -1,0 +1,74 @@
+"""An evaluation for people: a few lines, and the rate of each latent group as bars."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from hvdsl.runtime.inference.evaluate import Evaluation
+from hvdsl.runtime.inference.pictures import rate_bars, save_png
+from hvdsl.runtime.priors.evaluate import CodeEvaluation
+from hvdsl.runtime.protocol import as_vae
+from hvdsl.workflows.evaluate import EvaluationResult
+from hvdsl.workflows.trained import Trained
+
+
+def table(result: EvaluationResult) -> str:
+    """Return what `hvdsl eval` prints."""
+    split = result.split or "given"
+    codes = result.codes
+    lines = _bound_lines(result.bound, split) if codes is None else _code_lines(codes, result.bound, split)
+    for name, bits in result.baselines.items():
+        coder = name.removesuffix("_bits_per_dim")
+        lines.append(f"no {coder}" if bits is None else f"{bits:.4f} bits/dim  by {coder}")
+    return "\n".join(lines)
+
+
+def rate_chart(result: EvaluationResult, trained: Trained, path: Path) -> None:
+    """Draw the rate of each latent group as a PNG."""
+    settings = trained.spec.model.settings
+    labels = [f"{group.name} {'x'.join(map(str, group.shape))}" for group in as_vae(trained.model).LATENTS]
+    title = f"Rate of each latent group, {settings.title or settings.model}"
+    save_png(rate_bars(result.bound.rate_per_group, labels, title), path)
+
+
+def _bound_lines(bound: Evaluation, split: str) -> list[str]:
+    if not bound.density:
+        bits = bound.as_metrics()["rate_bits_per_image"]
+        return [
+            f"{bound.distortion:.6f} error per value  ({bound.images:,} {split} images)",
+            f"{bits:,.1f} bits per image, {bound.bits_per_dim:.4f} bits/dim, in codes of uniform priors",
+        ]
+    return [
+        f"{bound.bits_per_dim:.4f} bits/dim  (± {bound.standard_error:.4f}, {bound.images:,} {split} images)",
+        f"{bound.nats_per_dim:.4f} nats/dim, {bound.nats_per_image:.2f} nats/image  "
+        + (
+            f"= distortion {bound.distortion:.4f} + rate {bound.rate:.4f} nats/dim"
+            if bound.samples == 1
+            else f"(importance-weighted, {bound.samples} samples)"
+        ),
+        f"{sum(bound.rate_per_group):.2f} nats/image of rate in {len(bound.rate_per_group)} latent groups, "
+        f"{sum(bound.active_channels)} channels active",
+    ]
+
+
+def _code_lines(codes: CodeEvaluation, bound: Evaluation, split: str) -> list[str]:
+    quality = "exact" if codes.psnr_db is None else f"PSNR {codes.psnr_db:.2f} dB"
+    images = f"({codes.images:,} {split} images)"
+    if bound.density:
+        lines = [f"{quality}, distortion {bound.distortion:.4f} nats/dim  {images}"]
+    else:
+        lines = [f"{quality}, error {bound.distortion:.5f} per dimension  {images}"]
+    rates = {"with all codes equally likely": codes.uniform_bits_per_image}
+    if codes.prior_bits_per_image is not None:
+        rates["under the trained priors"] = codes.prior_bits_per_image
+    for how, bits in rates.items():
+        per_dim = bits / codes.dims
+        whole = f"; {per_dim + bound.distortion / math.log(2):.4f} bits/dim with the distortion"
+        lines.append(f"{bits:,.1f} bits/image, {per_dim:.4f} bits/dim  {how}{whole if bound.density else ''}")
+    for level in codes.levels:
+        used = f"{level.usage.used:.1%} used, perplexity {level.usage.perplexity:.1f}"
+        nats = level.prior_nats_per_code
+        cost = "no trained prior" if nats is None else f"{nats:.4f} nats/code under its prior"
+        lines.append(f"{level.level.name}: {level.level}; {used}; {cost}")
+    return lines

@@ -1,0 +1,200 @@
+"""What models and simple coders need for images: the bound, codes, and yardsticks beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from hvdsl.compiler.stages import is_drawn_from_codes
+from hvdsl.errors import HvdslError
+from hvdsl.runtime.data import Splits
+from hvdsl.runtime.data.dataset import Dataset
+from hvdsl.runtime.ground.pixels import pixel_bits
+from hvdsl.runtime.ground.seeds import derive_seed
+from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
+from hvdsl.runtime.inference.importance import ImportanceBound
+from hvdsl.runtime.inference.inference import chunks, inference
+from hvdsl.runtime.latents import Traversal
+from hvdsl.runtime.latents.noise import image_noise
+from hvdsl.runtime.objective.elbo import ModelBatch, measure
+from hvdsl.runtime.priors.evaluate import CodeEvaluation, evaluate_codes
+from hvdsl.runtime.protocol import as_vae
+from hvdsl.workflows.baselines import histogram_bits_per_dim, png_bits_per_dim
+from hvdsl.workflows.images import GivenImages
+from hvdsl.workflows.progress import showing
+from hvdsl.workflows.runs import run_data
+from hvdsl.workflows.stages import open_priors
+
+if TYPE_CHECKING:
+    from hvdsl.workflows.trained import Trained
+
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ImageElbo:
+    """The evidence lower bound of each of N images, float64 on the CPU.
+
+    Attributes:
+        elbo: `(N,)` nats: -(distortion + rates), or with several samples the importance-weighted bound.
+        distortion: `(N,)` nats, -log p(x | z).
+        rates: `(N, groups)` nats, in order of generation.
+        dims: what "per dimension" divides by.
+        samples: posterior samples per image.
+    """
+
+    elbo: Tensor
+    distortion: Tensor
+    rates: Tensor
+    dims: int
+    samples: int = 1
+
+    @property
+    def nats_per_dim(self) -> Tensor:
+        """The negative bound, `(N,)`."""
+        return -self.elbo / self.dims
+
+    @property
+    def bits_per_dim(self) -> Tensor:
+        """The same, divided by ln 2."""
+        return self.nats_per_dim / math.log(2)
+
+    def __repr__(self) -> str:
+        return f"<hvdsl.ImageElbo of {len(self.elbo)} images: {self.bits_per_dim.mean().item():.4f} bits/dim>"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class EvaluationResult:
+    """How well a model explains images.
+
+    Attributes:
+        bound: bits/dim, rate, distortion and their like, means over the images.
+        codes: of a model of codes, how they are used and what they cost; else None.
+        baselines: bits/dim of simple coders by name, where they were asked for; None where one cannot hold the images.
+        split: which images; None where they were given.
+        step: steps of training.
+    """
+
+    bound: Evaluation
+    codes: CodeEvaluation | None
+    baselines: Mapping[str, float | None]
+    split: Split | None
+    step: int
+
+    @property
+    def bits_per_dim(self) -> float:
+        """The negative bound in bits per dimension; of a model whose likelihood is an error, the rate alone."""
+        return self.bound.bits_per_dim
+
+    def as_json(self) -> dict[str, Any]:
+        """For `eval --json`."""
+        whole = self.bound.as_json() | {"split": self.split, "step": self.step} | dict(self.baselines)
+        return whole | (self.codes.as_json() if self.codes else {})
+
+    def __repr__(self) -> str:
+        images = f"{self.bound.images:,} {self.split or 'given'} images"
+        return f"<hvdsl.EvaluationResult of {images}: {self.bits_per_dim:.4f} bits/dim, step {self.step}>"
+
+
+def image_elbo(module: nn.Module, pixels: Tensor, *, samples: int, batch: int, seed: int) -> ImageElbo:
+    """Score each image; see `Trained.elbo`."""
+    vae, noise_seed = as_vae(module), derive_seed(seed, "evaluation noise")
+    if not vae.likelihood.density:
+        raise HvdslError("the likelihood of this model is an error and no density, so there is no bound: `evaluate` it")
+    if samples < 1:
+        raise HvdslError(f"{samples} posterior samples per image are none: ask for 1 or more")
+    bounds, distortions, rates = [], [], []
+    dims = vae.likelihood.dims((pixels.shape[1], pixels.shape[2], pixels.shape[3]))
+    with inference(module) as device:
+        for indices in chunks(range(len(pixels)), batch):
+            v = pixels[indices.start : indices.stop].to(device)
+            x, target = vae.input(v), vae.target(v)
+            weights, distortion, rate = ImportanceBound(), torch.zeros(()), torch.zeros(())
+            for k in range(samples):
+                noise = image_noise(module, vae.LATENTS, noise_seed, indices, k, device)
+                latents = Traversal.infer(vae.LATENTS, len(v), noise, densities=samples > 1, device=device)
+                bound = measure(module, ModelBatch(x, target, noise), latents)
+                distortion = distortion.to(device) + bound.distortion.double() / samples
+                rate = rate.to(device) + bound.rates.double() / samples
+                if samples > 1:
+                    weights.add(latents.log_weight.double() - bound.distortion.double())
+            bounds.append((weights.bound if samples > 1 else -distortion - rate.sum(0)).cpu())
+            distortions.append(distortion.cpu())
+            rates.append(rate.T.cpu())
+    return ImageElbo(torch.cat(bounds), torch.cat(distortions), torch.cat(rates), dims, samples)
+
+
+def evaluate_split(
+    trained: Trained,
+    data: Path | None,
+    split: Split,
+    samples: int | None,
+    baselines: bool,
+    batch: int,
+    seed: int,
+    console: Console | None,
+) -> EvaluationResult:
+    """Evaluate a split of a run's data; see `Trained.evaluate`."""
+    settings = trained.spec.model.settings
+    splits = run_data(trained.run, settings.data, data)
+    images: Dataset = getattr(splits, split)
+    with showing("images", console) as show:
+        bound = evaluate(
+            trained.model,
+            images,
+            samples=samples or settings.evaluate.samples,
+            batch=batch,
+            seed=seed,
+            progress=lambda done: show(done, len(images)),
+        )
+    of_codes = is_drawn_from_codes(trained.spec.model) and trained.run is not None
+    codes = _codes(trained, images, batch, console) if of_codes else None
+    levels = 2 ** pixel_bits(settings.data)
+    yardsticks = _baselines(splits, images, levels) if baselines else {}
+    return EvaluationResult(bound, codes, yardsticks, split, trained.step)
+
+
+def evaluate_images(
+    trained: Trained, pixels: Tensor, samples: int | None, batch: int, seed: int, console: Console | None
+) -> EvaluationResult:
+    """Evaluate given images, raw pixel values `(N, C, H, W)`; see `Trained.evaluate`."""
+    settings = trained.spec.model.settings
+    with showing("images", console) as show:
+        bound = evaluate(
+            trained.model,
+            GivenImages(pixels),
+            samples=samples or settings.evaluate.samples,
+            batch=batch,
+            seed=seed,
+            progress=lambda done: show(done, len(pixels)),
+        )
+    return EvaluationResult(bound, None, {}, None, trained.step)
+
+
+def _baselines(splits: Splits, images: Dataset, levels: int) -> dict[str, float | None]:
+    return {
+        "png_bits_per_dim": png_bits_per_dim(images),
+        "histogram_bits_per_dim": histogram_bits_per_dim(splits.train, images, levels),
+    }
+
+
+def _codes(trained: Trained, images: Dataset, batch: int, console: Console | None) -> CodeEvaluation:
+    first = trained.first_stage()
+    levels = [level.name for level in first.levels]
+    priors = open_priors(first, levels, lambda settings: trained.use_ema and settings.evaluate.use_ema)
+    with showing("codes", console) as show:
+        return evaluate_codes(
+            trained.model,
+            priors,
+            first.model.settings.data,
+            images,
+            batch=batch,
+            progress=lambda done: show(done, len(images)),
+        )

@@ -1,0 +1,126 @@
+"""Images from outside as a model's raw pixel values, and back: arrays, tensors, files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from torch import Tensor
+
+from hvdsl.compiler.settings import Data
+from hvdsl.runtime.data.dataset import DataError, Dataset, Image
+from hvdsl.runtime.ground.pixels import pixel_bits
+
+ImagesLike = NDArray[Any] | Tensor | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""Raw pixel values `(N, H, W)`, `(N, H, W, C)` or `(N, C, H, W)`, or image files."""
+
+
+class GivenImages:
+    """Raw pixel values `(N, C, H, W)` that were given, as evaluation reads a data set."""
+
+    name = "the given images"
+
+    def __init__(self, pixels: Tensor) -> None:
+        self.pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batch(self, indices: Sequence[int], epoch: int = 0) -> NDArray[Any]:
+        return self.pixels[list(indices)].numpy()
+
+
+class _Files:
+    """Image files in a given order, as a data set stores images."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def image(self, index: int, epoch: int) -> Image:
+        path = self._paths[index]
+        try:
+            with Pillow.open(path) as picture:
+                grey = picture.mode in ("1", "L", "I;16")
+                pixels = np.asarray(picture.convert("L" if grey else "RGB"))
+        except FileNotFoundError as error:
+            raise DataError(f"there is no image {path}") from error
+        except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
+            raise DataError(f"{path} cannot be read as an image ({error})") from error
+        return pixels[:, :, None] if grey else pixels
+
+    def label(self, index: int) -> int | None:
+        return None
+
+
+def raw_pixels(images: ImagesLike, data: Data) -> Tensor:
+    """Return images as raw pixel values `(N, C, H, W)`, float32 on the CPU, in the units of the spec's `data` section.
+
+    Files go through that section's steps (crop, resize, bits, …), as in evaluation; arrays are taken as they are.
+
+    Raises:
+        DataError: a file cannot be read, or an array has another shape, type or range than the spec says.
+    """
+    if isinstance(images, str | os.PathLike):
+        images = [images]
+    if isinstance(images, Tensor):
+        return _checked(images.detach().cpu(), data)
+    if isinstance(images, np.ndarray):
+        if images.dtype.kind not in "uif":
+            raise DataError(f"images are numbers, and these are {images.dtype}")
+        return _checked(torch.from_numpy(np.array(images)), data)
+    paths = [Path(path) for path in images]
+    if not paths:
+        raise DataError("there are no images")
+    dataset = Dataset("the given files", _Files(paths), data, training=False)
+    return torch.from_numpy(dataset.batch(range(len(paths))).astype(np.float32))
+
+
+def _checked(pixels: Tensor, data: Data) -> Tensor:
+    top = 2 ** pixel_bits(data) - 1
+    if pixels.is_floating_point() or pixels.is_complex():
+        kind = str(pixels.dtype).removeprefix("torch.")
+        raise DataError(
+            f"images of type {kind} are refused: raw pixel values are whole numbers 0 … {top}, and values in [0, 1] "
+            "would be scored as nearly black; give them as uint8"
+        )
+    pixels = _channels_first(pixels.to(torch.int32), data.shape)  # few operations take uint16
+    if len(pixels) == 0:
+        raise DataError("there are no images")
+    low, high = int(pixels.min()), int(pixels.max())
+    if low < 0 or high > top:
+        raise DataError(
+            f"pixel values run from {low} to {high}; this model's data have {pixel_bits(data)} bits, 0 … {top}: "
+            "map them first, or give image files, which are mapped as the spec says"
+        )
+    return pixels.to(torch.float32)
+
+
+def _channels_first(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Return `(N, C, H, W)` from any of the three forms; where two fit, it is that one already."""
+    channels, height, width = shape
+    if tuple(pixels.shape[1:]) == shape:
+        return pixels
+    if tuple(pixels.shape[1:]) == (height, width, channels):
+        return pixels.movedim(-1, 1)
+    if tuple(pixels.shape[1:]) == (height, width) and channels == 1:
+        return pixels[:, None]
+    forms = [f"(N, {channels}, {height}, {width})", f"(N, {height}, {width}, {channels})"]
+    forms += [f"(N, {height}, {width})"] if channels == 1 else []
+    alone = tuple(pixels.shape) in (shape, (height, width, channels), (height, width))
+    help = "; give one image a first axis of length 1" if alone else ""
+    raise DataError(f"images of shape {tuple(pixels.shape)} do not fit the model: it takes {' or '.join(forms)}{help}")
+
+
+def as_pixels(images: Tensor, data: Data) -> Tensor:
+    """Return raw pixel values as whole numbers: uint8, or uint16 above 8 bits."""
+    bits = pixel_bits(data)
+    return images.round().clamp(0, 2**bits - 1).to(torch.uint8 if bits <= 8 else torch.uint16)

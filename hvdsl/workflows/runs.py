@@ -1,0 +1,166 @@
+"""Specs as modules on a device, run folders as models: what training and every use of a run share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hvdsl.compiler.assembly.files import locate
+from hvdsl.compiler.emit import emit_priors, emit_steps
+from hvdsl.compiler.emit.names import identifier
+from hvdsl.compiler.load import load
+from hvdsl.compiler.model import Model
+from hvdsl.compiler.pipeline import write
+from hvdsl.compiler.settings import Data
+from hvdsl.draw.export import graph_json
+from hvdsl.errors import UsageError
+from hvdsl.grammar import print_text
+from hvdsl.grammar.source import Source
+from hvdsl.runtime.data import Dataset, Splits
+from hvdsl.runtime.data import open_data as open_splits
+from hvdsl.runtime.ground.world import world
+from hvdsl.runtime.layers import initialize
+from hvdsl.runtime.priors.protocol import StepsClass
+from hvdsl.runtime.training.compilation import compile_recipes
+from hvdsl.runtime.training.run import Run
+from hvdsl.workflows.compiling import Compiled, Overrides, checked, spelled
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device of that name; `auto` is an accelerator if there is one. Raises UsageError."""
+    if name == "auto":
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without a device's support
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"the device `{name}` cannot be used: {reason}") from None
+    return device
+
+
+def instantiate(model: Model, seed: int = 0, device: torch.device | None = None, level: int = 1) -> nn.Module:
+    """Return the emitted module of a model, initialised from `seed`, on `device`."""
+    module = Compiled(model, write(model, level)).build(seed)
+    if device:
+        module.to(device)
+    if level == 2:  # on its device: what is needed to compile depends on that
+        compile_recipes(module)
+    return module
+
+
+def instantiate_prior(model: Model, latent: str, seed: int = 0, device: torch.device | None = None) -> nn.Module:
+    """Return the emitted prior of a latent, initialised from `seed`, on `device`."""
+    alone = replace(model, priors={latent: model.priors[latent]})  # the others need not be written for it
+    emitted = load(emit_priors(alone), f"{identifier(model.settings.model)}_priors")
+    prior: nn.Module = emitted.PRIORS[identifier(latent)]()
+    initialize(prior, seed)
+    return prior.to(device) if device else prior
+
+
+def steps_of(model: Model, latent: str) -> StepsClass:
+    """Return the class of the position-by-position form of a latent's prior, derived now."""
+    name = f"{identifier(model.settings.model)}_steps"
+    steps: StepsClass = load(emit_steps(model, [latent]), name).STEPS[latent]
+    return steps
+
+
+def create_run(folder: Path, spec: str | Path | Source, model: Model, data: Path | None, level: int = 1) -> Run:
+    """Make a run folder with everything that says what is trained; of several processes the first makes it.
+
+    `environment.json` alone speaks of this machine: it keeps where the data is, so that the run can go on.
+    """
+    name, text = _given(spec)
+    files = {
+        name: text,
+        "resolved.hv": print_text(model.resolved),
+        "model.py": write(model, level),
+        "graph.json": graph_json(model),
+    }
+    here = world()
+    if here.leads:
+        given = spec.name if isinstance(spec, Source) else str(spec)
+        environment = {"spec": given, "data": str(data.resolve()) if data else None, "level": level}
+        Run.create(folder, files, environment)
+    here.any(False)  # nobody goes on before the folder is there
+    return Run.open(folder)
+
+
+def _given(spec: str | Path | Source) -> tuple[str, str]:
+    """Return the name under which a run keeps its spec as given, and the text."""
+    if isinstance(spec, Source):
+        return "spec.hv", spec.text
+    path, _ = locate(spec)
+    return f"spec{path.suffix}", path.read_text(encoding="utf-8")
+
+
+def read_model(run: Run, overrides: Sequence[str] = ()) -> Model:
+    """Return the model of a run, from its `resolved.hv`."""
+    return checked(Source(str(run.folder / "resolved.hv"), run.read("resolved.hv")), overrides)
+
+
+def run_data(run: Run | None, settings: Data, data: Path | None = None) -> Splits:
+    """Open the images that a run trains on or is used on: those at `data`, else those that the run has noted.
+
+    The one place where a run's data are opened. Without a run, they are those that the spec names.
+
+    Raises:
+        DataError: they are missing, damaged, or not what the spec says.
+    """
+    if data is None and run is not None:
+        noted = run.environment().get("data")
+        data = Path(noted) if noted else None
+    return open_splits(settings, data)
+
+
+def spread(images: Dataset, number: int) -> Tensor:
+    """Return up to `number` images spread over a data set, so that they differ: raw pixel values `(N, C, H, W)`."""
+    chosen = np.linspace(0, len(images) - 1, min(number, len(images))).astype(int).tolist()
+    return torch.from_numpy(images.batch(chosen).astype(np.int32))
+
+
+def level_of(run: Run) -> int:
+    """Return the optimisation level that a run was made with."""
+    return int(run.environment().get("level", 1))
+
+
+def open_data(
+    spec: str | Path | Source | Compiled,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    variant: str | None = None,
+    overrides: Overrides | None = None,
+) -> Splits:
+    """Open the training, validation and test images of a spec.
+
+    Example:
+        >>> splits = hvdsl.open_data("vdvae_digits")
+        >>> splits.train.batch(range(16)).shape
+        (16, 1, 8, 8)
+
+    Args:
+        spec: what `hvdsl.compile` takes or returns.
+        data: where the files are: a folder or an archive; for data that ships, leave it out.
+        variant: the variant of the spec, where it is not named behind an `@`.
+        overrides: settings, as `{"data.flip": False}`; of a compiled spec they are taken already.
+
+    Returns:
+        `train`, `validation` and `test`; each has a length, and `batch(indices, epoch=0)` gives raw pixel values
+        `(N, C, H, W)`, whole numbers 0 … 2^bits - 1.
+
+    Raises:
+        hvdsl.Error: the files are missing, damaged, or not what the spec says.
+    """
+    if isinstance(spec, Compiled):
+        if overrides or variant:
+            raise UsageError("a compiled spec has its overrides and variant already: give them to `hvdsl.compile`")
+        settings = spec.model.settings
+    else:
+        settings = checked(spec, spelled(overrides), variant).settings
+    return open_splits(settings.data, None if data is None else Path(data))

@@ -1,0 +1,263 @@
+"""Images from a model: from its latents' own priors, or from codes of trained priors, level by level."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from rich.console import Console
+from torch import Tensor, nn
+
+from hvdsl.compiler.settings import ModelSettings
+from hvdsl.errors import HvdslError, UsageError
+from hvdsl.runtime.codes.codec import decode
+from hvdsl.runtime.codes.files import read_codes
+from hvdsl.runtime.codes.levels import LABEL, CodesError, check_fit
+from hvdsl.runtime.inference.inference import chunks
+from hvdsl.runtime.inference.recalibrate import recalibrate_batch_norm
+from hvdsl.runtime.inference.sample import sample
+from hvdsl.runtime.priors.hierarchy import Cut, Kept, coarse_mask, sample_codes
+from hvdsl.runtime.priors.sampling import Progress, Schedule
+from hvdsl.workflows.progress import Show, showing
+from hvdsl.workflows.stages import Autoencoder, open_priors, with_steps
+
+Value = TypeVar("Value")
+PerLevel = tuple[tuple[str, Value], ...]  # values by level; "" is every level, and the later is taken over the earlier
+CodesOf = Path | Mapping[str, Tensor]  # a file as `hvdsl codes` writes it, or the codes `(N, …)` by level
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleOptions:
+    """How images are drawn; see `Trained.sample` for each."""
+
+    n: int
+    temperature: PerLevel[float] = ()
+    recalibrate: int | None = None
+    mean: bool = False
+    batch: int = 64
+    seed: int = 0
+    top_k: PerLevel[int] = ()
+    top_p: PerLevel[float] = ()
+    label: tuple[int, ...] = ()
+    fix: tuple[tuple[str, Path | Tensor], ...] = ()
+    keep: CodesOf | None = None
+    mask: Path | NDArray[np.bool_] | None = None
+    schedule: PerLevel[Schedule] = ()
+
+
+def draw_from_latents(module: nn.Module, settings: ModelSettings, options: SampleOptions) -> Tensor:
+    """Return raw pixel values `(N, C, H, W)` of `options.n` images, from the latents' own priors.
+
+    Raises:
+        HvdslError: an option is only for models of codes, or does not fit.
+    """
+    of_codes = ("top_k", "top_p", "label", "fix", "keep", "mask", "schedule")
+    stated = [name for name in of_codes if getattr(options, name) not in ((), None)]
+    if stated:
+        raise UsageError(
+            f"--{stated[0].replace('_', '-')} is for models of codes; this one is drawn from its latents' own priors"
+        )
+    everywhere = per_level(options.temperature, [""], "--temperature").get("")
+    temperature = settings.sample.temperature if everywhere is None else everywhere
+    passes = settings.sample.recalibrate_batch_norm if options.recalibrate is None else options.recalibrate
+    with _own_statistics(module):
+        if passes:
+            recalibrate_batch_norm(module, passes, temperature=temperature, seed=options.seed)
+        return sample(
+            module,
+            settings.data,
+            options.n,
+            temperature=temperature,
+            seed=options.seed,
+            batch=options.batch,
+            decode="mean" if options.mean else "sample",
+        )
+
+
+@contextmanager
+def _own_statistics(module: nn.Module) -> Iterator[None]:
+    """Put the buffers of a model back afterwards: what is measured for one page of samples is for that page."""
+    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in module.named_buffers():
+                buffer.copy_(before[name])
+
+
+def draw_codes(options: SampleOptions, first: Autoencoder, use_ema: bool, console: Console | None = None) -> Tensor:
+    """Return raw pixel values `(N, C, H, W)` of `options.n` images.
+
+    Raises:
+        HvdslError: a prior is missing, of other codes, or given what does not fit.
+    """
+    if options.mean:
+        raise UsageError("--mean: the pictures of codes are the likelihood's mean already; leave it out")
+    if options.recalibrate:
+        raise UsageError("--recalibrate: batch-norm statistics are measured on samples of continuous latents only")
+    levels = {level.name: level for level in first.levels}
+    labels = _labels(options, first)
+    fixed = _fixed(options, first)
+    drawn = [name for name in levels if name not in fixed]
+    priors = with_steps(first, open_priors(first, drawn, lambda settings: use_ema and settings.sample.use_ema))
+    untrained = [name for name in levels if name not in priors and name not in fixed]
+    if untrained:
+        raise HvdslError(_untrained(first, untrained))
+    if labels is not None and not any(map.name == LABEL for p in priors.values() for map in p.model.CONDITIONS):
+        raise UsageError("--label: none of the levels that are drawn has a prior that is given the class")
+    kept = _kept(options, first)
+    _check_drawn(options, list(levels), drawn)
+    cuts = _cuts(options, list(levels), first.model.settings.sample.temperature)
+    schedules = per_level(options.schedule, list(levels), "--schedule")
+    images = []
+    for indices in chunks(range(options.n), options.batch):
+        with showing("codes", console) as show:
+            codes = sample_codes(
+                priors,
+                indices,
+                seed=options.seed,
+                cuts=cuts,
+                fixed={name: tensor[indices.start : indices.stop] for name, tensor in fixed.items()},
+                kept={name: _some(k, indices) for name, k in kept.items()},
+                labels=None if labels is None else labels[indices.start : indices.stop],
+                schedules=schedules,
+                progress=_telling(show, indices),
+            )
+        images.append(decode(first.module, first.model.settings.data, codes, batch=len(indices)).round())
+    return torch.cat(images)
+
+
+def per_level(pairs: PerLevel[Value], levels: Sequence[str], option: str) -> dict[str, Value]:
+    """Return the value of each level that has one; the later is taken over the earlier.
+
+    Raises:
+        UsageError: there is no such level.
+    """
+    values: dict[str, Value] = {}
+    for level, value in pairs:
+        if level and level not in levels:
+            known = f"it has {', '.join(levels)}" if any(levels) else "its latents are continuous"
+            raise UsageError(f"{option} {level}={value}: the model has no level `{level}` of codes; {known}")
+        values |= dict.fromkeys([level] if level else levels, value)
+    return values
+
+
+def _check_drawn(options: SampleOptions, names: Sequence[str], drawn: Sequence[str]) -> None:
+    """Refuse to say how codes are drawn that are not drawn."""
+    pairs: dict[str, PerLevel[object]] = {
+        "--temperature": options.temperature,
+        "--top-k": options.top_k,
+        "--top-p": options.top_p,
+        "--schedule": options.schedule,
+    }
+    for option, values in pairs.items():
+        stated = {level for level, _ in values}
+        fixed = [name for name in names if name in stated and name not in drawn]
+        if fixed or (stated and not drawn):
+            what = f"the codes of `{fixed[0]}`" if fixed else "all codes"
+            raise UsageError(
+                f"{option}: {what} are taken from a file (`--fix`), and nothing is drawn that it could change"
+            )
+
+
+def _cuts(options: SampleOptions, names: Sequence[str], temperature: float) -> dict[str, Cut]:
+    temperatures = per_level(options.temperature, names, "--temperature")
+    top_k = per_level(options.top_k, names, "--top-k")
+    top_p = per_level(options.top_p, names, "--top-p")
+    return {n: Cut(temperatures.get(n, temperature), top_k.get(n), top_p.get(n, 1.0)) for n in names}
+
+
+def _fixed(options: SampleOptions, first: Autoencoder) -> dict[str, Tensor]:
+    levels, fixed = {level.name: level for level in first.levels}, {}
+    for name, codes in options.fix:
+        source = codes if isinstance(codes, Path) else "the given codes"
+        if name not in levels:
+            raise UsageError(f"--fix {name}={source}: write LEVEL=FILE, where LEVEL is one of {', '.join(levels)}")
+        if isinstance(codes, Path):
+            codes = read_codes(codes, [levels[name]], first.digest)[name]
+        else:
+            check_fit({name: codes}, [levels[name]], str(source))
+        fixed[name] = _number(codes, options.n, source)
+    return fixed
+
+
+def _kept(options: SampleOptions, first: Autoencoder) -> dict[str, Kept]:
+    if options.keep is None and options.mask is None:
+        return {}
+    if options.keep is None or options.mask is None:
+        raise UsageError("--mask says what to draw anew and --keep what stands elsewhere: give both")
+    drawn = _mask(options.mask, first.model.settings.data.shape[1:])
+    if isinstance(options.keep, Path):
+        source, by_level = str(options.keep), read_codes(options.keep, first.levels, first.digest)
+    else:
+        source, by_level = "what is kept", dict(options.keep)
+        check_fit(by_level, first.levels, source)
+    kept = {}
+    for level in first.levels:
+        codes = _number(by_level[level.name], options.n, source)
+        height, width = level.code_map.grid or (1, 1)
+        kept[level.name] = Kept(codes, coarse_mask(drawn, (height, width)).expand(len(codes), -1, -1))
+    return kept
+
+
+def _mask(mask: Path | NDArray[np.bool_], size: tuple[int, int]) -> Tensor:
+    name = f"the mask {mask}" if isinstance(mask, Path) else "the mask"
+    if isinstance(mask, Path):
+        try:
+            with Image.open(mask) as picture:
+                pixels = np.asarray(picture.convert("L")) > 0
+        except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+            raise HvdslError(f"{name} cannot be read as a picture ({error})") from error
+    else:
+        pixels = np.asarray(mask) > 0
+    if pixels.shape != size:
+        there = "x".join(map(str, pixels.shape))
+        raise HvdslError(f"{name} is {there}; the images are {size[0]}x{size[1]}: resize it")
+    return torch.from_numpy(pixels)
+
+
+def _number(codes: Tensor, number: int, source: str | Path) -> Tensor:
+    """Return `number` images' codes: the first of them, or one image's repeated."""
+    if len(codes) == 1:
+        return codes.expand(number, *codes.shape[1:])
+    if len(codes) < number:
+        raise CodesError(f"{source} has the codes of {len(codes)} images, not {number}: ask for `-n {len(codes)}`")
+    return codes[:number]
+
+
+def _labels(options: SampleOptions, first: Autoencoder) -> Tensor | None:
+    if not options.label:
+        return None
+    classes = first.model.settings.data.classes
+    if classes is None:
+        raise UsageError("--label: this model's data has no classes")
+    if not all(0 <= label < classes for label in options.label):
+        stated = ",".join(map(str, options.label))
+        raise UsageError(f"--label {stated}: classes are whole numbers from 0 to {classes - 1}")
+    return torch.tensor([options.label[i % len(options.label)] for i in range(options.n)])
+
+
+def _some(kept: Kept, indices: range) -> Kept:
+    return Kept(kept.codes[indices.start : indices.stop], kept.mask[indices.start : indices.stop])
+
+
+def _telling(show: Show, indices: range) -> Callable[[str, Progress], None]:
+    images = f"images {indices.start + 1} to {indices.stop}"
+    return lambda level, progress: show(progress.done, progress.total, f"codes of {level}, {images}")
+
+
+def _untrained(first: Autoencoder, names: list[str]) -> str:
+    listed = ", ".join(f"`{name}`" for name in names)
+    reason = f"{listed} of {first.run.folder} has no trained prior, and codes drawn uniformly are no pictures: "
+    stated = [name for name in names if name in first.model.priors]
+    if stated == names:
+        return f"{reason}train with `hvdsl train --resume --out {first.run.folder} --stage all`"
+    return f"{reason}add `prior {next(n for n in names if n not in stated)}` to the spec and train it with `--stage`"

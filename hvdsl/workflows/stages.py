@@ -1,0 +1,177 @@
+"""The stages of a discrete hierarchy: its autoencoder, the codes that it makes, a prior per latent.
+
+The autoencoder is the run itself, like any other model. `codes/<split>` are its codes. `priors/<latent>` is a run of
+its own, with the spec that it was trained from; its `environment.json` says of which autoencoder and data its codes
+are.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from hvdsl.compiler.emit import emit_priors
+from hvdsl.compiler.model import Model
+from hvdsl.compiler.settings import ModelSettings
+from hvdsl.compiler.stages import structure
+from hvdsl.errors import HvdslError
+from hvdsl.grammar import print_text
+from hvdsl.runtime.codes.extract import stored_codes
+from hvdsl.runtime.codes.identity import autoencoder_digest
+from hvdsl.runtime.codes.levels import CodesError, Level, code_levels
+from hvdsl.runtime.codes.store import CodeStore, Identity
+from hvdsl.runtime.data import Dataset
+from hvdsl.runtime.ground.world import world
+from hvdsl.runtime.priors.protocol import StepwisePrior
+from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.weights import load_weights
+from hvdsl.workflows.progress import showing
+from hvdsl.workflows.runs import instantiate, instantiate_prior, read_model, run_data, steps_of
+
+
+@dataclass(frozen=True, slots=True)
+class Autoencoder:
+    """The trained first stage of a run."""
+
+    run: Run
+    model: Model
+    module: nn.Module  # with the weights that make the codes, on its device
+    step: int
+    digest: str
+    overrides: tuple[str, ...] = ()  # of the run's spec, and so of its priors' specs
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        return code_levels(self.module)
+
+    @property
+    def dims(self) -> int:
+        """Values of an image."""
+        return math.prod(self.model.settings.data.shape)
+
+
+def open_autoencoder(
+    run: Run, device: torch.device, *, step: int | None = None, overrides: Sequence[str] = ()
+) -> Autoencoder:
+    """Open the first stage of a run with the weights that make its codes: averaged ones if `evaluate.use_ema`."""
+    model = read_model(run, overrides)
+    module = instantiate(model)
+    checkpoint = load_weights(module, run, use_ema=model.settings.evaluate.use_ema, step=step)
+    return autoencoder(run, model, module.to(device), checkpoint.step, overrides)
+
+
+def autoencoder(run: Run, model: Model, module: nn.Module, step: int, overrides: Sequence[str] = ()) -> Autoencoder:
+    """Return a run's first stage, once its weights are loaded; `model` is the run's spec with these `overrides`."""
+    return Autoencoder(run, model, module, step, autoencoder_digest(module, structure(model)), tuple(overrides))
+
+
+def extract(
+    first: Autoencoder, images: Dataset, split: str, batch: int | None = None, console: Console | None = None
+) -> CodeStore:
+    """Return the codes of a split, extracted now if the run has none of this autoencoder and data."""
+    with showing(f"codes of the {split} images", console) as show:
+        return stored_codes(
+            first.module,
+            images.unaugmented(),
+            first.run.folder / "codes" / split,
+            first.digest,
+            classes=first.model.settings.data.classes,
+            batch=batch or 64,
+            world=world(),
+            progress=show,
+        )
+
+
+def codes_of_split(
+    first: Autoencoder, split: str, data: Path | None = None, batch: int | None = None, console: Console | None = None
+) -> CodeStore:
+    """Return the codes of a split of a run's data, at `data` or where the run has it from."""
+    splits = run_data(first.run, first.model.settings.data, data)
+    return extract(first, getattr(splits, split), split, batch, console)
+
+
+def prior_folder(run: Run, latent: str) -> Path:
+    """Return where a prior is trained."""
+    return run.folder / "priors" / latent
+
+
+def create_prior_run(run: Run, model: Model, latent: str, identity: Identity) -> Run:
+    """Make the folder of a prior; of several processes the first makes it."""
+    folder, here = prior_folder(run, latent), world()
+    if here.leads:
+        files = {"resolved.hv": print_text(model.resolved), "model.py": emit_priors(model)}
+        Run.create(folder, files, {"codes": asdict(identity)})
+    here.any(False)  # nobody goes on before the folder is there
+    return Run.open(folder)
+
+
+def check_identity(stage: Run, autoencoder: str, data: str | None = None) -> None:
+    """Refuse a prior of other codes than those of this autoencoder, and of this data where it is given.
+
+    Raises:
+        CodesError: it was trained on others, or does not say on which.
+    """
+    try:
+        noted = json.loads(stage.read("environment.json"))["codes"]
+        trained = Identity(noted["autoencoder"], noted["data"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CodesError(f"{stage.folder}/environment.json does not say which codes the prior is of") from error
+    for what, here, there in (("autoencoder", autoencoder, trained.autoencoder), ("data", data, trained.data)):
+        if here is not None and there != here:
+            raise CodesError(
+                f"the prior in {stage.folder} was trained on other codes: its {what} was {there[:12]}, this one is "
+                f"{here[:12]}; use the checkpoint and data that it was trained with, or remove that folder and train "
+                "it anew"
+            )
+
+
+def open_prior(first: Autoencoder, latent: str, use_ema: Callable[[ModelSettings], bool]) -> nn.Module | None:
+    """Return the trained prior of a latent, on the autoencoder's device; None if there is none.
+
+    Args:
+        use_ema: Whether the prior's spec wants the averaged weights.
+
+    Raises:
+        CodesError: it was trained on other codes.
+    """
+    folder = prior_folder(first.run, latent)
+    if not folder.exists():
+        return None
+    stage = Run.open(folder)
+    if stage.checkpoints().latest() is None:
+        return None
+    check_identity(stage, first.digest)
+    model = _model_of(stage, first, latent)
+    prior = instantiate_prior(model, latent)
+    load_weights(prior, stage, use_ema=use_ema(model.settings))
+    return prior.to(next(first.module.parameters()).device)
+
+
+def _model_of(stage: Run, first: Autoencoder, latent: str) -> Model:
+    """The spec that a prior was trained from."""
+    alike = stage.read("resolved.hv") == first.run.read("resolved.hv")
+    model = first.model if alike else read_model(stage, first.overrides)
+    if latent not in model.priors:
+        raise HvdslError(f"{stage.folder}/resolved.hv has no `prior {latent}`: the folder is of another latent")
+    return model
+
+
+def with_steps(first: Autoencoder, priors: Mapping[str, nn.Module]) -> dict[str, StepwisePrior]:
+    """Derive the forms in which code maps are drawn position by position, for trained priors of a run."""
+    models = {latent: _model_of(Run.open(prior_folder(first.run, latent)), first, latent) for latent in priors}
+    return {latent: StepwisePrior(prior, steps_of(models[latent], latent)) for latent, prior in priors.items()}
+
+
+def open_priors(
+    first: Autoencoder, latents: Sequence[str], use_ema: Callable[[ModelSettings], bool]
+) -> dict[str, nn.Module]:
+    """Return the trained priors of these latents, by latent."""
+    opened = {latent: open_prior(first, latent, use_ema) for latent in latents}
+    return {latent: prior for latent, prior in opened.items() if prior is not None}

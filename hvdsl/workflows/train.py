@@ -1,0 +1,263 @@
+"""Train a spec, go on with a run, train priors over its codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from rich.console import Console
+
+from hvdsl.compiler.model import Model
+from hvdsl.compiler.stages import AUTOENCODER, stages, structure
+from hvdsl.errors import HvdslError, UsageError
+from hvdsl.grammar.source import Source
+from hvdsl.runtime.ground.world import process_group, world
+from hvdsl.runtime.inference.watch import watch
+from hvdsl.runtime.training.run import Run, default_folder
+from hvdsl.runtime.training.trainer import Trainer, TrainingResult
+from hvdsl.workflows.compiling import Overrides, checked, spelled
+from hvdsl.workflows.isolation import no_global_effect
+from hvdsl.workflows.runs import create_run, device_of, instantiate, level_of, read_model, run_data
+from hvdsl.workflows.train_prior import train_prior
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """What to train and how; see `hvdsl.train` for each."""
+
+    spec: str | Path | Source | None = None
+    overrides: tuple[str, ...] = ()  # `NAME=VALUE`
+    out: Path | None = None
+    resume: bool = False
+    stage: str = AUTOENCODER
+    steps: int | None = None
+    precision: Precision | None = None
+    batch: int | None = None
+    seed: int | None = None
+    data: Path | None = None
+    level: int | None = None
+    workers: int = 0
+    device: str = "auto"
+
+    @property
+    def begins(self) -> bool:
+        """Whether a new run folder is made."""
+        return self.stage in (AUTOENCODER, "all") and not self.resume
+
+    def settings(self, stages: list[str]) -> list[str]:
+        """The overrides, with those options that stand for settings: what was trained is read from the run's spec."""
+        chosen = {"steps": self.steps, "batch": self.batch, "seed": self.seed, "precision": self.precision}
+        sections = ["train" if stage == AUTOENCODER else f"train.{stage}" for stage in stages]
+        given = [f"{key}={value}" for key, value in chosen.items() if value is not None]
+        return [*self.overrides, *(f"{section}.{setting}" for section in sections for setting in given)]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSummary:
+    """How training ended.
+
+    Attributes:
+        run: the run folder that was made or gone on with.
+        steps: of each stage that was trained, the steps done over all resumes.
+        signal: what stopped it early, if anything did; the run is saved and can be resumed.
+        model: the spec that was trained.
+    """
+
+    run: Run
+    steps: dict[str, int]
+    signal: signal.Signals | None
+    model: Model
+
+    def __repr__(self) -> str:
+        done = ", ".join(f"{stage} {step}" for stage, step in self.steps.items())
+        stopped = "" if self.signal is None else f", stopped by {self.signal.name}"
+        return f"<hvdsl.TrainingSummary {self.run.folder}: steps of {done}{stopped}>"
+
+
+def run_training(options: TrainOptions, console: Console | None = None) -> TrainingSummary:
+    """Train the stages that the options name, in order; tell how it goes on `console`.
+
+    Raises:
+        UsageError: an option is missing, contradicts another, or names nothing that there is.
+        HvdslError: what is asked for cannot be trained.
+        SpecError: with everything that is wrong with the spec.
+    """
+    _check(options)
+    given = _given(options)
+    device = device_of(options.device)
+    with process_group(device.type):
+        if "WORLD_SIZE" in os.environ and device.type != "cpu":  # this process's accelerator among several
+            device = torch.device(f"{device.type}:{os.environ.get('LOCAL_RANK', '0')}")
+        return _train(options, given, device, console if world().leads else None)
+
+
+def _check(options: TrainOptions) -> None:
+    if options.resume and options.out is None:
+        raise UsageError("--resume needs --out RUN, the folder of the run to go on with")
+    if options.resume and options.level is not None:
+        raise UsageError("a run goes on at the optimisation level it began with: leave out -O")
+    if options.begins and options.spec is None:
+        raise UsageError("which spec? Write `hvdsl train SPEC`, or `hvdsl train --resume --out RUN`")
+    if not options.begins and options.out is None:
+        raise UsageError(f"--stage {options.stage} needs --out RUN, the folder of its trained autoencoder")
+
+
+def _given(options: TrainOptions) -> Model | None:
+    if options.spec is None:
+        return None
+    named = stages(checked(options.spec, options.overrides), options.stage)
+    return checked(options.spec, options.settings(named))
+
+
+def _train(
+    options: TrainOptions, given: Model | None, device: torch.device, console: Console | None
+) -> TrainingSummary:
+    run = None if options.begins or options.out is None else Run.open(options.out)
+    if run is not None and given is not None:
+        _same_model(run, given, options)
+    model = given if given is not None else read_model(_opened(run))
+    named, steps = stages(model, options.stage), {}
+    stopped: signal.Signals | None = None
+    for stage in named:
+        if run is None or stage == AUTOENCODER:
+            own = given if run is None else read_model(run, options.settings([stage]))
+            run, outcome = _train_autoencoder(options, run, own or model, device, console)
+        else:
+            outcome = train_prior(
+                run,
+                given,
+                latent=stage,
+                overrides=options.settings([stage]),
+                resume=options.resume,
+                data=options.data,
+                workers=options.workers,
+                device=device,
+                console=console,
+            )
+        steps[stage], stopped = outcome.step, outcome.signal
+        if stopped is not None:
+            break
+        done = "done" if len(named) == 1 else f"done with {stage}"
+        say(console, f"{done}: {outcome.step} steps, {run.folder}")
+    return TrainingSummary(_opened(run), steps, stopped, model)
+
+
+def _opened(run: Run | None) -> Run:
+    if run is None:
+        raise AssertionError("without a spec there is a run")
+    return run
+
+
+def _train_autoencoder(
+    options: TrainOptions, run: Run | None, model: Model, device: torch.device, console: Console | None
+) -> tuple[Run, TrainingResult]:
+    if options.out is None and world().size > 1:
+        raise UsageError("several processes need --out RUN, so that all of them mean the same folder")
+    settings = model.settings
+    if settings.train is None:
+        raise HvdslError(f"`{settings.model}` has no `train` section: add one, or give its values with `--set train.…`")
+    level = level_of(run) if run is not None else 1 if options.level is None else options.level
+    splits = run_data(run, settings.data, options.data)
+    module = instantiate(model, settings.train.seed, device, level)
+    trainer = Trainer(module, settings, splits.train, run=run, console=console, workers=options.workers)
+    if run is None:  # made last: what cannot be trained leaves no folder behind
+        folder = options.out or default_folder(settings.model)
+        if options.spec is None:
+            raise AssertionError("a new run has a spec")
+        run = trainer.run = create_run(folder, options.spec, model, options.data, level)
+    watch(trainer, splits.validation)
+    if options.resume:
+        say(console, f"going on with {run.folder} at step {trainer.resume()}")
+    else:
+        images = f"{len(splits.train):,} images"
+        say(console, f"training {settings.model} on {device}: {images}, run folder {run.folder}")
+    return run, trainer.fit()
+
+
+def say(console: Console | None, line: str) -> None:
+    """Show one line where there is somebody to see it."""
+    if console is not None:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _same_model(run: Run, given: Model, options: TrainOptions) -> None:
+    """Refuse to go on with a run under a spec that describes another model, data or objective."""
+
+    def essence(model: Model) -> tuple[object, ...]:
+        return structure(model), model.settings.data, model.settings.objective
+
+    if essence(given) != essence(read_model(run)):
+        spec = options.spec.name if isinstance(options.spec, Source) else options.spec
+        raise HvdslError(f"`{spec}` is not the model of {run.folder}; leave the spec out to go on with the run's own")
+
+
+def train(
+    spec: str | Path | Source | None = None,
+    *,
+    overrides: Overrides | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    stage: str = AUTOENCODER,
+    steps: int | None = None,
+    precision: Precision | None = None,
+    batch: int | None = None,
+    seed: int | None = None,
+    data: str | os.PathLike[str] | None = None,
+    level: int | None = None,
+    workers: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    console: Console | None = None,
+) -> TrainingSummary:
+    """Train a spec in a new run folder, or go on with a run, as `hvdsl train` does.
+
+    While it works, Ctrl-C and SIGTERM finish the step, save and return; a second Ctrl-C raises KeyboardInterrupt.
+    Afterwards the process is as it was: random state, threads, signal handlers, warning filters.
+
+    Example:
+        >>> result = hvdsl.train("vdvae_digits", steps=200, out="runs/digits")
+        >>> trained = hvdsl.load(result.run)
+
+    Args:
+        spec: a file, `FILE@VARIANT`, the name of a shipped spec, or a `Source`; not needed to go on with a run.
+        overrides: `let`s and settings, as `{"width": 64, "train.clip": 10}`.
+        out: the run folder (default: `runs/MODEL-TIME`).
+        resume: go on with the run in `out`, bit for bit.
+        stage: of a discrete hierarchy `autoencoder`, a latent whose prior to train in `out`, or `all`.
+        steps: length of the whole run.
+        precision: arithmetic of the network.
+        batch: images per step over all devices.
+        seed: of every random draw.
+        data: where the spec's data is read from.
+        level: the optimisation level, 0, 1 or 2.
+        workers: threads that read ahead.
+        device: `cpu`, `cuda`, `cuda:1`, …; `auto` is an accelerator if there is one.
+        threads: of one operation on the CPU, while it works.
+        console: where to show progress; nothing is shown without one.
+
+    Raises:
+        hvdsl.Error: an argument contradicts another, the data do not fit, the run exists, or training stalled.
+    """
+    options = TrainOptions(
+        spec=spec,
+        overrides=spelled(overrides),
+        out=None if out is None else Path(out),
+        resume=resume,
+        stage=stage,
+        steps=steps,
+        precision=precision,
+        batch=batch,
+        seed=seed,
+        data=None if data is None else Path(data),
+        level=level,
+        workers=workers,
+        device=device,
+    )
+    with no_global_effect(threads):
+        return run_training(options, console)

@@ -1,0 +1,102 @@
+"""One second stage: a prior over the codes of a run's autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from hvdsl.compiler.model import Model
+from hvdsl.errors import HvdslError
+from hvdsl.runtime.codes.levels import LABEL, Level
+from hvdsl.runtime.codes.store import CodeStore, Identity
+from hvdsl.runtime.priors.stage import PriorTask, check_levels, names_of, score
+from hvdsl.runtime.training.run import Run, RunError
+from hvdsl.runtime.training.trainer import Periodic, Trainer, TrainingResult
+from hvdsl.workflows.runs import instantiate_prior, read_model, run_data
+from hvdsl.workflows.stages import (
+    Autoencoder,
+    check_identity,
+    create_prior_run,
+    extract,
+    open_autoencoder,
+    prior_folder,
+)
+
+
+def train_prior(
+    run: Run,
+    given: Model | None,
+    *,
+    latent: str,
+    overrides: Sequence[str],
+    resume: bool,
+    data: Path | None,
+    workers: int,
+    device: torch.device,
+    console: Console | None,
+) -> TrainingResult:
+    """Train the prior of `latent`, or go on with it; extracts the codes first if there are none of this autoencoder.
+
+    The spec of a prior is, when it begins, the one `given` or else the run's; from then on its own.
+
+    Raises:
+        HvdslError: the spec does not say how, the autoencoder is not trained, or the prior is of other codes.
+    """
+    begun = prior_folder(run, latent).exists()
+    if begun and not resume:
+        raise RunError(f"{prior_folder(run, latent)} exists already: continue it with `--resume`, or remove it")
+    model = (
+        given
+        if given is not None and not begun
+        else read_model(Run.open(prior_folder(run, latent)) if begun else run, overrides)
+    )
+    train = model.settings.train_priors.get(latent)
+    if train is None:
+        raise HvdslError(
+            f"`{model.settings.model}` has no `train {latent}` section: add one to the spec, as "
+            f"`train {latent} {{ epochs = 100, batch = 32, optimizer = adam(lr = 3e-4) }}`"
+        )
+    first = open_autoencoder(run, device)
+    prior = instantiate_prior(model, latent, train.seed, device)
+    check_levels(prior, [*first.levels, *_label(first)])
+    splits = run_data(run, model.settings.data, data)
+    codes = extract(first, splits.train, "train", console=console)
+    held_out = extract(first, splits.validation, "validation", console=console)
+    names = names_of(prior)
+    stage = _stage(run, model, latent, codes.identity)
+    settings = model.settings.model_copy(update={"train": train})
+    task = PriorTask(prior, first.dims)
+    trainer = Trainer(prior, settings, codes.rows(names), run=stage, console=console, workers=workers, task=task)
+    trainer.periodic.append(_validation(trainer, held_out, names, first.dims))
+    step = trainer.resume() if begun else 0
+    if console is not None:
+        line = f"prior of {latent} on {device}: {len(codes):,} images' codes, from step {step}, folder {stage.folder}"
+        console.print(line, highlight=False, soft_wrap=True)
+    return trainer.fit()
+
+
+def _label(first: Autoencoder) -> list[Level]:
+    classes = first.model.settings.data.classes
+    return [] if classes is None else [Level(LABEL, classes, ())]
+
+
+def _stage(run: Run, model: Model, latent: str, identity: Identity) -> Run:
+    folder = prior_folder(run, latent)
+    if not folder.exists():
+        return create_prior_run(run, model, latent, identity)
+    stage = Run.open(folder)
+    check_identity(stage, identity.autoencoder, identity.data)
+    return stage
+
+
+def _validation(trainer: Trainer, held_out: CodeStore, names: list[str], dims: int) -> Periodic:
+    rows = held_out.rows(names)
+    return Periodic(
+        "validation",
+        trainer.clock.every(trainer.train.evaluate_every),
+        lambda step: score(trainer.model, rows, dims, batch=trainer.train.batch, world=trainer.world).as_metrics(),
+        trainer.settings.evaluate.use_ema,
+    )

@@ -1,0 +1,345 @@
+"""A trained model, opened for use: scores, latents, reconstructions, samples."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor, nn
+
+from hvdsl.compiler.settings import Data, ModelSettings
+from hvdsl.compiler.stages import is_drawn_from_codes
+from hvdsl.errors import HvdslError, UsageError
+from hvdsl.runtime.codes.levels import code_levels
+from hvdsl.runtime.inference.reconstruct import TEMPERATURE, reconstruct
+from hvdsl.runtime.priors.sampling import Schedule
+from hvdsl.runtime.protocol import as_vae, is_quantized
+from hvdsl.runtime.training.run import Run
+from hvdsl.workflows.compiling import Compiled, Overrides, spelled
+from hvdsl.workflows.evaluate import EvaluationResult, ImageElbo, Split, evaluate_images, evaluate_split, image_elbo
+from hvdsl.workflows.images import ImagesLike, as_pixels, raw_pixels
+from hvdsl.workflows.isolation import no_global_effect
+from hvdsl.workflows.latents import Latents, decode, infer
+from hvdsl.workflows.open import CheckpointName, Opened, open_model, sampling_weights
+from hvdsl.workflows.sample import CodesOf, PerLevel, SampleOptions, Value, draw_codes, draw_from_latents
+from hvdsl.workflows.stages import Autoencoder, autoencoder
+
+BATCH = 64
+
+
+class Trained:
+    """A trained model, as `hvdsl.load` returns it.
+
+    Images go in as raw pixel values in the units of the spec's `data` section, `(N, H, W)`, `(N, H, W, C)` or
+    `(N, C, H, W)`, numpy or torch, uint8 (or any whole numbers), or as image files, which go through that section's
+    steps; pixels come out as `(N, C, H, W)` tensors of uint8 (uint16 above 8 bits) on the CPU. Floats are refused:
+    values in [0, 1] would be scored as nearly black. Every random draw is a function of the `seed` given to the
+    method; nothing depends on `batch` but memory.
+
+    Example:
+        >>> trained = hvdsl.load("runs/digits")
+        >>> trained.sample(16, temperature=0.8).shape
+        torch.Size([16, 1, 8, 8])
+
+    Attributes:
+        model: the `torch.nn.Module` with the trained weights, on `device`.
+        spec: the compiled spec.
+        step: how many steps the weights were trained.
+        run: the run folder; None for a model from a single file.
+        device: where the model is.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self._autoencoder: Autoencoder | None = None
+        self._sampler: nn.Module | None = None
+        self.model: nn.Module = opened.module
+        self.spec: Compiled = opened.spec
+        self.step: int = opened.step
+        self.run: Run | None = opened.run
+        self.device: torch.device = opened.device
+
+    def __repr__(self) -> str:
+        place = self._opened.source
+        return f"<hvdsl.Trained {self._settings.model}: step {self.step} of {place}, on {self.device}>"
+
+    @property
+    def _settings(self) -> ModelSettings:
+        return self.spec.model.settings
+
+    @property
+    def _data(self) -> Data:
+        return self._settings.data
+
+    def elbo(self, images: ImagesLike, *, samples: int = 1, batch: int = BATCH, seed: int = 0) -> ImageElbo:
+        """Score each image.
+
+        Args:
+            images: see the class.
+            samples: posterior samples per image, K; with more than one the bound is the importance-weighted one
+                (Burda et al. 2016).
+            batch: images per pass.
+            seed: of the posterior samples. Image i of the batch meets the noise of number i.
+
+        Returns:
+            the bound, distortion and rates of each image in nats, float64 on the CPU.
+
+        Raises:
+            hvdsl.Error: the images do not fit, or the likelihood is an error and no density.
+        """
+        with no_global_effect():
+            return image_elbo(self.model, raw_pixels(images, self._data), samples=samples, batch=batch, seed=seed)
+
+    def latents(self, images: ImagesLike, *, sample: bool = True, batch: int = BATCH, seed: int = 0) -> Latents:
+        """Tell of each latent group what its posterior says of the images: mean, scale, z, rate in nats, codes.
+
+        Each group's posterior is given the z of the groups before it: drawn ones, or with `sample = False` the
+        posterior means (of bits, classes and codes the most probable), which is what `encode` takes.
+
+        Raises:
+            hvdsl.Error: the images do not fit.
+        """
+        with no_global_effect():
+            return infer(self.model, raw_pixels(images, self._data), sample=sample, seed=seed, batch=batch)
+
+    def encode(self, images: ImagesLike, *, batch: int = BATCH) -> dict[str, Tensor]:
+        """Return what `decode` turns back into the reconstruction: of each group its posterior mean, or its codes.
+
+        z is `(N, Z, H, W)`, after the group's flow where it has one; codes are `(N, H, W)` int64, or
+        `(N, depth, H, W)`. In equal batches `decode(encode(x))` equals `reconstruct(x)` bit for bit.
+
+        Raises:
+            hvdsl.Error: the images do not fit.
+        """
+        return self.latents(images, sample=False, batch=batch).values
+
+    def decode(
+        self,
+        latents: Mapping[str, Tensor] | Latents,
+        *,
+        temperature: float | None = None,
+        batch: int = BATCH,
+        seed: int = 0,
+    ) -> Tensor:
+        """Return the images of latents, pixels `(N, C, H, W)`: the likelihood's mean.
+
+        Args:
+            latents: by group, as `encode` gives them, edited as one likes. Groups that are absent are drawn from
+                their priors.
+            temperature: factor on the scale of those priors (default: the spec's).
+            batch: images per pass.
+            seed: of those draws.
+
+        Raises:
+            hvdsl.Error: there is no such group, a shape does not fit, or a group of codes is absent.
+        """
+        factor = self._settings.sample.temperature if temperature is None else temperature
+        with no_global_effect():
+            return decode(self.model, self._data, latents, temperature=factor, seed=seed, batch=batch)
+
+    def reconstruct(
+        self,
+        images: ImagesLike,
+        *,
+        keep: int | None = None,
+        temperature: float | None = None,
+        batch: int = BATCH,
+        seed: int = 0,
+    ) -> Tensor:
+        """Return the images as their first `keep` latent groups know them (default: all), pixels `(N, C, H, W)`.
+
+        Those groups take their posterior mean; the rest are drawn from their priors at `temperature` (default 0.1;
+        of a model of codes the rest takes its mean, which has no temperature).
+
+        Raises:
+            hvdsl.Error: the images do not fit, or there are not so many groups.
+        """
+        if temperature is not None and is_quantized(self.model):
+            raise UsageError("--temperature is of groups that are drawn; codes that are not kept take their mean")
+        groups = len(as_vae(self.model).LATENTS)
+        drawn_at = TEMPERATURE if temperature is None else temperature
+        pixels = raw_pixels(images, self._data)
+        parts = []
+        with no_global_effect():
+            for start in range(0, len(pixels), batch):
+                [row] = reconstruct(
+                    self.model,
+                    self._data,
+                    pixels[start : start + batch],
+                    [groups if keep is None else keep],
+                    temperature=drawn_at,
+                    seed=seed,
+                    first=start,
+                )
+                parts.append(row)
+        return as_pixels(torch.cat(parts), self._data)
+
+    def sample(
+        self,
+        n: int,
+        *,
+        temperature: float | Mapping[str, float] | None = None,
+        recalibrate: int | None = None,
+        mean: bool = False,
+        batch: int = BATCH,
+        seed: int = 0,
+        top_k: int | Mapping[str, int] | None = None,
+        top_p: float | Mapping[str, float] | None = None,
+        label: int | Sequence[int] = (),
+        fix: Mapping[str, str | os.PathLike[str] | Tensor] | None = None,
+        keep: str | os.PathLike[str] | Mapping[str, Tensor] | None = None,
+        mask: str | os.PathLike[str] | NDArray[Any] | None = None,
+        schedule: Schedule | Mapping[str, Schedule] | None = None,
+    ) -> Tensor:
+        """Draw `n` images, pixels `(n, C, H, W)`. Image i depends on (seed, i) alone.
+
+        Args:
+            n: how many.
+            temperature: factor on the scale of every prior, or divisor of the logits of codes, one for all or by
+                level of codes (default: the spec's).
+            recalibrate: first measure batch-norm statistics on so many passes of prior samples (default: the spec's;
+                0: do not). The model's own statistics stay as they are.
+            mean: return the likelihood's mean, not a draw from it.
+            batch: images per pass.
+            seed: of every random draw.
+            top_k: draw from so many most probable codes.
+            top_p: draw from the most probable codes that together reach this probability.
+            label: the classes of the images, taken in turn.
+            fix: codes of some levels, `(N, …)` or a file of them; the rest is drawn.
+            keep: with `mask`, the codes of images to be painted in, or a file of them.
+            mask: what to draw anew, `(H, W)`, or a picture: everything but 0 or black.
+            schedule: `raster`, codes one by one (default), or `wavefront`, at once what does not see each other.
+
+        From `top_k` on, arguments are for models of codes with trained priors.
+
+        Raises:
+            hvdsl.Error: a prior is missing, or an argument does not apply or fit.
+        """
+        fixed = {} if fix is None else fix
+        options = SampleOptions(
+            n=n,
+            temperature=_pairs(temperature),
+            recalibrate=recalibrate,
+            mean=mean,
+            batch=batch,
+            seed=seed,
+            top_k=_pairs(top_k),
+            top_p=_pairs(top_p),
+            label=(label,) if isinstance(label, int) else tuple(label),
+            fix=tuple((name, c if isinstance(c, Tensor) else Path(c)) for name, c in fixed.items()),
+            keep=_codes(keep),
+            mask=Path(mask) if isinstance(mask, str | os.PathLike) else None if mask is None else np.asarray(mask) > 0,
+            schedule=_pairs(schedule),
+        )
+        return self.draw(options)
+
+    def draw(self, options: SampleOptions, console: Console | None = None) -> Tensor:
+        """Draw images as `sample` does, its arguments in one object; progress is shown on `console`."""
+        if options.n < 1:
+            raise UsageError(f"{options.n} images are no number of images to draw: ask for 1 or more")
+        with no_global_effect():
+            if is_drawn_from_codes(self.spec.model):
+                images = draw_codes(options, self.first_stage(), self._opened.use_ema, console)
+            else:
+                if self._sampler is None:
+                    self._sampler = sampling_weights(self._opened)
+                images = draw_from_latents(self._sampler, self._settings, options)
+        return as_pixels(images, self._data)
+
+    def evaluate(
+        self,
+        images: ImagesLike | None = None,
+        *,
+        data: str | os.PathLike[str] | None = None,
+        split: Split = "test",
+        samples: int | None = None,
+        baselines: bool = False,
+        batch: int = BATCH,
+        seed: int = 0,
+        console: Console | None = None,
+    ) -> EvaluationResult:
+        """Evaluate a split of the run's data, or given images, in bits per dimension.
+
+        Args:
+            images: these and not a split of data; see the class.
+            data: where the data is, if not where the run has it from.
+            split: `train`, `validation` or `test`.
+            samples: posterior samples per image (default: the spec's); more than 1: importance-weighted.
+            baselines: also say what PNG and a histogram of the training images need for the same images.
+            batch: images per pass.
+            seed: of the posterior samples.
+            console: where to show progress.
+
+        Raises:
+            hvdsl.Error: there are no images, or the bound is not finite.
+        """
+        with no_global_effect():
+            if images is None:
+                place = None if data is None else Path(data)
+                return evaluate_split(self, place, split, samples, baselines, batch, seed, console)
+            if data is not None or baselines:
+                raise UsageError("given images have no training images beside them: leave out `data` and `baselines`")
+            return evaluate_images(self, raw_pixels(images, self._data), samples, batch, seed, console)
+
+    def first_stage(self) -> Autoencoder:
+        """The first stage of a model of codes, with its digest.
+
+        Raises:
+            hvdsl.Error: the model has a continuous latent, or comes from a file, which has no priors beside it.
+        """
+        if self._autoencoder is None:
+            code_levels(self.model)  # says what is wrong where there are none
+            if self.run is None:
+                raise HvdslError(f"{self._opened.source} has no priors beside it: load the run that it is from")
+            opened = self._opened
+            self._autoencoder = autoencoder(self.run, self.spec.model, self.model, self.step, opened.overrides)
+        return self._autoencoder
+
+    @property
+    def use_ema(self) -> bool:
+        """Whether averaged weights were asked for, where the spec and the run have some."""
+        return self._opened.use_ema
+
+
+def load(
+    run: str | os.PathLike[str] | Run,
+    *,
+    checkpoint: CheckpointName = "last",
+    use_ema: bool = True,
+    overrides: Overrides | None = None,
+    device: str = "auto",
+) -> Trained:
+    """Open a trained model.
+
+    Example:
+        >>> trained = hvdsl.load("runs/digits", checkpoint="best")
+
+    Args:
+        run: a run folder, a checkpoint folder within one (`RUN/checkpoints/1000`), or one safetensors file whose
+            metadata has the spec.
+        checkpoint: `last`, `best` (the lowest bound on the validation images among those kept), or the step.
+        use_ema: take the running average of the weights, where the spec's `evaluate` and `sample` sections want it.
+        overrides: settings of the run's spec, such as `{"sample.temperature": 0.8}`.
+        device: `cpu`, `cuda`, `cuda:1`, …; `auto` is an accelerator if there is one.
+
+    Raises:
+        hvdsl.Error: it is not a run, has no such checkpoint, or is damaged.
+    """
+    with no_global_effect():
+        return Trained(open_model(run, checkpoint, use_ema, spelled(overrides), device))
+
+
+def _pairs(value: Value | Mapping[str, Value] | None) -> PerLevel[Value]:
+    if value is None:
+        return ()
+    return tuple(value.items()) if isinstance(value, Mapping) else (("", value),)
+
+
+def _codes(keep: str | os.PathLike[str] | Mapping[str, Tensor] | None) -> CodesOf | None:
+    return keep if keep is None or isinstance(keep, Mapping) else Path(keep)
