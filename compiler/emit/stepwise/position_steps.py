@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 from hvdsl.compiler.catalogue.reshaping import SHIFT
 from hvdsl.compiler.emit import layout
-from hvdsl.compiler.emit.analysis import given_name
-from hvdsl.compiler.emit.class_text import docstring
-from hvdsl.compiler.emit.map_text import MapText, module
+from hvdsl.compiler.emit.forward.variables import allowed
+from hvdsl.compiler.emit.modules.class_text import docstring
+from hvdsl.compiler.emit.modules.instance import given_name
 from hvdsl.compiler.emit.stepwise.flow import Kind, Op, Ref
 from hvdsl.compiler.emit.stepwise.gates import Gate, gates, owned, users
+from hvdsl.compiler.emit.stepwise.map_text import MapText, module
 from hvdsl.compiler.emit.stepwise.plan import Attention, Codes, Linear, Map, Plan, Pointwise, Sum, Taps, Unit
 from hvdsl.compiler.emit.stepwise.schedule import skew
-from hvdsl.compiler.emit.variables import allowed
 from hvdsl.compiler.graph import Graph
 
 NAMES = {Codes: "codes", Taps: "convolution", Linear: "linear", Attention: "attention"}
