@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hvdsl.compiler import graph
 from hvdsl.compiler.catalogue import OPERATIONS
-from hvdsl.compiler.catalogue.structure import GIVEN, IAF, RESIDUAL
+from hvdsl.compiler.catalogue.structure import GIVEN
 from hvdsl.compiler.catalogue.table import Argument
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
@@ -230,7 +230,7 @@ def call(
     if name in interpreter.shared:
         return _call_shared(interpreter.shared[name], arguments)
     if name in PUBLIC_OPERATIONS:
-        if block is not None and OPERATIONS[name] not in (RESIDUAL, IAF):
+        if block is not None and not OPERATIONS[name].block:
             _no_block(block, f"`{name}`")
         return source(interpreter, OPERATIONS[name], expr, environment)
     if name == "parallel":

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hvdsl import specs
-from hvdsl.compiler.check import check
 from hvdsl.compiler.model import Model
+from hvdsl.compiler.pipeline import check
 
 # Trainable parameters, latents, latent scalars per image; each also stands in the spec's header.
 SIZES = {

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from hvdsl.compiler.assembly.assemble import assemble
-from hvdsl.compiler.check import check
 from hvdsl.compiler.elaboration.elaborate import elaborate
 from hvdsl.compiler.graph import Graph, Scope, Term
+from hvdsl.compiler.pipeline import check
 
 # parameters, latents, latent scalars, batch norms
 SIZES = {
