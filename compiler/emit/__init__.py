@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from hvdsl.compiler.emit.classes import check_classes
 from hvdsl.compiler.emit.module import module_text, priors_text, steps_text
+from hvdsl.compiler.emit.modules.classes import check_classes
 from hvdsl.compiler.emit.standalone import standalone
 from hvdsl.compiler.model import Model
 from hvdsl.grammar import print_text

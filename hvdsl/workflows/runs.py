@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.compiler.assembly.files import locate
+from hvdsl.compiler.assembly.upgrade import upgraded
 from hvdsl.compiler.emit import emit_priors, emit_steps
 from hvdsl.compiler.emit.names import identifier
 from hvdsl.compiler.load import load
@@ -20,7 +21,7 @@ from hvdsl.compiler.pipeline import write
 from hvdsl.compiler.settings import Data
 from hvdsl.draw.export import graph_json
 from hvdsl.errors import UsageError
-from hvdsl.grammar import print_text
+from hvdsl.grammar import print_text, read_text
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.data import Dataset, Splits, open_given
 from hvdsl.runtime.data import open_data as open_splits
@@ -102,7 +103,7 @@ def _given(spec: str | Path | Source) -> tuple[str, str]:
 
 def read_model(run: Run, overrides: Sequence[str] = ()) -> Model:
     """Return the model of a run, from its `resolved.hv`."""
-    return checked(Source(str(run.folder / "resolved.hv"), run.read("resolved.hv")), overrides)
+    return checked(upgraded(read_text(Source(str(run.folder / "resolved.hv"), run.read("resolved.hv")))), overrides)
 
 
 def run_data(run: Run | None, settings: Data, data: Path | None = None) -> Splits:

@@ -17,7 +17,7 @@ from hvdsl.compiler.settings import Data, ModelSettings
 from hvdsl.compiler.stages import is_drawn_from_codes
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.codes.levels import code_levels
-from hvdsl.runtime.inference.reconstruct import TEMPERATURE, reconstruct
+from hvdsl.runtime.inference.generate import TEMPERATURE, reconstruct
 from hvdsl.runtime.priors.sampling import Schedule
 from hvdsl.runtime.protocol import as_vae, is_quantized
 from hvdsl.runtime.training.run import Run

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count as counter
 
-from hvdsl.compiler.emit.steps import (
+from hvdsl.compiler.emit.forward.steps import (
     Address,
     Body,
     Carried,
@@ -36,7 +36,7 @@ class NotEvenError(Exception):
 def roll(items: tuple[Item, ...], outside: frozenset[Edge]) -> Body:
     """Replace each repeat by loops over its runs of even turns, or by its turns one after the other.
 
-    `outside`: the values that leave the code altogether (the unit's results).
+    `outside`: the values that leave the code altogether (the instance's results).
     """
     return _Roller(items, outside).body()
 
@@ -186,7 +186,7 @@ class _Merger:
                 != (other.kind, other.template, other.values, other.fills, len(other.inputs), len(other.outputs))
                 or (first.holder, first.lent) != (other.holder, other.lent)
                 or (first.callee is None) != (other.callee is None)
-                or (first.callee and other.callee and first.callee.form != other.callee.form)
+                or (first.callee and other.callee and first.callee.class_key != other.callee.class_key)
             ):
                 raise NotEvenError
         names = versions[-1].names  # `h = f * 3` names what leaves the last turn only

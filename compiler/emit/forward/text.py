@@ -7,13 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hvdsl.compiler.emit import layout, literals
-from hvdsl.compiler.emit.classes import Class
-from hvdsl.compiler.emit.constructor import attribute, index
 from hvdsl.compiler.emit.expressions import fill
-from hvdsl.compiler.emit.inlining import Inlined, inline
-from hvdsl.compiler.emit.loops import roll
-from hvdsl.compiler.emit.signature import Signature
-from hvdsl.compiler.emit.steps import (
+from hvdsl.compiler.emit.forward.loops import roll
+from hvdsl.compiler.emit.forward.signature import Signature
+from hvdsl.compiler.emit.forward.steps import (
     DRAWS,
     Address,
     Carried,
@@ -28,8 +25,10 @@ from hvdsl.compiler.emit.steps import (
     When,
     steps,
 )
-from hvdsl.compiler.emit.units import Units
-from hvdsl.compiler.emit.variables import Variables, lifetimes
+from hvdsl.compiler.emit.forward.variables import Inlined, Variables, inline, lifetimes
+from hvdsl.compiler.emit.modules.classes import ModuleClass
+from hvdsl.compiler.emit.modules.constructor import attribute, index
+from hvdsl.compiler.emit.modules.tree import ModuleTree
 from hvdsl.compiler.graph import Edge
 
 BODY = 2  # levels of indentation of a method's statements
@@ -38,10 +37,10 @@ BODY = 2  # levels of indentation of a method's statements
 class Forward:
     """Writes the body of one class's `forward`."""
 
-    def __init__(self, owner: Class, units: Units, signature: Signature) -> None:
-        self._class, self._units, self._signature = owner, units, signature
-        self._unit = owner.example
-        items, returned = _without_aliases(_resolved(self._unit.items, owner), signature)
+    def __init__(self, owner: ModuleClass, tree: ModuleTree, signature: Signature) -> None:
+        self._class, self._tree, self._signature = owner, tree, signature
+        self._instance = owner.example
+        items, returned = _without_aliases(_resolved(self._instance.items, owner), signature)
         body = roll(items, frozenset(v for v in returned if isinstance(v, Edge)))
         self._items = body.items
         self._results = tuple(map(body.known, returned))
@@ -56,7 +55,7 @@ class Forward:
     def lines(self) -> list[str]:
         for ref, name in self._signature.arguments:
             self._variables.hold(ref, name)
-        for name in self._unit.borrowed.values():
+        for name in self._instance.borrowed.values():
             self._variables.reserve(name, 0, self._times.end)
         for name in self._signature.filled_lists:
             self._line(BODY, f"{name}: list[{self._signature.list_kind(name)}] = []")
@@ -164,7 +163,7 @@ class Forward:
             return None
         head = heads.pop()
         address, last = head[:-1], head[-1]
-        length = sum(1 for a in self._unit.entries if len(a) == len(head) and a[:-1] == address)
+        length = sum(1 for a in self._instance.entries if len(a) == len(head) and a[:-1] == address)
         if (
             last != Index(0, ((loop.variable, 1),))
             or length != loop.count
@@ -221,7 +220,7 @@ class Forward:
 
     def _part(self, first: Index, stop: Index) -> ast.expr:
         """The latents that a call takes."""
-        low, high = self._unit.latents
+        low, high = self._instance.latents
         if (first, stop) == (Index(0), Index(high - low)):
             return literals.name("latents")
         return ast.Subscript(literals.name("latents"), ast.Slice(index(first), index(stop)), ast.Load())
@@ -233,7 +232,7 @@ class Forward:
         return self._part(first, stop)
 
 
-def _resolved(items: tuple[Item, ...], owner: Class) -> tuple[Item, ...]:
+def _resolved(items: tuple[Item, ...], owner: ModuleClass) -> tuple[Item, ...]:
     """Put what the class writes for literals in their place: turns are joined if they agree in every instance."""
     done: list[Item] = []
     for item in items:

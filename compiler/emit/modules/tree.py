@@ -1,4 +1,4 @@
-"""From the graph's scopes to units: instances that become objects of a class, with what they hold, take and return."""
+"""From the graph's scopes to the tree of module instances, with what each holds, takes and returns."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from hvdsl.compiler.catalogue.convolutions import CONV
 from hvdsl.compiler.catalogue.structure import log_determinant
 from hvdsl.compiler.catalogue.table import Layer, Operation
 from hvdsl.compiler.catalogue.values import term
-from hvdsl.compiler.emit.analysis import Uses, published, tap_key, uses
 from hvdsl.compiler.emit.expressions import Template, abstract, slot
-from hvdsl.compiler.emit.names import Names
-from hvdsl.compiler.emit.schedule import schedule
-from hvdsl.compiler.emit.steps import Address, Index, Item, Kind, ListItem, Ref, Repeat, Step
-from hvdsl.compiler.emit.unit import (
+from hvdsl.compiler.emit.forward.steps import Address, Index, Item, Kind, ListItem, Ref, Repeat, Step, schedule
+from hvdsl.compiler.emit.forward.variables import allowed
+from hvdsl.compiler.emit.modules.instance import (
     SEPARATE,
+    ModuleInstance,
     OwnUse,
-    Unit,
+    Uses,
     address_of,
     declares,
     lent,
     parent_of,
+    published,
     section_of,
+    tap_key,
     used,
+    uses,
 )
-from hvdsl.compiler.emit.variables import allowed
+from hvdsl.compiler.emit.names import Names
 from hvdsl.compiler.graph import ENTRIES, Direction, Edge, Graph, LatentGroup, Node, Role, Scope
 
 BATCH = "latents.batch"
 
 
-class Units:
-    """Reads a graph once, into a tree of units."""
+class ModuleTree:
+    """Reads a graph once, into a tree of instances."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -42,63 +44,63 @@ class Units:
         self._upwards = {group.node for group in graph.latents if group.direction is Direction.UP}
         self._starts = {group.sample: group.node for group in graph.latents if group.sample is not None}
         self._flowed_taps = {g.tap: g.node for g in self._flows.values() if g.tap is not None}
-        self._unit_of: dict[int, Unit] = {}
-        self._unit_of_scope: dict[int, Unit] = {}
+        self._instance_of: dict[int, ModuleInstance] = {}
+        self._instance_of_scope: dict[int, ModuleInstance] = {}
         end = graph.nodes[graph.output.node]
         self.result = end.inputs[0] if end.role is Role.OUTPUT else graph.output
-        self.root = self._unit(graph.root, None)
-        self._unit_of |= {n.index: self.root for n in graph.nodes if n.role in ENTRIES}  # `forward` takes it
+        self.root = self._instance(graph.root, None)
+        self._instance_of |= {n.index: self.root for n in graph.nodes if n.role in ENTRIES}  # `forward` takes it
         self._cross_borders()
         self._read(self.root)
 
     # -- structure
 
-    def _unit(self, scope: Scope, parent: Unit | None) -> Unit:
-        unit = Unit(self.graph, scope, parent, parent.depth + 1 if parent else 0)
-        self._unit_of_scope[id(scope)] = unit
-        self._place(scope, unit)
+    def _instance(self, scope: Scope, parent: ModuleInstance | None) -> ModuleInstance:
+        instance = ModuleInstance(self.graph, scope, parent, parent.depth + 1 if parent else 0)
+        self._instance_of_scope[id(scope)] = instance
+        self._place(scope, instance)
         latents = (self._starts.get(n.index, n.index) for n in scope.nodes())
         drawn = [self._latent_number[latent] for latent in latents if latent in self._latent_number]
-        unit.latents = (min(drawn), max(drawn) + 1) if drawn else (0, 0)
+        instance.latents = (min(drawn), max(drawn) + 1) if drawn else (0, 0)
         live = [n for n in scope.nodes() if n.index in self.uses.live]
-        unit.generative = any(n.index in self.uses.generative for n in live)
+        instance.generative = any(n.index in self.uses.generative for n in live)
         sources = any(not n.inputs and n.role not in ENTRIES for n in live)  # they ask for the size of the batch
-        unit.takes_latents = bool(drawn) or sources
-        return unit
+        instance.takes_latents = bool(drawn) or sources
+        return instance
 
-    def _place(self, scope: Scope, unit: Unit) -> None:
+    def _place(self, scope: Scope, instance: ModuleInstance) -> None:
         for member in scope.members:
             if isinstance(member, Node):
-                self._unit_of[member.index] = unit
+                self._instance_of[member.index] = instance
                 layer = self._layer(member)
                 if layer is not None:
-                    address = self._layer_address(member, unit)
-                    unit.entries[address], unit.nodes[address] = layer, member
+                    address = self._layer_address(member, instance)
+                    instance.entries[address], instance.nodes[address] = layer, member
             elif member.kind == "shared":
-                self._use(member, unit)
+                self._use(member, instance)
             elif member.kind in SEPARATE:
-                child = self._unit(member, unit)
+                child = self._instance(member, instance)
                 if child.entries or any(True for _ in member.nodes()):
-                    unit.entries[address_of(member.path, unit.scope)] = child
+                    instance.entries[address_of(member.path, instance.scope)] = child
             else:
-                self._place(member, unit)
+                self._place(member, instance)
 
-    def _use(self, scope: Scope, unit: Unit) -> None:
-        """A use of a shared instance, which the unit of its declaration holds and hands down."""
-        use = self._unit(scope, unit)
-        unit.called.append(use)
-        owner = unit
+    def _use(self, scope: Scope, instance: ModuleInstance) -> None:
+        """A use of a shared instance, which the instance of its declaration holds and hands down."""
+        use = self._instance(scope, instance)
+        instance.called.append(use)
+        owner = instance
         while not declares(owner, scope):
             owner.borrowed.setdefault(used(scope), self._argument(owner, scope))
             owner = parent_of(owner)
-        instance = address_of(scope.path, owner.scope)
+        place = address_of(scope.path, owner.scope)
         if scope.own:
-            owner.entries[address_of(used(scope), owner.scope)] = OwnUse(instance, scope.own)
+            owner.entries[address_of(used(scope), owner.scope)] = OwnUse(place, scope.own)
         else:
-            owner.entries.setdefault(instance, use)
+            owner.entries.setdefault(place, use)
 
-    def _argument(self, unit: Unit, scope: Scope) -> str:
-        names = Names(unit.borrowed.values())
+    def _argument(self, instance: ModuleInstance, scope: Scope) -> str:
+        names = Names(instance.borrowed.values())
         return names.take(allowed(scope.name))
 
     def _layer(self, node: Node) -> Layer | None:
@@ -111,133 +113,137 @@ class Units:
             shapes = [(sum(s[0] for s in shapes), *shapes[0][1:])]
         return node.operation.layer(shapes, node.shapes, node.args)
 
-    def _layer_address(self, node: Node, unit: Unit) -> Address:
+    def _layer_address(self, node: Node, instance: ModuleInstance) -> Address:
         """Where a layer is kept: by its path, or, if it owns no tensor and so has none, by its own count."""
         path = node.path
         if not path:
             above = node.scope.path
             kept = sum(
-                1 for n in unit.nodes.values() if not n.path and n.scope.path == above and n.operation is node.operation
+                1
+                for n in instance.nodes.values()
+                if not n.path and n.scope.path == above and n.operation is node.operation
             )
             path = f"{above}.{node.operation.name}.{kept}".lstrip(".")
-        return address_of(path, unit.scope)
+        return address_of(path, instance.scope)
 
     # -- dataflow
 
     def _cross_borders(self) -> None:
-        """Find what each unit takes from outside, in order of use, and what of it is used outside."""
+        """Find what each instance takes from outside, in order of use, and what of it is used outside."""
         inputs: dict[int, dict[Edge, None]] = defaultdict(dict)
         outputs: dict[int, dict[Edge, None]] = defaultdict(dict)
-        units: dict[int, Unit] = {}
+        instances: dict[int, ModuleInstance] = {}
 
-        def carry(value: Edge, to: Unit) -> None:
-            source = self._unit_of[value.node]
+        def carry(value: Edge, to: ModuleInstance) -> None:
+            source = self._instance_of[value.node]
             inside, outside = to, source
             while inside is not outside:
                 if inside.depth > outside.depth:
                     inputs[id(inside)][value] = None
-                    units[id(inside)] = inside
+                    instances[id(inside)] = inside
                     inside = parent_of(inside)
                 else:
                     outputs[id(outside)][value] = None
-                    units[id(outside)] = outside
+                    instances[id(outside)] = outside
                     outside = parent_of(outside)
 
         for node in self.graph.nodes:
             if node.index in self.uses.live and node.role is not Role.OUTPUT:
                 for value in self._operands(node):
-                    carry(self._passed(value, self._unit_of[node.index]), self._unit_of[node.index])
+                    carry(self._passed(value, self._instance_of[node.index]), self._instance_of[node.index])
         carry(self.result, self.root)
-        for key, unit in units.items():
+        for key, instance in instances.items():
             taps_last = sorted(inputs[key], key=lambda v: self.graph.nodes[v.node].role is Role.TAP)
-            unit.inputs = tuple(taps_last)
-            unit.outputs = tuple(
+            instance.inputs = tuple(taps_last)
+            instance.outputs = tuple(
                 sorted(outputs[key], key=lambda v: (self.graph.nodes[v.node].role is Role.TAP, v.node, v.port))
             )
 
     # -- code
 
-    def _read(self, unit: Unit) -> None:
-        items = self._items(unit.scope, unit)
-        unit.items = schedule(items, unit.latents[0]) if unit.generative else items
-        for part in unit.parts():
+    def _read(self, instance: ModuleInstance) -> None:
+        items = self._items(instance.scope, instance)
+        instance.items = schedule(items, instance.latents[0]) if instance.generative else items
+        for part in instance.parts():
             self._read(part)
 
-    def _items(self, scope: Scope, unit: Unit) -> tuple[Item, ...]:
+    def _items(self, scope: Scope, instance: ModuleInstance) -> tuple[Item, ...]:
         found: list[Item] = []
         for member in scope.members:
             if isinstance(member, Node):
-                found += self._node(member, unit)
+                found += self._node(member, instance)
             elif member.kind in SEPARATE:
-                found += self._call(member, unit)
+                found += self._call(member, instance)
             elif member.kind == "repeat":
-                found.append(Repeat(tuple(self._turn(t, unit) for t in member.members)))
+                found.append(Repeat(tuple(self._turn(t, instance) for t in member.members)))
             else:
-                found += self._items(member, unit)
+                found += self._items(member, instance)
         return tuple(found)
 
-    def _turn(self, member: Node | Scope, unit: Unit) -> tuple[Item, ...]:
+    def _turn(self, member: Node | Scope, instance: ModuleInstance) -> tuple[Item, ...]:
         if isinstance(member, Scope):
-            return self._items(member, unit) if member.kind not in SEPARATE else tuple(self._call(member, unit))
-        return tuple(self._node(member, unit))
+            return self._items(member, instance) if member.kind not in SEPARATE else tuple(self._call(member, instance))
+        return tuple(self._node(member, instance))
 
-    def _node(self, node: Node, unit: Unit) -> list[Step]:
+    def _node(self, node: Node, instance: ModuleInstance) -> list[Step]:
         if node.index not in self.uses.live or node.role in (*ENTRIES, Role.OUTPUT):
             return []
-        inputs = tuple(self._ref(self._passed(v, unit), unit) for v in node.inputs)
+        inputs = tuple(self._ref(self._passed(v, instance), instance) for v in node.inputs)
         outputs = tuple(Edge(node.index, port) for port in range(len(node.shapes)))
         names = node.names + (None,) * (len(outputs) - len(node.names))
-        needed = self._needed([node.index], unit)
+        needed = self._needed([node.index], instance)
         if node.index in self._flowed_taps:
-            return self._publish_flowed(node, unit, needed)
+            return self._publish_flowed(node, instance, needed)
         if node.role is Role.TAP:
             item = self.lists.get(published(node))
-            if item is not None and unit.is_section:
+            if item is not None and instance.is_section:
                 return [Step(Kind.APPEND, inputs[-1:], fills=(item.list,), needed=needed)]
             return [Step(Kind.ALIAS, inputs[-1:], outputs[-1:], needed=needed)]
         if node.role is Role.LATENT:
-            return self._draw(node, inputs, unit, names)
+            return self._draw(node, inputs, instance, names)
         if node.index in self._starts:
-            part = self._part(self._starts[node.index], unit)
+            part = self._part(self._starts[node.index], instance)
             kind = Kind.START if self._starts[node.index] in self._flows else Kind.INFER
             return [Step(kind, inputs, outputs, self._start_names(node), latents=part, needed=needed)]
         operation = node.operation
         if operation.layer is not None:
             text = f"_module_({BATCH if not inputs else ', '.join(slot(i) for i in range(len(inputs)))})"
             template = Template(text)
-            module = next(a for a, n in unit.nodes.items() if n is node)
+            module = next(a for a, n in instance.nodes.items() if n is node)
             return [Step(Kind.LAYER, inputs, outputs, names, template, (), module, needed=needed)]
         template, values = abstract(self._expression(operation, node))
         return [Step(Kind.EXPRESSION, inputs, outputs, names, template, values, needed=needed)]
 
-    def _draw(self, node: Node, inputs: tuple[Ref, ...], unit: Unit, names: tuple[str | None, ...]) -> list[Step]:
+    def _draw(
+        self, node: Node, inputs: tuple[Ref, ...], instance: ModuleInstance, names: tuple[str | None, ...]
+    ) -> list[Step]:
         """The draw of a latent; with a flow, the posterior that went through it before."""
-        part, z = self._part(node.index, unit), Edge(node.index)
+        part, z = self._part(node.index, instance), Edge(node.index)
         if node.index not in self._flows or node.index in self._upwards:
             return [Step(Kind.DRAW, inputs[:2], (z,), names, latents=part)]
         number = self._latent_number[node.index]
         flowed = Edge(node.index, len(node.shapes))  # a value of the code, not of the graph: it stays here
         return [
-            self._through_flow(node, flowed, unit, (number, number)),
+            self._through_flow(node, flowed, instance, (number, number)),
             Step(Kind.DRAW, (inputs[0], flowed), (z,), names, latents=part),
         ]
 
-    def _publish_flowed(self, tap: Node, unit: Unit, needed: tuple[int, int] | None) -> list[Step]:
+    def _publish_flowed(self, tap: Node, instance: ModuleInstance, needed: tuple[int, int] | None) -> list[Step]:
         """On the way up: the posterior with its flow, which crosses to the decoder, and the value it gives here."""
         z, flowed = Edge(tap.index), published(tap)
-        part = self._part(self._flowed_taps[tap.index], unit)
+        part = self._part(self._flowed_taps[tap.index], instance)
         infer = Step(Kind.INFER, (flowed,), (z,), (self._name(z),), latents=part, needed=needed)
-        item = self.lists.get(flowed) if unit.is_section else None
+        item = self.lists.get(flowed) if instance.is_section else None
         listed = [] if item is None else [Step(Kind.APPEND, (flowed,), fills=(item.list,), needed=needed)]
-        return [self._through_flow(tap, flowed, unit, needed), infer, *listed]
+        return [self._through_flow(tap, flowed, instance, needed), infer, *listed]
 
-    def _through_flow(self, node: Node, flowed: Edge, unit: Unit, needed: tuple[int, int] | None) -> Step:
+    def _through_flow(self, node: Node, flowed: Edge, instance: ModuleInstance, needed: tuple[int, int] | None) -> Step:
         """Make `flowed`, the posterior of a latent or its tap after its flow."""
         operands = self._operands(node)[0 if node.index in self._flowed_taps else 1 :]
         flow = self._flows[self._flowed_taps.get(node.index, node.index)]
         scales = (log_determinant(form, slot(3 + i)) for i, (form, _) in enumerate(self._scales(flow)))
         template, values = abstract(f"Flowed({', '.join([slot(0), slot(1), slot(2), *scales])})")
-        read = tuple(self._ref(self._passed(v, unit), unit) for v in operands)
+        read = tuple(self._ref(self._passed(v, instance), instance) for v in operands)
         return Step(Kind.EXPRESSION, read, (flowed,), (None,), template, values, needed=needed)
 
     def is_flowed(self, value: Edge) -> bool:
@@ -271,8 +277,8 @@ class Units:
         steps = [self.graph.nodes[i] for i in latent.flow.steps] if latent.flow else []
         return [(term(step.args, "form").name, step.inputs[2]) for step in steps if len(step.inputs) > 2]
 
-    def _part(self, latent: int, unit: Unit) -> tuple[Index, Index]:
-        number = self._latent_number[latent] - unit.latents[0]
+    def _part(self, latent: int, instance: ModuleInstance) -> tuple[Index, Index]:
+        number = self._latent_number[latent] - instance.latents[0]
         return Index(number), Index(number + 1)
 
     def _expression(self, operation: Operation, node: Node) -> str:
@@ -281,20 +287,20 @@ class Units:
         shapes = [self.graph.shape(v) for v in node.inputs]
         return operation.expression([slot(i) for i in range(len(node.inputs))], shapes, node.args)
 
-    def _call(self, scope: Scope, unit: Unit) -> list[Step]:
-        holder, module, callee = self._callee(scope, unit)
+    def _call(self, scope: Scope, instance: ModuleInstance) -> list[Step]:
+        holder, module, callee = self._callee(scope, instance)
         live = [n.index for n in scope.nodes() if n.index in self.uses.live]
-        if not isinstance(callee, Unit) or not live:
+        if not isinstance(callee, ModuleInstance) or not live:
             return []
         latents = None
         if callee.takes_latents:
-            first = unit.latents[0]
-            low, high = callee.latents if callee.latents != (0, 0) else unit.latents
+            first = instance.latents[0]
+            low, high = callee.latents if callee.latents != (0, 0) else instance.latents
             latents = (Index(low - first), Index(high - first))
-        inputs = tuple(self._ref(v, unit) for v in callee.inputs)
+        inputs = tuple(self._ref(v, instance) for v in callee.inputs)
         outputs = tuple(v for v in callee.outputs if not (callee.is_section and v in self.lists))
         names = tuple(self._name(v) for v in outputs)
-        needed = None if callee.generative else self._needed(live, unit)
+        needed = None if callee.generative else self._needed(live, instance)
         fills = tuple(
             dict.fromkeys(self.lists[v].list for v in callee.outputs if callee.is_section and v in self.lists)
         )
@@ -306,29 +312,31 @@ class Units:
             module=module,
             holder=holder,
             callee=callee,
-            lent=tuple(lent(path, unit) for path in callee.borrowed),
+            lent=tuple(lent(path, instance) for path in callee.borrowed),
             latents=latents,
             fills=fills,
             needed=needed,
         )
-        listed = [v for v in callee.outputs if unit.is_section and not callee.is_section and v in self.lists]
+        listed = [v for v in callee.outputs if instance.is_section and not callee.is_section and v in self.lists]
         return [call, *(Step(Kind.APPEND, (v,), fills=(self.lists[v].list,), needed=needed) for v in listed)]
 
-    def _callee(self, scope: Scope, unit: Unit) -> tuple[str, Address, Layer | Unit | OwnUse | None]:
+    def _callee(
+        self, scope: Scope, instance: ModuleInstance
+    ) -> tuple[str, Address, Layer | ModuleInstance | OwnUse | None]:
         """Where the module of a call is, and what it is of."""
         if scope.kind == "shared":
-            name, *rest = lent(used(scope), unit)
-            return str(name), tuple(rest), self._unit_of_scope[id(scope)]
-        module = address_of(scope.path, unit.scope)
-        return "self", module, unit.entries.get(module)
+            name, *rest = lent(used(scope), instance)
+            return str(name), tuple(rest), self._instance_of_scope[id(scope)]
+        module = address_of(scope.path, instance.scope)
+        return "self", module, instance.entries.get(module)
 
-    def _passed(self, value: Edge, reader: Unit) -> Edge:
+    def _passed(self, value: Edge, reader: ModuleInstance) -> Edge:
         """What runs on through a tap is, in the tap's own section, still what went in."""
         node = self.graph.nodes[value.node]
         while (
             node.role is Role.TAP
             and node.index not in self._flowed_taps
-            and section_of(self._unit_of[node.index]) is section_of(reader)
+            and section_of(self._instance_of[node.index]) is section_of(reader)
         ):
             value = node.inputs[value.port]
             node = self.graph.nodes[value.node]
@@ -338,14 +346,14 @@ class Units:
         names = self.graph.nodes[value.node].names
         return names[value.port] if value.port < len(names) else None
 
-    def _ref(self, value: Edge, unit: Unit) -> Ref:
-        if unit.is_section and value in self.lists:
+    def _ref(self, value: Edge, instance: ModuleInstance) -> Ref:
+        if instance.is_section and value in self.lists:
             return self.lists[value]
         return value
 
-    def _needed(self, nodes: list[int], unit: Unit) -> tuple[int, int] | None:
-        """The latents whose posteriors need these nodes, where the unit also runs without an image."""
-        if not unit.generative or any(n in self.uses.generative for n in nodes):
+    def _needed(self, nodes: list[int], instance: ModuleInstance) -> tuple[int, int] | None:
+        """The latents whose posteriors need these nodes, where the instance also runs without an image."""
+        if not instance.generative or any(n in self.uses.generative for n in nodes):
             return None
         ranges = [self.uses.needed[n] for n in nodes if n in self.uses.needed]
         return (min(r[0] for r in ranges), max(r[1] for r in ranges)) if ranges else None

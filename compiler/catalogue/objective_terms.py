@@ -1,27 +1,14 @@
-"""The terms of the objective: what each is, under which names and units it is logged, and its story.
+"""The terms of the objective: what each is, under which names it is logged, and its story.
 
-`hvdsl explain` and docs/objective.md both tell what stands here.
+`hvdsl explain` and docs/objective.md both tell what stands here; units and meanings are the runtime's metric names.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-_UNITS = ("nats_per_image", "nats_per_dim")
-_UNIT = "<unit>"  # in a logged name: the objective's
-
-
-@dataclass(frozen=True, slots=True)
-class Logged:
-    """A value in `metrics.jsonl`: its name, its unit (a dash where it has none), what it is."""
-
-    name: str
-    unit: str
-    meaning: str
-
-    def matches(self, name: str) -> bool:
-        """Whether `name` is this value's, `<unit>` being any unit."""
-        return name in {self.name, *(self.name.replace(_UNIT, unit) for unit in _UNITS)}
+from hvdsl.runtime.ground import metric_names as names
+from hvdsl.runtime.ground.metric_names import METRICS, Metric, metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +17,13 @@ class Term:
 
     name: str
     title: str
-    logged: tuple[Logged, ...]
+    logged: tuple[str, ...]
     story: str
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What is logged of it, with units and meanings."""
+        return tuple(METRICS[name] for name in self.logged)
 
 
 TERMS = (
@@ -39,10 +31,10 @@ TERMS = (
         "objective",
         "what training minimises",
         (
-            Logged("objective", "the spec's", "D + β Σ γ_l max(λ, R_l) and the penalties"),
-            Logged("negative_elbo_nats_per_image", "nats per image", "D + Σ R, without weights and penalties"),
-            Logged("negative_elbo_nats_per_dim", "nats per dimension", "the same"),
-            Logged("bits_per_dim", "bits per dimension", "the same"),
+            names.OBJECTIVE,
+            names.NEGATIVE_ELBO_NATS_PER_IMAGE,
+            names.NEGATIVE_ELBO_NATS_PER_DIM,
+            names.BITS_PER_DIM,
         ),
         "`objective { unit }` states whether losses are of an image or of one of its dimensions. The bound is logged "
         "beside it as it is, so that runs with different weights can be compared.",
@@ -51,8 +43,8 @@ TERMS = (
         "distortion",
         "D = -log p(x | z)",
         (
-            Logged("distortion_nats_per_dim", "nats per dimension", "D"),
-            Logged("error_per_dim", "–", "instead of it, where the likelihood is an error and no density"),
+            names.DISTORTION_NATS_PER_DIM,
+            names.ERROR_PER_DIM,
         ),
         "How badly the decoder's distribution, given the latents, describes the image. The likelihood of the spec "
         "says what it is; padding that the likelihood crops counts as no dimension.",
@@ -61,11 +53,11 @@ TERMS = (
         "rate",
         "R_l, what each latent group costs",
         (
-            Logged("rate_nats_per_dim", "nats per dimension", "Σ R"),
-            Logged("rate_bits_per_image", "bits per image", "Σ R, where the likelihood is no density"),
-            Logged("rate_bits_per_dim", "bits per dimension", "the same"),
-            Logged("rate_per_group_nats_per_image", "nats per image", "R_l, in order of generation"),
-            Logged("weighted_rate_nats_per_dim", "nats per dimension", "β Σ γ_l max(λ, R_l)"),
+            names.RATE_NATS_PER_DIM,
+            names.RATE_BITS_PER_IMAGE,
+            names.RATE_BITS_PER_DIM,
+            names.RATE_PER_GROUP_NATS_PER_IMAGE,
+            names.WEIGHTED_RATE_NATS_PER_DIM,
         ),
         "The Kullback-Leibler divergence of a group's posterior from its prior: in closed form, or log q - log p at "
         "one sample where a flow follows the posterior. Of a discrete group with a uniform prior it is constant. A "
@@ -74,7 +66,7 @@ TERMS = (
     Term(
         "beta",
         "β, the weight of the rate",
-        (Logged("beta", "–", "β of this step"),),
+        (names.BETA,),
         "A constant, or `ramp(start, length, from, floor)`: linear from `from` to 1, never below `floor`. Balancing "
         "and `with_beta` follow it.",
     ),
@@ -89,7 +81,7 @@ TERMS = (
     Term(
         "balance",
         "γ_l, the weight of each group's rate",
-        (Logged("rate_per_group_weight", "–", "γ_l, while groups are balanced"),),
+        (names.RATE_PER_GROUP_WEIGHT,),
         "`by_size(square | linear | sqrt | equal)` (NVAE): γ_l ∝ (|R_l| + 0.01) / α_l with mean 1, α_l by the size of "
         "the group's map; only in training, only while β < 1. `by_rate` (Efficient-VDVAE): in proportion to the rate "
         "per latent element, until its end. The weights are constants to the gradient and decided over all processes. "
@@ -99,8 +91,8 @@ TERMS = (
         "spectral",
         "w_s Σ σ, the spectral penalty",
         (
-            Logged("spectral_sum", "–", "Σ σ"),
-            Logged("weighted_spectral_<unit>", "the objective's", "w_s Σ σ"),
+            names.SPECTRAL_SUM,
+            names.WEIGHTED_SPECTRAL,
         ),
         "NVAE keeps its rates bounded by penalising the Lipschitz constant of every convolution. σ is the largest "
         "singular value of the weight in use (masked and normalised) of each convolution, as a (C_out, rest) matrix; "
@@ -113,8 +105,8 @@ TERMS = (
         "batch_norm_gamma",
         "w_g Σ max |γ|, the penalty of batch norms' gains",
         (
-            Logged("batch_norm_gamma_sum", "–", "Σ max |γ|"),
-            Logged("weighted_batch_norm_gamma_<unit>", "the objective's", "w_g Σ max |γ|"),
+            names.BATCH_NORM_GAMMA_SUM,
+            names.WEIGHTED_BATCH_NORM_GAMMA,
         ),
         "NVAE: the largest gain, by absolute value, of every batch norm, summed; computed once per step in float32.",
     ),
@@ -129,8 +121,8 @@ TERMS = (
         "commitment",
         "what quantizers add",
         (
-            Logged("commitment_per_group_mean_square", "–", "the commitment of each discrete group"),
-            Logged("codebook_loss", "–", "what trains codebooks by gradient, summed"),
+            names.COMMITMENT_PER_GROUP_MEAN_SQUARE,
+            names.CODEBOOK_LOSS,
         ),
         "Only with discrete latents (VQ-VAE, van den Oord et al. 2017, equation 3): the mean square distance of what "
         "is quantized from its code, times `commitment`, and the same towards the code where codebooks learn by "
@@ -141,4 +133,5 @@ TERMS = (
 
 def find_term(name: str) -> Term | None:
     """The term of that name, or that is logged under it."""
-    return next((t for t in TERMS if t.name == name or any(v.matches(name) for v in t.logged)), None)
+    logged = metric(name)
+    return next((t for t in TERMS if t.name == name or (logged is not None and logged.name in t.logged)), None)

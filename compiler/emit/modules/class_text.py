@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from hvdsl.compiler.emit import layout
-from hvdsl.compiler.emit.classes import Class
-from hvdsl.compiler.emit.constructor import members
-from hvdsl.compiler.emit.forward import Forward
+from hvdsl.compiler.emit.forward.signature import Signature
+from hvdsl.compiler.emit.forward.text import Forward
+from hvdsl.compiler.emit.modules.classes import ModuleClass
+from hvdsl.compiler.emit.modules.constructor import members
+from hvdsl.compiler.emit.modules.tree import ModuleTree
 from hvdsl.compiler.emit.names import identifier
-from hvdsl.compiler.emit.signature import Signature
-from hvdsl.compiler.emit.units import Units
 
 
 def docstring(first: str, indent: str = "", rest: Sequence[str] = ()) -> str:
@@ -28,33 +28,33 @@ def _safe(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in plain)
 
 
-def class_text(made: Class, units: Units) -> list[str]:
+def class_text(module_class: ModuleClass, tree: ModuleTree) -> list[str]:
     """Write the class of a recipe or a section."""
-    unit = made.example
-    kind, span = unit.scope.definition or ("", unit.scope.span)
-    what = f"{kind} {unit.scope.name.rstrip('_')}".lstrip()
+    instance = module_class.example
+    kind, span = instance.scope.definition or ("", instance.scope.span)
+    what = f"{kind} {instance.scope.name.rstrip('_')}".lstrip()
     where = f"{PurePath(span.source.name).name}:{span.line}"
-    signature = Signature(unit, units, unit.outputs)
-    base = "nn.Module" if unit.is_section else "Recipe"
-    lines = [f"class {identifier(made.name)}({base}):"]
+    signature = Signature(instance, tree, instance.outputs)
+    base = "nn.Module" if instance.is_section else "Recipe"
+    lines = [f"class {identifier(module_class.name)}({base}):"]
     lines.append(docstring(f"`{what}`, {where}.", layout.INDENT))
-    if made.entries or made.parameters:
-        lines += ["", *constructor(made)]
-    body = Forward(made, units, signature).lines()
+    if module_class.entries or module_class.parameters:
+        lines += ["", *constructor(module_class)]
+    body = Forward(module_class, tree, signature).lines()
     if body:
         lines += ["", *signature.text, *body]
     return lines
 
 
-def constructor(made: Class) -> list[str]:
+def constructor(module_class: ModuleClass) -> list[str]:
     """Write `__init__`."""
-    parameters = "".join(f", {p.name}: {p.annotation}" for p in made.parameters)
+    parameters = "".join(f", {p.name}: {p.annotation}" for p in module_class.parameters)
     lines = [f"    def __init__(self{parameters}) -> None:"]
     if len(lines[0]) > layout.WIDTH:
-        each = [f"        {p.name}: {p.annotation}," for p in made.parameters]
+        each = [f"        {p.name}: {p.annotation}," for p in module_class.parameters]
         lines = ["    def __init__(", "        self,", *each, "    ) -> None:"]
     lines.append("        super().__init__()")
-    lines += [f"        self.{p.name} = {p.name}" for p in made.parameters if p.kept]
-    for name, expression in members(made.entries).items():
+    lines += [f"        self.{p.name} = {p.name}" for p in module_class.parameters if p.kept]
+    for name, expression in members(module_class.entries).items():
         lines += layout.lines(f"self.{identifier(name)} = ", expression, depth=2)
     return lines

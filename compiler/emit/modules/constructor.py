@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from hvdsl.compiler.emit import literals
 from hvdsl.compiler.emit.expressions import Template, abstract, fill
-from hvdsl.compiler.emit.steps import Address, Index
+from hvdsl.compiler.emit.forward.steps import Address, Index
 from hvdsl.compiler.graph import Literal
 
 REPEATED = 3  # equal neighbours from which on a comprehension reads better than a list

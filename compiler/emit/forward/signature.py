@@ -5,15 +5,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue import quantizers
-from hvdsl.compiler.catalogue.distributions import CLASSES
 from hvdsl.compiler.catalogue.table import Kind as OperationKind
 from hvdsl.compiler.emit import layout, literals
-from hvdsl.compiler.emit.analysis import given_name, is_tap, tap_key
-from hvdsl.compiler.emit.steps import Kind, ListItem, Ref, Step, steps
-from hvdsl.compiler.emit.unit import Unit
-from hvdsl.compiler.emit.units import Units
-from hvdsl.compiler.emit.variables import allowed
+from hvdsl.compiler.emit.forward.steps import Kind, ListItem, Ref, Step, steps
+from hvdsl.compiler.emit.forward.variables import allowed
+from hvdsl.compiler.emit.modules.instance import ModuleInstance, given_name, is_tap, tap_key
+from hvdsl.compiler.emit.modules.tree import ModuleTree
 from hvdsl.compiler.graph import Edge, Role
 
 
@@ -24,28 +21,28 @@ class Signature:
     `returned`: values that go out, before `returned_lists`.
     """
 
-    def __init__(self, unit: Unit, units: Units, outputs: Sequence[Edge]) -> None:
-        self._unit, self._units = unit, units
-        self._graph = units.graph
-        self.is_model = unit.scope.kind == "model"
+    def __init__(self, instance: ModuleInstance, tree: ModuleTree, outputs: Sequence[Edge]) -> None:
+        self._instance, self._tree = instance, tree
+        self._graph = tree.graph
+        self.is_model = instance.scope.kind == "model"
         self.arguments: list[tuple[Ref, str]] = []
         self._parameters: list[str] = []
         self._arguments()
-        self.filled_lists = list(dict.fromkeys(s.fills[0] for s in steps(unit.items) if s.kind is Kind.APPEND))
-        in_lists = units.lists if unit.is_section else {}
-        self.returned = (units.result,) if self.is_model else tuple(v for v in outputs if v not in in_lists)
+        self.filled_lists = list(dict.fromkeys(s.fills[0] for s in steps(instance.items) if s.kind is Kind.APPEND))
+        in_lists = tree.lists if instance.is_section else {}
+        self.returned = (tree.result,) if self.is_model else tuple(v for v in outputs if v not in in_lists)
         self.returned_lists = [] if self.is_model else self._lists_of(outputs)
 
     def _arguments(self) -> None:
-        unit = self._unit
-        taken = set(unit.borrowed.values())
+        instance = self._instance
+        taken = set(instance.borrowed.values())
         if self.is_model:
             images = [Edge(n.index) for n in self._graph.nodes if n.role is Role.IMAGE]
             self.arguments = [(v, "x") for v in images]
             self._parameters = ["x: Tensor | None"] if images else []
-        for value in unit.inputs:
-            optional = " | None" if unit.generative and value.node not in self._units.uses.generative else ""
-            listed = self._units.lists.get(value) if unit.is_section else None
+        for value in instance.inputs:
+            optional = " | None" if instance.generative and value.node not in self._tree.uses.generative else ""
+            listed = self._tree.lists.get(value) if instance.is_section else None
             if listed is not None:
                 if listed.list not in taken:
                     self._parameters.append(f"{listed.list}: list[{self.kind(value)}{optional}]")
@@ -56,8 +53,8 @@ class Signature:
             self.arguments.append((value, name))
             kind = self.kind(value)
             self._parameters.append(f"{name}: {kind}{optional}")
-        self._parameters += [f"{name}: nn.Module" for name in unit.borrowed.values()]
-        if unit.takes_latents:
+        self._parameters += [f"{name}: nn.Module" for name in instance.borrowed.values()]
+        if instance.takes_latents:
             self._parameters.append("latents: Traversal")
 
     def _input_name(self, value: Edge, taken: set[str]) -> str:
@@ -65,7 +62,7 @@ class Signature:
         source = self._graph.nodes[node.inputs[0].node] if len(node.inputs) == 1 else node
         if is_tap(self._graph, value):
             name = self.name_of(value) or tap_key(node)[0]
-        elif self._unit.is_section and node.role in (Role.CODES, Role.GIVEN):
+        elif self._instance.is_section and node.role in (Role.CODES, Role.GIVEN):
             name = given_name(node)
         elif source.role is Role.TAP and not node.path:  # a pass moved an activation out
             name = tap_key(source)[0]
@@ -115,22 +112,22 @@ class Signature:
             return None
         name, height, width = tap_key(self._graph.nodes[value.node])
         size = str(height) if height == width else f"{height}x{width}"
-        return f"{name}_{size}" if self._unit.is_section and value not in self._units.lists else name
+        return f"{name}_{size}" if self._instance.is_section and value not in self._tree.lists else name
 
     def list_kind(self, name: str) -> str:
         """The type of what is in a list of taps."""
-        return next(self.kind(value) for value, item in self._units.lists.items() if item.list == name)
+        return next(self.kind(value) for value, item in self._tree.lists.items() if item.list == name)
 
     def _made(self, value: Edge) -> Edge:
         """What a tap passes on is of the kind that went in, save a posterior with a flow: that the tap itself makes."""
-        while is_tap(self._graph, value) and not self._units.is_flowed(value):
+        while is_tap(self._graph, value) and not self._tree.is_flowed(value):
             value = self._graph.nodes[value.node].inputs[value.port]
         return value
 
     def is_distribution(self, value: Edge) -> bool:
         value = self._made(value)
         node = self._graph.nodes[value.node]
-        if self._units.is_flowed(value):
+        if self._tree.is_flowed(value):
             return True
         return node.operation.kind is OperationKind.DISTRIBUTION
 
@@ -140,13 +137,10 @@ class Signature:
             return "Tensor"
         made = self._made(value)
         node = self._graph.nodes[made.node]
-        if self._units.is_flowed(made):
+        if self._tree.is_flowed(made):
             return "Flowed"
-        if node.operation.name in quantizers.PRIORS:
-            return "UniformCodes"
-        if node.operation.name in quantizers.POSTERIORS:
-            return "NearestCode"
-        return CLASSES[node.operation.name] if node.operation.name in CLASSES else self.kind(node.inputs[0])
+        entry = node.operation.distribution
+        return entry.runtime_class if entry and entry.runtime_class else self.kind(node.inputs[0])
 
     def fallback(self, value: Edge) -> tuple[str, ...]:
         """What a distribution without a name is called; nothing for a tensor."""
@@ -158,13 +152,13 @@ class Signature:
         return "x is not None" if self.is_model else f"{layout.unparse(latents)}.inferred"
 
     def _lists_of(self, values: Sequence[Edge]) -> list[str]:
-        if not self._unit.is_section:
+        if not self._instance.is_section:
             return []
-        return list(dict.fromkeys(self._units.lists[v].list for v in values if v in self._units.lists))
+        return list(dict.fromkeys(self._tree.lists[v].list for v in values if v in self._tree.lists))
 
     def absent_lists(self, step: Step) -> list[tuple[str, int]]:
         """Lists that a conditional step would make, and how long they are."""
-        lengths = [item.list for item in self._units.lists.values()]
+        lengths = [item.list for item in self._tree.lists.values()]
         return [(name, lengths.count(name)) for name in step.fills]
 
     def call_arguments(self, step: Step, operands: list[ast.expr]) -> list[ast.expr]:
