@@ -24,13 +24,14 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from hvdsl.runtime.codes.files import check_suffix, write_codes
+    from hvdsl.workflows.open import first_stage
     from hvdsl.workflows.stages import codes_of_split
 
     check_suffix(args.output)
     with machine(args):
-        trained = opened(args)
-        store = codes_of_split(trained.first_stage(), args.split, args.data, args.batch, Console(stderr=True))
-    write_codes(args.output, store, trained.spec.model.settings.model)
+        model = opened(args)
+        store = codes_of_split(first_stage(model), args.split, args.data, args.batch, Console(stderr=True))
+    write_codes(args.output, store, model.spec.model.settings.model)
     levels = "; ".join(f"{level.name}: {level}" for level in store.levels)
     print(f"wrote {args.output}: {len(store):,} images, {levels}", file=sys.stderr)
     return 0

@@ -35,10 +35,11 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.runtime.inference.reconstruct import depths
     from hvdsl.runtime.protocol import as_vae
     from hvdsl.workflows.runs import run_data, spread
+    from hvdsl.workflows.trained import Trained
 
     with machine(args):
-        trained = opened(args)
-        output: Path = place(trained, args.output, "reconstructions.png")
+        trained = Trained(opened(args))
+        output: Path = place(trained.run, args.output, "reconstructions.png")
         splits = run_data(trained.run, trained.spec.model.settings.data, args.data)
         images = spread(getattr(splits, args.split), args.number)
         groups = len(as_vae(trained.model).LATENTS)
