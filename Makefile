@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 BASE := .venv/ready
 READY := .venv/ready-for-tests
 
-.PHONY: test test-slow lint demo docs setup clean
+.PHONY: test test-plain test-slow lint demo docs setup clean
 
 setup: $(READY)
 
@@ -22,6 +22,10 @@ $(READY): $(BASE)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
+
+# The same arithmetic on a processor without vector instructions: nothing may hang on an order of summation.
+test-plain: $(READY)
+	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest -n 2 tests/compiler tests/runtime
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n 2 -m slow

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hvdsl.compiler.check import check
 from hvdsl.compiler.emit import emit_priors, emit_steps
 from hvdsl.compiler.load import load
+from hvdsl.compiler.pipeline import check
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.priors.sampling import draw_codes, greedy

@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from hvdsl.errors import HvdslError
+
 
 class Settings(BaseModel):
     """Strict: `yes` is no number, `0.5` no count. A name that Python reserves has an alias."""
@@ -23,12 +25,12 @@ class Settings(BaseModel):
     TAKES: ClassVar[Mapping[str, Mapping[str, tuple[str, ...]]]] = {}
 
 
-class SettingError(Exception):
+class SettingError(HvdslError):
     """Settings that contradict each other. `key` is the field at fault."""
 
-    def __init__(self, key: str, message: str, expected: str) -> None:
-        super().__init__(message)
-        self.key, self.expected = key, expected
+    def __init__(self, key: str, message: str, expected: str, help: str = "") -> None:
+        super().__init__(f"{message}: expected {expected}" + (f"; {help}" if help else ""))
+        self.key, self.message, self.expected, self.help = key, message, expected, help
 
 
 class PixelExpression:
@@ -160,7 +162,7 @@ class Objective(Settings):
 
 
 class L2(Settings):
-    """`l2(w)`: weight decay that goes into the gradient. A plain number is decoupled."""
+    """`l2(w)`: weight decay that goes into the gradient. A number of `adamw`, `adamax` or `sgd` is decoupled."""
 
     WORDS = {"l2": ("weight",)}
 
@@ -187,6 +189,26 @@ class Optimizer(Settings):
     weight_decay: Annotated[float, Field(ge=0)] | L2 = 0.0
     decay_only: Literal["all", "weights"] = "all"
     bias_correction: bool = True
+
+    @model_validator(mode="after")
+    def _check(self) -> Optimizer:
+        """Adam with decoupled decay is AdamW (Loshchilov & Hutter 2019): a number of `adam` could mean either."""
+        decay = self.weight_decay
+        if self.kind == "adam" and not isinstance(decay, L2) and decay != 0:
+            raise SettingError(
+                "weight_decay",
+                "a `weight_decay` of `adam` can be meant in two ways",
+                "a decoupled decay of `adamw`, or `l2(…)`, which goes into the gradient",
+                f"write `adamw(weight_decay = {decay:g})` or `adam(weight_decay = l2({decay:g}))`",
+            )
+        if self.kind == "adamw" and isinstance(decay, L2):
+            raise SettingError(
+                "weight_decay",
+                "`adamw` with `l2` is `adam`",
+                "a number, which `adamw` decouples from the gradient",
+                f"write `adamw(weight_decay = {decay.weight:g})` or `adam(weight_decay = l2({decay.weight:g}))`",
+            )
+        return self
 
 
 class Schedule(Settings):

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hvdsl.cli.main import COMMANDS, build_parser
+from hvdsl.compiler.catalogue.objective_terms import TERMS
 from hvdsl.compiler.catalogue.reference import markdown
 from hvdsl.compiler.diagnostics import all_codes
-from hvdsl.compiler.terms import TERMS
 
 DOCS = Path(__file__).parents[1] / "docs"
 NOTE = "<!-- Written by scripts/generate_docs.py (`make docs`): do not edit. -->\n"
@@ -65,7 +65,7 @@ def objective() -> str:
     rows += [
         f"| `{value.name}` | {value.unit} | {value.meaning.replace('|', chr(92) + '|')} |"
         for term in TERMS
-        for value in term.logged
+        for value in term.metrics
     ]
     stories = [f"**`{term.name}`**, {term.title}. {term.story}" for term in TERMS]
     written = "\n\n".join(["`hvdsl explain NAME` tells of each term.", "\n".join(rows), *stories])

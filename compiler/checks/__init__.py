@@ -1,1 +1,27 @@
-"""What must hold of a graph, one check per module."""
+"""What must hold of an elaborated spec: each check says what is wrong, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from hvdsl.compiler.checks.flows import check_flows
+from hvdsl.compiler.checks.leaks import check_biases, check_leaks
+from hvdsl.compiler.checks.objective import check_objective
+from hvdsl.compiler.checks.priors import check_priors
+from hvdsl.compiler.checks.sharing import check_shared
+from hvdsl.compiler.model import Model
+from hvdsl.grammar.diagnostics import Diagnostic
+
+__all__ = ["CHECKS", "Check"]
+
+Check: TypeAlias = Callable[[Model], Iterable[Diagnostic]]
+
+CHECKS: tuple[Check, ...] = (
+    check_leaks,
+    check_flows,
+    check_biases,
+    check_objective,
+    check_priors,
+    check_shared,
+)

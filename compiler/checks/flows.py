@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hvdsl.compiler.analysis.autoregression import Seen, seen_of
-from hvdsl.compiler.catalogue.convolutions import CONV, DEPTHWISE
 from hvdsl.compiler.diagnostics import flows as codes
 from hvdsl.compiler.graph import Edge, Graph, Node
-from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
+from hvdsl.compiler.model import Model
+from hvdsl.grammar.diagnostics import Diagnostic
 
-MASKED = (CONV, DEPTHWISE)
 
-
-def check_flows(graph: Graph, found: Diagnostics) -> None:
-    """Add what is wrong with the flows of a model to `found`; what a recipe gets wrong everywhere is said once."""
+def check_flows(model: Model) -> Iterator[Diagnostic]:
+    """What is wrong with the flows of a model; what a recipe gets wrong everywhere is said once."""
+    graph = model.graph
     said: set[tuple[str, str]] = set()
     for group in graph.latents:
         for step in group.flow.steps if group.flow else ():
@@ -22,7 +23,7 @@ def check_flows(graph: Graph, found: Diagnostics) -> None:
             key = (diagnostic.code.id, str(diagnostic.span))
             if key not in said:
                 said.add(key)
-                found.add(diagnostic)
+                yield diagnostic
 
 
 def _leak(graph: Graph, node: Node) -> Diagnostic | None:
@@ -64,7 +65,7 @@ def _closes(graph: Graph, step: Node, seen: dict[Edge, Seen]) -> Node:
         own = seen[Edge(index)].own
         if any(bits >> ((c * width // len(own)) + 1) for c, bits in enumerate(own)):
             return graph.nodes[index]
-    return next((graph.nodes[i] for i in inside if graph.nodes[i].operation in MASKED), step)
+    return next((graph.nodes[i] for i in inside if graph.nodes[i].operation.reads_around), step)
 
 
 def _diagnostic(culprit: Node, found: str, expected: str, help: str) -> Diagnostic:

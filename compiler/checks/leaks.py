@@ -1,27 +1,20 @@
-"""Checks of a finished graph: what generation could not do, and what is likely a mistake."""
+"""What generation could not do, and a bias that is taken away again."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
-from hvdsl.compiler.checks.flows import check_flows
 from hvdsl.compiler.diagnostics import names as codes
 from hvdsl.compiler.diagnostics import warnings as warning_codes
 from hvdsl.compiler.graph import Graph, Node, Role
-from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
-
-_BIASED = ("conv", "depthwise", "upconv", "dense")
-
-
-def audit(graph: Graph, found: Diagnostics) -> None:
-    """Add what is wrong with a graph to `found`."""
-    _leaks(graph, found)
-    check_flows(graph, found)
-    _lost_biases(graph, found)
+from hvdsl.compiler.model import Model
+from hvdsl.grammar.diagnostics import Diagnostic
 
 
-def _leaks(graph: Graph, found: Diagnostics) -> None:
+def check_leaks(model: Model) -> Iterator[Diagnostic]:
     """Whatever depends on the image other than through a latent does not exist in generation."""
+    graph = model.graph
     source: list[int | None] = []  # for each node that depends on the image: the operand by which it does
     for node in graph.nodes:
         operand: int | None = None
@@ -29,12 +22,12 @@ def _leaks(graph: Graph, found: Diagnostics) -> None:
             operand = node.index
         elif node.role is Role.LATENT:
             if source[node.inputs[0].node] is not None:
-                found.add(_leak(graph, source, graph.nodes[node.inputs[0].node], "the prior of a latent"))
+                yield _leak(graph, source, graph.nodes[node.inputs[0].node], "the prior of a latent")
         else:
             operand = next((v.node for v in node.inputs if source[v.node] is not None), None)
         source.append(operand)
     if source[graph.output.node] is not None:
-        found.add(_leak(graph, source, graph.nodes[graph.output.node], "the output"))
+        yield _leak(graph, source, graph.nodes[graph.output.node], "the output")
 
 
 def _leak(graph: Graph, source: list[int | None], end: Node, what: str) -> Diagnostic:
@@ -54,21 +47,22 @@ def _leak(graph: Graph, source: list[int | None], end: Node, what: str) -> Diagn
     )
 
 
-def _lost_biases(graph: Graph, found: Diagnostics) -> None:
+def check_biases(model: Model) -> Iterator[Diagnostic]:
+    """A batch normalisation takes away what a bias before it adds."""
+    graph = model.graph
     readers = Counter(value.node for node in graph.nodes for value in node.inputs)
     for node in graph.nodes:
-        if node.operation.name != "batch_norm" or readers[node.inputs[0].node] > 1:  # a shortcut keeps the bias
+        if not node.operation.cancels_bias or readers[node.inputs[0].node] > 1:  # a shortcut keeps the bias
             continue
         before = graph.nodes[node.inputs[0].node]
-        if before.operation.name in _BIASED and before.args.get("bias") is True and "bias" not in before.stated:
-            found.add(
-                Diagnostic(
-                    warning_codes.BIAS_BEFORE_BATCH_NORM,
-                    "this bias has no effect",
-                    before.span,
-                    f"`{before.operation.name}` with a bias, then `batch_norm`",
-                    "`bias = no`",
-                    "batch normalisation takes it away again; its gradient is rounding noise. "
-                    "Where it has to be there all the same, say `bias = yes`",
-                )
+        bias = before.operation.bias
+        if bias is not None and before.args[bias] is True and bias not in before.stated:
+            yield Diagnostic(
+                warning_codes.BIAS_BEFORE_BATCH_NORM,
+                "this bias has no effect",
+                before.span,
+                f"`{before.operation.name}` with a bias, then `batch_norm`",
+                "`bias = no`",
+                "batch normalisation takes it away again; its gradient is rounding noise. "
+                "Where it has to be there all the same, say `bias = yes`",
             )

@@ -2,55 +2,49 @@
 
 from __future__ import annotations
 
-from hvdsl.compiler.catalogue.quantizers import PRIORS as QUANTIZED
+from collections.abc import Iterator
+
+from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
 from hvdsl.compiler.diagnostics import settings as codes
-from hvdsl.compiler.graph import Graph
-from hvdsl.compiler.settings import Objective
+from hvdsl.compiler.model import Model
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
+from hvdsl.grammar.diagnostics import Diagnostic
 from hvdsl.grammar.source import Span
 
-_COMMITTED = ("codebook", "lookup_free")  # finite scalars are rounded within bounds: nothing can drift from them
 
-
-def check_learning(graph: Graph, objective: Objective, spec: tree.Spec, found: Diagnostics) -> None:
-    """Add to `found` what the objective says of latents and the graph's latents cannot do."""
+def check_objective(model: Model) -> Iterator[Diagnostic]:
+    """What the objective says of latents and the graph's latents cannot do."""
+    graph, objective, spec = model.graph, model.settings.objective, model.resolved
     if objective.balance is not None and len(graph.latents) == 1:
-        found.add(
-            Diagnostic(
-                codes.NOTHING_TO_BALANCE,
-                "there is nothing to balance",
-                _place(spec, "balance"),
-                "`balance` in a model of one latent group",
-                "two groups or more",
-                "remove `balance`",
-            )
+        yield Diagnostic(
+            codes.NOTHING_TO_BALANCE,
+            "there is nothing to balance",
+            _place(spec, "balance"),
+            "`balance` in a model of one latent group",
+            "two groups or more",
+            "remove `balance`",
         )
-    if objective.commitment != 0 and not any(latent.family in _COMMITTED for latent in graph.latents):
+    if objective.commitment != 0 and not any(LATENT_FAMILIES[latent.family].commits for latent in graph.latents):
         families = " and ".join(sorted({f"`{latent.family}`" for latent in graph.latents})) or "none"
-        found.add(
-            Diagnostic(
-                codes.DOES_NOT_APPLY,
-                "`commitment` does not apply here",
-                _place(spec, "commitment"),
-                f"latents of the kind {families}",
-                "a latent of codes that its posterior can be far from: `codebook` or `lookup_free`",
-                "remove `commitment`",
-            )
+        yield Diagnostic(
+            codes.DOES_NOT_APPLY,
+            "`commitment` does not apply here",
+            _place(spec, "commitment"),
+            f"latents of the kind {families}",
+            "a latent of codes that its posterior can be far from: `codebook` or `lookup_free`",
+            "remove `commitment`",
         )
     if not objective.of_error:
         return
     for latent in graph.latents:
-        if latent.family not in QUANTIZED:
-            found.add(
-                Diagnostic(
-                    codes.RATE_OF_AN_ERROR,
-                    "a latent with a rate has nothing to weigh it against in an error",
-                    graph.nodes[latent.node].span,
-                    f"`{latent.name}`, {latent.family}, under `unit = {objective.unit}`",
-                    "latents of a quantizer, or a likelihood that is a density",
-                    "take a density such as `normal` and `unit = nats_per_dim`, or take codes, whose rate is constant",
-                )
+        if not LATENT_FAMILIES[latent.family].quantized:
+            yield Diagnostic(
+                codes.RATE_OF_AN_ERROR,
+                "a latent with a rate has nothing to weigh it against in an error",
+                graph.nodes[latent.node].span,
+                f"`{latent.name}`, {latent.family}, under `unit = {objective.unit}`",
+                "latents of a quantizer, or a likelihood that is a density",
+                "take a density such as `normal` and `unit = nats_per_dim`, or take codes, whose rate is constant",
             )
             return
 

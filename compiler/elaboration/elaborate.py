@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from typing import cast
 
-from hvdsl.compiler.analysis.causality import check_causality
+from hvdsl.compiler.assembly.assemble import Assembled
+from hvdsl.compiler.catalogue.likelihoods import LIKELIHOODS
 from hvdsl.compiler.catalogue.structure import IMAGE, OUTPUT
 from hvdsl.compiler.catalogue.table import Argument
-from hvdsl.compiler.checks.leaks import audit
-from hvdsl.compiler.checks.objective import check_learning
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.elaboration import application, expressions, names, statements
@@ -22,27 +21,11 @@ from hvdsl.compiler.elaboration.sections import elaborate_prior, elaborate_secti
 from hvdsl.compiler.elaboration.values import Drawn, Flowing, SharedInstance, Step, Tensor, Value, show
 from hvdsl.compiler.evaluate.faults import Exhausted, Fault
 from hvdsl.compiler.evaluate.values import INVALID, Invalid, Totals
-from hvdsl.compiler.graph import Edge, Graph, Shape, Term
+from hvdsl.compiler.graph import Edge, Graph, Shape
 from hvdsl.compiler.model import Model
-from hvdsl.compiler.settings import ModelSettings
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity, SpecError
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity
 from hvdsl.grammar.source import Span
-
-
-class Closed(Protocol):
-    """What elaboration needs of an assembled spec (`assemble.Assembled`)."""
-
-    @property
-    def spec(self) -> tree.Spec: ...
-    @property
-    def settings(self) -> ModelSettings: ...
-    @property
-    def likelihood(self) -> Term: ...
-    @property
-    def logits(self) -> int: ...
-    @property
-    def warnings(self) -> tuple[Diagnostic, ...]: ...
 
 
 class Elaborator(Interpreter):
@@ -55,17 +38,12 @@ class Elaborator(Interpreter):
         finally:
             self.depth -= 1
 
-    def lookup(self, name: tree.Name, environment: Environment, wanted: Argument | None) -> Value:
-        return names.lookup(self, name, environment, wanted)
-
-    def call(self, expr: tree.Call | tree.WithBlock, environment: Environment, wanted: Argument | None) -> Value:
-        return names.call(self, expr, environment, wanted)
+    lookup = names.lookup
+    call = names.call
+    flow = expressions.flow
 
     def calculate(self, name: str, expr: tree.Call, environment: Environment) -> Value:
         return cast(Value, self.function(name, expr, environment))
-
-    def flow(self, expr: tree.Flow | tree.Block, environment: Environment) -> Value:
-        return expressions.flow(self, expr, environment)
 
     def operate(self, expr: tree.Binary, left: object, right: object, environment: Environment) -> object:
         value = expressions.operate(self, expr, left, right, environment)
@@ -120,8 +98,8 @@ class Elaborator(Interpreter):
             raise
 
 
-def elaborate(closed: Closed) -> Model:
-    """Elaborate an assembled spec.
+def elaborate(closed: Assembled) -> Model:
+    """Elaborate an assembled spec. What holds of the whole is for `checks` to say.
 
     Raises:
         SpecError: with everything found, if any of it is an error.
@@ -151,7 +129,7 @@ def elaborate(closed: Closed) -> Model:
     return Model(settings, closed.likelihood, graph, priors, closed.spec, warnings)
 
 
-def _model(closed: Closed, program: Program, found: Diagnostics) -> tuple[Graph | None, Elaborator]:
+def _model(closed: Assembled, program: Program, found: Diagnostics) -> tuple[Graph | None, Elaborator]:
     """Elaborate encoder and decoder."""
     settings, spec = closed.settings, closed.spec
     builder = Builder(settings.model, spec.span)
@@ -171,9 +149,8 @@ def _model(closed: Closed, program: Program, found: Diagnostics) -> tuple[Graph 
         return None, elaborator
     output = builder.node(OUTPUT, {}, (tensor,), (tensor.shape,), span)
     builder.settle(Totals(elaborator.counts, len(builder.latents)))
-    graph = Graph(settings.model, builder.nodes, builder.root, builder.latents, Edge(output.index), shape)
-    audit(graph, found)
-    check_learning(graph, settings.objective, spec, found)
+    scored = LIKELIHOODS[closed.likelihood.name].parameters(shape, dict(closed.likelihood.options))
+    graph = Graph(settings.model, builder.nodes, builder.root, builder.latents, Edge(output.index), shape, scored)
     return graph, elaborator
 
 
@@ -214,16 +191,4 @@ def _prior(item: tree.Prior, program: Program, model: Elaborator, found: Diagnos
         return None
     output = builder.node(OUTPUT, {}, (result,), (result.shape,), item.body.span)
     builder.settle(Totals(elaborator.counts, len(model.builder.latents)))
-    graph = Graph(item.name.id, builder.nodes, builder.root, [], Edge(output.index), None)
-    leak = check_causality(graph)
-    if leak is not None:
-        found.add(leak)
-        return graph
-    from hvdsl.compiler.emit.stepwise.plan import plan  # most specs have no priors
-
-    try:
-        plan(graph)
-    except SpecError as error:
-        for diagnostic in error.diagnostics:
-            found.add(diagnostic)
-    return graph
+    return Graph(item.name.id, builder.nodes, builder.root, [], Edge(output.index), None)

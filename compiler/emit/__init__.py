@@ -7,27 +7,23 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from hvdsl.compiler.emit.module import module_text, priors_text, steps_text
+from hvdsl.compiler.emit.modules.classes import check_classes
 from hvdsl.compiler.emit.standalone import standalone
 from hvdsl.compiler.model import Model
-from hvdsl.compiler.passes import optimise
 from hvdsl.grammar import print_text
 
-__all__ = ["emit", "emit_priors", "emit_steps", "standalone"]
+__all__ = ["check_classes", "emit", "emit_priors", "emit_steps", "standalone"]
 
 
-def emit(model: Model, level: int = 1, passes: tuple[str, ...] | None = None) -> str:
-    """Write the PyTorch module of a model and of its priors. Equal models give equal bytes.
-
-    `level` 0 is operation by operation what the spec says, 1 applies the rewrites of `hvdsl.compiler.passes`;
-    `passes` names those to apply in place of the level's own. Priors are written as they are.
+def emit(model: Model) -> str:
+    """Write the PyTorch module of a model and of its priors as their graphs are. Equal models give equal bytes.
 
     Raises:
-        SpecError: HV08xx, with every operation that cannot be emitted, or for an unknown pass or level.
+        SpecError: HV08xx, with every operation that cannot be emitted.
     """
-    graph = optimise(model.graph, level, passes)
     settings = model.settings
     digest = _digest(model)
-    return module_text(graph, model.priors, model.likelihood, settings.data, settings.title, digest, _version())
+    return module_text(model.graph, model.priors, model.likelihood, settings.data, settings.title, digest, _version())
 
 
 def emit_priors(model: Model) -> str:

@@ -7,20 +7,14 @@ import collections.abc
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 
-from hvdsl.compiler.assembly.pixels import parse_pixel_map
 from hvdsl.compiler.emit import layout, runtime_index
-from hvdsl.compiler.emit.class_text import class_text, constructor, docstring
-from hvdsl.compiler.emit.classes import Class, classes
-from hvdsl.compiler.emit.forms import forms
-from hvdsl.compiler.emit.forward import Forward
-from hvdsl.compiler.emit.latent_groups import latent_groups
-from hvdsl.compiler.emit.likelihood import likelihood
-from hvdsl.compiler.emit.names import Names, identifier
-from hvdsl.compiler.emit.position_steps import position_steps
-from hvdsl.compiler.emit.priors import prior_names, prior_parts
-from hvdsl.compiler.emit.signature import Signature
+from hvdsl.compiler.emit.modules.class_text import class_text, docstring
+from hvdsl.compiler.emit.modules.classes import ModuleClass, classes, grouped
+from hvdsl.compiler.emit.modules.model_text import model_class, prior_class
+from hvdsl.compiler.emit.modules.tree import ModuleTree
+from hvdsl.compiler.emit.names import Names, camel, identifier
 from hvdsl.compiler.emit.stepwise.plan import plan
-from hvdsl.compiler.emit.units import Units
+from hvdsl.compiler.emit.stepwise.position_steps import position_steps
 from hvdsl.compiler.graph import Graph, Term
 from hvdsl.compiler.settings import Data
 
@@ -38,15 +32,15 @@ def module_text(
     Raises:
         SpecError: HV08xx, if an operation or likelihood cannot be emitted.
     """
-    units = Units(graph)
+    tree = ModuleTree(graph)
     names = Names({"PRIORS", "STEPS", *RESERVED})
-    called = prior_names(priors, names)
-    made = classes(forms(units.root), names)
-    parts = [class_text(c, units) for c in made[:-1]]
-    parts.append(_model(made[-1], units, scored, data, title))
-    parts.append([f"Model = {made[-1].name}"])
+    class_names = prior_names(priors, names)
+    module_classes = classes(grouped(tree.root), names)
+    parts = [class_text(c, tree) for c in module_classes[:-1]]
+    parts.append(model_class(module_classes[-1], tree, scored, data, title))
+    parts.append([f"Model = {module_classes[-1].name}"])
     if priors:
-        parts += prior_parts(priors, called, names)
+        parts += prior_parts(priors, class_names, names)
     return _text(parts, graph.name, title, digest, version)
 
 
@@ -68,10 +62,39 @@ def steps_text(
     Raises:
         SpecError: HV0801, for a prior that has none.
     """
-    called = prior_names(priors, Names({"PRIORS", "STEPS", *RESERVED}))
-    parts = [position_steps(priors[latent], plan(priors[latent]), called[latent]) for latent in wanted]
-    table = [f'    "{identifier(latent)}": {called[latent]}Steps,' for latent in wanted]
+    class_names = prior_names(priors, Names({"PRIORS", "STEPS", *RESERVED}))
+    parts = [position_steps(priors[latent], plan(priors[latent]), class_names[latent]) for latent in wanted]
+    table = [f'    "{identifier(latent)}": {class_names[latent]}Steps,' for latent in wanted]
     return _text([*parts, ["STEPS = {", *table, "}"]], name, title, digest, version)
+
+
+def prior_names(priors: Mapping[str, Graph], names: Names) -> dict[str, str]:
+    """Name the priors' classes, and take the names of their steps: `ZTopPrior` and `ZTopPriorSteps`.
+
+    They follow from the latents alone, so that files that are written apart fit together.
+    """
+    class_names = {}
+    for latent in priors:
+        class_names[latent] = names.take(f"{camel(latent)}Prior")
+        names.take(f"{class_names[latent]}Steps")
+    return class_names
+
+
+def prior_parts(priors: Mapping[str, Graph], class_names: Mapping[str, str], names: Names) -> list[list[str]]:
+    """Write the classes of all priors, and the table `PRIORS` of them by their latents."""
+    trees = {latent: ModuleTree(graph) for latent, graph in priors.items()}
+    module_classes = classes(grouped(*(tree.root for tree in trees.values())), names)
+    parts: list[list[str]] = []
+    for latent, tree in trees.items():
+        own = [c for c in module_classes if c.example.graph is tree.graph]  # recipes that no earlier prior has written
+        parts += _prior(own, tree, class_names[latent])
+    table = [f'    "{identifier(latent)}": {name},' for latent, name in class_names.items()]
+    return [*parts, ["PRIORS = {", *table, "}"]]
+
+
+def _prior(module_classes: Sequence[ModuleClass], tree: ModuleTree, name: str) -> list[list[str]]:
+    *recipes, whole, _ = module_classes  # last the graph itself, which holds but the section
+    return [*(class_text(c, tree) for c in recipes), prior_class(whole, name, tree.graph, tree)]
 
 
 def _text(parts: Sequence[Sequence[str]], name: str, title: str, digest: str, version: str) -> str:
@@ -88,36 +111,6 @@ def _text(parts: Sequence[Sequence[str]], name: str, title: str, digest: str, ve
         *_imports(body),
     ]
     return "\n".join(header) + "\n\n\n" + body + "\n"
-
-
-def _model(made: Class, units: Units, scored: Term, data: Data, title: str) -> list[str]:
-    unit = made.example
-    signature = Signature(unit, units, unit.outputs)
-    channels, height, width = data.shape
-    most = 2**data.bits - 1 if data.binarize == "none" else 1
-    lines = [f"class {identifier(made.name)}(nn.Module):", docstring(title or units.graph.name, layout.INDENT), ""]
-    lines += latent_groups(units.graph.latents)
-    lines += ["", *constructor(made)]
-    lines += layout.lines("self.likelihood = ", likelihood(scored, channels), depth=2)
-    shape = f"(N, {channels}, {height}, {width})"
-    lines += _pixels("input", data.input, f"Map raw pixels 0 … {most}, {shape}, to what the encoder takes.")
-    target = data.input if data.target is None else data.target
-    lines += _pixels("target", target, f"Map raw pixels 0 … {most}, {shape}, to what the likelihood scores.")
-    lines += ["", *signature.text]
-    told = "Return the likelihood's parameters for the mapped image `x`; without an image, generate."
-    lines.append(docstring(told, layout.INDENT * 2))
-    lines.append("        latents.begin(self, x)")
-    return lines + Forward(made, units, signature).lines()
-
-
-def _pixels(name: str, text: str, told: str) -> list[str]:
-    tree = ast.parse(parse_pixel_map(text).torch(), mode="eval").body
-    return [
-        "",
-        f"    def {name}(self, v: Tensor) -> Tensor:",
-        docstring(told, layout.INDENT * 2),
-        *layout.lines("return ", tree, depth=2),
-    ]
 
 
 def _imports(body: str) -> list[str]:

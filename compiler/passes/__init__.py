@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hvdsl.compiler.diagnostics.emission import UNKNOWN_LEVEL, UNKNOWN_PASS
@@ -13,7 +13,7 @@ from hvdsl.compiler.passes.split_concat import split_concat
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 
-__all__ = ["LEVELS", "PASSES", "Pass", "optimise"]
+__all__ = ["LEVELS", "PASSES", "Pass", "chosen"]
 
 LEVELS = (0, 1, 2)  # 2 has the passes of 1: `torch.compile` comes where the module is built
 
@@ -34,8 +34,8 @@ PASSES = (
 )
 
 
-def optimise(graph: Graph, level: int = 1, names: tuple[str, ...] | None = None) -> Graph:
-    """Apply the passes of a level, or those named, in the order of `PASSES`.
+def chosen(level: int = 1, names: Sequence[str] | None = None) -> tuple[Pass, ...]:
+    """Return the passes of a level, or those named, in the order of `PASSES`.
 
     Raises:
         SpecError: HV0802 for an unknown pass, HV0804 for an unknown level.
@@ -49,7 +49,4 @@ def optimise(graph: Graph, level: int = 1, names: tuple[str, ...] | None = None)
             message = f"unknown pass `{name}`"
             expected = ", ".join(f"`{k}`" for k in known)
             raise SpecError([Diagnostic(UNKNOWN_PASS, message, None, f"`{name}`", expected, did_you_mean(name, known))])
-    for step in PASSES:
-        if step.level <= level if names is None else step.name in names:
-            graph = step.rewrite(graph)
-    return graph
+    return tuple(p for p in PASSES if (p.level <= level if names is None else p.name in names))

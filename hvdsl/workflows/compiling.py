@@ -8,9 +8,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from hvdsl.compiler.check import check
 from hvdsl.compiler.model import Model
+from hvdsl.compiler.pipeline import check, write
 from hvdsl.errors import UsageError
+from hvdsl.grammar import tree
 from hvdsl.grammar.source import Source
 
 if TYPE_CHECKING:
@@ -143,9 +144,7 @@ def compile(  # the name is the API's; whoever needs Python's own has `builtins`
 
 def compiled(model: Model, level: int = 1, passes: Iterable[str] | None = None) -> Compiled:
     """Emit a checked model."""
-    from hvdsl.compiler.emit import emit  # which `check` and `info` do not need
-
-    return Compiled(model, emit(model, level, None if passes is None else tuple(passes)), level)
+    return Compiled(model, write(model, level, None if passes is None else tuple(passes)), level)
 
 
 def build(
@@ -168,7 +167,7 @@ def build(
     return compile(spec, level=level, variant=variant, overrides=overrides).build(seed)
 
 
-def checked(spec: str | Path | Source, overrides: Sequence[str] = (), variant: str | None = None) -> Model:
+def checked(spec: str | Path | Source | tree.Spec, overrides: Sequence[str] = (), variant: str | None = None) -> Model:
     """Return the model that a spec and `NAME=VALUE` overrides describe.
 
     Raises:

@@ -18,8 +18,7 @@ from hvdsl.runtime.data import Splits
 from hvdsl.runtime.data.dataset import Dataset
 from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.ground.seeds import derive_seed
-from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
-from hvdsl.runtime.inference.importance import ImportanceBound
+from hvdsl.runtime.inference.evaluate import Evaluation, ImportanceBound, evaluate
 from hvdsl.runtime.inference.inference import chunks, inference
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.latents.noise import image_noise

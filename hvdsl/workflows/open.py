@@ -18,8 +18,8 @@ from hvdsl.runtime.latents.noise import set_noise_scheme
 from hvdsl.runtime.training.checkpoint import MANIFEST, CheckpointError
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.weights import copy_into, load_weights, model_tensors
-from hvdsl.workflows.compiling import Compiled, checked, compiled
-from hvdsl.workflows.runs import device_of, read_model
+from hvdsl.workflows.compiling import Compiled, compiled
+from hvdsl.workflows.runs import device_of, read_model, read_resolved
 from hvdsl.workflows.stages import Autoencoder, autoencoder
 from hvdsl.workflows.weights_file import read_weights_file
 
@@ -144,7 +144,7 @@ def _of_file(path: Path, use_ema: bool, overrides: tuple[str, ...], device: torc
     if path.suffix != ".safetensors":
         raise HvdslError(f"{path} is not a .safetensors file: give a run folder, a checkpoint or such a file")
     weights = read_weights_file(path)
-    spec = compiled(checked(Source(f"the spec in {path}", weights.spec), overrides))
+    spec = compiled(read_resolved(Source(f"the spec in {path}", weights.spec), overrides))
     module = spec.build()
     copy_into(module, weights.fitting(model_tensors(module)))
     set_noise_scheme(module, weights.noise_scheme)

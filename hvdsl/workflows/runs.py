@@ -12,14 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.compiler.assembly.files import locate
-from hvdsl.compiler.emit import emit, emit_priors, emit_steps
+from hvdsl.compiler.assembly.upgrade import upgraded
+from hvdsl.compiler.emit import emit_priors, emit_steps
 from hvdsl.compiler.emit.names import identifier
 from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
+from hvdsl.compiler.pipeline import write
 from hvdsl.compiler.settings import Data
 from hvdsl.draw.export import graph_json
 from hvdsl.errors import UsageError
-from hvdsl.grammar import print_text
+from hvdsl.grammar import print_text, read_text
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.data import Dataset, Splits
 from hvdsl.runtime.data import open_data as open_splits
@@ -46,7 +48,7 @@ def device_of(name: str) -> torch.device:
 
 def instantiate(model: Model, seed: int = 0, device: torch.device | None = None, level: int = 1) -> nn.Module:
     """Return the emitted module of a model, initialised from `seed`, on `device`."""
-    module = Compiled(model, emit(model, level)).build(seed)
+    module = Compiled(model, write(model, level)).build(seed)
     if device:
         module.to(device)
     if level == 2:  # on its device: what is needed to compile depends on that
@@ -79,7 +81,7 @@ def create_run(folder: Path, spec: str | Path | Source, model: Model, data: Path
     files = {
         name: text,
         "resolved.hv": print_text(model.resolved),
-        "model.py": emit(model, level),
+        "model.py": write(model, level),
         "graph.json": graph_json(model),
     }
     here = world()
@@ -101,7 +103,12 @@ def _given(spec: str | Path | Source) -> tuple[str, str]:
 
 def read_model(run: Run, overrides: Sequence[str] = ()) -> Model:
     """Return the model of a run, from its `resolved.hv`."""
-    return checked(Source(str(run.folder / "resolved.hv"), run.read("resolved.hv")), overrides)
+    return read_resolved(Source(str(run.folder / "resolved.hv"), run.read("resolved.hv")), overrides)
+
+
+def read_resolved(spec: Source, overrides: Sequence[str] = ()) -> Model:
+    """Return the model of a resolved spec, as any version wrote it."""
+    return checked(upgraded(read_text(spec)), overrides)
 
 
 def run_data(run: Run | None, settings: Data, data: Path | None = None) -> Splits:

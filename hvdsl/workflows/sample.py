@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.compiler.stages import is_drawn_from_codes
 from hvdsl.errors import HvdslError, UsageError
-from hvdsl.runtime.codes.codec import decode
 from hvdsl.runtime.codes.files import read_codes
-from hvdsl.runtime.codes.levels import LABEL, CodesError, check_fit
+from hvdsl.runtime.codes.levels import LABEL, CodesError, check_fit, decode
+from hvdsl.runtime.inference.generate import sample
 from hvdsl.runtime.inference.inference import chunks
 from hvdsl.runtime.inference.recalibrate import recalibrate_batch_norm
-from hvdsl.runtime.inference.sample import sample
 from hvdsl.runtime.priors.hierarchy import Cut, Kept, coarse_mask, sample_codes
 from hvdsl.runtime.priors.sampling import Progress, Schedule
 from hvdsl.workflows.images import as_pixels

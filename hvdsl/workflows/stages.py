@@ -24,9 +24,8 @@ from hvdsl.compiler.stages import structure
 from hvdsl.errors import HvdslError
 from hvdsl.grammar import print_text
 from hvdsl.runtime.codes.extract import stored_codes
-from hvdsl.runtime.codes.identity import autoencoder_digest
 from hvdsl.runtime.codes.levels import CodesError, Level, code_levels
-from hvdsl.runtime.codes.store import CodeStore, Identity
+from hvdsl.runtime.codes.store import CodeStore, Identity, autoencoder_digest
 from hvdsl.runtime.data import Dataset
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.priors.protocol import StepwisePrior

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data, ModelSettings
 from hvdsl.errors import UsageError
-from hvdsl.runtime.inference.reconstruct import TEMPERATURE, reconstruct
+from hvdsl.runtime.inference.generate import TEMPERATURE, reconstruct
 from hvdsl.runtime.priors.sampling import Schedule
 from hvdsl.runtime.protocol import as_vae, is_quantized
 from hvdsl.runtime.training.run import Run

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
-from hvdsl.runtime.codes.codec import encode
-from hvdsl.runtime.codes.identity import LabelledImages
-from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels
+from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels, encode
+from hvdsl.runtime.codes.store import LabelledImages
 from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.inference.inference import chunks, inference, to_pixels
 from hvdsl.runtime.priors.protocol import as_prior
-from hvdsl.runtime.priors.training import nats
+from hvdsl.runtime.priors.stage import nats
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.quantizers.usage import Usage, usage_of
 

@@ -1,4 +1,4 @@
-"""A prior as the second stage of a model: trained and scored on stored codes."""
+"""A prior as the second stage of a model: trained on stored codes for their cross entropy, and scored on them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,58 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Train
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import CodesError, Level
 from hvdsl.runtime.codes.store import CodeRows
+from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.inference import chunks, inference
 from hvdsl.runtime.priors.protocol import PriorModel, as_prior
-from hvdsl.runtime.priors.training import CodeObjective, CodePart, nats
 from hvdsl.runtime.training.batches import PixelBatch
 from hvdsl.runtime.training.optimization import Optimization
 from hvdsl.runtime.training.schedule import Clock
+from hvdsl.runtime.training.transfer import on_device
+
+
+@dataclass(frozen=True, slots=True)
+class CodeBatch:
+    """What one forward pass of a prior takes.
+
+    Attributes:
+        x: Codes of the prior's latent, `(N, H, W)`.
+        given: Codes of the latents that it is given, labels; as `PriorModel.CONDITIONS` says.
+    """
+
+    x: Tensor
+    given: tuple[Tensor, ...] = ()
+
+
+class CodeObjective:
+    """The mean over batch and positions of -log p(code | earlier codes, given), for `Optimization` to minimise.
+
+    The terms are `nats_per_code`, `bits_per_map`, and `accuracy`, the share of codes that are the most probable ones.
+    """
+
+    def __call__(self, model: nn.Module, part: CodeBatch, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        logits: Tensor = model(part.x, *part.given)
+        loss = F.cross_entropy(logits.float(), part.x)  # softmax in float32 whatever the precision around it
+        positions = math.prod(part.x.shape[1:])
+        terms = {
+            names.NATS_PER_CODE: loss.detach(),
+            names.BITS_PER_MAP: loss.detach() * (positions / math.log(2)),
+            names.ACCURACY: (logits.detach().argmax(1) == part.x).float().mean(),
+        }
+        return loss, terms
+
+
+def nats(model: nn.Module, codes: Tensor, *given: Tensor) -> Tensor:
+    """-log p(codes) of each map, `(N,)` nats: what the codes of an image cost under the prior."""
+    logits: Tensor = model(codes, *given)
+    return F.cross_entropy(logits.float(), codes, reduction="none").flatten(1).sum(1)
 
 
 class CodeRate:
@@ -29,10 +68,10 @@ class CodeRate:
     def __init__(self, dims: int) -> None:
         self._objective, self._dims = CodeObjective(), dims
 
-    def __call__(self, model: nn.Module, part: CodePart, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def __call__(self, model: nn.Module, part: CodeBatch, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         loss, terms = self._objective(model, part, step)
-        bits = terms["bits_per_map"]
-        return loss, {**terms, "rate_bits_per_dim": bits / self._dims}
+        bits = terms[names.BITS_PER_MAP]
+        return loss, {**terms, names.RATE_BITS_PER_DIM: bits / self._dims}
 
 
 class PriorTask:
@@ -41,13 +80,13 @@ class PriorTask:
     def __init__(self, prior: nn.Module, dims: int) -> None:
         self._prior, self._dims = as_prior(prior), dims
 
-    def optimization(self, model: nn.Module, train: Train, clock: Clock, world: World) -> Optimization[CodePart]:
+    def optimization(self, model: nn.Module, train: Train, clock: Clock, world: World) -> Optimization[CodeBatch]:
         """What makes the steps."""
         return Optimization(model, train, CodeRate(self._dims), clock, world)
 
-    def parts(self, model: nn.Module, batch: PixelBatch, train: Train) -> list[CodePart]:
+    def parts(self, model: nn.Module, batch: PixelBatch, train: Train) -> list[CodeBatch]:
         """Codes as the prior takes them."""
-        rows = torch.from_numpy(batch.pixels).to(next(model.parameters()).device)
+        rows = on_device(batch.pixels, next(model.parameters()).device)
         return [_part(self._prior, piece) for piece in rows.chunk(train.accumulate)]
 
 
@@ -119,8 +158,8 @@ def check_levels(prior: nn.Module, levels: Sequence[Level]) -> None:
             )
 
 
-def _part(prior: PriorModel, rows: Tensor) -> CodePart:
+def _part(prior: PriorModel, rows: Tensor) -> CodeBatch:
     maps = (prior.CODES, *prior.CONDITIONS)
     parts = torch.split(rows, [math.prod(map.grid) for map in maps], 1)
     own, *given = (part.reshape(len(rows), *map.grid) for part, map in zip(parts, maps, strict=True))
-    return CodePart(own, tuple(given))
+    return CodeBatch(own, tuple(given))

@@ -33,9 +33,11 @@ class Ema:
         Args:
             applied: Whether it was made, a scalar on the parameters' device.
         """
-        averages, parameters = list(self.averages.values()), list(self._model.parameters())
+        averages: list[Tensor] = list(self.averages.values())
+        parameters: list[Tensor] = list(self._model.parameters())
         take = {dtype: applied.to(dtype) * self._take for dtype in {average.dtype for average in averages}}
-        torch._foreach_lerp_(averages, parameters, [take[average.dtype] for average in averages])
+        weights = [take[average.dtype] for average in averages]
+        torch._foreach_lerp_(averages, parameters, weights)
         for name, b in self._own_buffers():
             self.buffers[name].copy_(b)
 

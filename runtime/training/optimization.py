@@ -320,5 +320,5 @@ class Optimization(Generic[P]):
         if self.world.size == 1:
             return sums
         flat = self.world.sum(torch.cat([value.reshape(-1) for value in sums.values()])) / self.world.size
-        means = flat.split([value.numel() for value in sums.values()])
+        means = torch.split(flat, [value.numel() for value in sums.values()])
         return {name: mean.view_as(value) for (name, value), mean in zip(sums.items(), means, strict=True)}

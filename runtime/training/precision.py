@@ -58,7 +58,7 @@ def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
     """
     settings: list[Any] = []
     if device.type == "cuda":
-        settings = [torch.backends.cuda.matmul, torch.backends.cudnn.conv]
+        settings = [torch.backends.cuda.matmul, torch.backends.cudnn.conv]  # type: ignore[attr-defined]  # made at run time
     before = [setting.fp32_precision for setting in settings]
     for setting in settings:
         setting.fp32_precision = "tf32" if precision == "tf32" else "ieee"

@@ -35,7 +35,7 @@ class Readings(Generic[T]):
         else:
             buffer = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         buffer.copy_(values, non_blocking=True)
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's own
         event.record()
         self._on_their_way.append((note, buffer, event))
 
@@ -44,7 +44,7 @@ class Readings(Generic[T]):
         while self._on_their_way:
             note, values, event = self._on_their_way[0]
             if event is not None:
-                if not event.query():
+                if not event.query():  # type: ignore[no-untyped-call]  # torch's own
                     if len(self._on_their_way) <= outstanding:
                         return
                     event.synchronize()

@@ -30,4 +30,4 @@ class RunningStatistics:
         """Put back what `keep` remembered, unless the step was `applied`: a scalar on their device."""
         if self._now:
             settled = torch.where(applied, torch.cat(self._now), self._kept)
-            torch._foreach_copy_(self._now, list(settled.split(self._sizes)))
+            torch._foreach_copy_(self._now, list(torch.split(settled, self._sizes)))

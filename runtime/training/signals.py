@@ -7,6 +7,11 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+import torch
+import torch.distributed as dist
+
+from hvdsl.runtime.ground.world import World
+
 
 class StopRequest:
     """While entered, remembers SIGINT and SIGTERM instead of dying of them.
@@ -40,3 +45,33 @@ class StopRequest:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
+
+
+class StopVote:
+    """Whether any of several processes was asked to stop, learned without waiting for the others.
+
+    A vote begins with one step and is counted with the next, on a group of its own between processors, so that neither
+    the accelerators nor their exchange of gradients have a part in it. All processes learn the same in the same step.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._group: Any = dist.new_group(backend="gloo") if world.size > 1 else None
+        self._votes = torch.zeros(1)
+        self._begun: Any = None
+
+    def __call__(self, requested: bool) -> bool:
+        """Cast this process's vote; returns what came of the vote before, or of this one where there is one process."""
+        if self._group is None:
+            return requested
+        stopped = self.count()
+        self._votes = torch.full((1,), float(requested))
+        self._begun = dist.all_reduce(self._votes, group=self._group, async_op=True)
+        return stopped
+
+    def count(self) -> bool:
+        """What came of the last vote, once all have cast theirs."""
+        if self._begun is None:
+            return False
+        self._begun.wait()
+        self._begun = None
+        return bool(self._votes > 0)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import numpy as np
-import torch
 from torch import nn
 
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.compiler.settings import Train
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground.noise import JointNoise
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.latents.noise import image_noise
@@ -21,6 +20,7 @@ from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import PixelBatch
 from hvdsl.runtime.training.optimization import Optimization
 from hvdsl.runtime.training.schedule import Clock
+from hvdsl.runtime.training.transfer import on_device, pixels_on
 
 
 class Task(Protocol):
@@ -57,13 +57,27 @@ class ImageTask:
 
     def parts(self, model: nn.Module, batch: PixelBatch, train: Train) -> list[ModelBatch]:
         """Images mapped for encoder and likelihood, with the noise that each draws for itself."""
-        pixels = torch.from_numpy(batch.pixels.astype(np.float32)).to(next(model.parameters()))
+        pixels = pixels_on(batch.pixels, next(model.parameters()))
+        given = {name: on_device(values, pixels.device) for name, values in batch.given.items()}
+        weight = None if batch.weight is None else on_device(batch.weight, pixels.device)
         seed = derive_seed(train.seed, "training noise")
         indices = range(batch.first, batch.first + len(pixels))
         size = len(pixels) // train.accumulate
         vae, parts = as_vae(model), []
         for at in range(0, len(pixels), size):
-            v = pixels[at : at + size]
-            noise = image_noise(model, vae.LATENTS, seed, indices[at : at + size], batch.step, v.device)
-            parts.append(ModelBatch(vae.input(v), vae.target(v), noise))
+            piece = slice(at, at + size)
+            v = pixels[piece]
+            noise = image_noise(model, vae.LATENTS, seed, indices[piece], batch.step, v.device)
+            if isinstance(noise, JointNoise) and v.device.type != "cpu":
+                noise.draw()  # ahead of the step
+            parts.append(
+                ModelBatch(
+                    vae.input(v),
+                    vae.target(v),
+                    noise,
+                    given={name: values[piece] for name, values in given.items()},
+                    weight=None if weight is None else weight[piece],
+                    names=batch.names[piece],
+                )
+            )
         return parts

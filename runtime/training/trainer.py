@@ -15,6 +15,7 @@ from torch import nn
 
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.quantizers.usage import usage
@@ -26,8 +27,9 @@ from hvdsl.runtime.training.optimization import StepResult
 from hvdsl.runtime.training.progress import ProgressDisplay
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.schedule import Clock
-from hvdsl.runtime.training.signals import StopRequest
+from hvdsl.runtime.training.signals import StopRequest, StopVote
 from hvdsl.runtime.training.tasks import ImageTask, Task
+from hvdsl.runtime.training.transfer import Ahead
 from hvdsl.runtime.training.window import Window
 
 
@@ -62,7 +64,7 @@ class Trainer:
         data: The training images.
         run: Where to write; without one nothing is written.
         console: Where to show progress; without one nothing is shown.
-        workers: Threads that read ahead.
+        workers: Threads that read ahead; at least one where the model is on an accelerator.
         task: What the model is trained for; by default the spec's objective on images.
 
     Raises:
@@ -93,11 +95,14 @@ class Trainer:
         self.run = run
         self.periodic: list[Periodic] = []
         self._console = console if self.world.leads else None
-        self._workers = workers
+        self._device = next(model.parameters()).device
+        # Where the host is to stay ahead of the device, images are never decoded on its thread.
+        self._workers = workers if self._device.type == "cpu" else max(1, workers)
+        self._ahead, self._vote = Ahead(self._device), StopVote(self.world)
+        self._read, self._since = 0, 0.0  # steps whose results were read, and when the last of them was
         self._saved: int | None = None
         self._window = Window()
         self._collapsed: dict[str, int] = {}  # by level of codes: windows in a row without enough codes in use
-        self._device = next(model.parameters()).device
 
     def resume(self) -> int:
         """Continue from the run's newest checkpoint, bit for bit; returns its step.
@@ -140,9 +145,12 @@ class Trainer:
         try:
             with StopRequest() as stop, display:
                 stopped = False
+                self._read, self._since = start, time.perf_counter()
                 while not stopped and (total is None or self.optimization.step_number < total):
                     self._one_step(stream, log, display)
-                    stopped = self.world.any(stop.requested)
+                    stopped = self._vote(stop.requested)
+                stopped = self._vote.count() or stopped
+                self._hear(log, display)
                 self._save()
                 if not stopped:
                     self._do_periodic(log, display, at_end=True)
@@ -153,33 +161,51 @@ class Trainer:
                 log.close()
 
     def step(self, batch: PixelBatch) -> StepResult:
-        """One step on this rank's images: the loop's own, for those who drive it themselves."""
+        """One step on this rank's images, and what came of it: the loop's own, for those who drive it themselves."""
+        self.launch(batch)
+        *_, result = self.optimization.results()
+        return result
+
+    def launch(self, batch: PixelBatch) -> None:
+        """Hand a step on this rank's images to the device."""
         # Dropout draws from the global generator; seeded by the step, that generator needs no place in a checkpoint.
         torch.manual_seed(derive_seed(self.train.seed, "step", batch.step, self.world.rank))
-        return self.optimization.step(self._task.parts(self.model, batch, self.train))
+        self.optimization.launch(self._ahead(lambda: self._task.parts(self.model, batch, self.train)))
 
     def _one_step(self, stream: Iterator[PixelBatch], log: MetricsLog | None, display: ProgressDisplay) -> None:
-        began = time.perf_counter()
+        """Launch a step and hear of those that are done: on a CPU of itself, on an accelerator of the one before."""
+        self.launch(next(stream))
+        self._hear(log, display, outstanding=1)
+        done = self.optimization.step_number
+        if done == self.clock.total:
+            return
+        every = self.clock.every(self.train.checkpoint_every)
+        if every is not None and done % every == 0:
+            self._hear(log, display)
+            self._save()  # before anything that may fail
+            self._since = time.perf_counter()
+        self._do_periodic(log, display)
+
+    def _hear(self, log: MetricsLog | None, display: ProgressDisplay, outstanding: int = 0) -> None:
+        """Read what came of steps, but for so many that are still under way; log it where it is time to."""
         try:
-            result = self.step(next(stream))
+            for result in self.optimization.results(outstanding):
+                now = time.perf_counter()
+                self._window.add(result, self.train.batch, now - self._since)
+                self._read, self._since = result.step + 1, now
+                display.advance(self._read)
+                if self._read % self.train.log_every == 0 or self._read == self.clock.total:
+                    self._measure(log, display)
         except TrainingStalledError:
             if log is not None:
-                log.write("stalled", self.optimization.step_number, self._skips())
+                log.write("stalled", self._read + 1, self._skips())
             raise
-        done = self.optimization.step_number
-        self._window.add(result, self.train.batch, time.perf_counter() - began)
-        display.advance(done)
-        if done % self.train.log_every == 0 or done == self.clock.total:
-            self._measure(log, display)
-        if done != self.clock.total:
-            every = self.clock.every(self.train.checkpoint_every)
-            if every is not None and done % every == 0:
-                self._save()  # before anything that may fail
-            self._do_periodic(log, display)
 
     def _measure(self, log: MetricsLog | None, display: ProgressDisplay) -> None:
-        step = self.optimization.step_number
-        values = self._window.summary() | {"epoch": step / self.order.per_epoch} | self._skips() | self._codes(display)
+        step = self._read
+        values = (
+            self._window.summary() | {names.EPOCH: step / self.order.per_epoch} | self._skips() | self._codes(display)
+        )
         display.show(step, values)
         if log is not None:
             log.write("train", step, values)
@@ -187,9 +213,9 @@ class Trainer:
     def _skips(self) -> dict[str, Measurement]:
         guard = self.optimization.guard
         return {
-            "skipped_steps": guard.skipped,
-            "skip_streak_steps": guard.streak,
-            "longest_skip_streak_steps": guard.longest_streak,
+            names.SKIPPED_STEPS: guard.skipped,
+            names.SKIP_STREAK_STEPS: guard.streak,
+            names.LONGEST_SKIP_STREAK_STEPS: guard.longest_streak,
         }
 
     def _codes(self, display: ProgressDisplay) -> dict[str, Measurement]:
@@ -206,8 +232,8 @@ class Trainer:
         if not levels:
             return {}
         return {
-            "codes_used_per_group_fraction": [level.used for level in levels],
-            "code_perplexity_per_group_codes": [level.perplexity for level in levels],
+            names.CODES_USED_PER_GROUP_FRACTION: [level.used for level in levels],
+            names.CODE_PERPLEXITY_PER_GROUP_CODES: [level.perplexity for level in levels],
         }
 
     def _do_periodic(self, log: MetricsLog | None, display: ProgressDisplay, at_end: bool = False) -> None:
@@ -215,10 +241,12 @@ class Trainer:
         for periodic in self.periodic:
             if periodic.every is None or not (at_end or step % periodic.every == 0):
                 continue
+            self._hear(log, display)
             with self._weights(periodic.use_ema):
                 self.model.eval()
                 values = periodic.action(step)
                 self.model.train()
+            self._since = time.perf_counter()
             if values:
                 display.show(step, values, periodic.event)
                 if log is not None:

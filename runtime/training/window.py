@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.training.metrics import Measurement
 from hvdsl.runtime.training.optimization import StepResult
 
@@ -32,17 +33,17 @@ class Window:
     def summary(self) -> dict[str, Measurement]:
         """Measurements by name, units in the names; starts the next window."""
         last = self._results[-1]
-        values: dict[str, Measurement] = {"objective": _mean([r.loss for r in self._results])}
+        values: dict[str, Measurement] = {names.OBJECTIVE: _mean([r.loss for r in self._results])}
         for name, numbers in last.terms.items():
             columns = [_mean([r.terms[name][i] for r in self._results]) for i in range(len(numbers))]
-            values[name] = columns if "_per_group_" in name else columns[0]
+            values[name] = columns if names.is_per_group(name) else columns[0]
         norms = [r.gradient_norm for r in self._results if math.isfinite(r.gradient_norm)]
         values |= {
-            "gradient_norm": max(norms, default=math.nan),
-            "learning_rate": last.learning_rate,
-            "skipped_steps_in_window": sum(not r.applied for r in self._results),
-            "images_per_second": self._images / max(self._seconds, 1e-9),
-            "seconds_per_step": self._seconds / len(self._results),
+            names.GRADIENT_NORM: max(norms, default=math.nan),
+            names.LEARNING_RATE: last.learning_rate,
+            names.SKIPPED_STEPS_IN_WINDOW: sum(not r.applied for r in self._results),
+            names.IMAGES_PER_SECOND: self._images / max(self._seconds, 1e-9),
+            names.SECONDS_PER_STEP: self._seconds / len(self._results),
         }
         self._results, self._images, self._seconds = [], 0, 0.0
         return values

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 import hvdsl
-from hvdsl.runtime.inference.reconstruct import reconstruct
+from hvdsl.runtime.inference.generate import reconstruct
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.workflows.images import raw_pixels
 from hvdsl.workflows.latents import decode

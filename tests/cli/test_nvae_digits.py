@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from hvdsl.cli.main import main
-from hvdsl.compiler.terms import find_term
+from hvdsl.compiler.catalogue.objective_terms import find_term
 
 from .conftest import Hvdsl
 

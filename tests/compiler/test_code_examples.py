@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hvdsl.compiler.check import check
 from hvdsl.compiler.diagnostics import all_codes
+from hvdsl.compiler.pipeline import check
 from hvdsl.grammar import diagnostic_codes as grammar_codes
 from hvdsl.grammar import read_text, read_yaml
 from hvdsl.grammar.diagnostics import Code, Severity, SpecError

@@ -9,7 +9,7 @@ import pytest
 
 from hvdsl.compiler.assembly.assemble import assemble
 from hvdsl.compiler.catalogue.likelihoods import LIKELIHOODS
-from hvdsl.compiler.check import check
+from hvdsl.compiler.pipeline import check
 from hvdsl.compiler.settings import DATA_NAMES, SECTIONS, keys
 from hvdsl.grammar import read_text, read_yaml
 from hvdsl.grammar.source import Source

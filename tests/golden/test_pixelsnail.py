@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.analysis.causality import own_codes
 from hvdsl.compiler.analysis.sight import seen_positions
-from hvdsl.compiler.check import check
 from hvdsl.compiler.emit import emit_priors, emit_steps
 from hvdsl.compiler.graph import Graph
 from hvdsl.compiler.load import load
+from hvdsl.compiler.pipeline import check
 from hvdsl.importers import rename
 from hvdsl.importers.names import published_names, table
 from hvdsl.runtime.layers import initialize

@@ -13,7 +13,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.grammar.diagnostics import Code
 
 if TYPE_CHECKING:
-    from hvdsl.compiler.terms import Term
+    from hvdsl.compiler.catalogue.objective_terms import Term
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from hvdsl.compiler.catalogue.objective_terms import TERMS, find_term
     from hvdsl.compiler.diagnostics import all_codes
-    from hvdsl.compiler.terms import TERMS, find_term
 
     known = all_codes()
     if args.name is None and args.json:
@@ -62,14 +62,14 @@ def _code(code: Code) -> dict[str, object]:
 
 
 def _term(term: Term) -> dict[str, object]:
-    logged = [{"name": value.name, "unit": value.unit, "meaning": value.meaning} for value in term.logged]
+    logged = [{"name": value.name, "unit": value.unit, "meaning": value.meaning} for value in term.metrics]
     return {"term": term.name, "title": term.title, "story": " ".join(term.story.split()), "logged": logged}
 
 
 def _story_of_term(term: Term) -> str:
     paragraphs = [f"{term.name}: {term.title}", _filled(term.story)]
     if term.logged:
-        values = "\n".join(f"{v.name}: {v.meaning}" + (f" ({v.unit})" if v.unit != "–" else "") for v in term.logged)
+        values = "\n".join(f"{v.name}: {v.meaning}" + (f" ({v.unit})" if v.unit != "–" else "") for v in term.metrics)
         paragraphs += ["Logged as:", _indented(values)]
     return "\n\n".join(paragraphs)
 

@@ -31,8 +31,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.output.pictures import place
     from hvdsl.runtime.ground.pixels import pixel_bits
+    from hvdsl.runtime.inference.generate import depths
     from hvdsl.runtime.inference.pictures import labelled_rows, save_png
-    from hvdsl.runtime.inference.reconstruct import depths
     from hvdsl.runtime.protocol import as_vae
     from hvdsl.workflows.runs import run_data, spread
     from hvdsl.workflows.trained import Trained

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from hvdsl.compiler.analysis.priors import prior_summary
-from hvdsl.compiler.check import check
 from hvdsl.compiler.graph import Graph
+from hvdsl.compiler.pipeline import check
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.source import Source
 

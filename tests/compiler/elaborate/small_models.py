@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hvdsl.compiler.check import check
 from hvdsl.compiler.graph import Graph, Node
 from hvdsl.compiler.model import Model
+from hvdsl.compiler.pipeline import check
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.source import Source
 

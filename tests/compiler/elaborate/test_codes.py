@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hvdsl.compiler.check import check
+from hvdsl.compiler.pipeline import check
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.source import Source
 

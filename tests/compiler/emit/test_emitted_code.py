@@ -20,10 +20,10 @@ from torch import nn
 
 import hvdsl
 from hvdsl import Compiled
-from hvdsl.compiler.check import check
 from hvdsl.compiler.emit import emit, emit_steps, standalone
-from hvdsl.compiler.emit.class_text import docstring
+from hvdsl.compiler.emit.modules.class_text import docstring
 from hvdsl.compiler.load import load
+from hvdsl.compiler.pipeline import check
 from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source

@@ -16,7 +16,7 @@ from hvdsl.runtime.latents import Traversal
 BATCH = 2
 VDVAE = {"width": 8, "zdim": 2}
 NVAE = {"c": 8, "zdim": 2}
-NVAE_LARGE = {**NVAE, "most": 2, "least": 1}
+NVAE_LARGE = {"c": 4, "zdim": 1, "most": 2, "least": 1}
 CODES = {"ch": 4, "dim": 4, "codes": 8}
 SMALL: dict[str, dict[str, int] | None] = {  # None: its widths are a table by resolution, so it is run for shapes only
     "biva_cifar10": {"c": 8},

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 import hvdsl
-from hvdsl.compiler.check import check
-from hvdsl.compiler.passes import optimise
+from hvdsl.compiler.pipeline import check, optimise
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import Traversal
@@ -33,7 +32,7 @@ def operations(body: Any, cells: Any = "", *passes: Any) -> Any:
     model = check(Source("m.hv", FRAME.format(body=body, cells=cells)))
     return [
         node.operation.name
-        for node in optimise(model.graph, names=passes).nodes
+        for node in optimise(model, passes=passes).graph.nodes
         if node.scope.path.startswith("encoder")
     ]
 
@@ -62,7 +61,7 @@ def test_what_a_region_reads_is_converted_where_it_is_published_and_not_for_othe
         "\n  -> conv(1x1, logits)", "\n  -> depthwise(3x3) -> conv(1x1, logits)"
     )
     model = check(Source("m.hv", text.format(cells="")))
-    graph = optimise(model.graph, names=("channels_last",))
+    graph = optimise(model, passes=("channels_last",)).graph
     converted = {node.inputs[0].node: node.index for node in graph.nodes if node.operation.name == "channels_last"}
     taps = [node for node in graph.nodes if node.operation.name == "tap"]
     assert [node.inputs[0].node for node in taps] == [converted[first] for first in list(converted)[:2]]

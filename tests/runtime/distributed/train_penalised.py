@@ -16,7 +16,7 @@ from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 def train_penalised(**train: Any) -> Any:
     """Weights and statistics after three steps of plain gradient descent, and each step's loss."""
     with process_group():
-        model = tiny(norm=True)
+        model = tiny(norm=True).double()
         spec = settings(steps=3, optimizer=Optimizer(kind="sgd", lr=1e-3), **train)
         objective = Objective(unit="nats_per_image", spectral=1.0, batch_norm_gamma=1.0)
         trainer = Trainer(model, spec.model_copy(update={"objective": objective}), Blobs(20))

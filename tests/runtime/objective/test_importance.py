@@ -10,7 +10,7 @@ from torch import nn
 
 from hvdsl.runtime.distributions import Normal
 from hvdsl.runtime.ground.noise import SampleNoise
-from hvdsl.runtime.inference.importance import ImportanceBound, importance_bound
+from hvdsl.runtime.inference.evaluate import ImportanceBound, importance_bound
 from hvdsl.runtime.latents import LatentGroup
 from hvdsl.runtime.objective.elbo import ModelBatch
 

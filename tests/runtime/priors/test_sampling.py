@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from hvdsl.compiler.assembly.files import shipped
-from hvdsl.compiler.check import check
 from hvdsl.compiler.emit import emit_priors, emit_steps
 from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
+from hvdsl.compiler.pipeline import check
 from hvdsl.errors import HvdslError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.noise import SampleNoise

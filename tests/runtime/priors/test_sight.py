@@ -8,9 +8,9 @@ from torch import Tensor
 
 from hvdsl.compiler.analysis.priors import prior_summary
 from hvdsl.compiler.analysis.sight import seen_positions
-from hvdsl.compiler.check import check
 from hvdsl.compiler.emit import emit_priors
 from hvdsl.compiler.load import load
+from hvdsl.compiler.pipeline import check
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.protocol import as_prior
 

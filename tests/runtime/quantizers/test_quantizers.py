@@ -56,14 +56,14 @@ def test_the_first_steps_of_a_fresh_codebook_throw_no_code_away() -> None:
 
 
 def test_parts_of_a_batch_are_one_update() -> None:
-    whole, parts = codebook(), codebook()
-    learn(whole, features())
-    for part in features().chunk(3):
+    whole, parts = codebook().double(), codebook().double()
+    learn(whole, features().double())
+    for part in features().double().chunk(3):
         learn(parts, part)
     for made in (whole, parts):
         made.update(torch.tensor(True))
     for key, value in whole.state_dict().items():
-        torch.testing.assert_close(parts.state_dict()[key], value, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(parts.state_dict()[key], value, rtol=1e-12, atol=1e-12)
 
 
 def test_a_skipped_step_and_evaluation_leave_no_trace() -> None:

@@ -51,6 +51,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_two_ranks_on_half_batches_in_two_parts_equal_one_rank_on_the_whole(tmp_path: Path) -> None:
     together = start(tmp_path / "two", 5, 0.0, 2, ranks=2)
     bound = train_tiny(tmp_path / "one", 5, 0.0)
@@ -60,15 +61,16 @@ def test_two_ranks_on_half_batches_in_two_parts_equal_one_rank_on_the_whole(tmp_
     images_by_two, bound_by_two = out.split()[-2:]
     one, two = parts(tmp_path / "one"), parts(tmp_path / "two")
     for name in one["model"]:
-        assert torch.allclose(one["model"][name], two["model"][name], rtol=0, atol=1e-6), name
+        assert torch.allclose(one["model"][name], two["model"][name], rtol=0, atol=1e-12), name
     assert (bound.images, images_by_two) == (7, "7")
-    assert float(bound_by_two) == pytest.approx(bound.nats_per_dim, abs=1e-6)
+    assert float(bound_by_two) == pytest.approx(bound.nats_per_dim, rel=1e-12)
     log_one, log_two = Run.open(tmp_path / "one").metrics(), Run.open(tmp_path / "two").metrics()
     assert [r["step"] for r in log_two] == [r["step"] for r in log_one]
     for a, b in zip(log_one, log_two, strict=True):
-        assert b["objective"] == pytest.approx(a["objective"], abs=1e-5)
+        assert b["objective"] == pytest.approx(a["objective"], rel=1e-6)  # logged in float32
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_instant_resumes_as_if_nothing_had_happened(tmp_path: Path) -> None:
     moments = random.Random(7)
     for _ in range(2):
@@ -85,6 +87,7 @@ def test_a_run_killed_at_any_instant_resumes_as_if_nothing_had_happened(tmp_path
     assert logs[0] == logs[1]
 
 
+@pytest.mark.slow
 def test_a_file_that_may_not_grow_leaves_the_run_resumable(tmp_path: Path) -> None:
     train_tiny(tmp_path / "full", 3, 0.0)
 

@@ -25,7 +25,7 @@ def train_tiny(folder: str | Path, steps: int, dropout: float, accumulate: int =
             Run.create(folder, {})
         world.any(False)  # nobody goes on before the folder is there
         run = Run.open(folder)
-        model = tiny(dropout=dropout)
+        model = tiny(dropout=dropout).double()
         chosen = settings(
             steps=steps,
             optimizer=Optimizer(kind="adamw", lr=0.01, weight_decay=0.1),

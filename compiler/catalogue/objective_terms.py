@@ -1,0 +1,137 @@
+"""The terms of the objective: what each is, under which names it is logged, and its story.
+
+`hvdsl explain` and docs/objective.md both tell what stands here; units and meanings are the runtime's metric names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hvdsl.runtime.ground import metric_names as names
+from hvdsl.runtime.ground.metric_names import METRICS, Metric, metric
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A term of the objective, by the name that the spec or the formula gives it."""
+
+    name: str
+    title: str
+    logged: tuple[str, ...]
+    story: str
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What is logged of it, with units and meanings."""
+        return tuple(METRICS[name] for name in self.logged)
+
+
+TERMS = (
+    Term(
+        "objective",
+        "what training minimises",
+        (
+            names.OBJECTIVE,
+            names.NEGATIVE_ELBO_NATS_PER_IMAGE,
+            names.NEGATIVE_ELBO_NATS_PER_DIM,
+            names.BITS_PER_DIM,
+        ),
+        "`objective { unit }` states whether losses are of an image or of one of its dimensions. The bound is logged "
+        "beside it as it is, so that runs with different weights can be compared.",
+    ),
+    Term(
+        "distortion",
+        "D = -log p(x | z)",
+        (
+            names.DISTORTION_NATS_PER_DIM,
+            names.ERROR_PER_DIM,
+        ),
+        "How badly the decoder's distribution, given the latents, describes the image. The likelihood of the spec "
+        "says what it is; padding that the likelihood crops counts as no dimension.",
+    ),
+    Term(
+        "rate",
+        "R_l, what each latent group costs",
+        (
+            names.RATE_NATS_PER_DIM,
+            names.RATE_BITS_PER_IMAGE,
+            names.RATE_BITS_PER_DIM,
+            names.RATE_PER_GROUP_NATS_PER_IMAGE,
+            names.WEIGHTED_RATE_NATS_PER_DIM,
+        ),
+        "The Kullback-Leibler divergence of a group's posterior from its prior: in closed form, or log q - log p at "
+        "one sample where a flow follows the posterior. Of a discrete group with a uniform prior it is constant. A "
+        "group whose rate stays at zero is not used.",
+    ),
+    Term(
+        "beta",
+        "β, the weight of the rate",
+        (names.BETA,),
+        "A constant, or `ramp(start, length, from, floor)`: linear from `from` to 1, never below `floor`. Balancing "
+        "and `with_beta` follow it.",
+    ),
+    Term(
+        "free",
+        "free bits: max(λ, R_l)",
+        (),
+        "`free = at_least(…)`: no part of a rate counts for less than λ nats, and below it has no gradient (IAF-VAE, "
+        "Kingma et al. 2016). `per` says what a part is (a group, a channel, an element), `take_max` whether the floor "
+        "is applied to each image or to the mean of the batch.",
+    ),
+    Term(
+        "balance",
+        "γ_l, the weight of each group's rate",
+        (names.RATE_PER_GROUP_WEIGHT,),
+        "`by_size(square | linear | sqrt | equal)` (NVAE): γ_l ∝ (|R_l| + 0.01) / α_l with mean 1, α_l by the size of "
+        "the group's map; only in training, only while β < 1. `by_rate` (Efficient-VDVAE): in proportion to the rate "
+        "per latent element, until its end. The weights are constants to the gradient and decided over all processes. "
+        "A model with one group has nothing to balance and is refused.",
+    ),
+    Term(
+        "spectral",
+        "w_s Σ σ, the spectral penalty",
+        (
+            names.SPECTRAL_SUM,
+            names.WEIGHTED_SPECTRAL,
+        ),
+        "NVAE keeps its rates bounded by penalising the Lipschitz constant of every convolution. σ is the largest "
+        "singular value of the weight in use (masked and normalised) of each convolution, as a (C_out, rest) matrix; "
+        "dense layers do not count. Power iteration, 40 turns at first and 4 in each later step, keeps a vector per "
+        "convolution; the gradient is u vᵀ. The vectors are in the checkpoint (`penalties.safetensors`), so that a "
+        "resumed run goes on bit for bit. On the CPU layers are taken one by one, on accelerators those of one shape "
+        "together. The penalty is computed once per step, in float32, however the batch is divided.",
+    ),
+    Term(
+        "batch_norm_gamma",
+        "w_g Σ max |γ|, the penalty of batch norms' gains",
+        (
+            names.BATCH_NORM_GAMMA_SUM,
+            names.WEIGHTED_BATCH_NORM_GAMMA,
+        ),
+        "NVAE: the largest gain, by absolute value, of every batch norm, summed; computed once per step in float32.",
+    ),
+    Term(
+        "with_beta",
+        "a weight that follows β",
+        (),
+        "`with_beta(first, last)`: a weight of exp((1 - β) log first + β log last), from `first` while β is 0 to "
+        "`last` once it is 1: of a penalty, or of `commitment`. Refused under an error's unit, which has no β.",
+    ),
+    Term(
+        "commitment",
+        "what quantizers add",
+        (
+            names.COMMITMENT_PER_GROUP_MEAN_SQUARE,
+            names.CODEBOOK_LOSS,
+        ),
+        "Only with discrete latents (VQ-VAE, van den Oord et al. 2017, equation 3): the mean square distance of what "
+        "is quantized from its code, times `commitment`, and the same towards the code where codebooks learn by "
+        "gradient.",
+    ),
+)
+
+
+def find_term(name: str) -> Term | None:
+    """The term of that name, or that is logged under it."""
+    logged = metric(name)
+    return next((t for t in TERMS if t.name == name or (logged is not None and logged.name in t.logged)), None)

@@ -1,0 +1,1 @@
+"""`forward` of a class: steps over single-assignment values, found loops, variables, and the text."""

@@ -1,0 +1,206 @@
+"""The classes of a model and of its second-stage priors: latents, likelihood, pixel maps, code maps."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+
+from hvdsl.compiler.assembly.pixels import parse_pixel_map
+from hvdsl.compiler.catalogue.likelihoods import LIKELIHOODS
+from hvdsl.compiler.emit import layout, literals, runtime_index
+from hvdsl.compiler.emit.forward.signature import Signature
+from hvdsl.compiler.emit.forward.text import Forward
+from hvdsl.compiler.emit.forward.variables import allowed
+from hvdsl.compiler.emit.modules.class_text import constructor, docstring
+from hvdsl.compiler.emit.modules.classes import ModuleClass
+from hvdsl.compiler.emit.modules.constructor import REPEATED
+from hvdsl.compiler.emit.modules.instance import given_name
+from hvdsl.compiler.emit.modules.tree import ModuleTree
+from hvdsl.compiler.emit.names import camel, identifier
+from hvdsl.compiler.graph import Graph, LatentGroup, Literal, Node, Term
+from hvdsl.compiler.settings import Data
+
+
+def model_class(module_class: ModuleClass, tree: ModuleTree, scored: Term, data: Data, title: str) -> list[str]:
+    instance = module_class.example
+    signature = Signature(instance, tree, instance.outputs)
+    channels, height, width = data.shape
+    most = 2**data.bits - 1 if data.binarize == "none" else 1
+    lines = [
+        f"class {identifier(module_class.name)}(nn.Module):",
+        docstring(title or tree.graph.name, layout.INDENT),
+        "",
+    ]
+    lines += latent_groups(tree.graph.latents)
+    lines += ["", *constructor(module_class)]
+    lines += layout.lines("self.likelihood = ", likelihood(scored, channels), depth=2)
+    shape = f"(N, {channels}, {height}, {width})"
+    lines += _pixels("input", data.input, f"Map raw pixels 0 … {most}, {shape}, to what the encoder takes.")
+    target = data.input if data.target is None else data.target
+    lines += _pixels("target", target, f"Map raw pixels 0 … {most}, {shape}, to what the likelihood scores.")
+    lines += ["", *signature.text]
+    summary = "Return the likelihood's parameters for the mapped image `x`; without an image, generate."
+    lines.append(docstring(summary, layout.INDENT * 2))
+    lines.append("        latents.begin(self, x)")
+    return lines + Forward(module_class, tree, signature).lines()
+
+
+def _pixels(name: str, text: str, summary: str) -> list[str]:
+    tree = ast.parse(parse_pixel_map(text).torch(), mode="eval").body
+    return [
+        "",
+        f"    def {name}(self, v: Tensor) -> Tensor:",
+        docstring(summary, layout.INDENT * 2),
+        *layout.lines("return ", tree, depth=2),
+    ]
+
+
+def prior_class(module_class: ModuleClass, name: str, graph: Graph, tree: ModuleTree) -> list[str]:
+    instance = module_class.example
+    given = inputs(graph)
+    names = [allowed(given_name(node)) for node in given]
+    lines = [
+        f"class {name}(nn.Module):",
+        docstring(f"The prior of `{graph.name}`: logits of each code from those before it.", layout.INDENT),
+        "",
+    ]
+    lines += layout.lines("CODES = ", _code_map(given[0]), depth=1)
+    lines += layout.lines("CONDITIONS = ", ast.Tuple([_code_map(node) for node in given[1:]], ast.Load()), depth=1)
+    lines += ["", *constructor(module_class), ""]
+    parameters = ", ".join(f"{n}: Tensor" for n in names)
+    lines += [f"    def forward(self, {parameters}) -> Tensor:"]
+    summary = "Return logits `(N, K, H, W)`; `{}` are codes `(N, H, W)`.".format("`, `".join(names))
+    lines.append(docstring(summary, layout.INDENT * 2))
+    live = {v.node for v in instance.inputs}
+    for node, argument in zip(given, names, strict=True):
+        if node.index in live:
+            lines.append(
+                f"        {argument} = one_hot({argument}, {int(str(node.args['classes']))}, next(self.parameters()))"
+            )
+    return lines + Forward(module_class, tree, Signature(instance, tree, instance.outputs)).lines()
+
+
+def inputs(graph: Graph) -> list[Node]:
+    """The prior's own codes, then what it is given: codes of other latents in the spec's order, the class label."""
+    return graph.entries()
+
+
+def _code_map(node: Node) -> ast.expr:
+    _, height, width = node.shapes[0]
+    grid = () if node.args.get("source") == "field" else (height, width)
+    return literals.call(
+        "CodeMap", literals.constant(given_name(node)), literals.literal(node.args["classes"]), literals.literal(grid)
+    )
+
+
+def latent_groups(groups: Sequence[LatentGroup]) -> list[str]:
+    """`LATENTS = (…)`, in order of generation."""
+    lines = ["    LATENTS = ("]
+    start = 0
+    while start < len(groups):
+        inner, place = _run(groups, start)
+        outer, above = _blocks(groups, start, inner)
+        if inner * outer < REPEATED:
+            inner, place, outer, above = 1, -1, 1, -1
+        lines += _folded(groups[start], (outer, above), (inner, place))
+        start += inner * outer
+    return [*lines, "    )"]
+
+
+def _folded(first: LatentGroup, outer: tuple[int, int], inner: tuple[int, int]) -> list[str]:
+    """One entry, or a comprehension over one or two numbers of the path."""
+    steps = first.path.split(".")
+    turns, names = [], iter("ij")
+    for count, place in (outer, inner):
+        if count > 1:
+            variable, base = next(names), int(steps[place])
+            steps[place] = "{" + (variable if base == 0 else f"{base} + {variable}") + "}"
+            turns.append(f"for {variable} in range({count})")
+    path = ".".join(step if step[0] == "{" or step.isdigit() else identifier(step) for step in steps)
+    shape = ", ".join(str(int(n)) for n in first.shape)
+    quoted = f'f"{path}"' if turns else f'"{path}"'
+    entry = f'LatentGroup("{identifier(first.name)}", {quoted}, "{identifier(first.family)}", ({shape}){_codes(first)})'
+    if not turns:
+        return [f"        {entry},"]
+    flat = f"        *({' '.join([entry, *turns])}),"
+    if len(flat) <= layout.WIDTH:
+        return [flat]
+    return ["        *(", f"            {entry}", *(f"            {turn}" for turn in turns), "        ),"]
+
+
+def _codes(group: LatentGroup) -> str:
+    """What only a discrete latent has."""
+    if group.codes is None:
+        return ""
+    depth = f", depth={int(group.depth)}" if group.depth > 1 else ""
+    return f", codes={int(group.codes)}{depth}"
+
+
+def _run(groups: Sequence[LatentGroup], start: int) -> tuple[int, int]:
+    """How many groups from `start` differ only in one number of the path that counts up, and which number."""
+    place = _counting(groups[start], groups[start + 1], 1) if start + 1 < len(groups) else None
+    if place is None:
+        return 1, -1
+    length = 2
+    while start + length < len(groups) and _counting(groups[start], groups[start + length], length) == place:
+        length += 1
+    return length, place
+
+
+def _blocks(groups: Sequence[LatentGroup], start: int, length: int) -> tuple[int, int]:
+    """How often such a run follows on itself, with another number that counts up."""
+
+    def place(block: int) -> int | None:
+        at = start + block * length
+        if at + length > len(groups):
+            return None
+        places = {_counting(groups[start + i], groups[at + i], block) for i in range(length)}
+        return places.pop() if len(places) == 1 else None
+
+    first = place(1) if length > 1 else None
+    if first is None:
+        return 1, -1
+    count = 2
+    while place(count) == first:
+        count += 1
+    return count, first
+
+
+def _counting(first: LatentGroup, other: LatentGroup, by: int) -> int | None:
+    """Which number of the path is larger by `by`, where nothing else differs."""
+    if (first.name, first.family, first.shape, _codes(first)) != (other.name, other.family, other.shape, _codes(other)):
+        return None
+    a, b = first.path.split("."), other.path.split(".")
+    places = [i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y]
+    if len(a) != len(b) or len(places) != 1:
+        return None
+    x, y = a[places[0]], b[places[0]]
+    return places[0] if x.isdigit() and y.isdigit() and int(y) == int(x) + by else None
+
+
+ALWAYS = ("bits",)  # said even where it is the default, since a reader asks for it first
+
+
+def likelihood(term: Term, channels: int) -> ast.expr:
+    """`DiscretizedLogisticMixture(10, channels=3, bits=8)`: arguments that are the language's defaults are left out."""
+    entry = LIKELIHOODS[term.name]
+    name = entry.runtime or camel(term.name)
+    given = dict(term.options)
+    positional: list[ast.expr] = []
+    options: dict[str, ast.expr] = {}
+    for argument in entry.arguments:
+        value = given.get(argument.name)
+        if argument.name == "n":
+            positional.append(literals.literal(value))
+        elif argument.name in ALWAYS or value != argument.default:
+            options[argument.name] = _argument(value)
+    if "channels" in runtime_index.parameters(name):
+        options = {"channels": literals.constant(channels), **options}
+    return literals.call(name, *positional, **options)
+
+
+def _argument(value: Literal) -> ast.expr:
+    """A word that names a function of the runtime is a call of it; any other is a string."""
+    if isinstance(value, Term) and value.name not in runtime_index.exports():
+        return literals.constant(value.name)
+    return literals.literal(value)

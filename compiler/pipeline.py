@@ -1,0 +1,70 @@
+"""The trip of a spec: read -> assemble -> elaborate -> CHECKS -> PASSES -> emit.
+
+`assemble` reads the files, closes the spec and settles its settings; `elaborate` expands its recipes to graphs; each of
+`CHECKS` says what is wrong with the whole; each of `PASSES` rewrites the model's graph; `emit` writes the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hvdsl.compiler.assembly.assemble import assemble
+from hvdsl.compiler.checks import CHECKS
+from hvdsl.compiler.elaboration.elaborate import elaborate
+from hvdsl.compiler.model import Model
+from hvdsl.compiler.passes import PASSES, chosen
+from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Diagnostics
+from hvdsl.grammar.source import Source
+
+__all__ = ["CHECKS", "PASSES", "check", "optimise", "write"]
+
+
+def check(
+    spec: str | Path | Source | tree.Spec,
+    overrides: Sequence[str] = (),
+    variant: str | None = None,
+    base: Path | None = None,
+) -> Model:
+    """Return the model that a spec describes, everything about it known and checked; no tensor is made.
+
+    `spec` is a file (`model.hv`, `model.hv@NAME`, the name of a shipped spec), a text, or a tree; `overrides`
+    are `name=value` and `section.key=value`; `base` is the folder where `use` looks first for a text or tree.
+    `Model.warnings` holds what is questionable. Raises `SpecError` with everything that is wrong.
+    """
+    model = elaborate(assemble(spec, overrides, variant, base))
+    diagnostics = Diagnostics()
+    for diagnostic in model.warnings:
+        diagnostics.add(diagnostic)
+    for rule in CHECKS:
+        for diagnostic in rule(model):
+            diagnostics.add(diagnostic)
+    diagnostics.stop_if_failed()
+    return replace(model, warnings=tuple(diagnostics))
+
+
+def optimise(model: Model, level: int = 1, passes: Sequence[str] | None = None) -> Model:
+    """Rewrite a model's graph by the passes of a level, or by those named, in the order of `PASSES`.
+
+    `level` 0 is operation by operation what the spec says. Priors stay as they are.
+
+    Raises:
+        SpecError: HV0802 for an unknown pass, HV0804 for an unknown level.
+    """
+    graph = model.graph
+    for step in chosen(level, passes):
+        graph = step.rewrite(graph)
+    return replace(model, graph=graph)
+
+
+def write(model: Model, level: int = 1, passes: Sequence[str] | None = None) -> str:
+    """Write the PyTorch module of a checked model, optimised as `optimise` does. Equal models give equal bytes.
+
+    Raises:
+        SpecError: as `optimise`; HV08xx with every operation that cannot be emitted.
+    """
+    from hvdsl.compiler.emit import emit  # which `check` and `info` do not need
+
+    return emit(optimise(model, level, passes))

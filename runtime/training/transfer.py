@@ -1,0 +1,79 @@
+"""A step's input on its way to the device: bytes travel pinned, nobody waits for them, and they are widened there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hvdsl.runtime.ground.noise import JointNoise
+
+P = TypeVar("P")
+
+
+def on_device(values: NDArray[Any], device: torch.device) -> Tensor:
+    """An array as a tensor of its type on the device; unsigned 16-bit values as int32.
+
+    To an accelerator it travels from pinned memory, and nobody waits for it.
+    """
+    unsigned = values.dtype == np.uint16
+    raw = torch.from_numpy(np.ascontiguousarray(values).view(np.int16) if unsigned else values)
+    if device.type == "cuda":
+        raw = raw.pin_memory()
+    raw = raw.to(device, non_blocking=True)
+    return raw.to(torch.int32).bitwise_and(0xFFFF) if unsigned else raw
+
+
+def pixels_on(pixels: NDArray[Any], like: Tensor) -> Tensor:
+    """Pixel values `(N, C, H, W)` as floats of the type of `like` and where it is; channels last on accelerators."""
+    if like.device.type == "cpu":
+        return torch.from_numpy(pixels.astype(np.float32)).to(like)
+    values = on_device(pixels, like.device).to(like.dtype)
+    return values.contiguous(memory_format=torch.channels_last)
+
+
+class Ahead:
+    """Prepares a step's input on a stream of its own.
+
+    The host hands a step to an accelerator while the one before still runs there; on its own stream, the next input's
+    copies, maps and noise run beside that one instead of after it.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's own
+
+    def __call__(self, prepare: Callable[[], Sequence[P]]) -> Sequence[P]:
+        """What `prepare` returns, for use on the current stream."""
+        if self._stream is None:
+            return prepare()
+        with torch.cuda.stream(self._stream):
+            parts = prepare()
+        current = torch.cuda.current_stream()
+        current.wait_stream(self._stream)
+        for tensor in tensors_of(parts):
+            tensor.record_stream(current)
+        return parts
+
+
+def tensors_of(value: object) -> Iterator[Tensor]:
+    """Every tensor in what a step takes: in dataclasses, sequences, mappings and drawn noise."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, JointNoise):
+        yield from value.draw().values()
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_of(item)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for item in value:
+            yield from tensors_of(item)
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from tensors_of(getattr(value, field.name))

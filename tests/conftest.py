@@ -1,0 +1,29 @@
+"""No quick test is long: one that takes more than a few seconds of processor time fails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+LIMIT = 5.0  # seconds of processor time, on the machine that the project is developed on
+ROOM = 2.0  # how much slower another machine may be, or this one when it is busy
+
+
+def processor_seconds() -> float:
+    """Seconds of processor time of this process and of the children that it has waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    before = processor_seconds()
+    yield
+    spent = processor_seconds() - before
+    if item.get_closest_marker("slow") is None and spent > ROOM * LIMIT:
+        pytest.fail(
+            f"took {spent:.1f} s of processor time, and a quick test may take {LIMIT:g}: "
+            "make it smaller, or mark it `slow`"
+        )
