@@ -115,8 +115,7 @@ def run_data(run: Run | None, settings: Data, data: Path | None = None) -> Split
         DataError: they are missing, damaged, or not what the spec says.
     """
     if data is None and run is not None:
-        noted = run.environment().get("data")
-        data = Path(noted) if noted else None
+        data = run.data
     return open_splits(settings, data)
 
 
@@ -124,11 +123,6 @@ def spread(images: Dataset, number: int) -> Tensor:
     """Return up to `number` images spread over a data set, so that they differ: raw pixel values `(N, C, H, W)`."""
     chosen = np.linspace(0, len(images) - 1, min(number, len(images))).astype(int).tolist()
     return torch.from_numpy(images.batch(chosen).astype(np.int32))
-
-
-def level_of(run: Run) -> int:
-    """Return the optimisation level that a run was made with."""
-    return int(run.environment().get("level", 1))
 
 
 def open_data(
