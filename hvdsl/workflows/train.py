@@ -175,6 +175,7 @@ def _train_autoencoder(
     if options.resume:
         say(console, f"going on with {run.folder} at step {trainer.resume()}")
     else:
+        say(console, f"data: {splits.summary}")
         images = f"{len(splits.train):,} images"
         say(console, f"training {settings.model} on {device}: {images}, run folder {run.folder}")
     return run, trainer.fit()
