@@ -24,11 +24,11 @@ from hvdsl.runtime.codes.store import CodeStore, columns
 from hvdsl.runtime.ground.disk import DiskError, writing
 
 SUFFIXES = (".npz", ".safetensors")
-_METADATA, _DIGEST = "metadata", "autoencoder_sha256"
+_METADATA, _DIGEST, _NAMES = "metadata", "autoencoder_sha256", "names"
 
 
-def write_codes(path: Path, store: CodeStore, model: str) -> None:
-    """Write every code of a store, in its smallest type.
+def write_codes(path: Path, store: CodeStore, model: str, names: Sequence[str] = ()) -> None:
+    """Write every code of a store, in its smallest type, and the names of the images, in their order.
 
     Raises:
         CodesError: Another suffix, or the file cannot be written.
@@ -43,10 +43,13 @@ def write_codes(path: Path, store: CodeStore, model: str) -> None:
         _DIGEST: store.identity.autoencoder,
         "levels": json.dumps([asdict(level) for level in store.levels]),
     }
+    if names and path.suffix != ".npz":
+        about[_NAMES] = json.dumps(list(names))
     try:
         with writing(path) as file:
             if path.suffix == ".npz":
-                np.savez(file, allow_pickle=False, **{_METADATA: np.array(json.dumps(about))}, **arrays)
+                texts = {_METADATA: np.array(json.dumps(about)), **({_NAMES: np.array(names)} if names else {})}
+                np.savez(file, allow_pickle=False, **texts, **arrays)
             else:
                 # Signed: torch computes little with unsigned numbers of more than a byte.
                 signed = {name: a.astype(np.promote_types(a.dtype, np.int8)) for name, a in arrays.items()}
