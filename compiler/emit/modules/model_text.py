@@ -16,7 +16,7 @@ from hvdsl.compiler.emit.modules.classes import ModuleClass
 from hvdsl.compiler.emit.modules.constructor import REPEATED
 from hvdsl.compiler.emit.modules.instance import given_name
 from hvdsl.compiler.emit.modules.tree import ModuleTree
-from hvdsl.compiler.emit.names import camel, identifier
+from hvdsl.compiler.emit.names import camel, identifier, word
 from hvdsl.compiler.graph import Graph, LatentGroup, Literal, Node, Term
 from hvdsl.compiler.settings import Data
 
@@ -125,7 +125,7 @@ def _folded(first: LatentGroup, outer: tuple[int, int], inner: tuple[int, int]) 
     path = ".".join(step if step[0] == "{" or step.isdigit() else identifier(step) for step in steps)
     shape = ", ".join(str(int(n)) for n in first.shape)
     quoted = f'f"{path}"' if turns else f'"{path}"'
-    entry = f'LatentGroup("{identifier(first.name)}", {quoted}, "{identifier(first.family)}", ({shape}){_codes(first)})'
+    entry = f'LatentGroup("{word(first.name)}", {quoted}, "{identifier(first.family)}", ({shape}){_codes(first)})'
     if not turns:
         return [f"        {entry},"]
     flat = f"        *({' '.join([entry, *turns])}),"
