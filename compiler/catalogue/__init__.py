@@ -22,9 +22,9 @@ from hvdsl.compiler.catalogue import (
 )
 from hvdsl.compiler.catalogue.table import Operation
 
-__all__ = ["FAMILIES", "OPERATIONS"]
+__all__ = ["CHAPTERS", "OPERATIONS"]
 
-FAMILIES: Mapping[str, tuple[Operation, ...]] = MappingProxyType(
+CHAPTERS: Mapping[str, tuple[Operation, ...]] = MappingProxyType(
     {
         "Convolutions and dense layers": convolutions.OPERATIONS + dense.OPERATIONS,
         "Normalisation": norms.OPERATIONS,
@@ -41,5 +41,5 @@ FAMILIES: Mapping[str, tuple[Operation, ...]] = MappingProxyType(
 )
 
 OPERATIONS: Mapping[str, Operation] = MappingProxyType(
-    {operation.name: operation for family in FAMILIES.values() for operation in family}
+    {operation.name: operation for chapter in CHAPTERS.values() for operation in chapter}
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from hvdsl.compiler.catalogue.reads import OWN_POSITION, WHOLE_MAP, Past, Reads, Window
 from hvdsl.compiler.catalogue.shapes import positions, show
 from hvdsl.compiler.catalogue.table import (
     Args,
@@ -11,13 +13,12 @@ from hvdsl.compiler.catalogue.table import (
     ArgumentType,
     Kind,
     Layer,
+    Locality,
     Operation,
     OperationError,
     Saves,
-    Window,
 )
 from hvdsl.compiler.catalogue.values import fraction, optional_term, positive
-from hvdsl.compiler.catalogue.windows import EVERYWHERE
 from hvdsl.compiler.graph import Literal, Shape
 
 
@@ -62,9 +63,13 @@ def _macs(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> int:
     return positions(query) * positions(key) * (query[0] + value[0])
 
 
-def _field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
-    rows = inputs[1][1]
-    return (Window(1 - rows, 0) if is_causal(args) else EVERYWHERE), EVERYWHERE
+def _reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
+    seen = WHOLE_MAP
+    causal = optional_term(args, "causal")
+    if causal is not None and causal.name != "none":
+        rows = Window(1 - inputs[1][1], 0)
+        seen = replace(WHOLE_MAP, rows=rows, past=Past(causal.name))
+    return OWN_POSITION, seen, seen
 
 
 def _layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
@@ -97,9 +102,10 @@ ATTENTION = Operation(
     ),
     shape=_shape,
     macs=_macs,
-    field=_field,
     saves=Saves.INPUTS,
     layer=_layer,
+    locality=Locality.MAP,
+    reads=_reads,
 )
 
 OPERATIONS = (ATTENTION,)

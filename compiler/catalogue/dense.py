@@ -6,10 +6,18 @@ from collections.abc import Sequence
 
 from hvdsl.compiler.catalogue.inits import BIAS_INIT, INIT, checked, init_options
 from hvdsl.compiler.catalogue.shapes import size
-from hvdsl.compiler.catalogue.table import Args, Argument, ArgumentType, Kind, Layer, Operation, Saves
+from hvdsl.compiler.catalogue.table import (
+    Args,
+    Argument,
+    ArgumentType,
+    Kind,
+    Layer,
+    Locality,
+    Operation,
+    Saves,
+)
 from hvdsl.compiler.catalogue.values import positive, switch, term
 from hvdsl.compiler.catalogue.weight_norm import GAIN, NORM, gain_parameters, norm_option
-from hvdsl.compiler.catalogue.windows import whole_map
 from hvdsl.compiler.graph import Parameter, Shape
 
 
@@ -52,8 +60,10 @@ DENSE = Operation(
     parameters=_parameters,
     macs=_macs,
     saves=Saves.INPUT,
-    field=whole_map,
     layer=_layer,
+    locality=Locality.MAP,
+    linear=True,
+    bias="bias",
 )
 
 OPERATIONS = (DENSE,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.table import Args, ExpressionRule
+from hvdsl.compiler.catalogue.table import Args, ExpressionRule, IntoRule
 from hvdsl.compiler.graph import Shape
 
 
@@ -16,6 +16,11 @@ def template(text: str) -> ExpressionRule:
         return text.format(*operands, **{name: repr(value) for name, value in args.items()})
 
     return rule
+
+
+def into(text: str) -> IntoRule:
+    """`into("silu({0})")`: the same call with `out` writes into a buffer."""
+    return lambda operands, args: text.format(*operands)
 
 
 def short(pair: tuple[int, int]) -> str:

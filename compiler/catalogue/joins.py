@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 from hvdsl.compiler.catalogue.expressions import template
 from hvdsl.compiler.catalogue.shapes import broadcast, equal, show
-from hvdsl.compiler.catalogue.table import Args, Argument, ArgumentType, Kind, Operation, OperationError
+from hvdsl.compiler.catalogue.table import (
+    Args,
+    Argument,
+    ArgumentType,
+    Kind,
+    Locality,
+    Operation,
+    OperationError,
+)
 from hvdsl.compiler.graph import Shape
 
 TENSORS = Argument("tensors", ArgumentType.TENSOR, doc="what to join; `none` is left out", many=True)
@@ -20,6 +28,13 @@ def _concat_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
             expected="equal heights and widths",
         )
     return ((sum(shape[0] for shape in inputs), *inputs[0][1:]),)
+
+
+def _concat_channels(inputs: Sequence[Shape], args: Args) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    nothing = [0] * len(inputs)
+    return (
+        tuple((*nothing[:i], 1 << c, *nothing[i + 1 :]) for i, shape in enumerate(inputs) for c in range(shape[0])),
+    )
 
 
 def _mean_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
@@ -41,6 +56,9 @@ CONCAT = Operation(
     (TENSORS,),
     _concat_shape,
     expression=_concat,
+    locality=Locality.PIXEL,
+    channels=_concat_channels,
+    linear=True,
 )
 MEAN = Operation(
     "mean",
@@ -49,6 +67,8 @@ MEAN = Operation(
     (TENSORS,),
     _mean_shape,
     expression=_mean,
+    locality=Locality.ELEMENT,
+    linear=True,
 )
 ADD = Operation(
     "add",
@@ -57,6 +77,9 @@ ADD = Operation(
     (Argument("other", ArgumentType.TENSOR, doc="what to add; `learned(init)` takes the shape of what came in"),),
     broadcast,
     expression=template("({0}) + ({1})"),
+    locality=Locality.ELEMENT,
+    linear=True,
+    glyph="+",
 )
 
 OPERATIONS = (CONCAT, MEAN, ADD)

@@ -7,8 +7,10 @@ turns space, not channels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from hvdsl.compiler.catalogue.reads import OWN, Offset, Reads
 from hvdsl.compiler.catalogue.table import Args, Argument, ArgumentType, OperationError, Word
 from hvdsl.compiler.catalogue.values import complete, optional_term, switch, term, text
 
@@ -62,3 +64,15 @@ def causal_mask(args: Args, channels: int, out: int) -> Mask | None:
             expected="one a multiple of the other",
         )
     return Mask(at, mirror)
+
+
+def masked(reads: Reads, mask: Mask | None, offsets: Sequence[Offset]) -> Reads:
+    """A kernel's window without the elements that a mask takes away."""
+    if mask is None:
+        return reads
+    taps = [o for o in offsets if (o == OWN and mask.at != "exclude") or (o != OWN and (o < OWN) != mask.mirror)]
+    if not taps:
+        return replace(reads, taps=())
+    (top, bottom), (left, right) = ((min(axis), max(axis)) for axis in zip(*taps, strict=True))
+    rows = replace(reads.rows, first=top, last=bottom)
+    return replace(reads, rows=rows, columns=replace(reads.columns, first=left, last=right), taps=tuple(taps))

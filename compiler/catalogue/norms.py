@@ -11,14 +11,15 @@ from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
     ArgumentType,
+    AtRest,
     Kind,
     Layer,
+    Locality,
     Operation,
     OperationError,
     Saves,
 )
 from hvdsl.compiler.catalogue.values import number, positive
-from hvdsl.compiler.catalogue.windows import whole_map
 from hvdsl.compiler.graph import Literal, Parameter, Shape
 
 EPS = Argument("eps", ArgumentType.NUMBER, 1e-5, doc="added to the variance")
@@ -97,6 +98,9 @@ BATCH_NORM = Operation(
     parameters=_batch_norm_parameters,
     saves=Saves.INPUT,
     layer=_batch_norm_layer,
+    locality=Locality.ELEMENT,
+    at_rest=AtRest.LINEAR,
+    cancels_bias=True,
 )
 
 BATCH_NORM_SILU = replace(
@@ -118,8 +122,8 @@ OPERATIONS = (
         shape=_group_norm_shape,
         parameters=_scale_and_shift,
         saves=Saves.INPUT,
-        field=whole_map,
         layer=_group_norm_layer,
+        locality=Locality.MAP,
     ),
     Operation(
         "layer_norm",
@@ -130,6 +134,7 @@ OPERATIONS = (
         parameters=_scale_and_shift,
         saves=Saves.INPUT,
         layer=_layer_norm_layer,
+        locality=Locality.PIXEL,
     ),
     Operation(
         "affine",
@@ -140,5 +145,7 @@ OPERATIONS = (
         parameters=_affine_parameters,
         saves=Saves.INPUT,
         layer=_affine_layer,
+        locality=Locality.ELEMENT,
+        linear=True,
     ),
 )

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hvdsl.compiler.analysis.autoregression import Seen, seen_of
-from hvdsl.compiler.catalogue.convolutions import CONV, DEPTHWISE
 from hvdsl.compiler.diagnostics import flows as codes
 from hvdsl.compiler.graph import Edge, Graph, Node
 from hvdsl.compiler.model import Model
 from hvdsl.grammar.diagnostics import Diagnostic
-
-MASKED = (CONV, DEPTHWISE)
 
 
 def check_flows(model: Model) -> Iterator[Diagnostic]:
@@ -68,7 +65,7 @@ def _closes(graph: Graph, step: Node, seen: dict[Edge, Seen]) -> Node:
         own = seen[Edge(index)].own
         if any(bits >> ((c * width // len(own)) + 1) for c, bits in enumerate(own)):
             return graph.nodes[index]
-    return next((graph.nodes[i] for i in inside if graph.nodes[i].operation in MASKED), step)
+    return next((graph.nodes[i] for i in inside if graph.nodes[i].operation.reads_around), step)
 
 
 def _diagnostic(culprit: Node, found: str, expected: str, help: str) -> Diagnostic:

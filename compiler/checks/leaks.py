@@ -11,8 +11,6 @@ from hvdsl.compiler.graph import Graph, Node, Role
 from hvdsl.compiler.model import Model
 from hvdsl.grammar.diagnostics import Diagnostic
 
-_BIASED = ("conv", "depthwise", "upconv", "dense")
-
 
 def check_leaks(model: Model) -> Iterator[Diagnostic]:
     """Whatever depends on the image other than through a latent does not exist in generation."""
@@ -54,10 +52,11 @@ def check_biases(model: Model) -> Iterator[Diagnostic]:
     graph = model.graph
     readers = Counter(value.node for node in graph.nodes for value in node.inputs)
     for node in graph.nodes:
-        if node.operation.name != "batch_norm" or readers[node.inputs[0].node] > 1:  # a shortcut keeps the bias
+        if not node.operation.cancels_bias or readers[node.inputs[0].node] > 1:  # a shortcut keeps the bias
             continue
         before = graph.nodes[node.inputs[0].node]
-        if before.operation.name in _BIASED and before.args.get("bias") is True and "bias" not in before.stated:
+        bias = before.operation.bias
+        if bias is not None and before.args[bias] is True and bias not in before.stated:
             yield Diagnostic(
                 warning_codes.BIAS_BEFORE_BATCH_NORM,
                 "this bias has no effect",

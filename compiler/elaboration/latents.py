@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hvdsl.compiler.catalogue.quantizers import PRIORS as QUANTIZED
-from hvdsl.compiler.catalogue.structure import DISCRETE, LATENT, SAMPLE, TAP
+from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
+from hvdsl.compiler.catalogue.structure import LATENT, SAMPLE, TAP
 from hvdsl.compiler.diagnostics import flows as flow_codes
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import shapes as shape_codes
@@ -163,7 +163,7 @@ def _posterior(
         result = interpreter.send(flowing(result, expr.span), step, environment)
     if result is start and interpreter.builder.withdraw(start):
         return head, None  # a flow of no steps
-    if head.family in DISCRETE:
+    if LATENT_FAMILIES[head.family].discrete:
         raise Fault(
             flow_codes.FLOW_OF_CODES,
             "a discrete latent has no flow",
@@ -219,7 +219,7 @@ def _draw_upwards(interpreter: Interpreter, statement: tree.Latent, name: tree.N
         if isinstance(posterior, Invalid) or isinstance(draw, Invalid):
             environment.names[name.id] = INVALID
             return
-        if posterior.family in QUANTIZED:
+        if LATENT_FAMILIES[posterior.family].quantized:
             raise Fault(
                 name_codes.MISPLACED,
                 "a latent of a quantizer cannot be drawn on the way up",

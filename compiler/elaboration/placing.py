@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hvdsl.compiler.catalogue.distributions import COUPLED
 from hvdsl.compiler.catalogue.joins import CONCAT, MEAN
 from hvdsl.compiler.catalogue.sources import LEARNED
 from hvdsl.compiler.catalogue.table import Kind, Operation, OperationError
@@ -55,56 +54,34 @@ def _place(interpreter: Interpreter, operation: Operation, bound: Bound, span: S
     if "grid" in bound.args and bound.args["grid"] is None and not bound.operands:
         bound.args["grid"] = environment.frame.label
     families = [o.family for o in bound.operands if isinstance(o, Distribution)]
-    _check_coupling(operation.name, families, span)
+    _check_coupling(operation, families, span)
     operands = [settled(interpreter, o, None, span) for o in bound.operands]
     outputs = place_node(interpreter, operation, bound.args, operands, span)
-    if operation.kind is not Kind.DISTRIBUTION:
-        return outputs[0]
-    made = outputs[0]
-    family = families[0] if families else _FAMILIES.get(operation.name, operation.name)
+    entry, draw = operation.distribution, outputs[0]
+    if entry is None:
+        return draw
     depth = bound.args.get("depth", 1)
     return Distribution(
-        made.value,
-        made.shape,
-        family,
-        _classes(operation.name, bound.args, made.shape),
+        draw.value,
+        draw.shape,
+        entry.family.name if entry.family else families[0],
+        entry.classes(draw.shape, bound.args) if entry.classes else None,
         depth if isinstance(depth, int) else 1,
     )
 
 
-def _check_coupling(name: str, families: Sequence[str], span: Span) -> None:
+def _check_coupling(operation: Operation, families: Sequence[str], span: Span) -> None:
     """Refuse a coupling of distributions that it is not defined for."""
-    allowed = COUPLED.get(name)
-    if allowed is None or (len(set(families)) == 1 and families[0] in allowed):
+    allowed = [family.name for family in operation.distribution.couples] if operation.distribution else []
+    if not allowed or (len(set(families)) == 1 and families[0] in allowed):
         return
     raise Fault(
         codes.WRONG_KIND,
-        f"`{name}` cannot couple these distributions",
+        f"`{operation.name}` cannot couple these distributions",
         span,
         " and ".join(f"`{family}`" for family in families),
         f"two of one family, of {', '.join(f'`{family}`' for family in allowed)}",
     )
-
-
-_FAMILIES = {"nearest_code": "codebook", "round_code": "finite_scalar", "sign_code": "lookup_free"}
-
-
-def _classes(name: str, args: Mapping[str, Literal], shape: Shape) -> int | None:
-    if name == "codebook":
-        codes = args["codes"]
-        return codes if isinstance(codes, int) else None
-    if name == "categorical":
-        return shape[0]
-    if name == "finite_scalar":
-        levels = args["levels"]
-        product = 1
-        for n in levels if isinstance(levels, tuple) else ():
-            product *= n if isinstance(n, int) else 1
-        return product
-    if name == "lookup_free":
-        bits = args["bits"]
-        return 1 << bits if isinstance(bits, int) else None
-    return None
 
 
 def settled(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hvdsl.compiler.catalogue import resampling
+from hvdsl.compiler.catalogue.convolutions import UPCONV
 from hvdsl.compiler.catalogue.table import Kind as OperationKind
 from hvdsl.compiler.graph import Graph, Node, Role, Scope
 from hvdsl.draw.items import Item, Kind, Mark, add_mark, join, same_shapes, signature
-from hvdsl.draw.labels import SILENT, operation
+from hvdsl.draw.labels import operation, silent
 
 
 class Folder:
@@ -58,7 +60,7 @@ class Folder:
         elif self._belongs_to_latent(node):
             owner = next(user for user in self._users[node.index] if user.role is Role.LATENT)
             yield Item(Kind.LATENT, str(owner.args["name"]), [node], scope=node.scope)
-        elif node.operation.name in SILENT or self._swallowed(node):
+        elif silent(node) or self._swallowed(node):
             yield Item(Kind.OPERATIONS, "", [node], scope=node.scope)
         else:
             yield Item(Kind.OPERATIONS, self._written(node), [node], scope=node.scope)
@@ -140,10 +142,8 @@ def _tap_name(node: Node) -> str:
 
 def _changes_grid(item: Item) -> bool:
     first, last = item.nodes[0], item.nodes[-1]
-    return first is last and bool(first.inputs) and item.title.split()[0] in _RESAMPLING
-
-
-_RESAMPLING = frozenset({"avg", "max", "nearest", "bilinear", "pixel", "upconv", "global"})
+    resamples = first.operation is UPCONV or first.operation in resampling.OPERATIONS
+    return first is last and bool(first.inputs) and resamples
 
 
 def _join_runs(pieces: list[Item]) -> list[Item]:

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.errors import HvdslError, UsageError
-from hvdsl.runtime.codes.codec import decode
 from hvdsl.runtime.codes.files import read_codes
-from hvdsl.runtime.codes.levels import LABEL, CodesError, check_fit
+from hvdsl.runtime.codes.levels import LABEL, CodesError, check_fit, decode
+from hvdsl.runtime.ground.pixels import as_stored
+from hvdsl.runtime.inference.generate import sample
 from hvdsl.runtime.inference.inference import chunks
 from hvdsl.runtime.inference.recalibrate import recalibrate_batch_norm
-from hvdsl.runtime.inference.sample import sample
 from hvdsl.runtime.priors.hierarchy import Cut, Kept, coarse_mask, sample_codes
 from hvdsl.runtime.priors.sampling import Progress, Schedule
 from hvdsl.workflows.progress import Show, showing
@@ -131,7 +131,8 @@ def draw_codes(options: SampleOptions, first: Autoencoder, use_ema: bool, consol
                 schedules=schedules,
                 progress=_telling(show, indices),
             )
-        images.append(decode(first.module, first.model.settings.data, codes, batch=len(indices)).round())
+        data = first.model.settings.data
+        images.append(as_stored(decode(first.module, data, codes, batch=len(indices)), data))
     return torch.cat(images)
 
 

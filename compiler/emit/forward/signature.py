@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue import quantizers
-from hvdsl.compiler.catalogue.distributions import CLASSES
 from hvdsl.compiler.catalogue.table import Kind as OperationKind
 from hvdsl.compiler.emit import layout, literals
 from hvdsl.compiler.emit.forward.steps import Kind, ListItem, Ref, Step, steps
@@ -153,11 +151,8 @@ class Signature:
         node = self._graph.nodes[made.node]
         if self._tree.is_flowed(made):
             return "Flowed"
-        if node.operation.name in quantizers.PRIORS:
-            return "UniformCodes"
-        if node.operation.name in quantizers.POSTERIORS:
-            return "NearestCode"
-        return CLASSES[node.operation.name] if node.operation.name in CLASSES else self.kind(node.inputs[0])
+        entry = node.operation.distribution
+        return entry.runtime_class if entry and entry.runtime_class else self.kind(node.inputs[0])
 
     def fallback(self, value: Edge) -> tuple[str, ...]:
         """What a distribution without a name is called; nothing for a tensor."""

@@ -25,7 +25,7 @@ def model_class(module_class: ModuleClass, tree: ModuleTree, scored: Term, data:
     instance = module_class.example
     signature = Signature(instance, tree, instance.outputs)
     channels, height, width = data.shape
-    most = 2**data.bits - 1 if data.binarize == "none" else 1
+    numbers = "that are real numbers" if data.is_real else f"0 … {2**data.bits - 1 if data.binarize == 'none' else 1}"
     lines = [
         f"class {identifier(module_class.name)}(nn.Module):",
         docstring(title or tree.graph.name, layout.INDENT),
@@ -35,9 +35,9 @@ def model_class(module_class: ModuleClass, tree: ModuleTree, scored: Term, data:
     lines += ["", *constructor(module_class)]
     lines += layout.lines("self.likelihood = ", likelihood(scored, channels), depth=2)
     shape = f"(N, {channels}, {height}, {width})"
-    lines += _pixels("input", data.input, f"Map raw pixels 0 … {most}, {shape}, to what the encoder takes.")
+    lines += _pixels("input", data.input, f"Map raw pixels {numbers}, {shape}, to what the encoder takes.")
     target = data.input if data.target is None else data.target
-    lines += _pixels("target", target, f"Map raw pixels 0 … {most}, {shape}, to what the likelihood scores.")
+    lines += _pixels("target", target, f"Map raw pixels {numbers}, {shape}, to what the likelihood scores.")
     lines += ["", *signature.text]
     summary = "Return the likelihood's parameters for the mapped image `x`; without an image, generate."
     classes = [(node, name) for node, name in signature.conditions if node.args.get("classes") is not None]

@@ -10,18 +10,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
-from hvdsl.compiler.analysis.causality import OWN, attention_kind, own_codes, reaches, taps
+from hvdsl.compiler.analysis.causality import own_codes, reaches
+from hvdsl.compiler.catalogue.attention import ATTENTION
+from hvdsl.compiler.catalogue.convolutions import CONV, DEPTHWISE
+from hvdsl.compiler.catalogue.joins import CONCAT
+from hvdsl.compiler.catalogue.reads import OWN, Reads
+from hvdsl.compiler.catalogue.reshaping import SHIFT
+from hvdsl.compiler.catalogue.table import AtRest, Locality
 from hvdsl.compiler.catalogue.values import integer
 from hvdsl.compiler.diagnostics.emission import NO_STEPWISE_FORM
 from hvdsl.compiler.graph import ENTRIES, Edge, Graph, Node
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 
-# Linear in their operands, up to a constant, and each position by itself; batch norm outside of training.
-LINEAR = frozenset({
-    "add", "add_number", "affine", "batch_norm", "chunk", "concat", "div_number", "first_channels", "mean",
-    "mul_number", "neg", "number_sub", "pad_channels", "residual", "split", "sub", "sub_number",
-})  # fmt: skip
-PASSED = frozenset({"dropout", "identity", "output"})
+_KERNELS = (CONV, DEPTHWISE, SHIFT)  # what the runtime knows as a kernel: a matrix for each position that it reads
 
 
 class Kind(StrEnum):
@@ -41,26 +42,35 @@ class Op:
     node: Node
     inputs: tuple[Ref, ...]
     channels: tuple[int, ...]  # of each output
+    pointwise_linear: bool
     shift: tuple[int, int] = (0, 0)  # of taps: down, right
 
     @property
     def linear(self) -> bool:
         """Whether a static operation could be part of a linear map."""
-        return self.kind is Kind.LINEAR or (self.kind is Kind.STATIC and is_linear(self.node))
+        return self.kind is Kind.LINEAR or (self.kind is Kind.STATIC and self.pointwise_linear)
 
     @property
     def elementwise(self) -> bool:
-        return self.kind is Kind.POINTWISE and len(self.inputs) == 1 and self.node.operation.name != "glu"
+        """Whether it is a pure function of each element, which may be computed of several tensors side by side."""
+        entry = self.node.operation
+        pure = self.kind is Kind.POINTWISE and len(self.inputs) == 1 and entry.layer is None
+        return pure and entry.locality is Locality.ELEMENT
 
 
 Ref: TypeAlias = tuple[Op, int]
 
 
-def is_linear(node: Node) -> bool:
+def is_linear(node: Node, graph: Graph) -> bool:
     """Whether each position of the result is a linear map of that position, up to a constant."""
-    if node.operation.name in ("conv", "depthwise"):
-        return node.args["kernel"] == (1, 1) and node.args["stride"] == (1, 1) and node.args["mask"] is None
-    return node.operation.name in LINEAR
+    entry = node.operation
+    if not entry.linear and entry.at_rest is not AtRest.LINEAR:
+        return False
+    return not entry.reads_around or all(reads.offsets == (OWN,) for reads in _reads(node, graph))
+
+
+def _reads(node: Node, graph: Graph) -> tuple[Reads, ...]:
+    return node.operation.positions([graph.shape(edge) for edge in node.inputs], node.args)
 
 
 class Flow:
@@ -95,10 +105,10 @@ class Flow:
 
     def _read(self, node: Node) -> None:
         inputs = tuple(self._refs[value] for value in node.inputs)
-        if node.operation.name in PASSED:
+        if node.operation.at_rest is AtRest.IDENTITY:
             self._refs[Edge(node.index)] = inputs[0]
             return
-        if node.operation.name == "shift" and self._folds(node):
+        if node.operation is SHIFT and self._folds(node):
             op = inputs[0][0]
             op.shift = integer(node.args, "down"), integer(node.args, "right")
             self._refs[Edge(node.index)] = inputs[0]
@@ -108,21 +118,24 @@ class Flow:
             self._refs[Edge(node.index, port)] = (made, port)
 
     def _op(self, kind: Kind, node: Node, inputs: tuple[Ref, ...], channels: tuple[int, ...] | None = None) -> Op:
-        key = (kind, node.operation.name, tuple(sorted(node.args.items(), key=str)), inputs)
+        key = (kind, id(node.operation), tuple(sorted(node.args.items(), key=str)), inputs)
         pure = kind in (Kind.STATIC, Kind.POINTWISE) and not node.path and bool(inputs)
         if pure and key in self._known:
             return self._known[key]
-        op = Op(kind, node, inputs, channels or tuple(shape[0] for shape in node.shapes))
+        op = Op(kind, node, inputs, channels or tuple(shape[0] for shape in node.shapes), is_linear(node, self._graph))
         self._known[key] = op
         self.ops.append(op)
         return op
 
     def _concatenated(self, node: Node, inputs: tuple[Ref, ...]) -> Op | None:
         """An elementwise function of a concatenation, part by part."""
-        if self._kind(node) is not Kind.POINTWISE or len(inputs) != 1 or node.operation.name == "glu":
+        entry = node.operation
+        if self._kind(node) is not Kind.POINTWISE or len(inputs) != 1:
+            return None
+        if entry.locality is not Locality.ELEMENT or entry.layer is not None:
             return None
         whole = inputs[0][0]
-        if whole.node.operation.name != "concat" or whole.kind is not Kind.LINEAR:
+        if whole.node.operation is not CONCAT or whole.kind is not Kind.LINEAR:
             return None
         parts: list[Ref] = []
         for ref in whole.inputs:
@@ -140,14 +153,16 @@ class Flow:
             return Kind.STATIC
         if reach.latest >= OWN and not self._is_shifted(node):
             self._refuse(node, "is known only after the code at its own position")
-        if node.operation.name == "attention":
-            return Kind.ATTENTION if attention_kind(node) != "none" else self._refuse(node, "looks at the whole map")
+        reads = _reads(node, self._graph)
+        if node.operation is ATTENTION:
+            causal = all(read.past is not None for read in reads[1:])
+            return Kind.ATTENTION if causal else self._refuse(node, "looks at the whole map")
         from_codes = any(self._refs[value][0].kind is Kind.CODES for value in node.inputs)
-        if is_linear(node) and not from_codes:
+        if is_linear(node, self._graph) and not from_codes:
             return Kind.LINEAR
-        if node.operation.name in ("conv", "depthwise", "shift") and taps(node, self._graph) is not None:
+        if node.operation in _KERNELS and reads[0].offsets is not None:
             return Kind.TAPS
-        if node.operation.field is None and node.operation.expression is not None and not from_codes:
+        if not node.operation.reads_around and len(node.shapes) == 1 and not from_codes:
             return Kind.POINTWISE
         return self._refuse(node, "has no form for one position")
 
@@ -163,10 +178,10 @@ class Flow:
         one set of taps would still see.
         """
         users = self._uses.get(Edge(node.index), [])
-        if node.operation.name not in ("conv", "depthwise") or len(users) != 1 or users[0].operation.name != "shift":
+        if node.operation not in (CONV, DEPTHWISE) or len(users) != 1 or users[0].operation is not SHIFT:
             return False
         down, right = integer(users[0].args, "down"), integer(users[0].args, "right")
-        read = taps(node, self._graph) or ()
+        read = _reads(node, self._graph)[0].offsets or ()
         below, beside = max((r for r, _ in read), default=0), max((c for _, c in read), default=0)
         return down >= 0 and right >= 0 and (not down or below <= 0) and (not right or beside <= 0)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from hvdsl.compiler.catalogue.activations import GLU
 from hvdsl.compiler.emit.stepwise.plan import Attention, Codes, Linear, Plan, Pointwise, Sum, Taps, Unit
 
 Users: TypeAlias = Mapping[Unit, Sequence[Unit]]
@@ -33,7 +34,7 @@ def gates(plan: Plan, users: Users) -> dict[Unit, Gate]:
     """The gates of a plan, by the unit that each takes the place of last."""
     found: dict[Unit, Gate] = {}
     for unit in plan.units:
-        if not isinstance(unit, Pointwise) or unit.ops[0].node.operation.name != "glu" or not owned(unit, users):
+        if not isinstance(unit, Pointwise) or unit.ops[0].node.operation is not GLU or not owned(unit, users):
             continue
         source = unit.sources[0]
         if not isinstance(source, Taps | Linear) or len(unit.ops) != len(plan.parts[source]):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from hvdsl.compiler.catalogue.activations import GLU
+from hvdsl.compiler.catalogue.joins import ADD
 from hvdsl.compiler.emit.stepwise.flow import Flow, Kind, Op, Ref
 from hvdsl.compiler.graph import Graph
 
@@ -114,7 +116,7 @@ class _Planner:
                 for port in range(len(op.channels)):
                     if any(user.kind is not Kind.LINEAR for user in self._users.get((op, port), ())):
                         kept.add((op, port))
-                if op.node.operation.name == "add" and all(ref in kept and not _of_codes(ref[0]) for ref in op.inputs):
+                if op.node.operation is ADD and all(ref in kept and not _of_codes(ref[0]) for ref in op.inputs):
                     kept.add((op, 0))
         return kept
 
@@ -166,9 +168,9 @@ class _Planner:
             users = [u for u in self._users.get(ref, ()) if u.kind is not Kind.STATIC]
             if len(users) == 1 and users[0].kind is Kind.ATTENTION:
                 return users[0]
-            if len(users) == 1 and users[0].kind is Kind.POINTWISE and len(users[0].inputs) == 1:
+            if len(users) == 1 and _of_parts(users[0]):
                 return _function(users[0])
-        if op.kind is Kind.POINTWISE and len(op.inputs) == 1:
+        if _of_parts(op):
             source = op.inputs[0]
             if source[0].kind is Kind.LINEAR and self._together(source) == _function(op):
                 return "function", _function(op)
@@ -176,7 +178,7 @@ class _Planner:
 
     def _is_sum(self, ref: Ref) -> bool:
         return (
-            ref[0].node.operation.name == "add"
+            ref[0].node.operation is ADD
             and ref[0].kind is Kind.LINEAR
             and all(r in self._kept and not _of_codes(r[0]) for r in ref[0].inputs)
         )
@@ -248,7 +250,7 @@ class _Planner:
         if users and users[0].kind is Kind.ATTENTION and len(users) == 1:
             order = list(users[0].inputs)
             group = sorted(group, key=order.index)
-        halves = len(group) > 1 and all(self._users[ref][0].node.operation.name == "glu" for ref in group)
+        halves = len(group) > 1 and all(self._users[ref][0].node.operation is GLU for ref in group)
         joint = Map(list(group), halves=halves)
         for ref in group:
             dynamic, known = self._frontier(ref)
@@ -261,6 +263,11 @@ class _Planner:
         self._units.append(unit)
         self._parts[unit] = list(refs)
         self._unit_of.update(dict.fromkeys(refs, unit))
+
+
+def _of_parts(op: Op) -> bool:
+    """Whether a function of tensors side by side is its values side by side: so is `glu`, of joint halves."""
+    return op.elementwise or (op.kind is Kind.POINTWISE and op.node.operation is GLU)
 
 
 def _function(op: Op) -> object:

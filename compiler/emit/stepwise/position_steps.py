@@ -18,8 +18,6 @@ from hvdsl.compiler.emit.stepwise.plan import Attention, Codes, Linear, Map, Pla
 from hvdsl.compiler.emit.stepwise.schedule import skew
 from hvdsl.compiler.graph import Graph
 
-INTO_BUFFERS = frozenset({"elu", "glu", "sigmoid", "silu", "swish", "tanh"})  # `runtime.priors.pointwise` has them
-ALIASES = {"swish": "silu"}
 NAMES = {Codes: "codes", Taps: "convolution", Linear: "linear", Attention: "attention"}
 
 
@@ -34,7 +32,8 @@ class _Writer:
         self._part_names: dict[Unit, str] = {}
         counts: Counter[str] = Counter()
         for unit in plan.units:
-            kind = NAMES.get(type(unit))
+            stateful = isinstance(unit, Pointwise) and unit.ops[0].node.operation.layer is not None
+            kind = "layer" if stateful else NAMES.get(type(unit))
             if kind is not None:
                 self._part_names[unit] = f"{kind}_{counts[kind]}"
                 counts[kind] += 1
@@ -96,6 +95,8 @@ class _Writer:
             sizes = ", ".join(str(sum(_channels(r) for r in refs)) for refs in slots)
             text = self._maps.function(name, unit.map, slots)
             return [*text, f"self.{name} = buffers.linear({name}, ({sizes},){self._statics(unit.map)})"]
+        if isinstance(unit, Pointwise):
+            return [f"self.{name} = {module(unit.ops[0].node, self._graph)}"]
         raise AssertionError(f"{type(unit).__name__} is no part")
 
     def _with_map(self, map: Map, head: str, name: str, convolutions: Sequence[Op]) -> list[str]:
@@ -135,7 +136,7 @@ class _Writer:
         if unit in self._gates:
             text, writes = self._gate(self._gates[unit]), True
         elif isinstance(unit, Pointwise):
-            text, writes = self._function(unit), self._writes(unit)
+            text, writes = self._function(unit)
             if writes and not targets and unit.ops[0].elementwise and owned(unit, self._users):
                 targets = [self._tensor(unit.sources[0])]  # in place
         elif isinstance(unit, Sum):
@@ -176,20 +177,19 @@ class _Writer:
         plus = "" if gate.plus is None else f", plus={self._tensor(gate.plus)}"
         return self._call(gate.source, ".gated", plus)
 
-    def _writes(self, unit: Pointwise) -> bool:
-        return unit.ops[0].node.operation.name in INTO_BUFFERS and unit.ops[0].node.args.get("alpha", 1.0) == 1.0
-
-    def _function(self, unit: Pointwise) -> str:
-        op = unit.ops[0]
-        if self._writes(unit):
-            source = self._tensor(unit.sources[0]) if len(unit.ops) > 1 else self._piece(op.inputs[0])
-            name = ALIASES.get(op.node.operation.name, op.node.operation.name)
-            return f"{name}({source}, 1)" if name == "glu" else f"{name}({source})"
-        expression = op.node.operation.expression
-        if expression is None:
-            raise AssertionError(f"{op.node.operation.name} is no function")
-        operands = [self._tensor(unit.sources[0])] if len(unit.ops) > 1 else [self._piece(r) for r in op.inputs]
-        return self._maps.simple(expression(operands, [self._graph.shape(v) for v in op.node.inputs], op.node.args))
+    def _function(self, unit: Pointwise) -> tuple[str, bool]:
+        """The call, and whether it can write into a buffer."""
+        node = unit.ops[0].node
+        entry = node.operation
+        inputs = unit.ops[0].inputs
+        operands = [self._tensor(unit.sources[0])] if len(unit.ops) > 1 else [self._piece(r) for r in inputs]
+        if entry.expression is None:
+            return f"at_position({', '.join([f'self.{self._part_names[unit]}', *operands])})", False
+        into = entry.writes_into(operands, node.args) if entry.writes_into else None
+        if into is not None:
+            return into, True
+        shapes = [self._graph.shape(edge) for edge in node.inputs]
+        return self._maps.simple(entry.expression(operands, shapes, node.args)), False
 
     def _tensor(self, unit: Unit) -> str:
         return self._variables[unit]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hvdsl.compiler.analysis.causality import Offset, taps
+from hvdsl.compiler.catalogue.reads import Offset
 from hvdsl.compiler.emit.stepwise.flow import Op
 from hvdsl.compiler.emit.stepwise.plan import Attention, Codes, Plan, Taps
 from hvdsl.compiler.graph import Graph
@@ -23,4 +23,6 @@ def skew(plan: Plan, graph: Graph) -> int | None:
 
 
 def _offsets(op: Op, graph: Graph) -> list[Offset]:
-    return [(row - op.shift[0], column - op.shift[1]) for row, column in taps(op.node, graph) or ()]
+    [*_, reads] = op.node.operation.positions([graph.shape(edge) for edge in op.node.inputs], op.node.args)
+    offsets = reads.offsets
+    return [(row - op.shift[0], column - op.shift[1]) for row, column in offsets or ()]

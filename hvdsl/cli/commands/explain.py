@@ -62,7 +62,7 @@ def _code(code: Code) -> dict[str, object]:
 
 
 def _term(term: Term) -> dict[str, object]:
-    logged = [{"name": value.name, "unit": value.unit, "meaning": value.meaning} for value in term.logged]
+    logged = [{"name": value.name, "unit": value.unit, "meaning": value.meaning} for value in term.metrics]
     return {"term": term.name, "title": term.title, "story": " ".join(term.story.split()), "logged": logged}
 
 

@@ -18,7 +18,7 @@ from hvdsl.grammar.source import Source
 from hvdsl.runtime.data import open_data
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.inference.evaluate import evaluate
-from hvdsl.runtime.inference.sample import sample
+from hvdsl.runtime.inference.generate import sample
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.training.metrics import read_metrics
