@@ -213,6 +213,7 @@ class Graph:
     latents: list[LatentGroup]
     output: Edge
     image: Shape | None  # None for a second-stage prior
+    likelihood: tuple[Parameter, ...] = ()  # the parameters that the likelihood owns
 
     def shape(self, edge: Edge) -> Shape:
         return self.nodes[edge.node].shapes[edge.port]
@@ -224,4 +225,6 @@ class Graph:
         return sorted(found, key=lambda node: (node.role is Role.GIVEN, order.get(str(node.args.get("source")), 0)))
 
     def parameter_count(self) -> int:
-        return sum(p.size for n in self.nodes for p in n.parameters if p.trainable and p.role not in n.shared)
+        """Return how many numbers are trained, the likelihood's own included."""
+        own = (p for n in self.nodes for p in n.parameters if p.trainable and p.role not in n.shared)
+        return sum(p.size for p in (*self.likelihood, *own))

@@ -89,7 +89,10 @@ class Argument:
 
     def takes(self, word: str) -> tuple[Argument, ...]:
         """Return the arguments that one of its words takes."""
-        return next((call.arguments for call in self.calls if call.name == word), ())
+        for call in self.calls:
+            if call.name == word:
+                return call.arguments
+        return ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter
-from hvdsl.compiler.elaboration.values import STEPS, Distribution, Drawn, Step, Tensor, Unshaped, Value
+from hvdsl.compiler.elaboration.values import STEPS, Distribution, Drawn, Step, Tensor, Unshaped
 from hvdsl.compiler.evaluate import arithmetic
 from hvdsl.compiler.evaluate.binding import OPERATION, Slot, accept, expected, match, missing, signature
 from hvdsl.compiler.evaluate.expressions import declares
@@ -97,11 +97,13 @@ class _Binding:
             for expr in exprs:
                 self._operand(argument, expr, environment)
             return
-        values = [self._value(argument, expr, environment) for expr in exprs]
-        if argument.type is ArgumentType.STEP or any(isinstance(v, Invalid) for v in values):
+        if argument.many:
+            values = [self._value(argument, expr, environment) for expr in exprs]
+            self.bound.args[argument.name] = tuple(v for v in values if not isinstance(v, Invalid))
             return
-        literals = tuple(v for v in values if not isinstance(v, Invalid))
-        self.bound.args[argument.name] = literals if argument.many else literals[0]
+        value = self._value(argument, exprs[0], environment)
+        if argument.type is not ArgumentType.STEP and not isinstance(value, Invalid):
+            self.bound.args[argument.name] = value
 
     def _value(self, argument: Argument, expr: tree.Expr, environment: Environment) -> Literal | Invalid:
         value = self.interpreter.evaluate(expr, environment, argument)
@@ -145,7 +147,7 @@ class _Binding:
         return Fault(codes.WRONG_KIND, message, expr.span, kind_of(value), expected(argument), help)
 
 
-def static(value: Value) -> Literal | Invalid:
+def static(value: object) -> Literal | Invalid:
     """Return a value as a literal, or INVALID where it is none."""
     if isinstance(value, list | tuple):
         items = [static(v) for v in value]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from hvdsl.compiler.assembly.assemble import Assembled
+from hvdsl.compiler.catalogue.likelihoods import LIKELIHOODS
 from hvdsl.compiler.catalogue.structure import IMAGE, OUTPUT
 from hvdsl.compiler.catalogue.table import Argument
 from hvdsl.compiler.diagnostics import names as name_codes
@@ -37,17 +38,12 @@ class Elaborator(Interpreter):
         finally:
             self.depth -= 1
 
-    def lookup(self, name: tree.Name, environment: Environment, wanted: Argument | None) -> Value:
-        return names.lookup(self, name, environment, wanted)
-
-    def call(self, expr: tree.Call | tree.WithBlock, environment: Environment, wanted: Argument | None) -> Value:
-        return names.call(self, expr, environment, wanted)
+    lookup = names.lookup
+    call = names.call
+    flow = expressions.flow
 
     def calculate(self, name: str, expr: tree.Call, environment: Environment) -> Value:
         return cast(Value, self.function(name, expr, environment))
-
-    def flow(self, expr: tree.Flow | tree.Block, environment: Environment) -> Value:
-        return expressions.flow(self, expr, environment)
 
     def operate(self, expr: tree.Binary, left: object, right: object, environment: Environment) -> object:
         value = expressions.operate(self, expr, left, right, environment)
@@ -153,7 +149,9 @@ def _model(closed: Assembled, program: Program, found: Diagnostics) -> tuple[Gra
         return None, elaborator
     output = builder.node(OUTPUT, {}, (tensor,), (tensor.shape,), span)
     builder.settle(Totals(elaborator.counts, len(builder.latents)))
-    return Graph(settings.model, builder.nodes, builder.root, builder.latents, Edge(output.index), shape), elaborator
+    scored = LIKELIHOODS[closed.likelihood.name].parameters(shape, dict(closed.likelihood.options))
+    graph = Graph(settings.model, builder.nodes, builder.root, builder.latents, Edge(output.index), shape, scored)
+    return graph, elaborator
 
 
 def _wrong_output(tensor: Tensor, span: Span, logits: int, image: Shape, builder: Builder) -> Diagnostic:

@@ -38,32 +38,32 @@ from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 
 
-def lookup(interpreter: Interpreter, expr: tree.Name, environment: Environment, wanted: Argument | None) -> Value:
+def lookup(interpreter: Interpreter, name: tree.Name, environment: Environment, wanted: Argument | None) -> Value:
     """Return what a bare name is worth: the nearest binding, then what the top level and the language define."""
-    name = expr.id
-    where = environment.find(name)
+    word = name.id
+    where = environment.find(word)
     if where is not None:
-        return where.names[name]
-    if name in CONTEXT_NAMES:
-        return context_name(interpreter, name, environment, expr.span)
+        return where.names[word]
+    if word in CONTEXT_NAMES:
+        return context_name(interpreter, word, environment, name.span)
     program = interpreter.program
-    if name in program.lets:
-        return let_value(interpreter, expr, environment, wanted)
-    if name in program.recipes:
-        return RecipeStep(program.recipes[name], expr, environment)
-    if name in interpreter.shared:
-        return SharedStep(name, interpreter.shared[name])
-    if name == "tap":
+    if word in program.lets:
+        return let_value(interpreter, name, environment, wanted)
+    if word in program.recipes:
+        return RecipeStep(program.recipes[word], name, environment)
+    if word in interpreter.shared:
+        return SharedStep(word, interpreter.shared[word])
+    if word == "tap":
         return TapStep("")
-    if name == "skip":
-        return interpreter.skip("", environment.owner, environment, expr.span)
-    if name in PUBLIC_OPERATIONS:
-        return source(interpreter, OPERATIONS[name], expr, environment)
-    if wanted is not None and name in wanted.words:
-        return interpreter.word(name, expr, environment, wanted)
-    if name == arithmetic.PI:
+    if word == "skip":
+        return interpreter.skip("", environment.owner, environment, name.span)
+    if word in PUBLIC_OPERATIONS:
+        return source(interpreter, OPERATIONS[word], name, environment)
+    if wanted is not None and word in wanted.words:
+        return interpreter.word(word, name, environment, wanted)
+    if word == arithmetic.PI:
         return math.pi
-    raise unknown_name(interpreter, expr, environment, wanted)
+    raise unknown_name(interpreter, name, environment, wanted)
 
 
 def unknown_name(interpreter: Interpreter, name: tree.Name, environment: Environment, wanted: Argument | None) -> Fault:

@@ -61,10 +61,10 @@ def match(
     Raises:
         Fault: for an argument that is not declared, is one too many, or is given twice.
     """
-    by_name = {a.name: a for a in declared}
     pairs: list[tuple[Argument, tree.Argument]] = []
     positional = iter(declared)
     rest: Argument | None = None
+    taken: set[str] = set()
     for written in arguments:
         if written.name is None:
             rest = rest or next(positional, None)
@@ -79,18 +79,9 @@ def match(
                 )
             argument = rest
             rest = rest if rest.many else None
-        elif written.name in by_name:
-            argument = by_name[written.name]
         else:
-            raise Fault(
-                reports.unknown,
-                f"`{name}` has no argument `{written.name}`",
-                written.span,
-                f"`{written.name}`",
-                f"`{signature(name, declared)}`",
-                did_you_mean(written.name, by_name) if by_name else f"write `{name}` alone",
-            )
-        if not argument.many and any(other is argument for other, _ in pairs):
+            argument = _named(name, declared, written, reports)
+        if argument.name in taken and not argument.many:
             raise Fault(
                 reports.unknown,
                 f"`{name}` is given `{argument.name}` twice",
@@ -99,8 +90,24 @@ def match(
                 f"`{argument.name}` once",
                 "remove one of the two",
             )
+        taken.add(argument.name)
         pairs.append((argument, written))
     return pairs
+
+
+def _named(name: str, declared: Sequence[Argument], written: tree.Argument, reports: Reports) -> Argument:
+    for argument in declared:
+        if argument.name == written.name:
+            return argument
+    names = [argument.name for argument in declared]
+    raise Fault(
+        reports.unknown,
+        f"`{name}` has no argument `{written.name}`",
+        written.span,
+        f"`{written.name}`",
+        f"`{signature(name, declared)}`",
+        did_you_mean(written.name or "", names) if names else f"write `{name}` alone",
+    )
 
 
 def missing(name: str, argument: Argument, declared: Sequence[Argument], span: Span, reports: Reports) -> Fault:
@@ -115,7 +122,7 @@ def missing(name: str, argument: Argument, declared: Sequence[Argument], span: S
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Slot:
     """Where a value goes: the argument, what it belongs to, where it is written, how mistakes are reported."""
 
@@ -136,6 +143,8 @@ def accept(slot: Slot, value: object, describe: Callable[[object], str] = descri
             scale may be.
     """
     argument = slot.argument
+    if type(value) is int and argument.type is ArgumentType.INTEGER and argument.bounds is ANY_NUMBER:
+        return value  # most arguments
     if isinstance(value, Deferred) and argument.type not in (ArgumentType.NUMBER, ArgumentType.ANY):
         raise Fault(
             codes.COUNT_IN_SHAPE,
@@ -186,7 +195,7 @@ def _fit(argument: Argument, value: object, slot: Slot) -> Literal | _Misfit:
     if isinstance(value, Term):
         if value.name not in argument.words:
             return value if argument.type is ArgumentType.ANY else _MISFIT
-        return _fit_word(argument, value, slot)
+        return _fit_word(argument, value, slot) if argument.calls or value.args or value.options else value
     if isinstance(value, bool):
         return value if argument.type in (ArgumentType.SWITCH, ArgumentType.ANY) else _MISFIT
     match argument.type:
@@ -200,8 +209,8 @@ def _fit(argument: Argument, value: object, slot: Slot) -> Literal | _Misfit:
             sizes = kernel(value)
             return _MISFIT if sizes is None else sizes
         case ArgumentType.SHAPE:
-            sizes = tuple(map(_whole, value)) if isinstance(value, tuple | list) else ()
-            return _MISFIT if None in sizes or not sizes else sizes
+            lengths = tuple(map(_whole, value)) if isinstance(value, tuple | list) else ()
+            return _MISFIT if None in lengths or not lengths else lengths
         case ArgumentType.TUPLE:
             if isinstance(value, tuple | list) and len(value) == len(argument.items):
                 parts = [_fit(item, v, slot) for item, v in zip(argument.items, value, strict=True)]
@@ -216,7 +225,10 @@ def _fit(argument: Argument, value: object, slot: Slot) -> Literal | _Misfit:
 
 def _fit_word(argument: Argument, value: Term, slot: Slot) -> Literal:
     """Check the arguments of a word that was bound elsewhere, as where a recipe hands it on."""
-    declared = {a.name: a for a in argument.takes(value.name)}
+    takes = argument.takes(value.name)
+    if not takes and not value.args and not value.options:
+        return value
+    declared = {a.name: a for a in takes}
     given = dict(zip(declared, value.args, strict=False)) | dict(value.options)
     if len(value.args) > len(declared) or not given.keys() <= declared.keys():
         text = signature(value.name, tuple(declared.values()))
@@ -244,6 +256,8 @@ def _whole(value: object) -> int | None:
 
 def kernel(value: object) -> tuple[int, int] | None:
     """Return a kernel, stride or row's label as (height, width): `3`, `3x3` or `(3, 3)`; None for anything else."""
+    if type(value) is int:
+        return value, value
     sizes = value if isinstance(value, tuple | list) else (value, value)
     match [_whole(size) for size in sizes]:
         case [int(height), int(width)]:

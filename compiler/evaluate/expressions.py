@@ -79,15 +79,20 @@ class Evaluator(ABC, Generic[E]):
             case tree.Number():
                 return number_of(expr)
             case tree.Name():
-                return self._name(expr, environment, wanted)
-            case tree.Call(function=tree.Name(id=name)) if declares(wanted, name):
-                return self.word(name, expr, environment, wanted)
-            case tree.Call() | tree.WithBlock():
+                if expr.id in KEYWORDS:
+                    return KEYWORDS[expr.id]
+                if declares(wanted, expr.id):
+                    return self.word(expr.id, expr, environment, wanted)
+                return self.lookup(expr, environment, wanted)
+            case tree.Dim():
+                return expr.sizes
+            case tree.Call():
+                head = expr.function
+                if isinstance(head, tree.Name) and declares(wanted, head.id):
+                    return self.word(head.id, expr, environment, wanted)
                 return self.call(expr, environment, wanted)
             case tree.Flow() | tree.Block():
                 return self.flow(expr, environment)
-            case tree.Dim():
-                return expr.sizes
             case tree.Binary():
                 return self._binary(expr, environment)
             case tree.Unary():
@@ -104,13 +109,8 @@ class Evaluator(ABC, Generic[E]):
                 return expr.value
             case tree.Map():
                 return expr
-
-    def _name(self, name: tree.Name, environment: E, wanted: Argument | None) -> object:
-        if name.id in KEYWORDS:
-            return KEYWORDS[name.id]
-        if declares(wanted, name.id):
-            return self.word(name.id, name, environment, wanted)
-        return self.lookup(name, environment, wanted)
+            case tree.WithBlock():
+                return self.call(expr, environment, wanted)
 
     def word(self, name: str, expr: tree.Name | tree.Call, environment: E, wanted: Argument | None) -> Term:
         """Bind a word of an argument, such as `fan_in` or `cosine(floor = 1e-4)`; inner bare words become `str`."""

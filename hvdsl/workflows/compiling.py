@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.pipeline import check, write
 from hvdsl.errors import UsageError
+from hvdsl.grammar import tree
 from hvdsl.grammar.source import Source
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def build(
     return compile(spec, level=level, variant=variant, overrides=overrides).build(seed)
 
 
-def checked(spec: str | Path | Source, overrides: Sequence[str] = (), variant: str | None = None) -> Model:
+def checked(spec: str | Path | Source | tree.Spec, overrides: Sequence[str] = (), variant: str | None = None) -> Model:
     """Return the model that a spec and `NAME=VALUE` overrides describe.
 
     Raises:

@@ -19,6 +19,7 @@ from hvdsl.compiler.settings import ModelSettings
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.codes.files import read_codes
 from hvdsl.runtime.codes.levels import LABEL, CodesError, check_fit, decode
+from hvdsl.runtime.ground.pixels import as_stored
 from hvdsl.runtime.inference.generate import sample
 from hvdsl.runtime.inference.inference import chunks
 from hvdsl.runtime.inference.recalibrate import recalibrate_batch_norm
@@ -130,7 +131,8 @@ def draw_codes(options: SampleOptions, first: Autoencoder, use_ema: bool, consol
                 schedules=schedules,
                 progress=_telling(show, indices),
             )
-        images.append(decode(first.module, first.model.settings.data, codes, batch=len(indices)).round())
+        data = first.model.settings.data
+        images.append(as_stored(decode(first.module, data, codes, batch=len(indices)), data))
     return torch.cat(images)
 
 

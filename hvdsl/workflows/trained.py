@@ -257,7 +257,7 @@ class Trained:
         images: ImagesLike | None = None,
         *,
         data: str | os.PathLike[str] | None = None,
-        split: Split = "test",
+        split: Split | None = None,
         samples: int | None = None,
         baselines: bool = False,
         batch: int = BATCH,
@@ -268,8 +268,8 @@ class Trained:
 
         Args:
             images: these and not a split of data; see the class.
-            data: where the data is, if not where the run has it from.
-            split: `train`, `validation` or `test`.
+            data: other images: all of them, in order; of data with parts of their own the test part, or `split`.
+            split: `train`, `validation` or `test` of the data (default: test).
             samples: posterior samples per image (default: the spec's); more than 1: importance-weighted.
             baselines: also say what PNG and a histogram of the training images need for the same images.
             batch: images per pass.

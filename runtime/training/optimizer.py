@@ -112,9 +112,9 @@ class Adamax(torch.optim.Optimizer):
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
     """The optimizer for every parameter of `model`.
 
-    `weight_decay` as a plain number is decoupled, whatever the optimizer (Loshchilov & Hutter 2019: each weight shrinks
-    by `lr * decay` before the update); `l2(w)` is added to the gradient. With `decay_only = weights` only parameters
-    named `weight` of two or more dimensions decay.
+    `weight_decay` as a number is decoupled (Loshchilov & Hutter 2019: each weight shrinks by `lr * decay` before the
+    update); `adam` takes none, since with it it is `adamw`. `l2(w)` is added to the gradient. With `decay_only =
+    weights` only parameters named `weight` of two or more dimensions decay.
 
     Raises:
         HvdslError: Bias correction is switched off for anything but Adamax.
@@ -126,20 +126,17 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
             "use `adamax(bias_correction = no)` or remove `bias_correction`"
         )
     groups = _groups(model, decay, settings.decay_only == "weights")
-    betas, eps = settings.betas, settings.eps
+    lr, betas, eps = settings.lr, settings.betas, settings.eps
     first: Tensor = groups[0]["params"][0]
-    # As exact as a number on the CPU; torch's kernels elsewhere take float32.
-    lr = torch.full(
-        (), settings.lr, dtype=torch.float64 if first.device.type == "cpu" else torch.float32, device=first.device
-    )
+    optimizer: torch.optim.Optimizer
     if settings.kind in ("adam", "adamw"):
-        kind = torch.optim.AdamW if decoupled else torch.optim.Adam
-        return kind(groups, lr=lr, betas=betas, eps=eps, fused=True, capturable=first.device.type == "cuda")
+        kind = torch.optim.Adam if settings.kind == "adam" else torch.optim.AdamW
+        optimizer = kind(groups, lr=lr, betas=betas, eps=eps, fused=True, capturable=first.device.type == "cuda")
+        return _with_rate_on_device(optimizer, first)
     shrink = [(group["params"], group["weight_decay"]) for group in groups] if decoupled else []
     if decoupled:
         for group in groups:
             group["weight_decay"] = 0.0
-    optimizer: torch.optim.Optimizer
     if settings.kind == "sgd":
         optimizer = torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, fused=True)
         if settings.momentum:
@@ -150,6 +147,15 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
         optimizer = Adamax(groups, lr=lr, betas=betas, eps=eps, bias_correction=settings.bias_correction)
     if decay and decoupled:
         _decouple(optimizer, shrink)
+    return _with_rate_on_device(optimizer, first)
+
+
+def _with_rate_on_device(optimizer: torch.optim.Optimizer, first: Tensor) -> torch.optim.Optimizer:
+    """Make the learning rate a number on the parameters' device, where a change of it waits for nothing."""
+    # As exact as a number of Python's on the CPU; kernels elsewhere take float32.
+    dtype = torch.float64 if first.device.type == "cpu" else torch.float32
+    for group in optimizer.param_groups:
+        group["lr"] = torch.full((), group["lr"], dtype=dtype, device=first.device)
     return optimizer
 
 

@@ -44,7 +44,9 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def add_split(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument("--split", choices=SPLITS, default=default, help=f"which images (default {default})")
+    parser.add_argument(
+        "--split", choices=SPLITS, help=f"which images (default {default}; of --data, all where it has no parts)"
+    )
 
 
 def checkpoint(text: str) -> CheckpointName:
