@@ -116,7 +116,7 @@ class Recipe(nn.Module):
 class Scope(nn.Module):
     """Holds modules by name, lists as `ModuleList`s, and computes nothing: `Scope(conv=[Conv2d(…)], q=Scope(…))`."""
 
-    def __init__(self, **members: nn.Module | Sequence[nn.Module]) -> None:
+    def __init__(self, /, **members: nn.Module | Sequence[nn.Module]) -> None:
         super().__init__()
         for name, member in members.items():
             self.add_module(name, member if isinstance(member, nn.Module) else nn.ModuleList(member))
