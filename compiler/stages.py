@@ -50,5 +50,7 @@ def structure(model: Model) -> str:
         for n in graph.nodes
     ]
     output = Value(*astuple(graph.output))
-    pixels = (data.shape, data.bits, data.binarize, data.input, data.target)
+    pixels: tuple[object, ...] = (data.shape, data.bits, data.binarize, data.input, data.target)
+    if data.values != "scaled":
+        pixels += (data.values,)
     return hashlib.sha256(repr((computed, output, pixels, model.likelihood)).encode()).hexdigest()

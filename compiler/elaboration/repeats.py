@@ -74,7 +74,7 @@ def parallel(interpreter: Interpreter, flowing: Flowing, expr: tree.WithBlock, e
 _PARALLEL = "`parallel(n, join = sum | concat | mean | delta) { … }`"
 
 
-_JOINS = {"concat": CONCAT, "mean": MEAN}
+_JOINS = {entry.name: entry for entry in (CONCAT, MEAN)}
 
 
 def _join(interpreter: Interpreter, how: str, results: list[Tensor], flowing: Flowing, span: Span) -> Tensor | Invalid:

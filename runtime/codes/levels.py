@@ -39,7 +39,7 @@ class Level:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one image's codes: `(H, W)`, `(depth, H, W)` where there are several at a position, `()` of a label."""
+        """The shape of one image's codes: `(H, W)`, `(depth, H, W)` where a position has several, `()` of a label."""
         return self.grid if self.depth == 1 else (self.depth, *self.grid)
 
     @property
@@ -88,20 +88,20 @@ def check_fit(codes: Mapping[str, Tensor], levels: Sequence[Level], source: str)
     for level in levels:
         if level.name not in codes:
             raise CodesError(f"{source} has no codes of `{level.name}`; it holds {', '.join(codes) or 'nothing'}")
-        found = codes[level.name]
-        if found.dtype.is_floating_point or found.dtype in (torch.bool, torch.complex64, torch.complex128):
-            raise CodesError(f"the codes of `{level.name}` in {source} are {found.dtype}, not whole numbers")
-        if tuple(found.shape[1:]) != level.shape or found.ndim == 0:
+        own = codes[level.name]
+        if own.dtype.is_floating_point or own.dtype in (torch.bool, torch.complex64, torch.complex128):
+            raise CodesError(f"the codes of `{level.name}` in {source} are {own.dtype}, not whole numbers")
+        if tuple(own.shape[1:]) != level.shape or own.ndim == 0:
             raise CodesError(
-                f"the codes of `{level.name}` in {source} are {tuple(found.shape)}; this model has (N, "
+                f"the codes of `{level.name}` in {source} are {tuple(own.shape)}; this model has (N, "
                 f"{', '.join(map(str, level.shape))}): they are of another model"
             )
-        if count is not None and len(found) != count:
-            raise CodesError(f"{source} has {count} images at one level and {len(found)} at `{level.name}`")
-        count = len(found)
-        if count and not (int(found.min()) >= 0 and int(found.max()) < level.classes):
+        if count is not None and len(own) != count:
+            raise CodesError(f"{source} has {count} images at one level and {len(own)} at `{level.name}`")
+        count = len(own)
+        if count and not (int(own.min()) >= 0 and int(own.max()) < level.classes):
             raise CodesError(
-                f"the codes of `{level.name}` in {source} run from {int(found.min())} to {int(found.max())}; this "
+                f"the codes of `{level.name}` in {source} run from {int(own.min())} to {int(own.max())}; this "
                 f"model has {level.classes}, numbered from 0: they are of another model"
             )
     if count == 0:

@@ -53,6 +53,8 @@ def data_digest(images: LabelledImages, *, labelled: bool = False) -> str:
     digest = hashlib.sha256(str(count).encode())
     for index in np.unique(np.linspace(0, max(0, count - 1), min(PROBES, count)).astype(int)).tolist():
         pixels = images.batch([index], 0)
+        if pixels.dtype == np.uint8:  # digests are of 16 bits, however few there are
+            pixels = pixels.astype(np.uint16)
         digest.update(f"\0{index} {pixels.shape}\0".encode())
         digest.update(np.ascontiguousarray(pixels).tobytes())
     labels = images.labels(range(count)) if labelled else None
@@ -147,10 +149,10 @@ class CodeRows:
             CodesError: A number is not a code: the file was damaged after it was written.
         """
         rows = self._store.matrix[list(indices)]
-        found = np.concatenate([rows[:, place] for place in self._columns], 1).astype(np.int64)
-        if (found >= self._limits).any():
+        codes = np.concatenate([rows[:, place] for place in self._columns], 1).astype(np.int64)
+        if (codes >= self._limits).any():
             raise _damaged(self._store.folder, f"{MATRIX} holds numbers that are no codes")
-        return found
+        return codes
 
 
 class Writing:

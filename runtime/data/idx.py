@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvdsl.runtime.data.arrays import Arrays
-from hvdsl.runtime.data.dataset import DataError
+from hvdsl.runtime.data.errors import DataError
 
 _BYTES = 0x08  # the type code of unsigned bytes
 _PARTS = {"train": "train", "test": "t10k"}

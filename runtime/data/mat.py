@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvdsl.runtime.data.arrays import Arrays
-from hvdsl.runtime.data.dataset import DataError
+from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.extras import optional
 
 _KEYS = {"train": "data", "test": "testdata"}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.noise import Noise
+from hvdsl.runtime.ground.pixels import as_stored
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.inference.inference import chunks, inference, to_pixels
 from hvdsl.runtime.latents import Traversal
@@ -54,7 +55,7 @@ def sample(
             except ValueError as error:
                 raise HvdslError(str(error)) from error
             decoded = decode_image(vae, vae(None, latents), noise, decode)
-            images.append(to_pixels(vae, decoded, data).round().cpu())
+            images.append(as_stored(to_pixels(vae, decoded, data), data).cpu())
     return torch.cat(images) if images else torch.empty(0, *data.shape)
 
 

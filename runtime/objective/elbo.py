@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import AtLeast, ByRate, BySize, Duration, Ramp, WithBeta
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.tensors import constants
 from hvdsl.runtime.latents import Detail, LatentGroup, Traversal
@@ -76,19 +77,19 @@ class Elbo:
         distortion, rates = self.distortion.detach().mean(), self.rates.detach().mean(1)
         if not self.density:
             return {
-                "error_per_dim": distortion / self.dims,
-                "rate_bits_per_image": rates.sum() / math.log(2),
-                "rate_bits_per_dim": rates.sum() / (self.dims * math.log(2)),
-                "rate_per_group_nats_per_image": rates,
+                names.ERROR_PER_DIM: distortion / self.dims,
+                names.RATE_BITS_PER_IMAGE: rates.sum() / math.log(2),
+                names.RATE_BITS_PER_DIM: rates.sum() / (self.dims * math.log(2)),
+                names.RATE_PER_GROUP_NATS_PER_IMAGE: rates,
             }
         negative_elbo = distortion + rates.sum()
         return {
-            "negative_elbo_nats_per_image": negative_elbo,
-            "negative_elbo_nats_per_dim": negative_elbo / self.dims,
-            "bits_per_dim": negative_elbo / (self.dims * math.log(2)),
-            "distortion_nats_per_dim": distortion / self.dims,
-            "rate_nats_per_dim": rates.sum() / self.dims,
-            "rate_per_group_nats_per_image": rates,
+            names.NEGATIVE_ELBO_NATS_PER_IMAGE: negative_elbo,
+            names.NEGATIVE_ELBO_NATS_PER_DIM: negative_elbo / self.dims,
+            names.BITS_PER_DIM: negative_elbo / (self.dims * math.log(2)),
+            names.DISTORTION_NATS_PER_DIM: distortion / self.dims,
+            names.RATE_NATS_PER_DIM: rates.sum() / self.dims,
+            names.RATE_PER_GROUP_NATS_PER_IMAGE: rates,
         }
 
 
@@ -165,10 +166,10 @@ class Objective:
         rate = weight * (rates if weights is None else weights * rates).sum()
         loss = bound.distortion.mean() + rate
         terms = bound.terms()
-        terms["beta"] = weight
-        terms["weighted_rate_nats_per_dim"] = rate.detach() / bound.dims
+        terms[names.BETA] = weight
+        terms[names.WEIGHTED_RATE_NATS_PER_DIM] = rate.detach() / bound.dims
         if weights is not None:
-            terms["rate_per_group_weight"] = weights
+            terms[names.RATE_PER_GROUP_WEIGHT] = weights
         loss = loss / bound.dims if self.settings.unit == "nats_per_dim" else loss
         return loss + learning, terms | losses
 
@@ -181,10 +182,10 @@ class Objective:
             return {}, 0.0
         total = torch.stack(commitments).sum()
         learning = weight_at(self.settings.commitment, beta) * total
-        terms = {"commitment_per_group_mean_square": torch.stack(commitments).detach()}
+        terms = {names.COMMITMENT_PER_GROUP_MEAN_SQUARE: torch.stack(commitments).detach()}
         if codebooks:
             learning = learning + torch.stack(codebooks).sum()
-            terms["codebook_loss"] = torch.stack(codebooks).sum().detach()
+            terms[names.CODEBOOK_LOSS] = torch.stack(codebooks).sum().detach()
         return terms, learning
 
     def _detail(self) -> Detail:

@@ -65,7 +65,7 @@ class Adamax(torch.optim.Optimizer):
         first = parameters[0]
         applied = _applied(self.found_inf, first.device)
         rates = self._rates(parameters, applied, group)
-        (b1, b2), eps = group["betas"], max(group["eps"], torch.finfo(first.dtype).tiny)
+        (b1, b2), eps = group["betas"], group["eps"]
         one, zero = (torch.full((), value, dtype=first.dtype, device=first.device) for value in (1, 0))
         keep, take, shrink = torch.where(applied, b1 * one, one), (1 - b1) * one, torch.where(applied, b2 * one, one)
         # On a CPU one parameter after the other, since what was just read is still in the cache.
@@ -84,7 +84,7 @@ class Adamax(torch.optim.Optimizer):
             torch._foreach_mul_(u, shrink)
             torch._foreach_abs_(g)
             torch._foreach_add_(g, eps)
-            torch._foreach_maximum_(u, g)  # u is never below eps, so that a masked step leaves it alone
+            torch._foreach_maximum_(u, g)  # of a masked step u or eps, which u is never below
             steps = torch._foreach_div(m, u)
             torch._foreach_mul_(steps, clr)
             torch._foreach_sub_(ps, steps)
@@ -97,7 +97,7 @@ class Adamax(torch.optim.Optimizer):
                 if self.bias_correction:
                     state["step"] = torch.zeros((), device=p.device)
                 state["exp_avg"] = torch.zeros_like(p)
-                state["exp_inf"] = torch.full_like(p, max(group["eps"], torch.finfo(p.dtype).tiny))
+                state["exp_inf"] = torch.full_like(p, group["eps"])  # never below it
         first = parameters[0]
         rate = torch.as_tensor(group["lr"], dtype=torch.float64, device=first.device)
         rate = torch.where(applied, rate, torch.zeros_like(rate))
@@ -126,20 +126,17 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
             "use `adamax(bias_correction = no)` or remove `bias_correction`"
         )
     groups = _groups(model, decay, settings.decay_only == "weights")
-    betas, eps = settings.betas, settings.eps
+    lr, betas, eps = settings.lr, settings.betas, settings.eps
     first: Tensor = groups[0]["params"][0]
-    # As exact as a number on the CPU; torch's kernels elsewhere take float32.
-    lr = torch.full(
-        (), settings.lr, dtype=torch.float64 if first.device.type == "cpu" else torch.float32, device=first.device
-    )
+    optimizer: torch.optim.Optimizer
     if settings.kind in ("adam", "adamw"):
         kind = torch.optim.Adam if settings.kind == "adam" else torch.optim.AdamW
-        return kind(groups, lr=lr, betas=betas, eps=eps, fused=True, capturable=first.device.type == "cuda")
+        optimizer = kind(groups, lr=lr, betas=betas, eps=eps, fused=True, capturable=first.device.type == "cuda")
+        return _with_rate_on_device(optimizer, first)
     shrink = [(group["params"], group["weight_decay"]) for group in groups] if decoupled else []
     if decoupled:
         for group in groups:
             group["weight_decay"] = 0.0
-    optimizer: torch.optim.Optimizer
     if settings.kind == "sgd":
         optimizer = torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, fused=True)
         if settings.momentum:
@@ -150,6 +147,15 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
         optimizer = Adamax(groups, lr=lr, betas=betas, eps=eps, bias_correction=settings.bias_correction)
     if decay and decoupled:
         _decouple(optimizer, shrink)
+    return _with_rate_on_device(optimizer, first)
+
+
+def _with_rate_on_device(optimizer: torch.optim.Optimizer, first: Tensor) -> torch.optim.Optimizer:
+    """Make the learning rate a number on the parameters' device, where a change of it waits for nothing."""
+    # As exact as a number of Python's on the CPU; kernels elsewhere take float32.
+    dtype = torch.float64 if first.device.type == "cpu" else torch.float32
+    for group in optimizer.param_groups:
+        group["lr"] = torch.full((), group["lr"], dtype=dtype, device=first.device)
     return optimizer
 
 

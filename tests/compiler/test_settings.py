@@ -134,7 +134,10 @@ def test_targets_may_be_coarser_than_the_data() -> None:
 
 @pytest.mark.parametrize(("channels", "logits"), [(1, 6), (2, 12), (3, 20), (4, 30)])
 def test_a_mixtures_channels_for_any_number_of_image_channels(channels: int, logits: int) -> None:
-    assert assemble(Source("m.hv", SMALL), [f"data.shape={channels}x8x8"]).logits == logits
+    assert (
+        assemble(Source("m.hv", SMALL.replace("data digits", "data images")), [f"data.shape={channels}x8x8"]).logits
+        == logits
+    )
 
 
 @pytest.mark.parametrize(

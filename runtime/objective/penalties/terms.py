@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import Duration
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.objective.elbo import Beta, weight_at
 from hvdsl.runtime.objective.penalties.batch_norm import BatchNormPenalty
 from hvdsl.runtime.objective.penalties.spectral import SpectralPenalty
@@ -44,17 +45,22 @@ class Penalties:
     def __call__(self, step: int) -> tuple[Tensor | None, Mapping[str, Tensor]]:
         """The weighted sum (None where the spec has no penalty), and each term raw and weighted, by name."""
         beta, total, terms = self._beta(step), None, {}
-        for name, raw, setting in (
-            ("spectral", self.spectral, self._settings.spectral),
-            ("batch_norm_gamma", self.batch_norm_gamma, self._settings.batch_norm_gamma),
+        for plain, weighed, raw, setting in (
+            (names.SPECTRAL_SUM, names.WEIGHTED_SPECTRAL, self.spectral, self._settings.spectral),
+            (
+                names.BATCH_NORM_GAMMA_SUM,
+                names.WEIGHTED_BATCH_NORM_GAMMA,
+                self.batch_norm_gamma,
+                self._settings.batch_norm_gamma,
+            ),
         ):
             if raw is None:
                 continue
             value = raw()
             weighted = weight_at(setting, beta) * value
             total = weighted if total is None else total + weighted
-            terms[f"{name}_sum"] = value.detach()
-            terms[f"weighted_{name}_{self._settings.unit}"] = weighted.detach()
+            terms[plain] = value.detach()
+            terms[names.in_unit(weighed, self._settings.unit)] = weighted.detach()
         return total, terms
 
     def tensors(self) -> dict[str, Tensor]:
