@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hvdsl.grammar.source import Source
     from hvdsl.importers.names import WeightsError
     from hvdsl.runtime.codes.levels import CodesError
-    from hvdsl.runtime.data.dataset import DataError
+    from hvdsl.runtime.data.errors import DataError
     from hvdsl.runtime.training.checkpoint import CheckpointError
     from hvdsl.runtime.training.guard import TrainingStalledError
     from hvdsl.runtime.training.run import RunError
@@ -59,7 +59,7 @@ _PLACES = {
     "TrainingSummary": "workflows.train",
     "CheckpointError": "runtime.training.checkpoint",
     "CodesError": "runtime.codes.levels",
-    "DataError": "runtime.data.dataset",
+    "DataError": "runtime.data.errors",
     "RunError": "runtime.training.run",
     "SpecError": "grammar.diagnostics",
     "TrainingStalledError": "runtime.training.guard",

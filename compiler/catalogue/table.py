@@ -156,7 +156,7 @@ class AtRest(StrEnum):
 
     SAME = "same"  # what it is in training
     IDENTITY = "identity"
-    LINEAR = "linear"  # a linear map of each position, up to a constant; in training it takes statistics of the batch
+    LINEAR = "linear"  # a linear map of each position, up to a constant
 
 
 class Needs(StrEnum):
@@ -235,6 +235,7 @@ class Operation:
     needs: Needs = Needs.VALUES
     linear: bool = False  # in all its operands together, up to a constant
     at_rest: AtRest = AtRest.SAME
+    whole_batch: bool = False  # in training it takes statistics of all images and positions
     view: bool = False  # its outputs share the memory of its input
     writes_into: IntoRule | None = None  # how a prior's sampler lets it write into a buffer
     bias: str | None = None  # the argument that asks for a bias

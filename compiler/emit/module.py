@@ -12,7 +12,7 @@ from hvdsl.compiler.emit.modules.class_text import class_text, docstring
 from hvdsl.compiler.emit.modules.classes import ModuleClass, classes, grouped
 from hvdsl.compiler.emit.modules.model_text import model_class, prior_class
 from hvdsl.compiler.emit.modules.tree import ModuleTree
-from hvdsl.compiler.emit.names import Names, camel, identifier
+from hvdsl.compiler.emit.names import Names, camel, word
 from hvdsl.compiler.emit.stepwise.plan import plan
 from hvdsl.compiler.emit.stepwise.position_steps import position_steps
 from hvdsl.compiler.graph import Graph, Term
@@ -64,7 +64,7 @@ def steps_text(
     """
     class_names = prior_names(priors, Names({"PRIORS", "STEPS", *RESERVED}))
     parts = [position_steps(priors[latent], plan(priors[latent]), class_names[latent]) for latent in wanted]
-    table = [f'    "{identifier(latent)}": {class_names[latent]}Steps,' for latent in wanted]
+    table = [f'    "{word(latent)}": {class_names[latent]}Steps,' for latent in wanted]
     return _text([*parts, ["STEPS = {", *table, "}"]], name, title, digest, version)
 
 
@@ -88,7 +88,7 @@ def prior_parts(priors: Mapping[str, Graph], class_names: Mapping[str, str], nam
     for latent, tree in trees.items():
         own = [c for c in module_classes if c.example.graph is tree.graph]  # recipes that no earlier prior has written
         parts += _prior(own, tree, class_names[latent])
-    table = [f'    "{identifier(latent)}": {name},' for latent, name in class_names.items()]
+    table = [f'    "{word(latent)}": {name},' for latent, name in class_names.items()]
     return [*parts, ["PRIORS = {", *table, "}"]]
 
 

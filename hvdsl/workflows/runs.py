@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from hvdsl.compiler.assembly.files import locate
 from hvdsl.compiler.assembly.upgrade import upgraded
 from hvdsl.compiler.emit import emit_priors, emit_steps
-from hvdsl.compiler.emit.names import identifier
 from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.pipeline import write
@@ -59,15 +58,15 @@ def instantiate(model: Model, seed: int = 0, device: torch.device | None = None,
 def instantiate_prior(model: Model, latent: str, seed: int = 0, device: torch.device | None = None) -> nn.Module:
     """Return the emitted prior of a latent, initialised from `seed`, on `device`."""
     alone = replace(model, priors={latent: model.priors[latent]})  # the others need not be written for it
-    emitted = load(emit_priors(alone), f"{identifier(model.settings.model)}_priors")
-    prior: nn.Module = emitted.PRIORS[identifier(latent)]()
+    emitted = load(emit_priors(alone), f"{model.settings.model}_priors")
+    prior: nn.Module = emitted.PRIORS[latent]()
     initialize(prior, seed)
     return prior.to(device) if device else prior
 
 
 def steps_of(model: Model, latent: str) -> StepsClass:
     """Return the class of the position-by-position form of a latent's prior, derived now."""
-    name = f"{identifier(model.settings.model)}_steps"
+    name = f"{model.settings.model}_steps"
     steps: StepsClass = load(emit_steps(model, [latent]), name).STEPS[latent]
     return steps
 
@@ -103,7 +102,12 @@ def _given(spec: str | Path | Source) -> tuple[str, str]:
 
 def read_model(run: Run, overrides: Sequence[str] = ()) -> Model:
     """Return the model of a run, from its `resolved.hv`."""
-    return checked(upgraded(read_text(Source(str(run.folder / "resolved.hv"), run.read("resolved.hv")))), overrides)
+    return read_resolved(Source(str(run.folder / "resolved.hv"), run.read("resolved.hv")), overrides)
+
+
+def read_resolved(spec: Source, overrides: Sequence[str] = ()) -> Model:
+    """Return the model of a resolved spec, as any version wrote it."""
+    return checked(upgraded(read_text(spec)), overrides)
 
 
 def run_data(run: Run | None, settings: Data, data: Path | None = None) -> Splits:
@@ -115,8 +119,7 @@ def run_data(run: Run | None, settings: Data, data: Path | None = None) -> Split
         DataError: they are missing, damaged, or not what the spec says.
     """
     if data is None and run is not None:
-        noted = run.environment().get("data")
-        data = Path(noted) if noted else None
+        data = run.data
     return open_splits(settings, data)
 
 
@@ -137,11 +140,6 @@ def spread(images: Dataset, number: int) -> Tensor:
     chosen = np.linspace(0, len(images) - 1, min(number, len(images))).astype(int).tolist()
     pixels = images.batch(chosen)
     return torch.from_numpy(pixels if pixels.dtype.kind == "f" else pixels.astype(np.int32))
-
-
-def level_of(run: Run) -> int:
-    """Return the optimisation level that a run was made with."""
-    return int(run.environment().get("level", 1))
 
 
 def open_data(

@@ -7,7 +7,6 @@ are.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -124,9 +123,9 @@ def check_identity(stage: Run, autoencoder: str, data: str | None = None) -> Non
         CodesError: it was trained on others, or does not say on which.
     """
     try:
-        noted = json.loads(stage.read("environment.json"))["codes"]
+        noted = stage.environment()["codes"]
         trained = Identity(noted["autoencoder"], noted["data"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise CodesError(f"{stage.folder}/environment.json does not say which codes the prior is of") from error
     for what, here, there in (("autoencoder", autoencoder, trained.autoencoder), ("data", data, trained.data)):
         if here is not None and there != here:

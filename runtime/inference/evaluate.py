@@ -8,7 +8,7 @@ for K = 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.inference import chunks, inference
 from hvdsl.runtime.latents import LatentGroup, Traversal
 from hvdsl.runtime.latents.noise import image_noise
-from hvdsl.runtime.objective.elbo import ModelBatch, latent_groups, measure
+from hvdsl.runtime.objective.elbo import ModelBatch, measure
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import PixelSource
 
@@ -71,19 +71,6 @@ class ImportanceBound:
     def effective_sample_size(self) -> Tensor:
         """(Σ w)² / Σ w² of each image, `(N,)`, between 1 and K."""
         return self._sum**2 / self._sum_of_squares
-
-
-@torch.no_grad()
-def importance_bound(model: nn.Module, batches: Iterable[ModelBatch]) -> ImportanceBound:
-    """Weigh one posterior sample of the same images for each of `batches`, which differ in their noise."""
-    collected = ImportanceBound()
-    for batch in batches:
-        latents = Traversal.infer(
-            latent_groups(model), len(batch.x), batch.noise, densities=True, device=batch.x.device
-        )
-        distortion = measure(model, batch, latents).distortion
-        collected.add(latents.log_weight - distortion)
-    return collected
 
 
 ACTIVE = 0.1  # nats per image: a channel with less carries nothing (NVAE, Vahdat & Kautz 2020, appendix)

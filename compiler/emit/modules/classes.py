@@ -256,7 +256,8 @@ class _Unifier:
 
 def _class_name(instance: ModuleInstance, taken: Names) -> str:
     if instance.scope.kind == "model":
-        return taken.take(camel(instance.graph.name))
+        name = camel(instance.graph.name)
+        return taken.take(f"{name}Model" if name in runtime_index.exports() or name in MODULE_LEVEL else name)
     name = camel(instance.scope.name.rstrip("_"))
     if instance.scope.kind == "shared":
         name = f"Shared{name}"

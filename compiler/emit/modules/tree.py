@@ -153,8 +153,8 @@ class ModuleTree:
                     carry(self._passed(value, self._instance_of[node.index]), self._instance_of[node.index])
         carry(self.result, self.root)
         for key, instance in instances.items():
-            taps_last = sorted(inputs[key], key=lambda v: self.graph.nodes[v.node].role is Role.TAP)
-            instance.inputs = tuple(taps_last)
+            order = {Role.GIVEN: 1, Role.TAP: 2}  # the stream first, what comes from elsewhere after it
+            instance.inputs = tuple(sorted(inputs[key], key=lambda v: order.get(self.graph.nodes[v.node].role, 0)))
             instance.outputs = tuple(
                 sorted(outputs[key], key=lambda v: (self.graph.nodes[v.node].role is Role.TAP, v.node, v.port))
             )

@@ -289,6 +289,43 @@ def test_a_pass_that_cannot_be_is_refused_in_words() -> None:
         module(images(), walk(shaken(compiled("upwards"))))
 
 
+CONDITIONAL = """hv 1
+model conditional
+data digits { shape = 1x8x8, bits = 4, input = v, binarize = threshold, classes = 3 }
+group level {
+  z ~ normal(concat(x, label -> nearest(8)) -> conv(1x1, 4)) posterior normal(concat(x, skip) -> conv(1x1, 4))
+  x + (z -> conv(1x1, 4)) + (label -> conv(1x1, 4))
+}
+encoder { 8: conv(3x3, 4) -> tap }
+decoder { 8: learned(zeros, 4) -> level * 2 -> conv(1x1, logits) }
+likelihood bernoulli
+objective { unit = nats_per_image }
+"""
+
+
+def test_conditions_are_keywords_after_the_latents_and_classes_may_be_absent() -> None:
+    done = hvdsl.compile(Source("conditional.hv", CONDITIONAL))
+    assert "def forward(self, x: Tensor | None, latents: Traversal, *, label: Tensor) -> Tensor:" in done.source
+    assert "def forward(self, x: Tensor, label: Tensor, skip: Tensor | None, latents: Traversal)" in done.source
+    module = shaken(done)
+
+    def of(x: torch.Tensor | None, *classes: int) -> torch.Tensor:
+        source = From.PRIOR if x is None else From.POSTERIOR
+        output: torch.Tensor = module(x, walk(module, source), label=torch.tensor(classes))
+        return output
+
+    for x in (images(), None):
+        assert not torch.equal(of(x, 0, 1), of(x, 0, 2))
+        assert torch.equal(of(x, 0, 1)[0], of(x, 0, 2)[0])
+        assert not torch.equal(of(x, -1, -1), of(x, 0, 0))
+    with torch.no_grad():  # without the condition's own weights every class is as none
+        for level in module.decoder.r8.level:
+            level.conv[1].weight.zero_()
+            level.z.prior.conv[0].weight[:, 4:].zero_()
+    torch.testing.assert_close(of(None, -1, -1), of(None, 2, 1))
+    assert module.double()(images().double(), walk(module), label=torch.tensor([0, 1])).dtype == torch.float64
+
+
 def test_a_module_that_fails_to_load_leaves_nothing_behind() -> None:
     with pytest.raises(NameError):
         load("undefined\n", "broken")
