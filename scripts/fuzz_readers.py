@@ -20,6 +20,7 @@ import struct
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -142,6 +143,7 @@ def attack(form: str, seed: int, start: int, count: int, answer: Connection) -> 
     """Read `count` damaged files from mutation `start` on; say what came of each."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     logging.disable()
+    warnings.simplefilter("ignore")
     original = whole(form)
     with tempfile.TemporaryDirectory() as folder:
         file, opened = place(form, Path(folder))
