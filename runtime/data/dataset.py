@@ -105,25 +105,31 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images)
 
-    def batch(self, indices: Sequence[int], epoch: int = 0) -> Pixels:
+    def batch(self, indices: Sequence[int], epoch: int = 0, step: int = 0) -> Pixels:
         """Return raw pixel values (N, C, H, W): uint8 (uint16 above 8 bits) 0 … 2^bits − 1, or real numbers as float32.
+
+        `step` is that of training: with `binarize = bernoulli(every = access)` each draws anew. Outside of training
+        every image is what it is in epoch 0 at step 0.
 
         Raises:
             DataError: an image cannot be read, or has not the shape that the spec states.
         """
-        return np.stack([self._one(int(i), epoch if self._training else 0) for i in indices])
+        if not self._training:
+            epoch = step = 0
+        return np.stack([self._one(int(i), epoch, step) for i in indices])
 
-    def example(self, index: int, epoch: int = 0) -> Example:
+    def example(self, index: int, epoch: int = 0, step: int = 0) -> Example:
         """Return everything that belongs to one image; geometry has been applied alike to all that has places.
 
         Raises:
             DataError: as `batch`; or a field has no value for the image and may not be dropped.
         """
-        turn = epoch if self._training else 0
+        if not self._training:
+            epoch = step = 0
         name = self.images.name(index)
 
         def placed(values: NDArray[Any], what: str) -> NDArray[Any]:
-            moved = self._preprocess.geometry(values, turn, index, f"`{what}` of {name}")
+            moved = self._preprocess.geometry(values, epoch, index, f"`{what}` of {name}")
             if moved.shape[:2] != self.shape[1:]:
                 raise DataError(
                     f"`{what}` of {name} is {values.shape[0]}x{values.shape[1]}, and does not give "
@@ -138,7 +144,7 @@ class Dataset:
         }
         weight = None if self.weight is None else placed(self.weight.value(index, name), "weight")
         labels = self.labels([index])
-        return Example(self._one(index, turn), None if labels is None else int(labels[0]), given, weight, name)
+        return Example(self._one(index, epoch, step), None if labels is None else int(labels[0]), given, weight, name)
 
     def unaugmented(self) -> Dataset:
         """Return the same images as evaluation would see them: not flipped, and where they are cropped at random, as
@@ -174,10 +180,10 @@ class Dataset:
             raise DataError(f"{name} is of class {known[wrong]}, and `data.classes` is {classes}")
         return np.asarray(known, np.int64)
 
-    def _one(self, index: int, epoch: int) -> Pixels:
+    def _one(self, index: int, epoch: int, step: int) -> Pixels:
         name = self.images.name(index)
         raster = self.images.image(index, epoch)
-        pixels = self._preprocess(raster, epoch, index, name)
+        pixels = self._preprocess(raster, epoch, index, name, step)
         if pixels.shape != self.shape:
             (c, h, w), (want_c, want_h, want_w) = pixels.shape, self.shape
             raise DataError(
