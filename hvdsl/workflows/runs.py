@@ -27,7 +27,7 @@ from hvdsl.runtime.data import open_data as open_splits
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.protocol import StepsClass
-from hvdsl.runtime.training.compilation import compile_recipes
+from hvdsl.runtime.training.recipes import compile_recipes
 from hvdsl.runtime.training.run import Run
 from hvdsl.workflows.compiling import Compiled, Overrides, checked, spelled
 
