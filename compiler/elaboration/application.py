@@ -9,7 +9,7 @@ from hvdsl.compiler.catalogue.structure import IAF, RESIDUAL, TAP
 from hvdsl.compiler.catalogue.table import Kind
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.elaboration.arguments import Bound, bind, call_parts, kind_of
+from hvdsl.compiler.elaboration.arguments import Bound, bind, call_parts
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.instances import apply_recipe, apply_shared
 from hvdsl.compiler.elaboration.interpreter import Interpreter
@@ -29,6 +29,7 @@ from hvdsl.compiler.elaboration.values import (
     TapStep,
     Tensor,
 )
+from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Invalid
 from hvdsl.grammar import tree
@@ -58,7 +59,7 @@ def send(interpreter: Interpreter, flowing: Flowing, expr: tree.Expr, environmen
             codes.WRONG_KIND,
             "only a step can stand after `->`",
             expr.span,
-            kind_of(value),
+            describe(value),
             "a step: an operation, a recipe or a block",
             _not_a_step(expr),
         )

@@ -11,7 +11,6 @@ from hvdsl.compiler.catalogue.table import Argument
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.elaboration import application, expressions, names, statements
-from hvdsl.compiler.elaboration.arguments import kind_of
 from hvdsl.compiler.elaboration.builder import Builder
 from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
 from hvdsl.compiler.elaboration.interpreter import Interpreter
@@ -52,9 +51,6 @@ class Elaborator(Interpreter):
     def negate(self, expr: tree.Unary, value: object) -> object:
         negated = expressions.negate(self, expr, value)
         return super().negate(expr, value) if negated is expressions.UNHANDLED else negated
-
-    def describe(self, value: object) -> str:
-        return kind_of(value)
 
     def tensor(self, expr: tree.Expr, environment: Environment) -> Value:
         self.deepen(expr.span)

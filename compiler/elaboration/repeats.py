@@ -6,13 +6,14 @@ from hvdsl.compiler.catalogue.arithmetic import SUB
 from hvdsl.compiler.catalogue.joins import ADD, CONCAT, MEAN
 from hvdsl.compiler.diagnostics import limits
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.elaboration.arguments import call_parts, kind_of
+from hvdsl.compiler.elaboration.arguments import call_parts
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.placing import add_node
 from hvdsl.compiler.elaboration.streams import one_tensor, run_block
 from hvdsl.compiler.elaboration.values import Flowing, Tensor
 from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
 from hvdsl.grammar import tree
@@ -105,7 +106,7 @@ def _times(interpreter: Interpreter, expr: tree.Expr, environment: Environment) 
             expected="a number that is known before everything is placed",
         )
     if not arithmetic.is_number(value):
-        raise Fault(codes.WRONG_KIND, "a step is repeated a whole number of times", expr.span, kind_of(value))
+        raise Fault(codes.WRONG_KIND, "a step is repeated a whole number of times", expr.span, describe(value))
     n = arithmetic.integer(value, expr.span, "the number of repeats")
     if n < 0:
         raise Fault(codes.NEGATIVE_REPEAT, "a negative number of repeats", expr.span, str(n), "0 or more")

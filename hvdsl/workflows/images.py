@@ -34,7 +34,7 @@ class GivenImages:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def batch(self, indices: Sequence[int], epoch: int = 0) -> NDArray[Any]:
+    def batch(self, indices: Sequence[int], epoch: int = 0, step: int = 0) -> NDArray[Any]:
         return self.pixels[list(indices)].numpy()
 
 
