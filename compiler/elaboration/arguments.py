@@ -74,13 +74,16 @@ def _defaults(
     interpreter: Interpreter, operation: str, environment: Environment
 ) -> dict[str, tuple[tree.Setting, Environment]]:
     """Collect what `default`s say, by argument: this text's, then the section's, then the top level's."""
-    found: dict[str, tuple[tree.Setting, Environment]] = {}
+    settings: dict[str, tuple[tree.Setting, Environment]] = {}
     for setting in interpreter.program.defaults.get(operation, ()):
-        found[setting.key.id] = (setting, Environment(environment.frame, environment.owner))
+        settings[setting.key.id] = (setting, Environment(environment.frame, environment.owner))
     if interpreter.section_defaults is not None:
-        found.update(interpreter.section_defaults.default(operation))
-    found.update(environment.default(operation))
-    return found
+        settings.update(interpreter.section_defaults.default(operation))
+    settings.update(environment.default(operation))
+    return settings
+
+
+_ONE_TENSOR = "mean and raw scale are the halves of one tensor: `normal(concat(m, s))`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,8 @@ class _Binding:
             elif value is not None:
                 raise self._wrong(argument, expr, value)
             return None
-        return accept(Slot(argument, self.operation, expr.span, OPERATION), value)
+        two = argument.name == "mean" and isinstance(value, Tensor)
+        return accept(Slot(argument, self.operation, expr.span, OPERATION, _ONE_TENSOR if two else ""), value)
 
     def _operand(self, argument: Argument, expr: tree.Expr, environment: Environment) -> None:
         while isinstance(expr, tree.Choose):
@@ -139,12 +143,9 @@ class _Binding:
         self.bound.operands.append(value)
 
     def _wrong(self, argument: Argument, expr: tree.Expr, value: object) -> Fault:
-        """Say that a value is of the wrong kind; `normal(m, s)` of two tensors is a habit with an answer."""
-        help = argument.doc
-        if argument.name in ("mean", "params") and isinstance(value, Tensor):
-            help = "mean and raw scale are one tensor: `normal(concat(m, s))`"
+        """Say that a value is of the wrong kind."""
         message = f"this is no value for `{argument.name}` of `{self.operation}`"
-        return Fault(codes.WRONG_KIND, message, expr.span, describe(value), expected(argument), help)
+        return Fault(codes.WRONG_KIND, message, expr.span, describe(value), expected(argument), argument.doc)
 
 
 def static(value: object) -> Literal | Invalid:

@@ -11,7 +11,7 @@ from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.names import check_name
-from hvdsl.compiler.elaboration.placing import add_node
+from hvdsl.compiler.elaboration.nodes import add_node
 from hvdsl.compiler.elaboration.streams import flowing
 from hvdsl.compiler.elaboration.taps import grid
 from hvdsl.compiler.elaboration.values import Distribution, Draw, Drawn, Tensor, Value, show

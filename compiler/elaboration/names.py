@@ -14,7 +14,7 @@ from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import call_parts, static
 from hvdsl.compiler.elaboration.environment import CONTEXT_NAMES, Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter
-from hvdsl.compiler.elaboration.placing import source
+from hvdsl.compiler.elaboration.nodes import source
 from hvdsl.compiler.elaboration.program import PUBLIC_OPERATIONS, RESERVED
 from hvdsl.compiler.elaboration.streams import flowing
 from hvdsl.compiler.elaboration.values import (

@@ -17,10 +17,9 @@ from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.evaluate import arithmetic
 from hvdsl.compiler.evaluate.binding import OPERATION, Reports, Slot, accept, match, missing
 from hvdsl.compiler.evaluate.faults import Fault
-from hvdsl.compiler.evaluate.habits import habit
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid, deferred
 from hvdsl.compiler.graph import Literal, Term
-from hvdsl.compiler.suggest import did_you_mean, nearest
+from hvdsl.compiler.suggest import did_you_mean, habit, nearest
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 
