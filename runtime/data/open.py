@@ -113,7 +113,7 @@ def open_data(settings: Data, path: Path | None = None, given: Mapping[str, Fiel
         source.classes,
     )
     for images in source.parts.values():
-        if isinstance(images, Folder):
+        if isinstance(images, Folder | Lmdb):
             images.check(settings)
     for split in (splits.train, splits.validation, splits.test):
         probe(split, settings, tell, strict=split is splits.train)
@@ -140,6 +140,8 @@ def open_given(
         dataset: Dataset = getattr(splits, part)
         dataset.name = f"{len(dataset):,} {part} images of the run's own data"
         return dataset
+    if settings.name in _SHIPPED or settings.source in _SHIPPED:  # other images than those that ship
+        settings = settings.model_copy(update={"name": "images", "source": None})
     source = find_source(settings, path)
     if split is not None and set(source.parts) == {ALL}:
         splits = open_data(settings, path)
@@ -157,7 +159,7 @@ def open_given(
     count = f"{len(images):,} {which}image{'' if len(images) == 1 else 's'}"
     tell = Teller()
     dataset = Dataset(f"{count} of {path}", images, settings, training=False, tell=tell)
-    if isinstance(images, Folder):
+    if isinstance(images, Folder | Lmdb):
         images.check(settings)
     probe(dataset, settings, tell, strict=False)
     return dataset

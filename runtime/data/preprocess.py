@@ -257,7 +257,7 @@ def _unfinite(image: NDArray[Any]) -> str:
 
 
 def _range(image: NDArray[Any]) -> str:
-    return f"{image.dtype} from {image.min():.6g} to {image.max():.6g}"
+    return f"{image.dtype} from {float(image.min()):.6g} to {float(image.max()):.6g}"
 
 
 def _line_for(image: NDArray[Any]) -> str:
