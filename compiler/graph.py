@@ -104,6 +104,7 @@ class Scope:
         default_factory=dict
     )  # a recipe's parameters, lets and context names: they name arguments
     members: list[Node | Scope] = field(default_factory=list)
+    comments: tuple[str, ...] = ()  # of the spec, right above a recipe's definition
     definition: tuple[str, Span] | None = None  # of a recipe or shared instance: `cell`, `group` or `shared`, and where
     own: tuple[str, ...] = ()  # of a use of a shared instance: the roles that it has for itself
     own_path: str = ""  # and what they are named after: `decoder.mix_own.0`

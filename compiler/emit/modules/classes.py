@@ -12,9 +12,10 @@ from hvdsl.compiler.diagnostics.emission import USES_DIFFER
 from hvdsl.compiler.emit import literals, runtime_index
 from hvdsl.compiler.emit.forward.steps import Address, Item, Kind, ListItem, Ref, Repeat, Step, When, steps
 from hvdsl.compiler.emit.modules import constructor
+from hvdsl.compiler.emit.modules.class_names import class_name
 from hvdsl.compiler.emit.modules.instance import ModuleInstance, OwnUse
 from hvdsl.compiler.emit.modules.tree import ModuleTree
-from hvdsl.compiler.emit.names import MODULE_LEVEL, Names, camel
+from hvdsl.compiler.emit.names import Names
 from hvdsl.compiler.graph import Edge, Graph, Literal, Scope, Term
 from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
@@ -163,7 +164,7 @@ class _Unifier:
     def __init__(self, instances: list[ModuleInstance], known: list[ModuleClass], taken: Names) -> None:
         self._instances = instances
         self._known = known
-        self._class = ModuleClass(_class_name(instances[0], taken), instances)
+        self._class = ModuleClass(class_name(instances[0], known, taken), instances)
         self._names = Names(
             {str(address[0]) for address in instances[0].entries} | set(runtime_index.exports()) | MODULE_ATTRIBUTES
         )
@@ -252,18 +253,6 @@ class _Unifier:
         if not all(known) and not any(len(set(map(repr, column))) == 1 for column in columns):
             return None
         return ast.Tuple([self._resolve(column, hints, kept) for column in columns], ast.Load())
-
-
-def _class_name(instance: ModuleInstance, taken: Names) -> str:
-    if instance.scope.kind == "model":
-        name = camel(instance.graph.name)
-        return taken.take(f"{name}Model" if name in runtime_index.exports() or name in MODULE_LEVEL else name)
-    name = camel(instance.scope.name.rstrip("_"))
-    if instance.scope.kind == "shared":
-        name = f"Shared{name}"
-    elif (name in runtime_index.exports() or name in MODULE_LEVEL) and not instance.is_section:
-        name += "Cell"
-    return taken.take(name)
 
 
 def _contexts(instances: Sequence[ModuleInstance]) -> dict[str, str]:
