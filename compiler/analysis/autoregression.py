@@ -13,7 +13,7 @@ from functools import reduce
 from operator import or_
 
 from hvdsl.compiler.catalogue.reads import OWN, Offset, Past, Reads
-from hvdsl.compiler.catalogue.table import AtRest, Channels, Locality, Needs
+from hvdsl.compiler.catalogue.table import Args, Channels, Locality, Needs, Operation
 from hvdsl.compiler.graph import Edge, Graph, Node, Shape
 
 
@@ -48,7 +48,7 @@ def seen_of(graph: Graph, source: Edge, last: int) -> dict[Edge, Seen]:
 
 def _through(graph: Graph, node: Node, operands: Sequence[Seen | None]) -> tuple[Seen, ...]:
     """What follows from the positions and the channels that the operation reads."""
-    if node.operation.at_rest is AtRest.LINEAR:  # in training it takes statistics of all positions
+    if node.operation.whole_batch:
         return _everything(node, operands)
     shapes = [graph.shape(edge) for edge in node.inputs]
     before = after = False
@@ -69,7 +69,7 @@ def _through(graph: Graph, node: Node, operands: Sequence[Seen | None]) -> tuple
         at_own[-1] = seen if OWN in offsets else None
     return tuple(
         Seen(tuple(_own(bits, at_own) for bits in outputs), before, after, mixed)
-        for outputs in channel_reads(node, shapes)
+        for outputs in channel_reads(node.operation, shapes, node.shapes, node.args)
     )
 
 
@@ -91,19 +91,21 @@ def _chosen(mask: int, own: tuple[int, ...]) -> Iterator[int]:
     return (bits for channel, bits in enumerate(own) if mask >> channel & 1)
 
 
-def channel_reads(node: Node, shapes: Sequence[Shape]) -> tuple[tuple[tuple[int, ...], ...], ...]:
+def channel_reads(
+    operation: Operation, inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args
+) -> tuple[tuple[tuple[int, ...], ...], ...]:
     """For each output, each of its channels and each operand: the channels that it is made of, as bits."""
-    rule = node.operation.channels
+    rule = operation.channels
     if rule is None:
-        rule = Channels.SAME if node.operation.locality is Locality.ELEMENT else Channels.ALL
+        rule = Channels.SAME if operation.locality is Locality.ELEMENT else Channels.ALL
     if not isinstance(rule, Channels):
-        return rule(shapes, node.args)
-    every = tuple((1 << shape[0]) - 1 for shape in shapes)
+        return rule(inputs, args)
     if rule is Channels.ALL:
-        return tuple((every,) * shape[0] for shape in node.shapes)
+        every = tuple((1 << shape[0]) - 1 for shape in inputs)
+        return tuple((every,) * output[0] for output in outputs)
     return tuple(
-        tuple(tuple(1 << (c if shape[0] > 1 else 0) for shape in shapes) for c in range(output[0]))
-        for output in node.shapes
+        tuple(tuple(1 << (c if shape[0] > 1 else 0) for shape in inputs) for c in range(output[0]))
+        for output in outputs
     )
 
 

@@ -100,6 +100,7 @@ BATCH_NORM = Operation(
     layer=_batch_norm_layer,
     locality=Locality.ELEMENT,
     at_rest=AtRest.LINEAR,
+    whole_batch=True,
     cancels_bias=True,
 )
 
@@ -109,6 +110,7 @@ BATCH_NORM_SILU = replace(
     kind=Kind.INTERNAL,
     summary="Batch normalisation, then x sigmoid(x); keeps its input alone for the backward pass.",
     layer=_batch_norm_silu_layer,
+    at_rest=AtRest.SAME,
 )
 
 OPERATIONS = (

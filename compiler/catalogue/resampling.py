@@ -33,6 +33,7 @@ POOL_ARGUMENTS = (
         "where the window passes the border only what is inside counts; forms as for `conv`",
     ),
 )
+COUNT_PADDING = Argument("count_padding", ArgumentType.SWITCH, False, doc="what `pad` adds counts as zeros in the mean")
 FACTOR = Argument("factor", ArgumentType.KERNEL, doc="how many times larger")
 
 
@@ -108,6 +109,10 @@ def _shuffle_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
 
 def _avg_pool(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
     kernel, stride, padding = pool_window(shapes[0], args)
+    top, bottom, left, right = padding.sides
+    if any(padding.sides) and switch(args, "count_padding"):
+        padded = f"F.pad({operands[0]}, {(left, right, top, bottom)})"
+        return f"F.avg_pool2d({padded}, {short(kernel)}, {short(stride)})"
     if any(padding.sides):
         return f"avg_pool({operands[0]}, {kernel}, {stride}, {padding.sides})"
     if kernel == stride:
@@ -138,7 +143,7 @@ AVG_POOL = Operation(
     "avg_pool",
     Kind.STEP,
     "Mean of each window.",
-    POOL_ARGUMENTS,
+    (*POOL_ARGUMENTS, COUNT_PADDING),
     _pool_shape,
     expression=_avg_pool,
     locality=Locality.WINDOW,

@@ -156,7 +156,7 @@ class AtRest(StrEnum):
 
     SAME = "same"  # what it is in training
     IDENTITY = "identity"
-    LINEAR = "linear"  # a linear map of each position, up to a constant; in training it takes statistics of the batch
+    LINEAR = "linear"  # a linear map of each position, up to a constant
 
 
 class Needs(StrEnum):
@@ -206,7 +206,7 @@ LayerRule: TypeAlias = Callable[[Sequence[Shape], Sequence[Shape], Args], Layer]
 ExpressionRule: TypeAlias = Callable[[Sequence[str], Sequence[Shape], Args], str]
 """Operands as source text, their shapes -> source text."""
 IntoRule: TypeAlias = Callable[[Sequence[str], Args], str | None]
-"""Operands as source text -> a call that takes `out`, of `hvdsl.runtime.priors.pointwise`; None where there is none."""
+"""Operands as source text -> a call that takes `out`, of `hvdsl.runtime.priors.affine`; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +235,7 @@ class Operation:
     needs: Needs = Needs.VALUES
     linear: bool = False  # in all its operands together, up to a constant
     at_rest: AtRest = AtRest.SAME
+    whole_batch: bool = False  # in training it takes statistics of all images and positions
     view: bool = False  # its outputs share the memory of its input
     writes_into: IntoRule | None = None  # how a prior's sampler lets it write into a buffer
     bias: str | None = None  # the argument that asks for a bias

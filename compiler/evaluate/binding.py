@@ -5,7 +5,7 @@ One set of rules for operations, distributions, likelihoods, recipes and the wor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hvdsl.compiler.catalogue.table import ANY_NUMBER, Argument, ArgumentType, Required
@@ -133,10 +133,8 @@ class Slot:
     example: str = ""
 
 
-def accept(slot: Slot, value: object, describe: Callable[[object], str] = describe) -> Literal:
+def accept(slot: Slot, value: object) -> Literal:
     """Return a value in the form that an argument has: an integral number is an integer where one is wanted.
-
-    `describe` is how a message names a value that is no literal.
 
     Raises:
         Fault: for a value of another kind, a fraction, a number out of bounds, or one made of `count` where only a
@@ -150,7 +148,7 @@ def accept(slot: Slot, value: object, describe: Callable[[object], str] = descri
             codes.COUNT_IN_SHAPE,
             f"`{argument.name}` cannot depend on `count` or `latents`",
             slot.span,
-            "a number made of `count` or `latents`",
+            describe(value),
             "a number that is known before everything is placed",
             "`count` and `latents` are for scales and initial values",
         )

@@ -17,10 +17,9 @@ from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.evaluate import arithmetic
 from hvdsl.compiler.evaluate.binding import OPERATION, Reports, Slot, accept, match, missing
 from hvdsl.compiler.evaluate.faults import Fault
-from hvdsl.compiler.evaluate.habits import habit
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid, deferred
 from hvdsl.compiler.graph import Literal, Term
-from hvdsl.compiler.suggest import did_you_mean, nearest
+from hvdsl.compiler.suggest import did_you_mean, habit, nearest
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 
@@ -69,10 +68,6 @@ class Evaluator(ABC, Generic[E]):
             "steps and tensors belong into recipes and rows",
         )
 
-    def describe(self, value: object) -> str:
-        """Return what a value is, in the words of a message."""
-        return "a number made of `count` or `latents`" if isinstance(value, Deferred) else arithmetic.describe(value)
-
     def worth(self, expr: tree.Expr, environment: E, wanted: Argument | None) -> object:
         """Evaluate one expression; those within it go by way of `evaluate`."""
         match expr:
@@ -99,10 +94,11 @@ class Evaluator(ABC, Generic[E]):
                 return self.negate(expr, self.evaluate(expr.operand, environment))
             case tree.Choose():
                 return self.evaluate(self.chosen(expr, environment), environment, wanted)
-            case tree.Tuple():
-                return tuple(self.evaluate(item, environment) for item in expr.items)
-            case tree.List():
-                return [self.evaluate(item, environment) for item in expr.items]
+            case tree.Tuple() | tree.List():
+                items = [self.evaluate(item, environment) for item in expr.items]
+                if INVALID in items:
+                    return INVALID
+                return items if isinstance(expr, tree.List) else tuple(items)
             case tree.Item():
                 return self._item(expr, environment, wanted)
             case tree.String():
@@ -139,8 +135,7 @@ class Evaluator(ABC, Generic[E]):
 
     def argument(self, slot: Slot, expr: tree.Expr, environment: E) -> Literal:
         """Evaluate what is written for an argument, and bring it into the argument's form."""
-        value = self.evaluate(expr, environment, slot.argument)
-        return accept(slot, value, self.describe)
+        return accept(slot, self.evaluate(expr, environment, slot.argument))
 
     def chosen(self, expr: tree.Choose, environment: E) -> tree.Expr:
         """Return the branch that a conditional takes; the other is not evaluated."""
@@ -213,7 +208,7 @@ class Evaluator(ABC, Generic[E]):
         if other is None:
             raise Fault(
                 codes.NO_SUCH_ITEM,
-                f"no entry for {self.describe(key)}",
+                f"no entry for {arithmetic.describe(key)}",
                 expr.index.span,
                 help="add the entry, or an `else:` entry for all others",
             )
@@ -226,7 +221,7 @@ class Evaluator(ABC, Generic[E]):
                 codes.WRONG_KIND,
                 "this has no entries",
                 expr.base.span,
-                self.describe(base),
+                arithmetic.describe(base),
                 "a map, list or tuple",
             )
         position = arithmetic.integer(key, expr.index.span, "a position")

@@ -21,6 +21,16 @@ INVALID = Invalid.INVALID
 """What could not be made: whatever touches it is invalid too, without a second report."""
 
 
+class Described:
+    """A value that no spec can write down: messages say what it is in these words."""
+
+    __slots__ = ()
+
+    @property
+    def described(self) -> str:
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """How often each recipe was placed, by (section, recipe), and how many latents the model has."""
@@ -29,7 +39,7 @@ class Totals:
     latents: int
 
 
-class Deferred(float):
+class Deferred(float, Described):
     """A number made of `count` or `latents`, which are known when everything is placed.
 
     Until then it stands as 1.0 wherever a number is stored; `resolve` puts the true value in its place.
@@ -42,6 +52,10 @@ class Deferred(float):
         self = super().__new__(cls, 1.0)
         self.compute = compute
         return self
+
+    @property
+    def described(self) -> str:
+        return "a number made of `count` or `latents`"
 
 
 def deferred(compute: Callable[..., object], *operands: object) -> Deferred:

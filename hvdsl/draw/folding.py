@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from hvdsl.compiler.catalogue import resampling
 from hvdsl.compiler.catalogue.convolutions import UPCONV
+from hvdsl.compiler.catalogue.joins import ADD
 from hvdsl.compiler.catalogue.table import Kind as OperationKind
 from hvdsl.compiler.graph import Graph, Node, Role, Scope
 from hvdsl.draw.items import Item, Kind, Mark, add_mark, join, same_shapes, signature
@@ -124,13 +125,13 @@ class Folder:
         """Whether the operation is named by the one that it feeds: `+ learned`."""
         users = self._users.get(node.index, [])
         source = node.operation.kind is OperationKind.SOURCE
-        return source and len(users) == 1 and users[0].operation.name == "add" and users[0].scope is node.scope
+        return source and len(users) == 1 and users[0].operation is ADD and users[0].scope is node.scope
 
     def _written(self, node: Node) -> str:
         text = operation(node)
         for value in node.inputs:
             source = self._graph.nodes[value.node]
-            if node.operation.name == "add" and self._swallowed(source):
+            if node.operation is ADD and self._swallowed(source):
                 text += f" {operation(source)}"
         return text
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -27,12 +27,10 @@ from hvdsl.runtime.priors.evaluate import CodeEvaluation, evaluate_codes
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.workflows.baselines import histogram_bits_per_dim, png_bits_per_dim
 from hvdsl.workflows.images import GivenImages
+from hvdsl.workflows.open import Opened, first_stage
 from hvdsl.workflows.progress import showing
 from hvdsl.workflows.runs import run_data, used_images
 from hvdsl.workflows.stages import open_priors
-
-if TYPE_CHECKING:
-    from hvdsl.workflows.trained import Trained
 
 Split = Literal["train", "validation", "test"]
 
@@ -132,7 +130,7 @@ def image_elbo(module: nn.Module, pixels: Tensor, *, samples: int, batch: int, s
 
 
 def evaluate_split(
-    trained: Trained,
+    opened: Opened,
     data: Path | None,
     split: Split | None,
     samples: int | None,
@@ -142,42 +140,42 @@ def evaluate_split(
     console: Console | None,
 ) -> EvaluationResult:
     """Evaluate a split of a run's data, or all images at a place; see `Trained.evaluate`."""
-    settings = trained.spec.model.settings
-    images = used_images(trained.run, settings.data, data, split)
+    settings = opened.spec.model.settings
+    images = used_images(opened.run, settings.data, data, split)
     with showing("images", console) as show:
         bound = evaluate(
-            trained.model,
+            opened.module,
             images,
             samples=samples or settings.evaluate.samples,
             batch=batch,
             seed=seed,
             progress=lambda done: show(done, len(images)),
         )
-    of_codes = is_drawn_from_codes(trained.spec.model) and trained.run is not None
-    codes = _codes(trained, images, batch, console) if of_codes else None
+    of_codes = is_drawn_from_codes(opened.spec.model) and opened.run is not None
+    codes = _codes(opened, images, batch, console) if of_codes else None
     if baselines and settings.data.is_real:
         raise UsageError("--baselines are of whole numbers; the pixels of this data are real numbers")
     levels = 2 ** pixel_bits(settings.data)
-    yardsticks = _baselines(run_data(trained.run, settings.data), images, levels) if baselines else {}
+    yardsticks = _baselines(run_data(opened.run, settings.data), images, levels) if baselines else {}
     part = split or ("test" if data is None else None)
-    return EvaluationResult(bound, codes, yardsticks, part, trained.step, images.name)
+    return EvaluationResult(bound, codes, yardsticks, part, opened.step, images.name)
 
 
 def evaluate_images(
-    trained: Trained, pixels: Tensor, samples: int | None, batch: int, seed: int, console: Console | None
+    opened: Opened, pixels: Tensor, samples: int | None, batch: int, seed: int, console: Console | None
 ) -> EvaluationResult:
     """Evaluate given images, raw pixel values `(N, C, H, W)`; see `Trained.evaluate`."""
-    settings = trained.spec.model.settings
+    settings = opened.spec.model.settings
     with showing("images", console) as show:
         bound = evaluate(
-            trained.model,
+            opened.module,
             GivenImages(pixels),
             samples=samples or settings.evaluate.samples,
             batch=batch,
             seed=seed,
             progress=lambda done: show(done, len(pixels)),
         )
-    return EvaluationResult(bound, None, {}, None, trained.step, f"{len(pixels):,} given images")
+    return EvaluationResult(bound, None, {}, None, opened.step, f"{len(pixels):,} given images")
 
 
 def _baselines(splits: Splits, images: Dataset, levels: int) -> dict[str, float | None]:
@@ -187,13 +185,13 @@ def _baselines(splits: Splits, images: Dataset, levels: int) -> dict[str, float 
     }
 
 
-def _codes(trained: Trained, images: Dataset, batch: int, console: Console | None) -> CodeEvaluation:
-    first = trained.first_stage()
+def _codes(opened: Opened, images: Dataset, batch: int, console: Console | None) -> CodeEvaluation:
+    first = first_stage(opened)
     levels = [level.name for level in first.levels]
-    priors = open_priors(first, levels, lambda settings: trained.use_ema and settings.evaluate.use_ema)
+    priors = open_priors(first, levels, lambda settings: opened.use_ema and settings.evaluate.use_ema)
     with showing("codes", console) as show:
         return evaluate_codes(
-            trained.model,
+            opened.module,
             priors,
             first.model.settings.data,
             images,

@@ -27,7 +27,7 @@ from hvdsl.runtime.data import open_data as open_splits
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.protocol import StepsClass
-from hvdsl.runtime.training.compilation import compile_recipes
+from hvdsl.runtime.training.recipes import compile_recipes
 from hvdsl.runtime.training.run import Run
 from hvdsl.workflows.compiling import Compiled, Overrides, checked, spelled
 
@@ -102,7 +102,12 @@ def _given(spec: str | Path | Source) -> tuple[str, str]:
 
 def read_model(run: Run, overrides: Sequence[str] = ()) -> Model:
     """Return the model of a run, from its `resolved.hv`."""
-    return checked(upgraded(read_text(Source(str(run.folder / "resolved.hv"), run.read("resolved.hv")))), overrides)
+    return read_resolved(Source(str(run.folder / "resolved.hv"), run.read("resolved.hv")), overrides)
+
+
+def read_resolved(spec: Source, overrides: Sequence[str] = ()) -> Model:
+    """Return the model of a resolved spec, as any version wrote it."""
+    return checked(upgraded(read_text(spec)), overrides)
 
 
 def run_data(run: Run | None, settings: Data, data: Path | None = None) -> Splits:

@@ -7,7 +7,6 @@ on the spec and stands in `preprocess.py`. ICC profiles are ignored.
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,16 +70,14 @@ class UnreadableError(ValueError):
 def _opened(source: Path | bytes) -> Iterator[Pillow.Image]:
     """Open a picture; whatever Pillow raises of damaged ones becomes an `UnreadableError`."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on metadata; what matters is checked here
-            # By handle, not by name: Pillow would map a named file, and reads sideways TIFFs wrongly that way.
-            with (
-                io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
-                Pillow.open(file, formats=FORMATS) as picture,
-            ):
-                if picture.width * picture.height > LARGEST:
-                    raise UnreadableError(f"{picture.height}x{picture.width} pixels are more than {LARGEST:,}")
-                yield picture
+        # By handle, not by name: Pillow would map a named file, and reads sideways TIFFs wrongly that way.
+        with (
+            io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
+            Pillow.open(file, formats=FORMATS) as picture,
+        ):
+            if picture.width * picture.height > LARGEST:
+                raise UnreadableError(f"{picture.height}x{picture.width} pixels are more than {LARGEST:,}")
+            yield picture
     except UnreadableError:
         raise
     except FileNotFoundError as error:

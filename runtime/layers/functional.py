@@ -33,8 +33,9 @@ def one_hot(codes: Tensor, classes: int, like: Tensor) -> Tensor:
     """
     if codes.dim() == 1:
         codes = codes[:, None, None]
-    numbers = torch.arange(classes, device=codes.device)[:, None, None]
-    return (codes[:, None] == numbers).to(like.dtype)
+    numbers = torch.arange(classes, device=codes.device)
+    # Channels last: what follows keeps that layout, and dropout draws in the order of memory.
+    return (codes[..., None] == numbers).permute(0, 3, 1, 2).to(like.dtype)
 
 
 def avg_pool(

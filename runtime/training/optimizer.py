@@ -65,7 +65,7 @@ class Adamax(torch.optim.Optimizer):
         first = parameters[0]
         applied = _applied(self.found_inf, first.device)
         rates = self._rates(parameters, applied, group)
-        (b1, b2), eps = group["betas"], max(group["eps"], torch.finfo(first.dtype).tiny)
+        (b1, b2), eps = group["betas"], group["eps"]
         one, zero = (torch.full((), value, dtype=first.dtype, device=first.device) for value in (1, 0))
         keep, take, shrink = torch.where(applied, b1 * one, one), (1 - b1) * one, torch.where(applied, b2 * one, one)
         # On a CPU one parameter after the other, since what was just read is still in the cache.
@@ -84,7 +84,7 @@ class Adamax(torch.optim.Optimizer):
             torch._foreach_mul_(u, shrink)
             torch._foreach_abs_(g)
             torch._foreach_add_(g, eps)
-            torch._foreach_maximum_(u, g)  # u is never below eps, so that a masked step leaves it alone
+            torch._foreach_maximum_(u, g)  # of a masked step u or eps, which u is never below
             steps = torch._foreach_div(m, u)
             torch._foreach_mul_(steps, clr)
             torch._foreach_sub_(ps, steps)
@@ -97,7 +97,7 @@ class Adamax(torch.optim.Optimizer):
                 if self.bias_correction:
                     state["step"] = torch.zeros((), device=p.device)
                 state["exp_avg"] = torch.zeros_like(p)
-                state["exp_inf"] = torch.full_like(p, max(group["eps"], torch.finfo(p.dtype).tiny))
+                state["exp_inf"] = torch.full_like(p, group["eps"])  # never below it
         first = parameters[0]
         rate = torch.as_tensor(group["lr"], dtype=torch.float64, device=first.device)
         rate = torch.where(applied, rate, torch.zeros_like(rate))

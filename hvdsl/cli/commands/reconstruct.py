@@ -35,10 +35,11 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.runtime.inference.pictures import labelled_rows, save_png
     from hvdsl.runtime.protocol import as_vae
     from hvdsl.workflows.runs import spread, used_images
+    from hvdsl.workflows.trained import Trained
 
     with machine(args):
-        trained = opened(args)
-        output: Path = place(trained, args.output, "reconstructions.png")
+        trained = Trained(opened(args))
+        output: Path = place(trained.run, args.output, "reconstructions.png")
         chosen = used_images(trained.run, trained.spec.model.settings.data, args.data, args.split)
         images = spread(chosen, args.number)
         groups = len(as_vae(trained.model).LATENTS)

@@ -123,7 +123,7 @@ EXPRESSIONS: list[tuple[str, list[Shape], dict[str, Literal]]] = [
     ("crop", [(4, 6, 6)], {}),
     ("pad", [(4, 6, 6)], {"bottom": 1, "left": 2}),
     ("flatten", [(4, 6, 6)], {}),
-    ("reshape", [(4, 6, 6)], {"shape": (1, 12, 12)}),
+    ("reshape", [(4, 4, 4)], {"shape": (1, 8, 8)}),
     ("pad_channels", [(4, 6, 6)], {"out": 7}),
     ("first_channels", [(4, 6, 6)], {"out": 3}),
     ("concat", [(4, 6, 6), (2, 6, 6)], {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import L2, Optimizer
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.training.optimizer import build_optimizer, set_learning_rate
+from hvdsl.runtime.training.optimizer import build_optimizer, set_learning_rate, update
+from hvdsl.runtime.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
 
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "recorded" / "adamax.json").read_text())
 
@@ -113,3 +115,53 @@ def test_decay_of_adam_goes_into_the_gradient_and_that_of_adamw_does_not() -> No
         after[kind] = model.weight[0, 0].item()
     assert after["adam"] == pytest.approx(2.0 - 0.1, abs=1e-7)
     assert after["adamw"] == pytest.approx(2.0 * (1 - 0.1 * 0.5) - 0.1, abs=1e-7)
+
+
+KINDS: list[dict[str, Any]] = [
+    {"kind": "adam"},
+    {"kind": "adamw", "weight_decay": 0.5},
+    {"kind": "sgd"},
+    {"kind": "sgd", "momentum": 0.9, "weight_decay": 0.5},
+    {"kind": "adamax"},
+    {"kind": "adamax", "weight_decay": 0.5},
+    {"kind": "adamax", "bias_correction": False, "weight_decay": L2(weight=0.5)},
+]
+
+
+@pytest.mark.parametrize("settings", KINDS, ids=str)
+@pytest.mark.parametrize("steps", ["a", "xa", "axa", "aaxxa"])
+def test_an_update_that_is_left_out_leaves_no_trace(settings: dict[str, Any], steps: str) -> None:
+    """`a` is an update that is made, `x` one that is left out for its NaN and infinite gradients."""
+    seen, spared = (Holder(weight=torch.tensor([[1.0, -2.0]]), bias=torch.tensor([0.5])) for _ in range(2))
+    optimizers = [build_optimizer(model, Optimizer(lr=0.1, **settings)) for model in (seen, spared)]
+    for i, step in enumerate(steps):
+        good = {"weight": torch.tensor([[0.3, -0.1 * i]]), "bias": torch.tensor([0.7])}
+        bad = {"weight": torch.tensor([[math.nan, math.inf]]), "bias": torch.tensor([1e30])}
+        for model, optimizer in zip((seen, spared), optimizers, strict=True):
+            if step == "x" and model is spared:
+                continue
+            for name, p in model.named_parameters():
+                p.grad = (good if step == "a" else bad)[name].clone()
+            update(optimizer, torch.tensor(step == "a"))
+    for name, p in seen.named_parameters():
+        assert torch.equal(p, spared.get_parameter(name)), name
+    memories = [optimizer_tensors(model, made) for model, made in zip((seen, spared), optimizers, strict=True)]
+    assert memories[0].keys() == memories[1].keys()
+    assert all(torch.equal(value, memories[1][name]) for name, value in memories[0].items())
+
+
+def test_moments_follow_the_layout_of_their_parameters() -> None:
+    weight = torch.randn(4, 3, 3, 3).contiguous(memory_format=torch.channels_last)
+    model = Holder(weight=weight)
+    model.weight.data = weight
+    optimizer = build_optimizer(model, Optimizer(kind="adam", lr=0.1))
+    plain = Holder(weight=weight.contiguous())
+    reference = build_optimizer(plain, Optimizer(kind="adam", lr=0.1))
+    for step in range(3):
+        gradient = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(step))
+        model.weight.grad, plain.weight.grad = gradient.clone(), gradient.clone()  # of another layout than the weight
+        update(optimizer, torch.tensor(True))
+        update(reference, torch.tensor(True))
+        tensors = {name: value.contiguous() for name, value in optimizer_tensors(model, optimizer).items()}
+        load_optimizer_tensors(model, optimizer, tensors, Path())  # as a checkpoint gives them back
+    torch.testing.assert_close(model.weight, plain.weight)
