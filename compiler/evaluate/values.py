@@ -68,13 +68,17 @@ def deferred(compute: Callable[..., object], *operands: object) -> Deferred:
     return Deferred(later)
 
 
+_PLAIN = frozenset({int, float, bool, str, type(None)})
+
+
 def is_deferred(value: Literal) -> bool:
     """Whether a literal holds a deferred number anywhere."""
-    if isinstance(value, Deferred):
-        return True
+    kind = value.__class__
+    if kind in _PLAIN:  # nearly all are: spare them the search
+        return False
     if isinstance(value, Term):
         return any(map(is_deferred, value.args)) or any(is_deferred(v) for _, v in value.options)
-    return isinstance(value, tuple) and any(map(is_deferred, value))
+    return kind is Deferred or (isinstance(value, tuple) and any(map(is_deferred, value)))
 
 
 def resolve(value: Literal, totals: Totals) -> Literal:

@@ -18,7 +18,7 @@ from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.pipeline import write
 from hvdsl.compiler.settings import Data
-from hvdsl.draw.export import graph_json
+from hvdsl.draw import graph_json
 from hvdsl.errors import UsageError
 from hvdsl.grammar import print_text, read_text
 from hvdsl.grammar.source import Source
