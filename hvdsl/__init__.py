@@ -11,7 +11,14 @@ default types, warning filters or signal handlers.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+if __name__ != "hvdsl":
+    raise ModuleNotFoundError(f"No module named {__name__!r}", name=__name__)
+if not (Path(__file__).parent / "compiler").is_dir():
+    # A checkout without symbolic links: the packages stand in the root, beside this one.
+    __path__.append(str(Path(__file__).parents[1]))
 
 from hvdsl.errors import HvdslError as Error
 from hvdsl.errors import UsageError

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.expressions import short, template
 from hvdsl.compiler.catalogue.padding import Padding, output_size, resolve, sliding
 from hvdsl.compiler.catalogue.reads import Reads, Window
-from hvdsl.compiler.catalogue.shapes import show
+from hvdsl.compiler.catalogue.rules import short, show, template
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
@@ -33,6 +32,7 @@ POOL_ARGUMENTS = (
         "where the window passes the border only what is inside counts; forms as for `conv`",
     ),
 )
+COUNT_PADDING = Argument("count_padding", ArgumentType.SWITCH, False, doc="what `pad` adds counts as zeros in the mean")
 FACTOR = Argument("factor", ArgumentType.KERNEL, doc="how many times larger")
 
 
@@ -108,6 +108,10 @@ def _shuffle_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
 
 def _avg_pool(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
     kernel, stride, padding = pool_window(shapes[0], args)
+    top, bottom, left, right = padding.sides
+    if any(padding.sides) and switch(args, "count_padding"):
+        padded = f"F.pad({operands[0]}, {(left, right, top, bottom)})"
+        return f"F.avg_pool2d({padded}, {short(kernel)}, {short(stride)})"
     if any(padding.sides):
         return f"avg_pool({operands[0]}, {kernel}, {stride}, {padding.sides})"
     if kernel == stride:
@@ -138,7 +142,7 @@ AVG_POOL = Operation(
     "avg_pool",
     Kind.STEP,
     "Mean of each window.",
-    POOL_ARGUMENTS,
+    (*POOL_ARGUMENTS, COUNT_PADDING),
     _pool_shape,
     expression=_avg_pool,
     locality=Locality.WINDOW,

@@ -8,14 +8,14 @@ from hvdsl.compiler.diagnostics import flows as flow_codes
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.elaboration.arguments import kind_of
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.names import check_name
-from hvdsl.compiler.elaboration.placing import add_node
+from hvdsl.compiler.elaboration.nodes import add_node
 from hvdsl.compiler.elaboration.streams import flowing
 from hvdsl.compiler.elaboration.taps import grid
 from hvdsl.compiler.elaboration.values import Distribution, Draw, Drawn, Tensor, Value, show
+from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Invalid
 from hvdsl.compiler.graph import Direction, Edge, LatentGroup, NormalizingFlow, Role
@@ -138,7 +138,7 @@ def _distribution(interpreter: Interpreter, expr: tree.Expr, environment: Enviro
         codes.WRONG_KIND,
         "this is not a distribution",
         expr.span,
-        kind_of(value),
+        describe(value),
         "a distribution such as `normal(f)`",
     )
 
@@ -153,7 +153,7 @@ def _posterior(
             return value.distribution, value.draw
         if isinstance(value, Distribution | Invalid):
             return value, None
-        raise Fault(codes.WRONG_KIND, "this is not a distribution", expr.span, kind_of(value), "a distribution")
+        raise Fault(codes.WRONG_KIND, "this is not a distribution", expr.span, describe(value), "a distribution")
     head = _distribution(interpreter, expr.steps[0], environment)
     if isinstance(head, Invalid):
         return INVALID, None
@@ -176,7 +176,7 @@ def _posterior(
         return head, INVALID
     if isinstance(result, Tensor):
         return head, Draw(result, start.value.node, _flow(interpreter, name, start, result))
-    raise Fault(codes.WRONG_KIND, "a flow of a posterior gives one tensor", expr.span, kind_of(result), "one tensor")
+    raise Fault(codes.WRONG_KIND, "a flow of a posterior gives one tensor", expr.span, describe(result), "one tensor")
 
 
 def _flow(interpreter: Interpreter, name: str, start: Tensor, end: Tensor) -> NormalizingFlow:

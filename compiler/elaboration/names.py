@@ -11,10 +11,10 @@ from hvdsl.compiler.catalogue.structure import GIVEN
 from hvdsl.compiler.catalogue.table import Argument
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.elaboration.arguments import call_parts, kind_of, static
+from hvdsl.compiler.elaboration.arguments import call_parts, static
 from hvdsl.compiler.elaboration.environment import CONTEXT_NAMES, Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter
-from hvdsl.compiler.elaboration.placing import source
+from hvdsl.compiler.elaboration.nodes import source
 from hvdsl.compiler.elaboration.program import PUBLIC_OPERATIONS, RESERVED
 from hvdsl.compiler.elaboration.streams import flowing
 from hvdsl.compiler.elaboration.values import (
@@ -30,10 +30,11 @@ from hvdsl.compiler.elaboration.values import (
     first,
 )
 from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.expressions import circular, unknown
 from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
-from hvdsl.compiler.graph import Literal, Term
+from hvdsl.compiler.graph import Literal, Named, Term
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 
@@ -93,6 +94,8 @@ def let_value(interpreter: Interpreter, expr: tree.Name, environment: Environmen
     except Fault:
         frame.lets[name] = INVALID  # reported; every other use of it is silent
         raise
+    if type(value) is int:
+        value = Named(value, name)
     if isinstance(value, Term):
         del frame.lets[name]
         frame.lets[name, words] = value
@@ -276,7 +279,7 @@ def _call_value(
             codes.WRONG_KIND,
             f"`{name.id}` takes no arguments",
             name.span,
-            kind_of(value),
+            describe(value),
             "a recipe or operation",
         )
     return NamedStep(value.name, step) if isinstance(value, NamedStep) else step

@@ -5,7 +5,7 @@ One set of rules for operations, distributions, likelihoods, recipes and the wor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hvdsl.compiler.catalogue.table import ANY_NUMBER, Argument, ArgumentType, Required
@@ -133,10 +133,8 @@ class Slot:
     example: str = ""
 
 
-def accept(slot: Slot, value: object, describe: Callable[[object], str] = describe) -> Literal:
+def accept(slot: Slot, value: object) -> Literal:
     """Return a value in the form that an argument has: an integral number is an integer where one is wanted.
-
-    `describe` is how a message names a value that is no literal.
 
     Raises:
         Fault: for a value of another kind, a fraction, a number out of bounds, or one made of `count` where only a
@@ -150,7 +148,7 @@ def accept(slot: Slot, value: object, describe: Callable[[object], str] = descri
             codes.COUNT_IN_SHAPE,
             f"`{argument.name}` cannot depend on `count` or `latents`",
             slot.span,
-            "a number made of `count` or `latents`",
+            describe(value),
             "a number that is known before everything is placed",
             "`count` and `latents` are for scales and initial values",
         )
@@ -250,7 +248,7 @@ def _fit_word(argument: Argument, value: Term, slot: Slot) -> Literal:
 
 def _whole(value: object) -> int | None:
     if isinstance(value, int | float) and is_number(value) and float(value).is_integer():
-        return int(value)
+        return value if isinstance(value, int) else int(value)
     return None
 
 
@@ -300,6 +298,9 @@ def expected(argument: Argument) -> str:
 def _tuple(items: Sequence[Argument]) -> str:
     kinds = {_KINDS.get(item.type, "a value").removeprefix("a ") + str(item.bounds) for item in items}
     inner = f"{kinds.pop()}" if len(kinds) == 1 else "values"
-    examples = {2: "`(0.9, 0.999)` or `8x6`", 3: "`3x32x32`", 4: "`(0, 0, 2, 2)`"}
     plural = inner.replace("number", "numbers", 1)
-    return f"{len(items)} {plural} as {examples.get(len(items), '`(…)`')}"
+    example = "`(0.9, 0.999)`" if items[0].type is ArgumentType.NUMBER else _TUPLES.get(len(items), "`(…)`")
+    return f"{len(items)} {plural} as {example}"
+
+
+_TUPLES = {2: "`8x6`", 3: "`3x32x32`", 4: "`(0, 0, 2, 2)`"}

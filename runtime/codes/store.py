@@ -142,8 +142,8 @@ class CodeRows:
     def __len__(self) -> int:
         return len(self._store)
 
-    def batch(self, indices: Sequence[int], epoch: int = 0) -> NDArray[np.int64]:
-        """Codes `(N, columns)`; `epoch` changes nothing.
+    def batch(self, indices: Sequence[int], epoch: int = 0, step: int = 0) -> NDArray[np.int64]:
+        """Codes `(N, columns)`; `epoch` and `step` change nothing.
 
         Raises:
             CodesError: A number is not a code: the file was damaged after it was written.

@@ -19,7 +19,7 @@ from hvdsl.runtime.data.picture import Raster
 
 _BACKGROUNDS = {"white": 1.0, "black": 0.0, "grey": 0.5}
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's own conversion of 8-bit images
-_FLIP, _BINARIZE, _SHIFT, _CROP = 1, 2, 5, 6  # streams; 3 and 4 are the crops of `photos`
+_FLIP, _BINARIZE, _SHIFT, _CROP, _ACCESS = 1, 2, 5, 6, 7  # streams; 3 and 4 are the crops of `photos`
 
 
 def random(*key: int) -> np.random.Generator:
@@ -28,7 +28,8 @@ def random(*key: int) -> np.random.Generator:
 
 
 class Preprocess:
-    """The `data` section's steps, as a function of (image, epoch, index).
+    """The `data` section's steps, as a function of (image, epoch, index), and of the training step where each access
+    of an image is to differ.
 
     Args:
         tell: Called with a sentence and the image's name where something was done that the user may not expect: each
@@ -40,7 +41,7 @@ class Preprocess:
     ) -> None:
         self._settings, self._training, self._tell = settings, training, tell
 
-    def __call__(self, raster: Raster, epoch: int, index: int, name: str = "an image") -> NDArray[Any]:
+    def __call__(self, raster: Raster, epoch: int, index: int, name: str = "an image", step: int = 0) -> NDArray[Any]:
         """Map (H, W, C) to (C, H, W): uint8 (uint16 above 8 bits) 0 … 2^bits − 1, 0 or 1 when binarized; float32 of
         real numbers.
 
@@ -58,7 +59,7 @@ class Preprocess:
         if not settings.is_real:
             if settings.bits < 8 and settings.values == "scaled":
                 pixels = pixels >> (8 - settings.bits)
-            pixels = self._binarize(pixels, epoch, index).astype(np.uint8 if settings.bits <= 8 else np.uint16)
+            pixels = self._binarize(pixels, epoch, index, step).astype(np.uint8 if settings.bits <= 8 else np.uint16)
         return np.ascontiguousarray(pixels)
 
     def geometry(self, image: NDArray[Any], epoch: int, index: int, name: str) -> NDArray[Any]:
@@ -97,9 +98,10 @@ class Preprocess:
     def _opacity(self, raster: Raster, name: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """Put the image on its background, or drop the opacity, or keep it beside the colours."""
         image, background = raster.values, self._settings.background
+        if not raster.alpha and self._settings.alpha != "channel":
+            return image, None
         if not raster.alpha:
-            filled = np.full((*image.shape[:2], 1), _top(image), image.dtype)
-            return image, filled if self._settings.alpha == "channel" else None
+            return image, np.full((*image.shape[:2], 1), _top(image), image.dtype)
         colours, opacity = image[:, :, :-1], image[:, :, -1:]
         if background == "channel":
             return colours, opacity
@@ -189,14 +191,16 @@ class Preprocess:
             top, left = int(rng.integers(spare[0] + 1)), int(rng.integers(spare[1] + 1))
         return image[top : top + size[0], left : left + size[1]]
 
-    def _binarize(self, pixels: NDArray[Any], epoch: int, index: int) -> NDArray[Any]:
+    def _binarize(self, pixels: NDArray[Any], epoch: int, index: int, step: int) -> NDArray[Any]:
         settings = self._settings
         top = 2**settings.bits - 1
         if settings.binarize == "threshold":
             return np.asarray(pixels > top / 2)
         if settings.binarize == "bernoulli":
-            turn = 0 if settings.binarize_every == "once" else epoch
-            uniform = random(settings.split_seed, turn, index, _BINARIZE).random(pixels.shape)
+            turn, stream = {"once": (0, _BINARIZE), "epoch": (epoch, _BINARIZE), "access": (step, _ACCESS)}[
+                settings.binarize_every
+            ]
+            uniform = random(settings.split_seed, turn, index, stream).random(pixels.shape)
             return np.asarray(uniform * top < pixels)
         return pixels
 
@@ -207,6 +211,9 @@ def scaled(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
         return image
     height, width = size
     deep = image.dtype != np.uint8
+    if not deep and image.shape[2] == 3:  # at once what the planes would be one by one
+        colours = Pillow.fromarray(np.ascontiguousarray(image))
+        return np.asarray(colours.resize((width, height), Pillow.Resampling.BILINEAR))
     planes = [
         np.asarray(
             Pillow.fromarray(np.ascontiguousarray(image[:, :, c], np.float32 if deep else np.uint8)).resize(
@@ -254,7 +261,7 @@ def _unfinite(image: NDArray[Any]) -> str:
 
 
 def _range(image: NDArray[Any]) -> str:
-    return f"{image.dtype} from {image.min():.6g} to {image.max():.6g}"
+    return f"{image.dtype} from {float(image.min()):.6g} to {float(image.max()):.6g}"
 
 
 def _line_for(image: NDArray[Any]) -> str:

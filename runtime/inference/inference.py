@@ -40,7 +40,8 @@ def to_pixels(vae: HierarchicalVae, images: Tensor, data: Data) -> Tensor:
     """
     if data.is_real:
         ends = torch.tensor([0.0, 1.0], device=images.device).view(-1, 1, 1, 1).expand(-1, images.shape[1], 1, 1)
-        start, end = vae.target(ends).to(images)
+        targets = vae.target(ends).to(images)
+        start, end = targets[0], targets[1]
         return (images - start) / (end - start)
     channels = images.shape[1]
     values = torch.arange(2 ** pixel_bits(data), dtype=torch.float32, device=images.device)

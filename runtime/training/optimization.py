@@ -20,7 +20,6 @@ from hvdsl.runtime.layers.norms import DegenerateBatchError
 from hvdsl.runtime.objective.elbo import ModelBatch
 from hvdsl.runtime.objective.penalties.terms import Penalties
 from hvdsl.runtime.quantizers.usage import agree, settle
-from hvdsl.runtime.training.activation_checkpointing import checkpoint_groups
 from hvdsl.runtime.training.checkpoint import Checkpoint, CheckpointError, Tensors
 from hvdsl.runtime.training.ema import Ema
 from hvdsl.runtime.training.guard import SkipGuard, clip_gradients, gradient_norm
@@ -28,6 +27,7 @@ from hvdsl.runtime.training.optimizer import build_optimizer, set_learning_rate,
 from hvdsl.runtime.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from hvdsl.runtime.training.precision import arithmetic, check_precision, gradient_scaler, train_in
 from hvdsl.runtime.training.readings import Readings
+from hvdsl.runtime.training.recipes import checkpoint_groups
 from hvdsl.runtime.training.running_statistics import RunningStatistics
 from hvdsl.runtime.training.schedule import Clock, LearningRate
 from hvdsl.runtime.training.start_from_batch import start_from_batch, starts_from_batch

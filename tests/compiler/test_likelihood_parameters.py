@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hvdsl
 from hvdsl.compiler.analysis.summary import summary
-from hvdsl.compiler.check import check
+from hvdsl.compiler.pipeline import check
 from hvdsl.grammar.source import Source
 from tests.compiler.example_specs import SMALL
 

@@ -209,12 +209,17 @@ def test_a_holdout_that_takes_everything_is_refused() -> None:
         open_data(settings("digits", (1, 8, 8), holdout=1500))
 
 
-def test_bernoulli_binarization_is_drawn_anew_each_epoch() -> None:
-    train = open_data(settings("digits", (1, 8, 8), binarize="bernoulli")).train
-    first, second = train.batch(range(50), epoch=0), train.batch(range(50), epoch=1)
+@pytest.mark.parametrize(
+    ("every", "other_epoch", "other_step"), [("once", True, True), ("epoch", False, True), ("access", True, False)]
+)
+def test_bernoulli_binarization_is_drawn_as_often_as_it_says(every: str, other_epoch: bool, other_step: bool) -> None:
+    data = open_data(settings("digits", (1, 8, 8), binarize="bernoulli", binarize_every=every))
+    first = data.train.batch(range(50), 0, 0)
     assert set(np.unique(first)) == {0, 1}
-    assert not np.array_equal(first, second)
-    assert np.array_equal(first, train.batch(range(50), epoch=0))
+    assert np.array_equal(first, data.train.batch(range(50), 0, 0))
+    assert np.array_equal(first, data.train.batch(range(50), 1, 0)) is other_epoch
+    assert np.array_equal(first, data.train.batch(range(50), 0, 1)) is other_step
+    assert np.array_equal(data.test.batch(range(50), 0, 0), data.test.batch(range(50), 3, 4))  # one image to measure on
 
 
 def test_flips_touch_training_images_only() -> None:
