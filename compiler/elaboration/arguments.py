@@ -13,7 +13,7 @@ from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.values import STEPS, Distribution, Drawn, Step, Tensor, Unshaped
 from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.binding import OPERATION, Slot, accept, expected, match, missing, signature
-from hvdsl.compiler.evaluate.expressions import declares
+from hvdsl.compiler.evaluate.expressions import own_word
 from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Invalid
 from hvdsl.compiler.graph import Literal, Term
@@ -109,6 +109,9 @@ class _Binding:
             self.bound.args[argument.name] = value
 
     def _value(self, argument: Argument, expr: tree.Expr, environment: Environment) -> Literal | Invalid:
+        word = own_word(argument, expr)
+        if word is not None:
+            return self.interpreter.word(word, expr, environment, argument)
         value = self.interpreter.evaluate(expr, environment, argument)
         if isinstance(value, Invalid):
             self.bound.invalid = True
@@ -125,9 +128,9 @@ class _Binding:
     def _operand(self, argument: Argument, expr: tree.Expr, environment: Environment) -> None:
         while isinstance(expr, tree.Choose):
             expr = self.interpreter.chosen(expr, environment)
-        head = expr.function if isinstance(expr, tree.Call) else expr
-        if isinstance(head, tree.Name) and declares(argument, head.id) and isinstance(expr, tree.Name | tree.Call):
-            self.bound.args[argument.name] = self.interpreter.word(head.id, expr, environment, argument)
+        word = own_word(argument, expr)
+        if word is not None:
+            self.bound.args[argument.name] = self.interpreter.word(word, expr, environment, argument)
             return
         value = self.interpreter.tensor(expr, environment)
         if isinstance(value, Invalid):

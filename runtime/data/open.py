@@ -158,7 +158,9 @@ def open_given(
     which = "" if part == ALL else f"{part} "
     count = f"{len(images):,} {which}image{'' if len(images) == 1 else 's'}"
     tell = Teller()
-    dataset = Dataset(f"{count} of {path}", images, settings, training=False, tell=tell)
+    left = source.summary.partition("; ")[2]
+    title = f"{count} of {path}" + (f"; {left}" if left else "")
+    dataset = Dataset(title, images, settings, training=False, tell=tell)
     if isinstance(images, Folder | Lmdb):
         images.check(settings)
     probe(dataset, settings, tell, strict=False)

@@ -28,6 +28,7 @@ FORMATS = tuple(
     if name in Pillow.OPEN
 )
 LARGEST = 1 << 28  # pixels of one picture: 16,384 x 16,384
+_TAGGED = frozenset(("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"))  # where an orientation may stand
 _SIDEWAYS = (5, 6, 7, 8)  # orientation tags that swap height and width
 _SIXTEEN = ("I;16", "I;16B", "I;16L", "I;16N")
 _PLAIN = {"1": "L", "L": "L", "RGB": "RGB", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "P": "RGB"}
@@ -122,7 +123,7 @@ def read_picture(source: Path | bytes) -> Raster:
         alpha, mode, format = _has_alpha(picture), picture.mode, picture.format
         key = picture.info.get("transparency")
         picture.load()
-        upright = ImageOps.exif_transpose(picture) or picture
+        upright = ImageOps.exif_transpose(picture) if not _TAGGED.isdisjoint(picture.info) else picture
         if mode in _SIXTEEN or mode in ("I", "F"):
             values = np.asarray(upright)
             if mode != "F":
@@ -146,7 +147,7 @@ def _eight_bits(picture: Pillow.Image, mode: str, alpha: bool) -> NDArray[np.uin
     if alpha and mode in ("1", "L"):  # a transparent grey level; Pillow turns it into alpha by way of RGBA
         values = np.asarray(picture.convert("RGBA"))[:, :, [0, 3]]
     else:
-        values = np.asarray(picture.convert(wanted))
+        values = np.asarray(picture if picture.mode == wanted else picture.convert(wanted))
     return values[:, :, None] if values.ndim == 2 else values
 
 
