@@ -19,8 +19,8 @@ from hvdsl.compiler.elaboration.references import check_program
 from hvdsl.compiler.elaboration.sections import elaborate_prior, elaborate_sections
 from hvdsl.compiler.elaboration.values import Drawn, Flowing, SharedInstance, Step, Tensor, Value, show
 from hvdsl.compiler.evaluate.faults import Exhausted, Fault
-from hvdsl.compiler.evaluate.values import INVALID, Invalid, Totals
-from hvdsl.compiler.graph import Edge, Graph, Shape
+from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid, Totals
+from hvdsl.compiler.graph import Edge, Graph, Shape, Written
 from hvdsl.compiler.model import Model
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity
@@ -33,7 +33,7 @@ class Elaborator(Interpreter):
     def evaluate(self, expr: tree.Expr, environment: Environment, wanted: Argument | None = None) -> Value:
         self.deepen(expr.span)
         try:
-            return cast(Value, self.worth(expr, environment, wanted))
+            return cast(Value, _with_text(self.worth(expr, environment, wanted), expr))
         finally:
             self.depth -= 1
 
@@ -92,6 +92,16 @@ class Elaborator(Interpreter):
             if self.failed:
                 return INVALID  # the tap may be missing because of an earlier mistake
             raise
+
+
+def _with_text(value: object, expr: tree.Expr) -> object:
+    """Let a fraction that was computed say from what."""
+    if isinstance(expr, tree.Binary | tree.Call):
+        if type(value) is float:
+            return Written(value, expr.span.text)
+        if isinstance(value, Deferred):
+            value.text = expr.span.text
+    return value
 
 
 def elaborate(closed: Assembled) -> Model:

@@ -34,7 +34,7 @@ from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.expressions import circular, unknown
 from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
-from hvdsl.compiler.graph import Literal, Term
+from hvdsl.compiler.graph import Literal, Named, Term
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 
@@ -94,6 +94,8 @@ def let_value(interpreter: Interpreter, expr: tree.Name, environment: Environmen
     except Fault:
         frame.lets[name] = INVALID  # reported; every other use of it is silent
         raise
+    if type(value) is int:
+        value = Named(value, name)
     if isinstance(value, Term):
         del frame.lets[name]
         frame.lets[name, words] = value

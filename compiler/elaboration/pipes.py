@@ -194,7 +194,7 @@ def apply_recipe(interpreter: Interpreter, step: RecipeStep, flowing: Flowing) -
     interpreter.counts[key] = index + 1
     given = _parameters(interpreter, step)
     with interpreter.builder.enter("recipe", name, step.call.span, numbered=True) as scope:
-        scope.definition = recipe.kind, recipe.name.span
+        scope.definition, scope.comments = (recipe.kind, recipe.name.span), recipe.before
         frame = Frame(caller.section, caller.label, flowing, name, index, scope=scope)
         environment = Environment(frame, Owner(recipe.kind, name), names={"x": flowing})
         for parameter in recipe.parameters:

@@ -248,7 +248,7 @@ def _fit_word(argument: Argument, value: Term, slot: Slot) -> Literal:
 
 def _whole(value: object) -> int | None:
     if isinstance(value, int | float) and is_number(value) and float(value).is_integer():
-        return int(value)
+        return value if isinstance(value, int) else int(value)
     return None
 
 

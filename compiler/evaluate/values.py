@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from hvdsl.compiler.graph import Literal, Term
+from hvdsl.compiler.graph import Literal, Term, Written
 
 
 class Invalid(Enum):
@@ -46,6 +46,7 @@ class Deferred(float, Described):
     """
 
     compute: Callable[[Totals], float | int]
+    text: str = ""  # of the expression
 
     def __new__(cls, compute: Callable[[Totals], float | int]) -> Deferred:
         self = super().__new__(cls, 1.0)
@@ -83,7 +84,8 @@ def is_deferred(value: Literal) -> bool:
 def resolve(value: Literal, totals: Totals) -> Literal:
     """Return a literal with its deferred numbers in place."""
     if isinstance(value, Deferred):
-        return value.compute(totals)
+        number = value.compute(totals)
+        return Written(number, value.text) if isinstance(number, float) and value.text else number
     if isinstance(value, Term):
         return Term(
             value.name,
