@@ -1,4 +1,4 @@
-"""Raster causality of a second-stage prior, proved from its graph, and what each output position really sees.
+"""Raster causality of a second-stage prior, proved from its graph.
 
 Offsets are (row, column) from an output's own position. In raster order an offset is earlier where it is smaller as a
 pair, so the latest position that a tensor sees follows step by step: a convolution adds its last tap, a shift adds
@@ -13,9 +13,7 @@ from dataclasses import dataclass
 
 from hvdsl.compiler.catalogue.reads import OWN, Offset, Past, Reads
 from hvdsl.compiler.catalogue.table import Needs
-from hvdsl.compiler.diagnostics.shapes import NOT_CAUSAL
 from hvdsl.compiler.graph import Edge, Graph, Node, Role
-from hvdsl.grammar.diagnostics import Diagnostic
 
 BEFORE: Offset = (0, -1)  # in raster order; from column 0 it is the last of the row above, which is earlier still
 
@@ -48,24 +46,6 @@ def reaches(graph: Graph) -> dict[Edge, Reach]:
         if reach is not None:
             found.update({Edge(node.index, port): reach for port in range(len(node.shapes))})
     return found
-
-
-def check_causality(graph: Graph) -> Diagnostic | None:
-    """What is wrong with a prior that sees its own or a later position; None if it is causal."""
-    reach = reaches(graph).get(graph.output)
-    if reach is None or reach.latest < OWN:
-        return None
-    guilty = _guilty(reach)
-    node = guilty.by
-    where = f" in `{node.scope.path}`" if node.scope.path else ""
-    return Diagnostic(
-        NOT_CAUSAL,
-        f"the prior of `{graph.name}` sees {'its own' if reach.latest == OWN else 'a later'} position",
-        node.span,
-        f"`{node.operation.name}`{where} {_reads(guilty.tap)}",
-        "logits that depend on codes before their own position in raster order only",
-        "mask the convolution, `mask = causal(exclude)`; or pad above and to the left only, then `shift`",
-    )
 
 
 def own_codes(graph: Graph) -> Node:
@@ -102,27 +82,3 @@ def _everywhere(node: Node, source: Reach, graph: Graph) -> Reach:
 
 def _add(a: Offset, b: Offset) -> Offset:
     return a[0] + b[0], a[1] + b[1]
-
-
-def _guilty(reach: Reach) -> Reach:
-    """The step that looks furthest ahead; where none does, the first one that lets the own position in."""
-    steps = [step for step in reach.steps() if step.source is not None]
-    ahead = max(steps, key=lambda step: (step.tap is None, step.tap or OWN), default=reach)
-    if ahead.tap is None or ahead.tap > OWN:
-        return ahead
-    spatial = [step for step in steps if step.by.operation.reads_around]
-    return (spatial or steps or [reach])[-1]
-
-
-def _reads(tap: Offset | None) -> str:
-    if tap is None:
-        return "looks at the whole map"
-    if tap == OWN:
-        return "reads the own position: tap (0, 0)"
-    rows, columns = tap
-    parts = [f"{abs(rows)} {'row' if abs(rows) == 1 else 'rows'} {'below' if rows > 0 else 'above'}"] if rows else []
-    if columns:
-        parts.append(
-            f"{abs(columns)} {'column' if abs(columns) == 1 else 'columns'} to the {'right' if columns > 0 else 'left'}"
-        )
-    return f"reads {' and '.join(parts)}: tap ({rows}, {columns})"

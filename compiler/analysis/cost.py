@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hvdsl.compiler.analysis.places import segments
-from hvdsl.compiler.catalogue.shapes import size
+from hvdsl.compiler.catalogue.rules import size
 from hvdsl.compiler.catalogue.table import Saves
 from hvdsl.compiler.graph import Edge, Graph, Node, Role
 

@@ -10,7 +10,7 @@ from hvdsl.compiler.analysis.cost import Cost, Storages, memory, node_cost
 from hvdsl.compiler.analysis.field import receptive_fields
 from hvdsl.compiler.analysis.generation import generation, latent_structure
 from hvdsl.compiler.analysis.places import holders, label, row_of
-from hvdsl.compiler.catalogue.shapes import size
+from hvdsl.compiler.catalogue.rules import size
 from hvdsl.compiler.graph import Graph, Node, Scope
 
 if TYPE_CHECKING:

@@ -196,6 +196,13 @@ def _check_values(data: Data, section: tree.Settings, diagnostics: Diagnostics) 
 
 def _check_geometry(data: Data, section: tree.Settings, diagnostics: Diagnostics) -> None:
     """Where `crop`, `resize` and `pad` say the final size, it must be that of `shape`."""
+    if isinstance(data.crop, tuple):
+        left, top, right, bottom = data.crop
+        if right <= left or bottom <= top:
+            what = f"a window from {left} to {right} across and from {top} to {bottom} down, which is empty"
+            expected = "(left, top, right, bottom) with right over left and bottom over top"
+            _refuse(section, "crop", what, expected, "order the four numbers so", diagnostics)
+            return
     size = data.size_before_random_crop
     if size is None:
         if isinstance(data.crop, RandomCrop) and data.crop.size != data.shape[1:]:

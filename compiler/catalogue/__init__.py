@@ -1,4 +1,4 @@
-"""The operation table: every operation of the language, declared once."""
+"""The catalogue: every operation of the language, declared once."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from types import MappingProxyType
 from hvdsl.compiler.catalogue import (
     activations,
     arithmetic,
-    attention,
     convolutions,
-    dense,
     distributions,
     joins,
     norms,
@@ -26,12 +24,12 @@ __all__ = ["CHAPTERS", "OPERATIONS"]
 
 CHAPTERS: Mapping[str, tuple[Operation, ...]] = MappingProxyType(
     {
-        "Convolutions and dense layers": convolutions.OPERATIONS + dense.OPERATIONS,
+        "Convolutions and dense layers": convolutions.OPERATIONS,
         "Normalisation": norms.OPERATIONS,
         "Elementwise": activations.OPERATIONS,
         "Resampling": resampling.OPERATIONS,
         "Reshaping": reshaping.OPERATIONS,
-        "Joins": joins.OPERATIONS + attention.OPERATIONS,
+        "Joins": joins.OPERATIONS,
         "Sources": sources.OPERATIONS,
         "Blocks": structure.OPERATIONS,
         "Arithmetic": arithmetic.OPERATIONS,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.expressions import into, template
-from hvdsl.compiler.catalogue.shapes import same
+from hvdsl.compiler.catalogue.rules import into, same, template
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,

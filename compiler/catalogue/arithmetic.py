@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from hvdsl.compiler.catalogue.expressions import template
 from hvdsl.compiler.catalogue.joins import ADD
-from hvdsl.compiler.catalogue.shapes import broadcast, same
+from hvdsl.compiler.catalogue.rules import broadcast, same, template
 from hvdsl.compiler.catalogue.table import Argument, ArgumentType, Kind, Locality, Operation, Saves
 
 NUMBER = (Argument("number", ArgumentType.NUMBER),)

@@ -1,4 +1,4 @@
-"""`conv`, `depthwise`, `upconv`."""
+"""`conv`, `depthwise`, `upconv`, and `dense`, a linear map of the whole tensor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hvdsl.compiler.catalogue.inits import BIAS_INIT, INIT, checked, init_option
 from hvdsl.compiler.catalogue.masks import MASK, Mask, causal_mask, masked
 from hvdsl.compiler.catalogue.padding import PAD, Padding, output_size, resolve, sliding
 from hvdsl.compiler.catalogue.reads import Reads, Window
-from hvdsl.compiler.catalogue.shapes import show, size
+from hvdsl.compiler.catalogue.rules import show, size
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
@@ -317,4 +317,50 @@ UPCONV = Operation(
     bias="bias",
 )
 
-OPERATIONS = (CONV, DEPTHWISE, UPCONV)
+
+def _dense_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    return ((positive(args, "out"), 1, 1),)
+
+
+def _dense_parameters(inputs: Sequence[Shape], args: Args) -> tuple[Parameter, ...]:
+    out = positive(args, "out")
+    weight = (out, size(inputs[0]))
+    parameters = [Parameter("weight", weight, checked(term(args, "init")))]
+    parameters += gain_parameters(args, weight)
+    if switch(args, "bias"):
+        parameters.append(Parameter("bias", (out,), checked(term(args, "bias_init"))))
+    return tuple(parameters)
+
+
+def _dense_macs(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> int:
+    return size(inputs[0]) * size(outputs[0])
+
+
+def _dense_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+    bias = () if switch(args, "bias") else (("bias", False),)
+    return Layer("Dense", (size(inputs[0]), outputs[0][0]), (*bias, *norm_option(args), *init_options(args)))
+
+
+DENSE = Operation(
+    "dense",
+    Kind.STEP,
+    "Linear map of the flattened tensor to a 1x1 map.",
+    (
+        Argument("out", ArgumentType.INTEGER, doc="channels of the output"),
+        Argument("bias", ArgumentType.SWITCH, True, doc="a bias per output channel"),
+        NORM,
+        GAIN,
+        INIT,
+        BIAS_INIT,
+    ),
+    shape=_dense_shape,
+    parameters=_dense_parameters,
+    macs=_dense_macs,
+    saves=Saves.INPUT,
+    layer=_dense_layer,
+    locality=Locality.MAP,
+    linear=True,
+    bias="bias",
+)
+
+OPERATIONS = (CONV, DEPTHWISE, UPCONV, DENSE)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hvdsl.compiler.catalogue import families
-from hvdsl.compiler.catalogue.expressions import template
 from hvdsl.compiler.catalogue.families import Family
-from hvdsl.compiler.catalogue.shapes import equal, same, show
+from hvdsl.compiler.catalogue.rules import equal, same, show, template
 from hvdsl.compiler.catalogue.sources import GRID, grid_shape
 from hvdsl.compiler.catalogue.table import (
     FROM_ONE,

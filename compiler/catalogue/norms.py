@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hvdsl.compiler.catalogue.inits import ONES, ZEROS, constant
-from hvdsl.compiler.catalogue.shapes import same
+from hvdsl.compiler.catalogue.rules import same
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,

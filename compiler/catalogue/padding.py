@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hvdsl.compiler.catalogue.reads import Reads, Window
-from hvdsl.compiler.catalogue.shapes import show
+from hvdsl.compiler.catalogue.rules import show
 from hvdsl.compiler.catalogue.table import Argument, ArgumentType, OperationError
 from hvdsl.compiler.catalogue.values import text
 from hvdsl.compiler.graph import Literal, Shape, Term

@@ -8,7 +8,7 @@ from math import prod
 from hvdsl.compiler.catalogue import families
 from hvdsl.compiler.catalogue.families import Side
 from hvdsl.compiler.catalogue.inits import FAN_IN, ONES
-from hvdsl.compiler.catalogue.shapes import positions, same
+from hvdsl.compiler.catalogue.rules import positions, same
 from hvdsl.compiler.catalogue.sources import GRID, grid_shape
 from hvdsl.compiler.catalogue.table import (
     Args,

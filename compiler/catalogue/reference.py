@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from hvdsl.compiler.catalogue import CHAPTERS
-from hvdsl.compiler.catalogue.shapes import show
+from hvdsl.compiler.catalogue.rules import show
 from hvdsl.compiler.catalogue.table import Args, Argument, ArgumentType, Kind, Operation, Required
 from hvdsl.compiler.catalogue.values import text
 from hvdsl.compiler.graph import Shape

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.expressions import short, template
 from hvdsl.compiler.catalogue.padding import Padding, output_size, resolve, sliding
 from hvdsl.compiler.catalogue.reads import Reads, Window
-from hvdsl.compiler.catalogue.shapes import show
+from hvdsl.compiler.catalogue.rules import short, show, template
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-from hvdsl.compiler.catalogue.expressions import template
 from hvdsl.compiler.catalogue.reads import Reads, Window
-from hvdsl.compiler.catalogue.shapes import same, show, size
+from hvdsl.compiler.catalogue.rules import same, show, size, template
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,

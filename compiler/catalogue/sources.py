@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.expressions import template
 from hvdsl.compiler.catalogue.inits import INIT_CALLS, MAP_INITS, checked
+from hvdsl.compiler.catalogue.rules import template
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
-from hvdsl.compiler.catalogue.shapes import equal, same, show
+from hvdsl.compiler.catalogue.rules import equal, same, show
 from hvdsl.compiler.catalogue.sources import GRID, grid_shape
 from hvdsl.compiler.catalogue.table import (
     Args,

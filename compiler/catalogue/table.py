@@ -206,7 +206,7 @@ LayerRule: TypeAlias = Callable[[Sequence[Shape], Sequence[Shape], Args], Layer]
 ExpressionRule: TypeAlias = Callable[[Sequence[str], Sequence[Shape], Args], str]
 """Operands as source text, their shapes -> source text."""
 IntoRule: TypeAlias = Callable[[Sequence[str], Args], str | None]
-"""Operands as source text -> a call that takes `out`, of `hvdsl.runtime.priors.pointwise`; None where there is none."""
+"""Operands as source text -> a call that takes `out`, of `hvdsl.runtime.priors.affine`; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,7 @@ REAL_VALUES = Code(
     "The likelihood must be a density of real numbers, or an error; the target a straight line in `v`, so that means "
     "and samples can be turned back into numbers of the data.",
     bad=_GREY.replace("bits = 4, input = v / 15", "values = real, input = v / 255"),
-    good=_ERROR.replace("bits = 4, input = v / 15", "values = real, input = v / 255"),
+    good=_GREY.replace("bits = 4, input = v / 15", "values = real, input = v / 255").replace("bernoulli", "normal"),
 )
 SOFT_TARGET = Code(
     "HV0911",

@@ -13,7 +13,7 @@ from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.values import STEPS, Distribution, Drawn, Step, Tensor, Unshaped
 from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.binding import OPERATION, Slot, accept, expected, match, missing, signature
-from hvdsl.compiler.evaluate.expressions import declares
+from hvdsl.compiler.evaluate.expressions import own_word
 from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Invalid
 from hvdsl.compiler.graph import Literal, Term
@@ -74,13 +74,16 @@ def _defaults(
     interpreter: Interpreter, operation: str, environment: Environment
 ) -> dict[str, tuple[tree.Setting, Environment]]:
     """Collect what `default`s say, by argument: this text's, then the section's, then the top level's."""
-    found: dict[str, tuple[tree.Setting, Environment]] = {}
+    settings: dict[str, tuple[tree.Setting, Environment]] = {}
     for setting in interpreter.program.defaults.get(operation, ()):
-        found[setting.key.id] = (setting, Environment(environment.frame, environment.owner))
+        settings[setting.key.id] = (setting, Environment(environment.frame, environment.owner))
     if interpreter.section_defaults is not None:
-        found.update(interpreter.section_defaults.default(operation))
-    found.update(environment.default(operation))
-    return found
+        settings.update(interpreter.section_defaults.default(operation))
+    settings.update(environment.default(operation))
+    return settings
+
+
+_ONE_TENSOR = "mean and raw scale are the halves of one tensor: `normal(concat(m, s))`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,9 @@ class _Binding:
             self.bound.args[argument.name] = value
 
     def _value(self, argument: Argument, expr: tree.Expr, environment: Environment) -> Literal | Invalid:
+        word = own_word(argument, expr)
+        if word is not None:
+            return self.interpreter.word(word, expr, environment, argument)
         value = self.interpreter.evaluate(expr, environment, argument)
         if isinstance(value, Invalid):
             self.bound.invalid = True
@@ -116,14 +122,15 @@ class _Binding:
             elif value is not None:
                 raise self._wrong(argument, expr, value)
             return None
-        return accept(Slot(argument, self.operation, expr.span, OPERATION), value)
+        two = argument.name == "mean" and isinstance(value, Tensor)
+        return accept(Slot(argument, self.operation, expr.span, OPERATION, _ONE_TENSOR if two else ""), value)
 
     def _operand(self, argument: Argument, expr: tree.Expr, environment: Environment) -> None:
         while isinstance(expr, tree.Choose):
             expr = self.interpreter.chosen(expr, environment)
-        head = expr.function if isinstance(expr, tree.Call) else expr
-        if isinstance(head, tree.Name) and declares(argument, head.id) and isinstance(expr, tree.Name | tree.Call):
-            self.bound.args[argument.name] = self.interpreter.word(head.id, expr, environment, argument)
+        word = own_word(argument, expr)
+        if word is not None:
+            self.bound.args[argument.name] = self.interpreter.word(word, expr, environment, argument)
             return
         value = self.interpreter.tensor(expr, environment)
         if isinstance(value, Invalid):
@@ -139,12 +146,9 @@ class _Binding:
         self.bound.operands.append(value)
 
     def _wrong(self, argument: Argument, expr: tree.Expr, value: object) -> Fault:
-        """Say that a value is of the wrong kind; `normal(m, s)` of two tensors is a habit with an answer."""
-        help = argument.doc
-        if argument.name in ("mean", "params") and isinstance(value, Tensor):
-            help = "mean and raw scale are one tensor: `normal(concat(m, s))`"
+        """Say that a value is of the wrong kind."""
         message = f"this is no value for `{argument.name}` of `{self.operation}`"
-        return Fault(codes.WRONG_KIND, message, expr.span, describe(value), expected(argument), help)
+        return Fault(codes.WRONG_KIND, message, expr.span, describe(value), expected(argument), argument.doc)
 
 
 def static(value: object) -> Literal | Invalid:

@@ -8,7 +8,7 @@ from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import static
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter
-from hvdsl.compiler.elaboration.placing import add_node, materialise
+from hvdsl.compiler.elaboration.nodes import add_node, materialise
 from hvdsl.compiler.elaboration.streams import current, flowing
 from hvdsl.compiler.elaboration.values import (
     STEPS,

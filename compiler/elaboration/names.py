@@ -14,7 +14,7 @@ from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import call_parts, static
 from hvdsl.compiler.elaboration.environment import CONTEXT_NAMES, Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter
-from hvdsl.compiler.elaboration.placing import source
+from hvdsl.compiler.elaboration.nodes import source
 from hvdsl.compiler.elaboration.program import PUBLIC_OPERATIONS, RESERVED
 from hvdsl.compiler.elaboration.streams import flowing
 from hvdsl.compiler.elaboration.values import (
@@ -34,7 +34,7 @@ from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.expressions import circular, unknown
 from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
-from hvdsl.compiler.graph import Literal, Term
+from hvdsl.compiler.graph import Literal, Named, Term
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 
@@ -94,6 +94,8 @@ def let_value(interpreter: Interpreter, expr: tree.Name, environment: Environmen
     except Fault:
         frame.lets[name] = INVALID  # reported; every other use of it is silent
         raise
+    if type(value) is int:
+        value = Named(value, name)
     if isinstance(value, Term):
         del frame.lets[name]
         frame.lets[name, words] = value

@@ -9,7 +9,7 @@ from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import static
 from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
 from hvdsl.compiler.elaboration.interpreter import Interpreter
-from hvdsl.compiler.elaboration.placing import add_node
+from hvdsl.compiler.elaboration.nodes import add_node
 from hvdsl.compiler.elaboration.statements import execute
 from hvdsl.compiler.elaboration.taps import grid
 from hvdsl.compiler.elaboration.values import Distribution, Flowing, Tensor, Unshaped, Value, first, show
@@ -30,7 +30,7 @@ def elaborate_sections(
     sections = {i.kind: i for i in spec.items if isinstance(i, tree.Section)}
     for kind in ("encoder", "decoder"):
         if kind not in sections:
-            interpreter.found.add(
+            interpreter.diagnostics.add(
                 Diagnostic(name_codes.NO_SECTION, f"the spec has no {kind}", spec.span, expected=f"`{kind} {{ … }}`")
             )
             interpreter.failed = True
@@ -44,7 +44,7 @@ def elaborate_sections(
     if isinstance(out, Tensor):
         return out, rows[-1].value.span
     interpreter.failed = True
-    interpreter.found.add(
+    interpreter.diagnostics.add(
         Diagnostic(
             shape_codes.WRONG_OUTPUT,
             "the decoder ends with more than one tensor",
@@ -76,13 +76,13 @@ def _section(interpreter: Interpreter, section: tree.Section, start: Flowing) ->
             except Exhausted:
                 raise
             except Fault as fault:
-                interpreter.found.add(fault.diagnostic)
+                interpreter.diagnostics.add(fault.diagnostic)
                 interpreter.failed = True
                 outer.names["x"] = INVALID
     interpreter.section_defaults = None
     result = outer.names.get("x", INVALID)
     if not labels and not interpreter.failed:
-        interpreter.found.add(
+        interpreter.diagnostics.add(
             Diagnostic(
                 name_codes.NO_SECTION,
                 f"the {section.kind} has no rows",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.elaboration.application import publish
 from hvdsl.compiler.elaboration.arguments import check_default, static
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.latents import latent, remember
 from hvdsl.compiler.elaboration.names import check_name, tap_name
+from hvdsl.compiler.elaboration.pipes import publish
 from hvdsl.compiler.elaboration.program import ANYTHING
 from hvdsl.compiler.elaboration.streams import flowing, unshaped
 from hvdsl.compiler.elaboration.values import Distribution, Drawn, SharedInstance, SharedStep, Tensor, Unshaped, Value
@@ -33,7 +33,7 @@ def execute(interpreter: Interpreter, statement: tree.Statement, environment: En
     except Exhausted:
         raise
     except Fault as fault:
-        interpreter.found.add(fault.diagnostic)
+        interpreter.diagnostics.add(fault.diagnostic)
         interpreter.failed = True
         for name in _bound(statement):
             environment.names[name] = INVALID

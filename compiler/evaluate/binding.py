@@ -248,7 +248,7 @@ def _fit_word(argument: Argument, value: Term, slot: Slot) -> Literal:
 
 def _whole(value: object) -> int | None:
     if isinstance(value, int | float) and is_number(value) and float(value).is_integer():
-        return int(value)
+        return value if isinstance(value, int) else int(value)
     return None
 
 
@@ -298,6 +298,9 @@ def expected(argument: Argument) -> str:
 def _tuple(items: Sequence[Argument]) -> str:
     kinds = {_KINDS.get(item.type, "a value").removeprefix("a ") + str(item.bounds) for item in items}
     inner = f"{kinds.pop()}" if len(kinds) == 1 else "values"
-    examples = {2: "`(0.9, 0.999)` or `8x6`", 3: "`3x32x32`", 4: "`(0, 0, 2, 2)`"}
     plural = inner.replace("number", "numbers", 1)
-    return f"{len(items)} {plural} as {examples.get(len(items), '`(…)`')}"
+    example = "`(0.9, 0.999)`" if items[0].type is ArgumentType.NUMBER else _TUPLES.get(len(items), "`(…)`")
+    return f"{len(items)} {plural} as {example}"
+
+
+_TUPLES = {2: "`8x6`", 3: "`3x32x32`", 4: "`(0, 0, 2, 2)`"}

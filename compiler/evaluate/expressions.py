@@ -17,10 +17,9 @@ from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.evaluate import arithmetic
 from hvdsl.compiler.evaluate.binding import OPERATION, Reports, Slot, accept, match, missing
 from hvdsl.compiler.evaluate.faults import Fault
-from hvdsl.compiler.evaluate.habits import habit
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid, deferred
 from hvdsl.compiler.graph import Literal, Term
-from hvdsl.compiler.suggest import did_you_mean, nearest
+from hvdsl.compiler.suggest import did_you_mean, habit, nearest
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 
@@ -77,16 +76,19 @@ class Evaluator(ABC, Generic[E]):
             case tree.Name():
                 if expr.id in KEYWORDS:
                     return KEYWORDS[expr.id]
-                if declares(wanted, expr.id):
-                    return self.word(expr.id, expr, environment, wanted)
-                return self.lookup(expr, environment, wanted)
+                word = own_word(wanted, expr)
+                return (
+                    self.lookup(expr, environment, wanted)
+                    if word is None
+                    else self.word(word, expr, environment, wanted)
+                )
             case tree.Dim():
                 return expr.sizes
             case tree.Call():
-                head = expr.function
-                if isinstance(head, tree.Name) and declares(wanted, head.id):
-                    return self.word(head.id, expr, environment, wanted)
-                return self.call(expr, environment, wanted)
+                word = own_word(wanted, expr)
+                return (
+                    self.call(expr, environment, wanted) if word is None else self.word(word, expr, environment, wanted)
+                )
             case tree.Flow() | tree.Block():
                 return self.flow(expr, environment)
             case tree.Binary():
@@ -109,16 +111,16 @@ class Evaluator(ABC, Generic[E]):
             case tree.WithBlock():
                 return self.call(expr, environment, wanted)
 
-    def word(self, name: str, expr: tree.Name | tree.Call, environment: E, wanted: Argument | None) -> Term:
+    def word(self, name: str, expr: tree.Expr, environment: E, wanted: Argument | None) -> Term:
         """Bind a word of an argument, such as `fan_in` or `cosine(floor = 1e-4)`; inner bare words become `str`."""
         declared = wanted.takes(name) if wanted is not None else ()
         anything = wanted is not None and wanted.type is ArgumentType.ANY
-        if isinstance(expr, tree.Name):
-            if anything or not declared:
-                return Term(name)
-            pairs = []
-        else:
+        if isinstance(expr, tree.Call):
             pairs = match(name, declared, expr.arguments, self.reports)
+        elif anything or not declared:
+            return Term(name)
+        else:
+            pairs = []
         bound = {argument.name for argument, _ in pairs}
         for argument in declared:
             if argument.name not in bound and isinstance(argument.default, Required):
@@ -237,9 +239,17 @@ class Evaluator(ABC, Generic[E]):
         return entry
 
 
-def declares(argument: Argument | None, word: str) -> bool:
-    """Whether an argument declares a word itself; what may be anything knows words only as a last resort."""
-    return argument is not None and word in argument.words and argument.type is not ArgumentType.ANY
+def own_word(argument: Argument | None, expr: tree.Expr) -> str | None:
+    """Return the word that an expression is, bare or called, of those that an argument declares itself.
+
+    These come before names. What may be anything knows words only as a last resort; `none` is a value like `yes`.
+    """
+    if argument is None or not argument.words or argument.type is ArgumentType.ANY:
+        return None
+    head = expr.function if isinstance(expr, tree.Call) else expr
+    if isinstance(head, tree.Name) and head.id in argument.words and head.id not in KEYWORDS:
+        return head.id
+    return None
 
 
 def unknown(name: tree.Name, known: Iterable[str], wanted: Argument | None, places: str) -> Fault:

@@ -47,9 +47,9 @@ def shape(channels: str | int, height: int, width: int) -> str:
     return f"{channels}×{height}×{width}"
 
 
-def shapes(found: Sequence[Shape]) -> str:
+def shapes(chain: Sequence[Shape]) -> str:
     """Return one shape, or the range of channels where equal grids differ in them: `36…20×16×16`."""
-    first, last = found[0], found[-1]
+    first, last = chain[0], chain[-1]
     if first[1:] != last[1:]:
         return f"{shape(*first)} … {shape(*last)}"
     return shape(first[0] if first[0] == last[0] else f"{first[0]}…{last[0]}", *first[1:])

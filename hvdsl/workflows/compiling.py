@@ -105,7 +105,7 @@ class Compiled:
             model = cast("nn.Module", self.module().Model())
             initialize(model, seed)
         if self.level == 2:
-            from hvdsl.runtime.training.compilation import compile_recipes
+            from hvdsl.runtime.training.recipes import compile_recipes
 
             compile_recipes(model)
         return model
@@ -178,7 +178,7 @@ def checked(spec: str | Path | Source | tree.Spec, overrides: Sequence[str] = ()
 
 def info(model: Model) -> dict[str, Any]:
     """Return what a model costs, per resolution and in all, as JSON says it."""
-    from hvdsl.compiler.analysis.priors import prior_summary
+    from hvdsl.compiler.analysis.sight import prior_summary
     from hvdsl.compiler.analysis.summary import summary
 
     priors = [prior_summary(graph).to_json() for graph in model.priors.values()]

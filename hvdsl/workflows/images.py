@@ -15,12 +15,13 @@ from torch import Tensor
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.data.dataset import Dataset
 from hvdsl.runtime.data.errors import DataError
+from hvdsl.runtime.data.open import open_given
 from hvdsl.runtime.data.picture import Raster, UnreadableError
 from hvdsl.runtime.data.stored import read_image
 from hvdsl.runtime.ground.pixels import pixel_bits
 
 ImagesLike = NDArray[Any] | Tensor | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-"""Raw pixel values `(N, H, W)`, `(N, H, W, C)` or `(N, C, H, W)`, or image files."""
+"""Raw pixel values `(N, H, W)`, `(N, H, W, C)` or `(N, C, H, W)`, or image files, or one folder of them."""
 
 
 class GivenImages:
@@ -71,6 +72,9 @@ def raw_pixels(images: ImagesLike, data: Data) -> Tensor:
     Raises:
         DataError: a file cannot be read, or an array has another shape, type or range than the spec says.
     """
+    if isinstance(images, str | os.PathLike) and _holds_many(Path(images)):
+        dataset = open_given(data, Path(images))
+        return torch.from_numpy(dataset.batch(range(len(dataset))).astype(np.float32))
     if isinstance(images, str | os.PathLike):
         images = [images]
     if isinstance(images, Tensor):
@@ -84,6 +88,10 @@ def raw_pixels(images: ImagesLike, data: Data) -> Tensor:
         raise DataError("there are no images")
     dataset = Dataset("the given files", _Files(paths), data, training=False)
     return torch.from_numpy(dataset.batch(range(len(paths))).astype(np.float32))
+
+
+def _holds_many(path: Path) -> bool:
+    return path.is_dir() or (path.suffix in (".npy", ".npz", ".lmdb") and path.exists())
 
 
 def _checked(pixels: Tensor, data: Data) -> Tensor:

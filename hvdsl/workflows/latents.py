@@ -156,7 +156,7 @@ def _groups(groups: Sequence[LatentGroup], walk: _ObservedTraversal) -> list[Gro
     for place, (name, group, outcome) in enumerate(zip(group_names(groups), groups, walk.outcomes, strict=True)):
         posterior = walk.posteriors.get(place)
         base = posterior.base if isinstance(posterior, Flowed) else posterior
-        told = base if isinstance(base, LocationScale) else None
+        scaled = base if isinstance(base, LocationScale) else None
         codes = outcome.codes
         latents.append(
             GroupLatents(
@@ -164,8 +164,8 @@ def _groups(groups: Sequence[LatentGroup], walk: _ObservedTraversal) -> list[Gro
                 group.family,
                 outcome.z.cpu(),
                 rates[place],
-                mean=None if told is None else told.mean.cpu(),
-                scale=None if told is None else told.scale.cpu(),
+                mean=None if scaled is None else scaled.mean.cpu(),
+                scale=None if scaled is None else scaled.scale.cpu(),
                 codes=None if codes is None else codes.reshape(len(codes), *_level(name, group).shape).cpu(),
             )
         )

@@ -18,7 +18,7 @@ from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.pipeline import write
 from hvdsl.compiler.settings import Data
-from hvdsl.draw.export import graph_json
+from hvdsl.draw import graph_json
 from hvdsl.errors import UsageError
 from hvdsl.grammar import print_text, read_text
 from hvdsl.grammar.source import Source
@@ -27,7 +27,7 @@ from hvdsl.runtime.data import open_data as open_splits
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.protocol import StepsClass
-from hvdsl.runtime.training.compilation import compile_recipes
+from hvdsl.runtime.training.recipes import compile_recipes
 from hvdsl.runtime.training.run import Run
 from hvdsl.workflows.compiling import Compiled, Overrides, checked, spelled
 

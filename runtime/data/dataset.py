@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.data.errors import DataError
-from hvdsl.runtime.data.fields import Example, Field, Weight
+from hvdsl.runtime.data.fields import Examples, Field, Value, stack
 from hvdsl.runtime.data.picture import Raster
 from hvdsl.runtime.data.preprocess import Preprocess, random
 
 Pixels = NDArray[Any]  # (N, C, H, W): uint8 or uint16 0 … 2^bits − 1, or float32 of real numbers
+
+WEIGHT = "weight"
 
 _log = logging.getLogger(__name__)
 
@@ -77,8 +79,7 @@ class Dataset:
     uninterrupted one would have seen.
 
     Args:
-        fields: What else belongs to each image, by name.
-        weight: How much each pixel counts.
+        fields: What else belongs to each image, by name; `weight` says how much each pixel counts.
     """
 
     def __init__(
@@ -90,7 +91,6 @@ class Dataset:
         training: bool,
         tell: Teller | None = None,
         fields: Mapping[str, Field] | None = None,
-        weight: Weight | None = None,
     ) -> None:
         self.name = name
         self.shape = settings.shape
@@ -100,7 +100,6 @@ class Dataset:
         self._preprocess = Preprocess(settings, training=training, tell=self._tell)
         self._training = training
         self.fields: Mapping[str, Field] = fields or {}
-        self.weight = weight
 
     def __len__(self) -> int:
         return len(self.images)
@@ -118,33 +117,43 @@ class Dataset:
             epoch = step = 0
         return np.stack([self._one(int(i), epoch, step) for i in indices])
 
-    def example(self, index: int, epoch: int = 0, step: int = 0) -> Example:
-        """Return everything that belongs to one image; geometry has been applied alike to all that has places.
+    def examples(self, indices: Sequence[int], epoch: int = 0, step: int = 0) -> Examples:
+        """Return everything that belongs to some images; geometry is applied alike to all that has places.
 
         Raises:
-            DataError: as `batch`; or a field has no value for the image and may not be dropped.
+            DataError: as `batch`; or a field has no value for an image and may not be dropped, or is of another size.
         """
-        if not self._training:
-            epoch = step = 0
-        name = self.images.name(index)
+        turn = epoch if self._training else 0
+        names = self.names(indices)
+        given, present = {}, {}
+        for key, source in self.fields.items():
+            values = [
+                self._placed(source.value(self._origin(int(i)), name), key, turn, int(i), name)
+                for i, name in zip(indices, names, strict=True)
+            ]
+            given[key], present[key] = stack(key, values)
+        weight = given.pop(WEIGHT, None)
+        if weight is not None and (weight < 0).any():
+            raise DataError(f"a weight of {names[int(np.argmax((weight < 0).any((1, 2, 3))))]} is below 0")
+        present.pop(WEIGHT, None)
+        return Examples(self.batch(indices, epoch, step), given, present, weight, tuple(names))
 
-        def placed(values: NDArray[Any], what: str) -> NDArray[Any]:
-            moved = self._preprocess.geometry(values, epoch, index, f"`{what}` of {name}")
-            if moved.shape[:2] != self.shape[1:]:
-                raise DataError(
-                    f"`{what}` of {name} is {values.shape[0]}x{values.shape[1]}, and does not give "
-                    f"{self.shape[1]}x{self.shape[2]}: it must be as large as its image"
-                )
-            return np.ascontiguousarray(moved.transpose(2, 0, 1))
+    def _placed(self, value: Value, what: str, epoch: int, index: int, name: str) -> Value:
+        """Move a value that has places as its image is moved: (H, W, C) to (C, H, W)."""
+        if not isinstance(value, np.ndarray) or value.ndim != 3:
+            return value
+        stored = self.images.image(index, epoch).values.shape[:2]
+        if value.shape[:2] != stored:
+            raise DataError(
+                f"`{what}` of {name} is {value.shape[0]}x{value.shape[1]}, and the image {stored[0]}x{stored[1]}: "
+                "make them alike"
+            )
+        moved = self._preprocess.geometry(value.astype(np.float32), epoch, index, f"`{what}` of {name}")
+        return np.ascontiguousarray(moved.transpose(2, 0, 1))
 
-        given = {
-            key: placed(value, key) if isinstance(value, np.ndarray) and value.ndim == 3 else value
-            for key, source in self.fields.items()
-            for value in (source.value(index, name),)
-        }
-        weight = None if self.weight is None else placed(self.weight.value(index, name), "weight")
-        labels = self.labels([index])
-        return Example(self._one(index, epoch, step), None if labels is None else int(labels[0]), given, weight, name)
+    def _origin(self, index: int) -> int:
+        """The place of an image among those of the source, by which its fields are stored."""
+        return int(self.images.indices[index]) if isinstance(self.images, Subset) else index
 
     def unaugmented(self) -> Dataset:
         """Return the same images as evaluation would see them: not flipped, and where they are cropped at random, as
@@ -156,7 +165,6 @@ class Dataset:
             training=False,
             tell=self._tell,
             fields=self.fields,
-            weight=self.weight,
         )
 
     def names(self, indices: Sequence[int]) -> list[str]:

@@ -37,28 +37,89 @@ class Field(Protocol):
     def value(self, index: int, name: str) -> Value: ...
 
 
-class Weight(Protocol):
-    """How much every pixel of an image counts, (H, W, 1)."""
+class Conditioned(Protocol):
+    """Stored images, as far as conditions need them."""
 
-    def value(self, index: int, name: str) -> NDArray[Any]: ...
+    def label(self, index: int) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """Everything that belongs to one image.
+class Examples:
+    """Everything that belongs to N images.
 
     Attributes:
-        pixels: Raw values (C, H, W).
-        label: Its class.
-        given: Conditions: (C, H, W) where they have places, (K,) where not, a class, or None where dropped.
-        weight: (1, H, W).
+        pixels: Raw values (N, C, H, W).
+        given: Conditions by name: classes (N,) as int64, −1 where there is none; other numbers as float32, (N, K) or,
+            where they have places, (N, C, H, W), 0 where there are none.
+        present: Which images have a value of each condition, (N,) booleans.
+        weight: How much each pixel counts, (N, 1, H, W) as float32; None counts all alike.
+        names: The images' names.
     """
 
     pixels: NDArray[Any]
-    label: int | None
-    given: Mapping[str, Value]
-    weight: NDArray[Any] | None
-    name: str
+    given: Mapping[str, NDArray[Any]]
+    present: Mapping[str, NDArray[np.bool_]]
+    weight: NDArray[np.float32] | None
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSource:
+    """Where a condition comes from.
+
+    Attributes:
+        place: None: an array of that name beside the images, or `label`, their classes. A folder: images of the same
+            names. A table (`.csv`, `.tsv`, `.jsonl`): one of its columns.
+        column: Of the table; by default that of the condition's name.
+        droppable: An image without a value is one whose condition is dropped; otherwise it is an error.
+    """
+
+    place: Path | None = None
+    column: str | None = None
+    droppable: bool = False
+
+
+def open_field(name: str, source: FieldSource, images: Conditioned, size: tuple[int, int]) -> Field:
+    """Open a condition of stored images.
+
+    Args:
+        size: Height and width of the images, by which arrays (N, C, H, W) are told from (N, H, W, C).
+
+    Raises:
+        DataError: there is no such array, folder, table or column.
+    """
+    if source.place is None:
+        arrays: Mapping[str, NDArray[Any]] = getattr(images, "fields", {})
+        if name in arrays:
+            return ArrayField(name, arrays[name], size)
+        if name == "label":
+            classes: Sequence[str] | None = getattr(images, "classes", None)
+            return ClassField(images, classes, droppable=source.droppable)
+        held = ", ".join(arrays) or "none"
+        raise DataError(f"there is no array `{name}` beside the images (there are: {held}): give its folder or table")
+    if source.place.is_dir():
+        return ImageField(name, source.place, droppable=source.droppable)
+    columns, column = read_table(source.place), source.column or name
+    if column not in columns:
+        raise DataError(f"{source.place} has no column `{column}`: it has {', '.join(columns)}")
+    return TableField(column, columns[column], droppable=source.droppable)
+
+
+def stack(name: str, values: Sequence[Value]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Join the values of N images, and say which have one.
+
+    Raises:
+        DataError: some are classes and some are not, or their shapes differ.
+    """
+    present = np.asarray([value is not None for value in values], np.bool_)
+    known = [value for value in values if value is not None]
+    if all(isinstance(value, int) for value in known):
+        return np.asarray([-1 if value is None else value for value in values], np.int64), present
+    shapes = {np.shape(value) for value in known}
+    if len(shapes) != 1:
+        raise DataError(f"values of `{name}` have different shapes: {', '.join(map(str, sorted(shapes)))}")
+    empty = np.zeros(shapes.pop(), np.float32)
+    return np.stack([empty if value is None else np.asarray(value, np.float32) for value in values]), present
 
 
 class ArrayField:
@@ -82,15 +143,18 @@ class ArrayField:
         return row.transpose(1, 2, 0) if self._planar else row
 
 
-class FolderField:
-    """The class of an image by the folder it is in."""
+class ClassField:
+    """The class that the images themselves say: of their folder, or of the array `labels`."""
 
-    def __init__(self, classes: Sequence[str], labels: Sequence[int | None]) -> None:
-        self.classes: tuple[str, ...] | None = tuple(classes)
-        self._labels = labels
+    def __init__(self, images: Conditioned, classes: Sequence[str] | None, *, droppable: bool = False) -> None:
+        self.classes: tuple[str, ...] | None = None if classes is None else tuple(classes)
+        self._images, self._droppable = images, droppable
 
     def value(self, index: int, name: str) -> Value:
-        return self._labels[index]
+        label = self._images.label(index)
+        if label is None and not self._droppable:
+            raise DataError(f"{name} has no class: move it into a folder of one, or let the field be dropped")
+        return label
 
 
 class ImageField:

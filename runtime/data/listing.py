@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hvdsl.runtime.data.errors import DataError
-from hvdsl.runtime.data.names import ALL, PARTS, TEST, TRAIN, VALIDATION, is_hidden, is_wrapper, part_of
+from hvdsl.runtime.data.names import ALL, PARTS, TEST, TRAIN, VALIDATION, is_hidden, is_wrapper, parts_of
 from hvdsl.runtime.data.picture import Header, UnreadableError
 from hvdsl.runtime.data.stored import SUFFIXES, header_of
 
@@ -97,7 +97,7 @@ def list_files(root: Path) -> Listing:
     Raises:
         DataError: nothing is there to read.
     """
-    records = [_placed(record) for record in _walk(root)]
+    records = _placed(list(_walk(root)))
     records = _resolved(_without_repeats(root, records))
     return Listing(root, tuple(_with_headers(records)))
 
@@ -158,16 +158,33 @@ def _record(path: Path, name: str) -> FileRecord:
     return FileRecord(path, name, left_out="no picture", kind="other files")
 
 
-def _placed(record: FileRecord) -> FileRecord:
-    """Say part and class by the folders that a file is in."""
-    folders = record.name.split("/")[:-1]
-    part = next((found for folder in folders if (found := part_of(folder)) is not None), ALL)
-    named = [folder for folder in folders if part_of(folder) is None]
-    while len(named) > 1 and is_wrapper(named[0]):
-        named.pop(0)
-    if part != ALL and named and is_wrapper(named[0]):
-        named.pop(0)
-    return replace(record, part=part, folder=named[0] if named else None)
+def _placed(records: Sequence[FileRecord]) -> list[FileRecord]:
+    """Say part and class by the folders that files are in."""
+    beside: dict[str, set[str]] = {}  # names of the folders in a folder
+    for record in records:
+        above = ""
+        for name in record.name.split("/")[:-1]:
+            beside.setdefault(above, set()).add(name)
+            above += f"{name}/"
+    parts = {above: parts_of(names) for above, names in beside.items()}
+
+    def placed(record: FileRecord) -> FileRecord:
+        above, part = "", ALL
+        named: list[str] = []
+        for name in record.name.split("/")[:-1]:
+            found = parts[above].get(name)
+            if found is None:
+                named.append(name)
+            elif part == ALL:
+                part = found
+            above += f"{name}/"
+        while len(named) > 1 and is_wrapper(named[0]):
+            named.pop(0)
+        if part != ALL and named and is_wrapper(named[0]):
+            named.pop(0)
+        return replace(record, part=part, folder=named[0] if named else None)
+
+    return [placed(record) for record in records]
 
 
 def _without_repeats(root: Path, records: list[FileRecord]) -> list[FileRecord]:

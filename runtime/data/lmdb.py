@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hvdsl.compiler.settings import Data
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.extras import optional
-from hvdsl.runtime.data.picture import Raster, UnreadableError, read_picture
+from hvdsl.runtime.data.picture import Raster, UnreadableError, read_header, read_picture
+from hvdsl.runtime.data.preprocess import Preprocess
 
+_CHECKED, _THREADS = 20_000, 8
 _MAGIC = 0xBEEFC0DE
 _META = struct.Struct("<II")  # magic, version, after a page's header of 16 bytes
 _LAST_PAGE = 16 + 8 + 8 + 8 + 2 * 48  # of a meta page: header, magic, address, size of the map, two tables
@@ -45,13 +49,7 @@ class Lmdb:
         return self._count
 
     def image(self, index: int, epoch: int) -> Raster:
-        try:
-            with self._environment.begin() as transaction:
-                value = transaction.get(str(index).encode())
-        except self._error as error:
-            raise DataError(f"{self._path} is damaged at image {index}: {error}") from error
-        if value is None:
-            raise DataError(f"{self._path} has no image {index} of {self._count}: its keys should count from 0")
+        value = self._value(index)
         if is_encoded(value):
             try:
                 return read_picture(value)
@@ -63,6 +61,44 @@ class Lmdb:
                 f"image {index} of {self._path} is no picture file, and its {len(value):,} bytes are no square of RGB"
             )
         return Raster(np.frombuffer(value, np.uint8).reshape(side, side, 3))
+
+    def _value(self, index: int) -> bytes:
+        try:
+            with self._environment.begin() as transaction:
+                value = transaction.get(str(index).encode())
+        except self._error as error:
+            raise DataError(f"{self._path} is damaged at image {index}: {error}") from error
+        if value is None:
+            raise DataError(f"{self._path} has no image {index} of {self._count}: its keys should count from 0")
+        return bytes(value)
+
+    def check(self, settings: Data) -> None:
+        """Refuse, by the heads of up to 20,000 images evenly spread, what cannot fit the spec.
+
+        Raises:
+            DataError: it names the first image.
+        """
+        preprocess = Preprocess(settings, training=False)
+        indices = np.unique(np.linspace(0, len(self) - 1, min(_CHECKED, len(self))).astype(int)).tolist()
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for index, (height, width) in zip(indices, pool.map(self._size, indices), strict=True):
+                if preprocess.size_of(height, width) != settings.shape[1:]:
+                    wanted = "x".join(map(str, settings.shape[1:]))
+                    raise DataError(
+                        f"{self.name(index)} is {height}x{width}, the spec's data section says {wanted}: "
+                        f"change `shape`, or set `resize = {wanted}` (or `crop`, `pad`) in `data`"
+                    )
+
+    def _size(self, index: int) -> tuple[int, int]:
+        value = self._value(index)
+        if not is_encoded(value):
+            side = math.isqrt(len(value) // 3)
+            return side, side
+        try:
+            header = read_header(value)
+        except UnreadableError as error:
+            raise DataError(f"image {index} of {self._path} cannot be decoded: {error}") from error
+        return header.height, header.width
 
     def label(self, index: int) -> int | None:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 TRAIN, VALIDATION, TEST, ALL = "train", "validation", "test", "all"
 PARTS = (TRAIN, VALIDATION, TEST)
@@ -50,6 +51,21 @@ def part_of(name: str) -> str | None:
     if len(parts) != 1 or any(not token.isdigit() and token not in _NEUTRAL for token in rest if len(token) > 1):
         return None
     return parts.pop()
+
+
+def parts_of(names: Iterable[str]) -> dict[str, str]:
+    """The parts that folders beside each other mean: also of `seg_train` and `seg_test`, alike but for that word."""
+    parts = {name: part for name in names if (part := part_of(name)) is not None}
+    by_rest: dict[tuple[str, ...], dict[str, str]] = {}
+    for name in names:
+        part = part_in(name)
+        if part is not None:
+            rest = tuple(token for token in _tokens(name) if token not in _WORDS)
+            by_rest.setdefault(rest, {})[name] = part
+    for alike in by_rest.values():
+        if len(set(alike.values())) > 1:
+            parts |= alike
+    return parts
 
 
 def part_in(name: str) -> str | None:

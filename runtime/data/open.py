@@ -13,6 +13,7 @@ from hvdsl.runtime.data.arrays import Arrays, read_arrays
 from hvdsl.runtime.data.cifar10 import read_cifar10
 from hvdsl.runtime.data.dataset import Dataset, Images, Splits, Subset, Teller, holdout_split
 from hvdsl.runtime.data.errors import DataError
+from hvdsl.runtime.data.fields import FieldSource, open_field
 from hvdsl.runtime.data.folder import Folder
 from hvdsl.runtime.data.idx import read_mnist
 from hvdsl.runtime.data.imagenet import read_imagenet
@@ -48,8 +49,8 @@ class Source:
         return f"{total:,} image{'' if total == 1 else 's'}{parts}"
 
 
-def find_source(settings: Data, path: Path | None = None) -> Source:
-    """Find the images that a `data` section names.
+def find_source(settings: Data, path: Path | None = None, *, shaped: bool = True) -> Source:
+    """Find the images that a `data` section names; only if it is `shaped` does its `shape` say how arrays are read.
 
     `path` (or the section's `source`) says where the files are: an image file, an `.npy`, `.npz`, `.mat` or `.lmdb`
     file, a folder of images (with folders for its parts, `.npy` files or `.lmdb` folders in it, or without), one with
@@ -70,14 +71,15 @@ def find_source(settings: Data, path: Path | None = None) -> Source:
         raise DataError(f"the data `{name}` does not ship with hvdsl: say where its files are with `--data PATH`")
     if not place.exists():
         raise DataError(f"{place} does not exist: `--data` is a folder of images, an .npy or .npz file")
-    return _from_files(name, place, settings.shape[0])
+    return _from_files(name, place, settings.shape[0] if shaped else None)
 
 
-def open_data(settings: Data, path: Path | None = None) -> Splits:
+def open_data(settings: Data, path: Path | None = None, given: Mapping[str, FieldSource] | None = None) -> Splits:
     """Open the training, validation and test images that a `data` section names, as `find_source` finds them.
 
     Where the data has no validation images of its own, `holdout` of the training images (default a tenth) are held out;
-    where it has no test images, the validation images serve.
+    where it has no test images, the validation images serve. `given` says where conditions come from, by name; a
+    `weight` among them says how much each pixel counts.
 
     Raises:
         DataError: missing, damaged, or not what the section says: the heads of all files and some images are read.
@@ -97,15 +99,21 @@ def open_data(settings: Data, path: Path | None = None) -> Splits:
         train, validation = Subset(train, kept), Subset(train, held_indices)
     assert validation is not None  # held out, or found
     name, tell = settings.source if settings.source in _SHIPPED else settings.name, Teller()
+
+    def dataset(title: str, images: Images, *, training: bool = False) -> Dataset:
+        stored = images.images if isinstance(images, Subset) else images
+        fields = {key: open_field(key, place, stored, settings.shape[1:]) for key, place in (given or {}).items()}
+        return Dataset(title, images, settings, training=training, tell=tell, fields=fields)
+
     splits = Splits(
-        Dataset(name, train, settings, training=True, tell=tell),
-        Dataset(f"{name} (validation)", validation, settings, training=False, tell=tell),
-        Dataset(f"{name} (test)", parts.get(TEST, validation), settings, training=False, tell=tell),
+        dataset(name, train, training=True),
+        dataset(f"{name} (validation)", validation),
+        dataset(f"{name} (test)", parts.get(TEST, validation)),
         source.summary + (f"; {len(validation):,} held out for validation" if held_out else ""),
         source.classes,
     )
     for images in source.parts.values():
-        if isinstance(images, Folder):
+        if isinstance(images, Folder | Lmdb):
             images.check(settings)
     for split in (splits.train, splits.validation, splits.test):
         probe(split, settings, tell, strict=split is splits.train)
@@ -132,6 +140,8 @@ def open_given(
         dataset: Dataset = getattr(splits, part)
         dataset.name = f"{len(dataset):,} {part} images of the run's own data"
         return dataset
+    if settings.name in _SHIPPED or settings.source in _SHIPPED:  # other images than those that ship
+        settings = settings.model_copy(update={"name": "images", "source": None})
     source = find_source(settings, path)
     if split is not None and set(source.parts) == {ALL}:
         splits = open_data(settings, path)
@@ -148,8 +158,10 @@ def open_given(
     which = "" if part == ALL else f"{part} "
     count = f"{len(images):,} {which}image{'' if len(images) == 1 else 's'}"
     tell = Teller()
-    dataset = Dataset(f"{count} of {path}", images, settings, training=False, tell=tell)
-    if isinstance(images, Folder):
+    left = source.summary.partition("; ")[2]
+    title = f"{count} of {path}" + (f"; {left}" if left else "")
+    dataset = Dataset(title, images, settings, training=False, tell=tell)
+    if isinstance(images, Folder | Lmdb):
         images.check(settings)
     probe(dataset, settings, tell, strict=False)
     return dataset
@@ -201,7 +213,7 @@ def _shipped(name: str, settings: Data) -> dict[str, Images]:
     return {TRAIN: train, VALIDATION: validation, TEST: test}
 
 
-def _from_files(name: str, place: Path, channels: int) -> Source:
+def _from_files(name: str, place: Path, channels: int | None) -> Source:
     if name == "cifar10" and place.is_dir():
         train, test = read_cifar10(place)
         return Source({TRAIN: train, TEST: test})
@@ -221,7 +233,7 @@ def _from_files(name: str, place: Path, channels: int) -> Source:
     )
 
 
-def _from_folder(place: Path, channels: int) -> Source:
+def _from_folder(place: Path, channels: int | None) -> Source:
     published = read_mnist(place) or read_imagenet(place)
     if published is not None:
         return Source(dict(published))

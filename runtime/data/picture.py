@@ -7,7 +7,6 @@ on the spec and stands in `preprocess.py`. ICC profiles are ignored.
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ FORMATS = tuple(
     if name in Pillow.OPEN
 )
 LARGEST = 1 << 28  # pixels of one picture: 16,384 x 16,384
+_TAGGED = frozenset(("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"))  # where an orientation may stand
 _SIDEWAYS = (5, 6, 7, 8)  # orientation tags that swap height and width
 _SIXTEEN = ("I;16", "I;16B", "I;16L", "I;16N")
 _PLAIN = {"1": "L", "L": "L", "RGB": "RGB", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "P": "RGB"}
@@ -71,16 +71,14 @@ class UnreadableError(ValueError):
 def _opened(source: Path | bytes) -> Iterator[Pillow.Image]:
     """Open a picture; whatever Pillow raises of damaged ones becomes an `UnreadableError`."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on metadata; what matters is checked here
-            # By handle, not by name: Pillow would map a named file, and reads sideways TIFFs wrongly that way.
-            with (
-                io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
-                Pillow.open(file, formats=FORMATS) as picture,
-            ):
-                if picture.width * picture.height > LARGEST:
-                    raise UnreadableError(f"{picture.height}x{picture.width} pixels are more than {LARGEST:,}")
-                yield picture
+        # By handle, not by name: Pillow would map a named file, and reads sideways TIFFs wrongly that way.
+        with (
+            io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
+            Pillow.open(file, formats=FORMATS) as picture,
+        ):
+            if picture.width * picture.height > LARGEST:
+                raise UnreadableError(f"{picture.height}x{picture.width} pixels are more than {LARGEST:,}")
+            yield picture
     except UnreadableError:
         raise
     except FileNotFoundError as error:
@@ -125,7 +123,7 @@ def read_picture(source: Path | bytes) -> Raster:
         alpha, mode, format = _has_alpha(picture), picture.mode, picture.format
         key = picture.info.get("transparency")
         picture.load()
-        upright = ImageOps.exif_transpose(picture) or picture
+        upright = ImageOps.exif_transpose(picture) if not _TAGGED.isdisjoint(picture.info) else picture
         if mode in _SIXTEEN or mode in ("I", "F"):
             values = np.asarray(upright)
             if mode != "F":
@@ -149,7 +147,7 @@ def _eight_bits(picture: Pillow.Image, mode: str, alpha: bool) -> NDArray[np.uin
     if alpha and mode in ("1", "L"):  # a transparent grey level; Pillow turns it into alpha by way of RGBA
         values = np.asarray(picture.convert("RGBA"))[:, :, [0, 3]]
     else:
-        values = np.asarray(picture.convert(wanted))
+        values = np.asarray(picture if picture.mode == wanted else picture.convert(wanted))
     return values[:, :, None] if values.ndim == 2 else values
 
 

@@ -98,9 +98,10 @@ class Preprocess:
     def _opacity(self, raster: Raster, name: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """Put the image on its background, or drop the opacity, or keep it beside the colours."""
         image, background = raster.values, self._settings.background
+        if not raster.alpha and self._settings.alpha != "channel":
+            return image, None
         if not raster.alpha:
-            filled = np.full((*image.shape[:2], 1), _top(image), image.dtype)
-            return image, filled if self._settings.alpha == "channel" else None
+            return image, np.full((*image.shape[:2], 1), _top(image), image.dtype)
         colours, opacity = image[:, :, :-1], image[:, :, -1:]
         if background == "channel":
             return colours, opacity
@@ -210,6 +211,9 @@ def scaled(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
         return image
     height, width = size
     deep = image.dtype != np.uint8
+    if not deep and image.shape[2] == 3:  # at once what the planes would be one by one
+        colours = Pillow.fromarray(np.ascontiguousarray(image))
+        return np.asarray(colours.resize((width, height), Pillow.Resampling.BILINEAR))
     planes = [
         np.asarray(
             Pillow.fromarray(np.ascontiguousarray(image[:, :, c], np.float32 if deep else np.uint8)).resize(
@@ -257,7 +261,7 @@ def _unfinite(image: NDArray[Any]) -> str:
 
 
 def _range(image: NDArray[Any]) -> str:
-    return f"{image.dtype} from {image.min():.6g} to {image.max():.6g}"
+    return f"{image.dtype} from {float(image.min()):.6g} to {float(image.max()):.6g}"
 
 
 def _line_for(image: NDArray[Any]) -> str:

@@ -125,9 +125,9 @@ def new_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterat
         DiskError: It cannot be made.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
     if not replace and (path.exists() or path.is_symlink()):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
     try:
         shutil.rmtree(temporary, ignore_errors=True)  # of an earlier process of that number
         temporary.mkdir(parents=True)

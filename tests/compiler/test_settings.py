@@ -197,3 +197,7 @@ def test_a_nested_key_that_is_not_there_is_named(override: str) -> None:
 def test_settings_written_at_the_wrong_place_are_shown_the_right_one() -> None:
     assert "optimizer = adam(lr = …)" in error(text=SMALL.replace("steps = 100", "lr = 1, steps = 100")).help
     assert "fp16(initial_scale = …)" in error(text=SMALL.replace("steps = 100", "initial_scale = 1, steps = 100")).help
+
+
+def test_a_key_of_a_settings_word_is_offered_where_it_is() -> None:
+    assert error("train.lr=1e-3").help == "write `train.optimizer.lr`"

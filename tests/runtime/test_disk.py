@@ -126,8 +126,9 @@ def test_an_existing_folder_is_refused_even_if_it_came_meanwhile(tmp_path: Path)
         write_file(tmp_path / "run" / "a", "theirs")
     assert (tmp_path / "run" / "a").read_text() == "theirs"
     assert names(tmp_path) == ["run"]
-    with pytest.raises(FileExistsError), new_folder(tmp_path / "run"):
-        pass
+    for existing in (tmp_path / "run", Path(), Path("/")):
+        with pytest.raises(FileExistsError), new_folder(existing):
+            pass
 
 
 def test_a_replaced_folder_stays_until_the_new_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

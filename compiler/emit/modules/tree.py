@@ -110,7 +110,7 @@ class ModuleTree:
             return None
         shapes = [self.graph.shape(v) for v in node.inputs]
         if node.operation is CONV:  # of several inputs: of their concatenation (`passes.split_concat`)
-            shapes = [(sum(s[0] for s in shapes), *shapes[0][1:])]
+            shapes = [(sum(s[0] for s in shapes), *shapes[0][1:])] if len(shapes) > 1 else shapes
         return node.operation.layer(shapes, node.shapes, node.args)
 
     def _layer_address(self, node: Node, instance: ModuleInstance) -> Address:

@@ -9,7 +9,7 @@ from hvdsl.compiler.catalogue.sources import COORDINATES
 from hvdsl.compiler.emit import layout
 from hvdsl.compiler.emit.forward.variables import allowed
 from hvdsl.compiler.emit.modules.instance import given_name
-from hvdsl.compiler.emit.stepwise.flow import Kind, Ref
+from hvdsl.compiler.emit.stepwise.graph import Kind, Ref
 from hvdsl.compiler.emit.stepwise.plan import Map
 from hvdsl.compiler.graph import ENTRIES, Graph, Node
 

@@ -11,11 +11,24 @@ from hvdsl.compiler.emit import layout
 from hvdsl.compiler.emit.forward.variables import allowed
 from hvdsl.compiler.emit.modules.class_text import docstring
 from hvdsl.compiler.emit.modules.instance import given_name
-from hvdsl.compiler.emit.stepwise.flow import Kind, Op, Ref
-from hvdsl.compiler.emit.stepwise.gates import Gate, gates, owned, users
+from hvdsl.compiler.emit.stepwise.graph import Kind, Op, Ref
 from hvdsl.compiler.emit.stepwise.map_text import MapText, module
-from hvdsl.compiler.emit.stepwise.plan import Attention, Codes, Linear, Map, Plan, Pointwise, Sum, Taps, Unit
-from hvdsl.compiler.emit.stepwise.schedule import skew
+from hvdsl.compiler.emit.stepwise.plan import (
+    Attention,
+    Codes,
+    Gate,
+    Linear,
+    Map,
+    Plan,
+    Pointwise,
+    Stage,
+    Sum,
+    Taps,
+    gates,
+    owned,
+    skew,
+    users,
+)
 from hvdsl.compiler.graph import Graph
 
 NAMES = {Codes: "codes", Taps: "convolution", Linear: "linear", Attention: "attention"}
@@ -29,16 +42,16 @@ def position_steps(graph: Graph, plan: Plan, prior: str) -> list[str]:
 class _Writer:
     def __init__(self, graph: Graph, plan: Plan, prior: str, name: str) -> None:
         self._graph, self._plan, self._prior, self._name = graph, plan, prior, name
-        self._part_names: dict[Unit, str] = {}
+        self._part_names: dict[Stage, str] = {}
         counts: Counter[str] = Counter()
-        for unit in plan.units:
-            stateful = isinstance(unit, Pointwise) and unit.ops[0].node.operation.layer is not None
-            kind = "layer" if stateful else NAMES.get(type(unit))
+        for stage in plan.stages:
+            stateful = isinstance(stage, Pointwise) and stage.ops[0].node.operation.layer is not None
+            kind = "layer" if stateful else NAMES.get(type(stage))
             if kind is not None:
-                self._part_names[unit] = f"{kind}_{counts[kind]}"
+                self._part_names[stage] = f"{kind}_{counts[kind]}"
                 counts[kind] += 1
-        self._unit_of = {ref: unit for unit, refs in plan.parts.items() for ref in refs}
-        self._variables: dict[Unit, str] = {}
+        self._stage_of = {ref: stage for stage, refs in plan.parts.items() for ref in refs}
+        self._variables: dict[Stage, str] = {}
         self._given = graph.entries()[1:]
         self._maps = MapText(graph)
         self._users = users(plan)
@@ -66,38 +79,38 @@ class _Writer:
 
     def _constructor(self) -> list[str]:
         lines = self._maps.static_lines(self._known())
-        for unit, name in self._part_names.items():
-            lines += self._part(unit, name)
+        for stage, name in self._part_names.items():
+            lines += self._part(stage, name)
         return lines
 
     def _known(self) -> list[Ref]:
         found: dict[Ref, None] = {}
-        for unit in self._plan.units:
-            if isinstance(unit, Codes | Taps | Linear):
-                found.update(dict.fromkeys(unit.map.known))
-            elif isinstance(unit, Pointwise):
-                found.update((r, None) for op in unit.ops for r in op.inputs if r[0].kind is Kind.STATIC)
+        for stage in self._plan.stages:
+            if isinstance(stage, Codes | Taps | Linear):
+                found.update(dict.fromkeys(stage.map.known))
+            elif isinstance(stage, Pointwise):
+                found.update((r, None) for op in stage.ops for r in op.inputs if r[0].kind is Kind.STATIC)
         return list(found)
 
-    def _part(self, unit: Unit, name: str) -> list[str]:
-        if isinstance(unit, Attention):
-            query, _, value = unit.op.inputs
+    def _part(self, stage: Stage, name: str) -> list[str]:
+        if isinstance(stage, Attention):
+            query, _, value = stage.op.inputs
             sizes = f"{query[0].channels[query[1]]}, {value[0].channels[value[1]]}"
-            return [f"self.{name} = buffers.attention({module(unit.op.node, self._graph)}, {sizes})"]
-        if isinstance(unit, Codes):
-            kernels = ", ".join(map(self._kernel, unit.convolutions))
-            return self._with_map(unit.map, f"self.{name} = buffers.codes(({kernels},)", name, unit.convolutions)
-        if isinstance(unit, Taps):
-            head = f"self.{name} = buffers.convolution({self._kernel(unit.convolution)}"
-            return self._with_map(unit.map, head, name, [unit.convolution])
-        if isinstance(unit, Linear):
-            slots = [self._plan.parts[s] for s in unit.map.slots]
+            return [f"self.{name} = buffers.attention({module(stage.op.node, self._graph)}, {sizes})"]
+        if isinstance(stage, Codes):
+            kernels = ", ".join(map(self._kernel, stage.convolutions))
+            return self._with_map(stage.map, f"self.{name} = buffers.codes(({kernels},)", name, stage.convolutions)
+        if isinstance(stage, Taps):
+            head = f"self.{name} = buffers.convolution({self._kernel(stage.convolution)}"
+            return self._with_map(stage.map, head, name, [stage.convolution])
+        if isinstance(stage, Linear):
+            slots = [self._plan.parts[s] for s in stage.map.slots]
             sizes = ", ".join(str(sum(_channels(r) for r in refs)) for refs in slots)
-            text = self._maps.function(name, unit.map, slots)
-            return [*text, f"self.{name} = buffers.linear({name}, ({sizes},){self._statics(unit.map)})"]
-        if isinstance(unit, Pointwise):
-            return [f"self.{name} = {module(unit.ops[0].node, self._graph)}"]
-        raise AssertionError(f"{type(unit).__name__} is no part")
+            text = self._maps.function(name, stage.map, slots)
+            return [*text, f"self.{name} = buffers.linear({name}, ({sizes},){self._statics(stage.map)})"]
+        if isinstance(stage, Pointwise):
+            return [f"self.{name} = {module(stage.ops[0].node, self._graph)}"]
+        raise AssertionError(f"{type(stage).__name__} is no part")
 
     def _with_map(self, map: Map, head: str, name: str, convolutions: Sequence[Op]) -> list[str]:
         """What follows the convolutions, where anything does."""
@@ -122,86 +135,86 @@ class _Writer:
 
     def _step(self) -> list[str]:
         lines: list[str] = []
-        for number, unit in enumerate(self._plan.units):
-            if isinstance(unit, Attention) and len(unit.sources) > 1:
-                pieces = ", ".join(self._piece(r) for r in unit.op.inputs)
-                lines.append(f"torch.cat(({pieces}), 1, out=self.{self._part_names[unit]}.input[j])")
-            if unit not in self._inside:
-                self._variables[unit] = f"h_{number}"
-                lines += self._unit(unit, f"h_{number}")
+        for number, stage in enumerate(self._plan.stages):
+            if isinstance(stage, Attention) and len(stage.sources) > 1:
+                pieces = ", ".join(self._piece(r) for r in stage.op.inputs)
+                lines.append(f"torch.cat(({pieces}), 1, out=self.{self._part_names[stage]}.input[j])")
+            if stage not in self._inside:
+                self._variables[stage] = f"h_{number}"
+                lines += self._stage(stage, f"h_{number}")
         return [*lines[:-1], f"return {lines[-1].partition(' = ')[2]}"]
 
-    def _unit(self, unit: Unit, variable: str) -> list[str]:
-        targets = self._targets(unit)
-        if unit in self._gates:
-            text, writes = self._gate(self._gates[unit]), True
-        elif isinstance(unit, Pointwise):
-            text, writes = self._function(unit)
-            if writes and not targets and unit.ops[0].elementwise and owned(unit, self._users):
-                targets = [self._tensor(unit.sources[0])]  # in place
-        elif isinstance(unit, Sum):
-            [(add, _)] = self._plan.parts[unit]
+    def _stage(self, stage: Stage, variable: str) -> list[str]:
+        targets = self._targets(stage)
+        if stage in self._gates:
+            text, writes = self._gate(self._gates[stage]), True
+        elif isinstance(stage, Pointwise):
+            text, writes = self._function(stage)
+            if writes and not targets and stage.ops[0].elementwise and owned(stage, self._users):
+                targets = [self._tensor(stage.sources[0])]  # in place
+        elif isinstance(stage, Sum):
+            [(add, _)] = self._plan.parts[stage]
             terms = [self._piece(ref) for ref in add.inputs]
             text, writes = (f"torch.add({terms[0]}, {terms[1]})", True) if targets else (" + ".join(terms), False)
         else:
-            text, writes = self._call(unit), isinstance(unit, Linear)
+            text, writes = self._call(stage), isinstance(stage, Linear)
         if targets and writes:
             text = f"{text[:-1]}, out={targets.pop(0)})"
         lines = [f"{variable} = {text}", *(f"{target}.copy_({variable})" for target in targets)]
-        readers = [user for user in self._users[unit] if isinstance(user, Taps)] if self._joined(unit) else []
+        readers = [user for user in self._users[stage] if isinstance(user, Taps)] if self._joined(stage) else []
         pieces = [(self._part_names[user], self._piece(user.convolution.inputs[0])) for user in readers]
         return [*lines, *(f"self.{name}.input[j].copy_({piece})" for name, piece in pieces)]
 
-    def _joined(self, unit: Unit) -> bool:
-        return len(self._plan.parts[unit]) > 1
+    def _joined(self, stage: Stage) -> bool:
+        return len(self._plan.parts[stage]) > 1
 
-    def _targets(self, unit: Unit) -> list[str]:
+    def _targets(self, stage: Stage) -> list[str]:
         """The buffers that want this tensor, whole."""
         found = []
-        for user in self._plan.units:
-            if isinstance(user, Taps) and user.source is unit and not self._joined(unit):
+        for user in self._plan.stages:
+            if isinstance(user, Taps) and user.source is stage and not self._joined(stage):
                 found.append(f"self.{self._part_names[user]}.input[j]")
-            if isinstance(user, Attention) and user.sources == [unit]:
+            if isinstance(user, Attention) and user.sources == [stage]:
                 found.append(f"self.{self._part_names[user]}.input[j]")
-            if isinstance(user, Linear) and len(user.map.slots) > 1 and unit in user.map.slots:
-                found.append(f"self.{self._part_names[user]}.operands[{user.map.slots.index(unit)}][j]")
+            if isinstance(user, Linear) and len(user.map.slots) > 1 and stage in user.map.slots:
+                found.append(f"self.{self._part_names[user]}.operands[{user.map.slots.index(stage)}][j]")
         return found
 
-    def _call(self, unit: Unit, method: str = "", options: str = "") -> str:
+    def _call(self, stage: Stage, method: str = "", options: str = "") -> str:
         given = ["j"]
-        if isinstance(unit, Linear) and len(unit.map.slots) == 1:
-            given.append(self._tensor(unit.map.slots[0]))
-        return f"self.{self._part_names[unit]}{method}({', '.join(given)}{options})"
+        if isinstance(stage, Linear) and len(stage.map.slots) == 1:
+            given.append(self._tensor(stage.map.slots[0]))
+        return f"self.{self._part_names[stage]}{method}({', '.join(given)}{options})"
 
     def _gate(self, gate: Gate) -> str:
         plus = "" if gate.plus is None else f", plus={self._tensor(gate.plus)}"
         return self._call(gate.source, ".gated", plus)
 
-    def _function(self, unit: Pointwise) -> tuple[str, bool]:
+    def _function(self, stage: Pointwise) -> tuple[str, bool]:
         """The call, and whether it can write into a buffer."""
-        node = unit.ops[0].node
+        node = stage.ops[0].node
         entry = node.operation
-        inputs = unit.ops[0].inputs
-        operands = [self._tensor(unit.sources[0])] if len(unit.ops) > 1 else [self._piece(r) for r in inputs]
+        inputs = stage.ops[0].inputs
+        operands = [self._tensor(stage.sources[0])] if len(stage.ops) > 1 else [self._piece(r) for r in inputs]
         if entry.expression is None:
-            return f"at_position({', '.join([f'self.{self._part_names[unit]}', *operands])})", False
+            return f"at_position({', '.join([f'self.{self._part_names[stage]}', *operands])})", False
         into = entry.writes_into(operands, node.args) if entry.writes_into else None
         if into is not None:
             return into, True
         shapes = [self._graph.shape(edge) for edge in node.inputs]
         return self._maps.simple(entry.expression(operands, shapes, node.args)), False
 
-    def _tensor(self, unit: Unit) -> str:
-        return self._variables[unit]
+    def _tensor(self, stage: Stage) -> str:
+        return self._variables[stage]
 
     def _piece(self, ref: Ref) -> str:
-        """One of the tensors that a unit computes side by side."""
-        unit = self._unit_of[ref]
-        parts = self._plan.parts[unit]
+        """One of the tensors that a stage computes side by side."""
+        stage = self._stage_of[ref]
+        parts = self._plan.parts[stage]
         if len(parts) == 1:
-            return self._variables[unit]
+            return self._variables[stage]
         start = sum(_channels(r) for r in parts[: parts.index(ref)])
-        return f"{self._variables[unit]}.narrow(1, {start}, {_channels(ref)})"
+        return f"{self._variables[stage]}.narrow(1, {start}, {_channels(ref)})"
 
 
 def _laid_out(lines: list[str]) -> list[str]:

@@ -13,9 +13,8 @@ import hvdsl.draw.ladder
 import hvdsl.runtime.layers
 import hvdsl.runtime.layers.norms
 from hvdsl.compiler import catalogue, pipeline
-from hvdsl.compiler.catalogue.expressions import template
 from hvdsl.compiler.catalogue.inits import ONES
-from hvdsl.compiler.catalogue.shapes import same, size
+from hvdsl.compiler.catalogue.rules import same, size, template
 from hvdsl.compiler.catalogue.table import Args, Kind, Layer, Locality, Operation, Saves
 from hvdsl.compiler.elaboration import program
 from hvdsl.compiler.emit import runtime_index, stepwise

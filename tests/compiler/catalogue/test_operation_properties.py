@@ -17,8 +17,7 @@ from hvdsl.compiler.catalogue.reads import Past, Reads, Window
 from hvdsl.compiler.catalogue.structure import IAF
 from hvdsl.compiler.catalogue.table import AtRest, Operation
 from hvdsl.compiler.graph import Literal, Role, Shape, Term
-from hvdsl.runtime import layers
-from hvdsl.runtime.priors import pointwise
+from hvdsl.runtime import layers, priors
 from tests.compiler.catalogue.calls import complete
 from tests.compiler.catalogue.test_operation_table import EXPRESSIONS
 
@@ -179,7 +178,7 @@ def test_the_form_that_writes_into_a_buffer_gives_the_same(entry: Operation) -> 
     text = entry.writes_into(["x"], complete(entry.name))
     assert text is not None
     buffer = torch.zeros_like(expected)
-    eval(f"{text[:-1]}, out=out)", {**vars(pointwise), "x": x, "out": buffer})
+    eval(f"{text[:-1]}, out=out)", {**vars(priors), "x": x, "out": buffer})
     assert torch.equal(buffer, expected)
 
 

@@ -131,3 +131,13 @@ def test_an_absurdly_compressed_array_is_not_unfolded(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match=r"unfolds from|cut short|cannot be read"):
         read_npz(path)
+
+
+def test_a_wrong_size_in_an_lmdb_file_is_found_at_the_start(tmp_path: Path) -> None:
+    lmdb = pytest.importorskip("lmdb")
+    with lmdb.open(str(tmp_path / "x.lmdb"), map_size=1 << 22) as env, env.begin(write=True) as transaction:
+        for i in range(100):
+            transaction.put(str(i).encode(), bytes(3 * 9 * 9) if i == 61 else encoded("png"))
+    with pytest.raises(DataError, match=r"image 61 of .* is 9x9.*`resize = 8x8`"):
+        open_data(settings(), tmp_path / "x.lmdb")
+    assert len(open_data(settings(resize=(8, 8)), tmp_path / "x.lmdb").train) == 90

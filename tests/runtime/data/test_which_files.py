@@ -92,6 +92,9 @@ def test_other_formats_are_read_or_counted(tmp_path: Path) -> None:
         ({"cat/train": 4, "cat/test": 2, "dog/train": 3, "dog/test": 2}, (6, 1, 4)),
         ({"photos_a": 6, "my_test_photos": 4}, (5, 1, 4)),
         ({"train": 6, "valid": 2, "unlabelled": 5}, (6, 2, 2)),
+        ({"seg_train/seg_train/cat": 6, "seg_test/seg_test/cat": 4, "seg_pred/seg_pred": 2}, (5, 1, 4)),
+        ({"bottle/train/good": 6, "bottle/test/good": 2, "bottle/test/broken": 2, "bottle/ground_truth": 2}, (5, 1, 4)),
+        ({"training_set/training_set/cats": 6, "test_set/test_set/cats": 4}, (5, 1, 4)),
         ({"train": 6, "bus": 6, "car": 6}, (16, 2, 2)),  # a class that is called `train`
     ],
 )
@@ -156,6 +159,12 @@ def test_own_images_are_all_images_in_order_with_names(tmp_path: Path) -> None:
     assert np.array_equal(one.batch([0]), images.batch([names.index("3.png")]))
     held = open_given(settings(holdout=3), tmp_path, split="validation")
     assert held.name == f"3 validation images of {tmp_path}, as `holdout` divides it"
+
+
+def test_own_images_for_a_model_of_what_ships(tmp_path: Path) -> None:
+    write(tmp_path, 3)
+    own = open_given(Data(name="digits", shape=(1, 8, 8), bits=4), tmp_path)
+    assert own.batch(range(3)).shape == (3, 1, 8, 8)
 
 
 def test_own_data_with_parts_means_its_test_part(tmp_path: Path) -> None:

@@ -11,9 +11,8 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from hvdsl.compiler.analysis.causality import own_codes, reaches
-from hvdsl.compiler.catalogue.attention import ATTENTION
 from hvdsl.compiler.catalogue.convolutions import CONV, DEPTHWISE
-from hvdsl.compiler.catalogue.joins import CONCAT
+from hvdsl.compiler.catalogue.joins import ATTENTION, CONCAT
 from hvdsl.compiler.catalogue.reads import OWN, Reads
 from hvdsl.compiler.catalogue.reshaping import SHIFT
 from hvdsl.compiler.catalogue.table import AtRest, Locality
@@ -73,7 +72,7 @@ def _reads(node: Node, graph: Graph) -> tuple[Reads, ...]:
     return node.operation.positions([graph.shape(edge) for edge in node.inputs], node.args)
 
 
-class Flow:
+class StepwiseGraph:
     """Reads a causal prior's graph.
 
     Attributes:

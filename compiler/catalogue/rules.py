@@ -1,10 +1,14 @@
-"""Shape rules that many operations share, and how shapes are written in messages."""
+"""Rules that many entries share: of shapes, and of the source text that an operation is written as.
+
+Operands of a text may be any expression: rules put them in calls, or in parentheses that the emitter's printer drops
+again where they are not needed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.table import Args, OperationError
+from hvdsl.compiler.catalogue.table import Args, ExpressionRule, IntoRule, OperationError
 from hvdsl.compiler.graph import Shape
 
 
@@ -56,3 +60,22 @@ def equal(inputs: Sequence[Shape], what: str) -> Shape:
             f"{what} must have one shape", found=", ".join(show(s) for s in inputs), expected="equal shapes"
         )
     return inputs[0]
+
+
+def template(text: str) -> ExpressionRule:
+    """`template("F.gelu({0})")`: operands by number, arguments by name."""
+
+    def rule(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+        return text.format(*operands, **{name: repr(value) for name, value in args.items()})
+
+    return rule
+
+
+def into(text: str) -> IntoRule:
+    """`into("silu({0})")`: the same call with `out` writes into a buffer."""
+    return lambda operands, args: text.format(*operands)
+
+
+def short(pair: tuple[int, int]) -> str:
+    """`2` for `(2, 2)`."""
+    return str(pair[0]) if pair[0] == pair[1] else str(pair)
