@@ -50,7 +50,12 @@ class SpectralPenalty:
         iterate = _one_by_one if matrices[0].device.type == "cpu" else _by_shape
         with torch.no_grad():
             left, right = iterate(matrices, vectors, LATER_ITERATIONS if self._started else FIRST_ITERATIONS)
-        self.vectors, self._started = dict(zip(self._layers, left, strict=True)), True
+        for name, improved in zip(self._layers, left, strict=True):
+            if self.vectors[name].dtype == improved.dtype:
+                self.vectors[name].copy_(improved)  # in place, where a captured step finds it
+            else:
+                self.vectors[name] = improved
+        self._started = True
         total: Tensor = _BilinearSum.apply(left, right, *matrices)  # type: ignore[no-untyped-call]  # torch's own
         return total
 
