@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, overload
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import L2
 from hvdsl.compiler.settings import Optimizer as OptimizerSettings
 from hvdsl.errors import HvdslError
+
+_CACHED = 2**15  # elements, of each of a parameter, its gradient and two moments: 512 KiB in float32
 
 
 class Adamax(torch.optim.Optimizer):
@@ -67,11 +69,8 @@ class Adamax(torch.optim.Optimizer):
         rates = self._rates(parameters, applied, group)
         (b1, b2), eps = group["betas"], group["eps"]
         one, zero = (torch.full((), value, dtype=first.dtype, device=first.device) for value in (1, 0))
-        keep, take, shrink = torch.where(applied, b1 * one, one), (1 - b1) * one, torch.where(applied, b2 * one, one)
-        # On a CPU one parameter after the other, since what was just read is still in the cache.
-        size = 1 if first.device.type == "cpu" else len(parameters)
-        for start in range(0, len(parameters), size):
-            chunk = slice(start, start + size)
+        keep, shrink = torch.where(applied, b1 * one, one), torch.where(applied, b2 * one, one)
+        for chunk in _chunks(parameters):
             ps, clr = parameters[chunk], rates[chunk]
             m, u = ([self.state[p][key] for p in ps] for key in ("exp_avg", "exp_inf"))
             g = [p.grad for p in ps if p.grad is not None]
@@ -80,14 +79,12 @@ class Adamax(torch.optim.Optimizer):
             for gradient in g:
                 torch.where(applied, gradient, zero, out=gradient)
             torch._foreach_mul_(m, keep)
-            torch._foreach_add_(m, torch._foreach_mul(g, take))
+            torch._foreach_add_(m, g, alpha=1 - b1)
             torch._foreach_mul_(u, shrink)
             torch._foreach_abs_(g)
             torch._foreach_add_(g, eps)
             torch._foreach_maximum_(u, g)  # of a masked step u or eps, which u is never below
-            steps = torch._foreach_div(m, u)
-            torch._foreach_mul_(steps, clr)
-            torch._foreach_sub_(ps, steps)
+            torch._foreach_addcmul_(ps, torch._foreach_div(m, u), clr, value=-1)
 
     def _rates(self, parameters: list[Tensor], applied: Tensor, group: dict[str, Any]) -> list[Tensor]:
         """What each parameter's m / u is multiplied with, 0 where the update is left out; counts the step."""
@@ -174,6 +171,19 @@ def update(optimizer: torch.optim.Optimizer, applied: Tensor) -> None:
 
 def _applied(found_inf: Tensor | None, device: torch.device) -> Tensor:
     return torch.ones((), dtype=torch.bool, device=device) if found_inf is None else found_inf == 0
+
+
+def _chunks(parameters: list[Tensor]) -> Iterator[slice]:
+    """Parameters that are updated together: on accelerators all, on a CPU so many as stay in its cache meanwhile."""
+    if parameters[0].device.type != "cpu":
+        yield slice(0, len(parameters))
+        return
+    start, elements = 0, 0
+    for end, p in enumerate(parameters, 1):
+        elements += p.numel()
+        if elements >= _CACHED or end == len(parameters):
+            yield slice(start, end)
+            start, elements = end, 0
 
 
 def _align_gradients(optimizer: torch.optim.Optimizer) -> None:
