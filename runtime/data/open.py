@@ -49,8 +49,8 @@ class Source:
         return f"{total:,} image{'' if total == 1 else 's'}{parts}"
 
 
-def find_source(settings: Data, path: Path | None = None) -> Source:
-    """Find the images that a `data` section names.
+def find_source(settings: Data, path: Path | None = None, *, shaped: bool = True) -> Source:
+    """Find the images that a `data` section names; only if it is `shaped` does its `shape` say how arrays are read.
 
     `path` (or the section's `source`) says where the files are: an image file, an `.npy`, `.npz`, `.mat` or `.lmdb`
     file, a folder of images (with folders for its parts, `.npy` files or `.lmdb` folders in it, or without), one with
@@ -71,7 +71,7 @@ def find_source(settings: Data, path: Path | None = None) -> Source:
         raise DataError(f"the data `{name}` does not ship with hvdsl: say where its files are with `--data PATH`")
     if not place.exists():
         raise DataError(f"{place} does not exist: `--data` is a folder of images, an .npy or .npz file")
-    return _from_files(name, place, settings.shape[0])
+    return _from_files(name, place, settings.shape[0] if shaped else None)
 
 
 def open_data(settings: Data, path: Path | None = None, given: Mapping[str, FieldSource] | None = None) -> Splits:
@@ -213,7 +213,7 @@ def _shipped(name: str, settings: Data) -> dict[str, Images]:
     return {TRAIN: train, VALIDATION: validation, TEST: test}
 
 
-def _from_files(name: str, place: Path, channels: int) -> Source:
+def _from_files(name: str, place: Path, channels: int | None) -> Source:
     if name == "cifar10" and place.is_dir():
         train, test = read_cifar10(place)
         return Source({TRAIN: train, TEST: test})
@@ -233,7 +233,7 @@ def _from_files(name: str, place: Path, channels: int) -> Source:
     )
 
 
-def _from_folder(place: Path, channels: int) -> Source:
+def _from_folder(place: Path, channels: int | None) -> Source:
     published = read_mnist(place) or read_imagenet(place)
     if published is not None:
         return Source(dict(published))
