@@ -61,11 +61,11 @@ class SpectralPenalty:
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps: the vectors, once they were iterated."""
-        return dict(self.vectors) if self._started else {}
+        return {name: vector.clone() for name, vector in self.vectors.items()} if self._started else {}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Continue from `tensors()`; names and shapes are those of `vectors`."""
-        self.vectors = {name: tensors[name].to(vector) for name, vector in self.vectors.items()}
+        self.vectors = {name: tensors[name].to(vector, copy=True) for name, vector in self.vectors.items()}
         self._started = True
 
 

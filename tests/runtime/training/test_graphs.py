@@ -1,4 +1,4 @@
-"""Steps in static tensors, as CUDA graphs need them: here a replay is the step again, on the tensors it was captured with."""
+"""Steps in static tensors, as CUDA graphs need them: a replay here is the same step again on those."""
 
 from __future__ import annotations
 
