@@ -58,7 +58,7 @@ class Survey:
         within: How many repeat another of their part.
         compared: Whether all images were compared.
         decoded: How many images the statistics are of.
-        mean, deviation: Of all values of those, each scaled to 8 bits (real numbers and levels as they are).
+        mean, deviation: Of `v` in those images, under the settings of the spec or those suggested.
         left_out: Name and reason of each file that is not taken.
         suggested: Settings that the images fit.
     """
@@ -88,10 +88,10 @@ def survey(path: Path, settings: Data | None = None) -> Survey:
     Raises:
         DataError: there is nothing that can be read.
     """
-    source = find_source(settings or Data(name="images", shape=(3, 1, 1)), path)
+    source = find_source(settings or Data(name="images", shape=(3, 1, 1)), path, shaped=settings is not None)
     sizes: Counter[tuple[int, int, int]] = Counter()
     found: dict[str, list[tuple[float, float, bool]]] = {}
-    moments = np.zeros(3)  # values, their sum, the sum of their squares
+    moments: dict[str, NDArray[np.float64]] = {}
     decoded = 0
     for images in source.parts.values():
         indices = np.unique(np.linspace(0, len(images) - 1, min(_DECODED, len(images))).astype(int)).tolist()
@@ -101,7 +101,8 @@ def survey(path: Path, settings: Data | None = None) -> Survey:
             colours = raster.values[:, :, :-1] if raster.alpha else raster.values
             clear = raster.alpha and bool((raster.values[:, :, -1] != np.iinfo(raster.values.dtype).max).any())
             found.setdefault(str(colours.dtype), []).append((float(colours.min()), float(colours.max()), clear))
-            moments += _moments(colours, settings)
+            kind = str(colours.dtype)
+            moments[kind] = moments.get(kind, 0) + _moments(colours)
             if not isinstance(images, Folder):
                 sizes[colours.shape] += 1
         if isinstance(images, Folder):
@@ -111,10 +112,10 @@ def survey(path: Path, settings: Data | None = None) -> Survey:
                    sum(r[2] for r in rows))
         for name, rows in found.items()
     }  # fmt: skip
-    mean = moments[1] / moments[0]
-    deviation = math.sqrt(max(0.0, moments[2] / moments[0] - mean**2))
-    across, within, compared = _duplicates(source)
     classes = _classes(source)
+    suggested = _suggested(sizes, kinds, classes)
+    mean, deviation = _spread(moments, settings or suggested)
+    across, within, compared = _duplicates(source)
     listing = source.listing
     return Survey(
         source.summary,
@@ -129,7 +130,7 @@ def survey(path: Path, settings: Data | None = None) -> Survey:
         mean,
         deviation,
         [(r.name, r.left_out) for r in listing.records if r.left_out] if listing is not None else [],
-        _suggested(sizes, kinds, classes),
+        suggested,
         source.parts,
     )
 
@@ -153,11 +154,22 @@ def _rasters(images: Images, indices: Sequence[int]) -> Iterator[Raster]:
             yield from pool.map(lambda index: images.image(index, 0), indices[start : start + 4 * _THREADS])
 
 
-def _moments(values: NDArray[Any], settings: Data | None) -> NDArray[np.float64]:
-    scaled = values.astype(np.float64)
-    if values.dtype == np.uint16 and (settings is None or settings.values == "scaled"):
-        scaled = scaled / 257
-    return np.array([scaled.size, scaled.sum(), np.square(scaled).sum()])
+def _moments(values: NDArray[Any]) -> NDArray[np.float64]:
+    """How many values, their sum, and the sum of their squares."""
+    wide = values.astype(np.float64)
+    return np.array([wide.size, wide.sum(), np.square(wide).sum()])
+
+
+def _spread(moments: Mapping[str, NDArray[np.float64]], settings: Data) -> tuple[float, float]:
+    """Mean and deviation of `v` under these settings."""
+    count, total, squares = 0.0, 0.0, 0.0
+    for kind, (n, first, second) in moments.items():
+        factor = 1.0
+        if settings.values == "scaled" and kind in ("uint8", "uint16"):
+            factor = (2**settings.bits - 1) / np.iinfo(kind).max
+        count, total, squares = count + n, total + first * factor, squares + second * factor**2
+    mean = total / count
+    return float(mean), math.sqrt(max(0.0, squares / count - mean**2))
 
 
 def _duplicates(source: Source) -> tuple[list[tuple[str, str]], int, bool]:
@@ -224,7 +236,8 @@ def _suggested(
         side = 1 << (min(*heights, *widths, 256)).bit_length() - 1
         needed |= {"shape": (channels, side, side), "resize": (side, side)}
     most = int(max(kind.values[1] for kind in kinds.values()))
-    if not set(kinds) <= {"uint8", "uint16"}:
+    dark = (set(kinds) == {"uint8"} and 0 < most < 64) or (set(kinds) == {"uint16"} and 0 < most < 1 << 13)
+    if dark or not set(kinds) <= {"uint8", "uint16"}:
         whole = not any(name.startswith("float") for name in kinds)
         if whole and min(kind.values[0] for kind in kinds.values()) >= 0 and most < 1 << 16:
             needed |= {"values": "levels", "bits": max(1, most.bit_length())}
