@@ -8,7 +8,7 @@ at its own. A tensor that is not made of z (a context) adds nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 
@@ -77,7 +77,7 @@ def _offsets(reads: Reads) -> tuple[Offset, ...] | None:
     """The offsets that a tensor is read at, at the border too; what precedes it everywhere stands as one."""
     if reads.past is not None:
         return ((0, -1), OWN) if reads.past is Past.INCLUSIVE else ((0, -1),)
-    return replace(reads, mirrored=False).offsets
+    return reads._replace(mirrored=False).offsets
 
 
 def _own(bits: Sequence[int], at_own: Sequence[Seen | None]) -> int:
