@@ -54,6 +54,28 @@ class Term:
     options: tuple[tuple[str, Literal], ...] = ()
 
 
+class Named(int):
+    """A whole number that is all a top-level `let` says; arithmetic on it gives plain numbers."""
+
+    let: str
+
+    def __new__(cls, value: int, let: str = "") -> Named:
+        self = super().__new__(cls, value)
+        self.let = let
+        return self
+
+
+class Written(float):
+    """A number that was computed from an expression of the spec, with the text of that expression."""
+
+    text: str
+
+    def __new__(cls, value: float, text: str = "") -> Written:
+        self = super().__new__(cls, value)
+        self.text = text
+        return self
+
+
 Literal: TypeAlias = int | float | bool | str | Term | tuple["Literal", ...] | None
 
 
@@ -104,6 +126,7 @@ class Scope:
         default_factory=dict
     )  # a recipe's parameters, lets and context names: they name arguments
     members: list[Node | Scope] = field(default_factory=list)
+    comments: tuple[str, ...] = ()  # of the spec, right above a recipe's definition
     definition: tuple[str, Span] | None = None  # of a recipe or shared instance: `cell`, `group` or `shared`, and where
     own: tuple[str, ...] = ()  # of a use of a shared instance: the roles that it has for itself
     own_path: str = ""  # and what they are named after: `decoder.mix_own.0`
@@ -213,6 +236,7 @@ class Graph:
     latents: list[LatentGroup]
     output: Edge
     image: Shape | None  # None for a second-stage prior
+    likelihood: tuple[Parameter, ...] = ()  # the parameters that the likelihood owns
 
     def shape(self, edge: Edge) -> Shape:
         return self.nodes[edge.node].shapes[edge.port]
@@ -224,4 +248,6 @@ class Graph:
         return sorted(found, key=lambda node: (node.role is Role.GIVEN, order.get(str(node.args.get("source")), 0)))
 
     def parameter_count(self) -> int:
-        return sum(p.size for n in self.nodes for p in n.parameters if p.trainable and p.role not in n.shared)
+        """Return how many numbers are trained, the likelihood's own included."""
+        own = (p for n in self.nodes for p in n.parameters if p.trainable and p.role not in n.shared)
+        return sum(p.size for p in (*self.likelihood, *own))

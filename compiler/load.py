@@ -8,7 +8,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from hvdsl.compiler.emit.names import identifier
+from hvdsl.compiler.emit.names import word
 
 PACKAGE = "hvdsl.emitted"
 
@@ -22,9 +22,9 @@ def load(source: str, name: str) -> ModuleType:
     has hvdsl. hvdsl itself neither writes nor reads pickles.
 
     Raises:
-        ValueError: if `name` is no identifier.
+        ValueError: if `name` is not made of letters, digits and underscores.
     """
-    qualified = f"{PACKAGE}.{identifier(name)}"
+    qualified = f"{PACKAGE}.{word(name)}"
     file = f"<{qualified} {hashlib.sha256(source.encode()).hexdigest()[:12]}>"  # an earlier one keeps its text
     module = ModuleType(qualified)
     module.__file__ = file
@@ -62,7 +62,7 @@ class _EmittedClass:
 
 
 def _emitted_class(source: str, module: str, name: str) -> _EmittedClass:
-    file = f"<{PACKAGE}.{identifier(module)} {hashlib.sha256(source.encode()).hexdigest()[:12]}>"
+    file = f"<{PACKAGE}.{word(module)} {hashlib.sha256(source.encode()).hexdigest()[:12]}>"
     reference: _EmittedClass = getattr(_loaded.get(file) or load(source, module), name)._emitted
     return reference
 

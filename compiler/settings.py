@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from hvdsl.errors import HvdslError
+
 
 class Settings(BaseModel):
     """Strict: `yes` is no number, `0.5` no count. A name that Python reserves has an alias."""
@@ -23,12 +25,12 @@ class Settings(BaseModel):
     TAKES: ClassVar[Mapping[str, Mapping[str, tuple[str, ...]]]] = {}
 
 
-class SettingError(Exception):
+class SettingError(HvdslError):
     """Settings that contradict each other. `key` is the field at fault."""
 
-    def __init__(self, key: str, message: str, expected: str) -> None:
-        super().__init__(message)
-        self.key, self.expected = key, expected
+    def __init__(self, key: str, message: str, expected: str, help: str = "") -> None:
+        super().__init__(f"{message}: expected {expected}" + (f"; {help}" if help else ""))
+        self.key, self.message, self.expected, self.help = key, message, expected, help
 
 
 class PixelExpression:
@@ -119,12 +121,32 @@ Weight = Annotated[float, Field(ge=0)] | WithBeta
 Holdout = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
 
 
+class Resize(Settings):
+    """`stretch(HxW)`: to that size whatever the proportions. `fit(HxW)`: as large as fits, the rest filled with 0."""
+
+    WORDS = {"stretch": ("size",), "fit": ("size",)}
+
+    kind: Literal["stretch", "fit"]
+    size: tuple[Size, Size]  # height, width
+
+
+class RandomCrop(Settings):
+    """`random(HxW)`: a window at a random place in training, the middle one in evaluation; after `resize` and `pad`."""
+
+    WORDS = {"random": ("size",)}
+
+    kind: Literal["random"] = "random"
+    size: tuple[Size, Size]  # height, width
+
+
 class Data(Settings):
     TAKES = {"binarize": {"bernoulli": ("binarize_every",)}}
 
     name: str
     shape: tuple[Size, Size, Size]  # C, H, W after crop, resize and pad
-    bits: int = Field(default=8, ge=1, le=8)
+    bits: int = Field(default=8, ge=1, le=16)
+    values: Literal["scaled", "levels", "real"] = "scaled"  # what a stored number means
+    alpha: Literal["white", "black", "grey", "drop", "channel"] | None = None  # None: `background` says
     input: Annotated[str, PixelExpression] = (
         "v"  # canonical text of an expression in `v`; `hvdsl.compiler.assembly.pixels` reads it
     )
@@ -132,13 +154,44 @@ class Data(Settings):
     source: str | None = None
     classes: int | None = Field(default=None, ge=1)
     flip: bool = False
-    crop: tuple[Border, Border, Size, Size] | None = None  # left, top, right, bottom, in the file's pixels
-    resize: tuple[Size, Size] | None = None  # height, width
+    shift: int = Field(default=0, ge=0)  # pixels, at most, each way; in training
+    crop: tuple[Border, Border, Size, Size] | RandomCrop | None = None  # left, top, right, bottom, in the file's pixels
+    resize: tuple[Size, Size] | Resize | None = None  # height, width
     pad: Border | tuple[Border, Border, Border, Border] = 0  # top, bottom, left, right
     binarize: Literal["none", "threshold", "bernoulli"] = "none"
     binarize_every: Literal["access", "epoch", "once"] = Field(default="access", alias="every")
     holdout: Holdout | None = None
     split_seed: int = 0
+
+    @property
+    def background(self) -> str:
+        """What becomes of transparency: `alpha`, or else a channel where the shape has one for it, or white."""
+        return self.alpha or ("channel" if self.shape[0] in (2, 4) else "white")
+
+    @property
+    def is_real(self) -> bool:
+        """Whether pixels are real numbers, which have no bits."""
+        return self.values == "real"
+
+    @property
+    def borders(self) -> tuple[int, int, int, int]:
+        """What `pad` adds at the top, bottom, left and right."""
+        return (self.pad,) * 4 if isinstance(self.pad, int) else self.pad
+
+    @property
+    def size_before_random_crop(self) -> tuple[int, int] | None:
+        """Height and width after `crop`, `resize` and `pad`, where these alone say them."""
+        if isinstance(self.resize, Resize):
+            height, width = self.resize.size
+        elif self.resize is not None:
+            height, width = self.resize
+        elif isinstance(self.crop, tuple):
+            left, top, right, bottom = self.crop
+            height, width = bottom - top, right - left
+        else:
+            return None
+        top, bottom, left, right = self.borders
+        return height + top + bottom, width + left + right
 
 
 class Objective(Settings):
@@ -160,7 +213,7 @@ class Objective(Settings):
 
 
 class L2(Settings):
-    """`l2(w)`: weight decay that goes into the gradient. A plain number is decoupled."""
+    """`l2(w)`: weight decay that goes into the gradient. A number of `adamw`, `adamax` or `sgd` is decoupled."""
 
     WORDS = {"l2": ("weight",)}
 
@@ -187,6 +240,26 @@ class Optimizer(Settings):
     weight_decay: Annotated[float, Field(ge=0)] | L2 = 0.0
     decay_only: Literal["all", "weights"] = "all"
     bias_correction: bool = True
+
+    @model_validator(mode="after")
+    def _check(self) -> Optimizer:
+        """Adam with decoupled decay is AdamW (Loshchilov & Hutter 2019): a number of `adam` could mean either."""
+        decay = self.weight_decay
+        if self.kind == "adam" and not isinstance(decay, L2) and decay != 0:
+            raise SettingError(
+                "weight_decay",
+                "a `weight_decay` of `adam` can be meant in two ways",
+                "a decoupled decay of `adamw`, or `l2(…)`, which goes into the gradient",
+                f"write `adamw(weight_decay = {decay:g})` or `adam(weight_decay = l2({decay:g}))`",
+            )
+        if self.kind == "adamw" and isinstance(decay, L2):
+            raise SettingError(
+                "weight_decay",
+                "`adamw` with `l2` is `adam`",
+                "a number, which `adamw` decouples from the gradient",
+                f"write `adamw(weight_decay = {decay.weight:g})` or `adam(weight_decay = l2({decay.weight:g}))`",
+            )
+        return self
 
 
 class Schedule(Settings):

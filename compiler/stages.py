@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import astuple
 from typing import NamedTuple
 
-from hvdsl.compiler.catalogue.quantizers import PRIORS as QUANTIZED
+from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
 from hvdsl.compiler.model import Model
 from hvdsl.errors import UsageError
 
@@ -39,7 +39,7 @@ def is_drawn_from_codes(model: Model) -> bool:
     groups = model.graph.latents
     if not groups or any(group.codes is None for group in groups):
         return False
-    return bool(model.priors) or all(group.family in QUANTIZED for group in groups)
+    return bool(model.priors) or all(LATENT_FAMILIES[group.family].quantized for group in groups)
 
 
 def structure(model: Model) -> str:
@@ -50,5 +50,7 @@ def structure(model: Model) -> str:
         for n in graph.nodes
     ]
     output = Value(*astuple(graph.output))
-    pixels = (data.shape, data.bits, data.binarize, data.input, data.target)
+    pixels: tuple[object, ...] = (data.shape, data.bits, data.binarize, data.input, data.target)
+    if data.values != "scaled":
+        pixels += (data.values,)
     return hashlib.sha256(repr((computed, output, pixels, model.likelihood)).encode()).hexdigest()

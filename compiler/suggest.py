@@ -1,9 +1,33 @@
-"""The nearest known name to a misspelt one."""
+"""Help for a name that means nothing: the nearest known one, or ours for what other libraries call otherwise."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+_HABITS = {
+    "upsample": "`nearest(2)` or `bilinear(2)`",
+    "interpolate": "`nearest(2)` or `bilinear(2)`",
+    "downsample": "`avg_pool(2)`, `max_pool(2)` or a convolution with `stride = 2`",
+    "linear": "`dense(n)`, or `conv(1x1, n)` at each position",
+    "fc": "`dense(n)`",
+    "swish": "`silu`",
+    "softmax": "`categorical(logits)`, which takes logits; attention has its softmax inside",
+    "gaussian": "`normal(p)` for a distribution; `gaussian(s)` is an initialiser, as in `init = gaussian(0.02)`",
+    "N": "`normal(standard(channels))`, a normal distribution of mean 0 and scale 1",
+    "cat": "`concat(a, b)`",
+    "conv2d": "`conv(3x3, n)`",
+    "conv_transpose": "`upconv(4x4, n)`",
+    "convtranspose2d": "`upconv(4x4, n)`",
+    "pixelshuffle": "`pixel_shuffle(2)`",
+    "batchnorm": "`batch_norm`",
+    "batchnorm2d": "`batch_norm`",
+    "groupnorm": "`group_norm(groups)`",
+    "leakyrelu": "`leaky_relu(0.01)`",
+    "true": "`yes`",
+    "false": "`no`",
+    "null": "`none`",
+}
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -19,3 +43,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if near is not None:
         return f"did you mean `{near}`?"
     return "known here: " + ", ".join(f"`{n}`" for n in names) if names else "none is known here"
+
+
+def habit(name: str) -> str:
+    """Return a help text for a name of PyTorch or of the papers; empty for any other."""
+    here = _HABITS.get(name) or _HABITS.get(name.lower())
+    return f"here this is {here}" if here else ""

@@ -11,7 +11,14 @@ default types, warning filters or signal handlers.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+if __name__ != "hvdsl":
+    raise ModuleNotFoundError(f"No module named {__name__!r}", name=__name__)
+if not (Path(__file__).parent / "compiler").is_dir():
+    # A checkout without symbolic links: the packages stand in the root, beside this one.
+    __path__.append(str(Path(__file__).parents[1]))
 
 from hvdsl.errors import HvdslError as Error
 from hvdsl.errors import UsageError
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
     from hvdsl.grammar.source import Source
     from hvdsl.importers.names import WeightsError
     from hvdsl.runtime.codes.levels import CodesError
-    from hvdsl.runtime.data.dataset import DataError
+    from hvdsl.runtime.data.errors import DataError
     from hvdsl.runtime.training.checkpoint import CheckpointError
     from hvdsl.runtime.training.guard import TrainingStalledError
     from hvdsl.runtime.training.run import RunError
@@ -52,7 +59,7 @@ _PLACES = {
     "TrainingSummary": "workflows.train",
     "CheckpointError": "runtime.training.checkpoint",
     "CodesError": "runtime.codes.levels",
-    "DataError": "runtime.data.dataset",
+    "DataError": "runtime.data.errors",
     "RunError": "runtime.training.run",
     "SpecError": "grammar.diagnostics",
     "TrainingStalledError": "runtime.training.guard",

@@ -9,14 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hvdsl.compiler.analysis.places import segments
-from hvdsl.compiler.catalogue.shapes import positions, size
+from hvdsl.compiler.catalogue.rules import size
 from hvdsl.compiler.catalogue.table import Saves
 from hvdsl.compiler.graph import Edge, Graph, Node, Role
 
 FLOAT32 = 4  # bytes
-
-# Outputs of these share the memory of their input.
-VIEWS = frozenset(("split", "chunk", "crop", "first_channels", "flatten", "reshape", "identity", "tap", "output"))
 
 # Drawing z and its closed-form rate keep the noise, the scale, the squared ratio of the scales, the
 # difference of the means, the prior's inverse scale, and the product of these two.
@@ -52,20 +49,13 @@ class Memory:
 def macs(graph: Graph, node: Node) -> int:
     """Multiply-accumulates of a node in the forward pass; elementwise work is not counted."""
     if node.role is Role.LATENT:
-        return _nearest_code_macs(graph, node)
+        prior = graph.nodes[node.inputs[0].node]
+        of_draw = prior.operation.distribution.macs if prior.operation.distribution else None
+        return of_draw(node.shapes[0], prior.args) if of_draw else 0
     rule = node.operation.macs
     if rule is None:
         return 0
     return rule([graph.shape(value) for value in node.inputs], node.shapes, node.args)
-
-
-def _nearest_code_macs(graph: Graph, node: Node) -> int:
-    """The distance of every position to every code, at each depth."""
-    prior = graph.nodes[node.inputs[0].node]
-    codes, depth = prior.args.get("codes"), prior.args.get("depth")
-    if prior.operation.name != "codebook" or not isinstance(codes, int) or not isinstance(depth, int):
-        return 0
-    return positions(node.shapes[0]) * codes * depth * node.shapes[0][0]
 
 
 def node_cost(graph: Graph, node: Node) -> Cost:
@@ -97,7 +87,7 @@ class Storages:
                 self._trained.add(node.index)
             for port in range(len(node.shapes)):
                 own = Edge(node.index, port)
-                seen = node.inputs[min(port, len(node.inputs) - 1)] if node.operation.name in VIEWS else own
+                seen = node.inputs[min(port, len(node.inputs) - 1)] if node.operation.view else own
                 self._base[own] = self._base.get(seen, seen)
 
     def base(self, value: Edge) -> Edge:

@@ -11,7 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hvdsl.compiler.catalogue.table import Window
+from hvdsl.compiler.catalogue.reads import OWN_POSITION, Reads, Window
+from hvdsl.compiler.catalogue.table import Needs
 from hvdsl.compiler.graph import Edge, Graph, Node, Role
 
 WHOLE = math.inf
@@ -98,9 +99,13 @@ def _follow(graph: Graph, source: Edge, *, through_latents: bool) -> dict[Edge, 
     """The field in `source` of every tensor that depends on it."""
     fields: dict[Edge, Field] = {source: POINT}
     for node in graph.nodes:
-        if node.operation.name == "coordinates" or (node.role is Role.LATENT and not through_latents):
+        if node.operation.needs is Needs.SIZE or (node.role is Role.LATENT and not through_latents):
             continue
-        seen = _joined([_entering(graph, node, value, fields.get(value)) for value in node.inputs])
+        if not any(edge in fields for edge in node.inputs):
+            continue
+        reads = node.operation.positions([graph.shape(edge) for edge in node.inputs], node.args)
+        operands = zip(node.inputs, reads, strict=True)
+        seen = _joined([_entering(graph, node, edge, read, fields.get(edge)) for edge, read in operands])
         if seen is None:
             continue
         for port in range(len(node.shapes)):
@@ -108,16 +113,17 @@ def _follow(graph: Graph, source: Edge, *, through_latents: bool) -> dict[Edge, 
     return fields
 
 
-def _entering(graph: Graph, node: Node, value: Edge, field: Field | None) -> Field | None:
+def _entering(graph: Graph, node: Node, value: Edge, reads: Reads, field: Field | None) -> Field | None:
     """What one operand brings to an output position."""
     if field is None:
         return None
-    rule = node.operation.field
-    windows = rule([graph.shape(v) for v in node.inputs], node.args) if rule else (Window(), Window())
+    windows = (reads.rows, reads.columns)
     lengths, outputs = graph.shape(value)[1:], node.shapes[0][1:]
     vertical, horizontal = (
         # A single row or column that is broadcast, or repeated, is seen from everywhere.
-        Span(span.jump, -WHOLE, WHOLE) if rule is None and length == 1 < output else span.through(window, length)
+        Span(span.jump, -WHOLE, WHOLE)
+        if reads == OWN_POSITION and length == 1 < output
+        else span.through(window, length)
         for span, window, length, output in zip(field, windows, lengths, outputs, strict=True)
     )
     return vertical, horizontal

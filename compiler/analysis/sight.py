@@ -6,9 +6,12 @@ about a millisecond.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-from hvdsl.compiler.analysis.causality import Offset, attention_kind, own_codes, taps
+from hvdsl.compiler.analysis.causality import own_codes
+from hvdsl.compiler.catalogue.reads import Offset, Past, Reads, Window
+from hvdsl.compiler.catalogue.table import Needs
 from hvdsl.compiler.graph import Edge, Graph, Node, Shape
 
 
@@ -55,7 +58,7 @@ def seen_positions(graph: Graph, position: Offset) -> dict[int, int]:
             wanted |= needed.pop(Edge(node.index, port), 0)
         if node.index in found:
             found[node.index] = wanted
-        elif wanted and node.operation.name != "coordinates":
+        elif wanted and node.operation.needs is Needs.VALUES:
             for number, value in enumerate(node.inputs):
                 needed[value] = needed.get(value, 0) | _before(node, number, wanted, graph)
     return found
@@ -63,18 +66,18 @@ def seen_positions(graph: Graph, position: Offset) -> dict[int, int]:
 
 def _before(node: Node, number: int, wanted: int, graph: Graph) -> int:
     """The positions of input `number` that the wanted ones of the output depend on."""
-    shape = graph.shape(node.inputs[number])
+    shapes = [graph.shape(edge) for edge in node.inputs]
+    shape, output = shapes[number], node.shapes[0]
     whole = (1 << shape[1] * shape[2]) - 1
-    if node.operation.name == "attention" and number > 0:
+    reads = node.operation.positions(shapes, node.args)[number]
+    if reads.past is not None:
         last = wanted.bit_length() - 1  # what precedes the last wanted position precedes or is any other
-        return {"strict": (1 << last) - 1, "inclusive": (1 << last + 1) - 1}.get(attention_kind(node), whole)
-    if node.operation.name == "nearest" and shape[1:] != node.shapes[0][1:]:
-        return _coarser(wanted, node.shapes[0], shape)
-    if shape[1:] == (1, 1):
+        return (1 << last + (reads.past is Past.INCLUSIVE)) - 1
+    if reads.mirrored or (shape[1:] == (1, 1) and shape[1:] != output[1:]):
         return whole
-    offsets = ((0, 0),) if node.operation.name == "attention" else taps(node, graph)
-    if offsets is None or shape[1:] != node.shapes[0][1:]:
-        return whole
+    offsets = reads.offsets
+    if offsets is None or shape[1:] != output[1:]:
+        return _windows(reads, wanted, output, shape)
     found = 0
     for row, column in offsets:
         inside = wanted & _columns(column, shape)
@@ -91,11 +94,48 @@ def _columns(offset: int, shape: Shape) -> int:
     return sum(line << row * width for row in range(height))
 
 
-def _coarser(wanted: int, fine: Shape, coarse: Shape) -> int:
-    down, right = fine[1] // coarse[1], fine[2] // coarse[2]
+def _windows(reads: Reads, wanted: int, output: Shape, shape: Shape) -> int:
+    """The same where input and output are different maps, position by position."""
     found = 0
-    for position in range(fine[1] * fine[2]):
+    for position in range(output[1] * output[2]):
         if wanted >> position & 1:
-            row, column = divmod(position, fine[2])
-            found |= 1 << row // down * coarse[2] + column // right
+            row, column = divmod(position, output[2])
+            rows, columns = _inside(reads.rows, row, shape[1]), _inside(reads.columns, column, shape[2])
+            line = sum(1 << c for c in columns)
+            found |= sum(line << r * shape[2] for r in rows)
     return found
+
+
+def _inside(window: Window, position: int, length: int) -> range:
+    if window.everywhere:
+        return range(length)
+    at = position * window.stride // window.up
+    return range(max(0, at + window.first), min(length, at + window.last + 1))
+
+
+if TYPE_CHECKING:
+    from hvdsl.compiler.analysis.export import Json
+
+
+@dataclass(frozen=True, slots=True)
+class PriorSummary:
+    """A prior over `classes` codes on a map of `height` x `width`; `sight` is of the middle position."""
+
+    name: str
+    given: tuple[str, ...]
+    classes: int
+    height: int
+    width: int
+    parameters: int
+    sight: Sight
+
+    def to_json(self) -> dict[str, Json]:
+        return asdict(self)
+
+
+def prior_summary(graph: Graph) -> PriorSummary:
+    """Summarise a prior's graph."""
+    own = own_codes(graph)
+    classes, height, width = own.shapes[0]
+    given = tuple(str(n.args["name"]) for n in graph.nodes if n.args.get("source") == "codes")
+    return PriorSummary(graph.name, given, classes, height, width, graph.parameter_count(), sight(graph))

@@ -10,7 +10,7 @@ from hvdsl.compiler.analysis.cost import Cost, Storages, memory, node_cost
 from hvdsl.compiler.analysis.field import receptive_fields
 from hvdsl.compiler.analysis.generation import generation, latent_structure
 from hvdsl.compiler.analysis.places import holders, label, row_of
-from hvdsl.compiler.catalogue.shapes import size
+from hvdsl.compiler.catalogue.rules import size
 from hvdsl.compiler.graph import Graph, Node, Scope
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Totals for one image and float32; the likelihood's own work and memory are not in them.
+    """Totals for one image and float32; the likelihood's own work and memory are not in them, its parameters are.
 
     `receptive_field`: height and width in pixels of the largest direct field of any posterior.
     `activation_bytes`: what a training step keeps for the backward pass; `peak_bytes` and
@@ -44,6 +44,7 @@ class Summary:
     parameters: int
     encoder_parameters: int
     decoder_parameters: int
+    likelihood_parameters: int
     parameter_tensors: int
     buffers: int
     macs: int
@@ -72,12 +73,12 @@ def summary(graph: Graph) -> Summary:
     seen = receptive_fields(graph).posterior
     return Summary(
         name=graph.name,
-        parameters=sum(c.parameters for c in costs),
+        parameters=graph.parameter_count(),
         encoder_parameters=_section_parameters(graph, costs, "encoder"),
         decoder_parameters=_section_parameters(graph, costs, "decoder"),
-        parameter_tensors=sum(
-            p.trainable and p.role not in node.shared for node in graph.nodes for p in node.parameters
-        ),
+        likelihood_parameters=sum(p.size for p in graph.likelihood),
+        parameter_tensors=len(graph.likelihood)
+        + sum(p.trainable and p.role not in node.shared for node in graph.nodes for p in node.parameters),
         buffers=sum(c.buffers for c in costs),
         macs=sum(c.macs for c in costs),
         generation_macs=sum(costs[i].macs for i in generation(graph).nodes),

@@ -129,6 +129,14 @@ def _said(value: Any) -> Value:
     return value  # type: ignore[no-any-return]  # a number, word, tuple or None
 
 
+def holder(section: type[Settings], name: str) -> str | None:
+    """Return the key whose words take an argument of this name: `optimizer` of `lr`."""
+    for key, argument in arguments(section).items():
+        if any(inner.name == name for call in argument.calls for inner in call.arguments):
+            return key
+    return None
+
+
 def fields(section: type[Settings], key: str, value: Value) -> dict[str, Any]:
     """Return the fields of a section that one checked setting gives values."""
     name = next(name for k, name in _keys(section) if k == key)

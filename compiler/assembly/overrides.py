@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hvdsl.compiler.assembly.declared import arguments
+from hvdsl.compiler.assembly.declared import arguments, holder
 from hvdsl.compiler.assembly.merge import Layer, lets, merge_settings
 from hvdsl.compiler.catalogue.likelihoods import CHOICE
 from hvdsl.compiler.catalogue.table import Argument
@@ -85,7 +85,9 @@ def _set_setting(
     declared = arguments(SECTIONS[section])
     if key not in declared:
         message = f"`{section}` has no setting `{key}`"
-        raise _unknown(message, place, f"a setting of `{section}`", did_you_mean(key, declared))
+        inside = holder(SECTIONS[section], key)
+        help = f"write `{section}.{inside}.{key}`" if inside else did_you_mean(key, declared)
+        raise _unknown(message, place, f"a setting of `{section}`", help)
     priors = [item.name.id for item in items if isinstance(item, tree.Prior)]
     if prior is not None and prior not in priors:
         raise _unknown(f"there is no prior `{prior}`", place, "the name of a prior", did_you_mean(prior, priors))

@@ -14,6 +14,7 @@ from hvdsl.compiler.diagnostics.settings import BAD_PIXEL_MAP
 from hvdsl.compiler.evaluate import arithmetic
 from hvdsl.compiler.evaluate.constants import Constants
 from hvdsl.compiler.evaluate.faults import Fault
+from hvdsl.compiler.evaluate.values import Described
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.printer import print_expression
@@ -45,11 +46,15 @@ _OF_TWO = ("min", "max")
 
 
 @dataclass(frozen=True, slots=True)
-class PixelMap:
+class PixelMap(Described):
     """An expression in `v`, in which every other name is replaced by its number."""
 
     expr: tree.Expr
     compute: Callable[[float], float] = field(compare=False, repr=False)
+
+    @property
+    def described(self) -> str:
+        return f"`{self.text}`"
 
     @property
     def text(self) -> str:
@@ -101,9 +106,6 @@ class _PixelMaps(Constants):
     def __init__(self, lets: Mapping[str, tree.Expr]) -> None:
         span = Span(Source("<pixel>", "v"), 0, 1)
         super().__init__(lets, {"v": PixelMap(tree.Name("v", span=span), lambda v: v)})
-
-    def describe(self, value: object) -> str:
-        return f"`{value.text}`" if isinstance(value, PixelMap) else super().describe(value)
 
     def operate(self, expr: tree.Binary, left: object, right: object, environment: None) -> object:
         if not isinstance(left, PixelMap) and not isinstance(right, PixelMap):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -91,6 +92,9 @@ def _check_target(
     diagnostics: Diagnostics,
 ) -> dict[str, Literal]:
     """Evaluate the target over every pixel value: its range and its grid must be the likelihood's."""
+    if data.is_real:
+        _check_real(entry, pixels, likelihood)
+        return args
     values = _target_values(data, pixels)
     if entry.range is not None:
         least, most = entry.range
@@ -122,6 +126,37 @@ def _check_target(
         if end in args and args[end] is None:
             args = args | {end: value}
     return args | {"bits": _bits(entry, args.get("bits"), values, pixels.place, likelihood)}
+
+
+def _check_real(entry: Likelihood, pixels: Pixels, likelihood: Span) -> None:
+    """Real pixels have no grid: the likelihood must be for real numbers, and the target a v + b, to be turned back."""
+    if entry.discrete or entry.range is not None:
+        fitting = [name for name, other in LIKELIHOODS.items() if not other.discrete and other.range is None]
+        raise Fault(
+            codes.REAL_VALUES,
+            f"`{entry.name}` is not for real numbers",
+            likelihood,
+            "`values = real` in `data`",
+            " or ".join(f"`{name}`" for name in fitting),
+            "write `likelihood normal`, or give `data` whole numbers of `bits`",
+        )
+    try:
+        start, slope = pixels.target(0.0), pixels.target(1.0) - pixels.target(0.0)
+        straight = all(
+            math.isclose(pixels.target(v), start + slope * v, rel_tol=1e-6, abs_tol=1e-6 * abs(slope))
+            for v in (-7.0, -0.5, 2.0, 1000.0)
+        )
+    except (ArithmeticError, ValueError):
+        straight = slope = False
+    if not straight or not slope:
+        raise Fault(
+            codes.REAL_VALUES,
+            "the target of real numbers is no straight line",
+            pixels.target.expr.span,
+            f"`{pixels.target.text}`",
+            "a v + b, so that what the model says can be turned back into numbers of the data",
+            "write `target = (v - mean) / deviation` in `data`, with the numbers of yours",
+        )
 
 
 def _range_help(entry: Likelihood, data: Data) -> str:

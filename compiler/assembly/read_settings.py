@@ -107,8 +107,8 @@ class _Reader:
         try:
             return declared.fields(model, key, value)
         except SettingError as error:
-            message = f"this is no value for `{key}`: {error}"
-            raise Fault(codes.BAD_SETTING, message, expr.span, describe(value), error.expected, slot.example) from None
+            help = error.help or slot.example
+            raise Fault(codes.BAD_SETTING, error.message, expr.span, describe(value), error.expected, help) from None
 
     def trains(self, spec: tree.Spec) -> dict[str, Any]:
         """Read how the model and its priors are trained."""

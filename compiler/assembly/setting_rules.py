@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hvdsl.compiler.diagnostics.settings import DOES_NOT_APPLY
-from hvdsl.compiler.settings import Data, Duration, Objective, Train, WithBeta
+from hvdsl.compiler.settings import Data, Duration, Objective, RandomCrop, Train, WithBeta
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 
@@ -148,8 +148,12 @@ def _check_error(objective: Objective, section: tree.Settings, diagnostics: Diag
             )
 
 
+# The named sets of grey images; the others are of colour.
+_GREY = ("digits", "mnist", "omniglot")
+
+
 def check_data(data: Data, section: tree.Settings, diagnostics: Diagnostics) -> None:
-    """Check the settings of `data` against each other."""
+    """Check the settings of `data` against each other: what no file can ever serve is refused here."""
     if data.binarize != "none" and data.shape[0] != 1:
         _refuse(
             section,
@@ -159,3 +163,66 @@ def check_data(data: Data, section: tree.Settings, diagnostics: Diagnostics) -> 
             "remove `binarize`, or take `shape = 1x…`",
             diagnostics,
         )
+    _check_values(data, section, diagnostics)
+    _check_geometry(data, section, diagnostics)
+
+
+def _check_values(data: Data, section: tree.Settings, diagnostics: Diagnostics) -> None:
+    written = {setting.key.id for setting in section.settings}
+    channels = data.shape[0]
+    if data.alpha == "channel" and channels not in (2, 4):
+        expected = "2 channels (grey and alpha) or 4 (colours and alpha)"
+        _refuse(
+            section, "alpha", f"`alpha = channel` and {channels} channels", expected, "write `shape = 4x…`", diagnostics
+        )
+    if data.is_real:
+        for key, why in (("bits", "real numbers, which have no bits"), ("binarize", "real numbers, not grey levels")):
+            if key in written and getattr(data, key) != "none":
+                help = f"remove `{key}` or `values = real`"
+                _refuse(section, key, f"`{key}` of {why}", "one of the two", help, diagnostics)
+        return
+    if data.name in ("images", "arrays"):
+        return
+    if channels not in (1, 3):
+        held = "grey" if data.name in _GREY else "colour"
+        expected = "1 channel or 3: grey is repeated, colour is turned into grey"
+        help = f"write `shape = {1 if data.name in _GREY else 3}x…`"
+        what = f"{channels} channels of `{data.name}`, which are {held} images"
+        _refuse(section, "shape", what, expected, help, diagnostics)
+    if data.bits > 8:
+        help = "write `bits = 8`, or name the data `images` or `arrays`"
+        _refuse(section, "bits", f"{data.bits} bits of `{data.name}`, which has 8", "at most 8", help, diagnostics)
+
+
+def _check_geometry(data: Data, section: tree.Settings, diagnostics: Diagnostics) -> None:
+    """Where `crop`, `resize` and `pad` say the final size, it must be that of `shape`."""
+    if isinstance(data.crop, tuple):
+        left, top, right, bottom = data.crop
+        if right <= left or bottom <= top:
+            what = f"a window from {left} to {right} across and from {top} to {bottom} down, which is empty"
+            expected = "(left, top, right, bottom) with right over left and bottom over top"
+            _refuse(section, "crop", what, expected, "order the four numbers so", diagnostics)
+            return
+    size = data.size_before_random_crop
+    if size is None:
+        if isinstance(data.crop, RandomCrop) and data.crop.size != data.shape[1:]:
+            _refuse_size("crop", data.crop.size, data, section, diagnostics)
+        return
+    key = "resize" if data.resize is not None else "crop"
+    if isinstance(data.crop, RandomCrop):
+        if any(inside > outside for inside, outside in zip(data.crop.size, size, strict=True)):
+            what = f"a window of {_size(data.crop.size)} in images of {_size(size)}"
+            _refuse(section, "crop", what, "a window that fits", f"enlarge `{key}`, or lower `crop`", diagnostics)
+        size, key = data.crop.size, "crop"
+    if size != data.shape[1:]:
+        _refuse_size(key, size, data, section, diagnostics)
+
+
+def _size(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))
+
+
+def _refuse_size(key: str, size: tuple[int, int], data: Data, section: tree.Settings, diagnostics: Diagnostics) -> None:
+    what = f"images of {_size(size)} after `crop`, `resize` and `pad`, and `shape = {_size(data.shape)}`"
+    help = f"write `shape = {data.shape[0]}x{_size(size)}`, or correct `{key}`"
+    _refuse(section, key, what, f"images of {_size(data.shape[1:])}", help, diagnostics)

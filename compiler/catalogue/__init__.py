@@ -1,4 +1,4 @@
-"""The operation table: every operation of the language, declared once."""
+"""The catalogue: every operation of the language, declared once."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from types import MappingProxyType
 from hvdsl.compiler.catalogue import (
     activations,
     arithmetic,
-    attention,
     convolutions,
-    dense,
     distributions,
     joins,
     norms,
@@ -22,16 +20,16 @@ from hvdsl.compiler.catalogue import (
 )
 from hvdsl.compiler.catalogue.table import Operation
 
-__all__ = ["FAMILIES", "OPERATIONS"]
+__all__ = ["CHAPTERS", "OPERATIONS"]
 
-FAMILIES: Mapping[str, tuple[Operation, ...]] = MappingProxyType(
+CHAPTERS: Mapping[str, tuple[Operation, ...]] = MappingProxyType(
     {
-        "Convolutions and dense layers": convolutions.OPERATIONS + dense.OPERATIONS,
+        "Convolutions and dense layers": convolutions.OPERATIONS,
         "Normalisation": norms.OPERATIONS,
         "Elementwise": activations.OPERATIONS,
         "Resampling": resampling.OPERATIONS,
         "Reshaping": reshaping.OPERATIONS,
-        "Joins": joins.OPERATIONS + attention.OPERATIONS,
+        "Joins": joins.OPERATIONS,
         "Sources": sources.OPERATIONS,
         "Blocks": structure.OPERATIONS,
         "Arithmetic": arithmetic.OPERATIONS,
@@ -41,5 +39,5 @@ FAMILIES: Mapping[str, tuple[Operation, ...]] = MappingProxyType(
 )
 
 OPERATIONS: Mapping[str, Operation] = MappingProxyType(
-    {operation.name: operation for family in FAMILIES.values() for operation in family}
+    {operation.name: operation for chapter in CHAPTERS.values() for operation in chapter}
 )

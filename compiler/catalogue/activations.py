@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.expressions import template
-from hvdsl.compiler.catalogue.shapes import same
+from hvdsl.compiler.catalogue.rules import into, same, template
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
     ArgumentType,
+    AtRest,
     ExpressionRule,
+    IntoRule,
     Kind,
     Layer,
+    Locality,
     Operation,
     OperationError,
     Saves,
@@ -40,6 +42,15 @@ def _dropout_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     return (inputs[0],)
 
 
+def _halves(inputs: Sequence[Shape], args: Args) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    half = inputs[0][0] // 2
+    return (tuple((1 << c | 1 << c + half,) for c in range(half)),)
+
+
+def _elu_into(operands: Sequence[str], args: Args) -> str | None:
+    return f"elu({operands[0]})" if number(args, "alpha") == 1 else None
+
+
 def _default(function: str, name: str, default: float) -> ExpressionRule:
     """A call that leaves its one argument out where it is the default."""
 
@@ -54,11 +65,23 @@ def _dropout_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args
     return Layer("Dropout", (fraction(args, "p"),))
 
 
-def _function(name: str, summary: str, saves: Saves, call: str) -> Operation:
-    return Operation(name, Kind.STEP, summary, (), same, saves=saves, expression=template(f"{call}({{0}})"))
+def _function(name: str, summary: str, saves: Saves, call: str, writes_into: str = "") -> Operation:
+    return Operation(
+        name,
+        Kind.STEP,
+        summary,
+        (),
+        same,
+        saves=saves,
+        expression=template(f"{call}({{0}})"),
+        locality=Locality.ELEMENT,
+        writes_into=into(f"{writes_into}({{0}})") if writes_into else None,
+    )
 
 
-def _with_number(name: str, summary: str, argument: str, default: float, doc: str) -> Operation:
+def _with_number(
+    name: str, summary: str, argument: str, default: float, doc: str, writes_into: IntoRule | None = None
+) -> Operation:
     return Operation(
         name,
         Kind.STEP,
@@ -67,17 +90,19 @@ def _with_number(name: str, summary: str, argument: str, default: float, doc: st
         same,
         saves=Saves.INPUT,
         expression=_default(f"F.{name}", argument, default),
+        locality=Locality.ELEMENT,
+        writes_into=writes_into,
     )
 
 
 GELU = _function("gelu", "x Φ(x), with the exact normal distribution function.", Saves.INPUT, "F.gelu")
-SILU = _function("silu", "x sigmoid(x).", Saves.INPUT, "F.silu")
-SWISH = _function("swish", "x sigmoid(x); another name of `silu`.", Saves.INPUT, "F.silu")
-ELU = _with_number("elu", "x above 0, alpha (exp(x) - 1) below.", "alpha", 1.0, "minus the limit below")
+SILU = _function("silu", "x sigmoid(x).", Saves.INPUT, "F.silu", "silu")
+SWISH = _function("swish", "x sigmoid(x); another name of `silu`.", Saves.INPUT, "F.silu", "silu")
+ELU = _with_number("elu", "x above 0, alpha (exp(x) - 1) below.", "alpha", 1.0, "minus the limit below", _elu_into)
 RELU = _function("relu", "max(x, 0).", Saves.OUTPUT, "F.relu")
 LEAKY_RELU = _with_number("leaky_relu", "x above 0, slope x below.", "slope", 0.01, "slope below 0")
-SIGMOID = _function("sigmoid", "1 / (1 + exp(-x)).", Saves.OUTPUT, "torch.sigmoid")
-TANH = _function("tanh", "Hyperbolic tangent.", Saves.OUTPUT, "torch.tanh")
+SIGMOID = _function("sigmoid", "1 / (1 + exp(-x)).", Saves.OUTPUT, "torch.sigmoid", "sigmoid")
+TANH = _function("tanh", "Hyperbolic tangent.", Saves.OUTPUT, "torch.tanh", "tanh")
 SOFTPLUS = _with_number("softplus", "log(1 + exp(beta x)) / beta.", "beta", 1.0, "sharpness at 0")
 GLU = Operation(
     "glu",
@@ -87,6 +112,9 @@ GLU = Operation(
     _glu_shape,
     saves=Saves.INPUT,
     expression=template("F.glu({0}, 1)"),
+    locality=Locality.PIXEL,
+    channels=_halves,
+    writes_into=into("glu({0}, 1)"),
 )
 CLIP = Operation(
     "clip",
@@ -99,8 +127,21 @@ CLIP = Operation(
     _clip_shape,
     saves=Saves.INPUT,
     expression=template("torch.clamp({0}, {low}, {high})"),
+    locality=Locality.ELEMENT,
 )
-IDENTITY = Operation("identity", Kind.STEP, "What comes in.", (), same, expression=template("{0}"))
+IDENTITY = Operation(
+    "identity",
+    Kind.STEP,
+    "What comes in.",
+    (),
+    same,
+    expression=template("{0}"),
+    locality=Locality.ELEMENT,
+    at_rest=AtRest.IDENTITY,
+    linear=True,
+    view=True,
+    glyph="",
+)
 DROPOUT = Operation(
     "dropout",
     Kind.STEP,
@@ -109,6 +150,8 @@ DROPOUT = Operation(
     _dropout_shape,
     saves=Saves.OUTPUT,
     layer=_dropout_layer,
+    locality=Locality.ELEMENT,
+    at_rest=AtRest.IDENTITY,
 )
 
 OPERATIONS = (GELU, SILU, SWISH, ELU, RELU, LEAKY_RELU, SIGMOID, TANH, SOFTPLUS, GLU, CLIP, IDENTITY, DROPOUT)

@@ -11,33 +11,64 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from hvdsl.compiler.catalogue.expressions import template
 from hvdsl.compiler.catalogue.joins import ADD
-from hvdsl.compiler.catalogue.shapes import broadcast, same
-from hvdsl.compiler.catalogue.table import Argument, ArgumentType, Kind, Operation, Saves
+from hvdsl.compiler.catalogue.rules import broadcast, same, template
+from hvdsl.compiler.catalogue.table import Argument, ArgumentType, Kind, Locality, Operation, Saves
 
 NUMBER = (Argument("number", ArgumentType.NUMBER),)
 
 
-def _pair(name: str, summary: str, operator: str, saves: Saves = Saves.NOTHING) -> Operation:
-    expression = template(f"({{0}}) {operator} ({{1}})")
-    return Operation(name, Kind.INTERNAL, summary, (), broadcast, saves=saves, expression=expression)
+def _pair(name: str, summary: str, operator: str, glyph: str, saves: Saves = Saves.NOTHING) -> Operation:
+    return Operation(
+        name,
+        Kind.INTERNAL,
+        summary,
+        (),
+        broadcast,
+        saves=saves,
+        expression=template(f"({{0}}) {operator} ({{1}})"),
+        locality=Locality.ELEMENT,
+        linear=operator == "-",
+        glyph=glyph,
+    )
 
 
-def _with_number(name: str, summary: str, text: str, saves: Saves = Saves.NOTHING) -> Operation:
-    return Operation(name, Kind.INTERNAL, summary, NUMBER, same, saves=saves, expression=template(text))
+def _with_number(
+    name: str, summary: str, text: str, glyph: str | None, saves: Saves = Saves.NOTHING, *, linear: bool = True
+) -> Operation:
+    return Operation(
+        name,
+        Kind.INTERNAL,
+        summary,
+        NUMBER,
+        same,
+        saves=saves,
+        expression=template(text),
+        locality=Locality.ELEMENT,
+        linear=linear,
+        glyph=glyph,
+    )
 
 
-SUB = _pair("sub", "Difference of two tensors.", "-")
-MUL = _pair("mul", "Product of two tensors.", "*", Saves.INPUTS)
-DIV = _pair("div", "Quotient of two tensors.", "/", Saves.INPUTS)
-NEG = Operation("neg", Kind.INTERNAL, "Minus a tensor.", (), same, expression=template("-({0})"))
-ADD_NUMBER = _with_number("add_number", "A tensor plus a number.", "({0}) + {number}")
-SUB_NUMBER = _with_number("sub_number", "A tensor minus a number.", "({0}) - {number}")
-NUMBER_SUB = _with_number("number_sub", "A number minus a tensor.", "{number} - ({0})")
-MUL_NUMBER = _with_number("mul_number", "A number times a tensor.", "{number} * ({0})")
-DIV_NUMBER = _with_number("div_number", "A tensor by a number.", "({0}) / {number}")
-NUMBER_DIV = _with_number("number_div", "A number by a tensor.", "{number} / ({0})", Saves.OUTPUT)
+SUB = _pair("sub", "Difference of two tensors.", "-", "−")
+MUL = _pair("mul", "Product of two tensors.", "*", "×", Saves.INPUTS)
+DIV = _pair("div", "Quotient of two tensors.", "/", "÷", Saves.INPUTS)
+NEG = Operation(
+    "neg",
+    Kind.INTERNAL,
+    "Minus a tensor.",
+    (),
+    same,
+    expression=template("-({0})"),
+    locality=Locality.ELEMENT,
+    linear=True,
+)
+ADD_NUMBER = _with_number("add_number", "A tensor plus a number.", "({0}) + {number}", "shift")
+SUB_NUMBER = _with_number("sub_number", "A tensor minus a number.", "({0}) - {number}", "shift")
+NUMBER_SUB = _with_number("number_sub", "A number minus a tensor.", "{number} - ({0})", "−")
+MUL_NUMBER = _with_number("mul_number", "A number times a tensor.", "{number} * ({0})", "scale")
+DIV_NUMBER = _with_number("div_number", "A tensor by a number.", "({0}) / {number}", "scale")
+NUMBER_DIV = _with_number("number_div", "A number by a tensor.", "{number} / ({0})", None, Saves.OUTPUT, linear=False)
 
 OPERATIONS = (SUB, MUL, DIV, NEG, ADD_NUMBER, SUB_NUMBER, NUMBER_SUB, MUL_NUMBER, DIV_NUMBER, NUMBER_DIV)
 

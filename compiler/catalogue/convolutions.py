@@ -1,27 +1,29 @@
-"""`conv`, `depthwise`, `upconv`."""
+"""`conv`, `depthwise`, `upconv`, and `dense`, a linear map of the whole tensor."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 from hvdsl.compiler.catalogue.inits import BIAS_INIT, INIT, checked, init_options
-from hvdsl.compiler.catalogue.masks import MASK, Mask, causal_mask
-from hvdsl.compiler.catalogue.padding import PAD, output_size, resolve
-from hvdsl.compiler.catalogue.shapes import show, size
+from hvdsl.compiler.catalogue.masks import MASK, Mask, causal_mask, masked
+from hvdsl.compiler.catalogue.padding import PAD, Padding, output_size, resolve, sliding
+from hvdsl.compiler.catalogue.reads import Reads, Window
+from hvdsl.compiler.catalogue.rules import show, size
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
     ArgumentType,
     Kind,
     Layer,
+    Layout,
+    Locality,
     Operation,
     OperationError,
     Saves,
-    Window,
 )
 from hvdsl.compiler.catalogue.values import positive, positive_pair, switch, term
 from hvdsl.compiler.catalogue.weight_norm import GAIN, NORM, gain_parameters, norm_option, weight_norm
-from hvdsl.compiler.catalogue.windows import sliding
 from hvdsl.compiler.graph import Literal, Parameter, Shape, Term
 
 KERNEL = Argument("kernel", ArgumentType.KERNEL, doc="`3`, `3x3` or `(height, width)`")
@@ -144,35 +146,46 @@ def _upconv_macs(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) 
     return size(inputs[0]) * outputs[0][0] // positive(args, "groups") * height * width
 
 
-def _conv_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
+def _conv_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
     kernel, stride, dilation = (positive_pair(args, name) for name in ("kernel", "stride", "dilation"))
     padding = resolve(args["pad"], inputs[0], kernel, stride, dilation)
-    vertical, horizontal = sliding(kernel, stride, padding, dilation)
-    mask = causal_mask(args, 1, 1)
-    if mask is None:
-        return vertical, horizontal
-    if mask.mirror:
-        return Window(max(vertical.first, 0), vertical.last, vertical.stride), horizontal
-    return Window(vertical.first, min(vertical.last, 0), vertical.stride), horizontal
+    rows, columns = ([i * dilation[a] - before for i in range(kernel[a])] for a, before in _before(padding))
+    offsets = list(product(rows, columns))
+    window = sliding(kernel, stride, padding, dilation)
+    # Of several inputs (`passes/split_concat.py`) each is read alike.
+    return (masked(window, causal_mask(args, 1, 1), offsets),) * len(inputs)
 
 
-def kernel_offsets(shape: Shape, args: Args) -> tuple[list[int], list[int]]:
-    """How far below and to the right of an output's own position the rows and columns of its kernel lie."""
-    kernel, stride, dilation = (positive_pair(args, name) for name in ("kernel", "stride", "dilation"))
-    padding = resolve(args["pad"], shape, kernel, stride, dilation)
-    before = (padding.top, padding.left)
-    rows, columns = ([i * dilation[a] - before[a] for i in range(kernel[a])] for a in (0, 1))
-    return rows, columns
+def _before(padding: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (0, padding.top), (1, padding.left)
 
 
-def _upconv_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
+def _conv_channels(inputs: Sequence[Shape], args: Args) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    """Groups see their own channels; at the own position a mask leaves the earlier blocks of them."""
+    channels = inputs[0][0]
+    outputs = positive(args, "out") if "out" in args else channels
+    groups = positive(args, "groups") if "groups" in args else channels
+    mask = causal_mask(args, channels, outputs)
+    width, height = channels // groups, outputs // groups
+    blocks = min(width, height)
+    found = []
+    for output in range(outputs):
+        group, channel = divmod(output, height)
+        stop = width
+        if mask is not None and mask.at in ("before", "upto"):
+            stop = (channel * blocks // height + (mask.at == "upto")) * width // blocks
+        found.append((((1 << stop) - 1) << group * width,))
+    return (tuple(found),)
+
+
+def _upconv_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
     axes = zip(positive_pair(args, "kernel"), positive_pair(args, "stride"), upconv_crop(args), strict=True)
-    vertical, horizontal = (
+    rows, columns = (
         # Output o reads the inputs i with o + before = i stride + j, 0 <= j < kernel.
         Window(-((kernel - 1 - before) // stride), (stride - 1 + before) // stride, up=stride)
         for kernel, stride, (before, _) in axes
     )
-    return vertical, horizontal
+    return (Reads(rows, columns),)
 
 
 def _conv_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
@@ -247,8 +260,12 @@ CONV = Operation(
     parameters=_conv_parameters,
     macs=_conv_macs,
     saves=Saves.INPUT,
-    field=_conv_field,
     layer=_conv_layer,
+    locality=Locality.WINDOW,
+    reads=_conv_reads,
+    channels=_conv_channels,
+    linear=True,
+    bias="bias",
 )
 DEPTHWISE = Operation(
     "depthwise",
@@ -259,8 +276,13 @@ DEPTHWISE = Operation(
     parameters=_conv_parameters,
     macs=_conv_macs,
     saves=Saves.INPUT,
-    field=_conv_field,
     layer=_conv_layer,
+    locality=Locality.WINDOW,
+    reads=_conv_reads,
+    channels=_conv_channels,
+    linear=True,
+    bias="bias",
+    layout=Layout.CHANNELS_LAST,
 )
 UPCONV = Operation(
     "upconv",
@@ -288,8 +310,57 @@ UPCONV = Operation(
     parameters=_upconv_parameters,
     macs=_upconv_macs,
     saves=Saves.INPUT,
-    field=_upconv_field,
     layer=_upconv_layer,
+    locality=Locality.WINDOW,
+    reads=_upconv_reads,
+    linear=True,
+    bias="bias",
 )
 
-OPERATIONS = (CONV, DEPTHWISE, UPCONV)
+
+def _dense_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    return ((positive(args, "out"), 1, 1),)
+
+
+def _dense_parameters(inputs: Sequence[Shape], args: Args) -> tuple[Parameter, ...]:
+    out = positive(args, "out")
+    weight = (out, size(inputs[0]))
+    parameters = [Parameter("weight", weight, checked(term(args, "init")))]
+    parameters += gain_parameters(args, weight)
+    if switch(args, "bias"):
+        parameters.append(Parameter("bias", (out,), checked(term(args, "bias_init"))))
+    return tuple(parameters)
+
+
+def _dense_macs(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> int:
+    return size(inputs[0]) * size(outputs[0])
+
+
+def _dense_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+    bias = () if switch(args, "bias") else (("bias", False),)
+    return Layer("Dense", (size(inputs[0]), outputs[0][0]), (*bias, *norm_option(args), *init_options(args)))
+
+
+DENSE = Operation(
+    "dense",
+    Kind.STEP,
+    "Linear map of the flattened tensor to a 1x1 map.",
+    (
+        Argument("out", ArgumentType.INTEGER, doc="channels of the output"),
+        Argument("bias", ArgumentType.SWITCH, True, doc="a bias per output channel"),
+        NORM,
+        GAIN,
+        INIT,
+        BIAS_INIT,
+    ),
+    shape=_dense_shape,
+    parameters=_dense_parameters,
+    macs=_dense_macs,
+    saves=Saves.INPUT,
+    layer=_dense_layer,
+    locality=Locality.MAP,
+    linear=True,
+    bias="bias",
+)
+
+OPERATIONS = (CONV, DEPTHWISE, UPCONV, DENSE)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.expressions import template
-from hvdsl.compiler.catalogue.shapes import equal, same, show
+from hvdsl.compiler.catalogue import families
+from hvdsl.compiler.catalogue.families import Family
+from hvdsl.compiler.catalogue.rules import equal, same, show, template
 from hvdsl.compiler.catalogue.sources import GRID, grid_shape
 from hvdsl.compiler.catalogue.table import (
     FROM_ONE,
@@ -15,8 +16,10 @@ from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
     ArgumentType,
+    Distribution,
     ExpressionRule,
     Kind,
+    Locality,
     Operation,
     OperationError,
     Required,
@@ -24,18 +27,6 @@ from hvdsl.compiler.catalogue.table import (
 )
 from hvdsl.compiler.catalogue.values import complete, integer, number, optional_term, term
 from hvdsl.compiler.graph import Literal, Shape, Term
-
-CLASSES = {
-    "normal": "Normal",
-    "laplace": "Laplace",
-    "logistic": "Logistic",
-    "bernoulli": "StraightThroughBernoulli",
-    "categorical": "StraightThroughCategorical",
-}
-"""The runtime's class of each family that has densities or masses."""
-
-COUPLED = {"relative": ("normal", "laplace", "logistic"), "product": ("normal",)}
-"""The families that each coupling of two distributions is defined for."""
 
 
 def _positive(name: str, default: Literal | Required, doc: str) -> Argument:
@@ -137,10 +128,18 @@ PARAMS = Argument(
 )
 
 
-def _location_scale(name: str, summary: str, *more: Argument) -> Operation:
+def _location_scale(family: Family, runtime_class: str, summary: str, *more: Argument) -> Operation:
     arguments = (PARAMS, MEAN, SCALE, *more, GRID)
-    expression = _location_scale_text(CLASSES[name])
-    return Operation(name, Kind.DISTRIBUTION, summary, arguments, _location_scale_shape, expression=expression)
+    return Operation(
+        family.name,
+        Kind.DISTRIBUTION,
+        summary,
+        arguments,
+        _location_scale_shape,
+        expression=_location_scale_text(runtime_class),
+        locality=Locality.PIXEL,
+        distribution=Distribution(family, runtime_class=runtime_class),
+    )
 
 
 def _pair_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
@@ -152,16 +151,26 @@ _PAIR = (
     Argument("t", ArgumentType.DISTRIBUTION, doc="the other, often the prior"),
 )
 
-NORMAL = _location_scale("normal", "Normal distribution in each element.", DENSITY_FLOOR)
-LAPLACE = _location_scale("laplace", "Laplace distribution in each element; the scale is its mean absolute deviation.")
-LOGISTIC = _location_scale("logistic", "Logistic distribution in each element; its rate is one sample's log q - log p.")
+NORMAL = _location_scale(families.NORMAL, "Normal", "Normal distribution in each element.", DENSITY_FLOOR)
+LAPLACE = _location_scale(
+    families.LAPLACE,
+    "Laplace",
+    "Laplace distribution in each element; the scale is its mean absolute deviation.",
+)
+LOGISTIC = _location_scale(
+    families.LOGISTIC,
+    "Logistic",
+    "Logistic distribution in each element; its rate is one sample's log q - log p.",
+)
 BERNOULLI = Operation(
     "bernoulli",
     Kind.DISTRIBUTION,
     "A bit in each element, drawn with straight-through gradients.",
     (Argument("logits", ArgumentType.TENSOR, doc="log-odds of 1"),),
     same,
-    expression=template(f"{CLASSES['bernoulli']}({{0}})"),
+    expression=template("StraightThroughBernoulli({0})"),
+    locality=Locality.ELEMENT,
+    distribution=Distribution(families.BERNOULLI, runtime_class="StraightThroughBernoulli"),
 )
 CATEGORICAL = Operation(
     "categorical",
@@ -169,7 +178,11 @@ CATEGORICAL = Operation(
     "One of as many classes as channels at each position: a one-hot vector, with straight-through gradients.",
     (Argument("logits", ArgumentType.TENSOR, doc="a logit for each class"),),
     same,
-    expression=template(f"{CLASSES['categorical']}({{0}})"),
+    expression=template("StraightThroughCategorical({0})"),
+    locality=Locality.PIXEL,
+    distribution=Distribution(
+        families.CATEGORICAL, runtime_class="StraightThroughCategorical", classes=lambda shape, _: shape[0]
+    ),
 )
 RELATIVE = Operation(
     "relative",
@@ -178,6 +191,8 @@ RELATIVE = Operation(
     _PAIR,
     _pair_shape,
     expression=template("relative({0}, {1})"),
+    locality=Locality.ELEMENT,
+    distribution=Distribution(couples=(families.NORMAL, families.LAPLACE, families.LOGISTIC)),
 )
 PRODUCT = Operation(
     "product",
@@ -186,6 +201,8 @@ PRODUCT = Operation(
     _PAIR,
     _pair_shape,
     expression=template("product({0}, {1})"),
+    locality=Locality.ELEMENT,
+    distribution=Distribution(couples=(families.NORMAL,)),
 )
 
 OPERATIONS = (NORMAL, LAPLACE, LOGISTIC, BERNOULLI, CATEGORICAL, RELATIVE, PRODUCT)

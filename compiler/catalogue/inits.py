@@ -41,7 +41,12 @@ BIAS_INIT = Argument("bias_init", ArgumentType.WORD, FAN_IN, WEIGHT_INITS, "init
 def checked(term: Term) -> Term:
     """The initialiser with its arguments in the order of their declaration."""
     values = complete(term, INIT)
-    return Term(term.name, tuple(float(number(values, name)) for name in values))
+    return Term(term.name, tuple(_real(number(values, name)) for name in values))
+
+
+def _real(value: float) -> float:
+    """The number as a float, with the text that it was written as, if it has one."""
+    return value if isinstance(value, float) else float(value)
 
 
 def constant(value: float) -> Term:

@@ -1,13 +1,24 @@
-"""Operations that make one tensor of several."""
+"""Operations that make one tensor of several: sums, concatenations, and attention over the positions of a map."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.expressions import template
-from hvdsl.compiler.catalogue.shapes import broadcast, equal, show
-from hvdsl.compiler.catalogue.table import Args, Argument, ArgumentType, Kind, Operation, OperationError
-from hvdsl.compiler.graph import Shape
+from hvdsl.compiler.catalogue.reads import OWN_POSITION, WHOLE_MAP, Past, Reads, Window
+from hvdsl.compiler.catalogue.rules import broadcast, equal, positions, show, template
+from hvdsl.compiler.catalogue.table import (
+    Args,
+    Argument,
+    ArgumentType,
+    Kind,
+    Layer,
+    Locality,
+    Operation,
+    OperationError,
+    Saves,
+)
+from hvdsl.compiler.catalogue.values import fraction, optional_term, positive
+from hvdsl.compiler.graph import Literal, Shape
 
 TENSORS = Argument("tensors", ArgumentType.TENSOR, doc="what to join; `none` is left out", many=True)
 
@@ -20,6 +31,13 @@ def _concat_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
             expected="equal heights and widths",
         )
     return ((sum(shape[0] for shape in inputs), *inputs[0][1:]),)
+
+
+def _concat_channels(inputs: Sequence[Shape], args: Args) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    nothing = [0] * len(inputs)
+    return (
+        tuple((*nothing[:i], 1 << c, *nothing[i + 1 :]) for i, shape in enumerate(inputs) for c in range(shape[0])),
+    )
 
 
 def _mean_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
@@ -41,6 +59,9 @@ CONCAT = Operation(
     (TENSORS,),
     _concat_shape,
     expression=_concat,
+    locality=Locality.PIXEL,
+    channels=_concat_channels,
+    linear=True,
 )
 MEAN = Operation(
     "mean",
@@ -49,6 +70,8 @@ MEAN = Operation(
     (TENSORS,),
     _mean_shape,
     expression=_mean,
+    locality=Locality.ELEMENT,
+    linear=True,
 )
 ADD = Operation(
     "add",
@@ -57,6 +80,96 @@ ADD = Operation(
     (Argument("other", ArgumentType.TENSOR, doc="what to add; `learned(init)` takes the shape of what came in"),),
     broadcast,
     expression=template("({0}) + ({1})"),
+    locality=Locality.ELEMENT,
+    linear=True,
+    glyph="+",
 )
 
-OPERATIONS = (CONCAT, MEAN, ADD)
+
+def is_causal(args: Args) -> bool:
+    causal = optional_term(args, "causal")
+    return causal is not None and causal.name != "none"
+
+
+def _attention_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    query, key, value = inputs
+    heads = positive(args, "heads")
+    fraction(args, "dropout")
+    if query[0] != key[0]:
+        raise OperationError(
+            "queries and keys must have equal channels",
+            found=f"{show(query)} and {show(key)}",
+            expected="equal channels",
+        )
+    if key[1:] != value[1:]:
+        raise OperationError(
+            "keys and values must be on one map",
+            found=f"{show(key)} and {show(value)}",
+            expected="equal heights and widths",
+        )
+    if is_causal(args) and query[1:] != key[1:]:
+        raise OperationError(
+            "causal attention looks over its own map",
+            found=f"{show(query)} and {show(key)}",
+            expected="equal maps",
+        )
+    if query[0] % heads or value[0] % heads:
+        raise OperationError(
+            "`heads` must divide the channels",
+            found=f"{heads} heads, {query[0]} channels of queries, {value[0]} of values",
+            expected="a divisor of both",
+        )
+    return ((value[0], *query[1:]),)
+
+
+def _attention_macs(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> int:
+    query, key, value = inputs
+    return positions(query) * positions(key) * (query[0] + value[0])
+
+
+def _attention_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
+    seen = WHOLE_MAP
+    causal = optional_term(args, "causal")
+    if causal is not None and causal.name != "none":
+        rows = Window(1 - inputs[1][1], 0)
+        seen = WHOLE_MAP._replace(rows=rows, past=Past(causal.name))
+    return OWN_POSITION, seen, seen
+
+
+def _attention_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+    options: list[tuple[str, Literal]] = []
+    causal = optional_term(args, "causal")
+    if causal is not None and causal.name != "none":
+        options.append(("causal", causal.name))
+    if fraction(args, "dropout") > 0:
+        options.append(("dropout", fraction(args, "dropout")))
+    return Layer("Attention", (positive(args, "heads"),), tuple(options))
+
+
+ATTENTION = Operation(
+    "attention",
+    Kind.JOIN,
+    "Scaled dot-product attention of every position over all positions.",
+    (
+        Argument("query", ArgumentType.TENSOR, doc="what asks"),
+        Argument("key", ArgumentType.TENSOR, doc="what is compared"),
+        Argument("value", ArgumentType.TENSOR, doc="what is taken"),
+        Argument("heads", ArgumentType.INTEGER, 1, doc="equal parts of the channels, each by itself"),
+        Argument(
+            "causal",
+            ArgumentType.WORD,
+            None,
+            ("none", "strict", "inclusive"),
+            "see only what precedes in raster order; `inclusive`: and the own position",
+        ),
+        Argument("dropout", ArgumentType.NUMBER, 0.0, doc="of the weights, in training"),
+    ),
+    shape=_attention_shape,
+    macs=_attention_macs,
+    saves=Saves.INPUTS,
+    layer=_attention_layer,
+    locality=Locality.MAP,
+    reads=_attention_reads,
+)
+
+OPERATIONS = (CONCAT, MEAN, ADD, ATTENTION)

@@ -7,8 +7,10 @@ turns space, not channels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
+from hvdsl.compiler.catalogue.reads import OWN, Offset, Reads
 from hvdsl.compiler.catalogue.table import Args, Argument, ArgumentType, OperationError, Word
 from hvdsl.compiler.catalogue.values import complete, optional_term, switch, term, text
 
@@ -35,8 +37,7 @@ MASK = Argument(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Mask:
+class Mask(NamedTuple):
     at: str
     mirror: bool
 
@@ -62,3 +63,15 @@ def causal_mask(args: Args, channels: int, out: int) -> Mask | None:
             expected="one a multiple of the other",
         )
     return Mask(at, mirror)
+
+
+def masked(reads: Reads, mask: Mask | None, offsets: Sequence[Offset]) -> Reads:
+    """A kernel's window without the elements that a mask takes away."""
+    if mask is None:
+        return reads
+    taps = [o for o in offsets if (o == OWN and mask.at != "exclude") or (o != OWN and (o < OWN) != mask.mirror)]
+    if not taps:
+        return reads._replace(taps=())
+    (top, bottom), (left, right) = ((min(axis), max(axis)) for axis in zip(*taps, strict=True))
+    rows, columns = reads.rows._replace(first=top, last=bottom), reads.columns._replace(first=left, last=right)
+    return reads._replace(rows=rows, columns=columns, taps=tuple(taps))

@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hvdsl.compiler.catalogue.inits import ONES, ZEROS, constant
-from hvdsl.compiler.catalogue.shapes import same
+from hvdsl.compiler.catalogue.rules import same
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
     ArgumentType,
+    AtRest,
     Kind,
     Layer,
+    Locality,
     Operation,
     OperationError,
     Saves,
 )
 from hvdsl.compiler.catalogue.values import number, positive
-from hvdsl.compiler.catalogue.windows import whole_map
 from hvdsl.compiler.graph import Literal, Parameter, Shape
 
 EPS = Argument("eps", ArgumentType.NUMBER, 1e-5, doc="added to the variance")
@@ -97,6 +98,10 @@ BATCH_NORM = Operation(
     parameters=_batch_norm_parameters,
     saves=Saves.INPUT,
     layer=_batch_norm_layer,
+    locality=Locality.ELEMENT,
+    at_rest=AtRest.LINEAR,
+    whole_batch=True,
+    cancels_bias=True,
 )
 
 BATCH_NORM_SILU = replace(
@@ -105,6 +110,7 @@ BATCH_NORM_SILU = replace(
     kind=Kind.INTERNAL,
     summary="Batch normalisation, then x sigmoid(x); keeps its input alone for the backward pass.",
     layer=_batch_norm_silu_layer,
+    at_rest=AtRest.SAME,
 )
 
 OPERATIONS = (
@@ -118,8 +124,8 @@ OPERATIONS = (
         shape=_group_norm_shape,
         parameters=_scale_and_shift,
         saves=Saves.INPUT,
-        field=whole_map,
         layer=_group_norm_layer,
+        locality=Locality.MAP,
     ),
     Operation(
         "layer_norm",
@@ -130,6 +136,7 @@ OPERATIONS = (
         parameters=_scale_and_shift,
         saves=Saves.INPUT,
         layer=_layer_norm_layer,
+        locality=Locality.PIXEL,
     ),
     Operation(
         "affine",
@@ -140,5 +147,7 @@ OPERATIONS = (
         parameters=_affine_parameters,
         saves=Saves.INPUT,
         layer=_affine_layer,
+        locality=Locality.ELEMENT,
+        linear=True,
     ),
 )

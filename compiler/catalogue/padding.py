@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from hvdsl.compiler.catalogue.shapes import show
+from hvdsl.compiler.catalogue.reads import Reads, Window
+from hvdsl.compiler.catalogue.rules import show
 from hvdsl.compiler.catalogue.table import Argument, ArgumentType, OperationError
 from hvdsl.compiler.catalogue.values import text
 from hvdsl.compiler.graph import Literal, Shape, Term
@@ -19,8 +20,7 @@ PAD = Argument(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Padding:
+class Padding(NamedTuple):
     """Elements added around a map."""
 
     top: int = 0
@@ -112,3 +112,14 @@ def _tf(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
     reach = dilation * (kernel - 1) + 1
     total = max((-(-size // stride) - 1) * stride + reach - size, 0)
     return total // 2, total - total // 2
+
+
+def sliding(
+    kernel: tuple[int, int], stride: tuple[int, int], padding: Padding, dilation: tuple[int, int] = (1, 1)
+) -> Reads:
+    """A kernel over a padded map."""
+    rows, columns = (
+        Window(-before, dilation[axis] * (kernel[axis] - 1) - before, stride[axis])
+        for axis, before in enumerate((padding.top, padding.left))
+    )
+    return Reads(rows, columns, mirrored=padding.reflect)

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
+from hvdsl.compiler.catalogue import families
+from hvdsl.compiler.catalogue.families import Side
 from hvdsl.compiler.catalogue.inits import FAN_IN, ONES
-from hvdsl.compiler.catalogue.shapes import same
+from hvdsl.compiler.catalogue.rules import positions, same
 from hvdsl.compiler.catalogue.sources import GRID, grid_shape
-from hvdsl.compiler.catalogue.table import Args, Argument, ArgumentType, Kind, Layer, Operation, OperationError
+from hvdsl.compiler.catalogue.table import (
+    Args,
+    Argument,
+    ArgumentType,
+    Distribution,
+    Kind,
+    Layer,
+    Locality,
+    Operation,
+    OperationError,
+)
 from hvdsl.compiler.catalogue.values import fraction, integers, number, positive, switch, term, text
 from hvdsl.compiler.graph import Literal, Parameter, Shape, Term
-
-PRIORS = ("codebook", "finite_scalar", "lookup_free")
-POSTERIORS = ("nearest_code", "round_code", "sign_code")
 
 _MOST_BITS = 20  # a prior over the codes has a logit for each, and their use is counted
 _LAYERS = {"ema": "EmaCodebook", "gradient": "GradientCodebook", "linear": "LinearCodebook"}
@@ -80,6 +90,11 @@ def _codebook_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Arg
     said = [a for a in _CODEBOOK[2:-1] if a.name != "update" and args[a.name] != a.default]
     options = tuple((a.name, _word(args[a.name])) for a in said)
     return Layer(_LAYERS[update], (positive(args, "codes"), positive(args, "dim"), outputs[0][1:]), options)
+
+
+def _search_macs(draw: Shape, args: Args) -> int:
+    """The distance of every position to every code, at each depth."""
+    return positions(draw) * positive(args, "codes") * positive(args, "depth") * draw[0]
 
 
 def _word(value: Literal) -> Literal:
@@ -189,6 +204,10 @@ CODEBOOK = Operation(
     shape=_codebook_shape,
     parameters=_codebook_parameters,
     layer=_codebook_layer,
+    locality=Locality.ELEMENT,
+    distribution=Distribution(
+        families.CODEBOOK, Side.PRIOR, "UniformCodes", lambda _, args: positive(args, "codes"), macs=_search_macs
+    ),
 )
 NEAREST_CODE = Operation(
     "nearest_code",
@@ -197,6 +216,8 @@ NEAREST_CODE = Operation(
     (_TENSOR, _GRADIENT),
     same,
     expression=_nearest,
+    locality=Locality.PIXEL,
+    distribution=Distribution(families.CODEBOOK, Side.POSTERIOR, "NearestCode"),
 )
 FINITE_SCALAR = Operation(
     "finite_scalar",
@@ -209,6 +230,10 @@ FINITE_SCALAR = Operation(
     ),
     shape=_finite_scalar_shape,
     layer=_finite_scalar_layer,
+    locality=Locality.ELEMENT,
+    distribution=Distribution(
+        families.FINITE_SCALAR, Side.PRIOR, "UniformCodes", lambda _, args: prod(integers(args, "levels"))
+    ),
 )
 ROUND_CODE = Operation(
     "round_code",
@@ -217,6 +242,8 @@ ROUND_CODE = Operation(
     (_TENSOR,),
     same,
     expression=_nearest,
+    locality=Locality.ELEMENT,
+    distribution=Distribution(families.FINITE_SCALAR, Side.POSTERIOR, "NearestCode"),
 )
 LOOKUP_FREE = Operation(
     "lookup_free",
@@ -225,6 +252,10 @@ LOOKUP_FREE = Operation(
     _LOOKUP_FREE,
     shape=_lookup_free_shape,
     layer=_lookup_free_layer,
+    locality=Locality.ELEMENT,
+    distribution=Distribution(
+        families.LOOKUP_FREE, Side.PRIOR, "UniformCodes", lambda _, args: 1 << positive(args, "bits")
+    ),
 )
 SIGN_CODE = Operation(
     "sign_code",
@@ -233,6 +264,8 @@ SIGN_CODE = Operation(
     (_TENSOR, _GRADIENT),
     same,
     expression=_nearest,
+    locality=Locality.PIXEL,
+    distribution=Distribution(families.LOOKUP_FREE, Side.POSTERIOR, "NearestCode"),
 )
 
 OPERATIONS = (CODEBOOK, NEAREST_CODE, FINITE_SCALAR, ROUND_CODE, LOOKUP_FREE, SIGN_CODE)

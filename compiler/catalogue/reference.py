@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from hvdsl.compiler.catalogue import FAMILIES
-from hvdsl.compiler.catalogue.shapes import show
+from hvdsl.compiler.catalogue import CHAPTERS
+from hvdsl.compiler.catalogue.rules import show
 from hvdsl.compiler.catalogue.table import Args, Argument, ArgumentType, Kind, Operation, Required
 from hvdsl.compiler.catalogue.values import text
 from hvdsl.compiler.graph import Shape
-
-_BLOCKS = ("residual", "iaf")
 
 # A call for each operation that changes the shape: as written, operands, what is said.
 _EXAMPLES: Mapping[str, tuple[str, tuple[Shape, ...], Args]] = {
@@ -50,12 +48,12 @@ def markdown() -> str:
 def signature(operation: Operation) -> str:
     """As a spec would call it: `avg_pool(kernel, stride = none, pad = same)`."""
     parts = [_parameter(argument) for argument in operation.arguments]
-    block = " { … }" if operation.name in _BLOCKS else ""
+    block = " { … }" if operation.block else ""
     return f"{operation.name}({', '.join(parts)}){block}" if parts else f"{operation.name}{block}"
 
 
 def _families() -> Iterator[str]:
-    for family, operations in FAMILIES.items():
+    for family, operations in CHAPTERS.items():
         public = [operation for operation in operations if operation.kind is not Kind.INTERNAL]
         if not public:
             continue

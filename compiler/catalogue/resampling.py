@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.expressions import short, template
-from hvdsl.compiler.catalogue.padding import Padding, output_size, resolve
-from hvdsl.compiler.catalogue.shapes import show
+from hvdsl.compiler.catalogue.padding import Padding, output_size, resolve, sliding
+from hvdsl.compiler.catalogue.reads import Reads, Window
+from hvdsl.compiler.catalogue.rules import short, show, template
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
     ArgumentType,
+    Channels,
     Kind,
+    Locality,
     Operation,
     OperationError,
     Saves,
-    Window,
 )
 from hvdsl.compiler.catalogue.values import positive, positive_pair, switch
-from hvdsl.compiler.catalogue.windows import sliding, whole_map
 from hvdsl.compiler.graph import Shape, Term
 
 POOL_ARGUMENTS = (
@@ -32,6 +32,7 @@ POOL_ARGUMENTS = (
         "where the window passes the border only what is inside counts; forms as for `conv`",
     ),
 )
+COUNT_PADDING = Argument("count_padding", ArgumentType.SWITCH, False, doc="what `pad` adds counts as zeros in the mean")
 FACTOR = Argument("factor", ArgumentType.KERNEL, doc="how many times larger")
 
 
@@ -85,30 +86,32 @@ def _pooled(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     return ((inputs[0][0], 1, 1),)
 
 
-def _pool_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
-    return sliding(*pool_window(inputs[0], args))
+def _pool_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
+    return (sliding(*pool_window(inputs[0], args)),)
 
 
-def _repeat_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
+def _repeat_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
     down, across = positive_pair(args, "factor")
-    return Window(up=down), Window(up=across)
+    return (Reads(Window(up=down), Window(up=across)),)
 
 
-def _bilinear_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
+def _bilinear_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
     # Whether corners are aligned or not, position i lies within one input position of i // factor.
-    vertical, horizontal = (
-        Window(-1, 1, up=factor) if factor > 1 else Window() for factor in positive_pair(args, "factor")
-    )
-    return vertical, horizontal
+    rows, columns = (Window(-1, 1, up=factor) if factor > 1 else Window() for factor in positive_pair(args, "factor"))
+    return (Reads(rows, columns),)
 
 
-def _shuffle_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
+def _shuffle_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
     factor = positive(args, "factor")
-    return Window(up=factor), Window(up=factor)
+    return (Reads(Window(up=factor), Window(up=factor)),)
 
 
 def _avg_pool(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
     kernel, stride, padding = pool_window(shapes[0], args)
+    top, bottom, left, right = padding.sides
+    if any(padding.sides) and switch(args, "count_padding"):
+        padded = f"F.pad({operands[0]}, {(left, right, top, bottom)})"
+        return f"F.avg_pool2d({padded}, {short(kernel)}, {short(stride)})"
     if any(padding.sides):
         return f"avg_pool({operands[0]}, {kernel}, {stride}, {padding.sides})"
     if kernel == stride:
@@ -139,10 +142,13 @@ AVG_POOL = Operation(
     "avg_pool",
     Kind.STEP,
     "Mean of each window.",
-    POOL_ARGUMENTS,
+    (*POOL_ARGUMENTS, COUNT_PADDING),
     _pool_shape,
-    field=_pool_field,
     expression=_avg_pool,
+    locality=Locality.WINDOW,
+    reads=_pool_reads,
+    channels=Channels.SAME,
+    linear=True,
 )
 MAX_POOL = Operation(
     "max_pool",
@@ -151,8 +157,10 @@ MAX_POOL = Operation(
     POOL_ARGUMENTS,
     _pool_shape,
     saves=Saves.INPUT,
-    field=_pool_field,
     expression=_max_pool,
+    locality=Locality.WINDOW,
+    reads=_pool_reads,
+    channels=Channels.SAME,
 )
 GLOBAL_POOL = Operation(
     "global_pool",
@@ -160,8 +168,10 @@ GLOBAL_POOL = Operation(
     "Mean of the whole map.",
     (),
     _pooled,
-    field=whole_map,
     expression=template("torch.mean({0}, (2, 3), keepdim=True)"),
+    locality=Locality.MAP,
+    channels=Channels.SAME,
+    linear=True,
 )
 NEAREST = Operation(
     "nearest",
@@ -169,8 +179,11 @@ NEAREST = Operation(
     "Enlarge by repeating each position.",
     (FACTOR,),
     _enlarged,
-    field=_repeat_field,
     expression=_nearest,
+    locality=Locality.WINDOW,
+    reads=_repeat_reads,
+    channels=Channels.SAME,
+    linear=True,
 )
 BILINEAR = Operation(
     "bilinear",
@@ -181,8 +194,11 @@ BILINEAR = Operation(
         Argument("align_corners", ArgumentType.SWITCH, False, doc="corner positions stay where they are"),
     ),
     _enlarged,
-    field=_bilinear_field,
     expression=_bilinear,
+    locality=Locality.WINDOW,
+    reads=_bilinear_reads,
+    channels=Channels.SAME,
+    linear=True,
 )
 PIXEL_SHUFFLE = Operation(
     "pixel_shuffle",
@@ -190,8 +206,10 @@ PIXEL_SHUFFLE = Operation(
     "Enlarge by moving groups of channels into space.",
     (Argument("factor", ArgumentType.INTEGER, doc="how many times larger"),),
     _shuffled,
-    field=_shuffle_field,
     expression=template("F.pixel_shuffle({0}, {factor})"),
+    locality=Locality.WINDOW,
+    reads=_shuffle_reads,
+    linear=True,
 )
 
 OPERATIONS = (AVG_POOL, MAX_POOL, GLOBAL_POOL, NEAREST, BILINEAR, PIXEL_SHUFFLE)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
-from hvdsl.compiler.catalogue.expressions import template
-from hvdsl.compiler.catalogue.shapes import same, show, size
+from hvdsl.compiler.catalogue.reads import Reads, Window
+from hvdsl.compiler.catalogue.rules import same, show, size, template
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
     ArgumentType,
+    AtRest,
+    Channels,
     Kind,
+    Locality,
     Operation,
     OperationError,
-    Window,
 )
 from hvdsl.compiler.catalogue.values import integer, integers, positive
-from hvdsl.compiler.catalogue.windows import whole_map
 from hvdsl.compiler.graph import Shape
 
 SIDES = ("top", "bottom", "left", "right")
@@ -123,19 +125,33 @@ def _chunk_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     return ((channels // n, height, width),) * n
 
 
-def _crop_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
+def _crop_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
     top, _, left, _ = sides(args)
-    return Window(top, top), Window(left, left)
+    return (_moved(top, left),)
 
 
-def _pad_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
+def _pad_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
     top, _, left, _ = sides(args)
-    return Window(-top, -top), Window(-left, -left)
+    return (_moved(-top, -left),)
 
 
-def _shift_field(inputs: Sequence[Shape], args: Args) -> tuple[Window, Window]:
-    down, right = integer(args, "down"), integer(args, "right")
-    return Window(-down, -down), Window(-right, -right)
+def _shift_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
+    return (_moved(-integer(args, "down"), -integer(args, "right")),)
+
+
+def _moved(row: int, column: int) -> Reads:
+    return Reads(Window(row, row), Window(column, column))
+
+
+def _in_order(inputs: Sequence[Shape], args: Args) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    """The channels from the first on; what is beyond them are zeros."""
+    return (tuple((1 << c if c < inputs[0][0] else 0,) for c in range(positive(args, "out"))),)
+
+
+def _split_channels(inputs: Sequence[Shape], args: Args) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    sizes = integers(args, "sizes") if "sizes" in args else (inputs[0][0] // positive(args, "n"),) * positive(args, "n")
+    starts = accumulate(sizes, initial=0)
+    return tuple(tuple((1 << start + c,) for c in range(n)) for start, n in zip(starts, sizes, strict=False))
 
 
 def _crop(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
@@ -164,6 +180,9 @@ CHANNELS_LAST = Operation(
     (),
     shape=same,
     expression=template("{0}.contiguous(memory_format=torch.channels_last)"),
+    locality=Locality.ELEMENT,
+    at_rest=AtRest.IDENTITY,
+    linear=True,
 )
 CROP = Operation(
     "crop",
@@ -171,8 +190,12 @@ CROP = Operation(
     "Take away rows and columns.",
     tuple(Argument(side, ArgumentType.INTEGER, 0, doc=f"how many at the {side}") for side in SIDES),
     _crop_shape,
-    field=_crop_field,
     expression=_crop,
+    locality=Locality.WINDOW,
+    reads=_crop_reads,
+    channels=Channels.SAME,
+    linear=True,
+    view=True,
 )
 PAD = Operation(
     "pad",
@@ -180,8 +203,11 @@ PAD = Operation(
     "Add rows and columns of zeros.",
     tuple(Argument(side, ArgumentType.INTEGER, 0, doc=f"how many at the {side}") for side in SIDES),
     _pad_shape,
-    field=_pad_field,
     expression=_pad,
+    locality=Locality.WINDOW,
+    reads=_pad_reads,
+    channels=Channels.SAME,
+    linear=True,
 )
 SHIFT = Operation(
     "shift",
@@ -192,8 +218,11 @@ SHIFT = Operation(
         Argument("right", ArgumentType.INTEGER, 0, doc="columns; to the left if negative"),
     ),
     same,
-    field=_shift_field,
     expression=template("shift({0}, {down}, {right})"),
+    locality=Locality.WINDOW,
+    reads=_shift_reads,
+    channels=Channels.SAME,
+    linear=True,
 )
 FLATTEN = Operation(
     "flatten",
@@ -201,8 +230,10 @@ FLATTEN = Operation(
     "All values as channels of a 1x1 map.",
     (),
     _flatten_shape,
-    field=whole_map,
     expression=template("({0}).flatten(1)[:, :, None, None]"),
+    locality=Locality.MAP,
+    linear=True,
+    view=True,
 )
 RESHAPE = Operation(
     "reshape",
@@ -210,8 +241,10 @@ RESHAPE = Operation(
     "The same values in another shape, in order of channels, rows, columns.",
     (Argument("shape", ArgumentType.SHAPE, doc="`1x28x28`"),),
     _reshape_shape,
-    field=whole_map,
     expression=_reshape,
+    locality=Locality.MAP,
+    linear=True,
+    view=True,
 )
 PAD_CHANNELS = Operation(
     "pad_channels",
@@ -220,6 +253,9 @@ PAD_CHANNELS = Operation(
     (Argument("out", ArgumentType.INTEGER, doc="channels of the output"),),
     _pad_channels_shape,
     expression=_pad_channels,
+    locality=Locality.PIXEL,
+    channels=_in_order,
+    linear=True,
 )
 FIRST_CHANNELS = Operation(
     "first_channels",
@@ -228,6 +264,10 @@ FIRST_CHANNELS = Operation(
     (Argument("out", ArgumentType.INTEGER, doc="channels of the output"),),
     _first_channels_shape,
     expression=template("({0}).narrow(1, 0, {out})"),
+    locality=Locality.PIXEL,
+    channels=_in_order,
+    linear=True,
+    view=True,
 )
 SPLIT = Operation(
     "split",
@@ -236,6 +276,11 @@ SPLIT = Operation(
     (Argument("sizes", ArgumentType.INTEGER, doc="channels of each part", many=True),),
     _split_shape,
     expression=template("({0}).split({sizes}, 1)"),
+    locality=Locality.PIXEL,
+    channels=_split_channels,
+    linear=True,
+    view=True,
+    glyph="",
 )
 CHUNK = Operation(
     "chunk",
@@ -244,6 +289,11 @@ CHUNK = Operation(
     (Argument("n", ArgumentType.INTEGER, doc="how many parts"),),
     _chunk_shape,
     expression=template("({0}).chunk({n}, 1)"),
+    locality=Locality.PIXEL,
+    channels=_split_channels,
+    linear=True,
+    view=True,
+    glyph="",
 )
 
 OPERATIONS = (CHANNELS_LAST, CROP, PAD, SHIFT, FLATTEN, RESHAPE, PAD_CHANNELS, FIRST_CHANNELS, SPLIT, CHUNK)

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.expressions import template
 from hvdsl.compiler.catalogue.inits import INIT_CALLS, MAP_INITS, checked
+from hvdsl.compiler.catalogue.rules import template
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
     ArgumentType,
     Kind,
     Layer,
+    Layout,
+    Locality,
+    Needs,
     Operation,
     OperationError,
 )
@@ -78,6 +81,7 @@ LEARNED = Operation(
     shape=_learned_shape,
     parameters=_learned_parameters,
     layer=_learned_layer,
+    locality=Locality.ELEMENT,
 )
 CONSTANT = Operation(
     "constant",
@@ -90,6 +94,8 @@ CONSTANT = Operation(
     ),
     shape=_constant_shape,
     expression=_constant,
+    locality=Locality.ELEMENT,
+    layout=Layout.FREE,
 )
 COORDINATES = Operation(
     "coordinates",
@@ -98,6 +104,8 @@ COORDINATES = Operation(
     (Argument("tensor", ArgumentType.TENSOR, doc="whose map"),),
     shape=_coordinates_shape,
     expression=template("coordinates({0})"),
+    locality=Locality.PIXEL,
+    needs=Needs.SIZE,
 )
 
 OPERATIONS = (LEARNED, CONSTANT, COORDINATES)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.shapes import equal, same, show
+from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
+from hvdsl.compiler.catalogue.rules import equal, same, show
 from hvdsl.compiler.catalogue.sources import GRID, grid_shape
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
     ArgumentType,
+    AtRest,
     Kind,
+    Locality,
     Operation,
     OperationError,
     Saves,
@@ -23,8 +26,6 @@ from hvdsl.compiler.catalogue.values import integers, number, positive, term
 from hvdsl.compiler.graph import Role, Shape
 
 IAF_OUTPUTS = {"shift": 1, "affine": 2, "gated": 2}
-DISCRETE = ("bernoulli", "categorical", "codebook", "finite_scalar", "lookup_free")
-FAMILIES = ("normal", "laplace", "logistic", *DISCRETE)
 
 _NAME = Argument("name", ArgumentType.WORD)
 
@@ -109,6 +110,10 @@ RESIDUAL = Operation(
     ),
     _residual_shape,
     expression=_residual,
+    locality=Locality.ELEMENT,
+    linear=True,
+    glyph="+",
+    block=True,
 )
 IAF = Operation(
     "iaf",
@@ -126,6 +131,8 @@ IAF = Operation(
     saves=Saves.INPUTS,
     expression=_iaf,
     role=Role.FLOW,
+    locality=Locality.ELEMENT,
+    block=True,
 )
 IMAGE = Operation(
     "image",
@@ -134,16 +141,39 @@ IMAGE = Operation(
     (Argument("shape", ArgumentType.SHAPE),),
     _stated_shape,
     role=Role.IMAGE,
+    locality=Locality.ELEMENT,
+    glyph="",
 )
-TAP = Operation("tap", Kind.INTERNAL, "Publish tensors.", (_NAME,), _tap_shape, role=Role.TAP)
-SAMPLE = Operation("sample", Kind.INTERNAL, "Draw from the posterior, before a flow.", (), same, role=Role.SAMPLE)
+TAP = Operation(
+    "tap",
+    Kind.INTERNAL,
+    "Publish tensors.",
+    (_NAME,),
+    _tap_shape,
+    role=Role.TAP,
+    locality=Locality.ELEMENT,
+    at_rest=AtRest.IDENTITY,
+    linear=True,
+    view=True,
+)
+SAMPLE = Operation(
+    "sample",
+    Kind.INTERNAL,
+    "Draw from the posterior, before a flow.",
+    (),
+    same,
+    role=Role.SAMPLE,
+    locality=Locality.ELEMENT,
+    glyph="",
+)
 LATENT = Operation(
     "latent",
     Kind.INTERNAL,
     "Draw a latent: from the posterior in training, from the prior in generation.",
-    (_NAME, Argument("family", ArgumentType.WORD, words=FAMILIES)),
+    (_NAME, Argument("family", ArgumentType.WORD, words=tuple(LATENT_FAMILIES))),
     _latent_shape,
     role=Role.LATENT,
+    locality=Locality.ELEMENT,
 )
 CODES = Operation(
     "codes",
@@ -152,6 +182,8 @@ CODES = Operation(
     (_NAME, Argument("classes", ArgumentType.INTEGER), GRID),
     _codes_shape,
     role=Role.CODES,
+    locality=Locality.ELEMENT,
+    glyph="",
 )
 GIVEN = Operation(
     "given",
@@ -165,7 +197,20 @@ GIVEN = Operation(
     ),
     _stated_shape,
     role=Role.GIVEN,
+    locality=Locality.ELEMENT,
 )
-OUTPUT = Operation("output", Kind.INTERNAL, "The parameters of the likelihood.", (), same, role=Role.OUTPUT)
+OUTPUT = Operation(
+    "output",
+    Kind.INTERNAL,
+    "The parameters of the likelihood.",
+    (),
+    same,
+    role=Role.OUTPUT,
+    locality=Locality.ELEMENT,
+    at_rest=AtRest.IDENTITY,
+    linear=True,
+    view=True,
+    glyph="",
+)
 
 OPERATIONS = (RESIDUAL, IAF, IMAGE, TAP, SAMPLE, LATENT, CODES, GIVEN, OUTPUT)

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as declared
 from enum import StrEnum
 from math import inf
 from typing import TypeAlias
 
+from hvdsl.compiler.catalogue.families import Family, Side
+from hvdsl.compiler.catalogue.reads import OWN_POSITION, WHOLE_MAP, Reads
 from hvdsl.compiler.graph import Literal, Parameter, Role, Shape
 
 
@@ -86,7 +89,10 @@ class Argument:
 
     def takes(self, word: str) -> tuple[Argument, ...]:
         """Return the arguments that one of its words takes."""
-        return next((call.arguments for call in self.calls if call.name == word), ())
+        for call in self.calls:
+            if call.name == word:
+                return call.arguments
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,21 +135,55 @@ class Saves(StrEnum):
     INPUTS = "inputs"  # products keep every operand
 
 
+class Locality(StrEnum):
+    """Of what an output is made. The first two read nothing but its own position."""
+
+    ELEMENT = "element"  # of the elements at its place, one of each operand (1x1 maps and single channels broadcast)
+    PIXEL = "pixel"  # of all channels at its position
+    WINDOW = "window"  # of positions around its own, as `reads` says
+    MAP = "map"  # of the whole map, where `reads` says nothing else
+
+
+class Channels(StrEnum):
+    """Which channels of its operands an output channel is made of, where it reads them."""
+
+    SAME = "same"  # the one of its number, or the only one
+    ALL = "all"
+
+
+class AtRest(StrEnum):
+    """What an operation is outside of training."""
+
+    SAME = "same"  # what it is in training
+    IDENTITY = "identity"
+    LINEAR = "linear"  # a linear map of each position, up to a constant
+
+
+class Needs(StrEnum):
+    """What an operation takes of its operands."""
+
+    VALUES = "values"
+    SIZE = "size"  # of the map, alone
+
+
+class Layout(StrEnum):
+    """How maps lie in memory where an operation is fast."""
+
+    ANY = "any"
+    FREE = "free"  # has none of its own: one value everywhere
+    CHANNELS_LAST = "channels last"
+
+
 @dataclass(frozen=True, slots=True)
-class Window:
-    """How far an output position looks along one axis, for receptive fields and causality.
+class Distribution:
+    """What an operation that makes a distribution adds to its entry."""
 
-    Output position i reads input positions i * stride // up + offset, offset in [first, last]; `everywhere` overrides.
-    """
-
-    first: int = 0
-    last: int = 0
-    stride: int = 1
-    up: int = 1
-    everywhere: bool = False
-
-
-FieldRule: TypeAlias = Callable[[Sequence[Shape], Args], tuple[Window, Window]]  # vertical, horizontal
+    family: Family | None = None  # None: that of the distributions that it couples
+    side: Side = Side.BOTH
+    runtime_class: str | None = None  # of `hvdsl.runtime.distributions`; None: that of its operand
+    classes: Callable[[Shape, Args], int] | None = None  # of a draw's shape: how many values a code has
+    couples: tuple[Family, ...] = ()  # the families that it couples two of
+    macs: Callable[[Shape, Args], int] | None = None  # of a draw's shape: what it costs to find its codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,17 +198,25 @@ class Layer:
     options: tuple[tuple[str, Literal], ...] = ()
 
 
+ReadsRule: TypeAlias = Callable[[Sequence[Shape], Args], tuple[Reads, ...]]  # one for each operand
+ChannelRule: TypeAlias = Callable[[Sequence[Shape], Args], tuple[tuple[tuple[int, ...], ...], ...]]
+"""For each output, each of its channels and each operand: the channels that it is made of at its own position, as
+bits."""
 LayerRule: TypeAlias = Callable[[Sequence[Shape], Sequence[Shape], Args], Layer]  # inputs, outputs, args
 ExpressionRule: TypeAlias = Callable[[Sequence[str], Sequence[Shape], Args], str]
 """Operands as source text, their shapes -> source text."""
+IntoRule: TypeAlias = Callable[[Sequence[str], Args], str | None]
+"""Operands as source text -> a call that takes `out`, of `hvdsl.runtime.priors.affine`; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation of the language.
+    """One operation of the language: all that any stage knows of it.
 
-    Exactly one of `layer` (it owns parameters or state, or acts differently in training) and `expression` (a pure
-    function, written with `F.`, `torch.` or a function of `hvdsl.runtime.layers`) says how it runs.
+    `reads` and `channels` are the one truth about what an output is made of: receptive fields, the causality and sight
+    of priors and the proof that a flow is autoregressive follow from them. Exactly one of `layer` (it owns parameters
+    or state, or acts differently in training) and `expression` (a pure function, written with `F.`, `torch.` or a
+    function of `hvdsl.runtime.layers`) says how it runs.
     """
 
     name: str
@@ -179,7 +227,32 @@ class Operation:
     parameters: ParameterRule | None = None
     macs: CostRule | None = None
     saves: Saves = Saves.NOTHING
-    field: FieldRule | None = None  # None: each position by itself
     layer: LayerRule | None = None
     expression: ExpressionRule | None = None
+    locality: Locality = declared(kw_only=True)
+    reads: ReadsRule | None = None  # of WINDOW, and of a MAP that reads some operand otherwise
+    channels: Channels | ChannelRule | None = None  # None: SAME of an ELEMENT, else ALL
+    needs: Needs = Needs.VALUES
+    linear: bool = False  # in all its operands together, up to a constant
+    at_rest: AtRest = AtRest.SAME
+    whole_batch: bool = False  # in training it takes statistics of all images and positions
+    view: bool = False  # its outputs share the memory of its input
+    writes_into: IntoRule | None = None  # how a prior's sampler lets it write into a buffer
+    bias: str | None = None  # the argument that asks for a bias
+    cancels_bias: bool = False  # takes away what a bias before it adds
+    layout: Layout = Layout.ANY
+    glyph: str | None = None  # in drawings; None: its name, nothing: not drawn
+    block: bool = False  # takes `{ … }`
     role: Role = Role.OPERATION  # of its nodes
+    distribution: Distribution | None = None
+
+    def positions(self, shapes: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
+        """What an output position reads of each operand's map."""
+        if self.reads is not None:
+            return self.reads(shapes, args)
+        return (WHOLE_MAP if self.locality is Locality.MAP else OWN_POSITION,) * len(shapes)
+
+    @property
+    def reads_around(self) -> bool:
+        """Whether it looks at other positions than its own."""
+        return self.locality in (Locality.WINDOW, Locality.MAP)

@@ -101,6 +101,8 @@ def complete(term: Term, argument: Argument) -> dict[str, Literal]:
     `weight(log)` and `weight(gain = log)` give the same. What a spec says was checked when it was bound.
     """
     declared = argument.takes(term.name)
+    if not declared and not term.args and not term.options:
+        return {}
     given = dict(zip((a.name for a in declared), term.args, strict=False)) | dict(term.options)
     defaults = {a.name: a.default for a in declared if not isinstance(a.default, Required)}
     values = defaults | given

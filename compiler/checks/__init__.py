@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
+from hvdsl.compiler.checks.biases import check_biases
+from hvdsl.compiler.checks.causality import check_causality
 from hvdsl.compiler.checks.flows import check_flows
-from hvdsl.compiler.checks.leaks import check_biases, check_leaks
+from hvdsl.compiler.checks.leaks import check_leaks
 from hvdsl.compiler.checks.objective import check_objective
-from hvdsl.compiler.checks.priors import check_priors
 from hvdsl.compiler.checks.sharing import check_shared
+from hvdsl.compiler.checks.stepwise import check_stepwise
 from hvdsl.compiler.model import Model
 from hvdsl.grammar.diagnostics import Diagnostic
 
@@ -22,6 +24,7 @@ CHECKS: tuple[Check, ...] = (
     check_flows,
     check_biases,
     check_objective,
-    check_priors,
+    check_causality,
+    check_stepwise,
     check_shared,
 )

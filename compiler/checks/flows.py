@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
-from hvdsl.compiler.analysis.autoregression import Seen, seen_of
-from hvdsl.compiler.catalogue.convolutions import CONV, DEPTHWISE
 from hvdsl.compiler.diagnostics import flows as codes
 from hvdsl.compiler.graph import Edge, Graph, Node
 from hvdsl.compiler.model import Model
 from hvdsl.grammar.diagnostics import Diagnostic
 
-MASKED = (CONV, DEPTHWISE)
+if TYPE_CHECKING:
+    from hvdsl.compiler.analysis.autoregression import Seen
 
 
 def check_flows(model: Model) -> Iterator[Diagnostic]:
     """What is wrong with the flows of a model; what a recipe gets wrong everywhere is said once."""
     graph = model.graph
-    said: set[tuple[str, str]] = set()
+    reported: set[tuple[str, str]] = set()
     for group in graph.latents:
         for step in group.flow.steps if group.flow else ():
             diagnostic = _leak(graph, graph.nodes[step])
             if diagnostic is None:
                 continue
             key = (diagnostic.code.id, str(diagnostic.span))
-            if key not in said:
-                said.add(key)
+            if key not in reported:
+                reported.add(key)
                 yield diagnostic
 
 
 def _leak(graph: Graph, node: Node) -> Diagnostic | None:
     """Why a step is not strictly autoregressive, if it is not."""
-    z, *made = node.inputs
+    from hvdsl.compiler.analysis.autoregression import seen_of  # most specs have no flows
+
+    z, *block = node.inputs
     seen = seen_of(graph, z, node.index)
-    for value in made:
-        of_z = seen.get(value)
+    for edge in block:
+        of_z = seen.get(edge)
         if of_z is None:
             continue
         if of_z.mixed_by is not None:
@@ -59,7 +61,7 @@ def _leak(graph: Graph, node: Node) -> Diagnostic | None:
     return None
 
 
-def _closes(graph: Graph, step: Node, seen: dict[Edge, Seen]) -> Node:
+def _closes(graph: Graph, step: Node, seen: Mapping[Edge, Seen]) -> Node:
     """What to blame for channels: what first sees later ones, else the block's first convolution, else the step."""
     z = step.inputs[0]
     inside = sorted({v.node for v in seen if z.node < v.node < step.index})
@@ -68,7 +70,7 @@ def _closes(graph: Graph, step: Node, seen: dict[Edge, Seen]) -> Node:
         own = seen[Edge(index)].own
         if any(bits >> ((c * width // len(own)) + 1) for c, bits in enumerate(own)):
             return graph.nodes[index]
-    return next((graph.nodes[i] for i in inside if graph.nodes[i].operation in MASKED), step)
+    return next((graph.nodes[i] for i in inside if graph.nodes[i].operation.reads_around), step)
 
 
 def _diagnostic(culprit: Node, found: str, expected: str, help: str) -> Diagnostic:

@@ -1,17 +1,13 @@
-"""What generation could not do, and a bias that is taken away again."""
+"""What generation could not do: features of the image that reach it past all latents."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 from hvdsl.compiler.diagnostics import names as codes
-from hvdsl.compiler.diagnostics import warnings as warning_codes
 from hvdsl.compiler.graph import Graph, Node, Role
 from hvdsl.compiler.model import Model
 from hvdsl.grammar.diagnostics import Diagnostic
-
-_BIASED = ("conv", "depthwise", "upconv", "dense")
 
 
 def check_leaks(model: Model) -> Iterator[Diagnostic]:
@@ -47,23 +43,3 @@ def _leak(graph: Graph, source: list[int | None], end: Node, what: str) -> Diagn
         "encoder features in posteriors only",
         "what is generated cannot depend on the image: use the feature in `posterior …`, and `z` below it",
     )
-
-
-def check_biases(model: Model) -> Iterator[Diagnostic]:
-    """A batch normalisation takes away what a bias before it adds."""
-    graph = model.graph
-    readers = Counter(value.node for node in graph.nodes for value in node.inputs)
-    for node in graph.nodes:
-        if node.operation.name != "batch_norm" or readers[node.inputs[0].node] > 1:  # a shortcut keeps the bias
-            continue
-        before = graph.nodes[node.inputs[0].node]
-        if before.operation.name in _BIASED and before.args.get("bias") is True and "bias" not in before.stated:
-            yield Diagnostic(
-                warning_codes.BIAS_BEFORE_BATCH_NORM,
-                "this bias has no effect",
-                before.span,
-                f"`{before.operation.name}` with a bias, then `batch_norm`",
-                "`bias = no`",
-                "batch normalisation takes it away again; its gradient is rounding noise. "
-                "Where it has to be there all the same, say `bias = yes`",
-            )

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hvdsl.compiler.catalogue.quantizers import PRIORS as QUANTIZED
+from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
 from hvdsl.compiler.diagnostics import settings as codes
 from hvdsl.compiler.model import Model
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic
 from hvdsl.grammar.source import Span
-
-_COMMITTED = ("codebook", "lookup_free")  # finite scalars are rounded within bounds: nothing can drift from them
 
 
 def check_objective(model: Model) -> Iterator[Diagnostic]:
@@ -26,7 +24,7 @@ def check_objective(model: Model) -> Iterator[Diagnostic]:
             "two groups or more",
             "remove `balance`",
         )
-    if objective.commitment != 0 and not any(latent.family in _COMMITTED for latent in graph.latents):
+    if objective.commitment != 0 and not any(LATENT_FAMILIES[latent.family].commits for latent in graph.latents):
         families = " and ".join(sorted({f"`{latent.family}`" for latent in graph.latents})) or "none"
         yield Diagnostic(
             codes.DOES_NOT_APPLY,
@@ -39,7 +37,7 @@ def check_objective(model: Model) -> Iterator[Diagnostic]:
     if not objective.of_error:
         return
     for latent in graph.latents:
-        if latent.family not in QUANTIZED:
+        if not LATENT_FAMILIES[latent.family].quantized:
             yield Diagnostic(
                 codes.RATE_OF_AN_ERROR,
                 "a latent with a rate has nothing to weigh it against in an error",

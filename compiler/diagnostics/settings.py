@@ -145,6 +145,15 @@ RATE_OF_AN_ERROR = Code(
     bad=_ERROR,
     good=spec(),
 )
+REAL_VALUES = Code(
+    "HV0620",
+    "real numbers where a likelihood wants a grid",
+    "`values = real` takes pixels as the numbers they are, in any range: they have no bins to give probabilities to. "
+    "The likelihood must be a density of real numbers, or an error; the target a straight line in `v`, so that means "
+    "and samples can be turned back into numbers of the data.",
+    bad=_GREY.replace("bits = 4, input = v / 15", "values = real, input = v / 255"),
+    good=_GREY.replace("bits = 4, input = v / 15", "values = real, input = v / 255").replace("bernoulli", "normal"),
+)
 SOFT_TARGET = Code(
     "HV0911",
     "a Bernoulli likelihood of grey values",
@@ -170,5 +179,6 @@ CODES = (
     UNKNOWN_PRIOR,
     NOTHING_TO_BALANCE,
     RATE_OF_AN_ERROR,
+    REAL_VALUES,
     SOFT_TARGET,
 )

@@ -10,12 +10,12 @@ from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter
-from hvdsl.compiler.elaboration.values import STEPS, Distribution, Drawn, Step, Tensor, Unshaped, Value
-from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.elaboration.values import STEPS, Distribution, Drawn, Step, Tensor, Unshaped
+from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.binding import OPERATION, Slot, accept, expected, match, missing, signature
-from hvdsl.compiler.evaluate.expressions import declares
+from hvdsl.compiler.evaluate.expressions import own_word
 from hvdsl.compiler.evaluate.faults import Fault
-from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
+from hvdsl.compiler.evaluate.values import INVALID, Invalid
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
@@ -74,13 +74,16 @@ def _defaults(
     interpreter: Interpreter, operation: str, environment: Environment
 ) -> dict[str, tuple[tree.Setting, Environment]]:
     """Collect what `default`s say, by argument: this text's, then the section's, then the top level's."""
-    found: dict[str, tuple[tree.Setting, Environment]] = {}
+    settings: dict[str, tuple[tree.Setting, Environment]] = {}
     for setting in interpreter.program.defaults.get(operation, ()):
-        found[setting.key.id] = (setting, Environment(environment.frame, environment.owner))
+        settings[setting.key.id] = (setting, Environment(environment.frame, environment.owner))
     if interpreter.section_defaults is not None:
-        found.update(interpreter.section_defaults.default(operation))
-    found.update(environment.default(operation))
-    return found
+        settings.update(interpreter.section_defaults.default(operation))
+    settings.update(environment.default(operation))
+    return settings
+
+
+_ONE_TENSOR = "mean and raw scale are the halves of one tensor: `normal(concat(m, s))`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +100,18 @@ class _Binding:
             for expr in exprs:
                 self._operand(argument, expr, environment)
             return
-        values = [self._value(argument, expr, environment) for expr in exprs]
-        if argument.type is ArgumentType.STEP or any(isinstance(v, Invalid) for v in values):
+        if argument.many:
+            values = [self._value(argument, expr, environment) for expr in exprs]
+            self.bound.args[argument.name] = tuple(v for v in values if not isinstance(v, Invalid))
             return
-        literals = tuple(v for v in values if not isinstance(v, Invalid))
-        self.bound.args[argument.name] = literals if argument.many else literals[0]
+        value = self._value(argument, exprs[0], environment)
+        if argument.type is not ArgumentType.STEP and not isinstance(value, Invalid):
+            self.bound.args[argument.name] = value
 
     def _value(self, argument: Argument, expr: tree.Expr, environment: Environment) -> Literal | Invalid:
+        word = own_word(argument, expr)
+        if word is not None:
+            return self.interpreter.word(word, expr, environment, argument)
         value = self.interpreter.evaluate(expr, environment, argument)
         if isinstance(value, Invalid):
             self.bound.invalid = True
@@ -114,14 +122,15 @@ class _Binding:
             elif value is not None:
                 raise self._wrong(argument, expr, value)
             return None
-        return accept(Slot(argument, self.operation, expr.span, OPERATION), value, kind_of)
+        two = argument.name == "mean" and isinstance(value, Tensor)
+        return accept(Slot(argument, self.operation, expr.span, OPERATION, _ONE_TENSOR if two else ""), value)
 
     def _operand(self, argument: Argument, expr: tree.Expr, environment: Environment) -> None:
         while isinstance(expr, tree.Choose):
             expr = self.interpreter.chosen(expr, environment)
-        head = expr.function if isinstance(expr, tree.Call) else expr
-        if isinstance(head, tree.Name) and declares(argument, head.id) and isinstance(expr, tree.Name | tree.Call):
-            self.bound.args[argument.name] = self.interpreter.word(head.id, expr, environment, argument)
+        word = own_word(argument, expr)
+        if word is not None:
+            self.bound.args[argument.name] = self.interpreter.word(word, expr, environment, argument)
             return
         value = self.interpreter.tensor(expr, environment)
         if isinstance(value, Invalid):
@@ -137,15 +146,12 @@ class _Binding:
         self.bound.operands.append(value)
 
     def _wrong(self, argument: Argument, expr: tree.Expr, value: object) -> Fault:
-        """Say that a value is of the wrong kind; `normal(m, s)` of two tensors is a habit with an answer."""
-        help = argument.doc
-        if argument.name in ("mean", "params") and isinstance(value, Tensor):
-            help = "mean and raw scale are one tensor: `normal(concat(m, s))`"
+        """Say that a value is of the wrong kind."""
         message = f"this is no value for `{argument.name}` of `{self.operation}`"
-        return Fault(codes.WRONG_KIND, message, expr.span, kind_of(value), expected(argument), help)
+        return Fault(codes.WRONG_KIND, message, expr.span, describe(value), expected(argument), argument.doc)
 
 
-def static(value: Value) -> Literal | Invalid:
+def static(value: object) -> Literal | Invalid:
     """Return a value as a literal, or INVALID where it is none."""
     if isinstance(value, list | tuple):
         items = [static(v) for v in value]
@@ -157,25 +163,6 @@ def static(value: Value) -> Literal | Invalid:
     if value is None or isinstance(value, bool | int | float | str | Term):
         return value
     return INVALID
-
-
-def kind_of(value: object) -> str:
-    """What a value is, in words, for messages."""
-    if isinstance(value, Tensor):
-        return f"a tensor of {'x'.join(map(str, value.shape))}"
-    if isinstance(value, Distribution | Drawn):
-        return "a distribution"
-    if isinstance(value, STEPS):
-        return "a step"
-    if isinstance(value, tree.Map):
-        return "a map"
-    if isinstance(value, Unshaped):
-        return "a learned map that has no channels yet"
-    if isinstance(value, tuple) and any(isinstance(v, Tensor) for v in value):
-        return f"a tuple of {len(value)} tensors"
-    if isinstance(value, Deferred):
-        return "a number made of `count` or `latents`"
-    return arithmetic.describe(value)
 
 
 def check_default(operations: Mapping[str, Operation], default: tree.Default) -> Sequence[Fault]:

@@ -13,15 +13,13 @@ from hvdsl.compiler.diagnostics import limits, names
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.values import SharedInstance, Tensor
 from hvdsl.compiler.evaluate.faults import Exhausted, Fault
-from hvdsl.compiler.evaluate.values import Deferred, Totals, is_deferred, resolve
-from hvdsl.compiler.graph import Literal, Node, Scope, Shape, Term
+from hvdsl.compiler.evaluate.values import Totals, is_deferred, resolve
+from hvdsl.compiler.graph import Literal, Node, Parameter, Scope, Shape
 from hvdsl.compiler.reserved import attribute
 from hvdsl.grammar.source import Span
 
 MOST_NODES = 100_000
 MOST_ELEMENTS = 2**48  # of one tensor or parameter
-
-_MAY_DEFER = (Term, tuple, Deferred)  # most arguments are plain numbers and words: spare them the search
 
 ScopeKind = Choice["section", "row", "recipe", "binding", "part", "repeat", "turn", "shared"]
 
@@ -40,6 +38,7 @@ class Builder:
         self.latents: list[graph.LatentGroup] = []
         self._numbers: dict[str, dict[str, int]] = {}
         self._plain: dict[str, set[str]] = {}  # names without a number, by the path that they stand in
+        self._calls: dict[object, tuple[tuple[Shape, ...], tuple[Parameter, ...]]] = {}
         self._late: list[tuple[Node, Operation]] = []
         self._sharing: Scope | None = None  # the use of a shared instance that is being placed,
         self._sharing_later = False  # and whether the instance was there before
@@ -130,7 +129,30 @@ class Builder:
             OperationError: if the operation cannot take these shapes or arguments.
             Fault: if the graph or a tensor becomes too large.
         """
-        shapes = [t.shape for t in inputs]
+        late = any(map(is_deferred, args.values()))
+        outputs, parameters = self._follows(operation, args, tuple([t.shape for t in inputs]), late, span)
+        path = ""
+        if parameters:
+            path = f"{self.path}.{operation.name}.{self.number(operation.name)}".lstrip(".")
+        node = self.node(operation, args, inputs, outputs, span)
+        node.parameters, node.path = parameters, path
+        if parameters and self._sharing is not None and self._sharing_later:
+            own = self._sharing.own
+            node.shared = tuple(p.role for p in parameters if p.role not in own)
+            if len(node.shared) < len(parameters):
+                node.own_path = self._sharing.own_path + path[len(self._sharing.path) :]
+        if late:
+            self._late.append((node, operation))
+        return tuple(Tensor(graph.Edge(node.index, i), shape) for i, shape in enumerate(outputs))
+
+    def _follows(
+        self, operation: Operation, args: Mapping[str, Literal], shapes: tuple[Shape, ...], late: bool, span: Span
+    ) -> tuple[tuple[Shape, ...], tuple[Parameter, ...]]:
+        """The outputs and parameters of an operation: in a deep model the same call comes a hundred times."""
+        call = None if late else (operation.name, shapes, tuple(args.items()))
+        known = self._calls.get(call)
+        if known is not None:
+            return known
         outputs = operation.shape(shapes, args)
         parameters = operation.parameters(shapes, args) if operation.parameters else ()
         for size in (*(c * h * w for c, h, w in outputs), *(p.size for p in parameters)):
@@ -142,19 +164,9 @@ class Builder:
                     f"{size:,} elements",
                     f"at most {MOST_ELEMENTS:,}",
                 )
-        path = ""
-        if parameters:
-            path = f"{self.path}.{operation.name}.{self.number(operation.name)}".lstrip(".")
-        node = self.node(operation, args, inputs, outputs, span)
-        node.parameters, node.path = parameters, path
-        if parameters and self._sharing is not None and self._sharing_later:
-            own = self._sharing.own
-            node.shared = tuple(p.role for p in parameters if p.role not in own)
-            if len(node.shared) < len(parameters):
-                node.own_path = self._sharing.own_path + path[len(self._sharing.path) :]
-        if any(v.__class__ in _MAY_DEFER and is_deferred(v) for v in args.values()):
-            self._late.append((node, operation))
-        return tuple(Tensor(graph.Edge(node.index, i), shape) for i, shape in enumerate(outputs))
+        if call is not None:
+            self._calls[call] = outputs, parameters
+        return outputs, parameters
 
     def node(
         self,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import cast
 
 from hvdsl.compiler.assembly.assemble import Assembled
+from hvdsl.compiler.catalogue.likelihoods import LIKELIHOODS
 from hvdsl.compiler.catalogue.structure import IMAGE, OUTPUT
 from hvdsl.compiler.catalogue.table import Argument
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import shapes as shape_codes
-from hvdsl.compiler.elaboration import application, expressions, names, statements
-from hvdsl.compiler.elaboration.arguments import kind_of
+from hvdsl.compiler.elaboration import expressions, names, pipes, statements
 from hvdsl.compiler.elaboration.builder import Builder
 from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
 from hvdsl.compiler.elaboration.interpreter import Interpreter
@@ -19,8 +19,8 @@ from hvdsl.compiler.elaboration.references import check_program
 from hvdsl.compiler.elaboration.sections import elaborate_prior, elaborate_sections
 from hvdsl.compiler.elaboration.values import Drawn, Flowing, SharedInstance, Step, Tensor, Value, show
 from hvdsl.compiler.evaluate.faults import Exhausted, Fault
-from hvdsl.compiler.evaluate.values import INVALID, Invalid, Totals
-from hvdsl.compiler.graph import Edge, Graph, Shape
+from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid, Totals
+from hvdsl.compiler.graph import Edge, Graph, Shape, Written
 from hvdsl.compiler.model import Model
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity
@@ -33,21 +33,16 @@ class Elaborator(Interpreter):
     def evaluate(self, expr: tree.Expr, environment: Environment, wanted: Argument | None = None) -> Value:
         self.deepen(expr.span)
         try:
-            return cast(Value, self.worth(expr, environment, wanted))
+            return cast(Value, _with_text(self.worth(expr, environment, wanted), expr))
         finally:
             self.depth -= 1
 
-    def lookup(self, name: tree.Name, environment: Environment, wanted: Argument | None) -> Value:
-        return names.lookup(self, name, environment, wanted)
-
-    def call(self, expr: tree.Call | tree.WithBlock, environment: Environment, wanted: Argument | None) -> Value:
-        return names.call(self, expr, environment, wanted)
+    lookup = names.lookup
+    call = names.call
+    flow = expressions.flow
 
     def calculate(self, name: str, expr: tree.Call, environment: Environment) -> Value:
         return cast(Value, self.function(name, expr, environment))
-
-    def flow(self, expr: tree.Flow | tree.Block, environment: Environment) -> Value:
-        return expressions.flow(self, expr, environment)
 
     def operate(self, expr: tree.Binary, left: object, right: object, environment: Environment) -> object:
         value = expressions.operate(self, expr, left, right, environment)
@@ -56,9 +51,6 @@ class Elaborator(Interpreter):
     def negate(self, expr: tree.Unary, value: object) -> object:
         negated = expressions.negate(self, expr, value)
         return super().negate(expr, value) if negated is expressions.UNHANDLED else negated
-
-    def describe(self, value: object) -> str:
-        return kind_of(value)
 
     def tensor(self, expr: tree.Expr, environment: Environment) -> Value:
         self.deepen(expr.span)
@@ -70,12 +62,12 @@ class Elaborator(Interpreter):
     def send(self, flowing: Flowing, expr: tree.Expr, environment: Environment) -> Flowing:
         self.deepen(expr.span)
         try:
-            return application.send(self, flowing, expr, environment)
+            return pipes.send(self, flowing, expr, environment)
         finally:
             self.depth -= 1
 
     def apply(self, step: Step, flowing: Flowing, span: Span) -> Flowing:
-        return application.apply(self, step, flowing, span)
+        return pipes.apply(self, step, flowing, span)
 
     def run(self, body: tree.Block, environment: Environment) -> None:
         statements.run(self, body, environment)
@@ -102,58 +94,70 @@ class Elaborator(Interpreter):
             raise
 
 
+def _with_text(value: object, expr: tree.Expr) -> object:
+    """Let a fraction that was computed say from what."""
+    if isinstance(expr, tree.Binary | tree.Call):
+        if type(value) is float:
+            return Written(value, expr.span.text)
+        if isinstance(value, Deferred):
+            value.text = expr.span.text
+    return value
+
+
 def elaborate(closed: Assembled) -> Model:
     """Elaborate an assembled spec. What holds of the whole is for `checks` to say.
 
     Raises:
         SpecError: with everything found, if any of it is an error.
     """
-    found = Diagnostics()
+    diagnostics = Diagnostics()
     for warning in closed.warnings:
-        found.add(warning)
+        diagnostics.add(warning)
     settings = closed.settings
     program = Program.of(closed.spec, closed.logits, settings.data.classes)
-    check_program(closed.spec, found)
-    found.stop_if_failed()
+    check_program(closed.spec, diagnostics)
+    diagnostics.stop_if_failed()
     priors: dict[str, Graph] = {}
     try:
-        graph, elaborator = _model(closed, program, found)
+        graph, elaborator = _model(closed, program, diagnostics)
         for item in closed.spec.items:
             if isinstance(item, tree.Prior):
-                prior = _prior(item, program, elaborator, found)
+                prior = _prior(item, program, elaborator, diagnostics)
                 if prior is not None:
                     priors[item.name.id] = prior
     except Exhausted as limit:
-        found.add(limit.diagnostic)
+        diagnostics.add(limit.diagnostic)
         graph = None
-    found.stop_if_failed()
+    diagnostics.stop_if_failed()
     if graph is None:
         raise TypeError("a graph without output, and no diagnostic that says why")
-    warnings = tuple(d for d in found if d.severity is Severity.WARNING)
+    warnings = tuple(d for d in diagnostics if d.severity is Severity.WARNING)
     return Model(settings, closed.likelihood, graph, priors, closed.spec, warnings)
 
 
-def _model(closed: Assembled, program: Program, found: Diagnostics) -> tuple[Graph | None, Elaborator]:
+def _model(closed: Assembled, program: Program, diagnostics: Diagnostics) -> tuple[Graph | None, Elaborator]:
     """Elaborate encoder and decoder."""
     settings, spec = closed.settings, closed.spec
     builder = Builder(settings.model, spec.span)
-    elaborator = Elaborator(program, builder, found)
+    elaborator = Elaborator(program, builder, diagnostics)
     _declare_shared(elaborator)
     shape = settings.data.shape
     image = builder.node(IMAGE, {"shape": shape}, (), (shape,), spec.span)
     out = elaborate_sections(elaborator, spec, Tensor(Edge(image.index), shape))
     if not elaborator.failed:
         for diagnostic in elaborator.taps.audit():
-            found.add(diagnostic)
+            diagnostics.add(diagnostic)
     if isinstance(out, Invalid) or elaborator.failed or out is None:
         return None, elaborator
     tensor, span = out
     if tensor.shape != (closed.logits, *shape[1:]):
-        found.add(_wrong_output(tensor, span, closed.logits, shape, builder))
+        diagnostics.add(_wrong_output(tensor, span, closed.logits, shape, builder))
         return None, elaborator
     output = builder.node(OUTPUT, {}, (tensor,), (tensor.shape,), span)
     builder.settle(Totals(elaborator.counts, len(builder.latents)))
-    return Graph(settings.model, builder.nodes, builder.root, builder.latents, Edge(output.index), shape), elaborator
+    scored = LIKELIHOODS[closed.likelihood.name].parameters(shape, dict(closed.likelihood.options))
+    graph = Graph(settings.model, builder.nodes, builder.root, builder.latents, Edge(output.index), shape, scored)
+    return graph, elaborator
 
 
 def _wrong_output(tensor: Tensor, span: Span, logits: int, image: Shape, builder: Builder) -> Diagnostic:
@@ -176,10 +180,10 @@ def _declare_shared(elaborator: Elaborator) -> None:
         elaborator.shared[name] = SharedInstance(name, item.value, environment, builder.root)
 
 
-def _prior(item: tree.Prior, program: Program, model: Elaborator, found: Diagnostics) -> Graph | None:
+def _prior(item: tree.Prior, program: Program, model: Elaborator, diagnostics: Diagnostics) -> Graph | None:
     """Elaborate one second-stage prior."""
     builder = Builder(item.name.id, item.span)
-    elaborator = Elaborator(program, builder, found)
+    elaborator = Elaborator(program, builder, diagnostics)
     elaborator.drawn = model.drawn
     _declare_shared(elaborator)
     try:
@@ -187,7 +191,7 @@ def _prior(item: tree.Prior, program: Program, model: Elaborator, found: Diagnos
     except Exhausted:
         raise
     except Fault as fault:
-        found.add(fault.diagnostic)
+        diagnostics.add(fault.diagnostic)
         return None
     if result is None or elaborator.failed:
         return None

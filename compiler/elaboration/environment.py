@@ -73,11 +73,11 @@ class Environment:
 
     def default(self, operation: str) -> dict[str, tuple[tree.Setting, Environment]]:
         """Return what the `default`s in this text say of an operation, by argument; the nearest wins."""
-        found: dict[str, tuple[tree.Setting, Environment]] = {}
+        settings: dict[str, tuple[tree.Setting, Environment]] = {}
         here: Environment | None = self
         while here is not None:
             if operation in here.defaults:
-                said = {setting.key.id: (setting, where) for setting, where in here.defaults[operation]}
-                found = {**said, **found}
+                outer = {setting.key.id: (setting, where) for setting, where in here.defaults[operation]}
+                settings = {**outer, **settings}
             here = here.parent
-        return found
+        return settings

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hvdsl.compiler.catalogue.arithmetic import NEG, OPERATORS
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.elaboration.arguments import kind_of, static
+from hvdsl.compiler.elaboration.arguments import static
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter
-from hvdsl.compiler.elaboration.placing import add_node, materialise
+from hvdsl.compiler.elaboration.nodes import add_node, materialise
 from hvdsl.compiler.elaboration.streams import current, flowing
 from hvdsl.compiler.elaboration.values import (
     STEPS,
@@ -20,6 +20,7 @@ from hvdsl.compiler.elaboration.values import (
     Unshaped,
     Value,
 )
+from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
 from hvdsl.grammar import tree
@@ -52,7 +53,7 @@ def _part(interpreter: Interpreter, expr: tree.Expr, environment: Environment) -
         value = value.tensor
     if value is None or isinstance(value, Tensor | Invalid):
         return value
-    raise Fault(codes.WRONG_KIND, "a tuple of streams holds tensors", expr.span, kind_of(value), "a tensor")
+    raise Fault(codes.WRONG_KIND, "a tuple of streams holds tensors", expr.span, describe(value), "a tensor")
 
 
 def flow(interpreter: Interpreter, expr: tree.Flow | tree.Block, environment: Environment) -> Value:
@@ -108,7 +109,7 @@ def operate(
             codes.WRONG_KIND,
             "arithmetic on a step",
             expr.span,
-            f"{kind_of(left)} {op} {kind_of(right)}",
+            f"{describe(left)} {op} {describe(right)}",
             "tensors or numbers",
             "write `x -> step` to apply it first",
         )
@@ -127,7 +128,7 @@ def _plain(value: object, span: Span) -> object:
             codes.WRONG_KIND,
             "arithmetic takes numbers or tensors",
             span,
-            kind_of(value),
+            describe(value),
             "a number or tensor",
         )
     return plain
@@ -143,7 +144,7 @@ def _step_times(expr: tree.Binary, right: object, environment: Environment) -> V
             codes.WRONG_KIND,
             "arithmetic on a step",
             expr.span,
-            f"a step * {kind_of(right)}",
+            f"a step * {describe(right)}",
             "a step and how often to repeat it, or two tensors",
             "write `(x -> step) * …` to multiply what the step makes",
         )
@@ -171,7 +172,7 @@ def _tensors(
                 codes.WRONG_KIND,
                 "arithmetic takes numbers or tensors",
                 side.span,
-                kind_of(value),
+                describe(value),
                 "a number or tensor",
             )
         operands.append(value)

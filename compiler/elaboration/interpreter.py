@@ -29,10 +29,10 @@ MOST_EVALUATIONS = 400_000  # ten times what the largest published model takes
 class Interpreter(Evaluator[Environment]):
     """Elaborates expressions and statements into the graph of one builder."""
 
-    def __init__(self, program: Program, builder: Builder, found: Diagnostics) -> None:
+    def __init__(self, program: Program, builder: Builder, diagnostics: Diagnostics) -> None:
         self.program = program
         self.builder = builder
-        self.found = found
+        self.diagnostics = diagnostics
         self.taps = Taps()
         self.counts: dict[tuple[str, str], int] = {}  # instances placed, by (section, recipe)
         self.section_defaults: Environment | None = None

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from hvdsl.compiler import graph
 from hvdsl.compiler.catalogue import OPERATIONS
-from hvdsl.compiler.catalogue.structure import GIVEN, IAF, RESIDUAL
+from hvdsl.compiler.catalogue.structure import GIVEN
 from hvdsl.compiler.catalogue.table import Argument
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.elaboration.arguments import call_parts, kind_of, static
+from hvdsl.compiler.elaboration.arguments import call_parts, static
 from hvdsl.compiler.elaboration.environment import CONTEXT_NAMES, Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter
-from hvdsl.compiler.elaboration.placing import source
+from hvdsl.compiler.elaboration.nodes import source
 from hvdsl.compiler.elaboration.program import PUBLIC_OPERATIONS, RESERVED
 from hvdsl.compiler.elaboration.streams import flowing
 from hvdsl.compiler.elaboration.values import (
@@ -30,40 +30,41 @@ from hvdsl.compiler.elaboration.values import (
     first,
 )
 from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.expressions import circular, unknown
 from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
-from hvdsl.compiler.graph import Literal, Term
+from hvdsl.compiler.graph import Literal, Named, Term
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 
 
-def lookup(interpreter: Interpreter, expr: tree.Name, environment: Environment, wanted: Argument | None) -> Value:
+def lookup(interpreter: Interpreter, name: tree.Name, environment: Environment, wanted: Argument | None) -> Value:
     """Return what a bare name is worth: the nearest binding, then what the top level and the language define."""
-    name = expr.id
-    where = environment.find(name)
+    word = name.id
+    where = environment.find(word)
     if where is not None:
-        return where.names[name]
-    if name in CONTEXT_NAMES:
-        return context_name(interpreter, name, environment, expr.span)
+        return where.names[word]
+    if word in CONTEXT_NAMES:
+        return context_name(interpreter, word, environment, name.span)
     program = interpreter.program
-    if name in program.lets:
-        return let_value(interpreter, expr, environment, wanted)
-    if name in program.recipes:
-        return RecipeStep(program.recipes[name], expr, environment)
-    if name in interpreter.shared:
-        return SharedStep(name, interpreter.shared[name])
-    if name == "tap":
+    if word in program.lets:
+        return let_value(interpreter, name, environment, wanted)
+    if word in program.recipes:
+        return RecipeStep(program.recipes[word], name, environment)
+    if word in interpreter.shared:
+        return SharedStep(word, interpreter.shared[word])
+    if word == "tap":
         return TapStep("")
-    if name == "skip":
-        return interpreter.skip("", environment.owner, environment, expr.span)
-    if name in PUBLIC_OPERATIONS:
-        return source(interpreter, OPERATIONS[name], expr, environment)
-    if wanted is not None and name in wanted.words:
-        return interpreter.word(name, expr, environment, wanted)
-    if name == arithmetic.PI:
+    if word == "skip":
+        return interpreter.skip("", environment.owner, environment, name.span)
+    if word in PUBLIC_OPERATIONS:
+        return source(interpreter, OPERATIONS[word], name, environment)
+    if wanted is not None and word in wanted.words:
+        return interpreter.word(word, name, environment, wanted)
+    if word == arithmetic.PI:
         return math.pi
-    raise unknown_name(interpreter, expr, environment, wanted)
+    raise unknown_name(interpreter, name, environment, wanted)
 
 
 def unknown_name(interpreter: Interpreter, name: tree.Name, environment: Environment, wanted: Argument | None) -> Fault:
@@ -93,6 +94,8 @@ def let_value(interpreter: Interpreter, expr: tree.Name, environment: Environmen
     except Fault:
         frame.lets[name] = INVALID  # reported; every other use of it is silent
         raise
+    if type(value) is int:
+        value = Named(value, name)
     if isinstance(value, Term):
         del frame.lets[name]
         frame.lets[name, words] = value
@@ -230,7 +233,7 @@ def call(
     if name in interpreter.shared:
         return _call_shared(interpreter.shared[name], arguments)
     if name in PUBLIC_OPERATIONS:
-        if block is not None and OPERATIONS[name] not in (RESIDUAL, IAF):
+        if block is not None and not OPERATIONS[name].block:
             _no_block(block, f"`{name}`")
         return source(interpreter, OPERATIONS[name], expr, environment)
     if name == "parallel":
@@ -276,7 +279,7 @@ def _call_value(
             codes.WRONG_KIND,
             f"`{name.id}` takes no arguments",
             name.span,
-            kind_of(value),
+            describe(value),
             "a recipe or operation",
         )
     return NamedStep(value.name, step) if isinstance(value, NamedStep) else step

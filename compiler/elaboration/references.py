@@ -9,32 +9,33 @@ from hvdsl.compiler.diagnostics import names as codes
 from hvdsl.compiler.diagnostics import warnings as warning_codes
 from hvdsl.compiler.elaboration.arguments import check_default
 from hvdsl.compiler.elaboration.names import check_name
-from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 
 
-def check_program(spec: tree.Spec, found: Diagnostics) -> None:
-    """Add what is wrong with the top level to `found`."""
+def check_program(spec: tree.Spec, diagnostics: Diagnostics) -> None:
+    """Add what is wrong with the top level to `diagnostics`."""
     recipes: dict[str, tree.Recipe] = {}
     for item in spec.items:
         if isinstance(item, tree.Let | tree.Shared | tree.Recipe):
-            _check_name(item.name, found)
+            with diagnostics.collecting():
+                check_name(item.name)
         if isinstance(item, tree.Recipe):
             recipes[item.name.id] = item
             for parameter in item.parameters:
-                _check_name(parameter.name, found)
+                with diagnostics.collecting():
+                    check_name(parameter.name)
         if isinstance(item, tree.Default):
             for fault in check_default(OPERATIONS, item):
-                found.add(fault.diagnostic)
+                diagnostics.add(fault.diagnostic)
     for item in spec.items:
         for flow in _flows(item):
-            _check_conditionals(flow, found)
-    _check_priors([item for item in spec.items if isinstance(item, tree.Prior)], found)
+            _check_conditionals(flow, diagnostics)
+    _check_priors([item for item in spec.items if isinstance(item, tree.Prior)], diagnostics)
     uses = {name: list(_uses(recipe, recipes)) for name, recipe in recipes.items()}
     for circle in _circles(uses):
         recipe = recipes[circle[0]]
-        found.add(
+        diagnostics.add(
             Diagnostic(
                 codes.RECURSION,
                 f"`{circle[0]}` uses itself",
@@ -46,12 +47,12 @@ def check_program(spec: tree.Spec, found: Diagnostics) -> None:
         )
 
 
-def _check_priors(priors: list[tree.Prior], found: Diagnostics) -> None:
+def _check_priors(priors: list[tree.Prior], diagnostics: Diagnostics) -> None:
     """Priors sample one after the other, each after those that it is given."""
     names = {prior.name.id: prior for prior in priors}
     given = {name: [g.id for g in prior.given if g.id in names] for name, prior in names.items()}
     for circle in _circles(given):
-        found.add(
+        diagnostics.add(
             Diagnostic(
                 codes.PRIORS_IN_A_CIRCLE,
                 f"the prior of `{circle[0]}` waits for itself",
@@ -61,13 +62,6 @@ def _check_priors(priors: list[tree.Prior], found: Diagnostics) -> None:
                 "leave out one of the `given`",
             )
         )
-
-
-def _check_name(name: tree.Name, found: Diagnostics) -> None:
-    try:
-        check_name(name)
-    except Fault as fault:
-        found.add(fault.diagnostic)
 
 
 def _nodes(root: object) -> Iterator[tree.Node]:
@@ -88,14 +82,14 @@ def _flows(item: tree.SpecItem) -> Iterator[tree.Flow]:
             yield node
 
 
-def _check_conditionals(flow: tree.Flow, found: Diagnostics) -> None:
+def _check_conditionals(flow: tree.Flow, diagnostics: Diagnostics) -> None:
     """Warn of `a -> b if c else d -> e`, which is `a -> (b if c else d) -> e`."""
     for step in flow.steps:
         if not isinstance(step, tree.Choose):
             continue
         text, start = step.span.source.text, step.span.start
         if text[start] != "(" and not text[:start].rstrip().endswith("("):
-            found.add(
+            diagnostics.add(
                 Diagnostic(
                     warning_codes.FLOW_IN_CONDITIONAL,
                     "a conditional inside a flow, without parentheses",
@@ -107,9 +101,21 @@ def _check_conditionals(flow: tree.Flow, found: Diagnostics) -> None:
             )
 
 
+def _bound(body: tree.Block) -> Iterator[str]:
+    """Names that a recipe's text binds itself, which hide those of the top level."""
+    for node in _nodes(body):
+        match node:
+            case tree.Let() | tree.Shared():
+                yield node.name.id
+            case tree.Bind():
+                yield from (target.id for target in node.targets if isinstance(target, tree.Name))
+            case tree.Latent():
+                yield from (name.id for name in node.names)
+
+
 def _uses(recipe: tree.Recipe, recipes: dict[str, tree.Recipe]) -> Iterator[str]:
     """Names of the recipes that a recipe's text mentions, where its own names do not hide them."""
-    own = {p.name.id for p in recipe.parameters}
+    own = {p.name.id for p in recipe.parameters} | set(_bound(recipe.body))
     todo: list[object] = [recipe.body, *(p.default for p in recipe.parameters if p.default is not None)]
     seen: set[str] = set()
     while todo:

@@ -6,14 +6,15 @@ from hvdsl.compiler.catalogue.structure import CODES, GIVEN
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.elaboration.arguments import kind_of, static
+from hvdsl.compiler.elaboration.arguments import static
 from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
 from hvdsl.compiler.elaboration.interpreter import Interpreter
-from hvdsl.compiler.elaboration.placing import add_node
+from hvdsl.compiler.elaboration.nodes import add_node
 from hvdsl.compiler.elaboration.statements import execute
 from hvdsl.compiler.elaboration.taps import grid
 from hvdsl.compiler.elaboration.values import Distribution, Flowing, Tensor, Unshaped, Value, first, show
 from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.faults import Exhausted, Fault
 from hvdsl.compiler.evaluate.values import INVALID, Invalid
 from hvdsl.compiler.graph import Literal
@@ -29,7 +30,7 @@ def elaborate_sections(
     sections = {i.kind: i for i in spec.items if isinstance(i, tree.Section)}
     for kind in ("encoder", "decoder"):
         if kind not in sections:
-            interpreter.found.add(
+            interpreter.diagnostics.add(
                 Diagnostic(name_codes.NO_SECTION, f"the spec has no {kind}", spec.span, expected=f"`{kind} {{ … }}`")
             )
             interpreter.failed = True
@@ -43,12 +44,12 @@ def elaborate_sections(
     if isinstance(out, Tensor):
         return out, rows[-1].value.span
     interpreter.failed = True
-    interpreter.found.add(
+    interpreter.diagnostics.add(
         Diagnostic(
             shape_codes.WRONG_OUTPUT,
             "the decoder ends with more than one tensor",
             rows[-1].value.span,
-            kind_of(out),
+            describe(out),
             "one tensor with `logits` channels",
         )
     )
@@ -75,13 +76,13 @@ def _section(interpreter: Interpreter, section: tree.Section, start: Flowing) ->
             except Exhausted:
                 raise
             except Fault as fault:
-                interpreter.found.add(fault.diagnostic)
+                interpreter.diagnostics.add(fault.diagnostic)
                 interpreter.failed = True
                 outer.names["x"] = INVALID
     interpreter.section_defaults = None
     result = outer.names.get("x", INVALID)
     if not labels and not interpreter.failed:
-        interpreter.found.add(
+        interpreter.diagnostics.add(
             Diagnostic(
                 name_codes.NO_SECTION,
                 f"the {section.kind} has no rows",
@@ -115,7 +116,7 @@ def _label(
             codes.WRONG_KIND,
             "a label is a resolution",
             row.label.span,
-            kind_of(value),
+            describe(value),
             "`32`, `8x6` or an expression",
         )
     label = (height, width)
@@ -222,7 +223,7 @@ def elaborate_prior(interpreter: Interpreter, item: tree.Prior, incomplete: bool
         shape_codes.WRONG_PRIOR,
         f"the prior of `{item.name.id}` does not end with its logits",
         item.name.span,
-        kind_of(result),
+        describe(result),
         f"{show((z.classes or 0, *label))}: a logit for each code at each position",
     )
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.elaboration.application import publish
-from hvdsl.compiler.elaboration.arguments import check_default, kind_of, static
+from hvdsl.compiler.elaboration.arguments import check_default, static
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.latents import latent, remember
 from hvdsl.compiler.elaboration.names import check_name, tap_name
+from hvdsl.compiler.elaboration.pipes import publish
 from hvdsl.compiler.elaboration.program import ANYTHING
 from hvdsl.compiler.elaboration.streams import flowing, unshaped
 from hvdsl.compiler.elaboration.values import Distribution, Drawn, SharedInstance, SharedStep, Tensor, Unshaped, Value
+from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.faults import Exhausted, Fault
 from hvdsl.compiler.evaluate.values import INVALID, Invalid
 from hvdsl.grammar import tree
@@ -32,7 +33,7 @@ def execute(interpreter: Interpreter, statement: tree.Statement, environment: En
     except Exhausted:
         raise
     except Fault as fault:
-        interpreter.found.add(fault.diagnostic)
+        interpreter.diagnostics.add(fault.diagnostic)
         interpreter.failed = True
         for name in _bound(statement):
             environment.names[name] = INVALID
@@ -128,7 +129,7 @@ def _bind(interpreter: Interpreter, statement: tree.Bind, environment: Environme
             shape_codes.WRONG_NUMBER,
             f"{len(names)} names for {len(values)} tensor{'s' if len(values) != 1 else ''}",
             statement.span,
-            kind_of(value),
+            describe(value),
             f"{len(names)} tensors",
             "write as many names as there are tensors, `_` for those that are not needed",
         )
@@ -156,5 +157,5 @@ def _tap(interpreter: Interpreter, statement: tree.Bind, target: tree.Call, envi
         value = interpreter.tensor(statement.value, environment)
         stream = flowing(value, statement.value.span)
         if isinstance(stream, tuple):
-            raise Fault(codes.WRONG_KIND, "a tap is one tensor", statement.value.span, kind_of(value), "one tensor")
+            raise Fault(codes.WRONG_KIND, "a tap is one tensor", statement.value.span, describe(value), "one tensor")
     publish(interpreter, name, stream, statement.span)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.elaboration.arguments import kind_of
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.values import Drawn, Flowing, Tensor, Value
+from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import Invalid
 from hvdsl.grammar import tree
@@ -28,7 +28,7 @@ def flowing(value: Value, span: Span) -> Flowing:
         parts = [v.tensor if isinstance(v, Drawn) else v for v in value]
         if all(p is None or isinstance(p, Tensor | Invalid) for p in parts):
             return tuple(p for p in parts if p is None or isinstance(p, Tensor | Invalid))
-    raise Fault(codes.WRONG_KIND, "only tensors flow", span, kind_of(value), "a tensor or a tuple of tensors")
+    raise Fault(codes.WRONG_KIND, "only tensors flow", span, describe(value), "a tensor or a tuple of tensors")
 
 
 def current(interpreter: Interpreter, environment: Environment, span: Span) -> Flowing:
@@ -54,7 +54,7 @@ def current(interpreter: Interpreter, environment: Environment, span: Span) -> F
 def one_tensor(flowing: Flowing, what: str, span: Span) -> Tensor:
     if isinstance(flowing, Tensor):
         return flowing
-    raise Fault(codes.WRONG_KIND, f"{what} takes one tensor", span, kind_of(flowing), "one tensor")
+    raise Fault(codes.WRONG_KIND, f"{what} takes one tensor", span, describe(flowing), "one tensor")
 
 
 def run_block(interpreter: Interpreter, block: tree.Block, flowing: Flowing, environment: Environment) -> Flowing:
@@ -71,7 +71,7 @@ def result_of(environment: Environment, span: Span) -> Flowing:
         return value
     if isinstance(value, tuple):
         return tuple(v for v in value if v is None or isinstance(v, Tensor | Invalid))
-    raise Fault(codes.WRONG_KIND, "the result is no tensor", span, kind_of(value), "a tensor or a tuple of tensors")
+    raise Fault(codes.WRONG_KIND, "the result is no tensor", span, describe(value), "a tensor or a tuple of tensors")
 
 
 def unshaped(expr: tree.Expr) -> Fault:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from hvdsl.compiler import graph
 from hvdsl.compiler.catalogue.table import Operation
-from hvdsl.compiler.evaluate.values import Invalid
+from hvdsl.compiler.evaluate.values import Described, Invalid
 from hvdsl.compiler.graph import Literal, Shape
 from hvdsl.grammar import tree
 
@@ -20,15 +20,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(Described):
     """One output of a node."""
 
     value: graph.Edge
     shape: Shape
 
+    @property
+    def described(self) -> str:
+        return f"a tensor of {show(self.shape)}"
+
 
 @dataclass(frozen=True, slots=True)
-class Distribution:
+class Distribution(Described):
     """A distribution node; `shape` is that of a draw. `classes` is set for discrete families."""
 
     value: graph.Edge
@@ -36,6 +40,10 @@ class Distribution:
     family: str
     classes: int | None = None
     depth: int = 1  # codes at each position, in residual quantization
+
+    @property
+    def described(self) -> str:
+        return "a distribution"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,7 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class Drawn(Described):
     """What an encoder publishes of a latent drawn on the way up: the draw, and what it was drawn from."""
 
     draw: Draw
@@ -59,21 +67,36 @@ class Drawn:
     def tensor(self) -> Tensor:
         return self.draw.tensor
 
+    @property
+    def described(self) -> str:
+        return "a distribution"
+
 
 @dataclass(frozen=True, slots=True)
-class Unshaped:
+class Unshaped(Described):
     """`learned(init)` without channels: a source that waits for the tensor that it is added to."""
 
     operation: Operation
     call: tree.Expr
     environment: Environment
 
+    @property
+    def described(self) -> str:
+        return "a learned map that has no channels yet"
 
-# -- steps ------------------------------------------------------------------------------------------------
+
+class _Step(Described):
+    """Something that waits for what flows into it."""
+
+    __slots__ = ()
+
+    @property
+    def described(self) -> str:
+        return "a step"
 
 
 @dataclass(frozen=True, slots=True)
-class OperationStep:
+class OperationStep(_Step):
     """A call of an operation that waits for its input. Arguments are evaluated where it is applied."""
 
     operation: Operation
@@ -82,14 +105,14 @@ class OperationStep:
 
 
 @dataclass(frozen=True, slots=True)
-class RecipeStep:
+class RecipeStep(_Step):
     recipe: tree.Recipe
     call: tree.Expr
     environment: Environment
 
 
 @dataclass(frozen=True, slots=True)
-class SharedStep:
+class SharedStep(_Step):
     """A use of a `shared` instance; `own` are the roles that this use does not share."""
 
     name: str
@@ -110,7 +133,7 @@ class SharedInstance:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockStep:
+class BlockStep(_Step):
     """`{ … }`, a recipe without a name."""
 
     block: tree.Block
@@ -118,7 +141,7 @@ class BlockStep:
 
 
 @dataclass(frozen=True, slots=True)
-class ExpressionStep:
+class ExpressionStep(_Step):
     """A flow or repeat of steps, `conv(1x1, 8) -> relu` or `block * 3`, not yet applied."""
 
     expr: tree.Expr
@@ -126,7 +149,7 @@ class ExpressionStep:
 
 
 @dataclass(frozen=True, slots=True)
-class NamedStep:
+class NamedStep(_Step):
     """A step that was given as an argument: its name becomes part of what it holds."""
 
     name: str
@@ -134,7 +157,7 @@ class NamedStep:
 
 
 @dataclass(frozen=True, slots=True)
-class TapStep:
+class TapStep(_Step):
     name: str
 
 

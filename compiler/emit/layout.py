@@ -40,6 +40,14 @@ def _broken(head: str, node: ast.expr, tail: str, depth: int) -> list[str]:
             "]" if isinstance(node, ast.List) else ")",
         )
         items = [("", e) for e in node.elts]
+    elif isinstance(node, ast.ListComp):
+        turns = [ast.unparse(ast.ListComp(ast.Name("_"), [g]))[3:-1] for g in node.generators]
+        return [
+            f"{pad}{head}[",
+            *lines("", node.elt, "", depth + 1),
+            *(f"{INDENT * (depth + 1)}{turn}" for turn in turns),
+            f"{pad}]{tail}",
+        ]
     elif isinstance(node, ast.BinOp):
         return [f"{pad}{head}(", *_operation(node, depth + 1), f"{pad}){tail}"]
     else:
@@ -65,3 +73,24 @@ def _operation(node: ast.BinOp, depth: int) -> list[str]:
         left = left.left
     terms.append(("", left))
     return [line for head, term in reversed(terms) for line in lines(head, term, "", depth)]
+
+
+def assignment(targets: Sequence[str], value: ast.expr, depth: int) -> list[str]:
+    """Lay out `a, b = value`; where the targets alone are too long, in parentheses."""
+    head = ", ".join(targets)
+    if len(f"{INDENT * depth}{head} = (") < WIDTH - len(unparse(value)) or len(targets) == 1:
+        return lines(f"{head} = ", value, depth=depth)
+    inner = [f"{INDENT * (depth + 1)}{some}," for some in filled(targets, ", ", ",", depth + 1)]
+    return [f"{INDENT * depth}(", *inner, *lines(") = ", value, depth=depth)]
+
+
+def filled(items: Sequence[str], separator: str, tail: str, depth: int) -> list[str]:
+    """Join items to as few lines as hold them, each with room for `tail`."""
+    done: list[str] = []
+    for item in items:
+        longer = f"{done[-1]}{separator}{item}" if done else item
+        if done and len(f"{INDENT * depth}{longer}{tail}") <= WIDTH:
+            done[-1] = longer
+        else:
+            done.append(item)
+    return done

@@ -6,15 +6,16 @@ import ast
 import collections.abc
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
-from hvdsl.compiler.emit import layout, runtime_index
+from hvdsl.compiler.emit import layout, provenance, runtime_index
 from hvdsl.compiler.emit.modules.class_text import class_text, docstring
 from hvdsl.compiler.emit.modules.classes import ModuleClass, classes, grouped
 from hvdsl.compiler.emit.modules.model_text import model_class, prior_class
 from hvdsl.compiler.emit.modules.tree import ModuleTree
-from hvdsl.compiler.emit.names import Names, camel, identifier
+from hvdsl.compiler.emit.names import Names, camel, word
 from hvdsl.compiler.emit.stepwise.plan import plan
-from hvdsl.compiler.emit.stepwise.position_steps import position_steps
+from hvdsl.compiler.emit.stepwise.steps_text import position_steps
 from hvdsl.compiler.graph import Graph, Term
 from hvdsl.compiler.settings import Data
 
@@ -33,15 +34,18 @@ def module_text(
         SpecError: HV08xx, if an operation or likelihood cannot be emitted.
     """
     tree = ModuleTree(graph)
+    prior_trees = {latent: ModuleTree(prior) for latent, prior in priors.items()}
     names = Names({"PRIORS", "STEPS", *RESERVED})
     class_names = prior_names(priors, names)
-    module_classes = classes(grouped(tree.root), names)
+    constants, definitions = provenance.constants((t.root for t in (tree, *prior_trees.values())), names)
+    module_classes = classes(grouped(tree.root), names, constants)
     parts = [class_text(c, tree) for c in module_classes[:-1]]
     parts.append(model_class(module_classes[-1], tree, scored, data, title))
     parts.append([f"Model = {module_classes[-1].name}"])
     if priors:
-        parts += prior_parts(priors, class_names, names)
-    return _text(parts, graph.name, title, digest, version)
+        parts += prior_parts(prior_trees, class_names, names, constants)
+    texts = provenance.expressions((graph, *priors.values()))
+    return _text(parts, graph.name, title, digest, version, definitions, texts)
 
 
 def priors_text(name: str, priors: Mapping[str, Graph], title: str, digest: str, version: str) -> str:
@@ -51,7 +55,10 @@ def priors_text(name: str, priors: Mapping[str, Graph], title: str, digest: str,
         SpecError: HV08xx, if an operation cannot be emitted.
     """
     names = Names({"PRIORS", "STEPS", *RESERVED})
-    return _text(prior_parts(priors, prior_names(priors, names), names), name, title, digest, version)
+    class_names, trees = prior_names(priors, names), {latent: ModuleTree(prior) for latent, prior in priors.items()}
+    constants, definitions = provenance.constants((tree.root for tree in trees.values()), names)
+    parts = prior_parts(trees, class_names, names, constants)
+    return _text(parts, name, title, digest, version, definitions, provenance.expressions(priors.values()))
 
 
 def steps_text(
@@ -64,7 +71,7 @@ def steps_text(
     """
     class_names = prior_names(priors, Names({"PRIORS", "STEPS", *RESERVED}))
     parts = [position_steps(priors[latent], plan(priors[latent]), class_names[latent]) for latent in wanted]
-    table = [f'    "{identifier(latent)}": {class_names[latent]}Steps,' for latent in wanted]
+    table = [f'    "{word(latent)}": {class_names[latent]}Steps,' for latent in wanted]
     return _text([*parts, ["STEPS = {", *table, "}"]], name, title, digest, version)
 
 
@@ -80,15 +87,16 @@ def prior_names(priors: Mapping[str, Graph], names: Names) -> dict[str, str]:
     return class_names
 
 
-def prior_parts(priors: Mapping[str, Graph], class_names: Mapping[str, str], names: Names) -> list[list[str]]:
+def prior_parts(
+    trees: Mapping[str, ModuleTree], class_names: Mapping[str, str], names: Names, constants: Mapping[str, str]
+) -> list[list[str]]:
     """Write the classes of all priors, and the table `PRIORS` of them by their latents."""
-    trees = {latent: ModuleTree(graph) for latent, graph in priors.items()}
-    module_classes = classes(grouped(*(tree.root for tree in trees.values())), names)
+    module_classes = classes(grouped(*(tree.root for tree in trees.values())), names, constants)
     parts: list[list[str]] = []
     for latent, tree in trees.items():
         own = [c for c in module_classes if c.example.graph is tree.graph]  # recipes that no earlier prior has written
         parts += _prior(own, tree, class_names[latent])
-    table = [f'    "{identifier(latent)}": {name},' for latent, name in class_names.items()]
+    table = [f'    "{word(latent)}": {name},' for latent, name in class_names.items()]
     return [*parts, ["PRIORS = {", *table, "}"]]
 
 
@@ -97,8 +105,19 @@ def _prior(module_classes: Sequence[ModuleClass], tree: ModuleTree, name: str) -
     return [*(class_text(c, tree) for c in recipes), prior_class(whole, name, tree.graph, tree)]
 
 
-def _text(parts: Sequence[Sequence[str]], name: str, title: str, digest: str, version: str) -> str:
-    body = "\n\n\n".join("\n".join(part) for part in parts)
+def _text(
+    parts: Sequence[Sequence[str]],
+    name: str,
+    title: str,
+    digest: str,
+    version: str,
+    definitions: Sequence[str] = (),
+    texts: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Lay a module out: its header, the constants that it uses, its classes with comments on computed fractions."""
+    body = "\n\n\n".join("\n".join(provenance.with_comments(part, texts)) for part in parts)
+    used = {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
+    constants = [line for line in definitions if line.partition(" ")[0] in used]
     header = [
         docstring(
             title or name,
@@ -110,7 +129,7 @@ def _text(parts: Sequence[Sequence[str]], name: str, title: str, digest: str, ve
         "",
         *_imports(body),
     ]
-    return "\n".join(header) + "\n\n\n" + body + "\n"
+    return "\n".join([*header, *(["", *constants] if constants else [])]) + "\n\n\n" + body + "\n"
 
 
 def _imports(body: str) -> list[str]:

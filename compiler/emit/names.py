@@ -16,11 +16,22 @@ def identifier(name: str) -> str:
     """Return `name` if it can stand in Python source as it is.
 
     Raises:
-        ValueError: if it is anything but an ASCII identifier. The grammar admits no other, so this is the last
-        line of defence.
+        ValueError: if it is anything but an ASCII identifier, or a keyword. The grammar admits no other characters, so
+        this is the last line of defence.
     """
-    if not _IDENTIFIER.match(name) or keyword.iskeyword(name):
+    if keyword.iskeyword(name):
         raise ValueError(f"{name!r} cannot be an identifier of emitted code")
+    return word(name)
+
+
+def word(name: str) -> str:
+    """Return `name` if it can stand between quotation marks: a name of the spec, which may be a keyword of Python.
+
+    Raises:
+        ValueError: if it is anything but ASCII letters, digits and underscores.
+    """
+    if not _IDENTIFIER.match(name):
+        raise ValueError(f"{name!r} cannot be a name in emitted code")
     return name
 
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.evaluate.faults import Fault
+from hvdsl.compiler.evaluate.values import Described
 from hvdsl.compiler.graph import Literal, Term
+from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 
 Number = int | float
@@ -48,7 +50,9 @@ def is_number(value: object) -> bool:
 
 
 def describe(value: object) -> str:
-    """Return a static value as a person would write it."""
+    """Return a value as a person would write it, or what it is where nobody can."""
+    if isinstance(value, Described):
+        return value.described
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None:
@@ -60,13 +64,16 @@ def describe(value: object) -> str:
     if isinstance(value, str):
         return f'"{value}"'
     if isinstance(value, Term):
-        inner = [describe(a) for a in value.args] + [f"{k} = {describe(v)}" for k, v in value.options]
+        words = [(None, a) for a in value.args] + list(value.options)  # inside a word a bare word is a text
+        inner = [(f"{k} = " if k else "") + (v if isinstance(v, str) else describe(v)) for k, v in words]
         return f"{value.name}({', '.join(inner)})" if inner else value.name
+    if isinstance(value, tuple) and any(isinstance(v, Described) for v in value):
+        return f"a tuple of {len(value)}"
     if isinstance(value, tuple):
         return f"({', '.join(describe(v) for v in value)})"
     if isinstance(value, list):
         return f"[{', '.join(describe(v) for v in value)}]"
-    return str(value)
+    return "a map" if isinstance(value, tree.Map) else "something else"
 
 
 def number(value: object, span: Span) -> Number:

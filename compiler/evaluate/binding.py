@@ -5,7 +5,7 @@ One set of rules for operations, distributions, likelihoods, recipes and the wor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hvdsl.compiler.catalogue.table import ANY_NUMBER, Argument, ArgumentType, Required
@@ -61,10 +61,10 @@ def match(
     Raises:
         Fault: for an argument that is not declared, is one too many, or is given twice.
     """
-    by_name = {a.name: a for a in declared}
     pairs: list[tuple[Argument, tree.Argument]] = []
     positional = iter(declared)
     rest: Argument | None = None
+    taken: set[str] = set()
     for written in arguments:
         if written.name is None:
             rest = rest or next(positional, None)
@@ -79,18 +79,9 @@ def match(
                 )
             argument = rest
             rest = rest if rest.many else None
-        elif written.name in by_name:
-            argument = by_name[written.name]
         else:
-            raise Fault(
-                reports.unknown,
-                f"`{name}` has no argument `{written.name}`",
-                written.span,
-                f"`{written.name}`",
-                f"`{signature(name, declared)}`",
-                did_you_mean(written.name, by_name) if by_name else f"write `{name}` alone",
-            )
-        if not argument.many and any(other is argument for other, _ in pairs):
+            argument = _named(name, declared, written, reports)
+        if argument.name in taken and not argument.many:
             raise Fault(
                 reports.unknown,
                 f"`{name}` is given `{argument.name}` twice",
@@ -99,8 +90,24 @@ def match(
                 f"`{argument.name}` once",
                 "remove one of the two",
             )
+        taken.add(argument.name)
         pairs.append((argument, written))
     return pairs
+
+
+def _named(name: str, declared: Sequence[Argument], written: tree.Argument, reports: Reports) -> Argument:
+    for argument in declared:
+        if argument.name == written.name:
+            return argument
+    names = [argument.name for argument in declared]
+    raise Fault(
+        reports.unknown,
+        f"`{name}` has no argument `{written.name}`",
+        written.span,
+        f"`{written.name}`",
+        f"`{signature(name, declared)}`",
+        did_you_mean(written.name or "", names) if names else f"write `{name}` alone",
+    )
 
 
 def missing(name: str, argument: Argument, declared: Sequence[Argument], span: Span, reports: Reports) -> Fault:
@@ -115,7 +122,7 @@ def missing(name: str, argument: Argument, declared: Sequence[Argument], span: S
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Slot:
     """Where a value goes: the argument, what it belongs to, where it is written, how mistakes are reported."""
 
@@ -126,22 +133,22 @@ class Slot:
     example: str = ""
 
 
-def accept(slot: Slot, value: object, describe: Callable[[object], str] = describe) -> Literal:
+def accept(slot: Slot, value: object) -> Literal:
     """Return a value in the form that an argument has: an integral number is an integer where one is wanted.
-
-    `describe` is how a message names a value that is no literal.
 
     Raises:
         Fault: for a value of another kind, a fraction, a number out of bounds, or one made of `count` where only a
             scale may be.
     """
     argument = slot.argument
+    if type(value) is int and argument.type is ArgumentType.INTEGER and argument.bounds is ANY_NUMBER:
+        return value  # most arguments
     if isinstance(value, Deferred) and argument.type not in (ArgumentType.NUMBER, ArgumentType.ANY):
         raise Fault(
             codes.COUNT_IN_SHAPE,
             f"`{argument.name}` cannot depend on `count` or `latents`",
             slot.span,
-            "a number made of `count` or `latents`",
+            describe(value),
             "a number that is known before everything is placed",
             "`count` and `latents` are for scales and initial values",
         )
@@ -186,7 +193,7 @@ def _fit(argument: Argument, value: object, slot: Slot) -> Literal | _Misfit:
     if isinstance(value, Term):
         if value.name not in argument.words:
             return value if argument.type is ArgumentType.ANY else _MISFIT
-        return _fit_word(argument, value, slot)
+        return _fit_word(argument, value, slot) if argument.calls or value.args or value.options else value
     if isinstance(value, bool):
         return value if argument.type in (ArgumentType.SWITCH, ArgumentType.ANY) else _MISFIT
     match argument.type:
@@ -200,8 +207,8 @@ def _fit(argument: Argument, value: object, slot: Slot) -> Literal | _Misfit:
             sizes = kernel(value)
             return _MISFIT if sizes is None else sizes
         case ArgumentType.SHAPE:
-            sizes = tuple(map(_whole, value)) if isinstance(value, tuple | list) else ()
-            return _MISFIT if None in sizes or not sizes else sizes
+            lengths = tuple(map(_whole, value)) if isinstance(value, tuple | list) else ()
+            return _MISFIT if None in lengths or not lengths else lengths
         case ArgumentType.TUPLE:
             if isinstance(value, tuple | list) and len(value) == len(argument.items):
                 parts = [_fit(item, v, slot) for item, v in zip(argument.items, value, strict=True)]
@@ -216,7 +223,10 @@ def _fit(argument: Argument, value: object, slot: Slot) -> Literal | _Misfit:
 
 def _fit_word(argument: Argument, value: Term, slot: Slot) -> Literal:
     """Check the arguments of a word that was bound elsewhere, as where a recipe hands it on."""
-    declared = {a.name: a for a in argument.takes(value.name)}
+    takes = argument.takes(value.name)
+    if not takes and not value.args and not value.options:
+        return value
+    declared = {a.name: a for a in takes}
     given = dict(zip(declared, value.args, strict=False)) | dict(value.options)
     if len(value.args) > len(declared) or not given.keys() <= declared.keys():
         text = signature(value.name, tuple(declared.values()))
@@ -238,12 +248,14 @@ def _fit_word(argument: Argument, value: Term, slot: Slot) -> Literal:
 
 def _whole(value: object) -> int | None:
     if isinstance(value, int | float) and is_number(value) and float(value).is_integer():
-        return int(value)
+        return value if isinstance(value, int) else int(value)
     return None
 
 
 def kernel(value: object) -> tuple[int, int] | None:
     """Return a kernel, stride or row's label as (height, width): `3`, `3x3` or `(3, 3)`; None for anything else."""
+    if type(value) is int:
+        return value, value
     sizes = value if isinstance(value, tuple | list) else (value, value)
     match [_whole(size) for size in sizes]:
         case [int(height), int(width)]:
@@ -286,6 +298,9 @@ def expected(argument: Argument) -> str:
 def _tuple(items: Sequence[Argument]) -> str:
     kinds = {_KINDS.get(item.type, "a value").removeprefix("a ") + str(item.bounds) for item in items}
     inner = f"{kinds.pop()}" if len(kinds) == 1 else "values"
-    examples = {2: "`(0.9, 0.999)` or `8x6`", 3: "`3x32x32`", 4: "`(0, 0, 2, 2)`"}
     plural = inner.replace("number", "numbers", 1)
-    return f"{len(items)} {plural} as {examples.get(len(items), '`(…)`')}"
+    example = "`(0.9, 0.999)`" if items[0].type is ArgumentType.NUMBER else _TUPLES.get(len(items), "`(…)`")
+    return f"{len(items)} {plural} as {example}"
+
+
+_TUPLES = {2: "`8x6`", 3: "`3x32x32`", 4: "`(0, 0, 2, 2)`"}

@@ -17,10 +17,9 @@ from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.evaluate import arithmetic
 from hvdsl.compiler.evaluate.binding import OPERATION, Reports, Slot, accept, match, missing
 from hvdsl.compiler.evaluate.faults import Fault
-from hvdsl.compiler.evaluate.habits import habit
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid, deferred
 from hvdsl.compiler.graph import Literal, Term
-from hvdsl.compiler.suggest import did_you_mean, nearest
+from hvdsl.compiler.suggest import did_you_mean, habit, nearest
 from hvdsl.grammar import tree
 from hvdsl.grammar.source import Span
 
@@ -69,59 +68,59 @@ class Evaluator(ABC, Generic[E]):
             "steps and tensors belong into recipes and rows",
         )
 
-    def describe(self, value: object) -> str:
-        """Return what a value is, in the words of a message."""
-        return "a number made of `count` or `latents`" if isinstance(value, Deferred) else arithmetic.describe(value)
-
     def worth(self, expr: tree.Expr, environment: E, wanted: Argument | None) -> object:
         """Evaluate one expression; those within it go by way of `evaluate`."""
         match expr:
             case tree.Number():
                 return number_of(expr)
             case tree.Name():
-                return self._name(expr, environment, wanted)
-            case tree.Call(function=tree.Name(id=name)) if declares(wanted, name):
-                return self.word(name, expr, environment, wanted)
-            case tree.Call() | tree.WithBlock():
-                return self.call(expr, environment, wanted)
-            case tree.Flow() | tree.Block():
-                return self.flow(expr, environment)
+                if expr.id in KEYWORDS:
+                    return KEYWORDS[expr.id]
+                word = own_word(wanted, expr)
+                return (
+                    self.lookup(expr, environment, wanted)
+                    if word is None
+                    else self.word(word, expr, environment, wanted)
+                )
             case tree.Dim():
                 return expr.sizes
+            case tree.Call():
+                word = own_word(wanted, expr)
+                return (
+                    self.call(expr, environment, wanted) if word is None else self.word(word, expr, environment, wanted)
+                )
+            case tree.Flow() | tree.Block():
+                return self.flow(expr, environment)
             case tree.Binary():
                 return self._binary(expr, environment)
             case tree.Unary():
                 return self.negate(expr, self.evaluate(expr.operand, environment))
             case tree.Choose():
                 return self.evaluate(self.chosen(expr, environment), environment, wanted)
-            case tree.Tuple():
-                return tuple(self.evaluate(item, environment) for item in expr.items)
-            case tree.List():
-                return [self.evaluate(item, environment) for item in expr.items]
+            case tree.Tuple() | tree.List():
+                items = [self.evaluate(item, environment) for item in expr.items]
+                if INVALID in items:
+                    return INVALID
+                return items if isinstance(expr, tree.List) else tuple(items)
             case tree.Item():
                 return self._item(expr, environment, wanted)
             case tree.String():
                 return expr.value
             case tree.Map():
                 return expr
+            case tree.WithBlock():
+                return self.call(expr, environment, wanted)
 
-    def _name(self, name: tree.Name, environment: E, wanted: Argument | None) -> object:
-        if name.id in KEYWORDS:
-            return KEYWORDS[name.id]
-        if declares(wanted, name.id):
-            return self.word(name.id, name, environment, wanted)
-        return self.lookup(name, environment, wanted)
-
-    def word(self, name: str, expr: tree.Name | tree.Call, environment: E, wanted: Argument | None) -> Term:
+    def word(self, name: str, expr: tree.Expr, environment: E, wanted: Argument | None) -> Term:
         """Bind a word of an argument, such as `fan_in` or `cosine(floor = 1e-4)`; inner bare words become `str`."""
         declared = wanted.takes(name) if wanted is not None else ()
         anything = wanted is not None and wanted.type is ArgumentType.ANY
-        if isinstance(expr, tree.Name):
-            if anything or not declared:
-                return Term(name)
-            pairs = []
-        else:
+        if isinstance(expr, tree.Call):
             pairs = match(name, declared, expr.arguments, self.reports)
+        elif anything or not declared:
+            return Term(name)
+        else:
+            pairs = []
         bound = {argument.name for argument, _ in pairs}
         for argument in declared:
             if argument.name not in bound and isinstance(argument.default, Required):
@@ -139,8 +138,7 @@ class Evaluator(ABC, Generic[E]):
 
     def argument(self, slot: Slot, expr: tree.Expr, environment: E) -> Literal:
         """Evaluate what is written for an argument, and bring it into the argument's form."""
-        value = self.evaluate(expr, environment, slot.argument)
-        return accept(slot, value, self.describe)
+        return accept(slot, self.evaluate(expr, environment, slot.argument))
 
     def chosen(self, expr: tree.Choose, environment: E) -> tree.Expr:
         """Return the branch that a conditional takes; the other is not evaluated."""
@@ -213,7 +211,7 @@ class Evaluator(ABC, Generic[E]):
         if other is None:
             raise Fault(
                 codes.NO_SUCH_ITEM,
-                f"no entry for {self.describe(key)}",
+                f"no entry for {arithmetic.describe(key)}",
                 expr.index.span,
                 help="add the entry, or an `else:` entry for all others",
             )
@@ -226,7 +224,7 @@ class Evaluator(ABC, Generic[E]):
                 codes.WRONG_KIND,
                 "this has no entries",
                 expr.base.span,
-                self.describe(base),
+                arithmetic.describe(base),
                 "a map, list or tuple",
             )
         position = arithmetic.integer(key, expr.index.span, "a position")
@@ -241,9 +239,17 @@ class Evaluator(ABC, Generic[E]):
         return entry
 
 
-def declares(argument: Argument | None, word: str) -> bool:
-    """Whether an argument declares a word itself; what may be anything knows words only as a last resort."""
-    return argument is not None and word in argument.words and argument.type is not ArgumentType.ANY
+def own_word(argument: Argument | None, expr: tree.Expr) -> str | None:
+    """Return the word that an expression is, bare or called, of those that an argument declares itself.
+
+    These come before names. What may be anything knows words only as a last resort; `none` is a value like `yes`.
+    """
+    if argument is None or not argument.words or argument.type is ArgumentType.ANY:
+        return None
+    head = expr.function if isinstance(expr, tree.Call) else expr
+    if isinstance(head, tree.Name) and head.id in argument.words and head.id not in KEYWORDS:
+        return head.id
+    return None
 
 
 def unknown(name: tree.Name, known: Iterable[str], wanted: Argument | None, places: str) -> Fault:

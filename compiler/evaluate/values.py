@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from hvdsl.compiler.graph import Literal, Term
+from hvdsl.compiler.graph import Literal, Term, Written
 
 
 class Invalid(Enum):
@@ -21,6 +21,16 @@ INVALID = Invalid.INVALID
 """What could not be made: whatever touches it is invalid too, without a second report."""
 
 
+class Described:
+    """A value that no spec can write down: messages say what it is in these words."""
+
+    __slots__ = ()
+
+    @property
+    def described(self) -> str:
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """How often each recipe was placed, by (section, recipe), and how many latents the model has."""
@@ -29,18 +39,23 @@ class Totals:
     latents: int
 
 
-class Deferred(float):
+class Deferred(float, Described):
     """A number made of `count` or `latents`, which are known when everything is placed.
 
     Until then it stands as 1.0 wherever a number is stored; `resolve` puts the true value in its place.
     """
 
     compute: Callable[[Totals], float | int]
+    text: str = ""  # of the expression
 
     def __new__(cls, compute: Callable[[Totals], float | int]) -> Deferred:
         self = super().__new__(cls, 1.0)
         self.compute = compute
         return self
+
+    @property
+    def described(self) -> str:
+        return "a number made of `count` or `latents`"
 
 
 def deferred(compute: Callable[..., object], *operands: object) -> Deferred:
@@ -53,19 +68,24 @@ def deferred(compute: Callable[..., object], *operands: object) -> Deferred:
     return Deferred(later)
 
 
+_PLAIN = frozenset({int, float, bool, str, type(None)})
+
+
 def is_deferred(value: Literal) -> bool:
     """Whether a literal holds a deferred number anywhere."""
-    if isinstance(value, Deferred):
-        return True
+    kind = value.__class__
+    if kind in _PLAIN:  # nearly all are: spare them the search
+        return False
     if isinstance(value, Term):
         return any(map(is_deferred, value.args)) or any(is_deferred(v) for _, v in value.options)
-    return isinstance(value, tuple) and any(map(is_deferred, value))
+    return kind is Deferred or (isinstance(value, tuple) and any(map(is_deferred, value)))
 
 
 def resolve(value: Literal, totals: Totals) -> Literal:
     """Return a literal with its deferred numbers in place."""
     if isinstance(value, Deferred):
-        return value.compute(totals)
+        number = value.compute(totals)
+        return Written(number, value.text) if isinstance(number, float) and value.text else number
     if isinstance(value, Term):
         return Term(
             value.name,

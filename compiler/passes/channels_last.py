@@ -16,13 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.convolutions import DEPTHWISE
 from hvdsl.compiler.catalogue.reshaping import CHANNELS_LAST
-from hvdsl.compiler.catalogue.sources import CONSTANT
+from hvdsl.compiler.catalogue.table import Layout
 from hvdsl.compiler.graph import Edge, Graph, Node, Role, Scope
 from hvdsl.compiler.passes.draft import Draft
-
-_LAYOUT_FREE = (CONSTANT,)  # one value everywhere
 
 
 def channels_last(graph: Graph) -> Graph:
@@ -37,7 +34,7 @@ def channels_last(graph: Graph) -> Graph:
             source = draft.nodes[value.node]
             if source.role is Role.TAP:
                 _convert_tap(draft, source, inside)
-            elif (source.index not in own or not source.inputs) and source.operation not in _LAYOUT_FREE:
+            elif (source.index not in own or not source.inputs) and source.operation.layout is not Layout.FREE:
                 _convert(draft, value, [node for node in readers if value in node.inputs], section)
     return draft.graph()
 
@@ -49,7 +46,7 @@ def _sections(draft: Draft) -> list[Scope]:
 def _region(section: Scope) -> list[Node | Scope]:
     """The members of a section from the first on that holds a depthwise convolution."""
     for i, member in enumerate(section.members):
-        if any(node.operation is DEPTHWISE for node in _nodes(member)):
+        if any(node.operation.layout is Layout.CHANNELS_LAST for node in _nodes(member)):
             return section.members[i:]
     return []
 

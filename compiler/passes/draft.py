@@ -82,4 +82,4 @@ class Draft:
             node.index = i
         latents = [self._renumbered(group, nodes[number[group.node]], number) for group in self._graph.latents]
         output = Edge(number[self._output.node], self._output.port)
-        return Graph(self._graph.name, nodes, self.root, latents, output, self._graph.image)
+        return Graph(self._graph.name, nodes, self.root, latents, output, self._graph.image, self._graph.likelihood)

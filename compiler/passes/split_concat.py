@@ -14,17 +14,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
-from hvdsl.compiler.catalogue.table import Operation
+from hvdsl.compiler.catalogue.convolutions import CONV
+from hvdsl.compiler.catalogue.joins import CONCAT
+from hvdsl.compiler.catalogue.table import Locality, Operation, Saves
 from hvdsl.compiler.graph import Edge, Graph, Literal, Node, Role, Scope, Term
 from hvdsl.compiler.passes.draft import Draft
 
-ELEMENTWISE = frozenset({"gelu", "silu", "swish", "elu", "relu", "leaky_relu", "sigmoid", "tanh", "softplus"})
 
-
-@dataclass(frozen=True, slots=True)
-class _Activated:
+class _Activated(NamedTuple):
     """A function of a value, wanted in a section. What the encoder computes of a tap it computes for itself."""
 
     section: str
@@ -33,8 +33,7 @@ class _Activated:
     args: tuple[tuple[str, Literal], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Site:
+class _Site(NamedTuple):
     concat: Node
     activation: Node
     conv: Node
@@ -52,10 +51,10 @@ def split_concat(graph: Graph) -> Graph:
     for node in draft.root.nodes():
         if draft.is_shared(node):
             continue
-        if node.operation.name in ELEMENTWISE:
+        if _is_activation(node):
             users[_activated(node.inputs[0], node)].append(node)
         site = _site(node, readers)
-        if site is not None and not any(draft.nodes[v.node].operation.name in ELEMENTWISE for v in node.inputs):
+        if site is not None and not any(_is_activation(draft.nodes[v.node]) for v in node.inputs):
             sites.append(site)
             for part in site.parts():
                 users[part].append(site.concat)
@@ -71,19 +70,26 @@ def split_concat(graph: Graph) -> Graph:
     return draft.graph()
 
 
+def _is_activation(node: Node) -> bool:
+    """Whether a node is a pure function of each element whose result is worth sharing: something is kept for it."""
+    operation = node.operation
+    pure = operation.locality is Locality.ELEMENT and operation.expression is not None and len(node.inputs) == 1
+    return pure and operation.role is Role.OPERATION and operation.saves is not Saves.NOTHING
+
+
 def _activated(value: Edge, node: Node) -> _Activated:
     return _Activated(node.scope.path.split(".")[0], value, node.operation, tuple(node.args.items()))
 
 
 def _site(node: Node, readers: Mapping[Edge, list[Node]]) -> _Site | None:
     """`concat -> activation -> conv`, with no other reader in between."""
-    if node.operation.name != "concat" or len(set(node.inputs)) != len(node.inputs):
+    if node.operation is not CONCAT or len(set(node.inputs)) != len(node.inputs):
         return None
     activation = _only(readers[Edge(node.index)])
-    if activation is None or activation.operation.name not in ELEMENTWISE:
+    if activation is None or not _is_activation(activation):
         return None
     conv = _only(readers[Edge(activation.index)])
-    if conv is None or conv.operation.name != "conv":
+    if conv is None or conv.operation is not CONV:
         return None
     plain = conv.args["groups"] == 1 and conv.args["mask"] is None and conv.args["pad"] == Term("same")
     return _Site(node, activation, conv) if plain else None

@@ -28,6 +28,7 @@ COMMANDS = (
     ("compile", "compile", "write the spec as a PyTorch module"),
     ("explain", "explain", "explain a diagnostic code or a term of the objective"),
     ("viz", "viz", "draw a spec"),
+    ("data", "data", "say which files are the data, what is in them, and what a spec needs"),
     ("train", "train", "train a spec, or go on with a run"),
     ("eval", "eval", "evaluate a run in bits per dimension"),
     ("sample", "sample", "draw images from a run"),

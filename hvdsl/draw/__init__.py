@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hvdsl.compiler.model import Model
 
-__all__ = ["draw"]
+__all__ = ["draw", "graph_json"]
 
 
 def draw(model: Model, form: str) -> bytes:
     """Return the drawing of a model as a file of the form `.svg`, `.png`, `.html`, `.dot`, `.mmd` or `.json`."""
     if form == ".json":
-        from hvdsl.draw.export import graph_json
-
         return graph_json(model).encode()
     from hvdsl.draw.ladder import ladder
 
@@ -34,10 +33,16 @@ def draw(model: Model, form: str) -> bytes:
         from hvdsl.draw.png import png
 
         return png(picture)
-    from hvdsl.draw.svg import svg
+    from hvdsl.draw.svg import page, svg
 
     if form == ".html":
-        from hvdsl.draw.page import page
-
-        return page(picture.title, svg(picture)).encode()
+        return page(picture).encode()
     return svg(picture).encode()
+
+
+def graph_json(model: Model) -> str:
+    """Return the whole graph of a model, unfolded, and those of its priors; equal models give equal bytes."""
+    from hvdsl.compiler.analysis.export import to_json
+
+    whole = to_json(model.graph) | {"priors": {name: to_json(graph) for name, graph in model.priors.items()}}
+    return json.dumps(whole, indent=1) + "\n"

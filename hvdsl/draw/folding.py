@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hvdsl.compiler.catalogue import resampling
+from hvdsl.compiler.catalogue.convolutions import UPCONV
+from hvdsl.compiler.catalogue.joins import ADD
 from hvdsl.compiler.catalogue.table import Kind as OperationKind
 from hvdsl.compiler.graph import Graph, Node, Role, Scope
 from hvdsl.draw.items import Item, Kind, Mark, add_mark, join, same_shapes, signature
-from hvdsl.draw.labels import SILENT, operation
+from hvdsl.draw.labels import operation, silent
 
 
 class Folder:
@@ -58,7 +61,7 @@ class Folder:
         elif self._belongs_to_latent(node):
             owner = next(user for user in self._users[node.index] if user.role is Role.LATENT)
             yield Item(Kind.LATENT, str(owner.args["name"]), [node], scope=node.scope)
-        elif node.operation.name in SILENT or self._swallowed(node):
+        elif silent(node) or self._swallowed(node):
             yield Item(Kind.OPERATIONS, "", [node], scope=node.scope)
         else:
             yield Item(Kind.OPERATIONS, self._written(node), [node], scope=node.scope)
@@ -122,13 +125,13 @@ class Folder:
         """Whether the operation is named by the one that it feeds: `+ learned`."""
         users = self._users.get(node.index, [])
         source = node.operation.kind is OperationKind.SOURCE
-        return source and len(users) == 1 and users[0].operation.name == "add" and users[0].scope is node.scope
+        return source and len(users) == 1 and users[0].operation is ADD and users[0].scope is node.scope
 
     def _written(self, node: Node) -> str:
         text = operation(node)
         for value in node.inputs:
             source = self._graph.nodes[value.node]
-            if node.operation.name == "add" and self._swallowed(source):
+            if node.operation is ADD and self._swallowed(source):
                 text += f" {operation(source)}"
         return text
 
@@ -140,10 +143,8 @@ def _tap_name(node: Node) -> str:
 
 def _changes_grid(item: Item) -> bool:
     first, last = item.nodes[0], item.nodes[-1]
-    return first is last and bool(first.inputs) and item.title.split()[0] in _RESAMPLING
-
-
-_RESAMPLING = frozenset({"avg", "max", "nearest", "bilinear", "pixel", "upconv", "global"})
+    resamples = first.operation is UPCONV or first.operation in resampling.OPERATIONS
+    return first is last and bool(first.inputs) and resamples
 
 
 def _join_runs(pieces: list[Item]) -> list[Item]:

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.graph import Node, Shape
+from hvdsl.compiler.catalogue.resampling import AVG_POOL, MAX_POOL
+from hvdsl.compiler.graph import Node, Role, Shape
 
-# Operations that move numbers about without a step that a reader of the figure would look for.
-SILENT = frozenset({"split", "chunk", "identity", "sample", "output", "image", "codes"})
-_WRITTEN = {
-    "add": "+",
-    "sub": "−",
-    "mul": "×",
-    "div": "÷",
-    "residual": "+",
-    "number_sub": "−",
-    "mul_number": "scale",
-    "div_number": "scale",
-    "add_number": "shift",
-    "sub_number": "shift",
-}
+
+def silent(node: Node) -> bool:
+    """Whether an operation moves numbers about without a step that a reader of the figure would look for."""
+    return not operation(node)
 
 
 def operation(node: Node) -> str:
     """Return the short name of an operation: `conv 4×4 /2`, `avg pool 2×2`, `gelu`."""
-    text = _WRITTEN.get(node.operation.name, node.operation.name.replace("_", " "))
+    entry = node.operation
+    if node.role is Role.GIVEN:
+        return str(node.args["name"]) if node.args["source"] == "field" else ""
+    text = entry.name.replace("_", " ") if entry.glyph is None else entry.glyph
     kernel, factor = node.args.get("kernel"), node.args.get("factor")
     if isinstance(kernel, tuple):
         text += " " + "×".join(str(length) for length in kernel)
@@ -33,7 +27,7 @@ def operation(node: Node) -> str:
     if isinstance(factor, int):
         text += f" ×{factor}"
     stride = node.args.get("stride")
-    if isinstance(stride, tuple) and stride != (1, 1) and "pool" not in node.operation.name:
+    if isinstance(stride, tuple) and stride != (1, 1) and entry not in (AVG_POOL, MAX_POOL):
         text += f" /{stride[0]}" if stride[0] == stride[1] else f" /{stride[0]}×{stride[1]}"
     out = node.args.get("out")
     return f"{text} → {out}" if isinstance(out, int) else text
@@ -53,9 +47,9 @@ def shape(channels: str | int, height: int, width: int) -> str:
     return f"{channels}×{height}×{width}"
 
 
-def shapes(found: Sequence[Shape]) -> str:
+def shapes(chain: Sequence[Shape]) -> str:
     """Return one shape, or the range of channels where equal grids differ in them: `36…20×16×16`."""
-    first, last = found[0], found[-1]
+    first, last = chain[0], chain[-1]
     if first[1:] != last[1:]:
         return f"{shape(*first)} … {shape(*last)}"
     return shape(first[0] if first[0] == last[0] else f"{first[0]}…{last[0]}", *first[1:])

@@ -125,7 +125,7 @@ def _prior(name: str, graph: Graph) -> PriorColumn:
 
 
 class _Owners:
-    """Which item shows a node; a node that none shows counts as its first input."""
+    """The item that shows each node; a node that none shows counts as its first input."""
 
     def __init__(self, graph: Graph, items: Sequence[Item]) -> None:
         self._graph = graph
@@ -163,7 +163,7 @@ _Edge: TypeAlias = tuple[Item, Item, int, int]  # source, target, and the nodes 
 
 def _edges(graph: Graph, owners: _Owners, place: Mapping[int, tuple[int, int]]) -> Iterable[list[_Edge]]:
     """Return the edges between items, by pair. Within a column a tap only lets the stream pass."""
-    found: dict[tuple[int, int], list[_Edge]] = {}
+    edges: dict[tuple[int, int], list[_Edge]] = {}
     for node in graph.nodes:
         target = owners.of(node.index)
         if target is None or target.kind is Kind.TAP:
@@ -175,8 +175,8 @@ def _edges(graph: Graph, owners: _Owners, place: Mapping[int, tuple[int, int]]) 
                 index = graph.nodes[index].inputs[0].node
                 source = owners.of(index)
             if source is not None and source is not target and place[id(source)] < place[id(target)]:
-                found.setdefault((id(source), id(target)), []).append((source, target, value.node, node.index))
-    return found.values()
+                edges.setdefault((id(source), id(target)), []).append((source, target, value.node, node.index))
+    return edges.values()
 
 
 def _tap_label(graph: Graph, edges: Sequence[tuple[int, int]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 
 from hvdsl.draw import columns, labels, style
 from hvdsl.draw.columns import Place
@@ -145,10 +146,11 @@ def _about(item: Item) -> str:
     """Say what an item stands for: the text that shows on hovering."""
     where = item.scope.path if item.scope else ""
     span = item.nodes[0].span
+    place = f"{PurePath(span.source.name).name}:{span.line}"  # drawings go to others: no folder of this machine
     shape = labels.shape(*item.nodes[-1].shapes[0])
     facts = [
         columns.heading(item).replace(" | ", " → ") or item.kind.value,
-        f"{where} ({span.source.name}:{span.line})" if where else f"{span.source.name}:{span.line}",
+        f"{where} ({place})" if where else place,
         f"out {shape}, {len(item.nodes):,} operations, {item.parameters:,} parameters",
     ]
     return "\n".join(facts)

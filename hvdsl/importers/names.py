@@ -114,7 +114,7 @@ def _matched(names: Iterable[str], rules: Sequence[Rule], published: Iterable[st
     """The same, with the rule that says so."""
     instances = {id(rule): _instances(rule, published) for rule in rules}
     counted: dict[object, dict[str, int]] = {}
-    found: dict[str, tuple[str, Rule]] = {}
+    matches: dict[str, tuple[str, Rule]] = {}
     for name in names:
         for rule in rules:
             match = rule.ours.fullmatch(name)
@@ -127,23 +127,23 @@ def _matched(names: Iterable[str], rules: Sequence[Rule], published: Iterable[st
                 number = seen.setdefault(match["instance"], len(seen))
                 spelled = rule.spelling.get("instance", {}).get(str(number), str(number))
                 words["instance"] = _nth(instances[id(rule)], number) if rule.among else spelled
-            found[name] = rule.theirs.format(**words), rule
+            matches[name] = rule.theirs.format(**words), rule
             break
         else:
             raise WeightsError(
                 f"the spec's parameter {name} has no counterpart in that release: is this the right spec?"
             )
-    return found
+    return matches
 
 
 def _instances(rule: Rule, published: Iterable[str]) -> list[str]:
     """What a rule's patterns match of published names, in order."""
-    found: dict[str, tuple[int, list[int]]] = {}
+    rows: dict[str, tuple[int, list[int]]] = {}
     for name in published:
         for place, pattern in enumerate(rule.among):
             if (match := pattern.match(name)) is not None:
-                found[match[0]] = place, [int(digits) for digits in re.findall(r"\d+", match[0])]
-    return sorted(found, key=found.__getitem__, reverse=rule.reversed)
+                rows[match[0]] = place, [int(digits) for digits in re.findall(r"\d+", match[0])]
+    return sorted(rows, key=rows.__getitem__, reverse=rule.reversed)
 
 
 def _nth(instances: Sequence[str], number: int) -> str:
@@ -164,8 +164,8 @@ def rename(source: str, names: Mapping[str, tuple[int, ...]], weights: Mapping[s
     original = {new: key for key, new in _ranked(given, rules.ranked).items()}
     given = {new: given[key] for new, key in original.items()}
     places = _by_place(names) if rules.by_place else {name: name for name in names}
-    found = _matched(places.values(), rules.rules, given)
-    wanted = {ours: found[place] for ours, place in places.items()}
+    published = _matched(places.values(), rules.rules, given)
+    wanted = {ours: published[place] for ours, place in places.items()}
     missing = [theirs for theirs, _ in wanted.values() if theirs not in given]
     left = (original[key] for key in set(given) - {theirs for theirs, _ in wanted.values()})
     extra = sorted(key for key in left if not any(alias.fullmatch(key) for alias in rules.aliases))
@@ -175,9 +175,9 @@ def rename(source: str, names: Mapping[str, tuple[int, ...]], weights: Mapping[s
         if theirs in given and _essential(_shape(given[theirs])) != _essential(_published_shape(names[ours], rule))
     ]
     problems = [("lack", missing), ("also hold", extra), ("do not fit:", wrong)]
-    told = [f"{verb} {', '.join(items[:5])}{', …' if len(items) > 5 else ''}" for verb, items in problems if items]
-    if told:
-        raise WeightsError(f"the weights {'; they '.join(told)}: is this the spec that they were trained with?")
+    clauses = [f"{verb} {', '.join(items[:5])}{', …' if len(items) > 5 else ''}" for verb, items in problems if items]
+    if clauses:
+        raise WeightsError(f"the weights {'; they '.join(clauses)}: is this the spec that they were trained with?")
     return {
         ours: (given[theirs].t() if rule.transpose else given[theirs]).reshape(names[ours])
         for ours, (theirs, rule) in wanted.items()

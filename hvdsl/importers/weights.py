@@ -79,9 +79,9 @@ def _refuse_inflated(path: Path) -> None:
 
 def _refusal(path: Path, error: Exception) -> str:
     """Why a file was refused. torch's own words recommend to execute it, so they are not repeated."""
-    asked = re.search(r"GLOBAL (\S+)", str(error))
-    if asked is not None:
-        return f"{path} is refused: it asks for `{asked[1]}`, and nothing but tensors and plain values is ever read"
+    refused = re.search(r"GLOBAL (\S+)", str(error))
+    if refused is not None:
+        return f"{path} is refused: it asks for `{refused[1]}`, and nothing but tensors and plain values is ever read"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{path} cannot be read: {error.strerror}"
     return (

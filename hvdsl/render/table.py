@@ -70,6 +70,8 @@ def _resolutions(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def _totals(info: Mapping[str, Any]) -> list[tuple[str, str]]:
     sections = f"encoder {info['encoder_parameters']:,}, decoder {info['decoder_parameters']:,}"
+    if info["likelihood_parameters"]:
+        sections += f", likelihood {info['likelihood_parameters']:,}"
     depth = info["stochastic_depth"]
     checkpointed = in_bytes(info["checkpointed_peak_bytes"])
     height, width = info["receptive_field"]

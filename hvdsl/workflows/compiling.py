@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.pipeline import check, write
 from hvdsl.errors import UsageError
+from hvdsl.grammar import tree
 from hvdsl.grammar.source import Source
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Compiled:
             model = cast("nn.Module", self.module().Model())
             initialize(model, seed)
         if self.level == 2:
-            from hvdsl.runtime.training.compilation import compile_recipes
+            from hvdsl.runtime.training.recipes import compile_recipes
 
             compile_recipes(model)
         return model
@@ -166,7 +167,7 @@ def build(
     return compile(spec, level=level, variant=variant, overrides=overrides).build(seed)
 
 
-def checked(spec: str | Path | Source, overrides: Sequence[str] = (), variant: str | None = None) -> Model:
+def checked(spec: str | Path | Source | tree.Spec, overrides: Sequence[str] = (), variant: str | None = None) -> Model:
     """Return the model that a spec and `NAME=VALUE` overrides describe.
 
     Raises:
@@ -177,7 +178,7 @@ def checked(spec: str | Path | Source, overrides: Sequence[str] = (), variant: s
 
 def info(model: Model) -> dict[str, Any]:
     """Return what a model costs, per resolution and in all, as JSON says it."""
-    from hvdsl.compiler.analysis.priors import prior_summary
+    from hvdsl.compiler.analysis.sight import prior_summary
     from hvdsl.compiler.analysis.summary import summary
 
     priors = [prior_summary(graph).to_json() for graph in model.priors.values()]

@@ -6,34 +6,28 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
 from torch import Tensor, nn
 
 from hvdsl.compiler.stages import is_drawn_from_codes
-from hvdsl.errors import HvdslError
+from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.data import Splits
 from hvdsl.runtime.data.dataset import Dataset
 from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.ground.seeds import derive_seed
-from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
-from hvdsl.runtime.inference.importance import ImportanceBound
+from hvdsl.runtime.inference.evaluate import Evaluation, evaluate, score_images
 from hvdsl.runtime.inference.inference import chunks, inference
-from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.latents.noise import image_noise
-from hvdsl.runtime.objective.elbo import ModelBatch, measure
 from hvdsl.runtime.priors.evaluate import CodeEvaluation, evaluate_codes
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.workflows.baselines import histogram_bits_per_dim, png_bits_per_dim
 from hvdsl.workflows.images import GivenImages
+from hvdsl.workflows.open import Opened, first_stage
 from hvdsl.workflows.progress import showing
-from hvdsl.workflows.runs import run_data
+from hvdsl.workflows.runs import run_data, used_images
 from hvdsl.workflows.stages import open_priors
-
-if TYPE_CHECKING:
-    from hvdsl.workflows.trained import Trained
 
 Split = Literal["train", "validation", "test"]
 
@@ -80,6 +74,7 @@ class EvaluationResult:
         baselines: bits/dim of simple coders by name, where they were asked for; None where one cannot hold the images.
         split: which images; None where they were given.
         step: steps of training.
+        images: which and how many, in words.
     """
 
     bound: Evaluation
@@ -87,6 +82,7 @@ class EvaluationResult:
     baselines: Mapping[str, float | None]
     split: Split | None
     step: int
+    images: str = "given images"
 
     @property
     def bits_per_dim(self) -> float:
@@ -99,8 +95,7 @@ class EvaluationResult:
         return whole | (self.codes.as_json() if self.codes else {})
 
     def __repr__(self) -> str:
-        images = f"{self.bound.images:,} {self.split or 'given'} images"
-        return f"<hvdsl.EvaluationResult of {images}: {self.bits_per_dim:.4f} bits/dim, step {self.step}>"
+        return f"<hvdsl.EvaluationResult of {self.images}: {self.bits_per_dim:.4f} bits/dim, step {self.step}>"
 
 
 def image_elbo(module: nn.Module, pixels: Tensor, *, samples: int, batch: int, seed: int) -> ImageElbo:
@@ -114,68 +109,61 @@ def image_elbo(module: nn.Module, pixels: Tensor, *, samples: int, batch: int, s
     dims = vae.likelihood.dims((pixels.shape[1], pixels.shape[2], pixels.shape[3]))
     with inference(module) as device:
         for indices in chunks(range(len(pixels)), batch):
-            v = pixels[indices.start : indices.stop].to(device)
-            x, target = vae.input(v), vae.target(v)
-            weights, distortion, rate = ImportanceBound(), torch.zeros(()), torch.zeros(())
-            for k in range(samples):
-                noise = image_noise(module, vae.LATENTS, noise_seed, indices, k, device)
-                latents = Traversal.infer(vae.LATENTS, len(v), noise, densities=samples > 1, device=device)
-                bound = measure(module, ModelBatch(x, target, noise), latents)
-                distortion = distortion.to(device) + bound.distortion.double() / samples
-                rate = rate.to(device) + bound.rates.double() / samples
-                if samples > 1:
-                    weights.add(latents.log_weight.double() - bound.distortion.double())
-            bounds.append((weights.bound if samples > 1 else -distortion - rate.sum(0)).cpu())
-            distortions.append(distortion.cpu())
-            rates.append(rate.T.cpu())
+            part = pixels[indices.start : indices.stop].to(device)
+            scores = score_images(module, part, indices, samples, noise_seed)
+            bounds.append(scores.bound.cpu())
+            distortions.append(scores.distortion.cpu())
+            rates.append(scores.rates.T.cpu())
     return ImageElbo(torch.cat(bounds), torch.cat(distortions), torch.cat(rates), dims, samples)
 
 
 def evaluate_split(
-    trained: Trained,
+    opened: Opened,
     data: Path | None,
-    split: Split,
+    split: Split | None,
     samples: int | None,
     baselines: bool,
     batch: int,
     seed: int,
     console: Console | None,
 ) -> EvaluationResult:
-    """Evaluate a split of a run's data; see `Trained.evaluate`."""
-    settings = trained.spec.model.settings
-    splits = run_data(trained.run, settings.data, data)
-    images: Dataset = getattr(splits, split)
+    """Evaluate a split of a run's data, or all images at a place; see `Trained.evaluate`."""
+    settings = opened.spec.model.settings
+    images = used_images(opened.run, settings.data, data, split)
     with showing("images", console) as show:
         bound = evaluate(
-            trained.model,
+            opened.module,
             images,
             samples=samples or settings.evaluate.samples,
             batch=batch,
             seed=seed,
             progress=lambda done: show(done, len(images)),
         )
-    of_codes = is_drawn_from_codes(trained.spec.model) and trained.run is not None
-    codes = _codes(trained, images, batch, console) if of_codes else None
+    of_codes = is_drawn_from_codes(opened.spec.model) and opened.run is not None
+    codes = _codes(opened, images, batch, console) if of_codes else None
+    if baselines and settings.data.is_real:
+        raise UsageError("--baselines are of whole numbers; the pixels of this data are real numbers")
     levels = 2 ** pixel_bits(settings.data)
-    yardsticks = _baselines(splits, images, levels) if baselines else {}
-    return EvaluationResult(bound, codes, yardsticks, split, trained.step)
+    yardsticks = _baselines(run_data(opened.run, settings.data), images, levels) if baselines else {}
+    part = split or ("test" if data is None else None)
+    return EvaluationResult(bound, codes, yardsticks, part, opened.step, images.name)
 
 
 def evaluate_images(
-    trained: Trained, pixels: Tensor, samples: int | None, batch: int, seed: int, console: Console | None
+    opened: Opened, pixels: Tensor, samples: int | None, batch: int, seed: int, console: Console | None
 ) -> EvaluationResult:
     """Evaluate given images, raw pixel values `(N, C, H, W)`; see `Trained.evaluate`."""
-    settings = trained.spec.model.settings
+    settings = opened.spec.model.settings
     with showing("images", console) as show:
         bound = evaluate(
-            trained.model,
+            opened.module,
             GivenImages(pixels),
             samples=samples or settings.evaluate.samples,
             batch=batch,
             seed=seed,
             progress=lambda done: show(done, len(pixels)),
         )
-    return EvaluationResult(bound, None, {}, None, trained.step)
+    return EvaluationResult(bound, None, {}, None, opened.step, f"{len(pixels):,} given images")
 
 
 def _baselines(splits: Splits, images: Dataset, levels: int) -> dict[str, float | None]:
@@ -185,13 +173,13 @@ def _baselines(splits: Splits, images: Dataset, levels: int) -> dict[str, float 
     }
 
 
-def _codes(trained: Trained, images: Dataset, batch: int, console: Console | None) -> CodeEvaluation:
-    first = trained.first_stage()
+def _codes(opened: Opened, images: Dataset, batch: int, console: Console | None) -> CodeEvaluation:
+    first = first_stage(opened)
     levels = [level.name for level in first.levels]
-    priors = open_priors(first, levels, lambda settings: trained.use_ema and settings.evaluate.use_ema)
+    priors = open_priors(first, levels, lambda settings: opened.use_ema and settings.evaluate.use_ema)
     with showing("codes", console) as show:
         return evaluate_codes(
-            trained.model,
+            opened.module,
             priors,
             first.model.settings.data,
             images,

@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image as Pillow
 from torch import Tensor
 
 from hvdsl.compiler.settings import Data
-from hvdsl.runtime.data.dataset import DataError, Dataset, Image
+from hvdsl.runtime.data.dataset import Dataset
+from hvdsl.runtime.data.errors import DataError
+from hvdsl.runtime.data.open import open_given
+from hvdsl.runtime.data.picture import Raster, UnreadableError
+from hvdsl.runtime.data.stored import read_image
 from hvdsl.runtime.ground.pixels import pixel_bits
 
 ImagesLike = NDArray[Any] | Tensor | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-"""Raw pixel values `(N, H, W)`, `(N, H, W, C)` or `(N, C, H, W)`, or image files."""
+"""Raw pixel values `(N, H, W)`, `(N, H, W, C)` or `(N, C, H, W)`, or image files, or one folder of them."""
 
 
 class GivenImages:
@@ -32,7 +35,7 @@ class GivenImages:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def batch(self, indices: Sequence[int], epoch: int = 0) -> NDArray[Any]:
+    def batch(self, indices: Sequence[int], epoch: int = 0, step: int = 0) -> NDArray[Any]:
         return self.pixels[list(indices)].numpy()
 
 
@@ -45,20 +48,20 @@ class _Files:
     def __len__(self) -> int:
         return len(self._paths)
 
-    def image(self, index: int, epoch: int) -> Image:
+    def image(self, index: int, epoch: int) -> Raster:
         path = self._paths[index]
+        if not path.exists():
+            raise DataError(f"there is no image {path}")
         try:
-            with Pillow.open(path) as picture:
-                grey = picture.mode in ("1", "L", "I;16")
-                pixels = np.asarray(picture.convert("L" if grey else "RGB"))
-        except FileNotFoundError as error:
-            raise DataError(f"there is no image {path}") from error
-        except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
+            return read_image(path)
+        except UnreadableError as error:
             raise DataError(f"{path} cannot be read as an image ({error})") from error
-        return pixels[:, :, None] if grey else pixels
 
     def label(self, index: int) -> int | None:
         return None
+
+    def name(self, index: int) -> str:
+        return str(self._paths[index])
 
 
 def raw_pixels(images: ImagesLike, data: Data) -> Tensor:
@@ -69,6 +72,9 @@ def raw_pixels(images: ImagesLike, data: Data) -> Tensor:
     Raises:
         DataError: a file cannot be read, or an array has another shape, type or range than the spec says.
     """
+    if isinstance(images, str | os.PathLike) and _holds_many(Path(images)):
+        dataset = open_given(data, Path(images))
+        return torch.from_numpy(dataset.batch(range(len(dataset))).astype(np.float32))
     if isinstance(images, str | os.PathLike):
         images = [images]
     if isinstance(images, Tensor):
@@ -84,7 +90,15 @@ def raw_pixels(images: ImagesLike, data: Data) -> Tensor:
     return torch.from_numpy(dataset.batch(range(len(paths))).astype(np.float32))
 
 
+def _holds_many(path: Path) -> bool:
+    return path.is_dir() or (path.suffix in (".npy", ".npz", ".lmdb") and path.exists())
+
+
 def _checked(pixels: Tensor, data: Data) -> Tensor:
+    if data.is_real:
+        if pixels.is_complex() or not bool(torch.isfinite(pixels).all()):
+            raise DataError("images hold NaN, an infinity or complex numbers: replace what is not a finite number")
+        return _some(_channels_first(pixels.to(torch.float32), data.shape))
     top = 2 ** pixel_bits(data) - 1
     if pixels.is_floating_point() or pixels.is_complex():
         kind = str(pixels.dtype).removeprefix("torch.")
@@ -92,9 +106,7 @@ def _checked(pixels: Tensor, data: Data) -> Tensor:
             f"images of type {kind} are refused: raw pixel values are whole numbers 0 … {top}, and values in [0, 1] "
             "would be scored as nearly black; give them as uint8"
         )
-    pixels = _channels_first(pixels.to(torch.int32), data.shape)  # few operations take uint16
-    if len(pixels) == 0:
-        raise DataError("there are no images")
+    pixels = _some(_channels_first(pixels.to(torch.int32), data.shape))  # few operations take uint16
     low, high = int(pixels.min()), int(pixels.max())
     if low < 0 or high > top:
         raise DataError(
@@ -102,6 +114,12 @@ def _checked(pixels: Tensor, data: Data) -> Tensor:
             "map them first, or give image files, which are mapped as the spec says"
         )
     return pixels.to(torch.float32)
+
+
+def _some(pixels: Tensor) -> Tensor:
+    if len(pixels) == 0:
+        raise DataError("there are no images")
+    return pixels
 
 
 def _channels_first(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
@@ -121,6 +139,8 @@ def _channels_first(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 
 def as_pixels(images: Tensor, data: Data) -> Tensor:
-    """Return raw pixel values as whole numbers: uint8, or uint16 above 8 bits."""
+    """Return raw pixel values as whole numbers: uint8, or uint16 above 8 bits; real numbers as float32."""
+    if data.is_real:
+        return images.to(torch.float32)
     bits = pixel_bits(data)
     return images.round().clamp(0, 2**bits - 1).to(torch.uint8 if bits <= 8 else torch.uint16)

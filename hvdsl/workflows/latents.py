@@ -21,7 +21,6 @@ from hvdsl.runtime.latents import Given, LatentGroup, Source, Traversal
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.latents.traversal import Draw
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae
-from hvdsl.workflows.images import as_pixels
 
 if TYPE_CHECKING:
     from hvdsl.runtime.quantizers import NearestCode, UniformCodes
@@ -157,7 +156,7 @@ def _groups(groups: Sequence[LatentGroup], walk: _ObservedTraversal) -> list[Gro
     for place, (name, group, outcome) in enumerate(zip(group_names(groups), groups, walk.outcomes, strict=True)):
         posterior = walk.posteriors.get(place)
         base = posterior.base if isinstance(posterior, Flowed) else posterior
-        told = base if isinstance(base, LocationScale) else None
+        scaled = base if isinstance(base, LocationScale) else None
         codes = outcome.codes
         latents.append(
             GroupLatents(
@@ -165,8 +164,8 @@ def _groups(groups: Sequence[LatentGroup], walk: _ObservedTraversal) -> list[Gro
                 group.family,
                 outcome.z.cpu(),
                 rates[place],
-                mean=None if told is None else told.mean.cpu(),
-                scale=None if told is None else told.scale.cpu(),
+                mean=None if scaled is None else scaled.mean.cpu(),
+                scale=None if scaled is None else scaled.scale.cpu(),
                 codes=None if codes is None else codes.reshape(len(codes), *_level(name, group).shape).cpu(),
             )
         )
@@ -199,7 +198,7 @@ def decode(
     seed: int,
     batch: int,
 ) -> Tensor:
-    """Return the likelihood's mean under the given latents, raw pixel values `(N, C, H, W)`, whole numbers.
+    """Return the likelihood's mean under the given latents, raw pixel values `(N, C, H, W)`.
 
     Groups that are not given are drawn from their priors.
 
@@ -223,7 +222,7 @@ def decode(
             except ValueError as error:
                 raise HvdslError(str(error)) from error
             images.append(to_pixels(vae, vae.likelihood.mean(vae(None, walk)), data).cpu())
-    return as_pixels(torch.cat(images), data)
+    return torch.cat(images)
 
 
 def _source(group: LatentGroup, value: Tensor | None, indices: range) -> Source | Given:

@@ -13,12 +13,14 @@ from torch import nn
 
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.grammar.source import Source
+from hvdsl.runtime.codes.levels import code_levels
 from hvdsl.runtime.latents.noise import set_noise_scheme
 from hvdsl.runtime.training.checkpoint import MANIFEST, CheckpointError
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.weights import copy_into, load_weights, model_tensors
-from hvdsl.workflows.compiling import Compiled, checked, compiled
-from hvdsl.workflows.runs import device_of, read_model
+from hvdsl.workflows.compiling import Compiled, compiled
+from hvdsl.workflows.runs import device_of, read_model, read_resolved
+from hvdsl.workflows.stages import Autoencoder, autoencoder
 from hvdsl.workflows.weights_file import read_weights_file
 
 CheckpointName = Literal["last", "best"] | int
@@ -27,7 +29,7 @@ BEST = ("bits_per_dim", "error_per_dim", "nats_per_code")
 """What a validation is judged by: the first of these that it measured, the lower the better."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Opened:
     """A model with trained weights, and where they are from."""
 
@@ -75,6 +77,18 @@ def _run_around(checkpoint: Path) -> Run | None:
     run = checkpoint.resolve().parent.parent
     inside = checkpoint.resolve().parent.name == "checkpoints" and checkpoint.resolve().name.isdigit()
     return Run.open(run) if inside and (run / "environment.json").is_file() else None
+
+
+def first_stage(opened: Opened) -> Autoencoder:
+    """The first stage of a model of codes, with its digest.
+
+    Raises:
+        HvdslError: the model has a continuous latent, or comes from a file, which has no priors beside it.
+    """
+    code_levels(opened.module)  # says what is wrong where there are none
+    if opened.run is None:
+        raise HvdslError(f"{opened.source} has no priors beside it: load the run that it is from")
+    return autoencoder(opened.run, opened.spec.model, opened.module, opened.step, opened.overrides)
 
 
 def sampling_weights(opened: Opened) -> nn.Module:
@@ -130,7 +144,7 @@ def _of_file(path: Path, use_ema: bool, overrides: tuple[str, ...], device: torc
     if path.suffix != ".safetensors":
         raise HvdslError(f"{path} is not a .safetensors file: give a run folder, a checkpoint or such a file")
     weights = read_weights_file(path)
-    spec = compiled(checked(Source(f"the spec in {path}", weights.spec), overrides))
+    spec = compiled(read_resolved(Source(f"the spec in {path}", weights.spec), overrides))
     module = spec.build()
     copy_into(module, weights.fitting(model_tensors(module)))
     set_noise_scheme(module, weights.noise_scheme)

@@ -12,22 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.compiler.assembly.files import locate
+from hvdsl.compiler.assembly.upgrade import upgraded
 from hvdsl.compiler.emit import emit_priors, emit_steps
-from hvdsl.compiler.emit.names import identifier
 from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.pipeline import write
 from hvdsl.compiler.settings import Data
-from hvdsl.draw.export import graph_json
+from hvdsl.draw import graph_json
 from hvdsl.errors import UsageError
-from hvdsl.grammar import print_text
+from hvdsl.grammar import print_text, read_text
 from hvdsl.grammar.source import Source
-from hvdsl.runtime.data import Dataset, Splits
+from hvdsl.runtime.data import Dataset, Splits, open_given
 from hvdsl.runtime.data import open_data as open_splits
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.protocol import StepsClass
-from hvdsl.runtime.training.compilation import compile_recipes
+from hvdsl.runtime.training.recipes import compile_recipes
 from hvdsl.runtime.training.run import Run
 from hvdsl.workflows.compiling import Compiled, Overrides, checked, spelled
 
@@ -58,15 +58,15 @@ def instantiate(model: Model, seed: int = 0, device: torch.device | None = None,
 def instantiate_prior(model: Model, latent: str, seed: int = 0, device: torch.device | None = None) -> nn.Module:
     """Return the emitted prior of a latent, initialised from `seed`, on `device`."""
     alone = replace(model, priors={latent: model.priors[latent]})  # the others need not be written for it
-    emitted = load(emit_priors(alone), f"{identifier(model.settings.model)}_priors")
-    prior: nn.Module = emitted.PRIORS[identifier(latent)]()
+    emitted = load(emit_priors(alone), f"{model.settings.model}_priors")
+    prior: nn.Module = emitted.PRIORS[latent]()
     initialize(prior, seed)
     return prior.to(device) if device else prior
 
 
 def steps_of(model: Model, latent: str) -> StepsClass:
     """Return the class of the position-by-position form of a latent's prior, derived now."""
-    name = f"{identifier(model.settings.model)}_steps"
+    name = f"{model.settings.model}_steps"
     steps: StepsClass = load(emit_steps(model, [latent]), name).STEPS[latent]
     return steps
 
@@ -102,7 +102,12 @@ def _given(spec: str | Path | Source) -> tuple[str, str]:
 
 def read_model(run: Run, overrides: Sequence[str] = ()) -> Model:
     """Return the model of a run, from its `resolved.hv`."""
-    return checked(Source(str(run.folder / "resolved.hv"), run.read("resolved.hv")), overrides)
+    return read_resolved(Source(str(run.folder / "resolved.hv"), run.read("resolved.hv")), overrides)
+
+
+def read_resolved(spec: Source, overrides: Sequence[str] = ()) -> Model:
+    """Return the model of a resolved spec, as any version wrote it."""
+    return checked(upgraded(read_text(spec)), overrides)
 
 
 def run_data(run: Run | None, settings: Data, data: Path | None = None) -> Splits:
@@ -114,20 +119,27 @@ def run_data(run: Run | None, settings: Data, data: Path | None = None) -> Split
         DataError: they are missing, damaged, or not what the spec says.
     """
     if data is None and run is not None:
-        noted = run.environment().get("data")
-        data = Path(noted) if noted else None
+        data = run.data
     return open_splits(settings, data)
+
+
+def used_images(
+    run: Run | None, settings: Data, data: Path | None = None, split: str | None = None, default: str = "test"
+) -> Dataset:
+    """Open the images that a use of a trained run speaks of; see `open_given` for which, and its name for how many.
+
+    Raises:
+        DataError: they are missing, damaged, or not what the spec says.
+    """
+    noted = None if run is None else run.environment().get("data")
+    return open_given(settings, data, Path(noted) if noted else None, split, default)
 
 
 def spread(images: Dataset, number: int) -> Tensor:
     """Return up to `number` images spread over a data set, so that they differ: raw pixel values `(N, C, H, W)`."""
     chosen = np.linspace(0, len(images) - 1, min(number, len(images))).astype(int).tolist()
-    return torch.from_numpy(images.batch(chosen).astype(np.int32))
-
-
-def level_of(run: Run) -> int:
-    """Return the optimisation level that a run was made with."""
-    return int(run.environment().get("level", 1))
+    pixels = images.batch(chosen)
+    return torch.from_numpy(pixels if pixels.dtype.kind == "f" else pixels.astype(np.int32))
 
 
 def open_data(

@@ -16,15 +16,18 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import ModelSettings
+from hvdsl.compiler.stages import is_drawn_from_codes
 from hvdsl.errors import HvdslError, UsageError
-from hvdsl.runtime.codes.codec import decode
 from hvdsl.runtime.codes.files import read_codes
-from hvdsl.runtime.codes.levels import LABEL, CodesError, check_fit
+from hvdsl.runtime.codes.levels import LABEL, CodesError, check_fit, decode
+from hvdsl.runtime.ground.pixels import as_stored
+from hvdsl.runtime.inference.generate import sample
 from hvdsl.runtime.inference.inference import chunks
 from hvdsl.runtime.inference.recalibrate import recalibrate_batch_norm
-from hvdsl.runtime.inference.sample import sample
 from hvdsl.runtime.priors.hierarchy import Cut, Kept, coarse_mask, sample_codes
 from hvdsl.runtime.priors.sampling import Progress, Schedule
+from hvdsl.workflows.images import as_pixels
+from hvdsl.workflows.open import Opened, first_stage, sampling_weights
 from hvdsl.workflows.progress import Show, showing
 from hvdsl.workflows.stages import Autoencoder, open_priors, with_steps
 
@@ -50,6 +53,22 @@ class SampleOptions:
     keep: CodesOf | None = None
     mask: Path | NDArray[np.bool_] | None = None
     schedule: PerLevel[Schedule] = ()
+
+
+def draw(opened: Opened, options: SampleOptions, console: Console | None = None) -> Tensor:
+    """Draw images, pixels `(n, C, H, W)` as `Trained.sample` gives them; progress is shown on `console`.
+
+    Raises:
+        HvdslError: a prior is missing, or an option does not apply or fit.
+    """
+    if options.n < 1:
+        raise UsageError(f"{options.n} images are no number of images to draw: ask for 1 or more")
+    settings = opened.spec.model.settings
+    if is_drawn_from_codes(opened.spec.model):
+        images = draw_codes(options, first_stage(opened), opened.use_ema, console)
+    else:
+        images = draw_from_latents(sampling_weights(opened), settings, options)
+    return as_pixels(images, settings.data)
 
 
 def draw_from_latents(module: nn.Module, settings: ModelSettings, options: SampleOptions) -> Tensor:
@@ -131,7 +150,8 @@ def draw_codes(options: SampleOptions, first: Autoencoder, use_ema: bool, consol
                 schedules=schedules,
                 progress=_telling(show, indices),
             )
-        images.append(decode(first.module, first.model.settings.data, codes, batch=len(indices)).round())
+        data = first.model.settings.data
+        images.append(as_stored(decode(first.module, data, codes, batch=len(indices)), data))
     return torch.cat(images)
 
 

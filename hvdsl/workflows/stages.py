@@ -7,7 +7,6 @@ are.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,16 +23,15 @@ from hvdsl.compiler.stages import structure
 from hvdsl.errors import HvdslError
 from hvdsl.grammar import print_text
 from hvdsl.runtime.codes.extract import stored_codes
-from hvdsl.runtime.codes.identity import autoencoder_digest
 from hvdsl.runtime.codes.levels import CodesError, Level, code_levels
-from hvdsl.runtime.codes.store import CodeStore, Identity
+from hvdsl.runtime.codes.store import CodeStore, Identity, autoencoder_digest
 from hvdsl.runtime.data import Dataset
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.weights import load_weights
 from hvdsl.workflows.progress import showing
-from hvdsl.workflows.runs import instantiate, instantiate_prior, read_model, run_data, steps_of
+from hvdsl.workflows.runs import instantiate, instantiate_prior, read_model, steps_of, used_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +87,18 @@ def extract(
         )
 
 
-def codes_of_split(
-    first: Autoencoder, split: str, data: Path | None = None, batch: int | None = None, console: Console | None = None
-) -> CodeStore:
-    """Return the codes of a split of a run's data, at `data` or where the run has it from."""
-    splits = run_data(first.run, first.model.settings.data, data)
-    return extract(first, getattr(splits, split), split, batch, console)
+def codes_of_images(
+    first: Autoencoder,
+    data: Path | None = None,
+    split: str | None = None,
+    batch: int | None = None,
+    console: Console | None = None,
+) -> tuple[CodeStore, Dataset]:
+    """Return the codes of the images at `data` (of a part, where they have some), or of a split of the run's data
+    (default: train), and these images."""
+    images = used_images(first.run, first.model.settings.data, data, split, "train")
+    folder = split or "train" if data is None else "given"
+    return extract(first, images, folder, batch, console), images
 
 
 def prior_folder(run: Run, latent: str) -> Path:
@@ -119,9 +123,9 @@ def check_identity(stage: Run, autoencoder: str, data: str | None = None) -> Non
         CodesError: it was trained on others, or does not say on which.
     """
     try:
-        noted = json.loads(stage.read("environment.json"))["codes"]
+        noted = stage.environment()["codes"]
         trained = Identity(noted["autoencoder"], noted["data"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise CodesError(f"{stage.folder}/environment.json does not say which codes the prior is of") from error
     for what, here, there in (("autoencoder", autoencoder, trained.autoencoder), ("data", data, trained.data)):
         if here is not None and there != here:

@@ -21,7 +21,7 @@ from hvdsl.runtime.training.run import Run, default_folder
 from hvdsl.runtime.training.trainer import Trainer, TrainingResult
 from hvdsl.workflows.compiling import Overrides, checked, spelled
 from hvdsl.workflows.isolation import no_global_effect
-from hvdsl.workflows.runs import create_run, device_of, instantiate, level_of, read_model, run_data
+from hvdsl.workflows.runs import create_run, device_of, instantiate, read_model, run_data
 from hvdsl.workflows.train_prior import train_prior
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -162,7 +162,7 @@ def _train_autoencoder(
     settings = model.settings
     if settings.train is None:
         raise HvdslError(f"`{settings.model}` has no `train` section: add one, or give its values with `--set train.…`")
-    level = level_of(run) if run is not None else 1 if options.level is None else options.level
+    level = run.level if run is not None else 1 if options.level is None else options.level
     splits = run_data(run, settings.data, options.data)
     module = instantiate(model, settings.train.seed, device, level)
     trainer = Trainer(module, settings, splits.train, run=run, console=console, workers=options.workers)
@@ -175,6 +175,7 @@ def _train_autoencoder(
     if options.resume:
         say(console, f"going on with {run.folder} at step {trainer.resume()}")
     else:
+        say(console, f"data: {splits.summary}")
         images = f"{len(splits.train):,} images"
         say(console, f"training {settings.model} on {device}: {images}, run folder {run.folder}")
     return run, trainer.fit()

@@ -14,10 +14,8 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data, ModelSettings
-from hvdsl.compiler.stages import is_drawn_from_codes
-from hvdsl.errors import HvdslError, UsageError
-from hvdsl.runtime.codes.levels import code_levels
-from hvdsl.runtime.inference.reconstruct import TEMPERATURE, reconstruct
+from hvdsl.errors import UsageError
+from hvdsl.runtime.inference.generate import TEMPERATURE, reconstruct
 from hvdsl.runtime.priors.sampling import Schedule
 from hvdsl.runtime.protocol import as_vae, is_quantized
 from hvdsl.runtime.training.run import Run
@@ -26,9 +24,8 @@ from hvdsl.workflows.evaluate import EvaluationResult, ImageElbo, Split, evaluat
 from hvdsl.workflows.images import ImagesLike, as_pixels, raw_pixels
 from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.latents import Latents, decode, infer
-from hvdsl.workflows.open import CheckpointName, Opened, open_model, sampling_weights
-from hvdsl.workflows.sample import CodesOf, PerLevel, SampleOptions, Value, draw_codes, draw_from_latents
-from hvdsl.workflows.stages import Autoencoder, autoencoder
+from hvdsl.workflows.open import CheckpointName, Opened, open_model
+from hvdsl.workflows.sample import CodesOf, PerLevel, SampleOptions, Value, draw
 
 BATCH = 64
 
@@ -57,8 +54,6 @@ class Trained:
 
     def __init__(self, opened: Opened) -> None:
         self._opened = opened
-        self._autoencoder: Autoencoder | None = None
-        self._sampler: nn.Module | None = None
         self.model: nn.Module = opened.module
         self.spec: Compiled = opened.spec
         self.step: int = opened.step
@@ -141,7 +136,8 @@ class Trained:
         """
         factor = self._settings.sample.temperature if temperature is None else temperature
         with no_global_effect():
-            return decode(self.model, self._data, latents, temperature=factor, seed=seed, batch=batch)
+            images = decode(self.model, self._data, latents, temperature=factor, seed=seed, batch=batch)
+        return as_pixels(images, self._data)
 
     def reconstruct(
         self,
@@ -237,27 +233,15 @@ class Trained:
             mask=Path(mask) if isinstance(mask, str | os.PathLike) else None if mask is None else np.asarray(mask) > 0,
             schedule=_pairs(schedule),
         )
-        return self.draw(options)
-
-    def draw(self, options: SampleOptions, console: Console | None = None) -> Tensor:
-        """Draw images as `sample` does, its arguments in one object; progress is shown on `console`."""
-        if options.n < 1:
-            raise UsageError(f"{options.n} images are no number of images to draw: ask for 1 or more")
         with no_global_effect():
-            if is_drawn_from_codes(self.spec.model):
-                images = draw_codes(options, self.first_stage(), self._opened.use_ema, console)
-            else:
-                if self._sampler is None:
-                    self._sampler = sampling_weights(self._opened)
-                images = draw_from_latents(self._sampler, self._settings, options)
-        return as_pixels(images, self._data)
+            return draw(self._opened, options)
 
     def evaluate(
         self,
         images: ImagesLike | None = None,
         *,
         data: str | os.PathLike[str] | None = None,
-        split: Split = "test",
+        split: Split | None = None,
         samples: int | None = None,
         baselines: bool = False,
         batch: int = BATCH,
@@ -268,8 +252,8 @@ class Trained:
 
         Args:
             images: these and not a split of data; see the class.
-            data: where the data is, if not where the run has it from.
-            split: `train`, `validation` or `test`.
+            data: other images: all of them, in order; of data with parts of their own the test part, or `split`.
+            split: `train`, `validation` or `test` of the data (default: test).
             samples: posterior samples per image (default: the spec's); more than 1: importance-weighted.
             baselines: also say what PNG and a histogram of the training images need for the same images.
             batch: images per pass.
@@ -282,29 +266,10 @@ class Trained:
         with no_global_effect():
             if images is None:
                 place = None if data is None else Path(data)
-                return evaluate_split(self, place, split, samples, baselines, batch, seed, console)
+                return evaluate_split(self._opened, place, split, samples, baselines, batch, seed, console)
             if data is not None or baselines:
                 raise UsageError("given images have no training images beside them: leave out `data` and `baselines`")
-            return evaluate_images(self, raw_pixels(images, self._data), samples, batch, seed, console)
-
-    def first_stage(self) -> Autoencoder:
-        """The first stage of a model of codes, with its digest.
-
-        Raises:
-            hvdsl.Error: the model has a continuous latent, or comes from a file, which has no priors beside it.
-        """
-        if self._autoencoder is None:
-            code_levels(self.model)  # says what is wrong where there are none
-            if self.run is None:
-                raise HvdslError(f"{self._opened.source} has no priors beside it: load the run that it is from")
-            opened = self._opened
-            self._autoencoder = autoencoder(self.run, self.spec.model, self.model, self.step, opened.overrides)
-        return self._autoencoder
-
-    @property
-    def use_ema(self) -> bool:
-        """Whether averaged weights were asked for, where the spec and the run have some."""
-        return self._opened.use_ema
+            return evaluate_images(self._opened, raw_pixels(images, self._data), samples, batch, seed, console)
 
 
 def load(

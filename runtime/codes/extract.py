@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.codes.codec import encode
-from hvdsl.runtime.codes.identity import LabelledImages, data_digest
-from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels
-from hvdsl.runtime.codes.store import CodeStore, Identity, Writing
+from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels, encode
+from hvdsl.runtime.codes.store import CodeStore, Identity, LabelledImages, Writing, data_digest
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.inference import chunks
 

@@ -24,11 +24,11 @@ from hvdsl.runtime.codes.store import CodeStore, columns
 from hvdsl.runtime.ground.disk import DiskError, writing
 
 SUFFIXES = (".npz", ".safetensors")
-_METADATA, _DIGEST = "metadata", "autoencoder_sha256"
+_METADATA, _DIGEST, _NAMES = "metadata", "autoencoder_sha256", "names"
 
 
-def write_codes(path: Path, store: CodeStore, model: str) -> None:
-    """Write every code of a store, in its smallest type.
+def write_codes(path: Path, store: CodeStore, model: str, names: Sequence[str] = ()) -> None:
+    """Write every code of a store, in its smallest type, and the names of the images, in their order.
 
     Raises:
         CodesError: Another suffix, or the file cannot be written.
@@ -43,10 +43,13 @@ def write_codes(path: Path, store: CodeStore, model: str) -> None:
         _DIGEST: store.identity.autoencoder,
         "levels": json.dumps([asdict(level) for level in store.levels]),
     }
+    if names and path.suffix != ".npz":
+        about[_NAMES] = json.dumps(list(names))
     try:
         with writing(path) as file:
             if path.suffix == ".npz":
-                np.savez(file, allow_pickle=False, **{_METADATA: np.array(json.dumps(about))}, **arrays)
+                texts = {_METADATA: np.array(json.dumps(about)), **({_NAMES: np.array(names)} if names else {})}
+                np.savez(file, allow_pickle=False, **texts, **arrays)
             else:
                 # Signed: torch computes little with unsigned numbers of more than a byte.
                 signed = {name: a.astype(np.promote_types(a.dtype, np.int8)) for name, a in arrays.items()}
@@ -68,7 +71,7 @@ def read_codes(path: Path, levels: Sequence[Level], autoencoder: str) -> dict[st
     check_suffix(path)
     wanted = [level.name for level in levels]
     try:
-        held, found, about = (_read_npz if path.suffix == ".npz" else _read_safetensors)(path, wanted)
+        names, tensors, about = (_read_npz if path.suffix == ".npz" else _read_safetensors)(path, wanted)
     except FileNotFoundError as error:
         raise CodesError(f"{path} does not exist: `hvdsl codes RUN -o {path}` writes codes") from error
     except (
@@ -85,17 +88,17 @@ def read_codes(path: Path, levels: Sequence[Level], autoencoder: str) -> dict[st
         RuntimeError,  # an encrypted one
     ) as error:
         raise CodesError(f"{path} cannot be read as codes ({_reason(error)})") from error
-    missing = [name for name in wanted if name not in found]
+    missing = [name for name in wanted if name not in tensors]
     if missing:
-        raise CodesError(f"{path} has no codes of `{missing[0]}`; it holds {', '.join(held) or 'nothing'}")
-    check_fit(found, levels, str(path))
+        raise CodesError(f"{path} has no codes of `{missing[0]}`; it holds {', '.join(names) or 'nothing'}")
+    check_fit(tensors, levels, str(path))
     noted = about.get(_DIGEST, autoencoder)
     if noted != autoencoder:
         raise CodesError(
             f"the codes in {path} are of another model: they were made by {about.get('model', 'one')} with digest "
             f"{str(noted)[:12]}, this one has {autoencoder[:12]}; use the run and checkpoint that made them"
         )
-    return {name: tensor.long() for name, tensor in found.items()}
+    return {name: tensor.long() for name, tensor in tensors.items()}
 
 
 def _read_npz(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, Tensor], dict[str, object]]:

@@ -1,4 +1,4 @@
-"""The levels of a discrete hierarchy, and codes that fit them."""
+"""The levels of a discrete hierarchy; images as codes that fit them, and codes as images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.inference.inference import chunks, inference, to_pixels
+from hvdsl.runtime.latents import Given, Source, Traversal
 from hvdsl.runtime.latents.group import CodeMap
 from hvdsl.runtime.protocol import as_vae
 
@@ -36,7 +39,7 @@ class Level:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one image's codes: `(H, W)`, `(depth, H, W)` where there are several at a position, `()` of a label."""
+        """The shape of one image's codes: `(H, W)`, `(depth, H, W)` where a position has several, `()` of a label."""
         return self.grid if self.depth == 1 else (self.depth, *self.grid)
 
     @property
@@ -85,21 +88,68 @@ def check_fit(codes: Mapping[str, Tensor], levels: Sequence[Level], source: str)
     for level in levels:
         if level.name not in codes:
             raise CodesError(f"{source} has no codes of `{level.name}`; it holds {', '.join(codes) or 'nothing'}")
-        found = codes[level.name]
-        if found.dtype.is_floating_point or found.dtype in (torch.bool, torch.complex64, torch.complex128):
-            raise CodesError(f"the codes of `{level.name}` in {source} are {found.dtype}, not whole numbers")
-        if tuple(found.shape[1:]) != level.shape or found.ndim == 0:
+        own = codes[level.name]
+        if own.dtype.is_floating_point or own.dtype in (torch.bool, torch.complex64, torch.complex128):
+            raise CodesError(f"the codes of `{level.name}` in {source} are {own.dtype}, not whole numbers")
+        if tuple(own.shape[1:]) != level.shape or own.ndim == 0:
             raise CodesError(
-                f"the codes of `{level.name}` in {source} are {tuple(found.shape)}; this model has (N, "
+                f"the codes of `{level.name}` in {source} are {tuple(own.shape)}; this model has (N, "
                 f"{', '.join(map(str, level.shape))}): they are of another model"
             )
-        if count is not None and len(found) != count:
-            raise CodesError(f"{source} has {count} images at one level and {len(found)} at `{level.name}`")
-        count = len(found)
-        if count and not (int(found.min()) >= 0 and int(found.max()) < level.classes):
+        if count is not None and len(own) != count:
+            raise CodesError(f"{source} has {count} images at one level and {len(own)} at `{level.name}`")
+        count = len(own)
+        if count and not (int(own.min()) >= 0 and int(own.max()) < level.classes):
             raise CodesError(
-                f"the codes of `{level.name}` in {source} run from {int(found.min())} to {int(found.max())}; this "
+                f"the codes of `{level.name}` in {source} run from {int(own.min())} to {int(own.max())}; this "
                 f"model has {level.classes}, numbered from 0: they are of another model"
             )
     if count == 0:
         raise CodesError(f"{source} has no images")
+
+
+def encode(model: nn.Module, pixels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """The codes of images, by level, and their reconstruction, from one pass in evaluation mode.
+
+    The codes are the nearest of a quantizer, the most probable of a categorical posterior.
+
+    Args:
+        pixels: Raw pixel values `(N, C, H, W)`.
+
+    Returns:
+        Codes `(N, H, W)` (`(N, depth, H, W)` in residual quantization), int64, and the likelihood's parameters.
+
+    Raises:
+        HvdslError: A latent is not discrete.
+    """
+    levels, vae = code_levels(model), as_vae(model)
+    with inference(model) as device:
+        latents = Traversal(vae.LATENTS, len(pixels), sources=Source.POSTERIOR_MEAN, device=device)
+        params = vae(vae.input(pixels.float().to(device)), latents)
+    codes = {}
+    for level, outcome in zip(levels, latents.outcomes, strict=True):
+        assert outcome.codes is not None  # an inferred discrete group has codes
+        codes[level.name] = outcome.codes.reshape(-1, *level.shape)
+    return codes, params
+
+
+def decode(model: nn.Module, data: Data, codes: Mapping[str, Tensor], *, batch: int = 64) -> Tensor:
+    """The images of codes, raw pixel values `(N, C, H, W)` on the CPU: the likelihood's mean.
+
+    The codes of an image give what `reconstruct` gives for the image, bit for bit, on one device and in equal batches.
+
+    Raises:
+        CodesError: The codes are not this model's.
+    """
+    levels, vae = code_levels(model), as_vae(model)
+    check_fit(codes, levels, "what is to be decoded")
+    images = []
+    with inference(model) as device:
+        for indices in chunks(range(len(codes[levels[0].name])), batch):
+            given = [
+                Given(codes[level.name][indices.start : indices.stop].long().reshape(-1, level.depth, *level.grid))
+                for level in levels
+            ]
+            latents = Traversal(vae.LATENTS, len(indices), sources=given, device=device)
+            images.append(to_pixels(vae, vae.likelihood.mean(vae(None, latents)), data).cpu())
+    return torch.cat(images)

@@ -1,23 +1,67 @@
-"""Codes on the disk: one row per image in one memory-mapped matrix, so that a prior reads no more than it trains on.
+"""Codes on the disk: one row per image in one memory-mapped matrix, and digests that say what they are of.
 
 A folder with `codes.npy` `(images, codes per image)`, in which the levels stand side by side, flattened, in order of
-generation, and `manifest.json`, which names them and says what they are of. It is written under a temporary name and
-renamed when it is whole.
+generation, and `manifest.json`, which names them and says of which autoencoder and images they are. It is written under
+a temporary name and renamed when it is whole. A prior reads no more of it than it trains on.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from hvdsl.runtime.codes.levels import CodesError, Level
 from hvdsl.runtime.ground.disk import DiskError, read_json, remove_folder, sync, write_json
+from hvdsl.runtime.training.batches import PixelSource
+from hvdsl.runtime.training.weights import model_tensors
+
+PROBES = 64
+"""Images whose pixels enter the digest of a data set, evenly spread over it."""
+
+
+def autoencoder_digest(model: nn.Module, structure: str) -> str:
+    """SHA-256 of a model's tensors (names, types, shapes, bytes) and of the text that says what is computed of them."""
+    digest = hashlib.sha256(structure.encode())
+    for name, tensor in sorted(model_tensors(model).items()):
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"\0{name} {array.dtype} {array.shape}\0".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+class LabelledImages(PixelSource, Protocol):
+    """Images that may have classes."""
+
+    def labels(self, indices: Sequence[int]) -> NDArray[np.int64] | None: ...
+
+
+def data_digest(images: LabelledImages, *, labelled: bool = False) -> str:
+    """SHA-256 of the number of images and of the pixels of up to 64 of them: cheap, and blind to where files lie.
+
+    Args:
+        labelled: The classes of all images are part of the data.
+    """
+    count = len(images)
+    digest = hashlib.sha256(str(count).encode())
+    for index in np.unique(np.linspace(0, max(0, count - 1), min(PROBES, count)).astype(int)).tolist():
+        pixels = images.batch([index], 0)
+        if pixels.dtype == np.uint8:  # digests are of 16 bits, however few there are
+            pixels = pixels.astype(np.uint16)
+        digest.update(f"\0{index} {pixels.shape}\0".encode())
+        digest.update(np.ascontiguousarray(pixels).tobytes())
+    labels = images.labels(range(count)) if labelled else None
+    if labels is not None:
+        digest.update(b"\0labels\0" + labels.tobytes())
+    return digest.hexdigest()
+
 
 FORMAT = 1
 MATRIX, MANIFEST = "codes.npy", "manifest.json"
@@ -98,17 +142,17 @@ class CodeRows:
     def __len__(self) -> int:
         return len(self._store)
 
-    def batch(self, indices: Sequence[int], epoch: int = 0) -> NDArray[np.int64]:
-        """Codes `(N, columns)`; `epoch` changes nothing.
+    def batch(self, indices: Sequence[int], epoch: int = 0, step: int = 0) -> NDArray[np.int64]:
+        """Codes `(N, columns)`; `epoch` and `step` change nothing.
 
         Raises:
             CodesError: A number is not a code: the file was damaged after it was written.
         """
         rows = self._store.matrix[list(indices)]
-        found = np.concatenate([rows[:, place] for place in self._columns], 1).astype(np.int64)
-        if (found >= self._limits).any():
+        codes = np.concatenate([rows[:, place] for place in self._columns], 1).astype(np.int64)
+        if (codes >= self._limits).any():
             raise _damaged(self._store.folder, f"{MATRIX} holds numbers that are no codes")
-        return found
+        return codes
 
 
 class Writing:

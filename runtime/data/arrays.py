@@ -2,89 +2,200 @@
 
 from __future__ import annotations
 
+import re
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hvdsl.runtime.data.dataset import DataError, Image
+from hvdsl.runtime.data.errors import DataError
+from hvdsl.runtime.data.names import ALL, part_in
+from hvdsl.runtime.data.picture import Raster
 
-_LABELS = ("labels", "y")
+_LABELS = re.compile(r"(^|_)(labels?|y|targets?|classes|fine_labels)($|_)", re.IGNORECASE)
+_IMAGES = ("images", "image", "x", "data", "samples", "arr_0")
+_LARGEST = 1 << 30  # bytes of a compressed member that may unfold to more than
+_RATIO = 100  # times its size
+_MEMBERS = 10_000
+_HEADER = 10_000  # bytes
 
 
 class Arrays:
-    """Bytes (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels. `.npy` files are memory-mapped."""
+    """Images (N, H, W), (N, H, W, C) or (N, C, H, W) of any numbers. Files that are not compressed are memory-mapped.
 
-    def __init__(self, name: str, images: NDArray[np.uint8], labels: NDArray[np.int64] | None = None) -> None:
-        if images.dtype != np.uint8 or images.ndim not in (3, 4):
+    Args:
+        channels: What the spec wants: it says which axis is that of the channels. None: the shorter one.
+        fields: Other arrays of N rows, by name.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        images: NDArray[Any],
+        labels: NDArray[np.int64] | None = None,
+        *,
+        channels: int | None = None,
+        fields: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
+        if images.dtype.kind not in "buif" or images.ndim not in (3, 4) or 0 in images.shape[1:]:
             raise DataError(
-                f"{name} holds {images.dtype} of shape {images.shape}: images are stored as uint8, "
-                "(N, H, W), (N, H, W, C) or (N, C, H, W)"
+                f"{name} holds {images.dtype} of shape {images.shape}: images are numbers "
+                "(N, H, W), (N, H, W, C) or (N, C, H, W), best uint8"
             )
-        if images.ndim == 4 and images.shape[3] not in (1, 3) and images.shape[1] not in (1, 3):
-            raise DataError(f"{name} has shape {images.shape}: neither the second nor the last axis is 1 or 3 channels")
         if labels is not None and labels.shape != (len(images),):
             raise DataError(f"{name} has {len(images)} images but labels of shape {labels.shape}")
+        self.name_of_file = name
+        self.fields: Mapping[str, NDArray[Any]] = fields or {}
         self._images, self._labels = images, labels
-        self._planar = images.ndim == 4 and images.shape[3] not in (1, 3)
+        self._planar = images.ndim == 4 and _is_planar(name, images.shape, channels)
+        held = 1 if images.ndim == 3 else images.shape[1] if self._planar else images.shape[3]
+        self._alpha = channels is not None and held != channels and held in (2, 4) and images.dtype.kind == "u"
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def image(self, index: int, epoch: int) -> Image:
+    @property
+    def stored(self) -> NDArray[Any]:
+        """The array as it is in the file."""
+        return self._images
+
+    def image(self, index: int, epoch: int) -> Raster:
         image = np.asarray(self._images[index])
         if image.ndim == 2:
-            return image[:, :, None]
-        return image.transpose(1, 2, 0) if self._planar else image
+            return Raster(image[:, :, None])
+        return Raster(image.transpose(1, 2, 0) if self._planar else image, self._alpha)
 
     def label(self, index: int) -> int | None:
         return None if self._labels is None else int(self._labels[index])
 
+    def name(self, index: int) -> str:
+        return f"image {index} of {self.name_of_file}"
 
-def read_arrays(path: Path) -> dict[str, Arrays]:
-    """Return the arrays of a file by the name of their split (`train`, `validation`, `test`; `all` for a nameless one).
 
-    An `.npz` may hold `train`, `valid`/`validation`/`val`, `test`, each with an optional `<name>_labels`; or one array
-    (any name) with optional `labels`.
+def _is_planar(name: str, shape: tuple[int, ...], channels: int | None) -> bool:
+    """Whether the second axis is that of the channels, not the last: by the spec's, else by what channels can be."""
+    for plausible in ((channels,), (1, 3), (2, 4)):
+        second, last = shape[1] in plausible, shape[3] in plausible
+        if second or last:
+            return second and not last
+    if channels is None:
+        return shape[1] < shape[3]
+    raise DataError(
+        f"{name} has shape {shape}: neither its second nor its last axis is of {channels} channels, as `shape` says, "
+        "nor of 1 or 3"
+    )
+
+
+def read_arrays(path: Path, channels: int | None = None) -> dict[str, Arrays]:
+    """Return the arrays of a file by the part of the data they are (`all` where the name says none).
+
+    An `.npz` may hold arrays whose names speak of `train`, `validation` and `test`, each with optional labels (`train`,
+    `train_labels`; `x_train`, `y_train`); or one array of images with optional `labels`. Other arrays of as many rows
+    are fields.
 
     Raises:
         DataError: not readable, not images, or an object array (which would need a pickle).
     """
     try:
-        loaded = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"all": Arrays(str(path), loaded)}
-        with loaded:
-            stored = {key: loaded[key] for key in loaded.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
+        if path.suffix == ".npy":
+            return {ALL: Arrays(str(path), np.load(path, mmap_mode="r", allow_pickle=False), channels=channels)}
+        stored = read_npz(path)
+    except DataError:
+        raise
+    except Exception as error:  # NumPy raises almost anything of damaged headers
         raise DataError(f"{path} cannot be read as an array file: {error}") from error
-    return _splits(path, stored)
+    return _parts(path, stored, channels)
 
 
-def _splits(path: Path, stored: dict[str, NDArray[Any]]) -> dict[str, Arrays]:
-    spelled = {
-        "train": "train",
-        "valid": "validation",
-        "val": "validation",
-        "validation": "validation",
-        "test": "test",
-    }
-    found = {
-        split: Arrays(f"{path}[{key}]", stored[key], _integers(path, stored.get(f"{key}_labels")))
-        for key, split in spelled.items()
-        if key in stored
-    }
-    if found:
-        return found
-    images = [key for key in stored if key not in _LABELS]
-    if len(images) != 1:
-        raise DataError(
-            f"{path} holds {', '.join(sorted(stored)) or 'nothing'}: give one array of images (with `labels` if there "
-            "are classes), or arrays named train, validation and test"
-        )
-    labels = next((stored[key] for key in _LABELS if key in stored), None)
-    return {"all": Arrays(str(path), stored[images[0]], _integers(path, labels))}
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an `.npz` file: memory-mapped where they are not compressed.
+
+    Raises:
+        DataError: damaged, with Python objects in it, or absurdly large once unpacked.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            if len(members) > _MEMBERS:
+                raise DataError(f"{path} holds {len(members):,} members: an array file has at most {_MEMBERS:,}")
+            arrays = [m for m in members if m.filename.endswith(".npy")]
+            return {m.filename.removesuffix(".npy"): _member(path, archive, m) for m in arrays}
+    except DataError:
+        raise
+    except Exception as error:  # of damaged archives: BadZipFile, zlib.error, struct.error, NotImplementedError …
+        raise DataError(f"{path} cannot be read as an array file: {error}") from error
+
+
+def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
+    what = f"{path}[{member.filename}]"
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file, max_header_size=_HEADER)
+        head = file.tell()
+        if dtype.hasobject:
+            raise DataError(f"{what} cannot be read: it holds Python objects, which would be executed")
+        size = dtype.itemsize
+        for n in shape:
+            size *= n
+        if min(shape, default=1) < 0 or head + size != member.file_size:
+            raise DataError(f"{what} cannot be read: it is cut short, or its head is wrong ({shape} of {dtype})")
+        if member.compress_type == zipfile.ZIP_STORED and size:
+            with path.open("rb") as raw:
+                raw.seek(member.header_offset + 26)
+                lengths = raw.read(4)
+            start = member.header_offset + 30 + int.from_bytes(lengths[:2], "little")
+            start += int.from_bytes(lengths[2:], "little") + head
+            mapped: NDArray[Any] = np.memmap(path, dtype, "r", start, shape, "F" if fortran else "C")
+            return mapped
+        if size > _LARGEST and size > _RATIO * member.compress_size:
+            raise DataError(f"{what} unfolds from {member.compress_size:,} to {size:,} bytes: it is not read")
+        flat: NDArray[Any] = np.frombuffer(file.read(size), dtype)
+        return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _parts(path: Path, stored: Mapping[str, NDArray[Any]], channels: int | None) -> dict[str, Arrays]:
+    images: dict[str, str] = {}
+    for key in stored:
+        part = part_in(key)
+        if part is not None and not _LABELS.search(key) and stored[key].ndim >= 3:
+            if part in images:
+                raise DataError(f"{path} holds `{images[part]}` and `{key}`, both {part}: keep one of the two")
+            images[part] = key
+    if not images:
+        images = {ALL: _only(path, stored)}
+    return {part: _one(path, stored, part, key, channels) for part, key in images.items()}
+
+
+def _only(path: Path, stored: Mapping[str, NDArray[Any]]) -> str:
+    """The name of the one array of images in a file that has no parts."""
+    candidates = [key for key in stored if not _LABELS.search(key)]
+    named = [key for key in _IMAGES if key in candidates]
+    if named:
+        return named[0]
+    if len(candidates) == 1:
+        return candidates[0]
+    raise DataError(
+        f"{path} holds {', '.join(sorted(stored)) or 'nothing'}: give one array `images` (with `labels` if there "
+        "are classes), or arrays named train, validation and test"
+    )
+
+
+def _one(path: Path, stored: Mapping[str, NDArray[Any]], part: str, key: str, channels: int | None) -> Arrays:
+    beside = {k: a for k, a in stored.items() if k != key and (part_in(k) or ALL) == part}
+    labels = next((k for k in beside if _LABELS.search(k)), None)
+    count = len(stored[key]) if stored[key].ndim else 0
+    fields = {_field(k, part): a for k, a in beside.items() if k != labels and a.ndim and len(a) == count}
+    name = str(path) if part == ALL else f"{path}[{key}]"
+    return Arrays(name, stored[key], _integers(path, beside.get(labels or "")), channels=channels, fields=fields)
+
+
+def _field(key: str, part: str) -> str:
+    """`train_low` and `low_train` are the field `low`."""
+    return "_".join(token for token in key.split("_") if part_in(token) != part) or key
 
 
 def _integers(path: Path, labels: NDArray[Any] | None) -> NDArray[np.int64] | None:
@@ -92,4 +203,6 @@ def _integers(path: Path, labels: NDArray[Any] | None) -> NDArray[np.int64] | No
         return None
     if labels.dtype.kind not in "iu":
         raise DataError(f"the labels in {path} are {labels.dtype}: classes are whole numbers from 0")
+    if labels.ndim == 2 and labels.shape[1] == 1 and len(labels) > 1:
+        labels = labels[:, 0]
     return labels.astype(np.int64)

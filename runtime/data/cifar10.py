@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvdsl.runtime.data.arrays import Arrays
-from hvdsl.runtime.data.dataset import DataError
+from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.plain_pickle import RefusedError, read_plain
 
 Batch: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int64]]  # images (N, 3072) and labels (N,)

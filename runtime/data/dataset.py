@@ -1,24 +1,26 @@
-"""Raw images, and the data set that a model sees of them."""
+"""The data set that a model sees of stored images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hvdsl.compiler.settings import Data
-from hvdsl.errors import HvdslError
+from hvdsl.runtime.data.errors import DataError
+from hvdsl.runtime.data.fields import Examples, Field, Value, stack
+from hvdsl.runtime.data.picture import Raster
 from hvdsl.runtime.data.preprocess import Preprocess, random
 
-Image = NDArray[np.uint8]  # (H, W, C), values 0 … 255
-Batch = NDArray[np.uint16]  # (N, C, H, W), values 0 … 2^bits − 1
+Pixels = NDArray[Any]  # (N, C, H, W): uint8 or uint16 0 … 2^bits − 1, or float32 of real numbers
 
+WEIGHT = "weight"
 
-class DataError(HvdslError):
-    """Data that is missing, damaged or not what the spec says."""
+_log = logging.getLogger(__name__)
 
 
 class Images(Protocol):
@@ -26,7 +28,7 @@ class Images(Protocol):
 
     def __len__(self) -> int: ...
 
-    def image(self, index: int, epoch: int) -> Image:
+    def image(self, index: int, epoch: int) -> Raster:
         """Return image `index`, (H, W, C). Sources that crop at random depend on the epoch, files do not."""
         ...
 
@@ -34,21 +36,40 @@ class Images(Protocol):
         """Return the class of image `index`, if the source has classes."""
         ...
 
+    def name(self, index: int) -> str:
+        """Return what the image is called in messages and results: its file's name where it has one."""
+        ...
+
 
 class Subset:
     """Some of the images of another source, in a given order."""
 
     def __init__(self, images: Images, indices: NDArray[np.int64]) -> None:
-        self._images, self._indices = images, indices
+        self.images, self.indices = images, indices
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self.indices)
 
-    def image(self, index: int, epoch: int) -> Image:
-        return self._images.image(int(self._indices[index]), epoch)
+    def image(self, index: int, epoch: int) -> Raster:
+        return self.images.image(int(self.indices[index]), epoch)
 
     def label(self, index: int) -> int | None:
-        return self._images.label(int(self._indices[index]))
+        return self.images.label(int(self.indices[index]))
+
+    def name(self, index: int) -> str:
+        return self.images.name(int(self.indices[index]))
+
+
+class Teller:
+    """Says each kind of thing that was done to images once, by the first image that it was done to."""
+
+    def __init__(self) -> None:
+        self.notes: dict[str, str] = {}
+
+    def __call__(self, kind: str, sentence: str) -> None:
+        if kind not in self.notes:
+            self.notes[kind] = sentence
+            _log.warning("%s", sentence)
 
 
 class Dataset:
@@ -56,31 +77,99 @@ class Dataset:
 
     Every value is a function of (split seed, epoch, index): a loader has no state, and a resumed run sees what an
     uninterrupted one would have seen.
+
+    Args:
+        fields: What else belongs to each image, by name; `weight` says how much each pixel counts.
     """
 
-    def __init__(self, name: str, images: Images, settings: Data, *, training: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        images: Images,
+        settings: Data,
+        *,
+        training: bool,
+        tell: Teller | None = None,
+        fields: Mapping[str, Field] | None = None,
+    ) -> None:
         self.name = name
         self.shape = settings.shape
         self.bits = settings.bits
-        self._images, self._settings = images, settings
-        self._preprocess = Preprocess(settings, training=training)
+        self.images, self._settings = images, settings
+        self._tell = tell or Teller()
+        self._preprocess = Preprocess(settings, training=training, tell=self._tell)
         self._training = training
+        self.fields: Mapping[str, Field] = fields or {}
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self.images)
 
-    def batch(self, indices: Sequence[int], epoch: int = 0) -> Batch:
-        """Return raw pixel values (N, C, H, W), 0 … 2^bits − 1.
+    def batch(self, indices: Sequence[int], epoch: int = 0, step: int = 0) -> Pixels:
+        """Return raw pixel values (N, C, H, W): uint8 (uint16 above 8 bits) 0 … 2^bits − 1, or real numbers as float32.
+
+        `step` is that of training: with `binarize = bernoulli(every = access)` each draws anew. Outside of training
+        every image is what it is in epoch 0 at step 0.
 
         Raises:
             DataError: an image cannot be read, or has not the shape that the spec states.
         """
-        return np.stack([self._one(int(i), epoch if self._training else 0) for i in indices])
+        if not self._training:
+            epoch = step = 0
+        return np.stack([self._one(int(i), epoch, step) for i in indices])
+
+    def examples(self, indices: Sequence[int], epoch: int = 0, step: int = 0) -> Examples:
+        """Return everything that belongs to some images; geometry is applied alike to all that has places.
+
+        Raises:
+            DataError: as `batch`; or a field has no value for an image and may not be dropped, or is of another size.
+        """
+        turn = epoch if self._training else 0
+        names = self.names(indices)
+        given, present = {}, {}
+        for key, source in self.fields.items():
+            values = [
+                self._placed(source.value(self._origin(int(i)), name), key, turn, int(i), name)
+                for i, name in zip(indices, names, strict=True)
+            ]
+            given[key], present[key] = stack(key, values)
+        weight = given.pop(WEIGHT, None)
+        if weight is not None and (weight < 0).any():
+            raise DataError(f"a weight of {names[int(np.argmax((weight < 0).any((1, 2, 3))))]} is below 0")
+        present.pop(WEIGHT, None)
+        return Examples(self.batch(indices, epoch, step), given, present, weight, tuple(names))
+
+    def _placed(self, value: Value, what: str, epoch: int, index: int, name: str) -> Value:
+        """Move a value that has places as its image is moved: (H, W, C) to (C, H, W)."""
+        if not isinstance(value, np.ndarray) or value.ndim != 3:
+            return value
+        stored = self.images.image(index, epoch).values.shape[:2]
+        if value.shape[:2] != stored:
+            raise DataError(
+                f"`{what}` of {name} is {value.shape[0]}x{value.shape[1]}, and the image {stored[0]}x{stored[1]}: "
+                "make them alike"
+            )
+        moved = self._preprocess.geometry(value.astype(np.float32), epoch, index, f"`{what}` of {name}")
+        return np.ascontiguousarray(moved.transpose(2, 0, 1))
+
+    def _origin(self, index: int) -> int:
+        """The place of an image among those of the source, by which its fields are stored."""
+        return int(self.images.indices[index]) if isinstance(self.images, Subset) else index
 
     def unaugmented(self) -> Dataset:
         """Return the same images as evaluation would see them: not flipped, and where they are cropped at random, as
         in epoch 0."""
-        return Dataset(self.name, self._images, self._settings, training=False)
+        return Dataset(
+            self.name,
+            self.images,
+            self._settings,
+            training=False,
+            tell=self._tell,
+            fields=self.fields,
+        )
+
+    def names(self, indices: Sequence[int]) -> list[str]:
+        """Return the images' names: those of their files, where they have some."""
+        return [self.images.name(int(i)) for i in indices]
 
     def labels(self, indices: Sequence[int]) -> NDArray[np.int64] | None:
         """Return the classes (N,), or None where one of the images has none.
@@ -88,23 +177,25 @@ class Dataset:
         Raises:
             DataError: a class is not one of the spec's `classes`.
         """
-        found = [self._images.label(int(i)) for i in indices]
-        known = [label for label in found if label is not None]
-        if len(known) < len(found):
+        labels = [self.images.label(int(i)) for i in indices]
+        known = [label for label in labels if label is not None]
+        if len(known) < len(labels):
             return None
         classes = self._settings.classes
-        wrong = next((label for label in known if label < 0 or (classes is not None and label >= classes)), None)
+        wrong = next((i for i, label in enumerate(known) if label < 0 or (classes and label >= classes)), None)
         if wrong is not None:
-            raise DataError(f"an image of {self.name} is of class {wrong}, and `data.classes` is {classes}")
+            name = self.images.name(int(indices[wrong]))
+            raise DataError(f"{name} is of class {known[wrong]}, and `data.classes` is {classes}")
         return np.asarray(known, np.int64)
 
-    def _one(self, index: int, epoch: int) -> NDArray[np.uint16]:
-        pixels = self._preprocess(self._images.image(index, epoch), epoch, index)
+    def _one(self, index: int, epoch: int, step: int) -> Pixels:
+        name = self.images.name(index)
+        raster = self.images.image(index, epoch)
+        pixels = self._preprocess(raster, epoch, index, name, step)
         if pixels.shape != self.shape:
             (c, h, w), (want_c, want_h, want_w) = pixels.shape, self.shape
             raise DataError(
-                f"image {index} of {self.name} is {c}x{h}x{w}, the spec's data section says "
-                f"{want_c}x{want_h}x{want_w}: "
+                f"{name} is {c}x{h}x{w}, the spec's data section says {want_c}x{want_h}x{want_w}: "
                 f"change `shape`, or set `resize = {want_h}x{want_w}` (or `crop`, `pad`) in `data`"
             )
         return pixels
@@ -112,11 +203,18 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of a data set. `validation` is what training watches, `test` what a paper reports."""
+    """The three parts of a data set. `validation` is what training watches, `test` what a paper reports.
+
+    Attributes:
+        summary: One line that says what was taken and what was not.
+        classes: Names of the classes, where folders give them.
+    """
 
     train: Dataset
     validation: Dataset
     test: Dataset
+    summary: str = ""
+    classes: tuple[str, ...] = field(default=())
 
 
 def holdout_split(count: int, holdout: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

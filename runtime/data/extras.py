@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from hvdsl.runtime.data.dataset import DataError
+from hvdsl.runtime.data.errors import DataError
 
 
 def optional(module: str, extra: str, what: str) -> Any:

@@ -6,88 +6,127 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image as Pillow
+from hvdsl.compiler.settings import Data
+from hvdsl.runtime.data.errors import DataError
+from hvdsl.runtime.data.listing import FileRecord
+from hvdsl.runtime.data.picture import Raster, UnreadableError
+from hvdsl.runtime.data.preprocess import Preprocess
+from hvdsl.runtime.data.stored import read_image
 
-from hvdsl.runtime.data.dataset import DataError, Image
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 # More damaged files than this share (and more than a handful) mean a broken copy, not a few bad files.
 _LIMIT_SHARE, _LIMIT_COUNT = 0.01, 10
+_NAMED = 3  # files that an error names; the others it counts
 
 _log = logging.getLogger(__name__)
 
 
 class Folder:
-    """PNG, JPEG and WebP files under a folder, in the order of their paths.
+    """The images of one part of a listing, in the order of their names.
 
     Damaged files are reported by name and skipped: those whose header is bad are left out from the start; one that
     turns out damaged when decoded is replaced by the next readable file. More than 1 % (and more than 10) is an error.
 
-    An image's class is that of the folder in `root` that it is in, however deep: its place among `classes`. An image
-    that is in none of them has no class.
+    An image's class is the place of its folder among `classes`; an image in none of them has no class.
 
     Args:
+        damaged: Files that are left out because their header is bad.
         classes: Names of folders; by default all that hold images, in order of their names.
     """
 
-    def __init__(self, root: Path, classes: Sequence[str] | None = None) -> None:
-        self._root = root
-        paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        if not paths:
-            raise DataError(f"{root} holds no {', '.join(SUFFIXES)} files: give the folder that the images are in")
-        self._allowed = max(_LIMIT_COUNT, int(_LIMIT_SHARE * len(paths)))
+    def __init__(
+        self,
+        root: Path,
+        records: Sequence[FileRecord],
+        damaged: Sequence[FileRecord] = (),
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        self.root, self.records = root, tuple(records)
+        self._allowed = max(_LIMIT_COUNT, int(_LIMIT_SHARE * (len(records) + len(damaged))))
         self._damaged: dict[Path, str] = {}
-        self._paths = [path for path in paths if self._opens(path)]
-        if not self._paths:
-            raise DataError(f"none of the {len(paths)} image files in {root} can be read")
-        found = sorted({name for path in self._paths if (name := self._folder(path)) is not None})
-        self.classes = tuple(found if classes is None else classes)
+        for record in damaged:
+            self._report(record.path, record.left_out)
+        held = sorted({record.folder for record in records if record.folder is not None})
+        self.classes = tuple(held if classes is None else classes)
         self._places = {name: place for place, name in enumerate(self.classes)}
-        self.unclassed = next((path for path in self._paths if self._folder(path) not in self._places), None)
+        self.unclassed = next((record.path for record in records if record.folder not in self._places), None)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self.records)
 
-    def image(self, index: int, epoch: int) -> Image:
-        while (path := self._path(index)) is not None:
+    def image(self, index: int, epoch: int) -> Raster:
+        while (record := self._record(index)) is not None:
             try:
-                with Pillow.open(path) as picture:
-                    grey = picture.mode in ("1", "L", "I;16")
-                    pixels = np.asarray(picture.convert("L" if grey else "RGB"))
-                return pixels[:, :, None] if grey else pixels
-            except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
-                self._report(path, error)
-        raise DataError(f"none of the image files in {self._root} can be read")
+                return read_image(record.path)
+            except UnreadableError as error:
+                self._report(record.path, str(error))
+        raise DataError(f"none of the image files in {self.root} can be read")
 
     def label(self, index: int) -> int | None:
-        path = self._path(index)
-        folder = None if path is None else self._folder(path)
-        return None if folder is None else self._places.get(folder)
+        record = self._record(index)
+        return None if record is None or record.folder is None else self._places.get(record.folder)
 
-    def _path(self, index: int) -> Path | None:
-        """The first file from `index` on that is not known to be damaged."""
-        around = (self._paths[(index + step) % len(self._paths)] for step in range(len(self._paths)))
-        return next((path for path in around if path not in self._damaged), None)
+    def name(self, index: int) -> str:
+        return (self._record(index) or self.records[index]).name
 
-    def _folder(self, path: Path) -> str | None:
-        inside = path.relative_to(self._root).parts
-        return inside[0] if len(inside) > 1 else None
+    def check(self, settings: Data) -> None:
+        """Refuse, by what the heads of the files say, what cannot fit the spec.
 
-    def _opens(self, path: Path) -> bool:
-        try:
-            with Pillow.open(path):
-                return True
-        except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
-            self._report(path, error)
+        Raises:
+            DataError: it names the first files and counts the others.
+        """
+        preprocess = Preprocess(settings, training=False)
+        wanted = "x".join(map(str, settings.shape))
+        wrong = [r for r in self.records if r.header and not self._fits(preprocess, settings, r)]
+        if not wrong:
+            return
+        first = wrong[0]
+        named = ", ".join(record.name for record in wrong[1:_NAMED])
+        more = ", …" if len(wrong) > _NAMED else ""
+        others = f" (and {len(wrong) - 1:,} of the {len(self):,} images are like it: {named}{more})" if named else ""
+        height, width = settings.shape[1:]
+        if self._channels_fit(settings, first):
+            raise DataError(
+                f"{first.name} is {_size(first)}{others}, the spec's data section says "
+                f"{wanted}: change `shape`, or set `resize = {height}x{width}` (or `crop`, `pad`) in `data`"
+            )
+        raise DataError(
+            f"{first.name} is {_size(first)}{others}, of mode {first.header.mode if first.header else '?'}; the spec's "
+            f"data section says {wanted}: write `shape = {_size(first).split('x')[0]}x{height}x{width}`"
+        )
+
+    def _fits(self, preprocess: Preprocess, settings: Data, record: FileRecord) -> bool:
+        header = record.header
+        if header is None:
+            return True
+        if preprocess.size_of(header.height, header.width) != settings.shape[1:]:
             return False
+        return self._channels_fit(settings, record)
 
-    def _report(self, path: Path, error: Exception) -> None:
-        self._damaged[path] = str(error)
-        _log.warning("skipped %s: %s", path, error)
+    @staticmethod
+    def _channels_fit(settings: Data, record: FileRecord) -> bool:
+        header = record.header
+        if header is None:
+            return True
+        kept = settings.background == "channel" and (header.alpha or settings.alpha == "channel")
+        wanted = settings.shape[0] - kept
+        return header.channels == wanted or {header.channels, wanted} == {1, 3}
+
+    def _record(self, index: int) -> FileRecord | None:
+        """The first file from `index` on that is not known to be damaged."""
+        around = (self.records[(index + step) % len(self)] for step in range(len(self)))
+        return next((record for record in around if record.path not in self._damaged), None)
+
+    def _report(self, path: Path, reason: str) -> None:
+        self._damaged[path] = reason
+        _log.warning("skipped %s: %s", path, reason)
         if len(self._damaged) > self._allowed:
             names = ", ".join(str(p) for p in list(self._damaged)[:5])
             raise DataError(
-                f"{len(self._damaged)} image files in {self._root} are damaged (at most {self._allowed} are "
+                f"{len(self._damaged)} image files in {self.root} are damaged (at most {self._allowed} are "
                 f"skipped): {names}, …"
-            ) from error
+            )
+
+
+def _size(record: FileRecord) -> str:
+    header = record.header
+    return f"{header.channels + header.alpha}x{header.height}x{header.width}" if header is not None else "unread"

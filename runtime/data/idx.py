@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvdsl.runtime.data.arrays import Arrays
-from hvdsl.runtime.data.dataset import DataError
+from hvdsl.runtime.data.errors import DataError
 
+_LARGEST = 1 << 31  # bytes of a file: forty times MNIST
 _BYTES = 0x08  # the type code of unsigned bytes
 _PARTS = {"train": "train", "test": "t10k"}
 
@@ -25,16 +26,21 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         DataError: not readable, of another type than unsigned bytes, or shorter or longer than its sizes say.
     """
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            head = file.read(4)
+            if len(head) < 4 or head[:2] != b"\0\0" or head[2] != _BYTES:
+                raise DataError(f"{path} is not an IDX file of bytes: download it again")
+            sizes = file.read(4 * head[3])
+            shape = struct.unpack(f">{head[3]}I", sizes) if len(sizes) == 4 * head[3] else ()
+            count = math.prod(shape)
+            if count > _LARGEST:
+                raise DataError(f"{path} says that it holds {shape} bytes, which is not believed: download it again")
+            raw = file.read(count + 1)  # of a compressed file no more is unpacked than its sizes say
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
-    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] != _BYTES:
-        raise DataError(f"{path} is not an IDX file of bytes: download it again")
-    head = 4 + 4 * raw[3]
-    shape = struct.unpack(f">{raw[3]}I", raw[4:head]) if len(raw) >= head else ()
-    if not shape or len(raw) - head != math.prod(shape):
+    if not shape or len(raw) != count:
         raise DataError(f"{path} holds {len(raw)} bytes, not what its sizes {shape} say: download it again")
-    return np.frombuffer(raw, np.uint8, offset=head).reshape(shape)
+    return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
 def read_mnist(root: Path) -> dict[str, Arrays] | None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvdsl.runtime.data.arrays import Arrays
-from hvdsl.runtime.data.dataset import DataError
+from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.extras import optional
 
 _KEYS = {"train": "data", "test": "testdata"}
@@ -22,7 +22,9 @@ def read_mat(path: Path) -> dict[str, Arrays]:
     """
     try:
         stored = optional("scipy.io", "mat", f"reading {path}").loadmat(path, variable_names=list(_KEYS.values()))
-    except (OSError, ValueError, TypeError, NotImplementedError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # of damaged files scipy raises almost anything
         raise DataError(f"{path} cannot be read as a MATLAB file: {error}") from error
     return {split: Arrays(f"{path}[{key}]", _images(path, key, stored.get(key))) for split, key in _KEYS.items()}
 

@@ -2,118 +2,304 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from hvdsl.compiler.settings import Data
-from hvdsl.runtime.data.arrays import read_arrays
+from hvdsl.runtime.data.arrays import Arrays, read_arrays
 from hvdsl.runtime.data.cifar10 import read_cifar10
-from hvdsl.runtime.data.dataset import DataError, Dataset, Images, Splits, Subset, holdout_split
+from hvdsl.runtime.data.dataset import Dataset, Images, Splits, Subset, Teller, holdout_split
+from hvdsl.runtime.data.errors import DataError
+from hvdsl.runtime.data.fields import FieldSource, open_field
 from hvdsl.runtime.data.folder import Folder
 from hvdsl.runtime.data.idx import read_mnist
+from hvdsl.runtime.data.imagenet import read_imagenet
+from hvdsl.runtime.data.listing import Listing, list_file, list_files
 from hvdsl.runtime.data.lmdb import Lmdb
 from hvdsl.runtime.data.mat import read_mat
+from hvdsl.runtime.data.names import ALL, PARTS, TEST, TRAIN, VALIDATION, is_hidden, part_in
+from hvdsl.runtime.data.packed import TABLES, TARS, read_packed
 from hvdsl.runtime.data.shipped_data import digits, photos
+from hvdsl.runtime.data.stored import SUFFIXES
 
 _DEFAULT_HOLDOUT = 0.1
-_SPLIT_FOLDERS = {
-    "train": ("train", "training"),
-    "validation": ("valid", "validation", "val"),
-    "test": ("test",),
-}
+_SHIPPED = ("digits", "photos")
+_PROBES = 32  # images of each part that are decoded when data is opened
 
 
-def open_data(settings: Data, path: Path | None = None) -> Splits:
-    """Open the training, validation and test images that a `data` section names.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What was found at a place: images by part (`all` where nothing says the part)."""
 
-    `path` (or the section's `source`) says where the files are: an `.npy`, `.npz`, `.mat` or `.lmdb` file, a folder of
-    images (with `train`, `valid` and `test` folders, `.npy` files or `.lmdb` folders in it, or without), one with
-    MNIST's files, or for `cifar10` its unpacked archive.
-    `digits` and `photos` ship and take no path. Where the data has no validation images of its own, `holdout` of the
-    training images (default a tenth) are held out; where it has no test images, the validation images serve.
+    parts: Mapping[str, Images]
+    listing: Listing | None = None
+    damaged: int = 0
+    classes: tuple[str, ...] = field(default=())
+
+    @property
+    def summary(self) -> str:
+        """`22 images in 3 folders (train 12, test 10); left out: 2 hidden`."""
+        if self.listing is not None:
+            return self.listing.sentence()
+        counts = {part: len(images) for part, images in self.parts.items()}
+        total = sum(counts.values())
+        parts = "" if set(counts) == {ALL} else " (" + ", ".join(f"{p} {n:,}" for p, n in counts.items()) + ")"
+        return f"{total:,} image{'' if total == 1 else 's'}{parts}"
+
+
+def find_source(settings: Data, path: Path | None = None, *, shaped: bool = True) -> Source:
+    """Find the images that a `data` section names; only if it is `shaped` does its `shape` say how arrays are read.
+
+    `path` (or the section's `source`) says where the files are: an image file, an `.npy`, `.npz`, `.mat` or `.lmdb`
+    file, a folder of images (with folders for its parts, `.npy` files or `.lmdb` folders in it, or without), one with
+    MNIST's files or ImageNet's batches, or for `cifar10` its unpacked archive. `digits` and `photos` ship.
 
     Raises:
-        DataError: missing, damaged, or not what the section says: of each split the first image is read.
+        DataError: missing, damaged, or not what the section says.
     """
-    place = path or (Path(settings.source) if settings.source and settings.source not in ("digits", "photos") else None)
-    name = settings.source if settings.source in ("digits", "photos") else settings.name
-    if name in ("digits", "photos"):
-        if place is not None:
-            raise DataError(
-                f"`{name}` ships with hvdsl and is not read from {place}: "
-                "name the data `images` or `arrays` to use files"
-            )
-        found = _shipped(name, settings)
-    elif place is None:
+    place = path or (Path(settings.source) if settings.source and settings.source not in _SHIPPED else None)
+    name = settings.source if settings.source in _SHIPPED else settings.name
+    if name in _SHIPPED and place is None:
+        return Source(_shipped(name, settings))
+    if name in _SHIPPED:
+        raise DataError(
+            f"`{name}` ships with hvdsl and is not read from {place}: name the data `images` or `arrays` to use files"
+        )
+    if place is None:
         raise DataError(f"the data `{name}` does not ship with hvdsl: say where its files are with `--data PATH`")
-    elif not place.exists():
+    if not place.exists():
         raise DataError(f"{place} does not exist: `--data` is a folder of images, an .npy or .npz file")
-    else:
-        found = _from_files(name, place)
+    return _from_files(name, place, settings.shape[0] if shaped else None)
+
+
+def open_data(settings: Data, path: Path | None = None, given: Mapping[str, FieldSource] | None = None) -> Splits:
+    """Open the training, validation and test images that a `data` section names, as `find_source` finds them.
+
+    Where the data has no validation images of its own, `holdout` of the training images (default a tenth) are held out;
+    where it has no test images, the validation images serve. `given` says where conditions come from, by name; a
+    `weight` among them says how much each pixel counts.
+
+    Raises:
+        DataError: missing, damaged, or not what the section says: the heads of all files and some images are read.
+    """
+    source = find_source(settings, path)
     if settings.classes is not None:
-        _check_folders(found, settings.classes)
-    return _split(name, found, settings)
+        _check_folders(source.parts, settings.classes)
+    parts = dict(source.parts)
+    train = parts.get(TRAIN, parts.get(ALL))
+    if train is None:
+        held = " and ".join(part for part in PARTS if part in parts)
+        raise DataError(f"{path} has {held} images but none to train on: add a `train` folder or file")
+    validation = parts.get(VALIDATION)
+    held_out = validation is None or bool(settings.holdout)
+    if held_out:
+        kept, held_indices = holdout_split(len(train), settings.holdout or _DEFAULT_HOLDOUT, settings.split_seed)
+        train, validation = Subset(train, kept), Subset(train, held_indices)
+    assert validation is not None  # held out, or found
+    name, tell = settings.source if settings.source in _SHIPPED else settings.name, Teller()
+
+    def dataset(title: str, images: Images, *, training: bool = False) -> Dataset:
+        stored = images.images if isinstance(images, Subset) else images
+        fields = {key: open_field(key, place, stored, settings.shape[1:]) for key, place in (given or {}).items()}
+        return Dataset(title, images, settings, training=training, tell=tell, fields=fields)
+
+    splits = Splits(
+        dataset(name, train, training=True),
+        dataset(f"{name} (validation)", validation),
+        dataset(f"{name} (test)", parts.get(TEST, validation)),
+        source.summary + (f"; {len(validation):,} held out for validation" if held_out else ""),
+        source.classes,
+    )
+    for images in source.parts.values():
+        if isinstance(images, Folder | Lmdb):
+            images.check(settings)
+    for split in (splits.train, splits.validation, splits.test):
+        probe(split, settings, tell, strict=split is splits.train)
+    return splits
+
+
+def open_given(
+    settings: Data, path: Path | None, noted: Path | None = None, split: str | None = None, default: str = TEST
+) -> Dataset:
+    """Open the images that a use of a trained run speaks of; the data set's name says which and how many.
+
+    `path` is what the user gave: these images, all of them, in order, with their names. Where they have parts of their
+    own (MNIST's archive), the test part, or `split`. Without `path`, the `split` (or `default`) of the run's own data.
+
+    Args:
+        noted: Where the run's own data is.
+
+    Raises:
+        DataError: as `open_data`; or there is no such part.
+    """
+    if path is None:
+        part = split or default
+        splits = open_data(settings, noted)
+        dataset: Dataset = getattr(splits, part)
+        dataset.name = f"{len(dataset):,} {part} images of the run's own data"
+        return dataset
+    if settings.name in _SHIPPED or settings.source in _SHIPPED:  # other images than those that ship
+        settings = settings.model_copy(update={"name": "images", "source": None})
+    source = find_source(settings, path)
+    if split is not None and set(source.parts) == {ALL}:
+        splits = open_data(settings, path)
+        dataset = getattr(splits, split)
+        dataset.name = f"{len(dataset):,} {split} images of {path}, as `holdout` divides it"
+        return dataset
+    if set(source.parts) == {ALL}:
+        part, images = ALL, source.parts[ALL]
+    else:
+        part = split or next(p for p in (TEST, VALIDATION, TRAIN) if p in source.parts)
+        if part not in source.parts:
+            raise DataError(f"{path} has no {part} part: it has {', '.join(source.parts)}")
+        images = source.parts[part]
+    which = "" if part == ALL else f"{part} "
+    count = f"{len(images):,} {which}image{'' if len(images) == 1 else 's'}"
+    tell = Teller()
+    left = source.summary.partition("; ")[2]
+    title = f"{count} of {path}" + (f"; {left}" if left else "")
+    dataset = Dataset(title, images, settings, training=False, tell=tell)
+    if isinstance(images, Folder | Lmdb):
+        images.check(settings)
+    probe(dataset, settings, tell, strict=False)
+    return dataset
+
+
+def probe(dataset: Dataset, settings: Data, tell: Teller, *, strict: bool) -> None:
+    """Read some images, evenly spread, so that what does not fit is said before anything is written.
+
+    Raises:
+        DataError: one cannot be used; or (`strict`) all are so dark that their bits would be cut off.
+    """
+    if len(dataset) == 0:
+        raise DataError(f"{dataset.name} has no images")
+    indices = np.unique(np.linspace(0, len(dataset) - 1, min(_PROBES, len(dataset))).astype(int)).tolist()
+    least, most, depth = np.inf, -np.inf, 0
+    for index in indices:
+        raster = dataset.images.image(index, 0)
+        colours = raster.values[:, :, :-1] if raster.alpha else raster.values
+        least, most = min(least, float(colours.min())), max(most, float(colours.max()))
+        depth = max(depth, 8 * colours.dtype.itemsize if colours.dtype.kind == "u" else 0)
+        dataset.batch([index])
+    top = 2**settings.bits - 1
+    if settings.values == "scaled" and depth > settings.bits and 0 < most <= top and len(indices) > 1:
+        sentence = (
+            f"{dataset.name}: values reach {most:g} of {2**depth - 1:,}, and `bits = {settings.bits}` would cut all of "
+            "them to 0: write `values = levels` in `data` to take them as they are"
+        )
+        if strict:
+            raise DataError(sentence)
+        tell("dark", sentence)
+    elif settings.values == "scaled" and depth == 16 and 0 < most < 1 << 13:
+        tell(
+            "dark",
+            f"{dataset.name}: values reach {most:g} of 65,535, so that all images are nearly black: for fewer "
+            f"bits write `values = levels, bits = {int(most).bit_length()}`",
+        )
+    if least == most:
+        tell("constant", f"{dataset.name}: all {len(indices)} images looked at hold the single value {most:g}")
 
 
 def _shipped(name: str, settings: Data) -> dict[str, Images]:
     if name == "digits":
         train, test = digits()
-        return {"train": train, "test": test}
-    size = settings.resize or settings.shape[1:]
+        return {TRAIN: train, TEST: test}
+    crops = settings.size_before_random_crop or settings.shape[1:]
+    top, bottom, left, right = settings.borders
+    size = (crops[0] - top - bottom, crops[1] - left - right)
     train, validation, test = photos(size, settings.split_seed)
-    return {"train": train, "validation": validation, "test": test}
+    return {TRAIN: train, VALIDATION: validation, TEST: test}
 
 
-def _from_files(name: str, place: Path) -> dict[str, Images]:
+def _from_files(name: str, place: Path, channels: int | None) -> Source:
     if name == "cifar10" and place.is_dir():
         train, test = read_cifar10(place)
-        return {"train": train, "test": test}
-    if place.suffix == ".mat":
-        return dict(read_mat(place))
-    if place.suffix == ".lmdb":
-        return {"train": Lmdb(place)}
-    if place.is_file():
-        if place.suffix not in (".npy", ".npz"):
-            raise DataError(
-                f"{place} is not an .npy, .npz, .mat or .lmdb file: give one of these, or a folder of images"
-            )
-        return {"train" if split == "all" else split: images for split, images in read_arrays(place).items()}
-    return _from_folder(place)
+        return Source({TRAIN: train, TEST: test})
+    suffix = place.suffix.lower()
+    if suffix == ".mat":
+        return Source(dict(read_mat(place)))
+    if suffix == ".lmdb" or (place / "data.mdb").is_file():
+        return Source({ALL: Lmdb(place)})
+    if place.is_dir():
+        return _from_folder(place, channels)
+    if suffix in (".npy", ".npz"):
+        return Source(dict(read_arrays(place, channels)))
+    if suffix in (*TARS, *TABLES):
+        return Source(dict(read_packed(place) or {}))
+    if suffix in SUFFIXES:
+        return _from_listing(list_file(place))
+    raise DataError(
+        f"{place} is neither an image nor an .npy, .npz, .mat or .lmdb file: give one of these, or a folder of images"
+    )
 
 
-def _from_folder(place: Path) -> dict[str, Images]:
-    mnist = read_mnist(place)
-    if mnist is not None:
-        return dict(mnist)
-    found: dict[str, Images] = {}
-    files = sorted(place.glob("*.npy"))
-    for split, names in _SPLIT_FOLDERS.items():
-        folder = next((place / name for name in names if (place / name).is_dir()), None)
-        file = next((f for f in files for name in names if name in f.stem.replace("_", "-").split("-")), None)
-        lmdb = next((f for name in names if (f := place / f"{name}.lmdb").exists()), None)
-        if lmdb is not None:
-            found[split] = Lmdb(lmdb)
-        elif folder is not None:
-            train = found.get("train")
-            found[split] = Folder(folder, train.classes if isinstance(train, Folder) else None)
-        elif file is not None:
-            found[split] = read_arrays(file)["all"]
-    if "train" in found:
-        return found
-    if found:
-        raise DataError(f"{place} has {' and '.join(found)} images but none to train on: add a `train` folder or file")
-    if len(files) == 1:
-        return {"train": read_arrays(files[0])["all"]}
-    return {"train": Folder(place)}
+def _from_folder(place: Path, channels: int | None) -> Source:
+    published = read_mnist(place) or read_imagenet(place)
+    if published is not None:
+        return Source(dict(published))
+    if not _has_pictures(place) and (packed := read_packed(place)) is not None:
+        return Source(dict(packed))
+    parts: dict[str, Images] = {}
+    files = sorted(p for p in place.iterdir() if p.suffix.lower() in (".npy", ".npz") and p.is_file())
+    for file in files:
+        part = part_in(file.stem)
+        if part is not None and not file.stem.lower().startswith("y_") and "label" not in file.stem.lower():
+            stored = read_arrays(file, channels)
+            parts[part] = stored.get(ALL) or next(iter(stored.values()))
+    for folder in sorted(place.glob("*.lmdb")):
+        part = part_in(folder.stem)
+        if part is not None:
+            parts[part] = Lmdb(folder)
+    if parts:
+        return Source({part: parts[part] for part in PARTS if part in parts})
+    if len(files) == 1 and not _has_pictures(place):
+        return Source(dict(read_arrays(files[0], channels)))
+    return _from_listing(list_files(place))
 
 
-def _check_folders(found: dict[str, Images], classes: int) -> None:
+def _has_pictures(place: Path) -> bool:
+    """Whether there is a picture in a folder, at whatever depth."""
+    pictures = SUFFIXES - {".npy"}
+    return any(path.suffix.lower() in pictures and not is_hidden(path.name) for path in place.rglob("*"))
+
+
+def _from_listing(listing: Listing) -> Source:
+    damaged = [record for record in listing.records if record.kind.startswith("damaged")]
+    if not listing.taken and not damaged:
+        left = listing.sentence().partition("; ")[2]
+        raise DataError(
+            f"{listing.root} holds no .png, .jpg or other image files{f' ({left})' if left else ''}: "
+            "give the folder that the images are in"
+        )
+    if not listing.taken:
+        raise DataError(
+            f"none of the {len(damaged)} image files in {listing.root} can be read: {damaged[0].name}: "
+            f"{damaged[0].left_out}"
+        )
+    classes = listing.classes
+    parts = {
+        part: Folder(listing.root, listing.of(part), [r for r in damaged if r.part == part], classes)
+        for part in listing.parts
+    }
+    return Source(dict(parts), listing, len(damaged), classes)
+
+
+def _check_folders(parts: Mapping[str, Images], classes: int) -> None:
     """Refuse image folders that do not hold `classes` folders of the same names."""
-    for images in found.values():
+    for images in parts.values():
         if not isinstance(images, Folder):
             continue
         if len(images.classes) != classes:
-            held = f"{len(images.classes)} folders, one per class" if images.classes else "no folder per class"
-            raise DataError(f"the images are in {held}, and `data.classes` is {classes}: make the two agree")
+            names = ", ".join(images.classes[:10]) + (", …" if len(images.classes) > 10 else "")
+            held = (
+                f"{len(images.classes)} folders, one per class, which are {names}"
+                if images.classes
+                else "no folder per class"
+            )
+            raise DataError(f"`data.classes` is {classes}, and the images are in {held}: make the two agree")
         if images.unclassed is not None:
             raise DataError(
                 f"{images.unclassed} is in none of the classes' folders, which are {', '.join(images.classes)}: move "
@@ -121,16 +307,4 @@ def _check_folders(found: dict[str, Images], classes: int) -> None:
             )
 
 
-def _split(name: str, found: dict[str, Images], settings: Data) -> Splits:
-    train, validation = found["train"], found.get("validation")
-    if validation is None or settings.holdout:
-        kept, held = holdout_split(len(train), settings.holdout or _DEFAULT_HOLDOUT, settings.split_seed)
-        train, validation = Subset(train, kept), Subset(train, held)
-    splits = Splits(
-        Dataset(name, train, settings, training=True),
-        Dataset(f"{name} (validation)", validation, settings, training=False),
-        Dataset(f"{name} (test)", found.get("test", validation), settings, training=False),
-    )
-    for split in (splits.train, splits.validation, splits.test):
-        split.batch(range(min(1, len(split))))  # what does not fit the spec is told before anything is written
-    return splits
+__all__ = ["Arrays", "Source", "find_source", "open_data", "open_given", "probe"]

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from hvdsl.runtime.data.dataset import DataError, Image, Images
+from hvdsl.runtime.data.dataset import Images
+from hvdsl.runtime.data.errors import DataError
+from hvdsl.runtime.data.picture import Raster
 from hvdsl.runtime.data.preprocess import random
 
 _SHIPPED = files("hvdsl.runtime.data") / "shipped"
@@ -34,11 +36,14 @@ class Digits:
     def __len__(self) -> int:
         return len(self._images)
 
-    def image(self, index: int, epoch: int) -> Image:
-        return np.asarray(self._images[index])
+    def image(self, index: int, epoch: int) -> Raster:
+        return Raster(np.asarray(self._images[index]))
 
     def label(self, index: int) -> int | None:
         return int(self._labels[index])
+
+    def name(self, index: int) -> str:
+        return f"digit {index}"
 
 
 class Crops:
@@ -47,22 +52,27 @@ class Crops:
     A training epoch has its own crops; a held-out set (`fixed`) has the same ones every time.
     """
 
-    def __init__(self, regions: list[Image], size: tuple[int, int], count: int, seed: int, *, fixed: bool) -> None:
+    def __init__(
+        self, regions: list[NDArray[np.uint8]], size: tuple[int, int], count: int, seed: int, *, fixed: bool
+    ) -> None:
         self._regions, self._size, self._count, self._seed, self._fixed = regions, size, count, seed, fixed
 
     def __len__(self) -> int:
         return self._count
 
-    def image(self, index: int, epoch: int) -> Image:
+    def image(self, index: int, epoch: int) -> Raster:
         rng = random(self._seed, 0 if self._fixed else epoch, index, 3 if self._fixed else 4)
         region = self._regions[int(rng.integers(len(self._regions)))]
         height, width = self._size
         top = int(rng.integers(region.shape[0] - height + 1))
         left = int(rng.integers(region.shape[1] - width + 1))
-        return region[top : top + height, left : left + width]
+        return Raster(region[top : top + height, left : left + width])
 
     def label(self, index: int) -> int | None:
         return None
+
+    def name(self, index: int) -> str:
+        return f"crop {index} of photos"
 
 
 def digits() -> tuple[Images, Images]:
@@ -102,7 +112,7 @@ def photos(size: tuple[int, int], seed: int) -> tuple[Images, Images, Images]:
     )
 
 
-def _tiles(picture: Image) -> list[Image]:
+def _tiles(picture: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     """Cut a photograph into 3 rows of 4 tiles."""
     height, width = picture.shape[0] // 3, picture.shape[1] // 4
     return [

@@ -23,7 +23,7 @@ class Distribution(ABC):
 
     @property
     def shape(self) -> torch.Size:
-        """Of one draw."""
+        """The shape of one draw."""
         return self.mode.shape
 
     @staticmethod

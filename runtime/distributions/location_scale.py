@@ -97,9 +97,9 @@ class Normal(LocationScale):
 
     def joined(self, other: Self, mean: Tensor, log_scale: Tensor) -> Self:
         """With the larger of the two density floors."""
-        made = super().joined(other, mean, log_scale)
-        made.density_floor = max(self.density_floor, other.density_floor)
-        return made
+        joined = super().joined(other, mean, log_scale)
+        joined.density_floor = max(self.density_floor, other.density_floor)
+        return joined
 
     @staticmethod
     def noise(source: Noise, stream: str, shape: Sequence[int]) -> Tensor:

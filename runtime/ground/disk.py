@@ -98,6 +98,22 @@ def writing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             temporary.unlink(missing_ok=True)
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file, as one write; a link in its place is refused, since its target is somebody else's.
+
+    Raises:
+        DiskError: It cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+        with os.fdopen(descriptor, "ab") as file:
+            file.write(line.encode() + b"\n")
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise DiskError(f"cannot write {path}: it is a link; put a file in its place", "it is a link") from error
+        raise disk_error(path, error) from error
+
+
 @contextmanager
 def new_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
     """A folder to fill, `.NAME.new-PID` beside `path`, which becomes `path` when all of it is on the disk.
@@ -109,9 +125,9 @@ def new_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterat
         DiskError: It cannot be made.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
     if not replace and (path.exists() or path.is_symlink()):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
     try:
         shutil.rmtree(temporary, ignore_errors=True)  # of an earlier process of that number
         temporary.mkdir(parents=True)

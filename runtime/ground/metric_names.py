@@ -119,7 +119,12 @@ def metric(name: str) -> Metric | None:
     return next((m for m in METRICS.values() if UNIT in m.name and name.startswith(m.name.removesuffix(UNIT))), None)
 
 
+def in_unit(name: str, unit: str) -> str:
+    """A penalty's name with the unit of the objective in it."""
+    return name.replace(UNIT, unit)
+
+
 def is_per_group(name: str) -> bool:
     """Whether what is measured under a name is a list with a number for each latent group."""
-    found = metric(name)
-    return found is not None and found.per_group
+    known = metric(name)
+    return known is not None and known.per_group

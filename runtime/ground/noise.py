@@ -47,7 +47,7 @@ class SampleNoise:
     def __init__(self, seed: int, indices: Sequence[int], step: int = 0, device: torch.device | str = "cpu") -> None:
         self.seed, self.step, self.indices = seed, step, tuple(indices)
         self.device = torch.device(device)
-        self._generator = torch.Generator(self.device)
+        self._generator: torch.Generator | None = None
 
     @property
     def batch(self) -> int:
@@ -67,6 +67,8 @@ class SampleNoise:
 
     def _seeded(self, purpose: str) -> torch.Generator:
         key = hashlib.blake2b(f"{self.seed}/{self.step}/{purpose}".encode(), digest_size=8).digest()
+        if self._generator is None:
+            self._generator = torch.Generator(self.device)
         return self._generator.manual_seed(int.from_bytes(key, "little"))
 
 
@@ -79,13 +81,11 @@ class NoiseLayout:
 
     Attributes:
         places: By stream, whether its numbers are normal or uniform, the first of them, and the one after the last.
-        normals: How many normal numbers an image draws.
-        uniforms: How many uniform ones.
+        totals: How many numbers of each kind an image draws.
     """
 
     places: Mapping[str, tuple[Kind, int, int]]
-    normals: int
-    uniforms: int
+    totals: Mapping[Kind, int]
 
     @classmethod
     def of(cls, streams: Iterable[tuple[str, Kind, int]]) -> NoiseLayout:
@@ -95,7 +95,7 @@ class NoiseLayout:
         for stream, kind, count in streams:
             places[stream] = (kind, totals[kind], totals[kind] + count)
             totals[kind] += count
-        return cls(places, totals["normal"], totals["uniform"])
+        return cls(places, totals)
 
 
 class JointNoise(SampleNoise):
@@ -122,14 +122,16 @@ class JointNoise(SampleNoise):
     def draw(self) -> Mapping[Kind, Tensor]:
         """All numbers of the layout, `(batch, numbers)` of each kind, drawn once: ahead of the pass that needs them."""
         if not self._drawn:
-            normals = torch.empty(self.batch, self.layout.normals, device=self.device)
-            uniforms = torch.empty(self.batch, self.layout.uniforms, device=self.device)
+            drawn: dict[Kind, Tensor] = {
+                kind: torch.empty(self.batch, count, device=self.device) for kind, count in self.layout.totals.items()
+            }
+            normals, uniforms = drawn["normal"], drawn["uniform"]
             for row, other, index in zip(normals, uniforms, self.indices, strict=True):
                 generator = self._seeded(str(index))
                 row.normal_(generator=generator)
-                if self.layout.uniforms:
+                if other.numel():
                     other.uniform_(generator=generator)
-            self._drawn = {"normal": normals, "uniform": uniforms}
+            self._drawn = drawn
         return self._drawn
 
     def hold(self, drawn: Mapping[Kind, Tensor]) -> None:

@@ -1,4 +1,9 @@
-"""How well a model explains a data set: the evidence lower bound, and the importance-weighted bound."""
+"""How well a model explains a data set: the evidence lower bound, and the importance-weighted bound.
+
+The latter is that of IWAE (Burda, Grosse & Salakhutdinov 2016), one sample at a time. With
+log w_k = log p(x | z_k) + log p(z_k) - log q(z_k | x), z_k ~ q: L_K = log (1/K) Σ w_k, at most log p(x), and the ELBO
+for K = 1.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +20,58 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import World
-from hvdsl.runtime.inference.importance import ImportanceBound
 from hvdsl.runtime.inference.inference import chunks, inference
 from hvdsl.runtime.latents import LatentGroup, Traversal
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.objective.elbo import ModelBatch, measure
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import PixelSource
+
+
+class ImportanceBound:
+    """Collects log-weights `(N,)` of a batch as they come; memory does not grow with their number.
+
+    Sums are kept relative to the largest weight so far, in float64.
+    """
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self._largest = torch.tensor(-math.inf, dtype=torch.float64)
+        self._sum = torch.tensor(0.0, dtype=torch.float64)  # Σ exp(log w - largest)
+        self._sum_of_squares = torch.tensor(0.0, dtype=torch.float64)
+        self._sum_of_logs = torch.tensor(0.0, dtype=torch.float64)
+
+    def add(self, log_weight: Tensor) -> None:
+        """One more sample of every image."""
+        log_weight = log_weight.detach().double()
+        if self.samples == 0:
+            device = log_weight.device
+            self._largest = torch.full_like(log_weight, -math.inf)
+            self._sum, self._sum_of_squares = self._sum.to(device), self._sum_of_squares.to(device)
+            self._sum_of_logs = self._sum_of_logs.to(device)
+        largest = torch.maximum(self._largest, log_weight)
+        shrink, new = torch.exp(self._largest - largest), torch.exp(log_weight - largest)
+        self._sum = self._sum * shrink + new
+        self._sum_of_squares = self._sum_of_squares * shrink**2 + new**2
+        self._sum_of_logs = self._sum_of_logs + log_weight
+        self._largest = largest
+        self.samples += 1
+
+    @property
+    def bound(self) -> Tensor:
+        """L_K of each image, `(N,)` nats."""
+        return self._largest + self._sum.log() - math.log(self.samples)
+
+    @property
+    def elbo(self) -> Tensor:
+        """The mean log-weight of each image, `(N,)` nats."""
+        return self._sum_of_logs / self.samples
+
+    @property
+    def effective_sample_size(self) -> Tensor:
+        """(Σ w)² / Σ w² of each image, `(N,)`, between 1 and K."""
+        return self._sum**2 / self._sum_of_squares
+
 
 ACTIVE = 0.1  # nats per image: a channel with less carries nothing (NVAE, Vahdat & Kautz 2020, appendix)
 
@@ -144,7 +194,7 @@ def evaluate(
         mine = world.share(len(data))
         for indices in chunks(mine, batch):
             v = torch.from_numpy(data.batch(indices, 0).astype(np.float32)).to(next(model.parameters()))
-            score = _score(model, v, indices, samples, noise_seed)
+            score = score_images(model, v, indices, samples, noise_seed)
             bound = score.bound
             sums[:3] += torch.stack([bound.sum(), bound.square().sum(), score.distortion.sum()]).cpu()
             sums[3] += len(indices)
@@ -170,9 +220,11 @@ def _active(rates: list[float], channels: list[int], images: float) -> tuple[int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Score:
-    """Of a batch, float64 nats: `bound` and `distortion` `(N,)`, `rates` `(groups, N)`, `channel_rates` summed over
-    the images `(channels of all groups,)`."""
+class ImageScores:
+    """The score of a batch in float64 nats: `bound` and `distortion` `(N,)`, `rates` `(groups, N)`.
+
+    `channel_rates` are summed over the images, `(channels of all groups,)`.
+    """
 
     bound: Tensor
     distortion: Tensor
@@ -180,8 +232,8 @@ class _Score:
     channel_rates: Tensor
 
 
-def _score(model: nn.Module, v: Tensor, indices: range, samples: int, seed: int) -> _Score:
-    """Score a batch.
+def score_images(model: nn.Module, v: Tensor, indices: range, samples: int, seed: int) -> ImageScores:
+    """Score each image of a batch, raw pixel values `(N, C, H, W)` with the numbers `indices`, by `samples` samples.
 
     One sample per pass, the weights summed as they come: memory does not grow with the number of samples.
     """
@@ -205,7 +257,7 @@ def _score(model: nn.Module, v: Tensor, indices: range, samples: int, seed: int)
         bound = -rates.sum(0)
     else:
         bound = weights.bound if samples > 1 else -distortion - rates.sum(0)
-    return _Score(bound, distortion, rates, channel_rates)
+    return ImageScores(bound, distortion, rates, channel_rates)
 
 
 def _summary(

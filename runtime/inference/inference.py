@@ -35,8 +35,14 @@ def to_pixels(vae: HierarchicalVae, images: Tensor, data: Data) -> Tensor:
     """Images in the target's units as raw pixel values, float: the inverse of the model's `target`.
 
     The map is inverted by its table (one entry per pixel value), linearly between entries, so that any monotone map
-    will do; where it sends several values to one, as a 5-bit target does, the least of them is taken.
+    will do; where it sends several values to one, as a 5-bit target does, the least of them is taken. The target of
+    real numbers is a straight line.
     """
+    if data.is_real:
+        ends = torch.tensor([0.0, 1.0], device=images.device).view(-1, 1, 1, 1).expand(-1, images.shape[1], 1, 1)
+        targets = vae.target(ends).to(images)
+        start, end = targets[0], targets[1]
+        return (images - start) / (end - start)
     channels = images.shape[1]
     values = torch.arange(2 ** pixel_bits(data), dtype=torch.float32, device=images.device)
     table = vae.target(values.view(-1, 1, 1, 1).expand(-1, channels, 1, 1)).flatten(1)

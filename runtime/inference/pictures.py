@@ -37,7 +37,7 @@ def grid(images: Tensor, bits: int, columns: int | None = None, gap: int = 2) ->
 
 def labelled_rows(rows: Sequence[Tensor], labels: Sequence[str], bits: int) -> Image.Image:
     """One row of images per tensor `(N, C, H, W)`, each with its label to the left."""
-    body = grid(torch.cat(list(rows)), bits, columns=len(rows[0]))
+    body = grid(torch.cat([row.float() for row in rows]), bits, columns=len(rows[0]))
     font = ImageFont.load_default(13)
     margin = max(round(font.getlength(label)) for label in labels) + 16
     canvas = Image.new("RGB", (margin + body.width, body.height), PAPER)

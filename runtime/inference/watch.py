@@ -11,9 +11,8 @@ from torch import nn
 from hvdsl.compiler.settings import Data, ModelSettings
 from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
+from hvdsl.runtime.inference.generate import depths, reconstruct, sample
 from hvdsl.runtime.inference.pictures import grid, labelled_rows, rate_bars, save_png
-from hvdsl.runtime.inference.reconstruct import depths, reconstruct
-from hvdsl.runtime.inference.sample import sample
 from hvdsl.runtime.protocol import as_vae, is_quantized
 from hvdsl.runtime.training.batches import PixelSource
 from hvdsl.runtime.training.metrics import Measurement

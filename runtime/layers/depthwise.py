@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-Pair = tuple[int, int]
+_Pair = tuple[int, int]
 
 
 def depthwise_conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, dilation: Pair
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: _Pair, padding: _Pair, dilation: _Pair
 ) -> Tensor:
     """`F.conv2d` of `(N, C, H, W)` in C groups, weight `(C, 1, h, w)`; gradients agree with its own to rounding."""
     own = x.device.type == "cpu" and weight.requires_grad and torch.is_grad_enabled()
@@ -30,7 +30,7 @@ def depthwise_conv2d(
 
 class _Depthwise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: _Pair, padding: _Pair, dilation: _Pair) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.geometry = stride, padding, dilation
         return F.conv2d(x, weight, None, stride, padding, dilation, x.shape[1])
@@ -49,7 +49,7 @@ class _Depthwise(torch.autograd.Function):
 
 
 def _weight_gradient(
-    x: Tensor, gradient: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair
+    x: Tensor, gradient: Tensor, weight: Tensor, stride: _Pair, padding: _Pair, dilation: _Pair
 ) -> Tensor:
     """Each map of x convolved with its own map of the gradient, stride and dilation changing places; summed over N."""
     n, channels, height, width = x.shape

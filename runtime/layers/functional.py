@@ -33,8 +33,9 @@ def one_hot(codes: Tensor, classes: int, like: Tensor) -> Tensor:
     """
     if codes.dim() == 1:
         codes = codes[:, None, None]
-    numbers = torch.arange(classes, device=codes.device)[:, None, None]
-    return (codes[:, None] == numbers).to(like.dtype)
+    numbers = torch.arange(classes, device=codes.device)
+    # Channels last: what follows keeps that layout, and dropout draws in the order of memory.
+    return (codes[..., None] == numbers).permute(0, 3, 1, 2).to(like.dtype)
 
 
 def avg_pool(
@@ -115,7 +116,7 @@ class Recipe(nn.Module):
 class Scope(nn.Module):
     """Holds modules by name, lists as `ModuleList`s, and computes nothing: `Scope(conv=[Conv2d(…)], q=Scope(…))`."""
 
-    def __init__(self, **members: nn.Module | Sequence[nn.Module]) -> None:
+    def __init__(self, /, **members: nn.Module | Sequence[nn.Module]) -> None:
         super().__init__()
         for name, member in members.items():
             self.add_module(name, member if isinstance(member, nn.Module) else nn.ModuleList(member))

@@ -48,10 +48,12 @@ def constant(value: float) -> Init:
 
 
 def zeros() -> Init:
+    """Zero everywhere."""
     return Init("zeros", (), constant(0.0).fill)
 
 
 def ones() -> Init:
+    """One everywhere."""
     return Init("ones", (), constant(1.0).fill)
 
 

@@ -36,7 +36,8 @@ def exact_log_mass(x: Tensor, distance: Tensor, log_scale: Tensor, half_bin: flo
     below_a = F.logsigmoid(inverse * (distance + half_bin))
     above_b = F.logsigmoid(-inverse * (distance - half_bin))
     between = torch.log(-torch.expm1(-width))
-    lowest, highest = x < -1 + half_bin, x > 1 - half_bin
+    # A grid ends at -1 and 1, or half a bin inside, where its bins fill the interval: 1.5 tells both from the next.
+    lowest, highest = x < -1 + 1.5 * half_bin, x > 1 - 1.5 * half_bin
     return torch.where(lowest, below_a, torch.where(highest, above_b, below_a + above_b + between))
 
 
@@ -67,7 +68,8 @@ class DiscretizedLogistic(Layer):
         scale: Raw scale to scale; `params` is then `(N, 2C, H, W)`, means and raw scales. None: one learned log-scale
             for all, and `params` is the means.
         bin: In the target's units.
-        bins: `exact`: those at -1 and 1 take the tails, too. `open`: every bin is only as wide as it is.
+        bins: `exact`: the outermost, at -1 and 1 or half a bin inside, take the tails, too. `open`: every bin is only
+            as wide as it is.
         lower: The least log-scale.
         at_least: Added to a bin's probability before the logarithm.
     """

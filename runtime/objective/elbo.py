@@ -13,7 +13,7 @@ codebooks by gradient.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -23,10 +23,12 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import AtLeast, ByRate, BySize, Duration, Ramp, WithBeta
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.tensors import constants
 from hvdsl.runtime.latents import Detail, LatentGroup, Traversal
 from hvdsl.runtime.likelihoods import Likelihood
+from hvdsl.runtime.objective.scheduled import Scheduled
 
 _BALANCE_FLOOR = 0.01  # nats: keeps a collapsed group's weight above zero (NVAE, Vahdat & Kautz 2020, appendix A)
 
@@ -76,19 +78,19 @@ class Elbo:
         distortion, rates = self.distortion.detach().mean(), self.rates.detach().mean(1)
         if not self.density:
             return {
-                "error_per_dim": distortion / self.dims,
-                "rate_bits_per_image": rates.sum() / math.log(2),
-                "rate_bits_per_dim": rates.sum() / (self.dims * math.log(2)),
-                "rate_per_group_nats_per_image": rates,
+                names.ERROR_PER_DIM: distortion / self.dims,
+                names.RATE_BITS_PER_IMAGE: rates.sum() / math.log(2),
+                names.RATE_BITS_PER_DIM: rates.sum() / (self.dims * math.log(2)),
+                names.RATE_PER_GROUP_NATS_PER_IMAGE: rates,
             }
         negative_elbo = distortion + rates.sum()
         return {
-            "negative_elbo_nats_per_image": negative_elbo,
-            "negative_elbo_nats_per_dim": negative_elbo / self.dims,
-            "bits_per_dim": negative_elbo / (self.dims * math.log(2)),
-            "distortion_nats_per_dim": distortion / self.dims,
-            "rate_nats_per_dim": rates.sum() / self.dims,
-            "rate_per_group_nats_per_image": rates,
+            names.NEGATIVE_ELBO_NATS_PER_IMAGE: negative_elbo,
+            names.NEGATIVE_ELBO_NATS_PER_DIM: negative_elbo / self.dims,
+            names.BITS_PER_DIM: negative_elbo / (self.dims * math.log(2)),
+            names.DISTORTION_NATS_PER_DIM: distortion / self.dims,
+            names.RATE_NATS_PER_DIM: rates.sum() / self.dims,
+            names.RATE_PER_GROUP_NATS_PER_IMAGE: rates,
         }
 
 
@@ -140,6 +142,7 @@ class Objective:
         _refuse_unsupported(settings)
         self.settings, self._across_ranks = settings, across_ranks
         self._beta = Beta(settings.beta, steps)
+        self.scheduled = Scheduled()
         self._balance_until = steps(settings.balance.until) if isinstance(settings.balance, ByRate) else None
 
     def __call__(self, model: nn.Module, batch: ModelBatch, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
@@ -161,16 +164,27 @@ class Objective:
             return loss, bound.terms() | losses
         rates = self._floored(bound, latents, training=model.training)
         weights = self._balance(bound.rates.detach(), groups, step, beta) if model.training else None
-        weight = bound.rates.new_full((), beta)
+        weight = self.scheduled("beta", beta, bound.rates)
         rate = weight * (rates if weights is None else weights * rates).sum()
         loss = bound.distortion.mean() + rate
         terms = bound.terms()
-        terms["beta"] = weight
-        terms["weighted_rate_nats_per_dim"] = rate.detach() / bound.dims
+        terms[names.BETA] = weight
+        terms[names.WEIGHTED_RATE_NATS_PER_DIM] = rate.detach() / bound.dims
         if weights is not None:
-            terms["rate_per_group_weight"] = weights
+            terms[names.RATE_PER_GROUP_WEIGHT] = weights
         loss = loss / bound.dims if self.settings.unit == "nats_per_dim" else loss
         return loss + learning, terms | losses
+
+    def refill(self, step: int) -> None:
+        """Put the numbers of that step into the scalars that are held."""
+        beta = self._beta(step)
+        self.scheduled.refill({"beta": beta, "commitment": weight_at(self.settings.commitment, beta)})
+
+    def phase(self, step: int) -> Hashable:
+        """What of the schedule decides which operations a step has; all else are numbers."""
+        balance = self.settings.balance
+        by_rate = self._balance_until is not None and step < self._balance_until
+        return isinstance(balance, BySize) and self._beta(step) < 1, by_rate
 
     def _quantizers(self, latents: Traversal, beta: float) -> tuple[dict[str, Tensor], Tensor | float]:
         """The losses of the discrete groups by name, and what they add to the objective."""
@@ -180,11 +194,11 @@ class Objective:
         if not commitments:
             return {}, 0.0
         total = torch.stack(commitments).sum()
-        learning = weight_at(self.settings.commitment, beta) * total
-        terms = {"commitment_per_group_mean_square": torch.stack(commitments).detach()}
+        learning = self.scheduled("commitment", weight_at(self.settings.commitment, beta), total) * total
+        terms = {names.COMMITMENT_PER_GROUP_MEAN_SQUARE: torch.stack(commitments).detach()}
         if codebooks:
             learning = learning + torch.stack(codebooks).sum()
-            terms["codebook_loss"] = torch.stack(codebooks).sum().detach()
+            terms[names.CODEBOOK_LOSS] = torch.stack(codebooks).sum().detach()
         return terms, learning
 
     def _detail(self) -> Detail:

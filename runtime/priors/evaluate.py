@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
-from hvdsl.runtime.codes.codec import encode
-from hvdsl.runtime.codes.identity import LabelledImages
-from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels
-from hvdsl.runtime.ground.pixels import pixel_bits
+from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels, encode
+from hvdsl.runtime.codes.store import LabelledImages
+from hvdsl.runtime.ground.pixels import as_stored, pixel_bits
 from hvdsl.runtime.inference.inference import chunks, inference, to_pixels
 from hvdsl.runtime.priors.protocol import as_prior
 from hvdsl.runtime.priors.stage import nats
@@ -116,13 +115,14 @@ def evaluate_codes(
     levels, vae = code_levels(model), as_vae(model)
     counts = {level.name: torch.zeros(level.depth, level.classes, dtype=torch.float64) for level in levels}
     costs = dict.fromkeys(priors, 0.0)
-    squares = 0.0
+    squares, low, high = 0.0, math.inf, -math.inf
     for indices in chunks(range(len(images)), batch):
         v = torch.from_numpy(images.batch(indices, 0).astype(np.float32))
         codes, params = encode(model, v)
         with inference(model):
-            shown = to_pixels(vae, vae.likelihood.mean(params), data).round().cpu()
+            shown = as_stored(to_pixels(vae, vae.likelihood.mean(params), data), data).cpu()
         squares += (shown - v).double().square().sum().item()
+        low, high = min(low, v.min().item()), max(high, v.max().item())
         for level in levels:
             counts[level.name] += _counts(codes[level.name], level)
         for name, prior in priors.items():
@@ -130,10 +130,10 @@ def evaluate_codes(
         if progress is not None:
             progress(indices.stop)
     count, dims = len(images), math.prod(data.shape)
-    most = 2 ** pixel_bits(data) - 1
+    most = high - low if data.is_real else 2 ** pixel_bits(data) - 1
     return CodeEvaluation(
         images=count,
-        psnr_db=10 * math.log10(most**2 * count * dims / squares) if squares > 0 else None,
+        psnr_db=10 * math.log10(most**2 * count * dims / squares) if squares > 0 and most > 0 else None,
         levels=tuple(
             _evaluation(level, counts[level.name], costs[level.name] / count if level.name in costs else None)
             for level in levels

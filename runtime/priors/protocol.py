@@ -96,5 +96,5 @@ def _check(map: CodeMap, codes: Tensor, batch: int) -> None:
     if codes.is_floating_point():
         raise HvdslError(f"`{map.name}` must be whole numbers, not {codes.dtype}")
     if len(codes) and not (int(codes.min()) >= 0 and int(codes.max()) < map.classes):
-        found = f"{int(codes.min())} to {int(codes.max())}"
-        raise HvdslError(f"`{map.name}` holds codes from {found}; the prior knows 0 to {map.classes - 1}")
+        span = f"{int(codes.min())} to {int(codes.max())}"
+        raise HvdslError(f"`{map.name}` holds codes from {span}; the prior knows 0 to {map.classes - 1}")

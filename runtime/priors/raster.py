@@ -17,9 +17,8 @@ from torch import Tensor
 
 from hvdsl.runtime.latents.group import CodeMap
 from hvdsl.runtime.layers import Attention
-from hvdsl.runtime.priors.affine import Constant, Kernel, Map, matrix, same
+from hvdsl.runtime.priors.affine import Constant, Kernel, Map, gate, matrix, same
 from hvdsl.runtime.priors.buffers import Choose, Steps
-from hvdsl.runtime.priors.pointwise import gate
 
 APART = 16  # elements between rows of keys beyond the positions: powers of two would share few lines of the cache
 

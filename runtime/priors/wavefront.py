@@ -16,9 +16,8 @@ from torch import Tensor
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.latents.group import CodeMap
 from hvdsl.runtime.layers import Attention
-from hvdsl.runtime.priors.affine import Constant, Kernel, Map, matrix, same
+from hvdsl.runtime.priors.affine import Constant, Kernel, Map, gate, matrix, same
 from hvdsl.runtime.priors.buffers import Choose, Reading, Steps
-from hvdsl.runtime.priors.pointwise import gate
 
 
 class Wavefront:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -124,7 +126,7 @@ class Quantizer(Layer):
         """Quantize every position, in float32 or wider whatever the precision around."""
         features = posterior.features
         batch, dim, height, width = features.shape
-        with torch.autocast(features.device.type, enabled=False):
+        with _exact(features.device.type):
             rows = at_least_float32(features).permute(0, 2, 3, 1).reshape(-1, dim)
             found = self.quantize_rows(rows, posterior.gradient)
 
@@ -199,6 +201,11 @@ class Quantizer(Layer):
         self._window = _added(self._window, torch.where(applied, counts, torch.zeros_like(counts)))
         self._counts = None
         return counts
+
+
+def _exact(device: str) -> AbstractContextManager[Any]:
+    """No mixed precision, on devices that know it."""
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def _added(total: Tensor | None, more: Tensor) -> Tensor:

@@ -266,12 +266,12 @@ class GradientCodebook(Codebook):
         self.codes.data[level] = means
 
     def quantize_rows(self, rows: Tensor, gradient: Gradient) -> QuantizedRows:
-        found = super().quantize_rows(rows, gradient)
-        if self.orthogonal == 0 or found.codebook is None:
-            return found
+        quantized = super().quantize_rows(rows, gradient)
+        if self.orthogonal == 0 or quantized.codebook is None:
+            return quantized
         penalty = torch.stack([orthogonality(codes) for codes in self.codes]).sum()
-        codebook = found.codebook + self.orthogonal * penalty
-        return QuantizedRows(found.value, found.codes, found.commitment, codebook, found.rows)
+        codebook = quantized.codebook + self.orthogonal * penalty
+        return QuantizedRows(quantized.value, quantized.codes, quantized.commitment, codebook, quantized.rows)
 
 
 class LinearCodebook(Codebook):

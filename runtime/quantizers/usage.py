@@ -64,13 +64,13 @@ def settle(model: nn.Module, applied: Tensor) -> None:
 
 def usage(model: nn.Module) -> list[Usage]:
     """The usage of every level since this was last asked, in the order of the model's modules."""
-    found = []
+    levels = []
     for path, quantizer in _quantizers(model):
         level = path.partition(".prior.")[0]
         for depth, counts in enumerate(quantizer.take_window().double().cpu()):
             name = level if quantizer.depth == 1 else f"{level}, depth {depth}"
-            found.append(replace(usage_of(name, counts), remedy=quantizer.remedy))
-    return found
+            levels.append(replace(usage_of(name, counts), remedy=quantizer.remedy))
+    return levels
 
 
 def usage_of(level: str, counts: Tensor) -> Usage:

@@ -23,8 +23,8 @@ class PixelSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, indices: Sequence[int], epoch: int) -> NDArray[Any]:
-        """Raw pixel values `(N, C, H, W)`; augmentation is a function of (seed, epoch, index)."""
+    def batch(self, indices: Sequence[int], epoch: int = 0, step: int = 0) -> NDArray[Any]:
+        """Raw pixel values `(N, C, H, W)`; augmentation is a function of (seed, epoch, step, index)."""
         ...
 
 
@@ -93,7 +93,7 @@ def batches(images: PixelSource, order: Order, start: int, workers: int = 0) -> 
     """
 
     def read(step: int, epoch: int, indices: list[int]) -> PixelBatch:
-        return PixelBatch(step, order.first, images.batch(indices, epoch))
+        return PixelBatch(step, order.first, images.batch(indices, epoch, step))
 
     if workers == 0:
         step = start

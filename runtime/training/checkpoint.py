@@ -86,15 +86,15 @@ class Checkpoint:
         Raises:
             CheckpointError: The file is missing, damaged, or belongs to another model.
         """
-        found = self.load(name)
+        loaded = self.load(name)
         expected = {key: (tuple(t.shape), t.dtype) for key, t in like.items()}
-        actual = {key: (tuple(t.shape), t.dtype) for key, t in found.items()}
+        actual = {key: (tuple(t.shape), t.dtype) for key, t in loaded.items()}
         for key in expected.keys() | actual.keys():
             if expected.get(key) != actual.get(key):
                 raise CheckpointError(
                     _mismatch(self.path / f"{name}.safetensors", key, expected.get(key), actual.get(key))
                 )
-        return found
+        return loaded
 
     def load(self, name: str) -> dict[str, Tensor]:
         """The tensors of part `name`, whatever they are, once size and digest are those of the manifest."""

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from hvdsl.errors import HvdslError
-from hvdsl.runtime.ground.disk import write_file
+from hvdsl.runtime.ground.disk import append_line, write_file
 
 Measurement: TypeAlias = int | float | str | Sequence[float | None] | None
 
@@ -42,14 +41,10 @@ class MetricsLog:
         """Add one record: `{"event": "train", "step": 100, "elbo_nats_per_dim": …}`.
 
         Raises:
-            HvdslError: The file cannot be written.
+            DiskError: The file cannot be written.
         """
         record = {"event": event, "step": step} | {name: _plain(value) for name, value in values.items()}
-        try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-        except OSError as error:
-            raise self._failure(error) from error
+        append_line(self._path, json.dumps(record))
         if self._scalars is not None:
             for name, value in record.items():
                 if name != "step" and isinstance(value, int | float):
@@ -64,11 +59,6 @@ class MetricsLog:
     def close(self) -> None:
         if self._scalars is not None:
             self._scalars.close()
-
-    def _failure(self, error: OSError) -> HvdslError:
-        return HvdslError(
-            f"cannot write metrics to {self._path}: {error.strerror}; free some space or check its permissions"
-        )
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

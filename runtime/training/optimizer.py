@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, overload
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import L2
 from hvdsl.compiler.settings import Optimizer as OptimizerSettings
 from hvdsl.errors import HvdslError
+
+_CACHED = 2**15  # elements, of each of a parameter, its gradient and two moments: 512 KiB in float32
 
 
 class Adamax(torch.optim.Optimizer):
@@ -65,13 +67,10 @@ class Adamax(torch.optim.Optimizer):
         first = parameters[0]
         applied = _applied(self.found_inf, first.device)
         rates = self._rates(parameters, applied, group)
-        (b1, b2), eps = group["betas"], max(group["eps"], torch.finfo(first.dtype).tiny)
+        (b1, b2), eps = group["betas"], group["eps"]
         one, zero = (torch.full((), value, dtype=first.dtype, device=first.device) for value in (1, 0))
-        keep, take, shrink = torch.where(applied, b1 * one, one), (1 - b1) * one, torch.where(applied, b2 * one, one)
-        # On a CPU one parameter after the other, since what was just read is still in the cache.
-        size = 1 if first.device.type == "cpu" else len(parameters)
-        for start in range(0, len(parameters), size):
-            chunk = slice(start, start + size)
+        keep, shrink = torch.where(applied, b1 * one, one), torch.where(applied, b2 * one, one)
+        for chunk in _chunks(parameters):
             ps, clr = parameters[chunk], rates[chunk]
             m, u = ([self.state[p][key] for p in ps] for key in ("exp_avg", "exp_inf"))
             g = [p.grad for p in ps if p.grad is not None]
@@ -80,14 +79,12 @@ class Adamax(torch.optim.Optimizer):
             for gradient in g:
                 torch.where(applied, gradient, zero, out=gradient)
             torch._foreach_mul_(m, keep)
-            torch._foreach_add_(m, torch._foreach_mul(g, take))
+            torch._foreach_add_(m, g, alpha=1 - b1)
             torch._foreach_mul_(u, shrink)
             torch._foreach_abs_(g)
             torch._foreach_add_(g, eps)
-            torch._foreach_maximum_(u, g)  # u is never below eps, so that a masked step leaves it alone
-            steps = torch._foreach_div(m, u)
-            torch._foreach_mul_(steps, clr)
-            torch._foreach_sub_(ps, steps)
+            torch._foreach_maximum_(u, g)  # of a masked step u or eps, which u is never below
+            torch._foreach_addcmul_(ps, torch._foreach_div(m, u), clr, value=-1)
 
     def _rates(self, parameters: list[Tensor], applied: Tensor, group: dict[str, Any]) -> list[Tensor]:
         """What each parameter's m / u is multiplied with, 0 where the update is left out; counts the step."""
@@ -97,7 +94,7 @@ class Adamax(torch.optim.Optimizer):
                 if self.bias_correction:
                     state["step"] = torch.zeros((), device=p.device)
                 state["exp_avg"] = torch.zeros_like(p)
-                state["exp_inf"] = torch.full_like(p, max(group["eps"], torch.finfo(p.dtype).tiny))
+                state["exp_inf"] = torch.full_like(p, group["eps"])  # never below it
         first = parameters[0]
         rate = torch.as_tensor(group["lr"], dtype=torch.float64, device=first.device)
         rate = torch.where(applied, rate, torch.zeros_like(rate))
@@ -112,9 +109,9 @@ class Adamax(torch.optim.Optimizer):
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
     """The optimizer for every parameter of `model`.
 
-    `weight_decay` as a plain number is decoupled, whatever the optimizer (Loshchilov & Hutter 2019: each weight shrinks
-    by `lr * decay` before the update); `l2(w)` is added to the gradient. With `decay_only = weights` only parameters
-    named `weight` of two or more dimensions decay.
+    `weight_decay` as a number is decoupled (Loshchilov & Hutter 2019: each weight shrinks by `lr * decay` before the
+    update); `adam` takes none, since with it it is `adamw`. `l2(w)` is added to the gradient. With `decay_only =
+    weights` only parameters named `weight` of two or more dimensions decay.
 
     Raises:
         HvdslError: Bias correction is switched off for anything but Adamax.
@@ -126,20 +123,17 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
             "use `adamax(bias_correction = no)` or remove `bias_correction`"
         )
     groups = _groups(model, decay, settings.decay_only == "weights")
-    betas, eps = settings.betas, settings.eps
+    lr, betas, eps = settings.lr, settings.betas, settings.eps
     first: Tensor = groups[0]["params"][0]
-    # As exact as a number on the CPU; torch's kernels elsewhere take float32.
-    lr = torch.full(
-        (), settings.lr, dtype=torch.float64 if first.device.type == "cpu" else torch.float32, device=first.device
-    )
+    optimizer: torch.optim.Optimizer
     if settings.kind in ("adam", "adamw"):
-        kind = torch.optim.AdamW if decoupled else torch.optim.Adam
-        return kind(groups, lr=lr, betas=betas, eps=eps, fused=True, capturable=first.device.type == "cuda")
+        kind = torch.optim.Adam if settings.kind == "adam" else torch.optim.AdamW
+        optimizer = kind(groups, lr=lr, betas=betas, eps=eps, fused=True, capturable=first.device.type == "cuda")
+        return _with_rate_on_device(optimizer, first)
     shrink = [(group["params"], group["weight_decay"]) for group in groups] if decoupled else []
     if decoupled:
         for group in groups:
             group["weight_decay"] = 0.0
-    optimizer: torch.optim.Optimizer
     if settings.kind == "sgd":
         optimizer = torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, fused=True)
         if settings.momentum:
@@ -150,6 +144,15 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
         optimizer = Adamax(groups, lr=lr, betas=betas, eps=eps, bias_correction=settings.bias_correction)
     if decay and decoupled:
         _decouple(optimizer, shrink)
+    return _with_rate_on_device(optimizer, first)
+
+
+def _with_rate_on_device(optimizer: torch.optim.Optimizer, first: Tensor) -> torch.optim.Optimizer:
+    """Make the learning rate a number on the parameters' device, where a change of it waits for nothing."""
+    # As exact as a number of Python's on the CPU; kernels elsewhere take float32.
+    dtype = torch.float64 if first.device.type == "cpu" else torch.float32
+    for group in optimizer.param_groups:
+        group["lr"] = torch.full((), group["lr"], dtype=dtype, device=first.device)
     return optimizer
 
 
@@ -168,6 +171,19 @@ def update(optimizer: torch.optim.Optimizer, applied: Tensor) -> None:
 
 def _applied(found_inf: Tensor | None, device: torch.device) -> Tensor:
     return torch.ones((), dtype=torch.bool, device=device) if found_inf is None else found_inf == 0
+
+
+def _chunks(parameters: list[Tensor]) -> Iterator[slice]:
+    """Parameters that are updated together: on accelerators all, on a CPU so many as stay in its cache meanwhile."""
+    if parameters[0].device.type != "cpu":
+        yield slice(0, len(parameters))
+        return
+    start, elements = 0, 0
+    for end, p in enumerate(parameters, 1):
+        elements += p.numel()
+        if elements >= _CACHED or end == len(parameters):
+            yield slice(start, end)
+            start, elements = end, 0
 
 
 def _align_gradients(optimizer: torch.optim.Optimizer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
@@ -9,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,6 +18,8 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.disk import DiskError, new_folder, read_json, write_file, write_json
 from hvdsl.runtime.training.checkpoint import CheckpointStore, weights_metadata
 from hvdsl.runtime.training.metrics import MetricsLog, read_metrics
+
+T = TypeVar("T")
 
 RESOLVED, ENVIRONMENT = "resolved.hv", "environment.json"
 
@@ -52,9 +55,11 @@ class Run:
                     write_file(new / name, text)
                 write_json(new / ENVIRONMENT, describe_environment() | dict(environment or {}))
         except FileExistsError as error:
-            raise RunError(
-                f"{run.folder} exists already: continue it with `--resume`, or give another folder with `--out`"
-            ) from error
+            ways = "give another folder with `--out`"
+            if run.folder.is_dir() and (run.folder / ENVIRONMENT).is_file():
+                begun = bool(run.checkpoints().steps())
+                ways = f"{'continue it' if begun else 'it has no checkpoint, begin it anew'} with `--resume`, or {ways}"
+            raise RunError(f"{run.folder} exists already: {ways}") from error
         except DiskError as error:
             raise RunError(f"cannot make the run folder {run.folder}: {error.reason}") from error
         return run
@@ -112,6 +117,24 @@ class Run:
             raise RunError(f"{self.folder} has no {ENVIRONMENT}") from error
         except DiskError as error:
             raise RunError(f"{self.folder / ENVIRONMENT} is damaged: restore it, or write `{{}}` into it") from error
+
+    @property
+    def data(self) -> Path | None:
+        """Where its images were read from, as far as it has noted that. Raises RunError where the note is no path."""
+        noted = self._noted("data", str, "a path")
+        return Path(noted) if noted else None
+
+    @property
+    def level(self) -> int:
+        """The optimisation level that it was made with. Raises RunError where the note is no number."""
+        noted = self._noted("level", int, "0, 1 or 2")
+        return 1 if noted is None else noted
+
+    def _noted(self, key: str, kind: type[T], wanted: str) -> T | None:
+        value = self.environment().get(key)
+        if value is None or type(value) is kind:
+            return value
+        raise RunError(f"{self.folder / ENVIRONMENT} says `{key}` is {json.dumps(value)[:40]}, where {wanted} belongs")
 
     def read(self, name: str) -> str:
         """The text of one of the run's files, such as `resolved.hv`.

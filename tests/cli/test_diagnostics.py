@@ -6,8 +6,7 @@ import pytest
 
 from hvdsl.grammar.diagnostics import Code, Diagnostic
 from hvdsl.grammar.source import Source, Span
-from hvdsl.render.diagnostics import LONGEST_LINE, as_data, render
-from hvdsl.render.terminal import width
+from hvdsl.render.diagnostics import LONGEST_LINE, as_data, render, width
 
 CODE = Code("HV0399", "a test", "", "", "")
 

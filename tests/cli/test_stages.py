@@ -13,10 +13,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from hvdsl.cli.main import main
-from hvdsl.runtime.codes.codec import decode
 from hvdsl.runtime.codes.extract import stored_codes
+from hvdsl.runtime.codes.levels import decode
 from hvdsl.runtime.data import open_data
-from hvdsl.runtime.inference.reconstruct import reconstruct
+from hvdsl.runtime.inference.generate import reconstruct
 from hvdsl.runtime.priors.wavefront import Wavefront
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.weights import model_tensors

@@ -134,7 +134,10 @@ def test_targets_may_be_coarser_than_the_data() -> None:
 
 @pytest.mark.parametrize(("channels", "logits"), [(1, 6), (2, 12), (3, 20), (4, 30)])
 def test_a_mixtures_channels_for_any_number_of_image_channels(channels: int, logits: int) -> None:
-    assert assemble(Source("m.hv", SMALL), [f"data.shape={channels}x8x8"]).logits == logits
+    assert (
+        assemble(Source("m.hv", SMALL.replace("data digits", "data images")), [f"data.shape={channels}x8x8"]).logits
+        == logits
+    )
 
 
 @pytest.mark.parametrize(
@@ -194,3 +197,7 @@ def test_a_nested_key_that_is_not_there_is_named(override: str) -> None:
 def test_settings_written_at_the_wrong_place_are_shown_the_right_one() -> None:
     assert "optimizer = adam(lr = …)" in error(text=SMALL.replace("steps = 100", "lr = 1, steps = 100")).help
     assert "fp16(initial_scale = …)" in error(text=SMALL.replace("steps = 100", "initial_scale = 1, steps = 100")).help
+
+
+def test_a_key_of_a_settings_word_is_offered_where_it_is() -> None:
+    assert error("train.lr=1e-3").help == "write `train.optimizer.lr`"

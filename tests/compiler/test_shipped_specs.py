@@ -26,7 +26,7 @@ PARAMETERS = {
     "nvae_imagenet32": 268_509_444,
     "nvae_mnist": 33_363_134,
     "vqvae2_256": 1_388_867,
-    "iaf_cifar10": 41_557_926,  # without the likelihood's one log-scale
+    "iaf_cifar10": 41_557_927,  # with the likelihood's one log-scale
 }
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import BySize
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.runtime.ground.noise import RecordedNoise
-from hvdsl.runtime.inference.importance import ImportanceBound
+from hvdsl.runtime.inference.evaluate import ImportanceBound
 from hvdsl.runtime.inference.recalibrate import recalibrate_with
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.likelihoods import NormalDensity

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import stat
 from pathlib import Path
 
 import pytest
 
+import hvdsl
 from hvdsl.runtime.ground.disk import (
     DiskError,
+    append_line,
     clear_remains,
     new_folder,
     read_json,
@@ -123,8 +126,9 @@ def test_an_existing_folder_is_refused_even_if_it_came_meanwhile(tmp_path: Path)
         write_file(tmp_path / "run" / "a", "theirs")
     assert (tmp_path / "run" / "a").read_text() == "theirs"
     assert names(tmp_path) == ["run"]
-    with pytest.raises(FileExistsError), new_folder(tmp_path / "run"):
-        pass
+    for existing in (tmp_path / "run", Path(), Path("/")):
+        with pytest.raises(FileExistsError), new_folder(existing):
+            pass
 
 
 def test_a_replaced_folder_stays_until_the_new_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +149,34 @@ def test_what_killed_processes_left_is_cleared(tmp_path: Path) -> None:
     write_file(tmp_path / ".hidden" / "kept", "")
     clear_remains(tmp_path)
     assert names(tmp_path) == [".hidden"]
+
+
+def test_lines_are_added_to_a_file_and_to_no_link(tmp_path: Path) -> None:
+    append_line(tmp_path / "log", "one")
+    append_line(tmp_path / "log", "two ü")
+    assert (tmp_path / "log").read_text() == "one\ntwo ü\n"
+    (tmp_path / "link").symlink_to(tmp_path / "log")
+    with pytest.raises(DiskError, match="it is a link; put a file in its place"):
+        append_line(tmp_path / "link", "three")
+    assert (tmp_path / "log").read_text() == "one\ntwo ü\n"
+
+
+def test_nothing_else_of_the_program_writes_files() -> None:
+    """But the matrix of codes, which several processes fill under its folder's temporary name, and our own tables."""
+    package = Path(hvdsl.__file__).parent
+    writers = set()
+    for file in (Path(at) / name for at, _, files in os.walk(package, followlinks=True) for name in files):
+        if file.suffix != ".py":
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            modes = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+            opens = name == "open" and any(set(mode) <= set("rwaxb+t") and set(mode) & set("wax+") for mode in modes)
+            if opens or name in ("write_text", "write_bytes", "fdopen", "NamedTemporaryFile", "mkstemp"):
+                writers.add(file.relative_to(package).as_posix())
+    assert writers == {"runtime/ground/disk.py", "runtime/codes/store.py", "grammar/text/generate.py"}
 
 
 @pytest.mark.parametrize(

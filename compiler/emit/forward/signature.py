@@ -5,22 +5,21 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue import quantizers
-from hvdsl.compiler.catalogue.distributions import CLASSES
 from hvdsl.compiler.catalogue.table import Kind as OperationKind
 from hvdsl.compiler.emit import layout, literals
 from hvdsl.compiler.emit.forward.steps import Kind, ListItem, Ref, Step, steps
 from hvdsl.compiler.emit.forward.variables import allowed
 from hvdsl.compiler.emit.modules.instance import ModuleInstance, given_name, is_tap, tap_key
 from hvdsl.compiler.emit.modules.tree import ModuleTree
-from hvdsl.compiler.graph import Edge, Role
+from hvdsl.compiler.graph import Edge, Node, Role
 
 
 class Signature:
     """Taken from one instance; it holds for all of its class.
 
     `arguments`: values that come in, with their names. `filled_lists`: lists of taps that the code makes.
-    `returned`: values that go out, before `returned_lists`.
+    `conditions`: what a model is given besides the image, by keyword. `returned`: values that go out, before
+    `returned_lists`.
     """
 
     def __init__(self, instance: ModuleInstance, tree: ModuleTree, outputs: Sequence[Edge]) -> None:
@@ -28,6 +27,7 @@ class Signature:
         self._graph = tree.graph
         self.is_model = instance.scope.kind == "model"
         self.arguments: list[tuple[Ref, str]] = []
+        self.conditions: list[tuple[Node, str]] = []
         self._parameters: list[str] = []
         self._arguments()
         self.filled_lists = list(dict.fromkeys(s.fills[0] for s in steps(instance.items) if s.kind is Kind.APPEND))
@@ -42,8 +42,11 @@ class Signature:
             images = [Edge(n.index) for n in self._graph.nodes if n.role is Role.IMAGE]
             self.arguments = [(v, "x") for v in images]
             self._parameters = ["x: Tensor | None"] if images else []
+            conditions = [n for n in self._graph.entries() if n.role is Role.GIVEN]
+            self.conditions = [(node, allowed(given_name(node))) for node in conditions]
+            self.arguments += [(Edge(node.index), name) for node, name in self.conditions]
         for value in instance.inputs:
-            optional = " | None" if instance.generative and value.node not in self._tree.uses.generative else ""
+            optional = " | None" if instance.generative and self._is_of_posterior(value) else ""
             listed = self._tree.lists.get(value) if instance.is_section else None
             if listed is not None:
                 if listed.list not in taken:
@@ -58,13 +61,20 @@ class Signature:
         self._parameters += [f"{name}: nn.Module" for name in instance.borrowed.values()]
         if instance.takes_latents:
             self._parameters.append("latents: Traversal")
+        if self.conditions:
+            self._parameters += ["*", *(f"{name}: Tensor" for _, name in self.conditions)]
+
+    def _is_of_posterior(self, value: Edge) -> bool:
+        """Whether there is no such value in generation; conditions are always there."""
+        given = self._graph.nodes[value.node].role is Role.GIVEN
+        return not given and value.node not in self._tree.uses.generative
 
     def _input_name(self, value: Edge, taken: set[str]) -> str:
         node = self._graph.nodes[value.node]
         source = self._graph.nodes[node.inputs[0].node] if len(node.inputs) == 1 else node
         if is_tap(self._graph, value):
             name = self.name_of(value) or tap_key(node)[0]
-        elif self._instance.is_section and node.role in (Role.CODES, Role.GIVEN):
+        elif node.role is Role.GIVEN or (self._instance.is_section and node.role is Role.CODES):
             name = given_name(node)
         elif source.role is Role.TAP and not node.path:  # a pass moved an activation out
             name = tap_key(source)[0]
@@ -141,11 +151,8 @@ class Signature:
         node = self._graph.nodes[made.node]
         if self._tree.is_flowed(made):
             return "Flowed"
-        if node.operation.name in quantizers.PRIORS:
-            return "UniformCodes"
-        if node.operation.name in quantizers.POSTERIORS:
-            return "NearestCode"
-        return CLASSES[node.operation.name] if node.operation.name in CLASSES else self.kind(node.inputs[0])
+        entry = node.operation.distribution
+        return entry.runtime_class if entry and entry.runtime_class else self.kind(node.inputs[0])
 
     def fallback(self, value: Edge) -> tuple[str, ...]:
         """What a distribution without a name is called; nothing for a tensor."""

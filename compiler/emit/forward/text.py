@@ -88,7 +88,7 @@ class Forward:
         targets += step.fills
         head = ", ".join(targets)
         if head != layout.unparse(expression):
-            self._lines += layout.lines(f"{head} = ", expression, depth=depth)
+            self._lines += layout.assignment(targets, expression, depth)
 
     def _target(self, value: Edge, name: str | None, step: Step) -> str:
         now = self._times.start[id(step)]
@@ -113,8 +113,8 @@ class Forward:
                     absent.append(self._variables.bind(value, wanted, now, fallback))
             for name, length in self._signature.absent_lists(step):
                 self._line(depth, f"{name}: list[{self._signature.list_kind(name)} | None] = [None] * {length}")
-        if absent:
-            self._line(depth, " = ".join([*absent, "None"]))
+        for some in layout.filled(absent, " = ", " = None", depth):
+            self._line(depth, f"{some} = None")
         condition = self._signature.condition(self._latents(when.first, when.last.shifted(1)))
         why = "" if self._signature.is_model else "  # only what the posterior needs"
         self._line(depth, f"if {condition}:{why}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import PurePath
 
@@ -37,13 +38,23 @@ def class_text(module_class: ModuleClass, tree: ModuleTree) -> list[str]:
     signature = Signature(instance, tree, instance.outputs)
     base = "nn.Module" if instance.is_section else "Recipe"
     lines = [f"class {identifier(module_class.name)}({base}):"]
-    lines.append(docstring(f"`{what}`, {where}.", layout.INDENT))
+    first, *rest = [*_comments(instance.scope.comments), f"`{what}`, {where}."]
+    lines.append(docstring(first, layout.INDENT, rest))
     if module_class.entries or module_class.parameters:
         lines += ["", *constructor(module_class)]
     body = Forward(module_class, tree, signature).lines()
     if body:
         lines += ["", *signature.text, *body]
     return lines
+
+
+def _comments(lines: Sequence[str]) -> list[str]:
+    """What stands right above a definition, as sentences of a docstring no wider than code."""
+    block: list[str] = []
+    for line in lines:
+        block = [] if not line else [*block, line.lstrip("# ").rstrip()]
+    wide = layout.WIDTH - len(layout.INDENT) - len('"""')
+    return [part for line in block for part in textwrap.wrap(line, wide)]
 
 
 def constructor(module_class: ModuleClass) -> list[str]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from hvdsl.compiler.catalogue.table import Layer
 from hvdsl.compiler.diagnostics.emission import USES_DIFFER
 from hvdsl.compiler.emit import literals, runtime_index
 from hvdsl.compiler.emit.forward.steps import Address, Item, Kind, ListItem, Ref, Repeat, Step, When, steps
 from hvdsl.compiler.emit.modules import constructor
+from hvdsl.compiler.emit.modules.class_names import class_name
 from hvdsl.compiler.emit.modules.instance import ModuleInstance, OwnUse
 from hvdsl.compiler.emit.modules.tree import ModuleTree
-from hvdsl.compiler.emit.names import MODULE_LEVEL, Names, camel
-from hvdsl.compiler.graph import Edge, Graph, Literal, Scope, Term
+from hvdsl.compiler.emit.names import Names
+from hvdsl.compiler.graph import Edge, Graph, Literal, Named, Scope, Term
 from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 
@@ -142,11 +144,16 @@ class ModuleClass:
         return self.instances[0]
 
 
-def classes(groups: Sequence[Sequence[ModuleInstance]], taken: Names) -> list[ModuleClass]:
-    """Name the classes and settle their parameters, the parts of a class before the class itself."""
+def classes(
+    groups: Sequence[Sequence[ModuleInstance]], taken: Names, constants: Mapping[str, str] = MappingProxyType({})
+) -> list[ModuleClass]:
+    """Name the classes and settle their parameters, the parts of a class before the class itself.
+
+    `constants` are the names of the module's constants by the `let` that each is.
+    """
     module_classes: list[ModuleClass] = []
     for instances in groups:
-        module_classes.append(_Unifier(list(instances), module_classes, taken).result())
+        module_classes.append(_Unifier(list(instances), module_classes, taken, constants).result())
     return module_classes
 
 
@@ -160,12 +167,18 @@ def check_classes(graph: Graph) -> None:
 
 
 class _Unifier:
-    def __init__(self, instances: list[ModuleInstance], known: list[ModuleClass], taken: Names) -> None:
+    def __init__(
+        self, instances: list[ModuleInstance], known: list[ModuleClass], taken: Names, constants: Mapping[str, str]
+    ) -> None:
+        self._constants = constants
         self._instances = instances
         self._known = known
-        self._class = ModuleClass(_class_name(instances[0], taken), instances)
+        self._class = ModuleClass(class_name(instances[0], known, taken), instances)
         self._names = Names(
-            {str(address[0]) for address in instances[0].entries} | set(runtime_index.exports()) | MODULE_ATTRIBUTES
+            {str(address[0]) for address in instances[0].entries}
+            | set(runtime_index.exports())
+            | MODULE_ATTRIBUTES
+            | set(constants.values())
         )
         self._named = _contexts(instances)
         self._parameters: dict[str, Parameter] = {}
@@ -230,7 +243,7 @@ class _Unifier:
         """What the constructor (or, if `kept`, `forward`) writes for a literal with these values over the instances."""
         key = repr(values)
         if len(set(map(repr, values))) == 1:
-            return literals.literal(values[0])
+            return self._literal(values)
         if key not in self._parameters and key not in self._named:
             parts = self._parts(values, hints, kept)
             if parts is not None:
@@ -242,6 +255,16 @@ class _Unifier:
         parameter.kept |= kept
         return literals.dotted("self", parameter.name) if kept else literals.name(parameter.name)
 
+    def _literal(self, values: Sequence[Literal]) -> ast.expr:
+        """One value, the same in all instances; a constant's name where all of them say that `let`."""
+        lets = {value.let if isinstance(value, Named) else "" for value in values}
+        if len(lets) == 1 and (constant := self._constants.get(lets.pop())) is not None:
+            return literals.name(constant)
+        tuples = [value for value in values if isinstance(value, tuple)]
+        if len(tuples) == len(values):
+            return ast.Tuple([self._literal(column) for column in zip(*tuples, strict=True)], ast.Load())
+        return literals.literal(values[0])
+
     def _parts(self, values: tuple[Literal, ...], hints: Sequence[str], kept: bool) -> ast.expr | None:
         """Tuples of one length, of which a part is the same everywhere, differ in their other parts only."""
         tuples = [v for v in values if isinstance(v, tuple)]
@@ -252,17 +275,6 @@ class _Unifier:
         if not all(known) and not any(len(set(map(repr, column))) == 1 for column in columns):
             return None
         return ast.Tuple([self._resolve(column, hints, kept) for column in columns], ast.Load())
-
-
-def _class_name(instance: ModuleInstance, taken: Names) -> str:
-    if instance.scope.kind == "model":
-        return taken.take(camel(instance.graph.name))
-    name = camel(instance.scope.name.rstrip("_"))
-    if instance.scope.kind == "shared":
-        name = f"Shared{name}"
-    elif (name in runtime_index.exports() or name in MODULE_LEVEL) and not instance.is_section:
-        name += "Cell"
-    return taken.take(name)
 
 
 def _contexts(instances: Sequence[ModuleInstance]) -> dict[str, str]:
@@ -308,4 +320,4 @@ def _type(value: Literal) -> str:
         return runtime_index.result_type(value.name)
     if isinstance(value, tuple):
         return f"tuple[{', '.join(_type(v) for v in value)}]"
-    return type(value).__name__
+    return "int" if isinstance(value, Named) else "float" if isinstance(value, float) else type(value).__name__

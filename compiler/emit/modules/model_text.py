@@ -16,7 +16,7 @@ from hvdsl.compiler.emit.modules.classes import ModuleClass
 from hvdsl.compiler.emit.modules.constructor import REPEATED
 from hvdsl.compiler.emit.modules.instance import given_name
 from hvdsl.compiler.emit.modules.tree import ModuleTree
-from hvdsl.compiler.emit.names import camel, identifier
+from hvdsl.compiler.emit.names import camel, identifier, word
 from hvdsl.compiler.graph import Graph, LatentGroup, Literal, Node, Term
 from hvdsl.compiler.settings import Data
 
@@ -25,7 +25,7 @@ def model_class(module_class: ModuleClass, tree: ModuleTree, scored: Term, data:
     instance = module_class.example
     signature = Signature(instance, tree, instance.outputs)
     channels, height, width = data.shape
-    most = 2**data.bits - 1 if data.binarize == "none" else 1
+    numbers = "that are real numbers" if data.is_real else f"0 … {2**data.bits - 1 if data.binarize == 'none' else 1}"
     lines = [
         f"class {identifier(module_class.name)}(nn.Module):",
         docstring(title or tree.graph.name, layout.INDENT),
@@ -35,13 +35,16 @@ def model_class(module_class: ModuleClass, tree: ModuleTree, scored: Term, data:
     lines += ["", *constructor(module_class)]
     lines += layout.lines("self.likelihood = ", likelihood(scored, channels), depth=2)
     shape = f"(N, {channels}, {height}, {width})"
-    lines += _pixels("input", data.input, f"Map raw pixels 0 … {most}, {shape}, to what the encoder takes.")
+    lines += _pixels("input", data.input, f"Map raw pixels {numbers}, {shape}, to what the encoder takes.")
     target = data.input if data.target is None else data.target
-    lines += _pixels("target", target, f"Map raw pixels 0 … {most}, {shape}, to what the likelihood scores.")
+    lines += _pixels("target", target, f"Map raw pixels {numbers}, {shape}, to what the likelihood scores.")
     lines += ["", *signature.text]
     summary = "Return the likelihood's parameters for the mapped image `x`; without an image, generate."
-    lines.append(docstring(summary, layout.INDENT * 2))
+    classes = [(node, name) for node, name in signature.conditions if node.args.get("classes") is not None]
+    given = [f"`{name}` are classes `(N,)`, -1 where none is given." for _, name in classes]
+    lines.append(docstring(summary, layout.INDENT * 2, given))
     lines.append("        latents.begin(self, x)")
+    lines += [_one_hot(node, name) for node, name in classes if node.index in tree.uses.live]
     return lines + Forward(module_class, tree, signature).lines()
 
 
@@ -74,10 +77,13 @@ def prior_class(module_class: ModuleClass, name: str, graph: Graph, tree: Module
     live = {v.node for v in instance.inputs}
     for node, argument in zip(given, names, strict=True):
         if node.index in live:
-            lines.append(
-                f"        {argument} = one_hot({argument}, {int(str(node.args['classes']))}, next(self.parameters()))"
-            )
+            lines.append(_one_hot(node, argument))
     return lines + Forward(module_class, tree, Signature(instance, tree, instance.outputs)).lines()
+
+
+def _one_hot(node: Node, argument: str) -> str:
+    """The line that makes a map of classes or codes."""
+    return f"        {argument} = one_hot({argument}, {int(str(node.args['classes']))}, next(self.parameters()))"
 
 
 def inputs(graph: Graph) -> list[Node]:
@@ -119,7 +125,7 @@ def _folded(first: LatentGroup, outer: tuple[int, int], inner: tuple[int, int]) 
     path = ".".join(step if step[0] == "{" or step.isdigit() else identifier(step) for step in steps)
     shape = ", ".join(str(int(n)) for n in first.shape)
     quoted = f'f"{path}"' if turns else f'"{path}"'
-    entry = f'LatentGroup("{identifier(first.name)}", {quoted}, "{identifier(first.family)}", ({shape}){_codes(first)})'
+    entry = f'LatentGroup("{word(first.name)}", {quoted}, "{identifier(first.family)}", ({shape}){_codes(first)})'
     if not turns:
         return [f"        {entry},"]
     flat = f"        *({' '.join([entry, *turns])}),"

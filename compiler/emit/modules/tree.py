@@ -110,7 +110,7 @@ class ModuleTree:
             return None
         shapes = [self.graph.shape(v) for v in node.inputs]
         if node.operation is CONV:  # of several inputs: of their concatenation (`passes.split_concat`)
-            shapes = [(sum(s[0] for s in shapes), *shapes[0][1:])]
+            shapes = [(sum(s[0] for s in shapes), *shapes[0][1:])] if len(shapes) > 1 else shapes
         return node.operation.layer(shapes, node.shapes, node.args)
 
     def _layer_address(self, node: Node, instance: ModuleInstance) -> Address:
@@ -153,8 +153,8 @@ class ModuleTree:
                     carry(self._passed(value, self._instance_of[node.index]), self._instance_of[node.index])
         carry(self.result, self.root)
         for key, instance in instances.items():
-            taps_last = sorted(inputs[key], key=lambda v: self.graph.nodes[v.node].role is Role.TAP)
-            instance.inputs = tuple(taps_last)
+            order = {Role.GIVEN: 1, Role.TAP: 2}  # the stream first, what comes from elsewhere after it
+            instance.inputs = tuple(sorted(inputs[key], key=lambda v: order.get(self.graph.nodes[v.node].role, 0)))
             instance.outputs = tuple(
                 sorted(outputs[key], key=lambda v: (self.graph.nodes[v.node].role is Role.TAP, v.node, v.port))
             )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from hvdsl.compiler.emit.stepwise.flow import Flow, Kind, Op, Ref
+from hvdsl.compiler.catalogue.activations import GLU
+from hvdsl.compiler.catalogue.joins import ADD
+from hvdsl.compiler.catalogue.reads import Offset
+from hvdsl.compiler.emit.stepwise.graph import Kind, Op, Ref, StepwiseGraph
 from hvdsl.compiler.graph import Graph
 
 
@@ -18,7 +21,7 @@ class Map:
     """
 
     roots: list[Ref]
-    slots: list[Unit] = field(default_factory=list)
+    slots: list[Stage] = field(default_factory=list)
     known: list[Ref] = field(default_factory=list)
     halves: bool = False
 
@@ -37,7 +40,7 @@ class Taps:
 
     map: Map
     convolution: Op
-    source: Unit
+    source: Stage
 
 
 @dataclass(slots=True, eq=False)
@@ -47,7 +50,7 @@ class Linear:
 
 @dataclass(slots=True, eq=False)
 class Sum:
-    terms: list[Unit]
+    terms: list[Stage]
 
 
 @dataclass(slots=True, eq=False)
@@ -55,24 +58,24 @@ class Pointwise:
     """One function, of one tensor or of several; `ops` are those that it computes side by side."""
 
     ops: list[Op]
-    sources: list[Unit]
+    sources: list[Stage]
 
 
 @dataclass(slots=True, eq=False)
 class Attention:
     op: Op
-    sources: list[Unit]  # one that holds query, key and value side by side, or these three
+    sources: list[Stage]  # one that holds query, key and value side by side, or these three
 
 
-Unit: TypeAlias = Codes | Taps | Linear | Sum | Pointwise | Attention
+Stage: TypeAlias = Codes | Taps | Linear | Sum | Pointwise | Attention
 
 
 @dataclass(slots=True)
 class Plan:
-    """`units` in order of computation, the last gives the logits; `parts`: the tensors side by side in each."""
+    """`stages` in order of computation, the last gives the logits; `parts`: the tensors side by side in each."""
 
-    units: list[Unit]
-    parts: dict[Unit, list[Ref]]
+    stages: list[Stage]
+    parts: dict[Stage, list[Ref]]
 
 
 def plan(graph: Graph) -> Plan:
@@ -81,40 +84,40 @@ def plan(graph: Graph) -> Plan:
     Raises:
         SpecError: HV0801, for what has no such form; `check` has then raised it before.
     """
-    return _Planner(Flow(graph)).result()
+    return _Planner(StepwiseGraph(graph)).result()
 
 
 class _Planner:
-    def __init__(self, flow: Flow) -> None:
-        self._flow = flow
+    def __init__(self, graph: StepwiseGraph) -> None:
+        self._graph = graph
         self._users: dict[Ref, list[Op]] = {}
-        for op in flow.ops:
+        for op in graph.ops:
             for ref in op.inputs:
                 self._users.setdefault(ref, []).append(op)
-        self._units: list[Unit] = []
-        self._parts: dict[Unit, list[Ref]] = {}
-        self._unit_of: dict[Ref, Unit] = {}
+        self._stages: list[Stage] = []
+        self._parts: dict[Stage, list[Ref]] = {}
+        self._stage_of: dict[Ref, Stage] = {}
         self._kept = self._materialised()
         self._depths: dict[Ref, int] = {}
 
     def result(self) -> Plan:
         for group in self._groups():
             self._place(group)
-        return Plan(self._units, self._parts)
+        return Plan(self._stages, self._parts)
 
     # -- what exists as a tensor
 
     def _materialised(self) -> set[Ref]:
         """Tensors that something other than a linear map takes, sums of such tensors, and the result."""
-        kept: set[Ref] = {self._flow.result}
-        for op in self._flow.ops:
+        kept: set[Ref] = {self._graph.result}
+        for op in self._graph.ops:
             if op.kind in (Kind.TAPS, Kind.POINTWISE, Kind.ATTENTION):
                 kept.add((op, 0))
             if op.kind is Kind.LINEAR:
                 for port in range(len(op.channels)):
                     if any(user.kind is not Kind.LINEAR for user in self._users.get((op, port), ())):
                         kept.add((op, port))
-                if op.node.operation.name == "add" and all(ref in kept and not _of_codes(ref[0]) for ref in op.inputs):
+                if op.node.operation is ADD and all(ref in kept and not _of_codes(ref[0]) for ref in op.inputs):
                     kept.add((op, 0))
         return kept
 
@@ -140,7 +143,7 @@ class _Planner:
 
     def _groups(self) -> list[list[Ref]]:
         """Materialised tensors by depth; those that are computed side by side are together."""
-        order = [(op, port) for op in self._flow.ops for port in range(len(op.channels)) if (op, port) in self._kept]
+        order = [(op, port) for op in self._graph.ops for port in range(len(op.channels)) if (op, port) in self._kept]
         levels: dict[int, list[Ref]] = {}
         for ref in order:
             levels.setdefault(self._depth(ref), []).append(ref)
@@ -166,9 +169,9 @@ class _Planner:
             users = [u for u in self._users.get(ref, ()) if u.kind is not Kind.STATIC]
             if len(users) == 1 and users[0].kind is Kind.ATTENTION:
                 return users[0]
-            if len(users) == 1 and users[0].kind is Kind.POINTWISE and len(users[0].inputs) == 1:
+            if len(users) == 1 and _of_parts(users[0]):
                 return _function(users[0])
-        if op.kind is Kind.POINTWISE and len(op.inputs) == 1:
+        if _of_parts(op):
             source = op.inputs[0]
             if source[0].kind is Kind.LINEAR and self._together(source) == _function(op):
                 return "function", _function(op)
@@ -176,7 +179,7 @@ class _Planner:
 
     def _is_sum(self, ref: Ref) -> bool:
         return (
-            ref[0].node.operation.name == "add"
+            ref[0].node.operation is ADD
             and ref[0].kind is Kind.LINEAR
             and all(r in self._kept and not _of_codes(r[0]) for r in ref[0].inputs)
         )
@@ -200,7 +203,7 @@ class _Planner:
                     found |= self._roots_from((user, port))
         return found
 
-    # -- units
+    # -- stages
 
     def _place(self, group: list[Ref]) -> None:
         first = group[0]
@@ -212,9 +215,9 @@ class _Planner:
         elif op.kind is Kind.POINTWISE:
             self._pointwise(group)
         elif op.kind is Kind.ATTENTION:
-            self._add(Attention(op, _distinct([self._unit_of[r] for r in op.inputs])), group)
+            self._add(Attention(op, _distinct([self._stage_of[r] for r in op.inputs])), group)
         elif self._is_sum(first):
-            self._add(Sum([self._unit_of[r] for r in op.inputs]), group)
+            self._add(Sum([self._stage_of[r] for r in op.inputs]), group)
         elif self._folds_into_taps(first):
             dynamic, known = self._frontier(first)
             self._add(self._taps(dynamic, Map([first], known=known)), group)
@@ -233,11 +236,11 @@ class _Planner:
         ops = [ref[0] for ref in convolutions]
         if _of_codes(ops[0]):
             return Codes(map, ops)
-        return Taps(map, ops[0], self._unit_of[ops[0].inputs[0]])
+        return Taps(map, ops[0], self._stage_of[ops[0].inputs[0]])
 
     def _pointwise(self, group: list[Ref]) -> None:
         """Joined functions take the whole of what their map computed, in its order."""
-        sources = _distinct([self._unit_of[r] for ref in group for r in ref[0].inputs])
+        sources = _distinct([self._stage_of[r] for ref in group for r in ref[0].inputs])
         if len(group) > 1:
             whole = self._parts[sources[0]]
             group = sorted(group, key=lambda ref: whole.index(ref[0].inputs[0]))
@@ -248,19 +251,24 @@ class _Planner:
         if users and users[0].kind is Kind.ATTENTION and len(users) == 1:
             order = list(users[0].inputs)
             group = sorted(group, key=order.index)
-        halves = len(group) > 1 and all(self._users[ref][0].node.operation.name == "glu" for ref in group)
+        halves = len(group) > 1 and all(self._users[ref][0].node.operation is GLU for ref in group)
         joint = Map(list(group), halves=halves)
         for ref in group:
             dynamic, known = self._frontier(ref)
-            joint.slots += [self._unit_of[r] for r in dynamic]
+            joint.slots += [self._stage_of[r] for r in dynamic]
             joint.known += [r for r in known if r not in joint.known]
         joint.slots = _distinct(joint.slots)
         self._add(Linear(joint), group)
 
-    def _add(self, unit: Unit, refs: Sequence[Ref]) -> None:
-        self._units.append(unit)
-        self._parts[unit] = list(refs)
-        self._unit_of.update(dict.fromkeys(refs, unit))
+    def _add(self, stage: Stage, refs: Sequence[Ref]) -> None:
+        self._stages.append(stage)
+        self._parts[stage] = list(refs)
+        self._stage_of.update(dict.fromkeys(refs, stage))
+
+
+def _of_parts(op: Op) -> bool:
+    """Whether a function of tensors side by side is its values side by side: so is `glu`, of joint halves."""
+    return op.elementwise or (op.kind is Kind.POINTWISE and op.node.operation is GLU)
 
 
 def _function(op: Op) -> object:
@@ -271,5 +279,85 @@ def _of_codes(op: Op) -> bool:
     return op.kind is Kind.TAPS and op.inputs[0][0].kind is Kind.CODES
 
 
-def _distinct(units: Sequence[Unit]) -> list[Unit]:
-    return list({id(u): u for u in units}.values())
+def _distinct(stages: Sequence[Stage]) -> list[Stage]:
+    return list({id(u): u for u in stages}.values())
+
+
+Users: TypeAlias = Mapping[Stage, Sequence[Stage]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gate:
+    """`glu` of what `source` gives, added to `plus`; it takes the place of the stages `inside`."""
+
+    source: Taps | Linear
+    plus: Stage | None
+    inside: tuple[Stage, ...]
+
+
+def users(plan: Plan) -> Users:
+    """The stages that read each stage, in order of computation."""
+    found: dict[Stage, list[Stage]] = {stage: [] for stage in plan.stages}
+    for stage in plan.stages:
+        for source in dict.fromkeys(_sources(stage)):
+            found[source].append(stage)
+    return found
+
+
+def gates(plan: Plan, users: Users) -> dict[Stage, Gate]:
+    """The gates of a plan, by the stage that each takes the place of last."""
+    found: dict[Stage, Gate] = {}
+    for stage in plan.stages:
+        if not isinstance(stage, Pointwise) or stage.ops[0].node.operation is not GLU or not owned(stage, users):
+            continue
+        source = stage.sources[0]
+        if not isinstance(source, Taps | Linear) or len(stage.ops) != len(plan.parts[source]):
+            continue
+        follower = users[stage][0] if len(users[stage]) == 1 else None
+        others = [term for term in follower.terms if term is not stage] if isinstance(follower, Sum) else []
+        if follower is not None and follower not in found and len(others) == len(stage.ops) == 1:
+            found[follower] = Gate(source, others[0], (source, stage))
+        else:
+            found[stage] = Gate(source, None, (source,))
+    return found
+
+
+def owned(stage: Pointwise, users: Users) -> bool:
+    """Whether a function is the only reader of what one part computes into a buffer of its own."""
+    return (
+        len(stage.sources) == 1 and isinstance(stage.sources[0], Taps | Linear) and users[stage.sources[0]] == [stage]
+    )
+
+
+def _sources(stage: Stage) -> list[Stage]:
+    match stage:
+        case Codes():
+            return []
+        case Taps():
+            return [stage.source]
+        case Linear():
+            return stage.map.slots
+        case Sum():
+            return stage.terms
+        case Pointwise() | Attention():
+            return stage.sources
+
+
+def skew(plan: Plan, graph: Graph) -> int | None:
+    """By how many columns each row falls behind the one above so that all go on at once; None with attention.
+
+    Positions (i, j) of equal j + skew · i are independent where every tap (row, column) above has column < -row · skew.
+    """
+    if any(isinstance(stage, Attention) for stage in plan.stages):
+        return None
+    reach = [0]
+    for stage in plan.stages:
+        ops = stage.convolutions if isinstance(stage, Codes) else [stage.convolution] if isinstance(stage, Taps) else []
+        reach += [-(-column // -row) for op in ops for row, column in _offsets(op, graph) if row < 0]
+    return max(reach) + 1
+
+
+def _offsets(op: Op, graph: Graph) -> list[Offset]:
+    [*_, reads] = op.node.operation.positions([graph.shape(edge) for edge in op.node.inputs], op.node.args)
+    offsets = reads.offsets
+    return [(row - op.shift[0], column - op.shift[1]) for row, column in offsets or ()]

@@ -24,13 +24,16 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from hvdsl.runtime.codes.files import check_suffix, write_codes
-    from hvdsl.workflows.stages import codes_of_split
+    from hvdsl.workflows.open import first_stage
+    from hvdsl.workflows.stages import codes_of_images
 
     check_suffix(args.output)
     with machine(args):
-        trained = opened(args)
-        store = codes_of_split(trained.first_stage(), args.split, args.data, args.batch, Console(stderr=True))
-    write_codes(args.output, store, trained.spec.model.settings.model)
+        model = opened(args)
+        console = Console(stderr=True)
+        store, images = codes_of_images(first_stage(model), args.data, args.split, args.batch, console)
+        names = images.names(range(len(images)))
+    write_codes(args.output, store, model.spec.model.settings.model, names)
     levels = "; ".join(f"{level.name}: {level}" for level in store.levels)
-    print(f"wrote {args.output}: {len(store):,} images, {levels}", file=sys.stderr)
+    print(f"wrote {args.output}: codes of {images.name}; {levels}", file=sys.stderr)
     return 0

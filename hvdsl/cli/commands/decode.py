@@ -28,11 +28,13 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.runtime.codes.files import read_codes
     from hvdsl.runtime.ground.pixels import pixel_bits
     from hvdsl.runtime.inference.pictures import save_images
+    from hvdsl.workflows.open import first_stage
+    from hvdsl.workflows.trained import Trained
 
     with machine(args):
-        trained = opened(args)
-        first = trained.first_stage()
-        images = trained.decode(read_codes(args.latents, first.levels, first.digest), batch=args.batch or 64)
-    save_images(images, pixel_bits(trained.spec.model.settings.data), args.output)
+        model = opened(args)
+        first = first_stage(model)
+        images = Trained(model).decode(read_codes(args.latents, first.levels, first.digest), batch=args.batch or 64)
+    save_images(images, pixel_bits(model.spec.model.settings.data), args.output)
     print(f"wrote {args.output}: {len(images):,} images", file=sys.stderr)
     return 0

@@ -31,9 +31,10 @@ def run(args: argparse.Namespace) -> int:
 
     from hvdsl.cli.output.evaluation import rate_chart, table
     from hvdsl.cli.output.json import print_json
+    from hvdsl.workflows.trained import Trained
 
     with machine(args):
-        trained = opened(args)
+        trained = Trained(opened(args))
         result = trained.evaluate(
             data=args.data,
             split=args.split,

@@ -47,6 +47,6 @@ def run(args: argparse.Namespace) -> int:
         data=args.data,
         overrides=tuple(args.overrides),
     )
-    made = run_import(options)
-    print(f"imported {args.weights.name} into {made.folder}", file=sys.stderr)
+    run = run_import(options)
+    print(f"imported {args.weights.name} into {run.folder}", file=sys.stderr)
     return 0

@@ -31,16 +31,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.output.pictures import place
     from hvdsl.runtime.ground.pixels import pixel_bits
+    from hvdsl.runtime.inference.generate import depths
     from hvdsl.runtime.inference.pictures import labelled_rows, save_png
-    from hvdsl.runtime.inference.reconstruct import depths
     from hvdsl.runtime.protocol import as_vae
-    from hvdsl.workflows.runs import run_data, spread
+    from hvdsl.workflows.runs import spread, used_images
+    from hvdsl.workflows.trained import Trained
 
     with machine(args):
-        trained = opened(args)
-        output: Path = place(trained, args.output, "reconstructions.png")
-        splits = run_data(trained.run, trained.spec.model.settings.data, args.data)
-        images = spread(getattr(splits, args.split), args.number)
+        trained = Trained(opened(args))
+        output: Path = place(trained.run, args.output, "reconstructions.png")
+        chosen = used_images(trained.run, trained.spec.model.settings.data, args.data, args.split)
+        images = spread(chosen, args.number)
         groups = len(as_vae(trained.model).LATENTS)
         keep = depths(groups, args.depths)
         rows = [
@@ -49,5 +50,5 @@ def run(args: argparse.Namespace) -> int:
         ]
     labels = ["images", *(f"{kept} of {groups} groups" for kept in keep)]
     save_png(labelled_rows([images, *rows], labels, pixel_bits(trained.spec.model.settings.data)), output)
-    print(f"wrote {output}", file=sys.stderr)
+    print(f"wrote {output}: {len(images)} of {chosen.name}", file=sys.stderr)
     return 0

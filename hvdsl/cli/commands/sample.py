@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.output.pictures import place
     from hvdsl.runtime.ground.pixels import pixel_bits
     from hvdsl.runtime.inference.pictures import grid, save_png
-    from hvdsl.workflows.sample import SampleOptions
+    from hvdsl.workflows.sample import SampleOptions, draw
 
     options = SampleOptions(
         n=args.n,
@@ -63,9 +63,9 @@ def run(args: argparse.Namespace) -> int:
         schedule=tuple(args.schedule),
     )
     with machine(args):
-        trained = opened(args)
-        output: Path = place(trained, args.output, "samples.png")
-        images = trained.draw(options, Console(stderr=True))
-    save_png(grid(images, pixel_bits(trained.spec.model.settings.data)), output)
+        model = opened(args)
+        output: Path = place(model.run, args.output, "samples.png")
+        images = draw(model, options, Console(stderr=True))
+    save_png(grid(images, pixel_bits(model.spec.model.settings.data)), output)
     print(f"wrote {output}", file=sys.stderr)
     return 0

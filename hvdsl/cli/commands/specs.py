@@ -65,5 +65,5 @@ def _copy(path: Path, to: Path | None) -> int:
 
 def _title(path: Path) -> str:
     """Read the title without parsing: listing should not fail because one file has a mistake."""
-    found = re.search(r'^title\s+"([^"]*)"', path.read_text(encoding="utf-8"), re.MULTILINE)
-    return found[1] if found else ""
+    title = re.search(r'^title\s+"([^"]*)"', path.read_text(encoding="utf-8"), re.MULTILINE)
+    return title[1] if title else ""

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from hvdsl.cli.options.shared import natural
 
 if TYPE_CHECKING:
-    from hvdsl.workflows.open import CheckpointName
-    from hvdsl.workflows.trained import Trained
+    from hvdsl.workflows.open import CheckpointName, Opened
 
 SPLITS = ("train", "validation", "test")
 
@@ -44,7 +43,9 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def add_split(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument("--split", choices=SPLITS, default=default, help=f"which images (default {default})")
+    parser.add_argument(
+        "--split", choices=SPLITS, help=f"which images (default {default}; of --data, all where it has no parts)"
+    )
 
 
 def checkpoint(text: str) -> CheckpointName:
@@ -58,11 +59,10 @@ def checkpoint(text: str) -> CheckpointName:
         raise argparse.ArgumentTypeError(f"expected last, best or a step, found `{text}`") from None
 
 
-def opened(args: argparse.Namespace) -> Trained:
+def opened(args: argparse.Namespace) -> Opened:
     """Open the run that a command names, as its options say."""
     from hvdsl.workflows.open import open_model
-    from hvdsl.workflows.trained import Trained
 
     use_ema = getattr(args, "use_ema", True)
     overrides = tuple(getattr(args, "overrides", ()))
-    return Trained(open_model(args.run, args.checkpoint, use_ema, overrides, args.device))
+    return open_model(args.run, args.checkpoint, use_ema, overrides, args.device)

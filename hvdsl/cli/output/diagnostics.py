@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from hvdsl.cli.output.json import print_json
 from hvdsl.grammar.diagnostics import Diagnostic, Severity
-from hvdsl.render.diagnostics import as_data, render, summary
-from hvdsl.render.terminal import wants_colour
+from hvdsl.render.diagnostics import as_data, render, summary, wants_colour
 
 
 def report(diagnostics: Sequence[Diagnostic]) -> int:

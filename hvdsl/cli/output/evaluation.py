@@ -15,9 +15,10 @@ from hvdsl.workflows.trained import Trained
 
 def table(result: EvaluationResult) -> str:
     """Return what `hvdsl eval` prints."""
-    split = result.split or "given"
     codes = result.codes
-    lines = _bound_lines(result.bound, split) if codes is None else _code_lines(codes, result.bound, split)
+    lines = (
+        _bound_lines(result.bound, result.images) if codes is None else _code_lines(codes, result.bound, result.images)
+    )
     for name, bits in result.baselines.items():
         coder = name.removesuffix("_bits_per_dim")
         lines.append(f"no {coder}" if bits is None else f"{bits:.4f} bits/dim  by {coder}")
@@ -32,15 +33,16 @@ def rate_chart(result: EvaluationResult, trained: Trained, path: Path) -> None:
     save_png(rate_bars(result.bound.rate_per_group, labels, title), path)
 
 
-def _bound_lines(bound: Evaluation, split: str) -> list[str]:
+def _bound_lines(bound: Evaluation, images: str) -> list[str]:
     if not bound.density:
         bits = bound.as_metrics()["rate_bits_per_image"]
         return [
-            f"{bound.distortion:.6f} error per value  ({bound.images:,} {split} images)",
+            f"{bound.distortion:.6f} error per value  ({images})",
             f"{bits:,.1f} bits per image, {bound.bits_per_dim:.4f} bits/dim, in codes of uniform priors",
         ]
+    error = f"± {bound.standard_error:.4f}, " if bound.images > 1 else ""  # of one image there is none
     return [
-        f"{bound.bits_per_dim:.4f} bits/dim  (± {bound.standard_error:.4f}, {bound.images:,} {split} images)",
+        f"{bound.bits_per_dim:.4f} bits/dim  ({error}{images})",
         f"{bound.nats_per_dim:.4f} nats/dim, {bound.nats_per_image:.2f} nats/image  "
         + (
             f"= distortion {bound.distortion:.4f} + rate {bound.rate:.4f} nats/dim"
@@ -52,9 +54,9 @@ def _bound_lines(bound: Evaluation, split: str) -> list[str]:
     ]
 
 
-def _code_lines(codes: CodeEvaluation, bound: Evaluation, split: str) -> list[str]:
+def _code_lines(codes: CodeEvaluation, bound: Evaluation, images: str) -> list[str]:
     quality = "exact" if codes.psnr_db is None else f"PSNR {codes.psnr_db:.2f} dB"
-    images = f"({codes.images:,} {split} images)"
+    images = f"({images})"
     if bound.density:
         lines = [f"{quality}, distortion {bound.distortion:.4f} nats/dim  {images}"]
     else:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from hvdsl.errors import UsageError
-from hvdsl.workflows.trained import Trained
+from hvdsl.runtime.training.run import Run
 
 
-def place(trained: Trained, output: Path | None, name: str) -> Path:
+def place(run: Run | None, output: Path | None, name: str) -> Path:
     """Return the file to write: `output`, else one of the run's own pictures.
 
     Raises:
@@ -16,6 +16,6 @@ def place(trained: Trained, output: Path | None, name: str) -> Path:
     """
     if output is not None:
         return output
-    if trained.run is None:
+    if run is None:
         raise UsageError("a single file has no folder for pictures: say where to write with `-o FILE.png`")
-    return trained.run.pictures / name
+    return run.pictures / name

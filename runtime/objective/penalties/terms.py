@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import Duration
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.objective.elbo import Beta, weight_at
 from hvdsl.runtime.objective.penalties.batch_norm import BatchNormPenalty
 from hvdsl.runtime.objective.penalties.spectral import SpectralPenalty
+from hvdsl.runtime.objective.scheduled import Scheduled
 
 
 class Penalties:
@@ -32,6 +34,7 @@ class Penalties:
         self, model: nn.Module, settings: ObjectiveSettings, steps: Callable[[Duration], int], seed: int = 0
     ) -> None:
         self._settings, self._beta = settings, Beta(settings.beta, steps)
+        self.scheduled = Scheduled()
         self.spectral = None if settings.spectral == 0 else SpectralPenalty(model, seed)
         self.batch_norm_gamma = None if settings.batch_norm_gamma == 0 else BatchNormPenalty(model)
         for name, penalty, layer in (
@@ -44,18 +47,33 @@ class Penalties:
     def __call__(self, step: int) -> tuple[Tensor | None, Mapping[str, Tensor]]:
         """The weighted sum (None where the spec has no penalty), and each term raw and weighted, by name."""
         beta, total, terms = self._beta(step), None, {}
-        for name, raw, setting in (
-            ("spectral", self.spectral, self._settings.spectral),
-            ("batch_norm_gamma", self.batch_norm_gamma, self._settings.batch_norm_gamma),
+        for plain, weighed, raw, setting in (
+            (names.SPECTRAL_SUM, names.WEIGHTED_SPECTRAL, self.spectral, self._settings.spectral),
+            (
+                names.BATCH_NORM_GAMMA_SUM,
+                names.WEIGHTED_BATCH_NORM_GAMMA,
+                self.batch_norm_gamma,
+                self._settings.batch_norm_gamma,
+            ),
         ):
             if raw is None:
                 continue
             value = raw()
-            weighted = weight_at(setting, beta) * value
+            weighted = self.scheduled(plain, weight_at(setting, beta), value) * value
             total = weighted if total is None else total + weighted
-            terms[f"{name}_sum"] = value.detach()
-            terms[f"weighted_{name}_{self._settings.unit}"] = weighted.detach()
+            terms[plain] = value.detach()
+            terms[names.in_unit(weighed, self._settings.unit)] = weighted.detach()
         return total, terms
+
+    def refill(self, step: int) -> None:
+        """Put the weights of that step into the scalars that are held."""
+        beta, settings = self._beta(step), self._settings
+        self.scheduled.refill(
+            {
+                names.SPECTRAL_SUM: weight_at(settings.spectral, beta),
+                names.BATCH_NORM_GAMMA_SUM: weight_at(settings.batch_norm_gamma, beta),
+            }
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps."""

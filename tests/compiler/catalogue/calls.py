@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hvdsl.compiler.catalogue import OPERATIONS
-from hvdsl.compiler.catalogue.table import ArgumentType, Layer, Required, Window
+from hvdsl.compiler.catalogue.reads import Reads
+from hvdsl.compiler.catalogue.table import ArgumentType, Layer, Required
 from hvdsl.compiler.graph import Literal, Parameter, Shape
 
 OPERANDS = (ArgumentType.TENSOR, ArgumentType.DISTRIBUTION, ArgumentType.STEP)
@@ -51,7 +52,5 @@ def expression(op: str, operands: list[str], *inputs: Shape, **given: Literal) -
     return rule(operands, inputs, complete(op, **given))
 
 
-def windows(op: str, *inputs: Shape, **given: Literal) -> tuple[Window, Window]:
-    rule = OPERATIONS[op].field
-    assert rule is not None
-    return rule(inputs, complete(op, **given))
+def reads(op: str, *inputs: Shape, **given: Literal) -> tuple[Reads, ...]:
+    return OPERATIONS[op].positions(inputs, complete(op, **given))

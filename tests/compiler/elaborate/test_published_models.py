@@ -19,7 +19,7 @@ SIZES = {
     "nvae_cifar10@no_flows": (129_215_680, 30, 153_600, 364),
     "nvae_ffhq256": (330_798_664, 36, 6_005_760, 460),
     "vqvae2_256": (1_388_867, 2, 327_680, 0),
-    "iaf_cifar10": (41_557_926, 20, 163_840, 0),  # and the likelihood's one learned scale
+    "iaf_cifar10": (41_557_927, 20, 163_840, 0),  # with the likelihood's one learned scale
     "lvae_mnist": (1_868_768, 5, 124, 38),
     "biva_cifar10": (100_075_664, 29, 156_320, 0),
     "evdvae_cifar10": (56_598_692, 47, 827_488, 0),

@@ -23,7 +23,7 @@ from hvdsl import Compiled
 from hvdsl.compiler.emit import emit, emit_steps, standalone
 from hvdsl.compiler.emit.modules.class_text import docstring
 from hvdsl.compiler.load import load
-from hvdsl.compiler.pipeline import check
+from hvdsl.compiler.pipeline import check, write
 from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
@@ -33,7 +33,7 @@ from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.priors.sampling import draw_codes, greedy
-from hvdsl.runtime.training.activation_checkpointing import checkpoint_groups
+from hvdsl.runtime.training.recipes import checkpoint_groups
 from tests.compiler.emit.emit_specs import ALL, LADDER, SHARING, VDVAE
 from tests.compiler.emit.reference import interpret
 from tests.runtime.priors.test_sampling import BODIES, SPEC
@@ -168,6 +168,33 @@ def test_instances_that_differ_in_numbers_share_a_class_and_others_get_a_number(
     assert "class Row2(Recipe):" in compiled("mirrored").source
 
 
+def test_classes_that_a_rewrite_specialises_say_how() -> None:
+    source = hvdsl.compile("vdvae_digits").source
+    assert "class BottleneckOfConcat(Recipe):" in source and "class BottleneckOfActivated(Recipe):" in source
+    assert "class GatedWithSeen(Recipe):" in hvdsl.compile("vqvae2_photos").source
+
+
+def test_lets_are_constants_and_computed_fractions_say_from_what() -> None:
+    source = hvdsl.compile("vdvae_digits").source
+    assert "\nWIDTH = 32\n" in source and "Conv2d(8, WIDTH, (1, 1), weight_init=last, bias_init=zeros())" in source
+    assert "self.r1 = Scope(block=[Block((1, 1), scaled(0.4472135954999579))])  # 1 / sqrt(count)" in source
+    varied = hvdsl.compile("vdvae_digits", overrides={"zdim": 3}).source
+    assert "ZDIM" not in varied  # only ever a part of an argument, as in `2 * zdim`
+    assert "\nN_CODES = 128\n" in hvdsl.compile("vqvae2_photos").source  # `CODES` is an attribute of priors
+
+
+def test_the_comment_above_a_recipe_is_its_docstring() -> None:
+    source = hvdsl.compile("vdvae_digits").source
+    assert '"""Four pre-activated convolutions; 1x1 kernels where the map is too small for 3x3.' in source
+
+
+@pytest.mark.parametrize("spec", ["nvae_cifar10", "vdvae_ffhq1024", "vqvae2_256", "biva_cifar10"])
+def test_lines_are_at_most_110_wide(spec: str) -> None:
+    model = check(spec)
+    for text in (write(model), emit_steps(model) if model.priors else ""):
+        assert max(map(len, text.splitlines()), default=0) <= 110
+
+
 def test_a_shared_instance_is_one_module_that_is_handed_to_where_it_is_used() -> None:
     done = compiled("sharing")
     source = done.source
@@ -287,6 +314,43 @@ def test_a_pass_that_cannot_be_is_refused_in_words() -> None:
         module(torch.zeros(3, 1, 8, 8), walk(module))
     with pytest.raises(ValueError, match="groups, the model has"):
         module(images(), walk(shaken(compiled("upwards"))))
+
+
+CONDITIONAL = """hv 1
+model conditional
+data digits { shape = 1x8x8, bits = 4, input = v, binarize = threshold, classes = 3 }
+group level {
+  z ~ normal(concat(x, label -> nearest(8)) -> conv(1x1, 4)) posterior normal(concat(x, skip) -> conv(1x1, 4))
+  x + (z -> conv(1x1, 4)) + (label -> conv(1x1, 4))
+}
+encoder { 8: conv(3x3, 4) -> tap }
+decoder { 8: learned(zeros, 4) -> level * 2 -> conv(1x1, logits) }
+likelihood bernoulli
+objective { unit = nats_per_image }
+"""
+
+
+def test_conditions_are_keywords_after_the_latents_and_classes_may_be_absent() -> None:
+    done = hvdsl.compile(Source("conditional.hv", CONDITIONAL))
+    assert "def forward(self, x: Tensor | None, latents: Traversal, *, label: Tensor) -> Tensor:" in done.source
+    assert "def forward(self, x: Tensor, label: Tensor, skip: Tensor | None, latents: Traversal)" in done.source
+    module = shaken(done)
+
+    def of(x: torch.Tensor | None, *classes: int) -> torch.Tensor:
+        source = From.PRIOR if x is None else From.POSTERIOR
+        output: torch.Tensor = module(x, walk(module, source), label=torch.tensor(classes))
+        return output
+
+    for x in (images(), None):
+        assert not torch.equal(of(x, 0, 1), of(x, 0, 2))
+        assert torch.equal(of(x, 0, 1)[0], of(x, 0, 2)[0])
+        assert not torch.equal(of(x, -1, -1), of(x, 0, 0))
+    with torch.no_grad():  # without the condition's own weights every class is as none
+        for level in module.decoder.r8.level:
+            level.conv[1].weight.zero_()
+            level.z.prior.conv[0].weight[:, 4:].zero_()
+    torch.testing.assert_close(of(None, -1, -1), of(None, 2, 1))
+    assert module.double()(images().double(), walk(module), label=torch.tensor([0, 1])).dtype == torch.float64
 
 
 def test_a_module_that_fails_to_load_leaves_nothing_behind() -> None:

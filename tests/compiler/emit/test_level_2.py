@@ -12,7 +12,7 @@ import torch
 import hvdsl
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.latents import Source as From
-from hvdsl.runtime.training.compilation import CompilationError, compile_recipes
+from hvdsl.runtime.training.recipes import CompilationError, compile_recipes
 from tests.compiler.emit.emit_specs import HEAD, SHARING
 from tests.compiler.emit.test_emitted_code import assert_same, compiled, images, shaken, walk
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.data import DataError, open_data
+from hvdsl.runtime.data.picture import Raster
 from hvdsl.runtime.data.plain_pickle import RefusedError, read_plain
 from hvdsl.runtime.data.preprocess import Preprocess
 
@@ -125,7 +126,7 @@ def test_an_npz_with_named_splits_and_labels(tmp_path: Path) -> None:
     assert splits.test.labels([0, 1]).tolist() == [3, 1]  # type: ignore[union-attr]  # given above
 
 
-@pytest.mark.parametrize("labels", [np.array([0.0, 1.0]), np.array([[0], [1]]), np.array([0])])
+@pytest.mark.parametrize("labels", [np.array([0.0, 1.0]), np.array([[0, 1], [1, 0]]), np.array([0])])
 def test_labels_that_are_no_classes_are_refused(tmp_path: Path, labels: np.ndarray) -> None:
     np.savez(tmp_path / "x.npz", images=random_images(2), labels=labels)
     with pytest.raises(DataError, match="labels"):
@@ -138,7 +139,9 @@ def test_the_class_of_a_picture_is_its_folder(tmp_path: Path) -> None:
     splits = open_data(settings(classes=3), tmp_path)
     labels = [split.labels(range(len(split))) for split in (splits.train, splits.validation)]
     assert [found.tolist() for found in labels if found is not None] == [[0, 0, 1, 1, 2], [2, 2]]
-    with pytest.raises(DataError, match=r"in 3 folders, one per class, and `data.classes` is 4"):
+    with pytest.raises(
+        DataError, match=r"`data.classes` is 4, and the images are in 3 folders, one per class, which are ape, bee, cat"
+    ):
         open_data(settings(classes=4), tmp_path)
     write_images(tmp_path / "valid/dog", random_images(1))
     with pytest.raises(DataError, match=r"dog.000.png is in none of the classes' folders, which are ape, bee, cat"):
@@ -206,12 +209,17 @@ def test_a_holdout_that_takes_everything_is_refused() -> None:
         open_data(settings("digits", (1, 8, 8), holdout=1500))
 
 
-def test_bernoulli_binarization_is_drawn_anew_each_epoch() -> None:
-    train = open_data(settings("digits", (1, 8, 8), binarize="bernoulli")).train
-    first, second = train.batch(range(50), epoch=0), train.batch(range(50), epoch=1)
+@pytest.mark.parametrize(
+    ("every", "other_epoch", "other_step"), [("once", True, True), ("epoch", False, True), ("access", True, False)]
+)
+def test_bernoulli_binarization_is_drawn_as_often_as_it_says(every: str, other_epoch: bool, other_step: bool) -> None:
+    data = open_data(settings("digits", (1, 8, 8), binarize="bernoulli", binarize_every=every))
+    first = data.train.batch(range(50), 0, 0)
     assert set(np.unique(first)) == {0, 1}
-    assert not np.array_equal(first, second)
-    assert np.array_equal(first, train.batch(range(50), epoch=0))
+    assert np.array_equal(first, data.train.batch(range(50), 0, 0))
+    assert np.array_equal(first, data.train.batch(range(50), 1, 0)) is other_epoch
+    assert np.array_equal(first, data.train.batch(range(50), 0, 1)) is other_step
+    assert np.array_equal(data.test.batch(range(50), 0, 0), data.test.batch(range(50), 3, 4))  # one image to measure on
 
 
 def test_flips_touch_training_images_only() -> None:
@@ -229,6 +237,6 @@ def test_flips_touch_training_images_only() -> None:
 def test_bits_are_reduced_as_nvae_records_it(bits: int) -> None:
     golden = load_file(Path(__file__).parents[2] / "golden" / "nvae_cells" / "bit_depth.safetensors")
     image = golden["uint8"].to(torch.uint8).view(16, 16, 1).numpy()
-    reduced = Preprocess(Data(name="arrays", shape=(1, 16, 16), bits=bits), training=False)(image, 0, 0)
+    reduced = Preprocess(Data(name="arrays", shape=(1, 16, 16), bits=bits), training=False)(Raster(image), 0, 0)
     expected = golden[f"bits{bits}"].view(1, 16, 16)
     torch.testing.assert_close(torch.from_numpy(reduced / (2**bits - 1)).float(), expected)

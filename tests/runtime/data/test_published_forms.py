@@ -60,7 +60,7 @@ def test_damaged_idx_files(tmp_path: Path, raw: bytes, told: str) -> None:
         read_idx(path)
     damaged = tmp_path / "x-ubyte.gz"
     damaged.write_bytes(gzip.compress(raw)[:-9])
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"cannot be read|not an IDX file"):
         read_idx(damaged)
 
 

@@ -10,9 +10,9 @@ from torch import nn
 
 from hvdsl.runtime.distributions import Normal
 from hvdsl.runtime.ground.noise import SampleNoise
-from hvdsl.runtime.inference.importance import ImportanceBound, importance_bound
-from hvdsl.runtime.latents import LatentGroup
-from hvdsl.runtime.objective.elbo import ModelBatch
+from hvdsl.runtime.inference.evaluate import ImportanceBound
+from hvdsl.runtime.latents import LatentGroup, Traversal
+from hvdsl.runtime.objective.elbo import ModelBatch, measure
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "family" / "iwae_bound.safetensors"
 
@@ -41,6 +41,17 @@ def test_one_sample_is_the_elbo():
     bound = collect(torch.tensor([[-12.5], [-3.0]]))
     assert bound.bound.tolist() == bound.elbo.tolist() == [-12.5, -3.0]
     assert bound.effective_sample_size.tolist() == [1, 1]
+
+
+@torch.no_grad()
+def importance_bound(model, batches):
+    """Weighs one posterior sample of the same images for each of `batches`, which differ in their noise."""
+    bound = ImportanceBound()
+    for batch in batches:
+        latents = Traversal.infer(model.LATENTS, len(batch.x), batch.noise, densities=True)
+        distortion = measure(model, batch, latents).distortion
+        bound.add(latents.log_weight - distortion)
+    return bound
 
 
 class Conjugate(nn.Module):

@@ -63,7 +63,7 @@ class Images:
     def __len__(self) -> int:
         return 7
 
-    def batch(self, indices: Sequence[int], epoch: int = 0) -> NDArray[np.uint8]:
+    def batch(self, indices: Sequence[int], epoch: int = 0, step: int = 0) -> NDArray[np.uint8]:
         return np.random.default_rng(0).integers(0, 256, (7, 1, 8, 8), np.uint8)[list(indices)]
 
     def labels(self, indices: Sequence[int]) -> None:

@@ -18,9 +18,12 @@ from hvdsl.grammar.source import Source
 from hvdsl.runtime.data import open_data
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.inference.evaluate import evaluate
-from hvdsl.runtime.inference.sample import sample
+from hvdsl.runtime.inference.generate import sample
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.objective.elbo import ModelBatch, Objective
+from hvdsl.runtime.quantizers import EmaCodebook, NearestCode
+from hvdsl.runtime.quantizers.usage import usage
+from hvdsl.runtime.training.batches import batches
 from hvdsl.runtime.training.metrics import read_metrics
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.trainer import Trainer
@@ -152,6 +155,39 @@ def test_training_resumes_bit_for_bit(tmp_path: Path) -> None:
     trainer.fit()
     for key, value in model.state_dict().items():
         assert torch.equal(resumed.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize(("kind", "started"), [("ema", True), ("residual", False), ("residual", True)])
+def test_codes_learn_nothing_from_a_step_that_is_skipped(kind: str, started: bool) -> None:
+    model, settings = build(spec(kind))
+    assert settings.train is not None
+    train = settings.train.model_copy(update={"skip_above": 1e-9})
+    data = open_data(settings.data)
+    trainer = Trainer(model, settings.model_copy(update={"train": train}), data.train)
+    order = batches(data.train, trainer.order, 0)
+    if started:
+        trainer.optimization.guard.limit = None
+        assert trainer.step(next(order)).applied
+        trainer.optimization.guard.limit = 1e-9
+        assert all(level.choices > 0 for level in usage(model))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    assert not trainer.step(next(order)).applied
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(level.choices == 0 for level in usage(model))
+
+
+def test_k_means_waits_for_a_batch_that_is_finite() -> None:
+    made = EmaCodebook(4, 2, (2, 2), start="kmeans")
+    initialize(made, 0)
+    before = made.codes.clone()
+    made.train()
+    made.quantize(NearestCode(torch.full((1, 2, 2, 2), math.nan)))
+    assert torch.equal(made.codes, before)
+    assert made.started.item() == 0
+    made.quantize(NearestCode(torch.randn(1, 2, 2, 2)))
+    assert made.started.item() == 1
+    assert made.codes.isfinite().all()
+    assert not torch.equal(made.codes, before)
 
 
 def refusal(text: str, *overrides: str) -> Diagnostic:

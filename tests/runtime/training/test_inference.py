@@ -11,9 +11,8 @@ import torch
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
+from hvdsl.runtime.inference.generate import depths, reconstruct, sample
 from hvdsl.runtime.inference.inference import to_pixels
-from hvdsl.runtime.inference.reconstruct import depths, reconstruct
-from hvdsl.runtime.inference.sample import sample
 from hvdsl.runtime.protocol import as_vae
 from tests.runtime.training.tiny_hierarchy import Blobs, TinyHierarchy, settings, tiny
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import L2, Optimizer
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.training.optimizer import build_optimizer, set_learning_rate
+from hvdsl.runtime.training.optimizer import build_optimizer, set_learning_rate, update
+from hvdsl.runtime.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
 
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "recorded" / "adamax.json").read_text())
 
@@ -47,10 +49,8 @@ def test_adamax_reproduces_the_recorded_trajectories(corrected: bool, expected: 
         assert torch.allclose(model.weight.detach(), torch.tensor(after, dtype=torch.float64), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("kind", "corrected"), [("adam", True), ("adamw", True), ("adamax", True), ("adamax", False), ("sgd", True)]
-)
-def test_a_plain_weight_decay_is_decoupled_for_every_optimizer(kind: Any, corrected: bool) -> None:
+@pytest.mark.parametrize(("kind", "corrected"), [("adamw", True), ("adamax", True), ("adamax", False), ("sgd", True)])
+def test_a_plain_weight_decay_is_decoupled(kind: Any, corrected: bool) -> None:
     p, gradient = torch.tensor([1.0, -2.0]), torch.tensor([0.3, 0.1])
     plain = one_step(Optimizer(kind=kind, lr=0.1, bias_correction=corrected), p, gradient)
     decayed = one_step(Optimizer(kind=kind, lr=0.1, weight_decay=0.5, bias_correction=corrected), p, gradient)
@@ -102,3 +102,66 @@ def test_adamax_with_l2_and_a_large_eps_reproduces_nvaes_trajectories(recorded: 
         optimizer.step()
         for i, p in enumerate(model.parameters()):
             torch.testing.assert_close(p.detach(), golden[f"p.{i}.{step}"], rtol=3e-7, atol=1e-9)
+
+
+def test_decay_of_adam_goes_into_the_gradient_and_that_of_adamw_does_not() -> None:
+    """One step from rest: Adam normalises whatever the gradient is, AdamW shrinks the weight by lr * decay besides."""
+    after = {}
+    for kind, decay in (("adam", L2(weight=0.5)), ("adamw", 0.5)):
+        model = Holder(weight=torch.full((2, 2), 2.0, dtype=torch.float64))
+        optimizer = build_optimizer(model, Optimizer(kind=kind, lr=0.1, weight_decay=decay))
+        model.weight.grad = torch.full((2, 2), 1.0, dtype=torch.float64)
+        optimizer.step()
+        after[kind] = model.weight[0, 0].item()
+    assert after["adam"] == pytest.approx(2.0 - 0.1, abs=1e-7)
+    assert after["adamw"] == pytest.approx(2.0 * (1 - 0.1 * 0.5) - 0.1, abs=1e-7)
+
+
+KINDS: list[dict[str, Any]] = [
+    {"kind": "adam"},
+    {"kind": "adamw", "weight_decay": 0.5},
+    {"kind": "sgd"},
+    {"kind": "sgd", "momentum": 0.9, "weight_decay": 0.5},
+    {"kind": "adamax"},
+    {"kind": "adamax", "weight_decay": 0.5},
+    {"kind": "adamax", "bias_correction": False, "weight_decay": L2(weight=0.5)},
+]
+
+
+@pytest.mark.parametrize("settings", KINDS, ids=str)
+@pytest.mark.parametrize("steps", ["a", "xa", "axa", "aaxxa"])
+def test_an_update_that_is_left_out_leaves_no_trace(settings: dict[str, Any], steps: str) -> None:
+    """`a` is an update that is made, `x` one that is left out for its NaN and infinite gradients."""
+    seen, spared = (Holder(weight=torch.tensor([[1.0, -2.0]]), bias=torch.tensor([0.5])) for _ in range(2))
+    optimizers = [build_optimizer(model, Optimizer(lr=0.1, **settings)) for model in (seen, spared)]
+    for i, step in enumerate(steps):
+        good = {"weight": torch.tensor([[0.3, -0.1 * i]]), "bias": torch.tensor([0.7])}
+        bad = {"weight": torch.tensor([[math.nan, math.inf]]), "bias": torch.tensor([1e30])}
+        for model, optimizer in zip((seen, spared), optimizers, strict=True):
+            if step == "x" and model is spared:
+                continue
+            for name, p in model.named_parameters():
+                p.grad = (good if step == "a" else bad)[name].clone()
+            update(optimizer, torch.tensor(step == "a"))
+    for name, p in seen.named_parameters():
+        assert torch.equal(p, spared.get_parameter(name)), name
+    memories = [optimizer_tensors(model, made) for model, made in zip((seen, spared), optimizers, strict=True)]
+    assert memories[0].keys() == memories[1].keys()
+    assert all(torch.equal(value, memories[1][name]) for name, value in memories[0].items())
+
+
+def test_moments_follow_the_layout_of_their_parameters() -> None:
+    weight = torch.randn(4, 3, 3, 3).contiguous(memory_format=torch.channels_last)
+    model = Holder(weight=weight)
+    model.weight.data = weight
+    optimizer = build_optimizer(model, Optimizer(kind="adam", lr=0.1))
+    plain = Holder(weight=weight.contiguous())
+    reference = build_optimizer(plain, Optimizer(kind="adam", lr=0.1))
+    for step in range(3):
+        gradient = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(step))
+        model.weight.grad, plain.weight.grad = gradient.clone(), gradient.clone()  # of another layout than the weight
+        update(optimizer, torch.tensor(True))
+        update(reference, torch.tensor(True))
+        tensors = {name: value.contiguous() for name, value in optimizer_tensors(model, optimizer).items()}
+        load_optimizer_tensors(model, optimizer, tensors, Path())  # as a checkpoint gives them back
+    torch.testing.assert_close(model.weight, plain.weight)

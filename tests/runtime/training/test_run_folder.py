@@ -28,8 +28,14 @@ def test_a_run_holds_its_files_and_a_description_of_the_machine(tmp_path: Path) 
 
 def test_an_existing_folder_is_never_written_over(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("")
-    with pytest.raises(RunError, match="exists already: continue it with `--resume`"):
+    with pytest.raises(RunError, match=r"exists already: give another folder with `--out`$"):
         Run.create(tmp_path, {})
+    run = Run.create(tmp_path / "run", {})
+    with pytest.raises(RunError, match=r"exists already: it has no checkpoint, begin it anew with `--resume`, or give"):
+        Run.create(run.folder, {})
+    run.checkpoints().save(1, {}, {})
+    with pytest.raises(RunError, match=r"exists already: continue it with `--resume`, or give another folder"):
+        Run.create(run.folder, {})
 
 
 def test_a_run_that_cannot_be_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +54,20 @@ def test_a_damaged_description_is_a_sentence(content: str, tmp_path: Path) -> No
     (run.folder / "environment.json").write_text(content)
     with pytest.raises(RunError, match=r"environment.json is damaged: restore it"):
         run.environment()
+
+
+@pytest.mark.parametrize(("key", "value"), [("level", "1"), ("level", True), ("data", 3), ("data", ["a"])])
+def test_a_note_of_another_type_is_a_sentence(key: str, value: object, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "one", {}, {key: value})
+    with pytest.raises(RunError, match=rf"environment.json says `{key}` is .* where .* belongs"):
+        getattr(run, key)
+
+
+def test_what_a_run_noted_comes_back(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "one", {}, {"level": 2, "data": "/data"})
+    assert (run.level, run.data) == (2, Path("/data"))
+    old = Run.create(tmp_path / "old", {}, {"data": None})
+    assert (old.level, old.data) == (1, None)
 
 
 def test_a_file_of_weights_is_a_model_by_itself(tmp_path: Path) -> None:
@@ -98,5 +118,5 @@ def test_a_resumed_run_forgets_what_came_after_its_checkpoint(tmp_path: Path) ->
 
 
 def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(HvdslError, match="cannot write metrics"):
+    with pytest.raises(HvdslError, match=r"cannot write .*metrics\.jsonl: No such file or directory"):
         MetricsLog(tmp_path / "missing" / "metrics.jsonl").write("train", 1, {})

@@ -20,10 +20,10 @@ from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents.noise import set_noise_scheme
 from hvdsl.runtime.layers import BatchNormSiLU, Conv2d, Recipe, initialize
 from hvdsl.runtime.objective.elbo import ModelBatch, Objective
-from hvdsl.runtime.training.activation_checkpointing import checkpoint_groups
 from hvdsl.runtime.training.checkpoint import CheckpointError
 from hvdsl.runtime.training.guard import TrainingStalledError
 from hvdsl.runtime.training.optimization import Optimization
+from hvdsl.runtime.training.recipes import checkpoint_groups
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.trainer import Trainer, TrainingResult

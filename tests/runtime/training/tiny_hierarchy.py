@@ -128,7 +128,7 @@ class Blobs:
     def __len__(self) -> int:
         return self._n
 
-    def batch(self, indices: Sequence[int], epoch: int = 0) -> NDArray[Any]:
+    def batch(self, indices: Sequence[int], epoch: int = 0, step: int = 0) -> NDArray[Any]:
         return np.stack([self._one(i, epoch) for i in indices])
 
     def _one(self, index: int, epoch: int) -> NDArray[Any]:

@@ -1,0 +1,128 @@
+"""`hvdsl data PATH [SPEC]`: which files are the data, what is in them, and what a spec should say of them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hvdsl.cli.options.shared import add_json, add_output, add_set
+
+if TYPE_CHECKING:
+    from hvdsl.compiler.settings import Data
+    from hvdsl.runtime.data.survey import Survey
+
+_SHEET = 48  # images on a contact sheet
+_LISTED = 12  # rows of a list; the rest is counted
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="PATH", type=Path, help="a folder of images, an image, an array or LMDB file")
+    parser.add_argument("spec", metavar="SPEC", nargs="?", help="a spec, whose `data` says how the images are read")
+    add_set(parser)
+    add_output(parser, "also write a contact sheet, a PNG, of images as the model will see them")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from hvdsl.cli.output.json import print_json
+    from hvdsl.errors import UsageError
+    from hvdsl.runtime.data import open_data
+    from hvdsl.runtime.data.survey import survey
+    from hvdsl.workflows.compiling import checked
+
+    if args.overrides and args.spec is None:
+        raise UsageError("--set changes a spec, and none is given: `hvdsl data PATH SPEC --set …`")
+    settings = None if args.spec is None else checked(args.spec, args.overrides).settings.data
+    found = survey(args.path, settings)
+    if args.json:
+        print_json(_as_json(found))
+    else:
+        print("\n".join(_text(found)))
+    splits = None
+    if settings is not None:
+        splits = open_data(settings, args.path)
+        parts = ", ".join(f"{len(getattr(splits, part)):,} {part}" for part in ("train", "validation", "test"))
+        print(f"fits {args.spec}: {parts}", file=sys.stderr)
+    if args.output is not None:
+        _sheet(found, settings or found.suggested, args.output)
+    return 0
+
+
+def _sheet(survey: Survey, settings: Data, path: Path) -> None:
+    import numpy as np
+    import torch
+
+    from hvdsl.runtime.data.survey import model_view
+    from hvdsl.runtime.ground.pixels import pixel_bits
+    from hvdsl.runtime.inference.pictures import grid, save_png
+
+    pixels, names = model_view(survey, settings, _SHEET)
+    values = torch.from_numpy(pixels.astype(np.float32))
+    save_png(grid(values, pixel_bits(settings)), path)
+    print(f"wrote {path}: {_images(len(names))}, from {names[0]} to {names[-1]}", file=sys.stderr)
+
+
+def _text(survey: Survey) -> list[str]:
+    from hvdsl.runtime.data.survey import lines as suggested_lines
+
+    lines = [survey.summary, _sizes(survey)]
+    for name, kind in survey.kinds.items():
+        more = [f"{kind.constant:,} of a single value"] if kind.constant else []
+        more += [f"{kind.clear:,} not opaque"] if kind.clear else []
+        low, high = kind.values
+        lines.append(f"{name}: values {low:g} … {high:g} in {_images(kind.images)}" + "".join(f", {m}" for m in more))
+    lines += _list("classes", [f"{name}: {count:,}" for name, count in survey.classes.items()])
+    lines.append(f"mean {survey.mean:.5g}, deviation {survey.deviation:.5g} of {_images(survey.decoded)}")
+    if survey.across:
+        lines += _list("the same image in two parts", [f"{a} = {b}" for a, b in survey.across])
+    if survey.within:
+        lines.append(f"{survey.within:,} images repeat another of their part")
+    if not survey.compared:
+        lines.append("too much to compare all images: some that are the same may not have been found")
+    lines += _list("left out", [f"{name}: {reason}" for name, reason in survey.left_out])
+    return [*lines, "", "data images {", *(f"  {line}" for line in suggested_lines(survey)), "}"]
+
+
+def _sizes(survey: Survey) -> str:
+    rows = [f"{c}x{h}x{w}: {n:,}" for (h, w, c), n in survey.sizes.items()]
+    if len(rows) <= 3:
+        return f"sizes: {', '.join(rows)}"
+    heights, widths = [size[0] for size in survey.sizes], [size[1] for size in survey.sizes]
+    ranges = f"heights {min(heights)} … {max(heights)}, widths {min(widths)} … {max(widths)}"
+    return f"{len(rows):,} sizes, {ranges}; most often {', '.join(rows[:3])}"
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image{'' if count == 1 else 's'}"
+
+
+def _list(title: str, rows: list[str]) -> list[str]:
+    if not rows:
+        return []
+    if len(rows) <= 3:
+        return [f"{title}: {', '.join(rows)}"]
+    more = [f"  … and {len(rows) - _LISTED:,} more"] if len(rows) > _LISTED else []
+    return [f"{title}:", *(f"  {row}" for row in rows[:_LISTED]), *more]
+
+
+def _as_json(survey: Survey) -> dict[str, object]:
+    from hvdsl.runtime.data.survey import lines as suggested_lines
+
+    return {
+        "summary": survey.summary,
+        "parts": dict(survey.parts),
+        "sizes": [{"channels": c, "height": h, "width": w, "images": n} for (h, w, c), n in survey.sizes.items()],
+        "kinds": {
+            name: {"images": k.images, "values": k.values, "constant": k.constant, "not_opaque": k.clear}
+            for name, k in survey.kinds.items()
+        },
+        "classes": dict(survey.classes),
+        "mean": survey.mean,
+        "deviation": survey.deviation,
+        "decoded": survey.decoded,
+        "duplicates": {"across": list(survey.across), "within": survey.within, "all_compared": survey.compared},
+        "left_out": [{"name": name, "reason": reason} for name, reason in survey.left_out],
+        "lines": suggested_lines(survey),
+    }

@@ -1,0 +1,240 @@
+"""Which files are the data: one record per file, and the sentence that says what was taken and what was not."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hvdsl.runtime.data.errors import DataError
+from hvdsl.runtime.data.names import ALL, PARTS, TEST, TRAIN, VALIDATION, is_hidden, is_wrapper, parts_of
+from hvdsl.runtime.data.picture import Header, UnreadableError
+from hvdsl.runtime.data.stored import SUFFIXES, header_of
+
+# Pictures in formats that are not read: counted by name, where other files are only counted.
+_OTHER_PICTURES = frozenset(
+    ".heic .heif .cr2 .cr3 .nef .arw .dng .raw .exr .hdr .svg .psd .xcf .eps .pdf .dcm .nii .mp4 .avi .mov .ico .dds "  # noqa: SIM905
+    ".jxl .fits .h5 .hdf5 .tfrecord .tfrecords".split()
+)
+_DEEPEST, _MOST = 32, 20_000_000  # folders inside each other; files
+_THREADS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """One file of the data, or one that was left out.
+
+    Attributes:
+        name: Its path in the folder of the data, with `/`.
+        part: `train`, `validation`, `test`, or `all` where nothing says.
+        folder: The folder that says its class.
+        header: Size, mode and channels, as its head says them.
+        values: Least and largest stored value, where the file was decoded.
+        left_out: Why it is not taken; empty for what is.
+        kind: What the reason is counted under.
+    """
+
+    path: Path
+    name: str
+    part: str = ALL
+    folder: str | None = None
+    header: Header | None = None
+    values: tuple[float, float] | None = None
+    left_out: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Every file under a place, taken or left out."""
+
+    root: Path
+    records: tuple[FileRecord, ...]
+
+    @property
+    def taken(self) -> tuple[FileRecord, ...]:
+        return tuple(record for record in self.records if not record.left_out)
+
+    def of(self, part: str) -> tuple[FileRecord, ...]:
+        return tuple(record for record in self.records if record.part == part and not record.left_out)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        held = {record.part for record in self.taken}
+        return tuple(part for part in (*PARTS, ALL) if part in held)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the folders of the training images that stand for classes."""
+        first = TRAIN if TRAIN in self.parts else ALL
+        return tuple(sorted({r.folder for r in self.taken if r.folder is not None and r.part == first}))
+
+    def sentence(self) -> str:
+        """`22 images in 3 classes (train 12, test 10); left out: 5 .heic (not read), 2 hidden`."""
+        taken = self.taken
+        text = f"{len(taken):,} image{'' if len(taken) == 1 else 's'}"
+        if self.classes:
+            text += f" in {len(self.classes)} {'folder' if len(self.classes) == 1 else 'folders'}"
+        counts = Counter(record.part for record in taken)
+        if self.parts != (ALL,):
+            text += " (" + ", ".join(f"{part} {counts[part]:,}" for part in self.parts) + ")"
+        left = Counter(record.kind for record in self.records if record.left_out)
+        if left:
+            text += "; left out: " + ", ".join(f"{count:,} {kind}" for kind, count in sorted(left.items()))
+        return text
+
+
+def list_files(root: Path) -> Listing:
+    """Return every file under a folder, in the order of their names, headers read.
+
+    Links are followed, each place once for each part. Hidden files and folders are left out. The first folder of a path
+    whose name means a part says the part of what is in it; the first other one (unless it only wraps, as `images`) says
+    its class.
+
+    Raises:
+        DataError: nothing is there to read.
+    """
+    records = _placed(list(_walk(root)))
+    records = _resolved(_without_repeats(root, records))
+    return Listing(root, tuple(_with_headers(records)))
+
+
+def list_file(path: Path) -> Listing:
+    """Return the listing of a single picture file."""
+    return Listing(path.parent, tuple(_with_headers([FileRecord(path, path.name)])))
+
+
+def _walk(root: Path) -> Iterable[FileRecord]:
+    """Every file and hidden folder under `root`; loops of links end where they come back to a folder they are in."""
+    stack: list[tuple[Path, str, frozenset[tuple[int, int]]]] = [(root, "", frozenset())]
+    count = 0
+    while stack:
+        folder, prefix, above = stack.pop()
+        try:
+            status = folder.stat()
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            yield FileRecord(folder, prefix, left_out=error.strerror or str(error), kind="unreadable folders")
+            continue
+        here = above | {(status.st_dev, status.st_ino)}
+        for entry in entries:
+            path, name = folder / entry.name, f"{prefix}{entry.name}"
+            count += 1
+            if count > _MOST:
+                raise DataError(f"{root} holds more than {_MOST:,} files")
+            if is_hidden(entry.name):
+                yield FileRecord(path, name, left_out="a hidden name", kind="hidden")
+            elif _is_folder(entry):
+                inside = path.stat()
+                if (inside.st_dev, inside.st_ino) in here:
+                    yield FileRecord(path, name, left_out="a link to a folder that it is in", kind="links in a circle")
+                elif len(here) > _DEEPEST:
+                    yield FileRecord(path, name, left_out="nested too deep", kind="folders nested too deep")
+                else:
+                    stack.append((path, f"{name}/", here))
+            else:
+                yield _record(path, name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link into itself
+        return False
+
+
+def _record(path: Path, name: str) -> FileRecord:
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES:
+        if path.is_file():
+            return FileRecord(path, name)
+        reason, kind = ("a link to nothing", "broken links") if path.is_symlink() else ("no file", "no files")
+        return FileRecord(path, name, left_out=reason, kind=kind)
+    if suffix in _OTHER_PICTURES:
+        return FileRecord(path, name, left_out=f"{suffix} is not read", kind=f"{suffix} (not read)")
+    return FileRecord(path, name, left_out="no picture", kind="other files")
+
+
+def _placed(records: Sequence[FileRecord]) -> list[FileRecord]:
+    """Say part and class by the folders that files are in."""
+    beside: dict[str, set[str]] = {}  # names of the folders in a folder
+    for record in records:
+        above = ""
+        for name in record.name.split("/")[:-1]:
+            beside.setdefault(above, set()).add(name)
+            above += f"{name}/"
+    parts = {above: parts_of(names) for above, names in beside.items()}
+
+    def placed(record: FileRecord) -> FileRecord:
+        above, part = "", ALL
+        named: list[str] = []
+        for name in record.name.split("/")[:-1]:
+            found = parts[above].get(name)
+            if found is None:
+                named.append(name)
+            elif part == ALL:
+                part = found
+            above += f"{name}/"
+        while len(named) > 1 and is_wrapper(named[0]):
+            named.pop(0)
+        if part != ALL and named and is_wrapper(named[0]):
+            named.pop(0)
+        return replace(record, part=part, folder=named[0] if named else None)
+
+    return [placed(record) for record in records]
+
+
+def _without_repeats(root: Path, records: list[FileRecord]) -> list[FileRecord]:
+    """Leave out what links reach again within a part; the file itself goes before the links to it."""
+    real: dict[tuple[str, str], FileRecord] = {}
+    base = os.path.realpath(root)
+    places = {id(record): os.path.realpath(record.path) for record in records if not record.left_out}
+    for record in sorted(
+        (r for r in records if not r.left_out), key=lambda r: (places[id(r)] != str(Path(base, r.name)), r.name)
+    ):
+        real.setdefault((record.part, places[id(record)]), record)
+    return [
+        record
+        if record.left_out or real[record.part, places[id(record)]] is record
+        else replace(record, left_out="a link to an image that is there already", kind="links to the same images")
+        for record in records
+    ]
+
+
+def _resolved(records: list[FileRecord]) -> list[FileRecord]:
+    """Say what files outside of the folders of parts are: training images, or none of the data."""
+    parts = {record.part for record in records if not record.left_out}
+    if ALL not in parts or parts == {ALL}:
+        return records
+    if TRAIN not in parts:
+        return [replace(r, part=TRAIN) if r.part == ALL else r for r in records]
+    if parts == {TRAIN, ALL}:  # a class that is called `train`, beside others
+        return [replace(r, part=ALL, folder=r.name.split("/")[0] if "/" in r.name else None) for r in records]
+    return [
+        replace(r, left_out="outside of the folders of the parts", kind="outside of train, validation and test")
+        if r.part == ALL and not r.left_out
+        else r
+        for r in records
+    ]
+
+
+def _with_headers(records: Sequence[FileRecord]) -> list[FileRecord]:
+    """Read the heads of all files that are taken, on threads."""
+
+    def read(record: FileRecord) -> FileRecord:
+        if record.left_out:
+            return record
+        try:
+            return replace(record, header=header_of(record.path))
+        except UnreadableError as error:
+            return replace(record, left_out=str(error), kind=error.kind)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = list(pool.map(read, records, chunksize=64))
+    return sorted(found, key=lambda record: Path(record.name).parts)
+
+
+__all__ = ["ALL", "PARTS", "TEST", "TRAIN", "VALIDATION", "FileRecord", "Listing", "list_file", "list_files"]

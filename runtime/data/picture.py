@@ -1,0 +1,186 @@
+"""From a picture file to its pixels, as every viewer shows them: one function, one order.
+
+First frame, orientation tag, palette and colour space. What follows (transparency, depth, grey or colour, size) depends
+on the spec and stands in `preprocess.py`. ICC profiles are ignored.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, ImageOps, UnidentifiedImageError
+from PIL import Image as Pillow
+
+from hvdsl.runtime.data.errors import DataError
+
+# What Pillow reads in its own process and in bounded time: no PostScript, no documents, no video.
+Pillow.init()
+FORMATS = tuple(
+    name
+    for name in ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "JPEG2000", "TGA")
+    if name in Pillow.OPEN
+)
+LARGEST = 1 << 28  # pixels of one picture: 16,384 x 16,384
+_TAGGED = frozenset(("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"))  # where an orientation may stand
+_SIDEWAYS = (5, 6, 7, 8)  # orientation tags that swap height and width
+_SIXTEEN = ("I;16", "I;16B", "I;16L", "I;16N")
+_PLAIN = {"1": "L", "L": "L", "RGB": "RGB", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "P": "RGB"}
+_WITH_ALPHA = {"LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA"}
+
+
+@dataclass(frozen=True, slots=True)
+class Raster:
+    """An image as it is stored: `values` (H, W, C) as uint8 or uint16, or any other numbers of an array."""
+
+    values: NDArray[Any]
+    alpha: bool = False  # whether the last channel is opacity
+    shallow: bool = False  # whether its file has 16 bits per colour, of which the upper 8 are here
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the head of a file says of its picture, as a viewer shows it."""
+
+    height: int
+    width: int
+    channels: int  # without alpha
+    alpha: bool
+    mode: str  # by Pillow's name
+
+
+class UnreadableError(ValueError):
+    """A picture that cannot be read, with the reason in words.
+
+    Args:
+        kind: What it is counted under.
+    """
+
+    def __init__(self, reason: str, *, kind: str = "damaged") -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+@contextmanager
+def _opened(source: Path | bytes) -> Iterator[Pillow.Image]:
+    """Open a picture; whatever Pillow raises of damaged ones becomes an `UnreadableError`."""
+    try:
+        # By handle, not by name: Pillow would map a named file, and reads sideways TIFFs wrongly that way.
+        with (
+            io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
+            Pillow.open(file, formats=FORMATS) as picture,
+        ):
+            if picture.width * picture.height > LARGEST:
+                raise UnreadableError(f"{picture.height}x{picture.width} pixels are more than {LARGEST:,}")
+            yield picture
+    except UnreadableError:
+        raise
+    except FileNotFoundError as error:
+        raise UnreadableError("the file is gone") from error
+    except UnidentifiedImageError as error:
+        raise UnreadableError("not a picture in a format that is read, or damaged at its start") from error
+    except Pillow.DecompressionBombError as error:
+        raise UnreadableError("its header states an absurd size") from error
+    except MemoryError as error:
+        raise UnreadableError("decoding needs more memory than there is") from error
+    except OSError as error:
+        raise UnreadableError(error.strerror or str(error)) from error
+    except Exception as error:  # readers of damaged files raise almost anything: struct.error, IndexError, zlib.error …
+        raise UnreadableError(f"damaged ({str(error) or type(error).__name__})") from error
+
+
+def read_header(source: Path | bytes) -> Header:
+    """Return what the head of a picture file says; nothing is decoded.
+
+    Raises:
+        UnreadableError: not a picture, or damaged at its start.
+    """
+    with _opened(source) as picture:
+        height, width = picture.height, picture.width
+        if _orientation(picture) in _SIDEWAYS:
+            height, width = width, height
+        mode, alpha = picture.mode, _has_alpha(picture)
+        grey = mode in ("1", "L", "LA", "La", "I", "F", *_SIXTEEN)
+        return Header(height, width, 1 if grey else 3, alpha, mode)
+
+
+def read_picture(source: Path | bytes) -> Raster:
+    """Decode a picture file to (H, W, C), 8 or 16 bits deep (or float32 of a float TIFF), upright, first frame.
+
+    Raises:
+        UnreadableError: not a picture, damaged, or in a colour space that is not read.
+    """
+    with _opened(source) as picture:
+        if getattr(picture, "n_frames", 1) > 1:
+            picture.seek(0)
+        shallow = _is_shallow(picture)
+        alpha, mode, format = _has_alpha(picture), picture.mode, picture.format
+        key = picture.info.get("transparency")
+        picture.load()
+        upright = ImageOps.exif_transpose(picture) if not _TAGGED.isdisjoint(picture.info) else picture
+        if mode in _SIXTEEN or mode in ("I", "F"):
+            values = np.asarray(upright)
+            if mode != "F":
+                values = _integers(values, format)
+            if alpha and isinstance(key, int):
+                opaque = np.where(values == key, 0, np.iinfo(values.dtype).max).astype(values.dtype)
+                return Raster(np.stack([values, opaque], axis=2), True)
+            return Raster(values[:, :, None])
+        return Raster(_eight_bits(upright, mode, alpha), alpha, shallow)
+
+
+def _eight_bits(picture: Pillow.Image, mode: str, alpha: bool) -> NDArray[np.uint8]:
+    if alpha:
+        wanted = _WITH_ALPHA.get(mode) or ("LA" if mode in ("1", "L") else "RGBA")
+    elif mode in _PLAIN:
+        wanted = _PLAIN[mode]
+    else:
+        raise UnreadableError(f"its colour space {mode} is not read: convert it to RGB")
+    if mode == "RGBa":  # Pillow converts premultiplied colours only to RGBA
+        picture = picture.convert("RGBA")
+    if alpha and mode in ("1", "L"):  # a transparent grey level; Pillow turns it into alpha by way of RGBA
+        values = np.asarray(picture.convert("RGBA"))[:, :, [0, 3]]
+    else:
+        values = np.asarray(picture if picture.mode == wanted else picture.convert(wanted))
+    return values[:, :, None] if values.ndim == 2 else values
+
+
+def _integers(values: NDArray[Any], format: str | None) -> NDArray[Any]:
+    """16-bit values as such: PNG and PNM may arrive in 32 bits, which their format cannot have."""
+    if values.dtype.itemsize == 2:
+        return values.astype(np.uint16)
+    if format in ("PNG", "PPM"):
+        return values.clip(0, 65535).astype(np.uint16)
+    return values
+
+
+def _orientation(picture: Pillow.Image) -> int:
+    """The orientation tag that is still to be applied, where the head of the file has it.
+
+    Pillow applies TIFF's itself, and reading one that stands behind PNG's pixels would decode them.
+    """
+    if picture.format == "TIFF" or (picture.format == "PNG" and "exif" not in picture.info):
+        return 1
+    return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _has_alpha(picture: Pillow.Image) -> bool:
+    return picture.mode in _WITH_ALPHA or "transparency" in picture.info
+
+
+def _is_shallow(picture: Pillow.Image) -> bool:
+    """Whether the file has 16 bits per colour, of which Pillow keeps 8."""
+    tiles = getattr(picture, "tile", None) or ()
+    raw = [part for tile in tiles for part in (tile[3] if isinstance(tile[3], tuple) else (tile[3],))]
+    return picture.mode not in _SIXTEEN and any(isinstance(part, str) and ";16" in part for part in raw)
+
+
+def unreadable(what: str, error: UnreadableError) -> DataError:
+    """Return the error of a picture that has to be readable."""
+    return DataError(f"{what} cannot be read: {error}")

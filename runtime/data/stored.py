@@ -1,0 +1,74 @@
+"""One image in one file of a folder: a picture, or an array in `.npy`."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from hvdsl.runtime.data.picture import FORMATS, Header, Raster, UnreadableError, read_header, read_picture
+
+SUFFIXES = frozenset(s for s, format in Pillow.registered_extensions().items() if format in FORMATS) | {".npy"}
+_TIFF = (".tif", ".tiff")
+
+
+def header_of(path: Path) -> Header:
+    """Return what the head of an image file says. Raises UnreadableError."""
+    if path.suffix.lower() == ".npy":
+        return _of_array(_array(path))
+    try:
+        return read_header(path)
+    except UnreadableError as error:
+        return _of_array(_by_tifffile(path, error))
+
+
+def _of_array(array: NDArray[Any]) -> Header:
+    height, width, channels = array.shape
+    return Header(height, width, channels, False, str(array.dtype))
+
+
+def read_image(path: Path) -> Raster:
+    """Return the image of a file. Raises UnreadableError."""
+    if path.suffix.lower() == ".npy":
+        return Raster(np.array(_array(path)))
+    try:
+        return read_picture(path)
+    except UnreadableError as error:
+        return Raster(_by_tifffile(path, error))
+
+
+def _by_tifffile(path: Path, error: UnreadableError) -> NDArray[Any]:
+    """TIFF files that Pillow cannot read: several channels, 32 bits, floats in tiles."""
+    if path.suffix.lower() not in _TIFF:
+        raise error
+    if find_spec("tifffile") is None:
+        raise UnreadableError(f"{error} (tifffile, which reads more, is not installed)", kind=".tif (unreadable)")
+    import tifffile
+
+    try:
+        return _as_image(tifffile.imread(path))
+    except Exception as failure:  # of damaged files it raises almost anything
+        raise UnreadableError(f"damaged ({failure})") from failure
+
+
+def _array(path: Path) -> NDArray[Any]:
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, TypeError, SyntaxError, MemoryError, OverflowError) as error:
+        raise UnreadableError(f"not an array file ({error})") from error
+    if not isinstance(loaded, np.ndarray):
+        raise UnreadableError("not a single array")
+    return _as_image(loaded)
+
+
+def _as_image(array: NDArray[Any]) -> NDArray[Any]:
+    """(H, W), (H, W, C) or (C, H, W) as (H, W, C): the shortest outer axis is that of the channels."""
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or 0 in array.shape or array.dtype.kind not in "buif":
+        raise UnreadableError(f"{array.dtype} of shape {array.shape} is no image (H, W), (H, W, C) or (C, H, W)")
+    return array.transpose(1, 2, 0) if array.shape[0] < min(array.shape[1:]) else array

@@ -1,0 +1,265 @@
+"""What a place holds: sizes, ranges, classes, duplicates, mean and deviation, and the lines that a spec needs."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvdsl.compiler.settings import Data
+from hvdsl.runtime.data.arrays import Arrays
+from hvdsl.runtime.data.dataset import Dataset, Images
+from hvdsl.runtime.data.errors import DataError
+from hvdsl.runtime.data.folder import Folder
+from hvdsl.runtime.data.names import ALL, TRAIN
+from hvdsl.runtime.data.open import Source, find_source
+from hvdsl.runtime.data.picture import Raster
+
+_DECODED = 2_000  # images of each part, evenly spread, whose pixels are looked at
+_HASHED = 1 << 30  # bytes that are compared to find duplicates
+_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Images of one type of numbers.
+
+    Attributes:
+        values: Least and largest stored value of those that were decoded.
+        constant: How many of these hold a single value.
+        clear: How many have a pixel that is not opaque.
+    """
+
+    images: int
+    values: tuple[float, float]
+    constant: int
+    clear: int
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was found at a place.
+
+    Attributes:
+        summary: What was taken and what was not, in one line.
+        parts: Images by part.
+        sizes: Images of each height, width and number of channels (without opacity); commonest first.
+        kinds: By the type of their numbers.
+        classes: Training images by class, where folders or labels say them.
+        across: Pairs of images that are the same, byte for byte, in different parts.
+        within: How many repeat another of their part.
+        compared: Whether all images were compared.
+        decoded: How many images the statistics are of.
+        mean, deviation: Of `v` in those images, under the settings of the spec or those suggested.
+        left_out: Name and reason of each file that is not taken.
+        suggested: Settings that the images fit.
+    """
+
+    summary: str
+    parts: Mapping[str, int]
+    sizes: Mapping[tuple[int, int, int], int]
+    kinds: Mapping[str, Kind]
+    classes: Mapping[str, int]
+    across: Sequence[tuple[str, str]]
+    within: int
+    compared: bool
+    decoded: int
+    mean: float
+    deviation: float
+    left_out: Sequence[tuple[str, str]]
+    suggested: Data
+    images: Mapping[str, Images] = field(repr=False)
+
+
+def survey(path: Path, settings: Data | None = None) -> Survey:
+    """Look at all images at a place: every header, the bytes of those that may be the same, the pixels of up to 2,000.
+
+    Args:
+        settings: A spec's `data`, where there is one: its `values` and `shape` say how arrays are read.
+
+    Raises:
+        DataError: there is nothing that can be read.
+    """
+    source = find_source(settings or Data(name="images", shape=(3, 1, 1)), path, shaped=settings is not None)
+    sizes: Counter[tuple[int, int, int]] = Counter()
+    found: dict[str, list[tuple[float, float, bool]]] = {}
+    moments: dict[str, NDArray[np.float64]] = {}
+    decoded = 0
+    for images in source.parts.values():
+        indices = np.unique(np.linspace(0, len(images) - 1, min(_DECODED, len(images))).astype(int)).tolist()
+        decoded += len(indices)
+        rasters = _rasters(images, indices)
+        for raster in rasters:
+            colours = raster.values[:, :, :-1] if raster.alpha else raster.values
+            clear = raster.alpha and bool((raster.values[:, :, -1] != np.iinfo(raster.values.dtype).max).any())
+            found.setdefault(str(colours.dtype), []).append((float(colours.min()), float(colours.max()), clear))
+            kind = str(colours.dtype)
+            moments[kind] = moments.get(kind, 0) + _moments(colours)
+            if not isinstance(images, Folder):
+                sizes[colours.shape] += 1
+        if isinstance(images, Folder):
+            sizes.update((r.header.height, r.header.width, r.header.channels) for r in images.records if r.header)
+    kinds = {
+        name: Kind(len(rows), (min(r[0] for r in rows), max(r[1] for r in rows)), sum(r[0] == r[1] for r in rows),
+                   sum(r[2] for r in rows))
+        for name, rows in found.items()
+    }  # fmt: skip
+    classes = _classes(source)
+    suggested = _suggested(sizes, kinds, classes)
+    mean, deviation = _spread(moments, settings or suggested)
+    across, within, compared = _duplicates(source)
+    listing = source.listing
+    return Survey(
+        source.summary,
+        {part: len(images) for part, images in source.parts.items()},
+        dict(sizes.most_common()),
+        kinds,
+        classes,
+        across,
+        within,
+        compared,
+        decoded,
+        mean,
+        deviation,
+        [(r.name, r.left_out) for r in listing.records if r.left_out] if listing is not None else [],
+        suggested,
+        source.parts,
+    )
+
+
+def model_view(survey: Survey, settings: Data, count: int) -> tuple[NDArray[Any], list[str]]:
+    """Return up to `count` training images as the model sees them in its first epoch, (N, C, H, W), and their names.
+
+    Raises:
+        DataError: one does not fit the settings.
+    """
+    images = survey.images.get(TRAIN) or survey.images.get(ALL) or next(iter(survey.images.values()))
+    dataset = Dataset("the images", images, settings, training=True)
+    indices = np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)).tolist()
+    return dataset.batch(indices), dataset.names(indices)
+
+
+def _rasters(images: Images, indices: Sequence[int]) -> Iterator[Raster]:
+    """Decode images on threads, a few ahead of who reads them."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(indices), 4 * _THREADS):
+            yield from pool.map(lambda index: images.image(index, 0), indices[start : start + 4 * _THREADS])
+
+
+def _moments(values: NDArray[Any]) -> NDArray[np.float64]:
+    """How many values, their sum, and the sum of their squares."""
+    wide = values.astype(np.float64)
+    return np.array([wide.size, wide.sum(), np.square(wide).sum()])
+
+
+def _spread(moments: Mapping[str, NDArray[np.float64]], settings: Data) -> tuple[float, float]:
+    """Mean and deviation of `v` under these settings."""
+    count, total, squares = 0.0, 0.0, 0.0
+    for kind, (n, first, second) in moments.items():
+        factor = 1.0
+        if settings.values == "scaled" and kind in ("uint8", "uint16"):
+            factor = (2**settings.bits - 1) / np.iinfo(kind).max
+        count, total, squares = count + n, total + first * factor, squares + second * factor**2
+    mean = total / count
+    return float(mean), math.sqrt(max(0.0, squares / count - mean**2))
+
+
+def _duplicates(source: Source) -> tuple[list[tuple[str, str]], int, bool]:
+    """Pairs in different parts, how many repeat another of their part, and whether all images were compared."""
+    first: dict[bytes, tuple[str, str]] = {}
+    across: list[tuple[str, str]] = []
+    within, budget = 0, _HASHED
+    for part, images in source.parts.items():
+        for name, digest, size in _digests(images, source):
+            budget -= size
+            if budget < 0:
+                return across, within, False
+            seen = first.setdefault(digest, (part, name))
+            if seen[0] != part:
+                across.append((f"{seen[0]}: {seen[1]}", f"{part}: {name}"))
+            elif seen[1] != name:
+                within += 1
+    return across, within, True
+
+
+def _digests(images: Images, source: Source) -> Iterator[tuple[str, bytes, int]]:
+    """Name, digest and number of bytes that were read of each image; files of a size of their own are not read."""
+    if isinstance(images, Folder):
+        records = [record for part in source.parts.values() if isinstance(part, Folder) for record in part.records]
+        sizes = Counter(_size(record.path) for record in records)
+        for record in images.records:
+            size = _size(record.path)
+            if sizes[size] > 1:
+                yield record.name, hashlib.blake2b(record.path.read_bytes(), digest_size=16).digest(), size
+    elif isinstance(images, Arrays):
+        for index in range(len(images)):
+            row = np.ascontiguousarray(images.stored[index])
+            yield images.name(index), hashlib.blake2b(row.tobytes(), digest_size=16).digest(), row.nbytes
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _classes(source: Source) -> dict[str, int]:
+    images = source.parts.get(TRAIN) or source.parts.get(ALL)
+    if isinstance(images, Folder):
+        counts = Counter(record.folder for record in images.records)
+        return {name: counts[name] for name in images.classes}
+    if images is None or images.label(0) is None:
+        return {}
+    labels = Counter(images.label(index) for index in range(len(images)))
+    return {str(label): count for label, count in sorted(labels.items(), key=lambda item: item[0] or 0)}
+
+
+def _suggested(
+    sizes: Mapping[tuple[int, int, int], int], kinds: Mapping[str, Kind], classes: Mapping[str, int]
+) -> Data:
+    """The settings that these images need."""
+    channels = max(size[2] for size in sizes)
+    heights, widths = {size[0] for size in sizes}, {size[1] for size in sizes}
+    needed: dict[str, Any] = {}
+    if len(heights) == len(widths) == 1:
+        needed["shape"] = (channels, heights.pop(), widths.pop())
+    else:
+        side = 1 << (min(*heights, *widths, 256)).bit_length() - 1
+        needed |= {"shape": (channels, side, side), "resize": (side, side)}
+    most = int(max(kind.values[1] for kind in kinds.values()))
+    dark = (set(kinds) == {"uint8"} and 0 < most < 64) or (set(kinds) == {"uint16"} and 0 < most < 1 << 13)
+    if dark or not set(kinds) <= {"uint8", "uint16"}:
+        whole = not any(name.startswith("float") for name in kinds)
+        if whole and min(kind.values[0] for kind in kinds.values()) >= 0 and most < 1 << 16:
+            needed |= {"values": "levels", "bits": max(1, most.bit_length())}
+        else:
+            needed["values"] = "real"
+    if len(classes) > 1:
+        needed["classes"] = len(classes)
+    if any(kind.clear for kind in kinds.values()):
+        needed["alpha"] = "white"
+    return Data(name="images", **needed)
+
+
+def lines(survey: Survey) -> list[str]:
+    """Return what to write between the braces of `data`."""
+    data = survey.suggested
+    written = [f"shape = {'x'.join(map(str, data.shape))}"]
+    if isinstance(data.resize, tuple):
+        written.append(f"resize = {data.resize[0]}x{data.resize[1]}")
+    more = (key for key in ("values", "bits", "classes", "alpha") if key in data.model_fields_set)
+    written += [f"{key} = {getattr(data, key)}" for key in more]
+    sign = "+" if survey.mean < 0 else "-"
+    written.append(f"input = (v {sign} {abs(survey.mean):.5g}) / {max(survey.deviation, 1e-6):.5g}")
+    if not data.is_real:
+        written.append(f"target = v / {(2**data.bits - 1) / 2:g} - 1")
+    return written

@@ -1,0 +1,91 @@
+"""`hvdsl data`, and what commands say of their data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from .conftest import Hvdsl
+
+SPEC = """hv 1
+model tiny
+data images { shape = 4x8x8, input = v / 127.5 - 1 }
+group layer {
+  z ~ normal(conv(1x1, 4)) posterior normal(concat(x, skip) -> conv(1x1, 4))
+  x + (z -> conv(1x1, 4))
+}
+encoder { 8: conv(3x3, 4) -> tap }
+decoder { 8: learned(zeros, 4) -> layer -> conv(1x1, logits) }
+likelihood discretized_logistic_mixture(2)
+objective { unit = nats_per_dim }
+train { steps = 2, batch = 4, optimizer = adam(lr = 1e-3), log_every = 1 }
+"""
+REAL = SPEC.replace("input = v / 127.5 - 1", "values = real, input = (v - 270) / 15").replace(
+    "discretized_logistic_mixture(2)", "normal"
+)
+DEEP = SPEC.replace("4x8x8, input = v / 127.5 - 1", "1x8x8, bits = 12, input = v / 2047.5 - 1")
+
+
+def write(folder: Path, count: int, channels: int = 4) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(np.random.default_rng(count).integers(0, 256, (count, 8, 8, channels), dtype=np.uint8)):
+        Pillow.fromarray(image).save(folder / f"{i:02}.png")
+
+
+def test_data_says_what_a_folder_holds(hvdsl: Hvdsl, tmp_path: Path) -> None:
+    for name in ("train/cat", "train/dog", "val/cat", "val/dog"):
+        write(tmp_path / "set" / name, 3, 3)
+    (tmp_path / "set" / ".DS_Store").write_bytes(b"")
+    result = hvdsl("data", tmp_path / "set", "-o", tmp_path / "sheet.png", "--json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert found["parts"] == {"train": 6, "validation": 6}
+    assert found["classes"] == {"cat": 3, "dog": 3}
+    assert found["sizes"] == [{"channels": 3, "height": 8, "width": 8, "images": 12}]
+    assert len(found["duplicates"]["across"]) == 6  # the generator's seed is the number of images
+    assert found["left_out"] == [{"name": ".DS_Store", "reason": "a hidden name"}]
+    assert "classes = 2" in found["lines"]
+    with Pillow.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 100
+    text = hvdsl("data", tmp_path / "set")
+    assert "the same image in two parts:" in text.out
+    assert "  shape = 3x8x8\n" in text.out
+
+
+@pytest.mark.parametrize(
+    ("spec", "images"),
+    [
+        (SPEC, np.random.default_rng(0).integers(0, 256, (8, 8, 8, 4), dtype=np.uint8)),
+        (REAL, np.random.default_rng(0).normal(270, 15, (8, 4, 8, 8))),
+        (DEEP, np.random.default_rng(0).integers(0, 1 << 16, (8, 8, 8), dtype=np.uint16)),
+    ],
+)
+def test_four_channels_real_numbers_and_12_bits_from_file_to_samples(
+    hvdsl: Hvdsl, tmp_path: Path, spec: str, images: np.ndarray
+) -> None:
+    (tmp_path / "a.hv").write_text(spec)
+    np.save(tmp_path / "x.npy", images)
+    run = tmp_path / "run"
+    result = hvdsl("train", tmp_path / "a.hv", "--data", tmp_path / "x.npy", "--out", run)
+    assert result.code == 0, result.err
+    assert "data: 8 images; 1 held out for validation" in result.err + result.out
+    evaluated = hvdsl("eval", run, "--data", tmp_path / "x.npy")
+    assert f"8 images of {tmp_path / 'x.npy'}" in evaluated.out
+    for command in ("sample", "reconstruct"):
+        result = hvdsl(command, run, "-n", "2", "-o", tmp_path / f"{command}.png")
+        assert result.code == 0, result.err
+
+
+def test_one_image_has_no_error_bar(hvdsl: Hvdsl, tmp_path: Path) -> None:
+    (tmp_path / "a.hv").write_text(SPEC)
+    write(tmp_path / "data", 6)
+    run = tmp_path / "run"
+    assert hvdsl("train", tmp_path / "a.hv", "--data", tmp_path / "data", "--out", run).code == 0
+    image = tmp_path / "data" / "03.png"
+    result = hvdsl("eval", run, "--data", image)
+    assert f"(1 image of {image})" in result.out
+    assert "±" not in result.out

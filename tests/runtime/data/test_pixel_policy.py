@@ -1,0 +1,306 @@
+"""One policy from a file to pixels: every mode in every format, depth, transparency, orientation, size and values."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from hvdsl.compiler.settings import Data, RandomCrop, Resize
+from hvdsl.runtime.data import DataError, Dataset, open_data
+from hvdsl.runtime.data.picture import Raster, UnreadableError, read_header, read_picture
+from hvdsl.runtime.data.preprocess import Preprocess
+from hvdsl.runtime.data.stored import read_image
+
+SIZE = (6, 9)  # height, width
+GREY = np.linspace(0, 255, 54).round().astype(np.uint8).reshape(SIZE)
+COLOUR = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=2)
+DEEP = np.linspace(0, 65535, 54).round().astype(np.uint16).reshape(SIZE)
+
+
+def settings(shape: tuple[int, int, int] = (3, 6, 9), **options: Any) -> Data:
+    return Data(name="images", shape=shape, **options)
+
+
+def pixels(raster: Raster, data: Data, *, training: bool = False, epoch: int = 0, index: int = 0) -> Any:
+    return Preprocess(data, training=training)(raster, epoch, index)
+
+
+def picture_of(mode: str) -> Pillow.Image:
+    """A picture in this mode, opaque, with the values above."""
+    match mode:
+        case "1":
+            return Pillow.fromarray(np.where(GREY > 127, 255, 0).astype(np.uint8)).convert("1")
+        case "I;16":
+            return Pillow.fromarray(DEEP)
+        case "I":
+            return Pillow.fromarray(DEEP.astype(np.int32))
+        case "F":
+            return Pillow.fromarray(GREY.astype(np.float32) / 7 - 3)
+        case "P":
+            return Pillow.fromarray(COLOUR).convert("P", palette=Pillow.Palette.ADAPTIVE)
+        case "L" | "LA":
+            return Pillow.fromarray(GREY).convert(mode)
+    return Pillow.fromarray(COLOUR).convert(mode)
+
+
+# What each format can hold of each mode without loss of the mode; JPEG and WebP round.
+MATRIX = {
+    "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
+    "TIFF": ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"),
+    "BMP": ("1", "L", "P", "RGB", "RGBA"),
+    "GIF": ("1", "L", "P"),
+    "PPM": ("1", "L", "RGB", "I;16", "I"),
+    "JPEG": ("L", "RGB", "CMYK", "YCbCr"),
+    "WEBP": ("RGB", "RGBA"),
+}
+SUFFIX = {"PNG": "png", "TIFF": "tif", "BMP": "bmp", "GIF": "gif", "PPM": "ppm", "JPEG": "jpg", "WEBP": "webp"}
+
+
+def shown(mode: str) -> Any:
+    """The picture's 8-bit pixels (H, W, C) as a viewer shows them, without alpha."""
+    picture = picture_of(mode)
+    match mode:
+        case "I;16" | "I":
+            return (DEEP >> 8).astype(np.uint8)[:, :, None]
+        case "1" | "L" | "LA":
+            return np.asarray(picture.convert("L"))[:, :, None]
+    return np.asarray(picture.convert("RGB"))
+
+
+@pytest.mark.parametrize(("form", "mode"), [(form, mode) for form, modes in MATRIX.items() for mode in modes])
+def test_every_mode_in_every_format(tmp_path: Path, form: str, mode: str) -> None:
+    path = tmp_path / f"x.{SUFFIX[form]}"
+    options = {"quality": 100, "subsampling": 0} if form == "JPEG" else {"lossless": True} if form == "WEBP" else {}
+    picture_of(mode).save(path, form, **options)
+    raster, header = read_picture(path), read_header(path)
+    channels = raster.values.shape[2] - raster.alpha
+    assert (*raster.values.shape[:2], channels, raster.alpha) == (6, 9, header.channels, header.alpha)
+    if mode == "F":
+        real = pixels(raster, settings((1, 6, 9), values="real"))
+        assert np.array_equal(real[0], GREY.astype(np.float32) / 7 - 3)
+        with pytest.raises(DataError, match=r"float32 from -3 to .*write `values = real`"):
+            pixels(raster, settings((1, 6, 9)))
+        return
+    if (form, mode) == ("TIFF", "I"):  # 32 bits: more than can be meant
+        with pytest.raises(DataError, match="int32 from 0 to 65535: write `values = levels, bits = 16`"):
+            pixels(raster, settings((1, 6, 9)))
+        assert np.array_equal(pixels(raster, settings((1, 6, 9), values="levels", bits=16))[0], DEEP)
+        return
+    expected = shown(mode)
+    if channels == 3 and expected.shape[2] == 1:  # palettes of grey arrive as colours
+        expected = expected.repeat(3, axis=2)
+    found = pixels(raster, settings((channels, 6, 9)))
+    tolerance = 4 if form == "JPEG" else 0
+    assert np.abs(found.transpose(1, 2, 0).astype(int) - expected).max() <= tolerance
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8, 12, 16])
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "PPM"])
+def test_sixteen_bits_are_kept_or_cut_from_below(tmp_path: Path, form: str, bits: int) -> None:
+    path = tmp_path / f"x.{SUFFIX[form]}"
+    Pillow.fromarray(DEEP).save(path, form)
+    found = pixels(read_picture(path), settings((1, 6, 9), bits=bits))
+    assert np.array_equal(found[0], DEEP >> (16 - bits))
+    assert found.dtype == (np.uint8 if bits <= 8 else np.uint16)
+
+
+def test_eight_bits_do_not_serve_more() -> None:
+    with pytest.raises(DataError, match=r"does not serve `bits = 12`: it has 8 bits; write `bits = 8`"):
+        pixels(Raster(COLOUR), settings(bits=12))
+
+
+def test_deep_colours_are_told_where_more_than_8_bits_are_wanted() -> None:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        import struct
+        import zlib
+
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    import struct
+    import zlib
+
+    deep = np.full((2, 3, 3), 0x1234, ">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in deep)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 3, 2, 16, 2, 0, 0, 0))
+    raster = read_picture(png + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    assert (pixels(raster, settings((3, 2, 3))) == 0x12).all()
+    with pytest.raises(DataError, match="of the 16 bits of its colours 8 can be read"):
+        pixels(raster, settings((3, 2, 3), bits=16))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L", "1"])
+@pytest.mark.parametrize(("alpha", "value"), [(None, 255), ("white", 255), ("black", 0), ("grey", 128)])
+def test_what_is_transparent_shows_the_background(tmp_path: Path, mode: str, alpha: str | None, value: int) -> None:
+    path = tmp_path / "x.png"
+    if mode in ("RGBA", "LA"):
+        hidden = np.zeros((*SIZE, 4), np.uint8)
+        hidden[:, :, 1] = 255  # a colour that no viewer shows
+        Pillow.fromarray(hidden).convert(mode).save(path)
+    else:
+        colour = {"RGB": (0, 255, 0), "L": 77, "1": 0}.get(mode, 0)
+        picture = Pillow.new(mode, (9, 6), colour)
+        if mode == "P":
+            picture.putpalette([0, 255, 0, 9, 9, 9])
+        picture.save(path, transparency=colour)
+    notes: list[str] = []
+    data = settings(alpha=alpha)
+    found = Preprocess(data, training=False, tell=lambda kind, sentence: notes.append(kind))(
+        read_picture(path), 0, 0, "x.png"
+    )
+    assert (found == value).all()
+    assert "alpha" in notes
+
+
+def test_half_transparent_pixels_are_mixed_and_alpha_may_be_dropped_or_kept() -> None:
+    values = np.dstack([COLOUR, np.full(SIZE, 51, np.uint8)])
+    raster = Raster(values, alpha=True)
+    mixed = pixels(raster, settings()).transpose(1, 2, 0)
+    assert np.abs(mixed - (COLOUR * 0.2 + 255 * 0.8)).max() <= 0.5
+    assert np.array_equal(pixels(raster, settings(alpha="drop")).transpose(1, 2, 0), COLOUR)
+    assert np.array_equal(pixels(raster, settings((4, 6, 9))).transpose(1, 2, 0), values)
+    opaque = pixels(Raster(COLOUR), settings((4, 6, 9), alpha="channel"))
+    assert (opaque[3] == 255).all()
+    with pytest.raises(DataError, match=r"has 3 channels.*wants 4.*`alpha = channel`"):
+        pixels(Raster(COLOUR), settings((4, 6, 9)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_orientation_tags_are_applied(tmp_path: Path, form: str, orientation: int) -> None:
+    scene = np.zeros((6, 9), np.uint8)
+    scene[:2, :3] = 255  # the corner at the top left
+    stored = {
+        1: scene, 2: scene[:, ::-1], 3: scene[::-1, ::-1], 4: scene[::-1],
+        5: scene.T, 6: np.rot90(scene), 7: scene[::-1, ::-1].T, 8: np.rot90(scene, -1),
+    }[orientation]  # fmt: skip
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"x.{SUFFIX[form]}"
+    picture = Pillow.fromarray(np.ascontiguousarray(stored))
+    if form == "WEBP":
+        picture = picture.convert("RGB")
+    picture.save(path, form, exif=exif, **({"lossless": True} if form == "WEBP" else {}))
+    header = read_header(path)
+    assert (header.height, header.width) == (6, 9)
+    found = read_picture(path).values[:, :, 0]
+    assert found.shape == (6, 9)
+    assert np.abs(found.astype(int) - scene).max() < 60
+
+
+def test_the_first_frame_of_a_moving_picture(tmp_path: Path) -> None:
+    path = tmp_path / "x.gif"
+    frames = [Pillow.new("L", (9, 6), level) for level in (200, 10)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    assert (read_picture(path).values == 200).all()
+
+
+@pytest.mark.parametrize(
+    "values", [np.full((6, 9), 300, np.int64), np.linspace(0, 1, 54).reshape(SIZE), np.full((6, 9), -1, np.int16)]
+)
+def test_what_is_no_pixel_is_refused_with_the_line_to_write(values: Any) -> None:
+    with pytest.raises(DataError, match=r"an image holds .* from .* to .*: write `values = (levels|real)"):
+        pixels(Raster(values[:, :, None]), settings((1, 6, 9)))
+
+
+def test_levels_are_taken_as_they_are() -> None:
+    levels = (GREY >> 4)[:, :, None]
+    found = pixels(Raster(levels), settings((1, 6, 9), bits=4, values="levels"))
+    assert np.array_equal(found[0], GREY >> 4)
+    with pytest.raises(DataError, match=r"values up to 255: .* 0 … 15; write `bits = 8`"):
+        pixels(Raster(GREY[:, :, None]), settings((1, 6, 9), bits=4, values="levels"))
+
+
+def test_real_numbers_stay_what_they_are() -> None:
+    values = np.random.default_rng(0).normal(0, 1e6, (6, 9, 5))
+    found = pixels(Raster(values), settings((5, 6, 9), values="real"))
+    assert found.dtype == np.float32
+    assert np.array_equal(found, values.transpose(2, 0, 1).astype(np.float32))
+    values[2, 3, 1] = np.nan
+    with pytest.raises(DataError, match="holds NaN"):
+        pixels(Raster(values), settings((5, 6, 9), values="real"))
+
+
+def test_more_than_8_bits_are_resized_without_rounding_to_bytes() -> None:
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16)[None, :].repeat(64, 0)[:, :, None]
+    small = pixels(Raster(ramp), settings((1, 16, 16), bits=16, resize=(16, 16)))
+    assert small.dtype == np.uint16
+    assert len(np.unique(small % 256)) > 4  # the lower byte lives
+    real = pixels(Raster(ramp.astype(np.float64) - 9e4), settings((1, 16, 16), values="real", resize=(16, 16)))
+    assert np.abs(real + 9e4 - small).max() < 1
+
+
+def test_resize_crops_stretches_or_fits() -> None:
+    image = np.zeros((20, 40, 1), np.uint8)
+    image[:, 10:30] = 255
+    assert (pixels(Raster(image), settings((1, 10, 10), resize=(10, 10))) == 255).all()
+    stretched = pixels(Raster(image), settings((1, 10, 10), resize=Resize(kind="stretch", size=(10, 10))))
+    assert (stretched[0, :, 4:6] == 255).all() and (stretched[0, :, [0, 9]] == 0).all()
+    image[:] = 255
+    fitted = pixels(Raster(image), settings((1, 10, 10), resize=Resize(kind="fit", size=(10, 10))))
+    assert np.array_equal(fitted[0].sum(1) > 0, np.array([0, 0, 1, 1, 1, 1, 1, 0, 0, 0], bool))
+
+
+def test_random_crops_and_shifts_are_of_training_and_follow_the_epoch() -> None:
+    image = np.arange(400, dtype=np.uint16).reshape(20, 20, 1).astype(np.uint8)
+    data = settings((1, 8, 8), crop=RandomCrop(size=(8, 8)))
+    assert np.array_equal(pixels(Raster(image), data)[0], image[6:14, 6:14, 0])
+    crops = [pixels(Raster(image), data, training=True, epoch=e)[0] for e in range(8)]
+    assert len({crop.tobytes() for crop in crops}) > 4
+    assert np.array_equal(crops[3], pixels(Raster(image), data, training=True, epoch=3)[0])
+    shift = settings((1, 20, 20), shift=2)
+    assert np.array_equal(pixels(Raster(image), shift)[0], image[:, :, 0])
+    moved = {pixels(Raster(image), shift, training=True, epoch=e).tobytes() for e in range(40)}
+    assert 10 < len(moved) <= 25
+    with pytest.raises(DataError, match=r"is 20x20, smaller than `crop = random\(32x32\)`"):
+        pixels(Raster(image), settings((1, 32, 32), crop=RandomCrop(size=(32, 32))))
+
+
+def test_a_crop_outside_of_an_image_is_refused() -> None:
+    with pytest.raises(DataError, match=r"is 6x9, and `crop = \(0, 0, 10, 6\)` reaches to 6x10"):
+        pixels(Raster(COLOUR), settings((3, 6, 10), crop=(0, 0, 10, 6)))
+
+
+def test_an_absurd_header_is_a_sentence() -> None:
+    file = io.BytesIO()
+    Pillow.new("L", (4, 4)).save(file, "png")
+    bomb = bytearray(file.getvalue())
+    bomb[16:24] = (1 << 20).to_bytes(4, "big") * 2
+    with pytest.raises(UnreadableError, match=r"absurd|more than|damaged"):
+        read_picture(bytes(bomb))
+
+
+def test_arrays_in_files_are_images_too(tmp_path: Path) -> None:
+    for shape in ((6, 9), (6, 9, 2), (2, 6, 9)):
+        values = np.random.default_rng(0).random(shape)
+        np.save(tmp_path / "x.npy", values)
+        assert read_image(tmp_path / "x.npy").values.shape == (6, 9, 1 if len(shape) == 2 else 2)
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    with pytest.raises(UnreadableError, match="no image"):
+        read_image(tmp_path / "x.npy")
+
+
+def test_four_channels_from_pictures_and_arrays(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (5, 6, 9, 4), dtype=np.uint8)
+    for i, image in enumerate(values):
+        Pillow.fromarray(image).save(tmp_path / f"{i}.png")
+    data = Data(name="images", shape=(4, 6, 9), holdout=1)
+    splits = open_data(data, tmp_path)
+    both = np.concatenate([splits.train.batch(range(4)), splits.validation.batch([0])])
+    assert {x.tobytes() for x in both} == {np.ascontiguousarray(x.transpose(2, 0, 1)).tobytes() for x in values}
+    for array in (values, values.transpose(0, 3, 1, 2)):
+        np.save(tmp_path / "x.npy", array)
+        train = open_data(data, tmp_path / "x.npy").train
+        assert train.batch([0]).shape == (1, 4, 6, 9)
+
+
+def test_any_number_of_channels_and_bits_from_arrays(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 1 << 16, (5, 7, 6, 9), dtype=np.uint16)
+    np.save(tmp_path / "x.npy", values)
+    train = open_data(Data(name="arrays", shape=(7, 6, 9), bits=13, holdout=1), tmp_path / "x.npy").train
+    assert train.batch(range(4)).max() > 4096
+    assert isinstance(train, Dataset)

@@ -1,0 +1,185 @@
+"""Which files are the data, in which part and class, and what is said about the others."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from hvdsl.compiler.settings import Data
+from hvdsl.runtime.data import DataError, Splits, open_data, open_given
+from hvdsl.runtime.data.listing import list_files
+from hvdsl.runtime.data.names import part_of
+
+
+def settings(**options: Any) -> Data:
+    return Data(name="images", shape=(3, 8, 8), **options)
+
+
+def write(folder: Path, count: int = 6, suffix: str = ".png", size: tuple[int, int] = (8, 8), seed: int = 0) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    images = np.random.default_rng([seed, len(str(folder))]).integers(0, 256, (count, *size, 3), dtype=np.uint8)
+    for i, image in enumerate(images):
+        Pillow.fromarray(image).save(folder / f"{i}{suffix}")
+
+
+def sizes(splits: Splits) -> tuple[int, int, int]:
+    return len(splits.train), len(splits.validation), len(splits.test)
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        *((name, "train") for name in ("train", "Train", "TRAINING", "train2017", "train_images", "trainset")),
+        *((name, "validation") for name in ("val", "Valid", "validation", "dev", "val2012", "valid-32x32", "eval")),
+        *((name, "test") for name in ("test", "Testing", "test_images", "crash_test_dummies", "Test Data", "testset")),
+        *((name, None) for name in ("cat", "trainer", "contest", "training_shoes", "valley", "images", "attestation")),
+    ],
+)  # fmt: skip
+def test_names_of_parts(name: str, part: str | None) -> None:
+    assert part_of(name) == part
+
+
+@pytest.mark.parametrize("linked", [("dog",), ("cat", "dog")])
+def test_linked_folders_are_followed_once(tmp_path: Path, linked: tuple[str, ...]) -> None:
+    for name in ("cat", "dog"):
+        place = tmp_path / ("store" if name in linked else "data") / name
+        write(place)
+        if name in linked:
+            (tmp_path / "data").mkdir(exist_ok=True)
+            (tmp_path / "data" / name).symlink_to(place)
+    (tmp_path / "data" / "again").symlink_to(tmp_path / "data" / "cat")
+    (tmp_path / "data" / "cat" / "circle").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    splits = open_data(settings(classes=2, holdout=2), tmp_path / "data")
+    assert sizes(splits) == (10, 2, 2)
+    assert splits.summary.startswith("12 images in 2 folders; left out: ")
+    for words in ("1 broken links", "6 links to the same images", "links in a circle"):
+        assert words in splits.summary
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
+    for name in ("cat", "dog", ".ipynb_checkpoints", "@eaDir", "__MACOSX", "cat/.ipynb_checkpoints"):
+        write(tmp_path / name)
+    for name in ("._0.png", ".DS_Store", "cat/Thumbs.db"):
+        (tmp_path / name).write_bytes(b"no image")
+    splits = open_data(settings(classes=2, holdout=2), tmp_path)
+    assert sizes(splits) == (10, 2, 2)
+    assert splits.summary == "12 images in 2 folders; left out: 7 hidden; 2 held out for validation"
+
+
+def test_other_formats_are_read_or_counted(tmp_path: Path) -> None:
+    for suffix in (".png", ".tif", ".bmp", ".gif", ".ppm", ".JPG", ".jfif"):
+        write(tmp_path, 2, suffix)
+    for name in ("a.heic", "b.heic", "c.nef", "notes.txt"):
+        (tmp_path / name).write_bytes(b"?")
+    splits = open_data(settings(holdout=2), tmp_path)
+    assert sizes(splits) == (12, 2, 2)
+    assert "left out: 2 .heic (not read), 1 .nef (not read), 1 other files" in splits.summary
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        ({"Train": 6, "Test": 4}, (5, 1, 4)),
+        ({"train2017": 6, "val2017": 3, "test2017": 4}, (6, 3, 4)),
+        ({"images/train": 6, "images/val": 2}, (6, 2, 2)),
+        ({"training_images": 6, "dev": 3, "testing": 4}, (6, 3, 4)),
+        ({"cat/train": 4, "cat/test": 2, "dog/train": 3, "dog/test": 2}, (6, 1, 4)),
+        ({"photos_a": 6, "my_test_photos": 4}, (5, 1, 4)),
+        ({"train": 6, "valid": 2, "unlabelled": 5}, (6, 2, 2)),
+        ({"seg_train/seg_train/cat": 6, "seg_test/seg_test/cat": 4, "seg_pred/seg_pred": 2}, (5, 1, 4)),
+        ({"bottle/train/good": 6, "bottle/test/good": 2, "bottle/test/broken": 2, "bottle/ground_truth": 2}, (5, 1, 4)),
+        ({"training_set/training_set/cats": 6, "test_set/test_set/cats": 4}, (5, 1, 4)),
+        ({"train": 6, "bus": 6, "car": 6}, (16, 2, 2)),  # a class that is called `train`
+    ],
+)
+def test_parts_by_folders(tmp_path: Path, folders: dict[str, int], expected: tuple[int, int, int]) -> None:
+    for name, count in folders.items():
+        write(tmp_path / name, count)
+    splits = open_data(settings(), tmp_path)
+    assert sizes(splits) == expected
+    if "unlabelled" in folders:
+        assert "left out: 5 outside of train, validation and test" in splits.summary
+
+
+def test_a_folder_of_test_images_alone_is_not_trained_on(tmp_path: Path) -> None:
+    write(tmp_path / "TEST")
+    with pytest.raises(DataError, match="has test images but none to train on"):
+        open_data(settings(), tmp_path)
+
+
+def test_classes_inside_and_outside_of_parts(tmp_path: Path) -> None:
+    for name in ("images/train/cat", "images/train/dog", "images/val/cat", "images/val/dog"):
+        write(tmp_path / name, 2)
+    splits = open_data(settings(classes=2), tmp_path)
+    assert splits.classes == ("cat", "dog")
+    labels = splits.validation.labels(range(4))
+    assert labels is not None and labels.tolist() == [0, 0, 1, 1]
+
+
+def test_a_wrong_size_is_found_at_the_start_and_by_its_name(tmp_path: Path) -> None:
+    write(tmp_path, 20)
+    write(tmp_path / "more", 2, size=(8, 12))
+    with pytest.raises(DataError, match=r"^more/0.png is 3x8x12 \(and 1 of the 22 images are like it: more/1.png\)"):
+        open_data(settings(), tmp_path)
+    assert len(open_data(settings(resize=(8, 8)), tmp_path).train) == 20
+    Pillow.new("L", (12, 8)).save(tmp_path / "more/0.png")
+
+
+def test_dark_levels_are_not_floored_to_nothing(tmp_path: Path) -> None:
+    levels = np.random.default_rng(0).integers(0, 16, (10, 8, 8, 3), dtype=np.uint8)
+    for i, image in enumerate(levels):
+        Pillow.fromarray(image).save(tmp_path / f"{i}.png")
+    np.save(tmp_path / "x.npz.npy", levels)
+    with pytest.raises(DataError, match=r"values reach 15 of 255, and `bits = 4` would cut.*`values = levels`"):
+        open_data(settings(bits=4), tmp_path)
+    taken = open_data(settings(bits=4, values="levels"), tmp_path).train.batch(range(9))
+    assert taken.max() == 15
+
+
+def test_a_single_value_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    np.save(tmp_path / "x.npy", np.full((9, 8, 8, 3), 7, np.uint8))
+    open_data(settings(), tmp_path / "x.npy")
+    assert "hold the single value 7" in caplog.text
+
+
+def test_own_images_are_all_images_in_order_with_names(tmp_path: Path) -> None:
+    write(tmp_path, 12)
+    images = open_given(settings(), tmp_path)
+    names = [f"{i}.png" for i in sorted(range(12), key=str)]
+    assert images.names(range(12)) == names
+    assert images.name == f"12 images of {tmp_path}"
+    one = open_given(settings(), tmp_path / "3.png")
+    assert (len(one), one.names([0]), one.name) == (1, ["3.png"], f"1 image of {tmp_path / '3.png'}")
+    assert np.array_equal(one.batch([0]), images.batch([names.index("3.png")]))
+    held = open_given(settings(holdout=3), tmp_path, split="validation")
+    assert held.name == f"3 validation images of {tmp_path}, as `holdout` divides it"
+
+
+def test_own_images_for_a_model_of_what_ships(tmp_path: Path) -> None:
+    write(tmp_path, 3)
+    own = open_given(Data(name="digits", shape=(1, 8, 8), bits=4), tmp_path)
+    assert own.batch(range(3)).shape == (3, 1, 8, 8)
+
+
+def test_own_data_with_parts_means_its_test_part(tmp_path: Path) -> None:
+    for part, count in (("train", 5), ("test", 3)):
+        write(tmp_path / part, count)
+    assert open_given(settings(), tmp_path).name == f"3 test images of {tmp_path}"
+    assert len(open_given(settings(), tmp_path, split="train")) == 5
+    with pytest.raises(DataError, match="has no validation part: it has train, test"):
+        open_given(settings(), tmp_path, split="validation")
+
+
+def test_unreadable_folders_are_said(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "pipe.png")
+    listing = list_files(tmp_path)
+    assert len(listing.taken) == 6
+    assert "1 no files" in listing.sentence()
