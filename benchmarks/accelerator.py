@@ -43,6 +43,7 @@ from hvdsl.runtime.training.tasks import ImageTask
 from hvdsl.workflows.runs import instantiate_prior, steps_of
 
 LOSS_LIMIT, GRADIENT_LIMIT = 1e-5, 1e-4  # relative, float32 against float32
+WARM_UP = 6  # steps: libraries choose their kernels, graphs are captured
 SMALL = ("vdvae_digits", "nvae_digits", "vqvae2_photos", "vdvae_photos", "ladder_mnist")
 PARTS = {"ceilings": 0.04, "parity": 0.12, "steps": 0.58, "sampling": 0.08, "priors": 0.1, "kernels": 0.08}
 
@@ -63,18 +64,20 @@ STEPS = [
     *(Case("vdvae_cifar10", 128, p, graphs=g) for p in ("bf16",) for g in (False, True)),
     *(Case("vdvae_ffhq256", 4, p, graphs=g) for p in ("tf32", "bf16") for g in (False, True)),
     Case("vdvae_ffhq256", 16, "bf16", graphs=True),
-    *(Case("nvae_cifar10", 32, p, graphs=g) for p in ("tf32", "fp16", "bf16") for g in (False, True)),
+    *(Case("nvae_cifar10", 32, p, graphs=g) for p in ("tf32", "bf16") for g in (False, True)),
+    Case("nvae_cifar10", 32, "fp16"),
     *(Case("nvae_mnist", 200, p, graphs=g) for p in ("tf32", "bf16") for g in (False, True)),
-    *(Case("vqvae2_256", 32, p, graphs=g) for p in ("tf32", "bf16") for g in (False, True)),
+    *(Case("vqvae2_256", 32, p) for p in ("tf32", "bf16")),
     *(Case("lvae_mnist", 256, "fp32", graphs=g) for g in (False, True)),
     *(Case("vdvae_cifar10", 32, "bf16", level=level) for level in (0, 2)),
     Case("nvae_cifar10", 32, "fp16", level=2),
 ]
 QUICK = [
     *(Case("vdvae_cifar10", 32, p, graphs=g) for p in ("tf32", "bf16") for g in (False, True)),
-    Case("nvae_cifar10", 32, "fp16"),
+    *(Case("nvae_cifar10", 32, "bf16", graphs=g) for g in (False, True)),
     Case("vqvae2_256", 32, "bf16"),
-    Case("vdvae_ffhq256", 4, "bf16"),
+    *(Case("vdvae_ffhq256", 4, "bf16", graphs=g) for g in (False, True)),
+    *(Case("lvae_mnist", 256, "fp32", graphs=g) for g in (False, True)),
 ]
 ON_CPU = [Case("vdvae_digits", 16, "fp32"), Case("vdvae_cifar10", 2, "fp32"), Case("vdvae_cifar10", 2, "bf16")]
 
@@ -234,12 +237,12 @@ def _step(report: Report, case: Case, what: str) -> None:
     device = report.device
     start = time.monotonic()
     stepper = _stepper(case, device)
-    for turn in range(4):
+    for turn in range(WARM_UP):
         stepper(turn)
     synchronize(device)
     ready = time.monotonic() - start
     rounds = []
-    turn, host = 4, time.thread_time()
+    turn, host = WARM_UP, time.thread_time()
     begin = time.monotonic()
     while len(rounds) < 3 or (len(rounds) < 9 and time.monotonic() - begin < 3):
         t = time.monotonic()
@@ -358,6 +361,8 @@ def _stepper(case: Case, device: torch.device) -> Callable[[int], None]:
         compile_recipes(model)
     train, task = settings.train, ImageTask(settings.objective)
     optimization: Optimization[ModelBatch] = task.optimization(model, train, Clock(100, 10_000), World())
+    if case.graphs and (reason := optimization.use_graphs()) is not None:
+        raise hvdsl.Error(reason)
     model.train()
     pixels = _pixels(settings, case.batch)
 
