@@ -18,7 +18,7 @@ from hvdsl.compiler.settings import Duration, Optimizer
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents.noise import set_noise_scheme
-from hvdsl.runtime.layers import BatchNormSiLU, Conv2d, Recipe, initialize
+from hvdsl.runtime.layers import BatchNormSiLU, Conv2d, Own, Recipe, initialize
 from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.training.checkpoint import CheckpointError
 from hvdsl.runtime.training.guard import TrainingStalledError
@@ -429,6 +429,21 @@ def test_activation_checkpointing_moves_running_statistics_once() -> None:
         assert p.grad is not None
         assert q.grad is not None
         assert torch.equal(p.grad, q.grad)
+
+
+def test_a_shared_recipe_that_is_called_with_other_parameters_is_not_recomputed() -> None:
+    def gradients(checkpointed: bool) -> list[Tensor]:
+        model = nn.Module()
+        model.shared = ConvAndNorm()
+        model.own = Own(model.shared, "bias")
+        initialize(model, 0)
+        if checkpointed:
+            assert checkpoint_groups(model) == 0
+        x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+        (model.train().shared(x).sum() + model.own(x).square().sum()).backward()
+        return [p.grad for p in model.parameters() if p.grad is not None]
+
+    assert all(map(torch.equal, gradients(checkpointed=True), gradients(checkpointed=False)))
 
 
 class ConvAndNorm(Recipe):
