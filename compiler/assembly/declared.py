@@ -117,10 +117,10 @@ def _bounds(metadata: Iterable[Any]) -> Bounds:
 
 
 def _default(field: FieldInfo) -> Value | Required:
-    return REQUIRED if field.is_required() else _said(field.get_default(call_default_factory=True))
+    return REQUIRED if field.is_required() else _as_written(field.get_default(call_default_factory=True))
 
 
-def _said(value: Any) -> Value:
+def _as_written(value: Any) -> Value:
     """Return a default as a spec would write it."""
     if isinstance(value, settings.Duration) and value.unit == "steps":
         return int(value.n)

@@ -20,7 +20,8 @@ from hvdsl.runtime.data.imagenet import read_imagenet
 from hvdsl.runtime.data.listing import Listing, list_file, list_files
 from hvdsl.runtime.data.lmdb import Lmdb
 from hvdsl.runtime.data.mat import read_mat
-from hvdsl.runtime.data.names import ALL, PARTS, TEST, TRAIN, VALIDATION, part_in, part_of
+from hvdsl.runtime.data.names import ALL, PARTS, TEST, TRAIN, VALIDATION, is_hidden, part_in
+from hvdsl.runtime.data.packed import TABLES, TARS, read_packed
 from hvdsl.runtime.data.shipped_data import digits, photos
 from hvdsl.runtime.data.stored import SUFFIXES
 
@@ -226,6 +227,8 @@ def _from_files(name: str, place: Path, channels: int | None) -> Source:
         return _from_folder(place, channels)
     if suffix in (".npy", ".npz"):
         return Source(dict(read_arrays(place, channels)))
+    if suffix in (*TARS, *TABLES):
+        return Source(dict(read_packed(place) or {}))
     if suffix in SUFFIXES:
         return _from_listing(list_file(place))
     raise DataError(
@@ -237,6 +240,8 @@ def _from_folder(place: Path, channels: int | None) -> Source:
     published = read_mnist(place) or read_imagenet(place)
     if published is not None:
         return Source(dict(published))
+    if not _has_pictures(place) and (packed := read_packed(place)) is not None:
+        return Source(dict(packed))
     parts: dict[str, Images] = {}
     files = sorted(p for p in place.iterdir() if p.suffix.lower() in (".npy", ".npz") and p.is_file())
     for file in files:
@@ -256,9 +261,9 @@ def _from_folder(place: Path, channels: int | None) -> Source:
 
 
 def _has_pictures(place: Path) -> bool:
-    return any(p.suffix.lower() in SUFFIXES - {".npy"} for p in place.iterdir()) or any(
-        p.is_dir() and part_of(p.name) for p in place.iterdir()
-    )
+    """Whether there is a picture in a folder, at whatever depth."""
+    pictures = SUFFIXES - {".npy"}
+    return any(path.suffix.lower() in pictures and not is_hidden(path.name) for path in place.rglob("*"))
 
 
 def _from_listing(listing: Listing) -> Source:

@@ -36,12 +36,14 @@ class Kind:
         values: Least and largest stored value of those that were decoded.
         constant: How many of these hold a single value.
         clear: How many have a pixel that is not opaque.
+        unfinite: How many hold NaN or an infinity.
     """
 
     images: int
     values: tuple[float, float]
     constant: int
     clear: int
+    unfinite: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,49 +92,65 @@ def survey(path: Path, settings: Data | None = None) -> Survey:
     """
     source = find_source(settings or Data(name="images", shape=(3, 1, 1)), path, shaped=settings is not None)
     sizes: Counter[tuple[int, int, int]] = Counter()
-    found: dict[str, list[tuple[float, float, bool]]] = {}
-    moments: dict[str, NDArray[np.float64]] = {}
-    decoded = 0
+    seen: dict[str, _Seen] = {}
     for images in source.parts.values():
         indices = np.unique(np.linspace(0, len(images) - 1, min(_DECODED, len(images))).astype(int)).tolist()
-        decoded += len(indices)
-        rasters = _rasters(images, indices)
-        for raster in rasters:
+        for raster in _rasters(images, indices):
             colours = raster.values[:, :, :-1] if raster.alpha else raster.values
-            clear = raster.alpha and bool((raster.values[:, :, -1] != np.iinfo(raster.values.dtype).max).any())
-            found.setdefault(str(colours.dtype), []).append((float(colours.min()), float(colours.max()), clear))
-            kind = str(colours.dtype)
-            moments[kind] = moments.get(kind, 0) + _moments(colours)
+            seen.setdefault(str(colours.dtype), _Seen()).add(raster, colours)
             if not isinstance(images, Folder):
                 sizes[colours.shape] += 1
         if isinstance(images, Folder):
             sizes.update((r.header.height, r.header.width, r.header.channels) for r in images.records if r.header)
-    kinds = {
-        name: Kind(len(rows), (min(r[0] for r in rows), max(r[1] for r in rows)), sum(r[0] == r[1] for r in rows),
-                   sum(r[2] for r in rows))
-        for name, rows in found.items()
-    }  # fmt: skip
+    kinds = {name: one.kind() for name, one in seen.items()}
     classes = _classes(source)
     suggested = _suggested(sizes, kinds, classes)
-    mean, deviation = _spread(moments, settings or suggested)
+    mean, deviation = _spread({name: one.moments for name, one in seen.items()}, settings or suggested)
     across, within, compared = _duplicates(source)
-    listing = source.listing
+    records = source.listing.records if source.listing is not None else ()
     return Survey(
-        source.summary,
-        {part: len(images) for part, images in source.parts.items()},
-        dict(sizes.most_common()),
-        kinds,
-        classes,
-        across,
-        within,
-        compared,
-        decoded,
-        mean,
-        deviation,
-        [(r.name, r.left_out) for r in listing.records if r.left_out] if listing is not None else [],
-        suggested,
-        source.parts,
+        summary=source.summary,
+        parts={part: len(images) for part, images in source.parts.items()},
+        sizes=dict(sizes.most_common()),
+        kinds=kinds,
+        classes=classes,
+        across=across,
+        within=within,
+        compared=compared,
+        decoded=sum(kind.images for kind in kinds.values()),
+        mean=mean,
+        deviation=deviation,
+        left_out=[(record.name, record.left_out) for record in records if record.left_out],
+        suggested=suggested,
+        images=source.parts,
     )
+
+
+class _Seen:
+    """What was seen of the images of one type of numbers."""
+
+    def __init__(self) -> None:
+        self.images = self.constant = self.clear = self.unfinite = 0
+        self.low, self.high = math.inf, -math.inf
+        self.moments = np.zeros(3)  # how many values, their sum, the sum of their squares
+
+    def add(self, raster: Raster, colours: NDArray[Any]) -> None:
+        wide = colours.astype(np.float64)
+        finite = np.isfinite(wide)
+        self.images += 1
+        self.unfinite += not finite.all()
+        self.clear += raster.alpha and bool((raster.values[:, :, -1] != np.iinfo(raster.values.dtype).max).any())
+        wide = wide[finite]
+        if wide.size == 0:
+            return
+        low, high = float(wide.min()), float(wide.max())
+        self.constant += low == high
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self.moments += np.array([wide.size, wide.sum(), np.square(wide).sum()])
+
+    def kind(self) -> Kind:
+        values = (self.low, self.high) if self.low <= self.high else (0.0, 0.0)
+        return Kind(self.images, values, self.constant, self.clear, self.unfinite)
 
 
 def model_view(survey: Survey, settings: Data, count: int) -> tuple[NDArray[Any], list[str]]:
@@ -154,12 +172,6 @@ def _rasters(images: Images, indices: Sequence[int]) -> Iterator[Raster]:
             yield from pool.map(lambda index: images.image(index, 0), indices[start : start + 4 * _THREADS])
 
 
-def _moments(values: NDArray[Any]) -> NDArray[np.float64]:
-    """How many values, their sum, and the sum of their squares."""
-    wide = values.astype(np.float64)
-    return np.array([wide.size, wide.sum(), np.square(wide).sum()])
-
-
 def _spread(moments: Mapping[str, NDArray[np.float64]], settings: Data) -> tuple[float, float]:
     """Mean and deviation of `v` under these settings."""
     count, total, squares = 0.0, 0.0, 0.0
@@ -168,8 +180,8 @@ def _spread(moments: Mapping[str, NDArray[np.float64]], settings: Data) -> tuple
         if settings.values == "scaled" and kind in ("uint8", "uint16"):
             factor = (2**settings.bits - 1) / np.iinfo(kind).max
         count, total, squares = count + n, total + first * factor, squares + second * factor**2
-    mean = total / count
-    return float(mean), math.sqrt(max(0.0, squares / count - mean**2))
+    mean = total / max(count, 1)
+    return float(mean), math.sqrt(max(0.0, squares / max(count, 1) - mean**2))
 
 
 def _duplicates(source: Source) -> tuple[list[tuple[str, str]], int, bool]:

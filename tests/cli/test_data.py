@@ -89,3 +89,13 @@ def test_one_image_has_no_error_bar(hvdsl: Hvdsl, tmp_path: Path) -> None:
     result = hvdsl("eval", run, "--data", image)
     assert f"(1 image of {image})" in result.out
     assert "±" not in result.out
+
+
+def test_numbers_that_are_not_finite_are_counted(hvdsl: Hvdsl, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(0, 3, (5, 8, 8))
+    values[2, 1, 1] = np.nan
+    np.save(tmp_path / "x.npy", values)
+    result = hvdsl("data", tmp_path / "x.npy")
+    assert result.code == 0, result.err
+    assert "in 5 images, 1 with NaN or an infinity, which are refused" in result.out
+    assert "  values = real\n" in result.out

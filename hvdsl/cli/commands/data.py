@@ -71,6 +71,7 @@ def _text(survey: Survey) -> list[str]:
     for name, kind in survey.kinds.items():
         more = [f"{kind.constant:,} of a single value"] if kind.constant else []
         more += [f"{kind.clear:,} not opaque"] if kind.clear else []
+        more += [f"{kind.unfinite:,} with NaN or an infinity, which are refused"] if kind.unfinite else []
         low, high = kind.values
         lines.append(f"{name}: values {low:g} … {high:g} in {_images(kind.images)}" + "".join(f", {m}" for m in more))
     lines += _list("classes", [f"{name}: {count:,}" for name, count in survey.classes.items()])
@@ -115,7 +116,13 @@ def _as_json(survey: Survey) -> dict[str, object]:
         "parts": dict(survey.parts),
         "sizes": [{"channels": c, "height": h, "width": w, "images": n} for (h, w, c), n in survey.sizes.items()],
         "kinds": {
-            name: {"images": k.images, "values": k.values, "constant": k.constant, "not_opaque": k.clear}
+            name: {
+                "images": k.images,
+                "values": k.values,
+                "constant": k.constant,
+                "not_opaque": k.clear,
+                "not_finite": k.unfinite,
+            }
             for name, k in survey.kinds.items()
         },
         "classes": dict(survey.classes),
