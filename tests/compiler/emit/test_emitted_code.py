@@ -25,6 +25,7 @@ from hvdsl.compiler.emit.modules.class_text import docstring
 from hvdsl.compiler.load import load
 from hvdsl.compiler.pipeline import check, write
 from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
+from hvdsl.grammar import print_text
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.noise import SampleNoise
@@ -186,6 +187,14 @@ def test_lets_are_constants_and_computed_fractions_say_from_what() -> None:
 def test_the_comment_above_a_recipe_is_its_docstring() -> None:
     source = hvdsl.compile("vdvae_digits").source
     assert '"""Four pre-activated convolutions; 1x1 kernels where the map is too small for 3x3.' in source
+
+
+@pytest.mark.parametrize("spec", ["vdvae_digits", "vqvae2_photos", "nvae_digits", "biva_cifar10"])
+def test_the_resolved_spec_gives_the_same_text_byte_for_byte(spec: str) -> None:
+    model = check(spec, ["data.holdout=100"] if spec == "vdvae_digits" else [])
+    again = check(Source("resolved.hv", print_text(model.resolved)))
+    assert write(again) == write(model)
+    assert not model.priors or emit_steps(again) == emit_steps(model)
 
 
 @pytest.mark.parametrize("spec", ["nvae_cifar10", "vdvae_ffhq1024", "vqvae2_256", "biva_cifar10"])
