@@ -95,6 +95,7 @@ def test_other_formats_are_read_or_counted(tmp_path: Path) -> None:
         ({"seg_train/seg_train/cat": 6, "seg_test/seg_test/cat": 4, "seg_pred/seg_pred": 2}, (5, 1, 4)),
         ({"bottle/train/good": 6, "bottle/test/good": 2, "bottle/test/broken": 2, "bottle/ground_truth": 2}, (5, 1, 4)),
         ({"training_set/training_set/cats": 6, "test_set/test_set/cats": 4}, (5, 1, 4)),
+        ({"train/cat": 3, "train/dog": 3, ".": 1}, (5, 1, 1)),  # a picture beside the folder is none of them
         ({"train": 6, "bus": 6, "car": 6}, (16, 2, 2)),  # a class that is called `train`
     ],
 )
