@@ -139,7 +139,7 @@ def open_given(
         part = split or default
         splits = open_data(settings, noted)
         dataset: Dataset = getattr(splits, part)
-        dataset.name = f"{len(dataset):,} {part} images of the run's own data"
+        dataset.name = f"{len(dataset):,} {part} images"
         return dataset
     if settings.name in _SHIPPED or settings.source in _SHIPPED:  # other images than those that ship
         settings = settings.model_copy(update={"name": "images", "source": None})
