@@ -498,3 +498,10 @@ def test_a_checkpoint_of_an_unknown_noise_scheme_is_refused(tmp_path: Path) -> N
     damaged(run, lambda parts, state: state.update(noise_scheme=3))
     with pytest.raises(CheckpointError, match=r"names the noise scheme 3; known are 1, 2"):
         trainer(tiny(), run).resume()
+
+
+def test_tf32_is_refused_where_there_is_none() -> None:
+    with pytest.raises(
+        HvdslError, match=r"`precision = tf32` is an arithmetic of NVIDIA's accelerators, and the model is on the cpu"
+    ):
+        optimization(tiny(), precision="tf32")
