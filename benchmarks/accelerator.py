@@ -30,7 +30,7 @@ from hvdsl.compiler.analysis.cost import cost
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.ground.world import World
-from hvdsl.runtime.inference.sample import sample
+from hvdsl.runtime.inference.generate import sample
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.priors.protocol import StepwisePrior
