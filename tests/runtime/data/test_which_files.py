@@ -162,6 +162,19 @@ def test_own_images_are_all_images_in_order_with_names(tmp_path: Path) -> None:
     assert held.name == f"3 validation images of {tmp_path}, as `holdout` divides it"
 
 
+def test_classes_of_own_images_are_those_of_training(tmp_path: Path) -> None:
+    for name in ("cat", "dog", "fox"):
+        write(tmp_path / "data" / name, 3)
+    for name in ("dog", "fox"):
+        write(tmp_path / "new" / name, 2)
+    own = open_given(settings(classes=3), tmp_path / "new", tmp_path / "data")
+    labels = own.labels(range(4))
+    assert labels is not None and labels.tolist() == [1, 1, 2, 2]
+    assert open_given(settings(classes=3), tmp_path / "new").labels(range(4)) is None  # nothing says which they are
+    write(tmp_path / "new" / "elk", 1)
+    assert open_given(settings(classes=3), tmp_path / "new", tmp_path / "data").labels(range(5)) is None
+
+
 def test_own_images_for_a_model_of_what_ships(tmp_path: Path) -> None:
     write(tmp_path, 3)
     own = open_given(Data(name="digits", shape=(1, 8, 8), bits=4), tmp_path)
