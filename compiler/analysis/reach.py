@@ -1,4 +1,4 @@
-"""What of a graph the objective depends on: all else computes for nobody."""
+"""What of a graph its output and its objective depend on: all else computes for nobody."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from hvdsl.compiler.graph import Graph, Node
 from hvdsl.compiler.model import Model
 
 
-def live(graph: Graph) -> frozenset[int]:
-    """The nodes that the output depends on, latents with their priors and posteriors included."""
-    found = {graph.output.node}
+def reaching(graph: Graph, ends: Iterable[int]) -> frozenset[int]:
+    """The nodes that any of `ends` depends on, themselves included; a latent depends on its prior and posterior."""
+    found = set(ends)
     for node in reversed(graph.nodes):
         if node.index in found and node.operation.needs is Needs.VALUES:
             found.update(edge.node for edge in node.inputs)
@@ -21,8 +21,8 @@ def live(graph: Graph) -> frozenset[int]:
 def untrained(model: Model) -> Iterator[tuple[str, Node]]:
     """Each trained parameter that can get no gradient, by its path, and a node that owns it."""
     graph = model.graph
-    alive = live(graph)
-    trained = set(_paths(graph.nodes[i] for i in alive))
+    ends = {graph.output.node, *(latent.node for latent in graph.latents)}  # which have a rate even where nothing reads
+    trained = set(_paths(graph.nodes[i] for i in reaching(graph, ends)))
     for node in graph.nodes:
         for path in _paths([node]):
             if path not in trained:

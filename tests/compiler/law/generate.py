@@ -281,6 +281,18 @@ def generate(rng: random.Random) -> str:
     return Writer(rng).write()
 
 
+def _flow(line: str) -> list[str]:
+    """The steps of a line, apart at arrows that stand in no brackets."""
+    parts, depth = [""], 0
+    for token in re.split(r"( -> |[(){}\[\]])", line):
+        depth += (token in ("(", "{", "[")) - (token in (")", "}", "]"))
+        if token == " -> " and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += token
+    return parts
+
+
 _HEADS = re.compile(r"^\s*(hv|model|\}|.*\{$)")
 _WORD = re.compile(r"\b[a-z_]\w*\b")
 
@@ -314,13 +326,13 @@ def mutate(text: str, other: str, rng: random.Random) -> str:
         lines[i] = f"{space}_ = {body or lines[i].strip()}"
 
     def steps() -> None:
-        parts = lines[i].split(" -> ")
+        parts = _flow(lines[i])
         k = rng.randrange(len(parts))
         action = rng.randrange(3)
         if action == 0 and len(parts) > 1:
             del parts[k]
         elif action == 1:
-            donors = [p for line in (text + other).splitlines() for p in line.split(" -> ")[1:]]
+            donors = [p for line in (text + other).splitlines() for p in _flow(line)[1:]]
             parts.insert(k + 1, rng.choice(donors))
         else:
             m = rng.randrange(len(parts))
