@@ -2,7 +2,8 @@
 
     python scripts/law.py --count 5000 --seed 20261128
 
-Half of the cases are mutants. Prints the texts that break the law by kind, how many were accepted, and what refused the rest.
+Half of the cases are mutants. Prints the texts that break the law by kind, how many were accepted, and what refused
+the rest.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import torch  # noqa: E402
+import torch
 
-from tests.compiler.law.generate import generate, mutate  # noqa: E402
-from tests.compiler.law.law import judge  # noqa: E402
+from tests.compiler.law.generate import generate, mutate
+from tests.compiler.law.law import judge
 
 
 def main() -> int:

@@ -222,9 +222,9 @@ class Writer:
         """Write the groups; the decoder's lines, and discrete latents that may have a prior with their classes."""
         rng, rows, discrete = self.rng, ["decoder {"], []
         self.commits = False
-        for i, size in enumerate(reversed(self.sizes)):
-            start = "learned(zeros, w)" if i == 0 else f"nearest({size // below}) -> add(learned(ones))"
-            below = size
+        sizes = self.sizes[::-1]
+        for i, size in enumerate(sizes):
+            start = "learned(zeros, w)" if i == 0 else f"nearest({size // sizes[i - 1]}) -> add(learned(ones))"
             label = " -> { x + (label -> conv(1x1, w)) }" if self.labelled and rng.random() < 0.5 else ""
             group, once = f"level{size}", taps[size] == 1
             classes = self.group(group, f"z{size}", size)
@@ -252,16 +252,14 @@ class Writer:
                 classes = 0 if "depth" in prior else 6 if "codebook" in prior else 12 if "finite" in prior else 8
             else:
                 self.continuous(q, z)
-            self.say(
-                rng.choice((f"x + ({z} -> conv(1x1, w, init = scaled(0.5)))", f"concat(x, {z}) -> conv(1x1, w)"))
-            )
+            self.say(rng.choice((f"x + ({z} -> conv(1x1, w, init = scaled(0.5)))", f"concat(x, {z}) -> conv(1x1, w)")))
         return classes
 
     def continuous(self, q: str, z: str) -> None:
         rng = self.rng
         family = rng.choice(("normal", "normal", "normal", "laplace", "logistic", "bernoulli", "categorical"))
         if family in ("bernoulli", "categorical"):
-            self.say(f"{q}2 * zdim)", f"p = gelu -> conv(1x1, 2 * zdim)", f"{z} ~ {family}(p) posterior {family}(q)")
+            self.say(f"{q}2 * zdim)", "p = gelu -> conv(1x1, 2 * zdim)", f"{z} ~ {family}(p) posterior {family}(q)")
             return
         scale = rng.choice(("", ", scale = softplus", ", scale = exp(soft_clamp = 5, add = 0.01)"))
         self.say(f"{q}2 * zdim)")
@@ -321,7 +319,7 @@ def mutate(text: str, other: str, rng: random.Random) -> str:
             lines.insert(i, line)
 
     def discard() -> None:
-        head, _, body = lines[i].partition(" = ")
+        _, _, body = lines[i].partition(" = ")
         space = lines[i][: len(lines[i]) - len(lines[i].lstrip())]
         lines[i] = f"{space}_ = {body or lines[i].strip()}"
 

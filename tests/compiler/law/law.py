@@ -126,26 +126,28 @@ def _generates(model: Model, module: nn.Module) -> None:
 
 
 def _priors(model: Model) -> None:
+    """The logits of each position, drawn one after the other, are those of one forward pass over the whole map."""
     if not model.priors:
         return
     steps = load(emit_steps(model), "law_steps").STEPS
     for latent, cls in load(emit_priors(model), "law_priors").PRIORS.items():
         module = cls()
         initialize(module, 1)
-        module = module.double()
-        _shake(module, 2)
-        prior = StepwisePrior(module, steps[latent])
-        own = prior.model.CODES
-        generator = torch.Generator().manual_seed(0)
-        noise = 3 * torch.randn(2, own.classes, *own.grid, generator=generator, dtype=torch.float64)
-        given = [torch.randint(0, c.classes, (2, *c.grid), generator=generator) for c in prior.model.CONDITIONS]
-        seen = torch.zeros_like(noise)
+        _drawn_as_forward(StepwisePrior(module.double(), steps[latent]))
 
-        def choose(logits: Tensor, i: int, j: int) -> Tensor:
-            seen[:, :, i, j] = logits
-            return (logits + noise[:, :, i, j]).argmax(1)
 
-        drawn = draw_codes(prior, choose, given, batch=2)
-        with torch.no_grad():
-            full = module.eval()(drawn, *given)
-        torch.testing.assert_close(seen, full, rtol=1e-8, atol=1e-9)
+def _drawn_as_forward(prior: StepwisePrior) -> None:
+    _shake(prior.module, 2)
+    own, generator = prior.model.CODES, torch.Generator().manual_seed(0)
+    noise = 3 * torch.randn(2, own.classes, *own.grid, generator=generator, dtype=torch.float64)
+    given = [torch.randint(0, c.classes, (2, *c.grid), generator=generator) for c in prior.model.CONDITIONS]
+    seen = torch.zeros_like(noise)
+
+    def choose(logits: Tensor, i: int, j: int) -> Tensor:
+        seen[:, :, i, j] = logits
+        return (logits + noise[:, :, i, j]).argmax(1)
+
+    drawn = draw_codes(prior, choose, given, batch=2)
+    with torch.no_grad():
+        full = prior.module.eval()(drawn, *given)
+    torch.testing.assert_close(seen, full, rtol=1e-8, atol=1e-9)
