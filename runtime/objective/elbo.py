@@ -210,12 +210,11 @@ class Objective:
             yield from pieces
             return
         with torch.no_grad(), statistics_held(model.modules()):
-            log_weights = torch.cat(
-                [self._log_weights(model, piece).unflatten(0, (-1, len(batch.x))) for piece in pieces]
-            )
+            runs = [self._log_weights(model, piece).view(-1, len(batch.x)) for piece in pieces]
+        log_weights = torch.cat(runs)
         weights = log_weights.softmax(0)
         bound, effective = log_weights.logsumexp(0) - math.log(len(noises)), 1 / weights.square().sum(0)
-        for piece, of_chunk in zip(pieces, weights.split(self.settings.chunk), strict=True):
+        for piece, of_chunk in zip(pieces, torch.split(weights, self.settings.chunk), strict=True):
             yield replace(piece, importance=Importance(of_chunk.flatten(), bound, effective))
 
     def passes_of(self, batch: ModelBatch) -> int:

@@ -339,7 +339,7 @@ class Optimization(Generic[P]):
         return self._across_ranks(sums)
 
     def _passes(self, parts: Sequence[P]) -> Iterator[tuple[P, float, bool, bool]]:
-        """Each forward pass of a step with its share of the loss; whether it is the first of its images; the last of all.
+        """Each forward pass of a step with its share of the loss; whether it is the first of its images or the last.
 
         Batch norms hear of a batch once, however many samples are taken of its latents.
         """

@@ -14,7 +14,7 @@ _STEPS = (
     "conv(1x1, w, init = gaussian(0.1), bias_init = uniform(0, 1))",
     "conv(3x3, w, norm = weight)",
     "conv(3x3, w, norm = weight(gain = log), bias = no)",
-    "conv(3x3, w, groups = 2, pad = reflect)",
+    "conv(3x3, w, groups = 2)",
     "conv(3x3, w, dilation = 2, gain = 0.5)",
     "conv(1x1, 2 * w) -> glu",
     "depthwise(3x3)",
@@ -45,9 +45,9 @@ _STEPS = (
     "common",
     "twice(gelu -> conv(1x1, w))",
     "wide(k = 3x3 if res > 2 else 1x1)",
-    "(gelu if index == 0 else elu)",
 )
 _LARGE = (  # where a map has several positions
+    "conv(3x3, w, pad = reflect)",
     "group_norm(2)",
     "layer_norm",
     "shift(down = 1)",
@@ -68,6 +68,7 @@ _STATEMENTS = (
     "let n = channels // 2; conv(1x1, n) -> gelu -> conv(1x1, 2 * n)",
     "shared s = gelu -> conv(1x1, w); x -> s -> s",
     "default conv { bias = no }; conv(1x1, w)",
+    "(gelu if index == 0 else elu) -> conv(1x1, w)",
 )
 _FLOWS = (
     "iaf(shift) { conv(3x3, channels, mask = causal(before)) }",
