@@ -77,4 +77,4 @@ def _reduce(self: Any, protocol: object) -> tuple[Any, ...]:
 
 
 def _new(reference: _EmittedClass) -> Any:
-    return reference.cls.__new__(reference.cls)
+    return object.__new__(reference.cls)

@@ -8,7 +8,7 @@ at its own. A tensor that is not made of z (a context) adds nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 
@@ -77,7 +77,7 @@ def _offsets(reads: Reads) -> tuple[Offset, ...] | None:
     """The offsets that a tensor is read at, at the border too; what precedes it everywhere stands as one."""
     if reads.past is not None:
         return ((0, -1), OWN) if reads.past is Past.INCLUSIVE else ((0, -1),)
-    return replace(reads, mirrored=False).offsets
+    return reads._replace(mirrored=False).offsets
 
 
 def _own(bits: Sequence[int], at_own: Sequence[Seen | None]) -> int:
@@ -110,7 +110,7 @@ def channel_reads(
 
 
 def _everything(node: Node, operands: Sequence[Seen | None]) -> tuple[Seen, ...]:
-    """Of an operation that keeps no order."""
+    """What an operation that keeps no order sees: everything."""
     known = [seen for seen in operands if seen is not None]
     own = reduce(or_, (bits for seen in known for bits in seen.own))
     mixed = next((seen.mixed_by for seen in known if seen.mixed_by is not None), node.index)

@@ -58,7 +58,7 @@ def _field(model: type[Settings], name: str) -> Argument:
     doc = field.description or ""
     main = kinds[0] if kinds else Argument(key, ArgumentType.WORD)
     other = kinds[1] if len(kinds) > 1 else None
-    return Argument(key, main.type, default, words, doc, False, calls, main.bounds, main.items, other)
+    return Argument(key, main.type, default, words, doc, False, calls, main.bounds, main.items, other=other)
 
 
 def _alternatives(annotation: Any, metadata: Sequence[Any]) -> Iterator[tuple[Any, tuple[Any, ...]]]:
@@ -117,10 +117,10 @@ def _bounds(metadata: Iterable[Any]) -> Bounds:
 
 
 def _default(field: FieldInfo) -> Value | Required:
-    return REQUIRED if field.is_required() else _said(field.get_default(call_default_factory=True))
+    return REQUIRED if field.is_required() else _as_written(field.get_default(call_default_factory=True))
 
 
-def _said(value: Any) -> Value:
+def _as_written(value: Any) -> Value:
     """Return a default as a spec would write it."""
     if isinstance(value, settings.Duration) and value.unit == "steps":
         return int(value.n)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from hvdsl.compiler.catalogue.reads import OWN_POSITION, WHOLE_MAP, Past, Reads, Window
 from hvdsl.compiler.catalogue.rules import broadcast, equal, positions, show, template
@@ -133,7 +132,7 @@ def _attention_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
     causal = optional_term(args, "causal")
     if causal is not None and causal.name != "none":
         rows = Window(1 - inputs[1][1], 0)
-        seen = replace(WHOLE_MAP, rows=rows, past=Past(causal.name))
+        seen = WHOLE_MAP._replace(rows=rows, past=Past(causal.name))
     return OWN_POSITION, seen, seen
 
 

@@ -8,7 +8,7 @@ turns space, not channels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from hvdsl.compiler.catalogue.reads import OWN, Offset, Reads
 from hvdsl.compiler.catalogue.table import Args, Argument, ArgumentType, OperationError, Word
@@ -37,8 +37,7 @@ MASK = Argument(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Mask:
+class Mask(NamedTuple):
     at: str
     mirror: bool
 
@@ -72,7 +71,7 @@ def masked(reads: Reads, mask: Mask | None, offsets: Sequence[Offset]) -> Reads:
         return reads
     taps = [o for o in offsets if (o == OWN and mask.at != "exclude") or (o != OWN and (o < OWN) != mask.mirror)]
     if not taps:
-        return replace(reads, taps=())
+        return reads._replace(taps=())
     (top, bottom), (left, right) = ((min(axis), max(axis)) for axis in zip(*taps, strict=True))
-    rows = replace(reads.rows, first=top, last=bottom)
-    return replace(reads, rows=rows, columns=replace(reads.columns, first=left, last=right), taps=tuple(taps))
+    rows, columns = reads.rows._replace(first=top, last=bottom), reads.columns._replace(first=left, last=right)
+    return reads._replace(rows=rows, columns=columns, taps=tuple(taps))

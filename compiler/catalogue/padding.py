@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hvdsl.compiler.catalogue.reads import Reads, Window
 from hvdsl.compiler.catalogue.rules import show
@@ -20,8 +20,7 @@ PAD = Argument(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Padding:
+class Padding(NamedTuple):
     """Elements added around a map."""
 
     top: int = 0

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 Offset: TypeAlias = tuple[int, int]  # (row, column) from an output's own position
 OWN: Offset = (0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """How far an output position looks along one axis.
 
     Output position i reads input positions i * stride // up + offset, offset in [first, last]; `everywhere` overrides.
@@ -31,8 +29,7 @@ class Past(StrEnum):
     INCLUSIVE = "inclusive"  # and the position itself
 
 
-@dataclass(frozen=True, slots=True)
-class Reads:
+class Reads(NamedTuple):
     """The positions of one operand's map that an output position is made of: those in `rows` and in `columns`.
 
     Of these only the offsets `taps`, where a mask takes others away; only what precedes in raster order, with `past`.

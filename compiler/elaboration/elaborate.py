@@ -24,6 +24,7 @@ from hvdsl.compiler.graph import Edge, Graph, Shape, Written
 from hvdsl.compiler.model import Model
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity
+from hvdsl.grammar.printer import print_expression
 from hvdsl.grammar.source import Span
 
 
@@ -98,9 +99,9 @@ def _with_text(value: object, expr: tree.Expr) -> object:
     """Let a fraction that was computed say from what."""
     if isinstance(expr, tree.Binary | tree.Call):
         if type(value) is float:
-            return Written(value, expr.span.text)
+            return Written(value, print_expression(expr))
         if isinstance(value, Deferred):
-            value.text = expr.span.text
+            value.text = print_expression(expr)
     return value
 
 

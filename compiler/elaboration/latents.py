@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
 from hvdsl.compiler.catalogue.structure import LATENT, SAMPLE, TAP
+from hvdsl.compiler.catalogue.table import Kind
 from hvdsl.compiler.diagnostics import flows as flow_codes
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import shapes as shape_codes
@@ -14,7 +16,7 @@ from hvdsl.compiler.elaboration.names import check_name
 from hvdsl.compiler.elaboration.nodes import add_node
 from hvdsl.compiler.elaboration.streams import flowing
 from hvdsl.compiler.elaboration.taps import grid
-from hvdsl.compiler.elaboration.values import Distribution, Draw, Drawn, Tensor, Value, show
+from hvdsl.compiler.elaboration.values import STEPS, Distribution, Draw, Drawn, Tensor, Value, show
 from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Invalid
@@ -134,13 +136,16 @@ def _distribution(interpreter: Interpreter, expr: tree.Expr, environment: Enviro
         return value.distribution
     if isinstance(value, Distribution | Invalid):
         return value
-    raise Fault(
-        codes.WRONG_KIND,
-        "this is not a distribution",
-        expr.span,
-        describe(value),
-        "a distribution such as `normal(f)`",
-    )
+    raise _no_distribution(expr, value)
+
+
+def _no_distribution(expr: tree.Expr, value: Value) -> Fault:
+    """Say that a latent needs a distribution, and how one is made of what stands there."""
+    names = ", ".join(f"`{name}`" for name, o in OPERATIONS.items() if o.kind is Kind.DISTRIBUTION)
+    short = isinstance(value, (Tensor, *STEPS)) and "\n" not in expr.span.text
+    help = f"write `normal({expr.span.text})`" if short else "as in `normal(conv(1x1, 16))`"
+    message = "this is not a distribution"
+    return Fault(codes.WRONG_KIND, message, expr.span, describe(value), f"a distribution: {names}", help)
 
 
 def _posterior(
@@ -153,7 +158,7 @@ def _posterior(
             return value.distribution, value.draw
         if isinstance(value, Distribution | Invalid):
             return value, None
-        raise Fault(codes.WRONG_KIND, "this is not a distribution", expr.span, describe(value), "a distribution")
+        raise _no_distribution(expr, value)
     head = _distribution(interpreter, expr.steps[0], environment)
     if isinstance(head, Invalid):
         return INVALID, None

@@ -166,8 +166,8 @@ def _iaf(interpreter: Interpreter, step: OperationStep, bound: Bound, tensor: Te
     parts = body if isinstance(body, tuple) else (body,)
     if any(isinstance(p, Invalid) for p in parts):
         return INVALID
-    made = [one_tensor(p, "`iaf`", block.span) for p in parts]
-    return add_node(interpreter, IAF, bound.args, (tensor, *made), span)
+    outputs = [one_tensor(p, "`iaf`", block.span) for p in parts]
+    return add_node(interpreter, IAF, bound.args, (tensor, *outputs), span)
 
 
 def publish(interpreter: Interpreter, name: str, flowing: Flowing, span: Span) -> Flowing:
@@ -258,12 +258,12 @@ def _check_own(step: SharedStep, scope: Scope, span: Span) -> None:
     roles = dict.fromkeys(p.role for p in parameters if p.trainable)
     for role in step.own:
         if role not in roles:
-            told = "is not trained" if any(p.role == role for p in parameters) else "is none"
+            why = "is not trained" if any(p.role == role for p in parameters) else "is none"
             raise Fault(
                 codes.WRONG_ARGUMENTS,
                 f"`{step.name}` has no parameters `{role}`",
                 span,
-                f"`own = {role}`, which {told}",
+                f"`own = {role}`, which {why}",
                 f"any of {', '.join(f'`{r}`' for r in roles)}" if roles else "an instance with parameters",
             )
 

@@ -59,7 +59,7 @@ class Taps:
         return taps[-1 - reader][0]
 
     def _nothing(self, name: str, label: tuple[int, int], owner: Owner, span: Span) -> Fault:
-        said = f"skip({name})" if name else "skip"
+        read = f"skip({name})" if name else "skip"
         here = [grid(size) for n, size in self._channels if n == name]
         if here:
             tapped = f"the encoder taps {', '.join(here)}"
@@ -74,22 +74,22 @@ class Taps:
             codes.NOTHING_TO_READ,
             "no encoder feature to read here",
             span,
-            f"reads `{said}` at {grid(label)}; {tapped}",
+            f"reads `{read}` at {grid(label)}; {tapped}",
             f"a tap at {grid(label)}",
-            f"add `{tap}` to an encoder row at {grid(label)}, or remove `{said}` from {whose}",
+            f"add `{tap}` to an encoder row at {grid(label)}, or remove `{read}` from {whose}",
         )
 
     def audit(self) -> Iterator[Diagnostic]:
         """Yield what is wrong with the numbers of taps and readers, when every reader has read."""
         for (name, size), channel in self._channels.items():
             taps, readers = len(channel.published), len(channel.readers)
-            said = f"`skip({name})`" if name else "`skip`"
+            read = f"`skip({name})`" if name else "`skip`"
             if readers == 0:
                 yield Diagnostic(
                     codes.UNREAD_TAP,
                     f"nothing reads this tap at {grid(size)}",
                     channel.published[0][1],
-                    expected=f"a group of the decoder that reads {said} at {grid(size)}",
+                    expected=f"a group of the decoder that reads {read} at {grid(size)}",
                     help="remove the tap, or read it",
                     count=taps,
                 )
@@ -98,7 +98,7 @@ class Taps:
                     codes.TAPS_AND_READERS,
                     f"{taps} taps at {grid(size)} for {readers} reader{'s' if readers > 1 else ''}",
                     channel.readers[0],
-                    f"{readers} instances read {said} at {grid(size)}; the encoder taps it {taps} times",
+                    f"{readers} instances read {read} at {grid(size)}; the encoder taps it {taps} times",
                     f"one tap, which all share, or {readers}",
                     f"tap {readers} times, or once",
                 )

@@ -15,7 +15,7 @@ from hvdsl.compiler.emit.modules.model_text import model_class, prior_class
 from hvdsl.compiler.emit.modules.tree import ModuleTree
 from hvdsl.compiler.emit.names import Names, camel, word
 from hvdsl.compiler.emit.stepwise.plan import plan
-from hvdsl.compiler.emit.stepwise.position_steps import position_steps
+from hvdsl.compiler.emit.stepwise.steps_text import position_steps
 from hvdsl.compiler.graph import Graph, Term
 from hvdsl.compiler.settings import Data
 

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from hvdsl.compiler.catalogue.table import Layer
 from hvdsl.compiler.emit import layout
 from hvdsl.compiler.emit.modules.instance import ModuleInstance
 from hvdsl.compiler.emit.names import Names
@@ -34,7 +35,7 @@ def constants(roots: Iterable[ModuleInstance], names: Names) -> tuple[dict[str, 
 def _values(instance: ModuleInstance) -> Iterator[Literal]:
     """The arguments of all layers."""
     for entry in instance.entries.values():
-        if not isinstance(entry, ModuleInstance) and hasattr(entry, "args"):
+        if isinstance(entry, Layer):
             yield from entry.args
             yield from (value for _, value in entry.options)
     for part in instance.parts():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hvdsl.compiler.diagnostics.emission import UNKNOWN_LEVEL, UNKNOWN_PASS
 from hvdsl.compiler.graph import Graph
@@ -18,8 +18,7 @@ __all__ = ["LEVELS", "PASSES", "Pass", "chosen"]
 LEVELS = (0, 1, 2)  # 2 has the passes of 1: `torch.compile` comes where the module is built
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
+class Pass(NamedTuple):
     """A rewrite that keeps the mathematics and the name of every parameter. It is on from its `level` up."""
 
     name: str

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from hvdsl.compiler.catalogue.convolutions import CONV
 from hvdsl.compiler.catalogue.joins import CONCAT
@@ -23,8 +24,7 @@ from hvdsl.compiler.graph import Edge, Graph, Literal, Node, Role, Scope, Term
 from hvdsl.compiler.passes.draft import Draft
 
 
-@dataclass(frozen=True, slots=True)
-class _Activated:
+class _Activated(NamedTuple):
     """A function of a value, wanted in a section. What the encoder computes of a tap it computes for itself."""
 
     section: str
@@ -33,8 +33,7 @@ class _Activated:
     args: tuple[tuple[str, Literal], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Site:
+class _Site(NamedTuple):
     concat: Node
     activation: Node
     conv: Node

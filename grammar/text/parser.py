@@ -139,6 +139,14 @@ class Parser:
         if any(d.span is not None and d.span.start == span.start and token.text for d in self.found):
             return  # the tokenizer has already said what is wrong here
         accepted = self._accepted()
+        if token.type in (STOP, "RBRACE") and "COLON" in accepted:
+            row = self._begun("row")
+            if row is not None:
+                span = self.fragment.span(row.start, row.end)
+                message = "a row begins with its resolution and `:`"
+                help_ = "write `RESOLUTION: …`; where the row goes on from the line before, end that line with `->`"
+                self.found.add(Diagnostic(codes.UNEXPECTED, message, span, "", "`:`", help_))
+                return
         keywords = [word for word, kind in self.tables.literals.items() if kind in accepted and word.isalpha()]
         if token.type == "NAME" and "CELL" in accepted:
             near = get_close_matches(token.text, keywords, 1)
@@ -154,6 +162,13 @@ class Parser:
             )
         if len(list(self.found)) >= limits.DIAGNOSTICS:
             raise SpecError(self.found)
+
+    def _begun(self, symbol: str) -> Part | None:
+        """The first part of the innermost `symbol` that is being read."""
+        for state, part in zip(reversed(self.states[:-1]), reversed(self.parts), strict=False):
+            if symbol in self.tables.states[state]:
+                return part
+        return None
 
     def _help(self, token: Token, at: int, accepted: set[str]) -> str:
         last = self.tokens[at - 1] if at else None
@@ -197,7 +212,7 @@ class Parser:
 
     def _recover(self, at: int) -> int | None:
         """Give up the statement around token `at`; return where to go on behind it, or None."""
-        opened = 0
+        opened = closed = 0
         while self.states:
             row = self.tables.states[self.states[-1]]
             symbol = next((s for s in _RECOVER if s in row), None)
@@ -209,8 +224,10 @@ class Parser:
             self.states.pop()
             if self.parts:
                 value = self.parts.pop().value
-                if isinstance(value, Token) and value.type in OPENING:
-                    opened += 1
+                if isinstance(value, Token) and value.type in CLOSING:
+                    closed += 1
+                elif isinstance(value, Token) and value.type in OPENING:
+                    opened, closed = (opened, closed - 1) if closed else (opened + 1, 0)
         return None
 
     def _skip(self, at: int, opened: int, commas: bool) -> int:

@@ -115,6 +115,9 @@ class _Scanner:
         self.trivia = Trivia()
         self.leading: list[str] = []
         self.brackets: list[Token] = []
+        self.inner: dict[int, int] = {}  # by opening brace, how deep its lines are indented
+        self.left: Token | None = None  # the first brace that seems to be open behind its lines
+        self.stray: Token | None = None  # the first closing brace whose line does not go with its partner's
         self.stop: Token | None = None  # a line break or semicolon that the next token may turn into a _STOP
 
     def scan(self) -> Tokens:
@@ -220,6 +223,8 @@ class _Scanner:
                 "split it, or use repetition: `block * 100`",
             )
             raise SpecError(self.found)
+        if self.stop is not None and self.stop.text == "\n":
+            self._begin_line(token)
         self._add_stop(token)
         if token.type in OPENING:
             if len(self.brackets) >= limits.BRACKETS:
@@ -228,8 +233,8 @@ class _Scanner:
                 self._error(codes.TOO_DEEP, message, token.start, token.end, token.text, "", help_)
                 raise SpecError(self.found)
             self.brackets.append(token)
-        elif token.type in CLOSING:
-            self._close(token)
+        elif token.type in CLOSING and not self._close(token):
+            return
         if self.leading:
             self.trivia.leading[token.start] = tuple(self.leading)
             self.leading = []
@@ -249,23 +254,62 @@ class _Scanner:
                 return
         self.tokens.append(stop)
 
-    def _close(self, token: Token) -> None:
-        if not self.brackets:
-            message = f"`{token.text}` closes nothing"
+    def _close(self, token: Token) -> bool:
+        """Take the partner of a closing bracket from those that are open; False where it has none and is left out."""
+        opened = self.brackets[-1] if self.brackets else None
+        if opened is None or (OPENING[opened.type] != token.type and opened.type == "LBRACE"):
+            stray = (token.type == "RBRACE" and self.stray) or token
             self._error(
                 codes.UNOPENED,
-                message,
-                token.start,
-                token.end,
-                token.text,
+                f"`{stray.text}` closes nothing",
+                stray.start,
+                stray.end,
+                stray.text,
                 "",
                 "take it out, or open it before",
             )
-            raise SpecError(self.found)
-        opened = self.brackets.pop()
+            if token.type == "RBRACE":
+                raise SpecError(self.found)
+            return False
         if OPENING[opened.type] != token.type:
             line, column = self.fragment.source.position(self.fragment.span(token.start, token.end).start)
             self._unclosed(opened, f"`{token.text}` at {line}:{column}")
+        self.brackets.pop()
+        if token.type == "RBRACE" and self.stray is None and not self._fit(opened, token):
+            self.stray, self.left = token, self.left or opened
+        return True
+
+    def _begin_line(self, token: Token) -> None:
+        """Note the first brace that seems to be open behind its lines.
+
+        It is one with a line that is indented less than its first, and no deeper than its own.
+        """
+        if self.left or not self.brackets or self.brackets[-1].type != "LBRACE" or token.type in (*CLOSING, END):
+            return
+        text, opened = self.fragment.text, self.brackets[-1]
+        line = text.rfind("\n", 0, token.start) + 1
+        if line <= opened.start:
+            return
+        indent, outer = token.start - line, _indent(text, text.rfind("\n", 0, opened.start) + 1)
+        if indent <= outer and indent < self.inner.get(opened.start, max(outer, 1)):
+            self.left = opened
+        self.inner.setdefault(opened.start, indent)
+
+    def _fit(self, opened: Token, closed: Token) -> bool:
+        """Whether two braces that are partners by their order are so by their lines, too.
+
+        Where a brace is missing, those behind it find the wrong partners, up to the end of the text. As specs are
+        written, partners stand on one line, or the closing one begins a line: indented no deeper than the line of the
+        opening one, and deeper than that of the brace around them.
+        """
+        text = self.fragment.text
+        first, last = (text.rfind("\n", 0, brace.start) + 1 for brace in (opened, closed))
+        if first == last:
+            return True
+        around = next((b for b in reversed(self.brackets) if b.type == "LBRACE"), None)
+        least = -1 if around is None else _indent(text, text.rfind("\n", 0, around.start) + 1)
+        alone = not text[last : closed.start].strip()
+        return alone and least < closed.start - last <= _indent(text, first)
 
     def _unclosed(self, opened: Token, found: str) -> NoReturn:
         close = _SHAPES[OPENING[opened.type]]
@@ -283,7 +327,10 @@ class _Scanner:
 
     def _finish(self) -> Tokens:
         if self.brackets:
-            self._unclosed(self.brackets[-1], "the end of the text")
+            opened = self.brackets[-1]
+            if opened.type == "LBRACE":
+                opened = self.left or opened
+            self._unclosed(opened, "the end of the text")
         end = len(self.fragment.text)
         self._add_stop(Token(END, "", end, end))
         if self.leading:
@@ -304,6 +351,14 @@ class _Scanner:
         self.found.add(Diagnostic(code, message, self.fragment.span(start, end), found, expected, help_))
         if len(list(self.found)) >= limits.DIAGNOSTICS:
             raise SpecError(self.found)
+
+
+def _indent(text: str, line: int) -> int:
+    """How many characters of blank a line begins with."""
+    end = line
+    while text[end : end + 1] in (" ", "\t"):
+        end += 1
+    return end - line
 
 
 def tokenize(fragment: Fragment, found: Diagnostics) -> Tokens:

@@ -18,11 +18,8 @@ from hvdsl.runtime.data import Splits
 from hvdsl.runtime.data.dataset import Dataset
 from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.ground.seeds import derive_seed
-from hvdsl.runtime.inference.evaluate import Evaluation, ImportanceBound, evaluate
+from hvdsl.runtime.inference.evaluate import Evaluation, evaluate, score_images
 from hvdsl.runtime.inference.inference import chunks, inference
-from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.latents.noise import image_noise
-from hvdsl.runtime.objective.elbo import ModelBatch, measure
 from hvdsl.runtime.priors.evaluate import CodeEvaluation, evaluate_codes
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.workflows.baselines import histogram_bits_per_dim, png_bits_per_dim
@@ -112,20 +109,11 @@ def image_elbo(module: nn.Module, pixels: Tensor, *, samples: int, batch: int, s
     dims = vae.likelihood.dims((pixels.shape[1], pixels.shape[2], pixels.shape[3]))
     with inference(module) as device:
         for indices in chunks(range(len(pixels)), batch):
-            v = pixels[indices.start : indices.stop].to(device)
-            x, target = vae.input(v), vae.target(v)
-            weights, distortion, rate = ImportanceBound(), torch.zeros(()), torch.zeros(())
-            for k in range(samples):
-                noise = image_noise(module, vae.LATENTS, noise_seed, indices, k, device)
-                latents = Traversal.infer(vae.LATENTS, len(v), noise, densities=samples > 1, device=device)
-                bound = measure(module, ModelBatch(x, target, noise), latents)
-                distortion = distortion.to(device) + bound.distortion.double() / samples
-                rate = rate.to(device) + bound.rates.double() / samples
-                if samples > 1:
-                    weights.add(latents.log_weight.double() - bound.distortion.double())
-            bounds.append((weights.bound if samples > 1 else -distortion - rate.sum(0)).cpu())
-            distortions.append(distortion.cpu())
-            rates.append(rate.T.cpu())
+            part = pixels[indices.start : indices.stop].to(device)
+            scores = score_images(module, part, indices, samples, noise_seed)
+            bounds.append(scores.bound.cpu())
+            distortions.append(scores.distortion.cpu())
+            rates.append(scores.rates.T.cpu())
     return ImageElbo(torch.cat(bounds), torch.cat(distortions), torch.cat(rates), dims, samples)
 
 

@@ -21,6 +21,7 @@ from hvdsl.runtime.data.digest import dataset_digest
 from hvdsl.runtime.ground.world import process_group, world
 from hvdsl.runtime.inference.watch import watch
 from hvdsl.runtime.latents.noise import noise_scheme
+from hvdsl.runtime.training.precision import Precision
 from hvdsl.runtime.training.run import Run, default_folder
 from hvdsl.runtime.training.trainer import Trainer, TrainingResult
 from hvdsl.workflows.compiling import Overrides, checked, spelled
@@ -28,8 +29,6 @@ from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.runs import create_run, device_of, instantiate, read_model, run_data
 from hvdsl.workflows.starts import Start, changed_since, consent, hold, note_start, same_structure, unseen
 from hvdsl.workflows.train_prior import train_prior
-
-Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ class Arrays:
     """Images (N, H, W), (N, H, W, C) or (N, C, H, W) of any numbers. Files that are not compressed are memory-mapped.
 
     Args:
-        channels: What the spec wants: it says which axis is that of the channels.
+        channels: What the spec wants: it says which axis is that of the channels. None: the shorter one.
         fields: Other arrays of N rows, by name.
     """
 
@@ -37,7 +37,7 @@ class Arrays:
         images: NDArray[Any],
         labels: NDArray[np.int64] | None = None,
         *,
-        channels: int = 3,
+        channels: int | None = None,
         fields: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         if images.dtype.kind not in "buif" or images.ndim not in (3, 4) or 0 in images.shape[1:]:
@@ -52,7 +52,7 @@ class Arrays:
         self._images, self._labels = images, labels
         self._planar = images.ndim == 4 and _is_planar(name, images.shape, channels)
         held = 1 if images.ndim == 3 else images.shape[1] if self._planar else images.shape[3]
-        self._alpha = held != channels and held in (2, 4) and images.dtype.kind == "u"
+        self._alpha = channels is not None and held != channels and held in (2, 4) and images.dtype.kind == "u"
 
     def __len__(self) -> int:
         return len(self._images)
@@ -75,19 +75,21 @@ class Arrays:
         return f"image {index} of {self.name_of_file}"
 
 
-def _is_planar(name: str, shape: tuple[int, ...], channels: int) -> bool:
+def _is_planar(name: str, shape: tuple[int, ...], channels: int | None) -> bool:
     """Whether the second axis is that of the channels, not the last: by the spec's, else by what channels can be."""
     for plausible in ((channels,), (1, 3), (2, 4)):
         second, last = shape[1] in plausible, shape[3] in plausible
         if second or last:
             return second and not last
+    if channels is None:
+        return shape[1] < shape[3]
     raise DataError(
         f"{name} has shape {shape}: neither its second nor its last axis is of {channels} channels, as `shape` says, "
         "nor of 1 or 3"
     )
 
 
-def read_arrays(path: Path, channels: int = 3) -> dict[str, Arrays]:
+def read_arrays(path: Path, channels: int | None = None) -> dict[str, Arrays]:
     """Return the arrays of a file by the part of the data they are (`all` where the name says none).
 
     An `.npz` may hold arrays whose names speak of `train`, `validation` and `test`, each with optional labels (`train`,
@@ -155,7 +157,7 @@ def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> ND
         return flat.reshape(shape, order="F" if fortran else "C")
 
 
-def _parts(path: Path, stored: Mapping[str, NDArray[Any]], channels: int) -> dict[str, Arrays]:
+def _parts(path: Path, stored: Mapping[str, NDArray[Any]], channels: int | None) -> dict[str, Arrays]:
     images: dict[str, str] = {}
     for key in stored:
         part = part_in(key)
@@ -182,7 +184,7 @@ def _only(path: Path, stored: Mapping[str, NDArray[Any]]) -> str:
     )
 
 
-def _one(path: Path, stored: Mapping[str, NDArray[Any]], part: str, key: str, channels: int) -> Arrays:
+def _one(path: Path, stored: Mapping[str, NDArray[Any]], part: str, key: str, channels: int | None) -> Arrays:
     beside = {k: a for k, a in stored.items() if k != key and (part_in(k) or ALL) == part}
     labels = next((k for k in beside if _LABELS.search(k)), None)
     count = len(stored[key]) if stored[key].ndim else 0

@@ -20,7 +20,8 @@ from hvdsl.runtime.data.imagenet import read_imagenet
 from hvdsl.runtime.data.listing import Listing, list_file, list_files
 from hvdsl.runtime.data.lmdb import Lmdb
 from hvdsl.runtime.data.mat import read_mat
-from hvdsl.runtime.data.names import ALL, PARTS, TEST, TRAIN, VALIDATION, part_in, part_of
+from hvdsl.runtime.data.names import ALL, PARTS, TEST, TRAIN, VALIDATION, is_hidden, part_in
+from hvdsl.runtime.data.packed import TABLES, TARS, read_packed
 from hvdsl.runtime.data.shipped_data import digits, photos
 from hvdsl.runtime.data.stored import SUFFIXES
 
@@ -49,8 +50,8 @@ class Source:
         return f"{total:,} image{'' if total == 1 else 's'}{parts}"
 
 
-def find_source(settings: Data, path: Path | None = None) -> Source:
-    """Find the images that a `data` section names.
+def find_source(settings: Data, path: Path | None = None, *, shaped: bool = True) -> Source:
+    """Find the images that a `data` section names; only if it is `shaped` does its `shape` say how arrays are read.
 
     `path` (or the section's `source`) says where the files are: an image file, an `.npy`, `.npz`, `.mat` or `.lmdb`
     file, a folder of images (with folders for its parts, `.npy` files or `.lmdb` folders in it, or without), one with
@@ -71,7 +72,7 @@ def find_source(settings: Data, path: Path | None = None) -> Source:
         raise DataError(f"the data `{name}` does not ship with hvdsl: say where its files are with `--data PATH`")
     if not place.exists():
         raise DataError(f"{place} does not exist: `--data` is a folder of images, an .npy or .npz file")
-    return _from_files(name, place, settings.shape[0])
+    return _from_files(name, place, settings.shape[0] if shaped else None)
 
 
 def open_data(settings: Data, path: Path | None = None, given: Mapping[str, FieldSource] | None = None) -> Splits:
@@ -138,7 +139,7 @@ def open_given(
         part = split or default
         splits = open_data(settings, noted)
         dataset: Dataset = getattr(splits, part)
-        dataset.name = f"{len(dataset):,} {part} images of the run's own data"
+        dataset.name = f"{len(dataset):,} {part} images"
         return dataset
     if settings.name in _SHIPPED or settings.source in _SHIPPED:  # other images than those that ship
         settings = settings.model_copy(update={"name": "images", "source": None})
@@ -158,6 +159,8 @@ def open_given(
     which = "" if part == ALL else f"{part} "
     count = f"{len(images):,} {which}image{'' if len(images) == 1 else 's'}"
     tell = Teller()
+    if settings.classes is not None and isinstance(images, Folder):
+        images = _in_classes(images, settings, noted)
     left = source.summary.partition("; ")[2]
     title = f"{count} of {path}" + (f"; {left}" if left else "")
     dataset = Dataset(title, images, settings, training=False, tell=tell)
@@ -165,6 +168,15 @@ def open_given(
         images.check(settings)
     probe(dataset, settings, tell, strict=False)
     return dataset
+
+
+def _in_classes(images: Folder, settings: Data, noted: Path | None) -> Folder:
+    """Count the classes of other images as those of the data that a model was trained on, by the names of folders."""
+    try:
+        names = find_source(settings, noted).classes
+    except DataError:  # it is not where it was: the order of the same number of folders is all there is to go by
+        names = images.classes if len(images.classes) == settings.classes else ()
+    return images.with_classes(names) if images.classes else images
 
 
 def probe(dataset: Dataset, settings: Data, tell: Teller, *, strict: bool) -> None:
@@ -213,7 +225,7 @@ def _shipped(name: str, settings: Data) -> dict[str, Images]:
     return {TRAIN: train, VALIDATION: validation, TEST: test}
 
 
-def _from_files(name: str, place: Path, channels: int) -> Source:
+def _from_files(name: str, place: Path, channels: int | None) -> Source:
     if name == "cifar10" and place.is_dir():
         train, test = read_cifar10(place)
         return Source({TRAIN: train, TEST: test})
@@ -226,6 +238,8 @@ def _from_files(name: str, place: Path, channels: int) -> Source:
         return _from_folder(place, channels)
     if suffix in (".npy", ".npz"):
         return Source(dict(read_arrays(place, channels)))
+    if suffix in (*TARS, *TABLES):
+        return Source(dict(read_packed(place) or {}))
     if suffix in SUFFIXES:
         return _from_listing(list_file(place))
     raise DataError(
@@ -233,10 +247,12 @@ def _from_files(name: str, place: Path, channels: int) -> Source:
     )
 
 
-def _from_folder(place: Path, channels: int) -> Source:
+def _from_folder(place: Path, channels: int | None) -> Source:
     published = read_mnist(place) or read_imagenet(place)
     if published is not None:
         return Source(dict(published))
+    if not _has_pictures(place) and (packed := read_packed(place)) is not None:
+        return Source(dict(packed))
     parts: dict[str, Images] = {}
     files = sorted(p for p in place.iterdir() if p.suffix.lower() in (".npy", ".npz") and p.is_file())
     for file in files:
@@ -256,9 +272,9 @@ def _from_folder(place: Path, channels: int) -> Source:
 
 
 def _has_pictures(place: Path) -> bool:
-    return any(p.suffix.lower() in SUFFIXES - {".npy"} for p in place.iterdir()) or any(
-        p.is_dir() and part_of(p.name) for p in place.iterdir()
-    )
+    """Whether there is a picture in a folder, at whatever depth."""
+    pictures = SUFFIXES - {".npy"}
+    return any(path.suffix.lower() in pictures and not is_hidden(path.name) for path in place.rglob("*"))
 
 
 def _from_listing(listing: Listing) -> Source:

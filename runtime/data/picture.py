@@ -42,6 +42,7 @@ class Raster:
     values: NDArray[Any]
     alpha: bool = False  # whether the last channel is opacity
     shallow: bool = False  # whether its file has 16 bits per colour, of which the upper 8 are here
+    frames: int = 1  # in its file, of which this is the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +118,7 @@ def read_picture(source: Path | bytes) -> Raster:
         UnreadableError: not a picture, damaged, or in a colour space that is not read.
     """
     with _opened(source) as picture:
-        if getattr(picture, "n_frames", 1) > 1:
-            picture.seek(0)
+        frames = int(getattr(picture, "n_frames", 1)) if picture.format != "MPO" else 1  # those are views of one scene
         shallow = _is_shallow(picture)
         alpha, mode, format = _has_alpha(picture), picture.mode, picture.format
         key = picture.info.get("transparency")
@@ -130,9 +130,9 @@ def read_picture(source: Path | bytes) -> Raster:
                 values = _integers(values, format)
             if alpha and isinstance(key, int):
                 opaque = np.where(values == key, 0, np.iinfo(values.dtype).max).astype(values.dtype)
-                return Raster(np.stack([values, opaque], axis=2), True)
-            return Raster(values[:, :, None])
-        return Raster(_eight_bits(upright, mode, alpha), alpha, shallow)
+                return Raster(np.stack([values, opaque], axis=2), True, frames=frames)
+            return Raster(values[:, :, None], frames=frames)
+        return Raster(_eight_bits(upright, mode, alpha), alpha, shallow, frames)
 
 
 def _eight_bits(picture: Pillow.Image, mode: str, alpha: bool) -> NDArray[np.uint8]:

@@ -49,6 +49,8 @@ class Preprocess:
             DataError: the image does not fit the settings; the message has its name, its range and the line to write.
         """
         settings = self._settings
+        if raster.frames > 1:
+            self._tell("frames", f"{name} has {raster.frames} frames: the first is taken")
         image, opacity = self._opacity(raster, name)
         image = self._depth(image, raster.shallow, name)
         image = self._channels(image, settings.shape[0] - (opacity is not None), name)

@@ -36,12 +36,14 @@ class Kind:
         values: Least and largest stored value of those that were decoded.
         constant: How many of these hold a single value.
         clear: How many have a pixel that is not opaque.
+        unfinite: How many hold NaN or an infinity.
     """
 
     images: int
     values: tuple[float, float]
     constant: int
     clear: int
+    unfinite: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Survey:
         within: How many repeat another of their part.
         compared: Whether all images were compared.
         decoded: How many images the statistics are of.
-        mean, deviation: Of all values of those, each scaled to 8 bits (real numbers and levels as they are).
+        mean, deviation: Of `v` in those images, under the settings of the spec or those suggested.
         left_out: Name and reason of each file that is not taken.
         suggested: Settings that the images fit.
     """
@@ -88,50 +90,67 @@ def survey(path: Path, settings: Data | None = None) -> Survey:
     Raises:
         DataError: there is nothing that can be read.
     """
-    source = find_source(settings or Data(name="images", shape=(3, 1, 1)), path)
+    source = find_source(settings or Data(name="images", shape=(3, 1, 1)), path, shaped=settings is not None)
     sizes: Counter[tuple[int, int, int]] = Counter()
-    found: dict[str, list[tuple[float, float, bool]]] = {}
-    moments = np.zeros(3)  # values, their sum, the sum of their squares
-    decoded = 0
+    seen: dict[str, _Seen] = {}
     for images in source.parts.values():
         indices = np.unique(np.linspace(0, len(images) - 1, min(_DECODED, len(images))).astype(int)).tolist()
-        decoded += len(indices)
-        rasters = _rasters(images, indices)
-        for raster in rasters:
+        for raster in _rasters(images, indices):
             colours = raster.values[:, :, :-1] if raster.alpha else raster.values
-            clear = raster.alpha and bool((raster.values[:, :, -1] != np.iinfo(raster.values.dtype).max).any())
-            found.setdefault(str(colours.dtype), []).append((float(colours.min()), float(colours.max()), clear))
-            moments += _moments(colours, settings)
+            seen.setdefault(str(colours.dtype), _Seen()).add(raster, colours)
             if not isinstance(images, Folder):
                 sizes[colours.shape] += 1
         if isinstance(images, Folder):
             sizes.update((r.header.height, r.header.width, r.header.channels) for r in images.records if r.header)
-    kinds = {
-        name: Kind(len(rows), (min(r[0] for r in rows), max(r[1] for r in rows)), sum(r[0] == r[1] for r in rows),
-                   sum(r[2] for r in rows))
-        for name, rows in found.items()
-    }  # fmt: skip
-    mean = moments[1] / moments[0]
-    deviation = math.sqrt(max(0.0, moments[2] / moments[0] - mean**2))
-    across, within, compared = _duplicates(source)
+    kinds = {name: one.kind() for name, one in seen.items()}
     classes = _classes(source)
-    listing = source.listing
+    suggested = _suggested(sizes, kinds, classes)
+    mean, deviation = _spread({name: one.moments for name, one in seen.items()}, settings or suggested)
+    across, within, compared = _duplicates(source)
+    records = source.listing.records if source.listing is not None else ()
     return Survey(
-        source.summary,
-        {part: len(images) for part, images in source.parts.items()},
-        dict(sizes.most_common()),
-        kinds,
-        classes,
-        across,
-        within,
-        compared,
-        decoded,
-        mean,
-        deviation,
-        [(r.name, r.left_out) for r in listing.records if r.left_out] if listing is not None else [],
-        _suggested(sizes, kinds, classes),
-        source.parts,
+        summary=source.summary,
+        parts={part: len(images) for part, images in source.parts.items()},
+        sizes=dict(sizes.most_common()),
+        kinds=kinds,
+        classes=classes,
+        across=across,
+        within=within,
+        compared=compared,
+        decoded=sum(kind.images for kind in kinds.values()),
+        mean=mean,
+        deviation=deviation,
+        left_out=[(record.name, record.left_out) for record in records if record.left_out],
+        suggested=suggested,
+        images=source.parts,
     )
+
+
+class _Seen:
+    """What was seen of the images of one type of numbers."""
+
+    def __init__(self) -> None:
+        self.images = self.constant = self.clear = self.unfinite = 0
+        self.low, self.high = math.inf, -math.inf
+        self.moments = np.zeros(3)  # how many values, their sum, the sum of their squares
+
+    def add(self, raster: Raster, colours: NDArray[Any]) -> None:
+        wide = colours.astype(np.float64)
+        finite = np.isfinite(wide)
+        self.images += 1
+        self.unfinite += not finite.all()
+        self.clear += raster.alpha and bool((raster.values[:, :, -1] != np.iinfo(raster.values.dtype).max).any())
+        wide = wide[finite]
+        if wide.size == 0:
+            return
+        low, high = float(wide.min()), float(wide.max())
+        self.constant += low == high
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self.moments += np.array([wide.size, wide.sum(), np.square(wide).sum()])
+
+    def kind(self) -> Kind:
+        values = (self.low, self.high) if self.low <= self.high else (0.0, 0.0)
+        return Kind(self.images, values, self.constant, self.clear, self.unfinite)
 
 
 def model_view(survey: Survey, settings: Data, count: int) -> tuple[NDArray[Any], list[str]]:
@@ -153,11 +172,16 @@ def _rasters(images: Images, indices: Sequence[int]) -> Iterator[Raster]:
             yield from pool.map(lambda index: images.image(index, 0), indices[start : start + 4 * _THREADS])
 
 
-def _moments(values: NDArray[Any], settings: Data | None) -> NDArray[np.float64]:
-    scaled = values.astype(np.float64)
-    if values.dtype == np.uint16 and (settings is None or settings.values == "scaled"):
-        scaled = scaled / 257
-    return np.array([scaled.size, scaled.sum(), np.square(scaled).sum()])
+def _spread(moments: Mapping[str, NDArray[np.float64]], settings: Data) -> tuple[float, float]:
+    """Mean and deviation of `v` under these settings."""
+    count, total, squares = 0.0, 0.0, 0.0
+    for kind, (n, first, second) in moments.items():
+        factor = 1.0
+        if settings.values == "scaled" and kind in ("uint8", "uint16"):
+            factor = (2**settings.bits - 1) / np.iinfo(kind).max
+        count, total, squares = count + n, total + first * factor, squares + second * factor**2
+    mean = total / max(count, 1)
+    return float(mean), math.sqrt(max(0.0, squares / max(count, 1) - mean**2))
 
 
 def _duplicates(source: Source) -> tuple[list[tuple[str, str]], int, bool]:
@@ -224,7 +248,8 @@ def _suggested(
         side = 1 << (min(*heights, *widths, 256)).bit_length() - 1
         needed |= {"shape": (channels, side, side), "resize": (side, side)}
     most = int(max(kind.values[1] for kind in kinds.values()))
-    if not set(kinds) <= {"uint8", "uint16"}:
+    dark = (set(kinds) == {"uint8"} and 0 < most < 64) or (set(kinds) == {"uint16"} and 0 < most < 1 << 13)
+    if dark or not set(kinds) <= {"uint8", "uint16"}:
         whole = not any(name.startswith("float") for name in kinds)
         if whole and min(kind.values[0] for kind in kinds.values()) >= 0 and most < 1 << 16:
             needed |= {"values": "levels", "bits": max(1, most.bit_length())}

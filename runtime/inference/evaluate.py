@@ -194,7 +194,7 @@ def evaluate(
         mine = world.share(len(data))
         for indices in chunks(mine, batch):
             v = torch.from_numpy(data.batch(indices, 0).astype(np.float32)).to(next(model.parameters()))
-            score = _score(model, v, indices, samples, noise_seed)
+            score = score_images(model, v, indices, samples, noise_seed)
             bound = score.bound
             sums[:3] += torch.stack([bound.sum(), bound.square().sum(), score.distortion.sum()]).cpu()
             sums[3] += len(indices)
@@ -220,7 +220,7 @@ def _active(rates: list[float], channels: list[int], images: float) -> tuple[int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Score:
+class ImageScores:
     """The score of a batch in float64 nats: `bound` and `distortion` `(N,)`, `rates` `(groups, N)`.
 
     `channel_rates` are summed over the images, `(channels of all groups,)`.
@@ -232,8 +232,8 @@ class _Score:
     channel_rates: Tensor
 
 
-def _score(model: nn.Module, v: Tensor, indices: range, samples: int, seed: int) -> _Score:
-    """Score a batch.
+def score_images(model: nn.Module, v: Tensor, indices: range, samples: int, seed: int) -> ImageScores:
+    """Score each image of a batch, raw pixel values `(N, C, H, W)` with the numbers `indices`, by `samples` samples.
 
     One sample per pass, the weights summed as they come: memory does not grow with the number of samples.
     """
@@ -257,7 +257,7 @@ def _score(model: nn.Module, v: Tensor, indices: range, samples: int, seed: int)
         bound = -rates.sum(0)
     else:
         bound = weights.bound if samples > 1 else -distortion - rates.sum(0)
-    return _Score(bound, distortion, rates, channel_rates)
+    return ImageScores(bound, distortion, rates, channel_rates)
 
 
 def _summary(

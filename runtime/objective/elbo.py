@@ -13,7 +13,7 @@ codebooks by gradient.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -28,6 +28,7 @@ from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.tensors import constants
 from hvdsl.runtime.latents import Detail, LatentGroup, Traversal
 from hvdsl.runtime.likelihoods import Likelihood
+from hvdsl.runtime.objective.scheduled import Scheduled
 
 _BALANCE_FLOOR = 0.01  # nats: keeps a collapsed group's weight above zero (NVAE, Vahdat & Kautz 2020, appendix A)
 
@@ -141,6 +142,7 @@ class Objective:
         _refuse_unsupported(settings)
         self.settings, self._across_ranks = settings, across_ranks
         self._beta = Beta(settings.beta, steps)
+        self.scheduled = Scheduled()
         self._balance_until = steps(settings.balance.until) if isinstance(settings.balance, ByRate) else None
 
     def __call__(self, model: nn.Module, batch: ModelBatch, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
@@ -162,7 +164,7 @@ class Objective:
             return loss, bound.terms() | losses
         rates = self._floored(bound, latents, training=model.training)
         weights = self._balance(bound.rates.detach(), groups, step, beta) if model.training else None
-        weight = bound.rates.new_full((), beta)
+        weight = self.scheduled("beta", beta, bound.rates)
         rate = weight * (rates if weights is None else weights * rates).sum()
         loss = bound.distortion.mean() + rate
         terms = bound.terms()
@@ -173,6 +175,17 @@ class Objective:
         loss = loss / bound.dims if self.settings.unit == "nats_per_dim" else loss
         return loss + learning, terms | losses
 
+    def refill(self, step: int) -> None:
+        """Put the numbers of that step into the scalars that are held."""
+        beta = self._beta(step)
+        self.scheduled.refill({"beta": beta, "commitment": weight_at(self.settings.commitment, beta)})
+
+    def phase(self, step: int) -> Hashable:
+        """What of the schedule decides which operations a step has; all else are numbers."""
+        balance = self.settings.balance
+        by_rate = self._balance_until is not None and step < self._balance_until
+        return isinstance(balance, BySize) and self._beta(step) < 1, by_rate
+
     def _quantizers(self, latents: Traversal, beta: float) -> tuple[dict[str, Tensor], Tensor | float]:
         """The losses of the discrete groups by name, and what they add to the objective."""
         outcomes = latents.outcomes
@@ -181,7 +194,7 @@ class Objective:
         if not commitments:
             return {}, 0.0
         total = torch.stack(commitments).sum()
-        learning = weight_at(self.settings.commitment, beta) * total
+        learning = self.scheduled("commitment", weight_at(self.settings.commitment, beta), total) * total
         terms = {names.COMMITMENT_PER_GROUP_MEAN_SQUARE: torch.stack(commitments).detach()}
         if codebooks:
             learning = learning + torch.stack(codebooks).sum()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol
@@ -17,11 +17,13 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.latents.noise import noise_scheme, set_noise_scheme
 from hvdsl.runtime.layers.norms import DegenerateBatchError
-from hvdsl.runtime.objective.elbo import ModelBatch
+from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.objective.penalties.terms import Penalties
+from hvdsl.runtime.quantizers import Quantizer
 from hvdsl.runtime.quantizers.usage import agree, settle
 from hvdsl.runtime.training.checkpoint import Checkpoint, CheckpointError, Tensors
 from hvdsl.runtime.training.ema import Ema
+from hvdsl.runtime.training.graphs import Capture, CapturedStep, capture
 from hvdsl.runtime.training.guard import SkipGuard, clip_gradients, gradient_norm
 from hvdsl.runtime.training.optimizer import build_optimizer, set_learning_rate, update
 from hvdsl.runtime.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
@@ -82,6 +84,10 @@ class _Note:
     terms: Mapping[str, int]
 
 
+_Numbers = tuple[Tensor, Mapping[str, int]]
+"""Loss, norm, whether the update was made, and all terms in a row; and how many numbers each term has."""
+
+
 class _Objective(nn.Module, Generic[P]):
     """Model and loss as one module, so that DDP sees everything between the parameters and the loss."""
 
@@ -138,7 +144,8 @@ class Optimization(Generic[P]):
         self.scaler = gradient_scaler(train.precision, train.initial_scale, self._device)
         agree(model, self.world)
         train_in(model, train.precision)
-        if train.checkpointing == "group":
+        self._recomputes = train.checkpointing == "group"
+        if self._recomputes:
             checkpoint_groups(model)
         if self.world.size > 1:
             synchronise_batch_norm(model)
@@ -152,6 +159,7 @@ class Optimization(Generic[P]):
             # into its buckets whatever their strides are, and nobody can act on being told.
             warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         self._began = False
+        self._captured: CapturedStep[P, _Numbers] | None = None
         self._readings: Readings[_Note] = Readings(self._device)
 
     def step(self, parts: Sequence[P]) -> StepResult:
@@ -176,25 +184,67 @@ class Optimization(Generic[P]):
         number, rate = self.step_number, self.rate(self.step_number)
         set_learning_rate(self.optimizer, rate)
         with arithmetic(self._precision, self._device):
-            self._statistics.keep()
-            terms = self._backward(parts) | self._penalise()
-            penalty = terms.pop("penalty", None)
-            self.scaler.unscale_(self.optimizer)
-            loss = terms.pop("loss") if penalty is None else terms.pop("loss") + penalty
-            norm = gradient_norm(self._parameters)
-            applied = self.guard.allows(loss, norm)
-            clip_gradients(self._parameters, norm, self._clip, self._clip_each)
-            update(self.optimizer, applied)
-            self._statistics.settle(applied)
-            settle(self.model, applied)
-            if self.ema is not None:
-                self.ema.update(applied)
-            self.scaler.update()
-            self.optimizer.zero_grad(set_to_none=True)
+            if self._captured is None:
+                numbers, terms = self._on_device(parts)
+            else:
+                self._refill(number)
+                numbers, terms = self._captured(parts, self._phase(number))
         self.step_number += 1
+        self._readings.push(_Note(number, rate, terms), numbers)
+
+    def use_graphs(self, record: Capture[_Numbers] = capture) -> str | None:
+        """From now on launch steps as CUDA graphs; returns the reason where they cannot be.
+
+        Args:
+            record: How a step is captured.
+        """
+        reasons = {
+            "graphs are of CUDA devices": self._device.type != "cuda" and record is capture,
+            "several processes exchange gradients within a step": self.world.size > 1,
+            "fp16 adapts its scale to what a step gave": self.scaler.is_enabled(),
+            "activation checkpointing keeps random states on the host": self._recomputes,
+            "the use of codes is counted on the host": any(isinstance(m, Quantizer) for m in self.model.modules()),
+            "noise of scheme 1 is drawn on the host": noise_scheme(self.model) == 1,
+        }
+        for reason, holds in reasons.items():
+            if holds:
+                return reason
+        for scheduled in self._scheduled():
+            scheduled.scheduled.hold()
+        self._captured = CapturedStep(self._on_device, record)
+        return None
+
+    def _on_device(self, parts: Sequence[P]) -> _Numbers:
+        """Everything of a step that the device does: loss, norm, whether it counts and all terms as one vector."""
+        self._statistics.keep()
+        terms = self._backward(parts) | self._penalise()
+        penalty = terms.pop("penalty", None)
+        self.scaler.unscale_(self.optimizer)
+        loss = terms.pop("loss") if penalty is None else terms.pop("loss") + penalty
+        norm = gradient_norm(self._parameters)
+        applied = self.guard.allows(loss, norm)
+        clip_gradients(self._parameters, norm, self._clip, self._clip_each)
+        update(self.optimizer, applied)
+        self._statistics.settle(applied)
+        settle(self.model, applied)
+        if self.ema is not None:
+            self.ema.update(applied)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
         numbers = [loss, norm, applied, *terms.values()]
-        note = _Note(number, rate, {name: value.numel() for name, value in terms.items()})
-        self._readings.push(note, torch.cat([value.detach().reshape(-1).float() for value in numbers]))
+        together = torch.cat([value.detach().reshape(-1).float() for value in numbers])
+        return together, {name: value.numel() for name, value in terms.items()}
+
+    def _scheduled(self) -> list[Objective | Penalties]:
+        """What has numbers of its own that change with the step."""
+        return [part for part in (self._measure, self._penalties) if isinstance(part, Objective | Penalties)]
+
+    def _refill(self, step: int) -> None:
+        for scheduled in self._scheduled():
+            scheduled.refill(step)
+
+    def _phase(self, step: int) -> Hashable:
+        return self._measure.phase(step) if isinstance(self._measure, Objective) else None
 
     def results(self, outstanding: int = 0) -> Iterator[StepResult]:
         """What came of the steps that were launched, in order, each once.
@@ -269,6 +319,8 @@ class Optimization(Generic[P]):
         set_noise_scheme(self.model, scheme)
         self._started = self._started or checkpoint.state.get("started_from_batch") is True
         self.step_number = checkpoint.step
+        if self._captured is not None:
+            self._captured.forget()
 
     def _backward(self, parts: Sequence[P]) -> dict[str, Tensor]:
         """Gradients of the mean loss over all parts and ranks; the means of the loss and of every term."""

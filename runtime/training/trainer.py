@@ -66,6 +66,7 @@ class Trainer:
         console: Where to show progress; without one nothing is shown.
         workers: Threads that read ahead; at least one where the model is on an accelerator.
         task: What the model is trained for; by default the spec's objective on images.
+        graphs: Launch steps as CUDA graphs where that can be; where not, training says why and runs them as they are.
 
     Raises:
         HvdslError: There is no `train` section, or the batch fits neither the data nor the processes.
@@ -81,6 +82,7 @@ class Trainer:
         console: Console | None = None,
         workers: int = 0,
         task: Task | None = None,
+        graphs: bool = False,
     ) -> None:
         if settings.train is None:
             raise HvdslError(
@@ -98,6 +100,7 @@ class Trainer:
         self._device = next(model.parameters()).device
         # Where the host is to stay ahead of the device, images are never decoded on its thread.
         self._workers = workers if self._device.type == "cpu" else max(1, workers)
+        self._graphs = graphs
         self._ahead, self._vote = Ahead(self._device), StopVote(self.world)
         self._read, self._since = 0, 0.0  # steps whose results were read, and when the last of them was
         self._saved: int | None = None
@@ -151,6 +154,8 @@ class Trainer:
         display = ProgressDisplay(self._console, start, total)
         if log is not None and not log.writes_events:
             display.say("TensorBoard is not installed: measurements go to metrics.jsonl only")
+        if self._graphs and (reason := self.optimization.use_graphs()) is not None:
+            display.say(f"steps are not launched as graphs: {reason}")
         self.model.train()
         stream = batches(self.data, self.order, start, self._workers)
         try:

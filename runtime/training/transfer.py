@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -77,3 +78,20 @@ def tensors_of(value: object) -> Iterator[Tensor]:
     elif is_dataclass(value):
         for field in fields(value):
             yield from tensors_of(getattr(value, field.name))
+
+
+def tensors_copied(value: Any) -> Any:
+    """The same again with a copy of every tensor, in the order of `tensors_of`."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, JointNoise):
+        copied = copy.copy(value)
+        copied.hold({kind: numbers.clone() for kind, numbers in value.draw().items()})
+        return copied
+    if isinstance(value, Mapping):
+        return {name: tensors_copied(item) for name, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [tensors_copied(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: tensors_copied(getattr(value, field.name)) for field in fields(value)})
+    return value

@@ -10,7 +10,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from hvdsl.cli.main import main
 from hvdsl.cli.output.json import FORMAT
@@ -30,6 +32,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("json")
     (folder / "tiny.hv").write_text(TINY)
     (folder / "wrong.hv").write_text("hv 1\nmodel two\nencoder { 8: conf(3x3, 8) }\n")
+    (folder / "pictures").mkdir()
+    for number in range(3):
+        picture = np.random.default_rng(number).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(folder / "pictures" / f"{number}.png")
     assert main(["train", str(folder / "tiny.hv"), "--out", str(folder / "run"), *CPU]) == 0
     with zipfile.ZipFile(RECORDED.parent / "version_0_1/two_stage.zip") as archive:
         archive.extractall(folder / "codes")
@@ -55,6 +61,7 @@ def test_every_json_has_the_reviewed_form(runs: Path, hvdsl: Hvdsl) -> None:
         "check, of what is wrong": ("check", runs / "wrong.hv", "--json"),
         "info": ("info", runs / "tiny.hv", "--json"),
         "info, of a prior": ("info", "vqvae2_photos", "--json"),
+        "data": ("data", runs / "pictures", "--json"),
         "specs list": ("specs", "list", "--json"),
         "explain": ("explain", "--json"),
         "explain, of a code": ("explain", "HV0301", "--json"),

@@ -43,6 +43,14 @@ GATED = """iaf(gated) {
   s = m + context -> tanh -> depthwise(3x3, mask = causal(upto, mirror = yes))
   m, s
 }"""
+ATTENTIVE = """iaf(affine) {
+  h = conv(3x3, 6, mask = causal(exclude))
+  attention(h, h, h -> elu, causal = inclusive) -> conv(1x1, 6) -> chunk(2)
+}"""
+PARTS = f"""iaf(shift) {{
+  h = conv(3x3, 12, {BEFORE}) -> elu -> conv(1x1, 3, {UPTO})
+  mean(h -> first_channels(2) -> pad_channels(3), h -> avg_pool(1))
+}}"""
 
 
 def written(tmp_path: Path, block: str, posterior: str = f"{NORMAL} -> flow") -> Path:
@@ -60,8 +68,8 @@ def problem(path: Path) -> Diagnostic:
 
 @pytest.mark.parametrize(
     ("block", "upper"),
-    [(SHIFT, False), (AFFINE, False), (GATED, True)],
-    ids=["shift", "affine", "gated, mirrored"],
+    [(SHIFT, False), (AFFINE, False), (GATED, True), (ATTENTIVE, False), (PARTS, False)],
+    ids=["shift", "affine", "gated, mirrored", "attention", "parts of channels"],
 )
 def test_rate_is_log_q_minus_log_p_with_the_jacobians_determinant(tmp_path: Path, block: str, upper: bool) -> None:
     built = hvdsl.build(written(tmp_path, block, f"{NORMAL} -> flow(e)")).double()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from pathlib import PurePath
 
 from hvdsl.compiler.emit import layout
 from hvdsl.compiler.emit.forward.signature import Signature
@@ -32,13 +31,12 @@ def _safe(text: str) -> str:
 def class_text(module_class: ModuleClass, tree: ModuleTree) -> list[str]:
     """Write the class of a recipe or a section."""
     instance = module_class.example
-    kind, span = instance.scope.definition or ("", instance.scope.span)
+    kind, _ = instance.scope.definition or ("", None)
     what = f"{kind} {instance.scope.name.rstrip('_')}".lstrip()
-    where = f"{PurePath(span.source.name).name}:{span.line}"
     signature = Signature(instance, tree, instance.outputs)
     base = "nn.Module" if instance.is_section else "Recipe"
     lines = [f"class {identifier(module_class.name)}({base}):"]
-    first, *rest = [*_comments(instance.scope.comments), f"`{what}`, {where}."]
+    first, *rest = [*_comments(instance.scope.comments), f"`{what}`."]
     lines.append(docstring(first, layout.INDENT, rest))
     if module_class.entries or module_class.parameters:
         lines += ["", *constructor(module_class)]

@@ -60,7 +60,7 @@ def _pixels(name: str, text: str, summary: str) -> list[str]:
 
 def prior_class(module_class: ModuleClass, name: str, graph: Graph, tree: ModuleTree) -> list[str]:
     instance = module_class.example
-    given = inputs(graph)
+    given = graph.entries()  # its own codes, then codes of other latents in the spec's order, then fields
     names = [allowed(given_name(node)) for node in given]
     lines = [
         f"class {name}(nn.Module):",
@@ -84,11 +84,6 @@ def prior_class(module_class: ModuleClass, name: str, graph: Graph, tree: Module
 def _one_hot(node: Node, argument: str) -> str:
     """The line that makes a map of classes or codes."""
     return f"        {argument} = one_hot({argument}, {int(str(node.args['classes']))}, next(self.parameters()))"
-
-
-def inputs(graph: Graph) -> list[Node]:
-    """The prior's own codes, then what it is given: codes of other latents in the spec's order, the class label."""
-    return graph.entries()
 
 
 def _code_map(node: Node) -> ast.expr:

@@ -61,7 +61,7 @@ def _sheet(survey: Survey, settings: Data, path: Path) -> None:
     pixels, names = model_view(survey, settings, _SHEET)
     values = torch.from_numpy(pixels.astype(np.float32))
     save_png(grid(values, pixel_bits(settings)), path)
-    print(f"wrote {path}: {len(names)} images, from {names[0]} to {names[-1]}", file=sys.stderr)
+    print(f"wrote {path}: {_images(len(names))}, from {names[0]} to {names[-1]}", file=sys.stderr)
 
 
 def _text(survey: Survey) -> list[str]:
@@ -71,10 +71,11 @@ def _text(survey: Survey) -> list[str]:
     for name, kind in survey.kinds.items():
         more = [f"{kind.constant:,} of a single value"] if kind.constant else []
         more += [f"{kind.clear:,} not opaque"] if kind.clear else []
+        more += [f"{kind.unfinite:,} with NaN or an infinity, which are refused"] if kind.unfinite else []
         low, high = kind.values
-        lines.append(f"{name}: values {low:g} … {high:g} in {kind.images:,} images" + "".join(f", {m}" for m in more))
+        lines.append(f"{name}: values {low:g} … {high:g} in {_images(kind.images)}" + "".join(f", {m}" for m in more))
     lines += _list("classes", [f"{name}: {count:,}" for name, count in survey.classes.items()])
-    lines.append(f"mean {survey.mean:.5g}, deviation {survey.deviation:.5g} of {survey.decoded:,} images")
+    lines.append(f"mean {survey.mean:.5g}, deviation {survey.deviation:.5g} of {_images(survey.decoded)}")
     if survey.across:
         lines += _list("the same image in two parts", [f"{a} = {b}" for a, b in survey.across])
     if survey.within:
@@ -94,6 +95,10 @@ def _sizes(survey: Survey) -> str:
     return f"{len(rows):,} sizes, {ranges}; most often {', '.join(rows[:3])}"
 
 
+def _images(count: int) -> str:
+    return f"{count:,} image{'' if count == 1 else 's'}"
+
+
 def _list(title: str, rows: list[str]) -> list[str]:
     if not rows:
         return []
@@ -111,7 +116,13 @@ def _as_json(survey: Survey) -> dict[str, object]:
         "parts": dict(survey.parts),
         "sizes": [{"channels": c, "height": h, "width": w, "images": n} for (h, w, c), n in survey.sizes.items()],
         "kinds": {
-            name: {"images": k.images, "values": k.values, "constant": k.constant, "not_opaque": k.clear}
+            name: {
+                "images": k.images,
+                "values": k.values,
+                "constant": k.constant,
+                "not_opaque": k.clear,
+                "not_finite": k.unfinite,
+            }
             for name, k in survey.kinds.items()
         },
         "classes": dict(survey.classes),

@@ -50,17 +50,22 @@ class SpectralPenalty:
         iterate = _one_by_one if matrices[0].device.type == "cpu" else _by_shape
         with torch.no_grad():
             left, right = iterate(matrices, vectors, LATER_ITERATIONS if self._started else FIRST_ITERATIONS)
-        self.vectors, self._started = dict(zip(self._layers, left, strict=True)), True
+        for name, improved in zip(self._layers, left, strict=True):
+            if self.vectors[name].dtype == improved.dtype:
+                self.vectors[name].copy_(improved)  # in place, where a captured step finds it
+            else:
+                self.vectors[name] = improved
+        self._started = True
         total: Tensor = _BilinearSum.apply(left, right, *matrices)  # type: ignore[no-untyped-call]  # torch's own
         return total
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps: the vectors, once they were iterated."""
-        return dict(self.vectors) if self._started else {}
+        return {name: vector.clone() for name, vector in self.vectors.items()} if self._started else {}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Continue from `tensors()`; names and shapes are those of `vectors`."""
-        self.vectors = {name: tensors[name].to(vector) for name, vector in self.vectors.items()}
+        self.vectors = {name: tensors[name].to(vector, copy=True) for name, vector in self.vectors.items()}
         self._started = True
 
 

@@ -13,6 +13,7 @@ from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.objective.elbo import Beta, weight_at
 from hvdsl.runtime.objective.penalties.batch_norm import BatchNormPenalty
 from hvdsl.runtime.objective.penalties.spectral import SpectralPenalty
+from hvdsl.runtime.objective.scheduled import Scheduled
 
 
 class Penalties:
@@ -33,6 +34,7 @@ class Penalties:
         self, model: nn.Module, settings: ObjectiveSettings, steps: Callable[[Duration], int], seed: int = 0
     ) -> None:
         self._settings, self._beta = settings, Beta(settings.beta, steps)
+        self.scheduled = Scheduled()
         self.spectral = None if settings.spectral == 0 else SpectralPenalty(model, seed)
         self.batch_norm_gamma = None if settings.batch_norm_gamma == 0 else BatchNormPenalty(model)
         for name, penalty, layer in (
@@ -57,11 +59,21 @@ class Penalties:
             if raw is None:
                 continue
             value = raw()
-            weighted = weight_at(setting, beta) * value
+            weighted = self.scheduled(plain, weight_at(setting, beta), value) * value
             total = weighted if total is None else total + weighted
             terms[plain] = value.detach()
             terms[names.in_unit(weighed, self._settings.unit)] = weighted.detach()
         return total, terms
+
+    def refill(self, step: int) -> None:
+        """Put the weights of that step into the scalars that are held."""
+        beta, settings = self._beta(step), self._settings
+        self.scheduled.refill(
+            {
+                names.SPECTRAL_SUM: weight_at(settings.spectral, beta),
+                names.BATCH_NORM_GAMMA_SUM: weight_at(settings.batch_norm_gamma, beta),
+            }
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps."""

@@ -55,8 +55,11 @@ def comparisons(tree: ast.Module) -> Iterator[ast.AST]:
 def is_a_look_up(node: ast.Subscript | ast.Call) -> bool:
     """Whether an operation's name is the key of a table: `NAMES[operation.name]`, `NAMES.get(operation.name)`."""
     key = node.slice if isinstance(node, ast.Subscript) else next(iter(node.args), None)
-    method = isinstance(node, ast.Subscript) or ast.unparse(node.func).endswith(".get")
-    return method and key is not None and "operation.name" in ast.unparse(key)
+    if isinstance(node, ast.Subscript):
+        reads = isinstance(node.ctx, ast.Load)  # what is stored by name, as a count, decides nothing
+    else:
+        reads = ast.unparse(node.func).endswith(".get")
+    return reads and key is not None and "operation.name" in ast.unparse(key)
 
 
 def lists(tree: ast.Module) -> Iterator[ast.AST]:

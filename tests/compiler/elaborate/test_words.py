@@ -86,3 +86,12 @@ def test_mean_and_scale_of_a_distribution_are_one_tensor() -> None:
 def test_a_local_name_hides_a_recipe_also_where_recipes_would_use_themselves() -> None:
     top = "cell first { second = conv(1x1, 8)\n second -> relu }\ncell second { first }"
     assert codes(top, "8: conv(3x3, 8) -> second -> tap") == []
+
+
+@pytest.mark.parametrize(
+    ("prior", "help"), [("conv(1x1, 8)", "write `normal(conv(1x1, 8))`"), ("x", "write `normal(x)`"), ("3", "normal(")]
+)
+def test_what_is_no_distribution_is_told_how_to_become_one(prior: str, help: str) -> None:
+    top = f"group draw {{ z ~ {prior} posterior normal(skip -> conv(1x1, 8)) }}"
+    diagnostic = next(d for d in faults(top=top, decoder="8: learned(zeros, 8) -> draw -> level"))
+    assert diagnostic.code.id == "HV0401" and help in diagnostic.help and "`laplace`" in diagnostic.expected

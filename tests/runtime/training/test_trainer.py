@@ -18,7 +18,7 @@ from hvdsl.compiler.settings import Duration, Optimizer
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents.noise import set_noise_scheme
-from hvdsl.runtime.layers import BatchNormSiLU, Conv2d, Recipe, initialize
+from hvdsl.runtime.layers import BatchNormSiLU, Conv2d, Own, Recipe, initialize
 from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.training.checkpoint import CheckpointError
 from hvdsl.runtime.training.guard import TrainingStalledError
@@ -104,6 +104,15 @@ def test_the_limit_is_compared_with_the_norm_before_clipping() -> None:
     result = optimization(tiny(), clip=norm / 10, skip_above=norm / 2).step([part()])
     assert not result.applied
     assert result.gradient_norm == norm
+
+
+def test_the_limit_is_the_one_that_is_set_and_the_averages_follow_applied_steps_alone() -> None:
+    norm = optimization(tiny()).step([part()]).gradient_norm
+    for limit, applied in ((1.001 * norm, True), (0.999 * norm, False)):
+        made = optimization(tiny(), skip_above=limit, ema=0.5)
+        before = {name: tensor.clone() for name, tensor in made.tensors()["ema"].items()}
+        assert made.step([part()]).applied is applied
+        assert same(before, dict(made.tensors()["ema"])) is not applied
 
 
 def test_a_threshold_that_freezes_training_stops_it() -> None:
@@ -431,6 +440,21 @@ def test_activation_checkpointing_moves_running_statistics_once() -> None:
         assert torch.equal(p.grad, q.grad)
 
 
+def test_a_shared_recipe_that_is_called_with_other_parameters_is_not_recomputed() -> None:
+    def gradients(checkpointed: bool) -> list[Tensor]:
+        model = nn.Module()
+        model.shared = ConvAndNorm()
+        model.own = Own(model.shared, "bias")
+        initialize(model, 0)
+        if checkpointed:
+            assert checkpoint_groups(model) == 0
+        x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+        (model.train().shared(x).sum() + model.own(x).square().sum()).backward()
+        return [p.grad for p in model.parameters() if p.grad is not None]
+
+    assert all(map(torch.equal, gradients(checkpointed=True), gradients(checkpointed=False)))
+
+
 class ConvAndNorm(Recipe):
     def __init__(self) -> None:
         super().__init__()
@@ -483,3 +507,10 @@ def test_a_checkpoint_of_an_unknown_noise_scheme_is_refused(tmp_path: Path) -> N
     damaged(run, lambda parts, state: state.update(noise_scheme=3))
     with pytest.raises(CheckpointError, match=r"names the noise scheme 3; known are 1, 2"):
         trainer(tiny(), run).resume()
+
+
+def test_tf32_is_refused_where_there_is_none() -> None:
+    with pytest.raises(
+        HvdslError, match=r"`precision = tf32` is an arithmetic of NVIDIA's accelerators, and the model is on the cpu"
+    ):
+        optimization(tiny(), precision="tf32")

@@ -1,0 +1,294 @@
+"""The position-by-position form of a prior as a class: parts made once, `__call__` the work of one position."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+
+from hvdsl.compiler.catalogue.reshaping import SHIFT
+from hvdsl.compiler.emit import layout, literals
+from hvdsl.compiler.emit.expressions import Template, fill, slot
+from hvdsl.compiler.emit.forward.variables import allowed
+from hvdsl.compiler.emit.modules.class_text import docstring
+from hvdsl.compiler.emit.modules.instance import given_name
+from hvdsl.compiler.emit.stepwise.graph import Kind, Op, Ref
+from hvdsl.compiler.emit.stepwise.maps import MapWriter, module
+from hvdsl.compiler.emit.stepwise.plan import (
+    Attention,
+    Codes,
+    Gate,
+    Linear,
+    Map,
+    Plan,
+    Pointwise,
+    Stage,
+    Sum,
+    Taps,
+    gates,
+    owned,
+    skew,
+    users,
+)
+from hvdsl.compiler.emit.stepwise.statements import Result, Statement, named, unused
+from hvdsl.compiler.graph import Graph, Node
+
+BODY = 2  # levels of indentation of a method's statements
+
+
+def position_steps(graph: Graph, plan: Plan, prior: str) -> list[str]:
+    """Write the position-by-position form of the class `prior`."""
+    return _Writer(graph, plan, prior).lines()
+
+
+class _Writer:
+    def __init__(self, graph: Graph, plan: Plan, prior: str) -> None:
+        self._graph, self._plan, self._prior = graph, plan, prior
+        self._stage_of = {ref: stage for stage, refs in plan.parts.items() for ref in refs}
+        self._number = {stage: number for number, stage in enumerate(plan.stages)}
+        self._conditions = [allowed(given_name(node)) for node in graph.entries()[1:]]
+        self._maps = MapWriter(graph, {"prior", "buffers", *self._conditions})
+        self._users = users(plan)
+        self._gates = gates(plan, self._users)
+        self._inside = {inner for gate in self._gates.values() for inner in gate.inside}
+
+    def lines(self) -> list[str]:
+        summary = f"`{self._prior}` position by position: the same logits, each part computed once."
+        parameters = "".join(f", {name}: Tensor" for name in self._conditions)
+        lines = [
+            f"class {self._prior}Steps:",
+            docstring(summary, layout.INDENT),
+            "",
+            f"    WAVEFRONT_SKEW = {skew(self._plan, self._graph)}",
+            "",
+            f"    def __init__(self, prior: nn.Module, buffers: StepBuffers{parameters}) -> None:",
+        ]
+        statics = self._maps.statics(self._constants())
+        self._part_names = self._named_parts()
+        made = [*statics, *(s for stage in self._part_names for s in self._part(stage))]
+        lines += [line for statement in made for line in statement.lines(BODY)]
+        if lines[-1].endswith("-> None:"):
+            lines.append("        pass")
+        lines += ["", "    def __call__(self, j: int) -> Tensor:"]
+        lines.append(docstring("Return the logits `(N, K)` of step j.", layout.INDENT * 2))
+        steps = named(self._step(), {}, ("x", "h"))
+        return lines + [line for statement in steps for line in statement.lines(BODY)]
+
+    # -- what is made once
+
+    def _constants(self) -> list[Ref]:
+        """What is known before the first code is drawn, and read by some part."""
+        found: dict[Ref, None] = {}
+        for stage in self._plan.stages:
+            if isinstance(stage, Codes | Taps | Linear):
+                found.update(dict.fromkeys(stage.map.known))
+            elif isinstance(stage, Pointwise):
+                found.update((r, None) for op in stage.ops for r in op.inputs if r[0].kind is Kind.STATIC)
+        return list(found)
+
+    def _named_parts(self) -> dict[Stage, str]:
+        """Name the parts after the recipes that their layers are in."""
+        names: dict[Stage, str] = {}
+        taken = self._maps.taken
+        for stage in self._plan.stages:
+            wanted = self._part_name(stage)
+            if wanted is not None:
+                names[stage] = unused(allowed(wanted), taken)
+                taken.add(names[stage])
+        return names
+
+    def _part_name(self, stage: Stage) -> str | None:
+        if isinstance(stage, Codes):
+            return "first"
+        if isinstance(stage, Taps):
+            return _recipe(stage.convolution.node, "convolution")
+        if isinstance(stage, Attention):
+            return _recipe(stage.op.node, "attention")
+        if isinstance(stage, Linear):
+            return "logits" if stage is self._plan.stages[-1] else _recipe(stage.map.roots[0][0].node, "linear")
+        stateful = isinstance(stage, Pointwise) and stage.ops[0].node.operation.layer is not None
+        return _recipe(stage.ops[0].node, "layer") if stateful and isinstance(stage, Pointwise) else None
+
+    def _part(self, stage: Stage) -> list[Statement]:
+        name = self._part_names[stage]
+        own = ast.Attribute(literals.name("self"), name, ast.Load())
+        if isinstance(stage, Pointwise):
+            return [Statement((ast.unparse(own),), module(stage.ops[0].node, self._graph))]
+        if isinstance(stage, Attention):
+            query, _, value = stage.op.inputs
+            sizes = [literals.constant(ref[0].channels[ref[1]]) for ref in (query, value)]
+            made = _buffers("attention", module(stage.op.node, self._graph), *sizes)
+            return [Statement((ast.unparse(own),), made)]
+        if isinstance(stage, Codes):
+            kernels = ast.Tuple([self._kernel(op) for op in stage.convolutions], ast.Load())
+            return self._with_map(name, stage.map, "codes", kernels, stage.convolutions)
+        if isinstance(stage, Taps):
+            return self._with_map(name, stage.map, "convolution", self._kernel(stage.convolution), [stage.convolution])
+        if isinstance(stage, Linear):
+            operands = [self._plan.parts[s] for s in stage.map.slots]
+            sizes = [literals.constant(sum(_channels(r) for r in refs)) for refs in operands]
+            function = self._maps.function(name, stage.map, operands)
+            made = _buffers("linear", literals.name(name), ast.Tuple(sizes, ast.Load()), *self._read(stage.map))
+            return [function, Statement((ast.unparse(own),), made)]
+        raise AssertionError(f"{type(stage).__name__} is no part")
+
+    def _with_map(
+        self, name: str, map: Map, method: str, kernels: ast.expr, convolutions: Sequence[Op]
+    ) -> list[Statement]:
+        """Convolutions, and what follows them, where anything does."""
+        if map.roots == [(convolutions[0], 0)]:
+            return [Statement((f"self.{name}",), _buffers(method, kernels))]
+        function = self._maps.function(name, map, [[(op, 0)] for op in convolutions])
+        made = _buffers(method, kernels, literals.name(name), *self._read(map))
+        return [function, Statement((f"self.{name}",), made)]
+
+    def _read(self, map: Map) -> list[ast.expr]:
+        """The constants that a map reads, as a tuple, where there are any."""
+        names: list[ast.expr] = [self._maps.static(ref) for ref in map.known]
+        return [ast.Tuple(names, ast.Load())] if names else []
+
+    def _kernel(self, op: Op) -> ast.expr:
+        if op.node.operation is SHIFT:
+            down, right = (int(str(op.node.args[side])) for side in ("down", "right"))
+            moves = [literals.constant(n) for n in (down, right)]
+            return literals.call("moved", literals.constant(op.channels[0]), _of_buffers("blank"), *moves)
+        moves = [literals.constant(n) for n in op.shift] if op.shift != (0, 0) else []
+        return literals.call("convolution", module(op.node, self._graph), _of_buffers("grid"), *moves)
+
+    # -- what every position needs
+
+    def _step(self) -> list[Statement]:
+        statements: list[Statement] = []
+        for stage in self._plan.stages:
+            if isinstance(stage, Attention) and len(stage.sources) > 1:
+                pieces = ast.Tuple([self._piece(r) for r in stage.op.inputs], ast.Load())
+                out = _at(self._buffer(stage, "input"))
+                joined = literals.call(literals.dotted("torch", "cat"), pieces, literals.constant(1), out=out)
+                statements.append(Statement((), joined))
+            if stage not in self._inside:
+                statements += self._stage(stage)
+        *before, last = statements
+        return [*before, Result(last.targets, last.value)]
+
+    def _stage(self, stage: Stage) -> list[Statement]:
+        variable, targets = self._tensor(stage), self._targets(stage)
+        if stage in self._gates:
+            value, writes = self._gate(self._gates[stage]), True
+        elif isinstance(stage, Pointwise):
+            value, writes = self._function(stage)
+            if writes and not targets and stage.ops[0].elementwise and owned(stage, self._users):
+                targets = [self._tensor(stage.sources[0])]  # in place
+        elif isinstance(stage, Sum):
+            [(add, _)] = self._plan.parts[stage]
+            left, right = (self._piece(ref) for ref in add.inputs)
+            value, writes = (
+                (literals.call(literals.dotted("torch", "add"), left, right), True)
+                if targets
+                else (ast.BinOp(left, ast.Add(), right), False)
+            )
+        else:
+            value, writes = self._call(stage), isinstance(stage, Linear)
+        if targets and writes and isinstance(value, ast.Call):
+            value.keywords.append(ast.keyword("out", targets.pop(0)))
+        name = next(iter(self._plan.parts[stage]), None)
+        wanted = _spec_name(name) if len(self._plan.parts[stage]) == 1 and name is not None else None
+        statements = [Statement((variable.id,), value, wanted)]
+        statements += [Statement((), _copied(target, variable)) for target in targets]
+        readers = [user for user in self._users[stage] if isinstance(user, Taps)] if self._joined(stage) else []
+        for user in readers:
+            piece = self._piece(user.convolution.inputs[0])
+            statements.append(Statement((), _copied(_at(self._buffer(user, "input")), piece)))
+        return statements
+
+    def _joined(self, stage: Stage) -> bool:
+        return len(self._plan.parts[stage]) > 1
+
+    def _targets(self, stage: Stage) -> list[ast.expr]:
+        """The buffers that want this tensor, whole."""
+        found: list[ast.expr] = []
+        for user in self._plan.stages:
+            if isinstance(user, Taps) and user.source is stage and not self._joined(stage):
+                found.append(_at(self._buffer(user, "input")))
+            if isinstance(user, Attention) and user.sources == [stage]:
+                found.append(_at(self._buffer(user, "input")))
+            if isinstance(user, Linear) and len(user.map.slots) > 1 and stage in user.map.slots:
+                number = literals.constant(user.map.slots.index(stage))
+                found.append(_at(ast.Subscript(self._buffer(user, "operands"), number, ast.Load())))
+        return found
+
+    def _buffer(self, stage: Stage, name: str) -> ast.expr:
+        return literals.dotted("self", self._part_names[stage], name)
+
+    def _call(self, stage: Stage, *method: str, **options: ast.expr) -> ast.Call:
+        operands: list[ast.expr] = [literals.name("j")]
+        if isinstance(stage, Linear) and len(stage.map.slots) == 1:
+            operands.append(self._tensor(stage.map.slots[0]))
+        return literals.call(literals.dotted("self", self._part_names[stage], *method), *operands, **options)
+
+    def _gate(self, gate: Gate) -> ast.expr:
+        plus = {} if gate.plus is None else {"plus": self._tensor(gate.plus)}
+        return self._call(gate.source, "gated", **plus)
+
+    def _function(self, stage: Pointwise) -> tuple[ast.expr, bool]:
+        """The call, and whether it can write into a buffer."""
+        node, inputs = stage.ops[0].node, stage.ops[0].inputs
+        entry = node.operation
+        operands: list[ast.expr] = (
+            [self._tensor(stage.sources[0])] if len(stage.ops) > 1 else [self._piece(r) for r in inputs]
+        )
+        if entry.expression is None:
+            return literals.call("at_position", literals.dotted("self", self._part_names[stage]), *operands), False
+        slots = [slot(i) for i in range(len(operands))]
+        into = entry.writes_into(slots, node.args) if entry.writes_into else None
+        if into is not None:
+            return fill(Template(into), operands, ()), True
+        shapes = [self._graph.shape(edge) for edge in node.inputs]
+        return fill(Template(entry.expression(slots, shapes, node.args)), operands, ()), False
+
+    def _tensor(self, stage: Stage) -> ast.Name:
+        """The variable of a stage, until it is named."""
+        return ast.Name(f"_stage_{self._number[stage]}_", ast.Load())
+
+    def _piece(self, ref: Ref) -> ast.expr:
+        """One of the tensors that a stage computes side by side; one that is known beforehand is kept as it is."""
+        if ref not in self._stage_of:
+            return self._maps.static(ref)
+        stage = self._stage_of[ref]
+        parts = self._plan.parts[stage]
+        if len(parts) == 1:
+            return self._tensor(stage)
+        start = sum(_channels(r) for r in parts[: parts.index(ref)])
+        sizes = [literals.constant(n) for n in (1, start, _channels(ref))]
+        return literals.call(ast.Attribute(self._tensor(stage), "narrow", ast.Load()), *sizes)
+
+
+def _recipe(node: Node, fallback: str) -> str:
+    """The innermost recipe or binding with a telling name that a node is in."""
+    steps = [s for s in (node.path or node.scope.path).split(".")[1:] if not s.isdigit()]
+    if node.path:
+        steps = steps[:-1]
+    return next((s for s in reversed(steps) if len(s) > 1), fallback)
+
+
+def _spec_name(ref: Ref) -> str | None:
+    op, port = ref
+    return op.node.names[port] if port < len(op.node.names) else None
+
+
+def _channels(ref: Ref) -> int:
+    return ref[0].channels[ref[1]]
+
+
+def _at(buffer: ast.expr) -> ast.expr:
+    return ast.Subscript(buffer, literals.name("j"), ast.Load())
+
+
+def _copied(target: ast.expr, value: ast.expr) -> ast.expr:
+    return literals.call(ast.Attribute(target, "copy_", ast.Load()), value)
+
+
+def _of_buffers(name: str) -> ast.expr:
+    return literals.dotted("buffers", name)
+
+
+def _buffers(method: str, *args: ast.expr) -> ast.Call:
+    return literals.call(_of_buffers(method), *args)

@@ -1,0 +1,185 @@
+"""Images packed into larger files: tar shards as WebDataset writes them, Parquet and Arrow tables of `datasets`."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hvdsl.runtime.data.errors import DataError
+from hvdsl.runtime.data.extras import optional
+from hvdsl.runtime.data.names import ALL, is_hidden, part_in, part_of
+from hvdsl.runtime.data.picture import Raster, UnreadableError, read_picture
+from hvdsl.runtime.data.stored import SUFFIXES
+
+TARS, TABLES = (".tar",), (".parquet", ".arrow")
+_PICTURES = SUFFIXES - {".npy"}
+_LARGEST = 8 << 30  # bytes of Parquet, which is held in memory
+_MOST = 20_000_000  # members
+_LABEL = 32  # bytes of a `.cls` member
+
+
+class Tars:
+    """Pictures in uncompressed tar files, in the order in which they stand there; `K.cls` is the class of `K.png`."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = tuple(paths)
+        names: list[str] = []
+        places: list[tuple[int, int, int]] = []  # file, offset, size
+        labels: dict[str, int] = {}
+        self._keys: list[str] = []
+        for number, path in enumerate(self._paths):
+            for name, offset, size in _members(path):
+                folder, _, base = name.rpartition("/")
+                key, _, kind = base.partition(".")
+                key = f"{number}/{folder}/{key}"
+                if f".{kind.rpartition('.')[2].lower()}" in _PICTURES:
+                    names.append(name)
+                    self._keys.append(key)
+                    places.append((number, offset, size))
+                elif kind == "cls":
+                    labels[key] = _number(path, name, _read(path, offset, min(size, _LABEL)))
+                if len(names) > _MOST:
+                    raise DataError(f"{path}: more than {_MOST:,} pictures")
+        if not names:
+            raise DataError(f"{', '.join(map(str, paths[:3]))} hold no pictures")
+        self._names, self._places, self._labels = names, np.asarray(places, np.int64), labels
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def image(self, index: int, epoch: int) -> Raster:
+        number, offset, size = (int(n) for n in self._places[index])
+        try:
+            return read_picture(_read(self._paths[number], offset, size))
+        except UnreadableError as error:
+            raise DataError(f"{self.name(index)} cannot be read: {error}") from error
+
+    def label(self, index: int) -> int | None:
+        return self._labels.get(self._keys[index])
+
+    def name(self, index: int) -> str:
+        return f"{self._names[index]} in {self._paths[int(self._places[index][0])].name}"
+
+
+def _members(path: Path) -> Iterable[tuple[str, int, int]]:
+    """Name, offset and size of each file in a tar file, none of which is unpacked."""
+    try:
+        length = path.stat().st_size
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                steps = [step for step in member.name.split("/") if step not in ("", ".")]
+                if not member.isreg() or any(is_hidden(step) for step in steps):
+                    continue
+                if member.issparse() or member.offset_data + member.size > length:
+                    raise DataError(f"{path} is cut short, or damaged, at {member.name}")
+                yield member.name, member.offset_data, member.size
+        if any(_read(path, max(0, length - 512), 512)):  # tarfile itself takes any end for the end
+            raise DataError(f"{path} is cut short: it does not end as a tar file does")
+    except DataError:
+        raise
+    except Exception as error:  # of damaged files tarfile raises almost anything
+        raise DataError(f"{path} cannot be read as an uncompressed tar file: {error}") from error
+
+
+def _read(path: Path, offset: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        return os.pread(file.fileno(), size, offset)
+
+
+def _number(path: Path, name: str, text: bytes) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise DataError(f"{name} in {path} is no class: {text!r}; classes are whole numbers from 0") from error
+
+
+class Table:
+    """Pictures in a column of Parquet or Arrow files, as bytes or as `{bytes, path}`; another has their classes."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        arrow = optional("pyarrow", "parquet", f"reading {paths[0]}")
+        large = sum(path.stat().st_size for path in paths if path.suffix == ".parquet")
+        if large > _LARGEST:
+            raise DataError(f"{paths[0].parent} holds {large:,} bytes of Parquet, all held in memory: save it as Arrow")
+        try:
+            table = arrow.concat_tables([_table(arrow, path) for path in paths])
+        except DataError:
+            raise
+        except Exception as error:  # of damaged files pyarrow raises its own errors and OSError
+            raise DataError(f"{paths[0]} cannot be read as a table: {error}") from error
+        self._name = paths[0].name
+        column = next((c for c in ("image", "img", "picture", "jpg", "png") if c in table.column_names), None)
+        if column is None or len(table) == 0:
+            raise DataError(f"{paths[0]} has no column `image`, or no rows: it has {', '.join(table.column_names)}")
+        self._images: Any = table.column(column)
+        label = next((c for c in ("label", "labels", "fine_label") if c in table.column_names), None)
+        self._labels: list[int | None] | None = None if label is None else table.column(label).to_pylist()
+        self.classes = _class_names(table.schema.metadata, label)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def image(self, index: int, epoch: int) -> Raster:
+        value = self._images[index].as_py()
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(data, bytes):
+            raise DataError(f"{self.name(index)} holds no bytes of a picture: save the data with its images embedded")
+        try:
+            return read_picture(data)
+        except UnreadableError as error:
+            raise DataError(f"{self.name(index)} cannot be read: {error}") from error
+
+    def label(self, index: int) -> int | None:
+        value = None if self._labels is None else self._labels[index]
+        if value is not None and not isinstance(value, int):
+            raise DataError(f"{self.name(index)} is of class {value!r}: classes are whole numbers from 0")
+        return value
+
+    def name(self, index: int) -> str:
+        return f"row {index} of {self._name}"
+
+
+def _table(arrow: Any, path: Path) -> Any:
+    if path.suffix == ".parquet":
+        return optional("pyarrow.parquet", "parquet", f"reading {path}").read_table(path)
+    with arrow.memory_map(str(path)) as source:
+        return arrow.ipc.open_stream(source).read_all()
+
+
+def _class_names(metadata: dict[bytes, bytes] | None, label: str | None) -> tuple[str, ...]:
+    """The names of the classes, as `datasets` notes them in a table's metadata."""
+    try:
+        noted = json.loads((metadata or {}).get(b"huggingface", b"{}"))
+        return tuple(str(name) for name in noted["info"]["features"][label]["names"])
+    except (ValueError, KeyError, TypeError):
+        return ()
+
+
+def read_packed(place: Path) -> dict[str, Tars | Table] | None:
+    """Return the parts of a place with tar files or tables, by the names of files and folders; None if there are none.
+
+    Raises:
+        DataError: they are damaged, hold no pictures, or need a package that is not installed.
+    """
+    for suffixes, kind in ((TARS, Tars), (TABLES, Table)):
+        files = [place] if place.is_file() and place.suffix in suffixes else []
+        if place.is_dir():
+            inside = (p for p in place.rglob("*") if p.suffix in suffixes and p.is_file() and not is_hidden(p.name))
+            files = sorted(p for p in inside if not p.name.startswith("cache-"))
+        if files:
+            parts: dict[str, list[Path]] = {}
+            for file in files:
+                parts.setdefault(_part(place, file), []).append(file)
+            return {part: kind(paths) for part, paths in parts.items()}
+    return None
+
+
+def _part(place: Path, file: Path) -> str:
+    folders = file.relative_to(place).parts[:-1] if place.is_dir() else ()
+    return part_in(file.stem) or next((part for folder in folders if (part := part_of(folder))), None) or ALL
