@@ -17,7 +17,7 @@ import torch
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.disk import DiskError, new_folder, read_json, write_file, write_json
 from hvdsl.runtime.training.checkpoint import CheckpointStore, weights_metadata
-from hvdsl.runtime.training.metrics import MetricsLog, read_metrics
+from hvdsl.runtime.training.metrics import read_metrics
 
 T = TypeVar("T")
 
@@ -96,10 +96,6 @@ class Run:
             return None
         prior_of = self.folder.name if "codes" in self.environment() else None
         return weights_metadata(self.read(RESOLVED), prior_of)
-
-    def metrics_log(self) -> MetricsLog:
-        """The log to append to."""
-        return MetricsLog(self.metrics_path, self.folder / "events")
 
     def metrics(self) -> list[dict[str, Any]]:
         """Everything measured so far."""
