@@ -71,7 +71,9 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
         epilog="`hvdsl COMMAND --help` shows the options of a command.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="store_true", help="show the version and exit")
+    parser.add_argument(
+        "--version", action="store_true", help="show the versions of hvdsl and torch, and the device that commands use"
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, module, summary in COMMANDS:
         sub = commands.add_parser(
@@ -113,14 +115,25 @@ def _dispatch(arguments: list[str]) -> int:
     parser = build_parser(chosen)
     args = parser.parse_args(arguments)
     if args.version:
-        import hvdsl
-
-        print(f"hvdsl {hvdsl.__version__}")
+        print(_version())
         return 0
     if args.command is None:
         parser.print_help()
         return USAGE
     return cast(int, args.execute(args))
+
+
+def _version() -> str:
+    import torch
+
+    import hvdsl
+    from hvdsl.workflows.runs import device_of
+
+    device = device_of("auto")
+    name = (
+        "cpu" if device.type == "cpu" else f"{device.type} ({torch.get_device_module(device).get_device_name(device)})"
+    )
+    return f"hvdsl {hvdsl.__version__}, torch {torch.__version__}, device {name}"
 
 
 def _failed(failure: HvdslError) -> int:
