@@ -264,11 +264,10 @@ def _settings_braces(tokens: Sequence[Token]) -> Iterator[int]:
             depth.append(token.type)
             if token.type == "LBRACE":
                 open_braces.append((token.start, []))
-        elif token.type in CLOSING and depth:
-            if depth.pop() == "LBRACE":
-                start, names = open_braces.pop()
-                if names and "x" not in names and not _LATENT_SETTINGS.isdisjoint(names):
-                    yield start
+        elif token.type in CLOSING and depth and depth.pop() == "LBRACE":
+            start, names = open_braces.pop()
+            if names and "x" not in names and not _LATENT_SETTINGS.isdisjoint(names):
+                yield start
 
 
 def _describe(token: Token) -> str:
