@@ -1,7 +1,8 @@
 """Entry of the command line: the table of commands, and the one place where failures become exit codes.
 
 0 fine; 1 the input is wrong or the work failed; 2 usage; 3 `fmt --check` would change a file; 70 a bug of ours;
-130 interrupted.
+130 interrupted by Ctrl-C. `train` that was stopped by a signal saves, and ends with 128 and the signal's number:
+129 SIGHUP, 130 SIGINT, 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # would mostly walk them. Training goes on collecting, at this pace.
     # pydantic would search every installed distribution for plugins, which nothing here uses.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    if "WORLD_SIZE" in os.environ:  # what fails between processes is told in a sentence, not by torch's sockets
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     thresholds = gc.get_threshold()
     gc.set_threshold(COLLECT_AFTER)
     try:

@@ -24,8 +24,10 @@ from hvdsl.runtime.ground.pixels import as_stored
 from hvdsl.runtime.inference.generate import sample
 from hvdsl.runtime.inference.inference import chunks
 from hvdsl.runtime.inference.recalibrate import recalibrate_batch_norm
+from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.priors.hierarchy import Cut, Kept, coarse_mask, sample_codes
 from hvdsl.runtime.priors.sampling import Progress, Schedule
+from hvdsl.runtime.protocol import as_vae
 from hvdsl.workflows.images import as_pixels
 from hvdsl.workflows.open import Opened, first_stage, sampling_weights
 from hvdsl.workflows.progress import Show, showing
@@ -84,7 +86,8 @@ def draw_from_latents(module: nn.Module, settings: ModelSettings, options: Sampl
             f"--{stated[0].replace('_', '-')} is for models of codes; this one is drawn from its latents' own priors"
         )
     everywhere = per_level(options.temperature, [""], "--temperature").get("")
-    temperature = settings.sample.temperature if everywhere is None else everywhere
+    own = default_temperatures(as_vae(module).LATENTS, settings.sample.temperature)
+    temperature = own if everywhere is None else everywhere
     passes = settings.sample.recalibrate_batch_norm if options.recalibrate is None else options.recalibrate
     with _own_statistics(module):
         if passes:
