@@ -1,7 +1,8 @@
 """Entry of the command line: the table of commands, and the one place where failures become exit codes.
 
 0 fine; 1 the input is wrong or the work failed; 2 usage; 3 `fmt --check` would change a file; 70 a bug of ours;
-130 interrupted.
+130 interrupted by Ctrl-C. `train` that was stopped by a signal saves, and ends with 128 and the signal's number:
+129 SIGHUP, 130 SIGINT, 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # would mostly walk them. Training goes on collecting, at this pace.
     # pydantic would search every installed distribution for plugins, which nothing here uses.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    if "WORLD_SIZE" in os.environ:  # what fails between processes is told in a sentence, not by torch's sockets
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     thresholds = gc.get_threshold()
     gc.set_threshold(COLLECT_AFTER)
     try:
@@ -79,7 +82,9 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="store_true", help="show the version and exit")
+    parser.add_argument(
+        "--version", action="store_true", help="show the versions of hvdsl and torch, and the device that commands use"
+    )
     commands = parser.add_subparsers(prog="hvdsl", dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
     for name, module, summary in COMMANDS:
         sub = commands.add_parser(name, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False)
@@ -129,14 +134,25 @@ def _dispatch(arguments: list[str]) -> int:
     parser = build_parser(chosen)
     args = parser.parse_args(arguments)
     if args.version:
-        import hvdsl
-
-        print(f"hvdsl {hvdsl.__version__}")
+        print(_version())
         return 0
     if args.command is None:
         parser.print_help()
         return USAGE
     return cast(int, args.execute(args))
+
+
+def _version() -> str:
+    import torch
+
+    import hvdsl
+    from hvdsl.workflows.runs import device_of
+
+    device = device_of("auto")
+    name = (
+        "cpu" if device.type == "cpu" else f"{device.type} ({torch.get_device_module(device).get_device_name(device)})"
+    )
+    return f"hvdsl {hvdsl.__version__}, torch {torch.__version__}, device {name}"
 
 
 def _failed(failure: HvdslError) -> int:

@@ -24,6 +24,7 @@ from hvdsl.runtime.inference.generate import sample_batch
 from hvdsl.runtime.inference.inference import chunks
 from hvdsl.runtime.inference.recalibrate import recalibrate_batch_norm
 from hvdsl.runtime.latents import LatentGroup
+from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.priors.hierarchy import Cut, Kept, coarse_mask, sample_codes
 from hvdsl.runtime.priors.sampling import Progress, Schedule
 from hvdsl.runtime.protocol import as_vae
@@ -107,7 +108,9 @@ def draw_from_latents(
         )
     module, settings = sampling_weights(opened), opened.spec.model.settings
     groups = as_vae(module).LATENTS
-    temperature = group_temperatures(groups, options.temperature, settings.sample.temperature)
+    temperature = group_temperatures(
+        groups, options.temperature, default_temperatures(groups, settings.sample.temperature)
+    )
     fixed = _fixed_latents(options, opened)
     passes = settings.sample.recalibrate_batch_norm if options.recalibrate is None else options.recalibrate
     with _own_statistics(module), showing("images", console, done=options.n - sum(map(len, batches))) as show:
@@ -127,13 +130,13 @@ def draw_from_latents(
             show(indices.stop, options.n)
 
 
-def group_temperatures(groups: Sequence[LatentGroup], pairs: PerLevel[float], default: float) -> list[float]:
+def group_temperatures(groups: Sequence[LatentGroup], pairs: PerLevel[float], default: Sequence[float]) -> list[float]:
     """Return the temperature of each latent group: by a place, name or resolution, or "" for all.
 
     Raises:
         UsageError: there is no such group.
     """
-    temperatures = [default] * len(groups)
+    temperatures = list(default)
     for key, value in pairs:
         if not key:
             temperatures = [value] * len(groups)

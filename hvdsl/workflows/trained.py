@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import Data, ModelSettings
 from hvdsl.errors import UsageError
 from hvdsl.runtime.inference.generate import TEMPERATURE, reconstruct
+from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.priors.sampling import Schedule
 from hvdsl.runtime.protocol import as_vae, is_quantized
 from hvdsl.runtime.training.run import Run
@@ -134,7 +135,8 @@ class Trained:
         Raises:
             hvdsl.Error: there is no such group, a shape does not fit, or a group of codes is absent.
         """
-        factor = self._settings.sample.temperature if temperature is None else temperature
+        own = default_temperatures(as_vae(self.model).LATENTS, self._settings.sample.temperature)
+        factor = own if temperature is None else temperature
         with no_global_effect():
             images = decode(self.model, self._data, latents, temperature=factor, seed=seed, batch=batch)
         return as_pixels(images, self._data)
