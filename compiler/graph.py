@@ -16,6 +16,7 @@ from hvdsl.grammar.source import Span
 
 if TYPE_CHECKING:
     from hvdsl.compiler.catalogue.table import Operation
+    from hvdsl.compiler.settings import LatentSettings
 
 Shape: TypeAlias = tuple[int, int, int]  # channels, height, width; the batch is never part of it
 
@@ -217,6 +218,7 @@ class LatentGroup:
     direction: Direction = Direction.DOWN
     sample: int | None = None  # of the role `SAMPLE`: where the posterior draws, if not at `node`
     flow: NormalizingFlow | None = None
+    settings: LatentSettings | None = None  # what the spec says of it alone
 
     @property
     def tap(self) -> int | None:
