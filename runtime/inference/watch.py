@@ -14,6 +14,7 @@ from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
 from hvdsl.runtime.inference.generate import depths, reconstruct, sample
 from hvdsl.runtime.inference.pictures import grid, labelled_rows, rate_bars
+from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.protocol import as_vae, is_quantized
 from hvdsl.runtime.training.batches import PixelSource
 from hvdsl.runtime.training.metrics import Measurement
@@ -42,8 +43,9 @@ def watch(trainer: Trainer, validation: PixelSource) -> None:
 
 
 def sample_page(model: nn.Module, settings: ModelSettings, n: int = SAMPLES, seed: int = 0) -> Image.Image:
-    """Samples at the spec's temperature."""
-    images = sample(model, settings.data, n, temperature=settings.sample.temperature, seed=seed)
+    """Samples at the spec's temperatures."""
+    temperatures = default_temperatures(as_vae(model).LATENTS, settings.sample.temperature)
+    images = sample(model, settings.data, n, temperature=temperatures, seed=seed)
     return grid(images, pixel_bits(settings.data))
 
 
