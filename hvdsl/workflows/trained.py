@@ -199,8 +199,8 @@ class Trained:
 
         Args:
             n: how many.
-            temperature: factor on the scale of every prior, or divisor of the logits of codes, one for all or by
-                level of codes (default: the spec's).
+            temperature: factor on the scale of every prior, or divisor of the logits of codes: one for all, or by group
+                (place, name or resolution) or level of codes, `{"8x8": 0.7, "else": 0.9}` (default: the spec's).
             recalibrate: first measure batch-norm statistics on so many passes of prior samples (default: the spec's;
                 0: do not). The model's own statistics stay as they are.
             mean: return the likelihood's mean, not a draw from it.
@@ -209,12 +209,12 @@ class Trained:
             top_k: draw from so many most probable codes.
             top_p: draw from the most probable codes that together reach this probability.
             label: the classes of the images, taken in turn.
-            fix: codes of some levels, `(N, …)` or a file of them; the rest is drawn.
+            fix: the latents of some groups, or codes of levels, `(N, …)`, or a file of them; the rest is drawn.
             keep: with `mask`, the codes of images to be painted in, or a file of them.
             mask: what to draw anew, `(H, W)`, or a picture: everything but 0 or black.
             schedule: `raster`, codes one by one (default), or `wavefront`, at once what does not see each other.
 
-        From `top_k` on, arguments are for models of codes with trained priors.
+        `top_k`, `top_p`, `label`, `keep`, `mask` and `schedule` are for models of codes with trained priors.
 
         Raises:
             hvdsl.Error: a prior is missing, or an argument does not apply or fit.
@@ -305,7 +305,10 @@ def load(
 def _pairs(value: Value | Mapping[str, Value] | None) -> PerLevel[Value]:
     if value is None:
         return ()
-    return tuple(value.items()) if isinstance(value, Mapping) else (("", value),)
+    if not isinstance(value, Mapping):
+        return (("", value),)
+    pairs = [("" if name == "else" else name, each) for name, each in value.items()]
+    return tuple(sorted(pairs, key=lambda pair: bool(pair[0])))  # the later is taken over the earlier
 
 
 def _codes(keep: str | os.PathLike[str] | Mapping[str, Tensor] | None) -> CodesOf | None:
