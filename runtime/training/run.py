@@ -20,7 +20,7 @@ from hvdsl.runtime.ground.disk import DiskError, new_folder, read_json, write_fi
 from hvdsl.runtime.training.checkpoint import CheckpointStore, weights_metadata
 from hvdsl.runtime.training.history import CURRENT, ENVIRONMENT, HISTORY, History
 from hvdsl.runtime.training.lock import RunLock
-from hvdsl.runtime.training.metrics import MetricsLog, read_metrics
+from hvdsl.runtime.training.metrics import read_metrics
 
 T = TypeVar("T")
 
@@ -128,10 +128,6 @@ class Run:
             return None
         prior_of = self.folder.name if "codes" in self.environment() else None
         return weights_metadata(self.read(RESOLVED), prior_of)
-
-    def metrics_log(self) -> MetricsLog:
-        """The log to append to."""
-        return MetricsLog(self.metrics_path, self.folder / "events")
 
     def metrics(self) -> list[dict[str, Any]]:
         """Everything measured so far."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import world
+from hvdsl.runtime.latents import LatentGroup
 from hvdsl.runtime.quantizers.usage import usage
 from hvdsl.runtime.training.batches import Order, PixelBatch, PixelSource, batches
 from hvdsl.runtime.training.checkpoint import Checkpoint
@@ -28,9 +29,10 @@ from hvdsl.runtime.training.progress import ProgressDisplay
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.signals import StopRequest, StopVote
+from hvdsl.runtime.training.sinks import RunLog, Sink, find_sinks
 from hvdsl.runtime.training.tasks import ImageTask, Task
 from hvdsl.runtime.training.transfer import Ahead
-from hvdsl.runtime.training.window import Window
+from hvdsl.runtime.training.window import Window, peak_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +68,12 @@ class Trainer:
         console: Where to show progress; without one nothing is shown.
         workers: Threads that read ahead; at least one where the model is on an accelerator.
         task: What the model is trained for; by default the spec's objective on images.
+        sinks: What hears of the run beside its folder, by name or as objects (default: TensorBoard, if installed).
         graphs: Launch steps as CUDA graphs where that can be; where not, training says why and runs them as they are.
 
     Raises:
-        HvdslError: There is no `train` section, or the batch fits neither the data nor the processes.
+        HvdslError: There is no `train` section, the batch fits neither the data nor the processes, or there is no such
+            sink.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Trainer:
         console: Console | None = None,
         workers: int = 0,
         task: Task | None = None,
+        sinks: Sequence[str | Sink] | None = None,
         graphs: bool = False,
     ) -> None:
         if settings.train is None:
@@ -95,7 +100,9 @@ class Trainer:
         self._task: Task = task or ImageTask(settings.objective)
         self.optimization = self._task.optimization(model, self.train, self.clock, self.world)
         self.run = run
+        self.log: RunLog | None = None  # of the first process, while it trains
         self.periodic: list[Periodic] = []
+        self._sinks = find_sinks(sinks)
         self._console = console if self.world.leads else None
         self._device = next(model.parameters()).device
         # Where the host is to stay ahead of the device, images are never decoded on its thread.
@@ -150,10 +157,8 @@ class Trainer:
             KeyboardInterrupt: A second Ctrl-C.
         """
         start, total = self.optimization.step_number, self.clock.total
-        log = self.run.metrics_log() if self.run is not None and self.world.leads else None
-        display = ProgressDisplay(self._console, start, total)
-        if log is not None and not log.writes_events:
-            display.say("TensorBoard is not installed: measurements go to metrics.jsonl only")
+        display = self._display(start)
+        self.log = log = self._open_log(start, display)
         if self._graphs and (reason := self.optimization.use_graphs()) is not None:
             display.say(f"steps are not launched as graphs: {reason}")
         self.model.train()
@@ -177,8 +182,24 @@ class Trainer:
                 return TrainingResult(self.optimization.step_number, self._vote.stop if stopped else None)
         finally:
             stream.close()
+            self.log = None
             if log is not None:
                 log.close()
+
+    def _display(self, start: int) -> ProgressDisplay:
+        resolutions = [f"{g.shape[1]}x{g.shape[2]}" for g in self._groups()]
+        return ProgressDisplay(self._console, start, self.clock.total, self.settings.model, resolutions)
+
+    def _open_log(self, start: int, display: ProgressDisplay) -> RunLog | None:
+        if self.run is None or not self.world.leads:
+            return None
+        groups = tuple(f"{g.name} {'x'.join(map(str, g.shape))}" for g in self._groups())
+        return RunLog(self.run, self.settings, groups, start, self._sinks, display.say)
+
+    def _groups(self) -> Sequence[LatentGroup]:
+        """The latent groups that lists of measurements are of; a prior of codes has none."""
+        groups: Sequence[LatentGroup] = getattr(self.model, "LATENTS", ())
+        return groups
 
     def step(self, batch: PixelBatch) -> StepResult:
         """One step on this rank's images, and what came of it: the loop's own, for those who drive it themselves."""
@@ -192,7 +213,7 @@ class Trainer:
         torch.manual_seed(derive_seed(self.train.seed, "step", batch.step, self.world.rank))
         self.optimization.launch(self._ahead(lambda: self._task.parts(self.model, batch, self.train)))
 
-    def _one_step(self, stream: Iterator[PixelBatch], log: MetricsLog | None, display: ProgressDisplay) -> None:
+    def _one_step(self, stream: Iterator[PixelBatch], log: RunLog | None, display: ProgressDisplay) -> None:
         """Launch a step and hear of those that are done: on a CPU of itself, on an accelerator of the one before."""
         self.launch(next(stream))
         self._hear(log, display, outstanding=1)
@@ -206,7 +227,7 @@ class Trainer:
             self._since = time.perf_counter()
         self._do_periodic(log, display)
 
-    def _hear(self, log: MetricsLog | None, display: ProgressDisplay, outstanding: int = 0) -> None:
+    def _hear(self, log: RunLog | None, display: ProgressDisplay, outstanding: int = 0) -> None:
         """Read what came of steps, but for so many that are still under way; log it where it is time to."""
         try:
             for result in self.optimization.results(outstanding):
@@ -221,10 +242,13 @@ class Trainer:
                 log.write("stalled", self._read + 1, self._skips())
             raise
 
-    def _measure(self, log: MetricsLog | None, display: ProgressDisplay) -> None:
+    def _measure(self, log: RunLog | None, display: ProgressDisplay) -> None:
         step = self._read
         values = (
-            self._window.summary() | {names.EPOCH: step / self.order.per_epoch} | self._skips() | self._codes(display)
+            self._window.summary()
+            | {names.EPOCH: step / self.order.per_epoch, names.PEAK_MEMORY_BYTES: peak_memory(self._device)}
+            | self._skips()
+            | self._codes(display)
         )
         display.show(step, values)
         if log is not None:
@@ -232,7 +256,8 @@ class Trainer:
 
     def _skips(self) -> dict[str, Measurement]:
         guard = self.optimization.guard
-        return {
+        limit: dict[str, Measurement] = {} if guard.limit is None else {names.GRADIENT_NORM_LIMIT: guard.limit}
+        return limit | {
             names.SKIPPED_STEPS: guard.skipped,
             names.SKIP_STREAK_STEPS: guard.streak,
             names.LONGEST_SKIP_STREAK_STEPS: guard.longest_streak,
@@ -256,7 +281,7 @@ class Trainer:
             names.CODE_PERPLEXITY_PER_GROUP_CODES: [level.perplexity for level in levels],
         }
 
-    def _do_periodic(self, log: MetricsLog | None, display: ProgressDisplay, at_end: bool = False) -> None:
+    def _do_periodic(self, log: RunLog | None, display: ProgressDisplay, at_end: bool = False) -> None:
         step = self.optimization.step_number
         for periodic in self.periodic:
             if periodic.every is None or not (at_end or step % periodic.every == 0):
