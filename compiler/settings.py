@@ -74,6 +74,43 @@ class Ramp(Settings):
     floor: float = Field(default=0.0, ge=0, le=1)
 
 
+class Anneal(Settings):
+    """`linear(from, to, start, length)`, or along half a cosine: from one weight to another, which then stays."""
+
+    WORDS = dict.fromkeys(("linear", "cosine"), ("from_", "to", "start", "length"))
+
+    kind: Literal["linear", "cosine"]
+    from_: float = Field(default=0.0, alias="from", ge=0, description="the weight at `start`")
+    to: float = Field(default=1.0, ge=0, description="the weight after `length`, and from there on")
+    start: Duration = Field(default=Duration(n=0), description="when it begins to move")
+    length: Duration = Field(description="how long it moves")
+
+
+class Cyclic(Settings):
+    """`cyclic(length, rising, from, to, cycles)`: rises again and again (Fu et al. 2019)."""
+
+    WORDS = {"cyclic": ("length", "rising", "from_", "to", "cycles")}
+
+    kind: Literal["cyclic"] = "cyclic"
+    length: Duration = Field(description="of one cycle")
+    rising: float = Field(default=0.5, gt=0, le=1, description="the fraction of a cycle in which the weight rises")
+    from_: float = Field(default=0.0, alias="from", ge=0, description="the weight at the start of each cycle")
+    to: float = Field(default=1.0, ge=0, description="the weight at the end of each cycle")
+    cycles: int | None = Field(default=None, ge=1, description="after so many the weight stays; none: never")
+
+
+class Logistic(Settings):
+    """`logistic(middle, width, from, to)`: a sigmoid in time (Bowman et al. 2016)."""
+
+    WORDS = {"logistic": ("middle", "width", "from_", "to")}
+
+    kind: Literal["logistic"] = "logistic"
+    middle: Duration = Field(description="when it is halfway")
+    width: Duration = Field(description="the time in which it goes from 27 % to 73 % of the way")
+    from_: float = Field(default=0.0, alias="from", ge=0, description="the weight long before the middle")
+    to: float = Field(default=1.0, ge=0, description="the weight long after it")
+
+
 class WithBeta(Settings):
     """`with_beta(first, last)`: a weight that moves from `first` to `last`, log-linear in beta."""
 
@@ -112,6 +149,18 @@ class AtLeast(Settings):
     per: Literal["latent", "channel", "element"] = "latent"
     take_max: Literal["per_sample", "after_batch_mean"] = "after_batch_mean"
     when: Literal["training", "always"] = "always"
+
+
+class LatentSettings(Settings):
+    """`z ~ P posterior Q { weight = 0.5 }`: what is said of one latent; None: as the objective or `sample` says."""
+
+    weight: float = Field(default=1.0, ge=0, description="factor on this latent's rate in the objective")
+    free: AtLeast | Literal["none"] | None = Field(
+        default=None, description="free bits of this latent, in the place of the objective's"
+    )
+    temperature: float | None = Field(
+        default=None, ge=0, description="scale factor of this latent's prior in sampling, in the place of `sample`'s"
+    )
 
 
 Size = Annotated[int, Field(ge=1)]
@@ -200,7 +249,7 @@ class Objective(Settings):
     samples: int = Field(default=1, ge=1)
     bound: Literal["elbo", "iwae"] = "elbo"
     chunk: int = Field(default=1, ge=1)
-    beta: Annotated[float, Field(ge=0)] | Ramp = 1.0
+    beta: Annotated[float, Field(ge=0)] | Ramp | Anneal | Cyclic | Logistic = 1.0
     balance: BySize | ByRate | None = None
     free: AtLeast | None = None
     commitment: Weight = 0.0
@@ -234,11 +283,11 @@ class Optimizer(Settings):
     }
 
     kind: Literal["adam", "adamw", "adamax", "sgd"]
-    lr: float = Field(gt=0)
+    lr: float = Field(gt=0, le=1e4)
     betas: tuple[Rate, Rate] = (0.9, 0.999)
-    eps: float = Field(default=1e-8, gt=0)
+    eps: float = Field(default=1e-8, gt=0, le=1e4)
     momentum: float = Field(default=0.0, ge=0, lt=1)
-    weight_decay: Annotated[float, Field(ge=0)] | L2 = 0.0
+    weight_decay: Annotated[float, Field(ge=0, le=1e4)] | L2 = 0.0
     decay_only: Literal["all", "weights"] = "all"
     bias_correction: bool = True
 
@@ -282,6 +331,27 @@ class Schedule(Settings):
     warm: float | None = None  # one_cycle: the rising fraction
 
 
+class Quantile(Settings):
+    """`quantile(q, times, over)`: a threshold that follows the norms of the last `over` steps."""
+
+    WORDS = {"quantile": ("q", "times", "over")}
+
+    kind: Literal["quantile"] = "quantile"
+    q: float = Field(default=0.99, gt=0, le=1)
+    times: float = Field(default=2.0, gt=0, le=1e6)
+    over: int = Field(default=1000, ge=20, le=100_000)
+
+
+class Best(Settings):
+    """`best(metric, newest)`: the checkpoint that is evaluated best, beside the newest."""
+
+    WORDS = {"best": ("metric", "newest")}
+
+    kind: Literal["best"] = "best"
+    metric: Literal["bits_per_dim", "error_per_dim", "nats_per_code"] = "bits_per_dim"
+    newest: int = Field(default=2, ge=1)
+
+
 class Train(Settings):
     TAKES = {"precision": {"fp16": ("initial_scale",)}}
 
@@ -293,10 +363,10 @@ class Train(Settings):
     warmup: Duration = Duration(n=0)
     clip: float | None = Field(default=None, gt=0)  # global norm
     clip_each: float | None = Field(default=None, gt=0)
-    skip_above: float | None = Field(default=None, gt=0)  # global norm before clipping
+    skip_above: Annotated[float, Field(gt=0)] | Quantile | None = None  # global norm before clipping
     ema: float | None = Field(default=None, ge=0, lt=1)
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
-    initial_scale: float = Field(default=65536.0, gt=0)  # fp16 only
+    initial_scale: float = Field(default=65536.0, gt=0, le=2.0**60)  # fp16 only
     accumulate: int = Field(default=1, ge=1)
     checkpointing: Literal["none", "group"] = "none"
     seed: int = Field(default=0, ge=0)
@@ -304,7 +374,8 @@ class Train(Settings):
     evaluate_every: Duration | None = None
     sample_every: Duration | None = None
     checkpoint_every: Duration = Duration(n=1000)
-    keep: int = Field(default=2, ge=1)
+    keep: Annotated[int, Field(ge=1)] | Best = 2
+    patience: int | None = Field(default=None, ge=1)  # validations
 
 
 class Evaluate(Settings):

@@ -190,8 +190,11 @@ def _pieces(node: tree.Commented, label: int = 0) -> Iterator[_Piece]:
     match node:
         case tree.Version(number=number):
             yield f"hv {number.text}"
-        case tree.Header(kind=kind, value=value):
-            yield f"{kind} {print_expression(value)}"
+        case tree.Header(kind=kind, value=value, alias=alias):
+            yield f"{kind} {print_expression(value)}" + (f" as {alias.id}" if alias is not None else "")
+        case tree.Needs(names=names, operation=operation):
+            listed = ", ".join(name.id for name in names)
+            yield f"needs {listed}" if operation is None else f"needs default {operation.id} {{ {listed} }}"
         case tree.Likelihood(value=value):
             yield "likelihood "
             yield from _expression(value, _FLOW, 0)
@@ -225,7 +228,7 @@ def _statement(node: tree.Commented) -> Iterator[_Piece]:
         case tree.Bind(targets=targets, value=value):
             yield ", ".join(map(print_expression, targets)) + " = "
             yield from _expression(value, _TUPLE, 0)
-        case tree.Latent(names=names, prior=prior, posterior=posterior):
+        case tree.Latent(names=names, prior=prior, posterior=posterior, settings=settings, trailing=trailing):
             yield ", ".join(name.id for name in names) + " ~ "
             if prior is not None:
                 yield from _expression(prior, _FLOW, 0)
@@ -234,6 +237,8 @@ def _statement(node: tree.Commented) -> Iterator[_Piece]:
             if posterior is not None:
                 yield "posterior "
                 yield from _expression(posterior, _FLOW, 0)
+            if settings:
+                yield from (" ", _Braces(settings, trailing, ", ", len(settings)))
         case tree.Let(name=name, value=value) | tree.Shared(name=name, value=value):
             yield f"{'let' if isinstance(node, tree.Let) else 'shared'} {name.id} = "
             yield from _expression(value, _FLOW, 0)
