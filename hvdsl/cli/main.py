@@ -30,6 +30,7 @@ GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("compile", "compile", "write the spec as a PyTorch module"),
         ("explain", "explain", "explain a diagnostic code or a term of the objective"),
         ("viz", "viz", "draw a spec"),
+        ("lsp", "lsp", "serve editors: diagnostics, hover, completion, definitions, rename, format"),
         ("specs", "specs", "list, show or copy the specs that come with hvdsl"),
     ),
     "data": (("data", "data", "say which files are the data, what is in them, and what a spec needs"),),
