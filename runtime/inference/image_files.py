@@ -137,7 +137,7 @@ class ImageFolder:
 
 
 def as_array(images: Tensor, data: Data) -> NDArray[Any]:
-    """Raw pixel values `(N, C, H, W)` as files have them: `(N, H, W, C)` uint8, uint16 above 8 bits, float32 if real."""
+    """Pixel values `(N, C, H, W)` as files have them: `(N, H, W, C)` uint8, uint16 above 8 bits, float32 if real."""
     last = images.detach().cpu().movedim(1, -1)
     if data.is_real:
         return np.ascontiguousarray(last.to(torch.float32).numpy())
