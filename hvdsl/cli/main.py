@@ -37,10 +37,12 @@ GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "training": (("train", "train", "train a spec, or go on with a run"),),
     "using a model": (
         ("eval", "eval", "evaluate a run in bits per dimension"),
+        ("score", "score", "score each image, and tell two sets of images apart"),
         ("sample", "sample", "draw images from a run"),
         ("reconstruct", "reconstruct", "reconstruct images at several depths of the hierarchy"),
         ("encode", "encode", "write the latents of images: means, scales, samples, rates, codes"),
         ("decode", "decode", "turn latents or codes back into images"),
+        ("interpolate", "interpolate", "draw the way from one image to another through its latents"),
         ("codes", "codes", "write the codes of a data set to a file"),
     ),
     "runs": (("import", "import_", "turn published weights into a run"),),
