@@ -65,7 +65,7 @@ class Chart:
         """The chart as an element of a page; a sentence where there is nothing to draw."""
         lines = [replace(line, points=[p for p in line.points if self._has_place(p)]) for line in self.lines]
         if not any(line.points for line in lines):
-            return f'<figure><figcaption>{escape(self.title)}</figcaption><p class="none">not measured</p></figure>'
+            return f'<figure><figcaption>{clean(self.title)}</figcaption><p class="none">not measured</p></figure>'
         return _Drawing(replace(self, lines=lines)).figure()
 
     def _has_place(self, point: Point) -> bool:
@@ -93,8 +93,8 @@ class _Drawing:
         chart = self.chart
         note = "; the highest values of the beginning are cut" if self.beyond else ""
         lines = [
-            f"<figure><figcaption>{escape(chart.title)}{note}</figcaption>",
-            f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-label="{escape(chart.title)}">',
+            f"<figure><figcaption>{clean(chart.title)}{note}</figcaption>",
+            f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-label="{clean(chart.title)}">',
             *self._bands(),
             *self._axes(),
             *self._levels(),
@@ -176,7 +176,7 @@ class _Drawing:
             columns.setdefault(round(self._x(x)), []).append(about)
         bottom = HEIGHT - BOTTOM
         return [
-            f'<path class="mark" d="M{x} {bottom:g}v-9"><title>{escape(_several(about))}</title></path>'
+            f'<path class="mark" d="M{x} {bottom:g}v-9"><title>{clean(_several(about))}</title></path>'
             for x, about in sorted(columns.items())
         ]
 
@@ -208,8 +208,14 @@ class _Drawing:
             key = f'<path class="line {_style(line)} {colour}" d="M0 5h20"/>'
             if line.style == "dots":
                 key = f'<g class="dots {colour}"><circle cx="10" cy="5" r="2.6"/></g>'
-            items.append(f'<span><svg class="key" viewBox="0 0 20 10">{key}</svg>{escape(line.label)}</span>')
+            items.append(f'<span><svg class="key" viewBox="0 0 20 10">{key}</svg>{clean(line.label)}</span>')
         return f'<p class="legend">{"".join(items)}</p>'
+
+
+def clean(text: str, longest: int = 200) -> str:
+    """Text as a page may have it: bounded, escaped, without control characters."""
+    shown = text if len(text) <= longest else f"{text[:longest]}…"
+    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown))
 
 
 def _style(line: Line) -> str:
@@ -217,7 +223,7 @@ def _style(line: Line) -> str:
 
 
 def _words(css: str, x: float, y: float, text: str, anchor: str = "middle") -> str:
-    return f'<text class="{css}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+    return f'<text class="{css}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{clean(text)}</text>'
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:

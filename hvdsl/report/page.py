@@ -7,10 +7,9 @@ import difflib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from itertools import accumulate
 
-from hvdsl.report.charts import COLOURS, Chart, Line
+from hvdsl.report.charts import COLOURS, Chart, Line, clean
 from hvdsl.report.records import Records
 from hvdsl.report.style import STYLE
 from hvdsl.runtime.ground import metric_names as names
@@ -88,7 +87,7 @@ def page(title: str, runs: Sequence[RunReport]) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{_text(title)}</h1>\n"
+        f"<title>{clean(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{clean(title)}</h1>\n"
         + "\n".join(body)
         + "\n</main>\n</body>\n</html>\n"
     )
@@ -99,9 +98,9 @@ def _runs(runs: Sequence[RunReport]) -> str:
     rows = []
     for i, run in enumerate(runs):
         facts = dict(run.facts)
-        cells = "".join(f"<td>{_text(facts.get(title, ''))}</td>" for title in titles)
-        rows.append(f'<tr><td class="swatch c{i % COLOURS}">{_text(run.name)}</td>{cells}</tr>')
-    head = "".join(f"<th>{_text(title)}</th>" for title in ("run", *titles))
+        cells = "".join(f"<td>{clean(facts.get(title, ''))}</td>" for title in titles)
+        rows.append(f'<tr><td class="swatch c{i % COLOURS}">{clean(run.name)}</td>{cells}</tr>')
+    head = "".join(f"<th>{clean(title)}</th>" for title in ("run", *titles))
     notes = [f"{run.name}: {note}" for run in runs for note in run.notes]
     return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>{_list(notes)}'
 
@@ -228,12 +227,12 @@ def _pictures(runs: Sequence[RunReport]) -> str:
         figures = []
         for figure in run.figures:
             kind = "png" if figure.content.startswith(b"\x89PNG") else "jpeg"
-            caption, image, css = _text(figure.caption, 600), "", ' class="missing"'
+            caption, image, css = clean(figure.caption, 600), "", ' class="missing"'
             if figure.content:
                 data = base64.b64encode(figure.content).decode()
                 image, css = f'<img alt="{caption}" src="data:image/{kind};base64,{data}">', ""
             figures.append(f"<figure{css}><figcaption>{caption}</figcaption>{image}</figure>")
-        head = f"<h3>{_text(run.name)}</h3>" if len(runs) > 1 else ""
+        head = f"<h3>{clean(run.name)}</h3>" if len(runs) > 1 else ""
         parts.append(f'{head}<div class="pictures">{"".join(figures)}</div>')
     return "".join(parts)
 
@@ -243,19 +242,19 @@ def _specs(runs: Sequence[RunReport]) -> str:
     if not any(run.spec for run in runs):
         return ""
     first = runs[0]
-    parts = [f"<details><summary>{_text(first.name)}</summary><pre>{_block(_lines(first.spec))}</pre></details>"]
+    parts = [f"<details><summary>{clean(first.name)}</summary><pre>{_block(_lines(first.spec))}</pre></details>"]
     for run in runs[1:]:
         difference = list(
             difflib.unified_diff(_lines(first.spec), _lines(run.spec), first.name, run.name, n=2, lineterm="")
         )
         if not difference:
-            parts.append(f"<p>{_text(run.name)} has the spec of {_text(first.name)}.</p>")
+            parts.append(f"<p>{clean(run.name)} has the spec of {clean(first.name)}.</p>")
             continue
         kinds = {"+": "plus", "-": "minus", "@": "place"}
         lines = "".join(
-            f'<span class="{kinds.get(line[:1], "same")}">{_text(line, TEXT_WIDTH)}\n</span>' for line in difference
+            f'<span class="{kinds.get(line[:1], "same")}">{clean(line, TEXT_WIDTH)}\n</span>' for line in difference
         )
-        parts.append(f"<h3>{_text(run.name)} against {_text(first.name)}</h3><pre>{lines}</pre>")
+        parts.append(f"<h3>{clean(run.name)} against {clean(first.name)}</h3><pre>{lines}</pre>")
     return "".join(parts)
 
 
@@ -263,12 +262,12 @@ def _environment(runs: Sequence[RunReport]) -> str:
     titles = list(dict.fromkeys(title for run in runs for title, _ in run.environment))
     if not titles:
         return ""
-    head = "".join(f"<th>{_text(run.name)}</th>" for run in runs)
+    head = "".join(f"<th>{clean(run.name)}</th>" for run in runs)
     rows = []
     for title in titles:
         values = [dict(run.environment).get(title, "") for run in runs]
         css = ' class="differs"' if len(set(values)) > 1 else ""
-        rows.append(f"<tr{css}><th>{_text(title)}</th>{''.join(f'<td>{_text(value)}</td>' for value in values)}</tr>")
+        rows.append(f"<tr{css}><th>{clean(title)}</th>{''.join(f'<td>{clean(value)}</td>' for value in values)}</tr>")
     return f'<div class="wide"><table><tr><th></th>{head}</tr>{"".join(rows)}</table></div>'
 
 
@@ -277,7 +276,7 @@ def _charts(charts: Sequence[Chart]) -> str:
 
 
 def _list(notes: Sequence[str]) -> str:
-    return f'<ul class="notes">{"".join(f"<li>{_text(note, 600)}</li>" for note in notes)}</ul>' if notes else ""
+    return f'<ul class="notes">{"".join(f"<li>{clean(note, 600)}</li>" for note in notes)}</ul>' if notes else ""
 
 
 def _lines(text: str) -> list[str]:
@@ -286,10 +285,4 @@ def _lines(text: str) -> list[str]:
 
 
 def _block(lines: Iterable[str]) -> str:
-    return "\n".join(_text(line, TEXT_WIDTH) for line in lines)
-
-
-def _text(text: str, longest: int = 200) -> str:
-    """Text for a page: bounded, escaped, without control characters."""
-    shown = text if len(text) <= longest else f"{text[:longest]}…"
-    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown))
+    return "\n".join(clean(line, TEXT_WIDTH) for line in lines)

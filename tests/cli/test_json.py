@@ -68,6 +68,9 @@ def test_every_json_has_the_reviewed_form(runs: Path, hvdsl: Hvdsl) -> None:
         "explain, of a term": ("explain", "spectral", "--json"),
         "eval": ("eval", runs / "run", "--json", "--baselines", *CPU),
         "eval, of codes": ("eval", runs / "codes", "--json", *CPU),
+        "runs": ("runs", runs, "--json"),
+        "verify": ("verify", runs / "run", "--json"),
+        "doctor": ("doctor", "--no-speed", "--json"),
     }
     forms = []
     for name, command in commands.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import random
 import re
 import shutil
@@ -231,7 +232,7 @@ def test_a_chart_of_anything_is_well_formed() -> None:
         [(1, 5), (1, 5)],
         [(0, -1), (1, 1)],
         [(0, 1e-39), (1e15, 1e39)],
-        [(0, float("nan")), (1, 2)],
+        [(0, math.nan), (1, 2)],
         [(0, -1e39), (1, 1e39)],
     ]
     for points in ends:

@@ -64,7 +64,7 @@ def _show(found: list[RunOverview]) -> None:
     console.print(table)
     for one in found:
         if one.problem:
-            console.print(f"{_plain(one.name)}: {one.problem}", markup=False, soft_wrap=True)
+            console.print(_plain(f"{one.name}: {one.problem}"), markup=False, soft_wrap=True)
 
 
 def _figure(one: RunOverview, value: float) -> str:
