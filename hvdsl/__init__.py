@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from hvdsl.runtime.training.checkpoint import CheckpointError
     from hvdsl.runtime.training.guard import TrainingStalledError
     from hvdsl.runtime.training.run import RunError
+    from hvdsl.runtime.training.sinks import Sink
     from hvdsl.workflows.compiling import Compiled, build, compile
     from hvdsl.workflows.evaluate import EvaluationResult, ImageElbo
     from hvdsl.workflows.import_weights import import_weights
     from hvdsl.workflows.latents import GroupLatents, Latents
     from hvdsl.workflows.runs import open_data
+    from hvdsl.workflows.score import Roc, Scores
     from hvdsl.workflows.train import TrainingSummary, train
     from hvdsl.workflows.trained import Trained, load
 
@@ -54,6 +56,8 @@ _PLACES = {
     "GroupLatents": "workflows.latents",
     "ImageElbo": "workflows.evaluate",
     "Latents": "workflows.latents",
+    "Roc": "workflows.score",
+    "Scores": "workflows.score",
     "Source": "grammar.source",
     "Trained": "workflows.trained",
     "TrainingSummary": "workflows.train",
@@ -61,6 +65,7 @@ _PLACES = {
     "CodesError": "runtime.codes.levels",
     "DataError": "runtime.data.errors",
     "RunError": "runtime.training.run",
+    "Sink": "runtime.training.sinks",
     "SpecError": "grammar.diagnostics",
     "TrainingStalledError": "runtime.training.guard",
     "WeightsError": "importers.names",
@@ -76,7 +81,10 @@ __all__ = [
     "GroupLatents",
     "ImageElbo",
     "Latents",
+    "Roc",
     "RunError",
+    "Scores",
+    "Sink",
     "Source",
     "SpecError",
     "Trained",

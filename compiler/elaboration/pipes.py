@@ -98,6 +98,8 @@ def apply(interpreter: Interpreter, step: Step, flowing: Flowing, span: Span) ->
             return run_block(interpreter, step.block, flowing, step.environment)
         case ExpressionStep():
             return interpreter.send(flowing, step.expr, step.environment)
+        case NamedStep(step=OperationStep() as inner) if inner.operation.parameters is None:
+            return _apply_operation(interpreter, inner, flowing, span)  # it owns nothing that a name would be for
         case NamedStep():
             with interpreter.builder.enter("part", step.name, span):
                 return interpreter.apply(step.step, flowing, span)
@@ -195,6 +197,7 @@ def apply_recipe(interpreter: Interpreter, step: RecipeStep, flowing: Flowing) -
     given = _parameters(interpreter, step)
     with interpreter.builder.enter("recipe", name, step.call.span, numbered=True) as scope:
         scope.definition, scope.comments = (recipe.kind, recipe.name.span), recipe.before
+        scope.parameters = tuple(parameter.name.id for parameter in recipe.parameters)
         frame = Frame(caller.section, caller.label, flowing, name, index, scope=scope)
         environment = Environment(frame, Owner(recipe.kind, name), names={"x": flowing})
         for parameter in recipe.parameters:
@@ -209,7 +212,9 @@ def apply_recipe(interpreter: Interpreter, step: RecipeStep, flowing: Flowing) -
             plain = static(value)
             if not isinstance(plain, Invalid):
                 scope.constants[own] = plain
+        interpreter.calls.append(step.call.span)
         interpreter.run(recipe.body, environment)
+        interpreter.calls.pop()
         return result_of(environment, recipe.name.span)
 
 

@@ -21,24 +21,33 @@ FAILED, USAGE, BUG, INTERRUPTED = 1, 2, 70, 130
 COLLECT_AFTER = 100_000  # allocations between two runs of the garbage collector
 
 # Name, module in hvdsl.cli.commands, one line of help. A module is imported only when its command is used.
-COMMANDS = (
-    ("check", "check", "check a spec and report every mistake in it"),
-    ("fmt", "fmt", "print or rewrite specs in the canonical form"),
-    ("convert", "convert", "turn a spec from text to YAML or back"),
-    ("info", "info", "show parameters, costs and latents per resolution"),
-    ("compile", "compile", "write the spec as a PyTorch module"),
-    ("explain", "explain", "explain a diagnostic code or a term of the objective"),
-    ("viz", "viz", "draw a spec"),
-    ("data", "data", "say which files are the data, what is in them, and what a spec needs"),
-    ("train", "train", "train a spec, or go on with a run"),
-    ("eval", "eval", "evaluate a run in bits per dimension"),
-    ("sample", "sample", "draw images from a run"),
-    ("reconstruct", "reconstruct", "reconstruct images at several depths of the hierarchy"),
-    ("codes", "codes", "write the codes of a data set to a file"),
-    ("decode", "decode", "turn codes back into pictures"),
-    ("import", "import_", "turn published weights into a run"),
-    ("specs", "specs", "list, show or copy the specs that come with hvdsl"),
-)
+GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "specs": (
+        ("check", "check", "check a spec and report every mistake in it"),
+        ("fmt", "fmt", "print or rewrite specs in the canonical form"),
+        ("convert", "convert", "turn a spec from text to YAML or back"),
+        ("info", "info", "show parameters, costs and latents per resolution"),
+        ("compile", "compile", "write the spec as a PyTorch module"),
+        ("explain", "explain", "explain a diagnostic code or a term of the objective"),
+        ("viz", "viz", "draw a spec"),
+        ("lsp", "lsp", "serve editors: diagnostics, hover, completion, definitions, rename, format"),
+        ("specs", "specs", "list, show or copy the specs that come with hvdsl"),
+    ),
+    "data": (("data", "data", "say which files are the data, what is in them, and what a spec needs"),),
+    "training": (("train", "train", "train a spec, or go on with a run"),),
+    "using a model": (
+        ("eval", "eval", "evaluate a run in bits per dimension"),
+        ("score", "score", "score each image, and tell two sets of images apart"),
+        ("sample", "sample", "draw images from a run"),
+        ("reconstruct", "reconstruct", "reconstruct images at several depths of the hierarchy"),
+        ("encode", "encode", "write the latents of images: means, scales, samples, rates, codes"),
+        ("decode", "decode", "turn latents or codes back into images"),
+        ("interpolate", "interpolate", "draw the way from one image to another through its latents"),
+        ("codes", "codes", "write the codes of a data set to a file"),
+    ),
+    "runs": (("import", "import_", "turn published weights into a run"),),
+}
+COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
 
 
 class Command(Protocol):
@@ -70,23 +79,33 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
     """Return the parser; only the `chosen` command gets its options, or all of them where none is chosen."""
     parser = argparse.ArgumentParser(
         prog="hvdsl",
+        usage="hvdsl [-h] [--version] COMMAND …",
         description="Deep hierarchical VAEs as text: check, draw, compile, train and sample specs.",
-        epilog="`hvdsl COMMAND --help` shows the options of a command.",
+        epilog=f"{_overview()}\n\n`hvdsl COMMAND --help` shows the options of a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument(
         "--version", action="store_true", help="show the versions of hvdsl and torch, and the device that commands use"
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    commands = parser.add_subparsers(prog="hvdsl", dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
     for name, module, summary in COMMANDS:
-        sub = commands.add_parser(
-            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
-        )
+        sub = commands.add_parser(name, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False)
         if chosen in (None, name):
             command = cast(Command, import_module(f"hvdsl.cli.commands.{module}"))
             command.configure(sub)
             sub.set_defaults(execute=command.run)
     return parser
+
+
+def _overview() -> str:
+    """Return the commands by what they are for, one line each."""
+    width = max(len(name) for name, _, _ in COMMANDS) + 2
+    return "\n".join(
+        line
+        for title, commands in GROUPS.items()
+        for line in ("", f"{title}:", *(f"  {name:{width}}{summary}" for name, _, summary in commands))
+    ).lstrip("\n")
 
 
 def _guarded(arguments: list[str]) -> int:

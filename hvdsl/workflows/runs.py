@@ -149,11 +149,11 @@ def used_images(
     return open_given(settings, data, None if run is None else run.data, split, default)
 
 
-def spread(images: Dataset, number: int) -> Tensor:
-    """Return up to `number` images spread over a data set, so that they differ: raw pixel values `(N, C, H, W)`."""
+def spread(images: Dataset, number: int) -> tuple[Tensor, list[str]]:
+    """Return up to `number` images spread over a data set, so that they differ: `(N, C, H, W)`, and their names."""
     chosen = np.linspace(0, len(images) - 1, min(number, len(images))).astype(int).tolist()
     pixels = images.batch(chosen)
-    return torch.from_numpy(pixels if pixels.dtype.kind == "f" else pixels.astype(np.int32))
+    return torch.from_numpy(pixels if pixels.dtype.kind == "f" else pixels.astype(np.int32)), images.names(chosen)
 
 
 def open_data(

@@ -19,14 +19,18 @@ from hvdsl.runtime.inference.generate import TEMPERATURE, reconstruct
 from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.priors.sampling import Schedule
 from hvdsl.runtime.protocol import as_vae, is_quantized
+from hvdsl.runtime.training.batches import PixelSource
 from hvdsl.runtime.training.run import Run
 from hvdsl.workflows.compiling import Compiled, Overrides, spelled
 from hvdsl.workflows.evaluate import EvaluationResult, ImageElbo, Split, evaluate_images, evaluate_split, image_elbo
-from hvdsl.workflows.images import ImagesLike, as_pixels, raw_pixels
+from hvdsl.workflows.images import GivenImages, ImagesLike, as_pixels, image_names, raw_pixels
+from hvdsl.workflows.interpolate import Curve, interpolate
 from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.latents import Latents, decode, infer
 from hvdsl.workflows.open import CheckpointName, Opened, open_model
+from hvdsl.workflows.runs import used_images
 from hvdsl.workflows.sample import CodesOf, PerLevel, SampleOptions, Value, draw
+from hvdsl.workflows.score import Scores, score
 
 BATCH = 64
 
@@ -199,8 +203,8 @@ class Trained:
 
         Args:
             n: how many.
-            temperature: factor on the scale of every prior, or divisor of the logits of codes, one for all or by
-                level of codes (default: the spec's).
+            temperature: factor on the scale of every prior, or divisor of the logits of codes: one for all, or by group
+                (place, name or resolution) or level of codes, `{"8x8": 0.7, "else": 0.9}` (default: the spec's).
             recalibrate: first measure batch-norm statistics on so many passes of prior samples (default: the spec's;
                 0: do not). The model's own statistics stay as they are.
             mean: return the likelihood's mean, not a draw from it.
@@ -209,12 +213,12 @@ class Trained:
             top_k: draw from so many most probable codes.
             top_p: draw from the most probable codes that together reach this probability.
             label: the classes of the images, taken in turn.
-            fix: codes of some levels, `(N, …)` or a file of them; the rest is drawn.
+            fix: the latents of some groups, or codes of levels, `(N, …)`, or a file of them; the rest is drawn.
             keep: with `mask`, the codes of images to be painted in, or a file of them.
             mask: what to draw anew, `(H, W)`, or a picture: everything but 0 or black.
             schedule: `raster`, codes one by one (default), or `wavefront`, at once what does not see each other.
 
-        From `top_k` on, arguments are for models of codes with trained priors.
+        `top_k`, `top_p`, `label`, `keep`, `mask` and `schedule` are for models of codes with trained priors.
 
         Raises:
             hvdsl.Error: a prior is missing, or an argument does not apply or fit.
@@ -273,6 +277,90 @@ class Trained:
                 raise UsageError("given images have no training images beside them: leave out `data` and `baselines`")
             return evaluate_images(self._opened, raw_pixels(images, self._data), samples, batch, seed, console)
 
+    def score(
+        self,
+        images: ImagesLike | None = None,
+        *,
+        data: str | os.PathLike[str] | None = None,
+        split: Split | None = None,
+        samples: int = 1,
+        llr: int | None = None,
+        batch: int = BATCH,
+        seed: int = 0,
+        console: Console | None = None,
+    ) -> Scores:
+        """Score each image by the bound and by a likelihood ratio, with the images' names; see `Scores`.
+
+        Args:
+            images: these; see the class.
+            data: or the images at a place: all of them, in order; of data with parts of their own the test part, or
+                `split`. With neither, those of the run.
+            split: `train`, `validation` or `test` of the data (default: test).
+            samples: posterior samples per image, K; more than 1: also the importance-weighted bound.
+            llr: k of LLR^{>k}, how many of the last groups are drawn from their priors (default: half; 0: no ratio).
+            batch: images per pass.
+            seed: of the posterior samples.
+            console: where to show progress.
+
+        Raises:
+            hvdsl.Error: there are no images, not so many groups, or the likelihood is an error and no density.
+        """
+        with no_global_effect():
+            if images is not None and (data is not None or split is not None):
+                raise UsageError("given images are all that is scored: leave out `data` and `split`")
+            chosen: PixelSource
+            if images is None:
+                chosen = stored = used_images(self.run, self._data, None if data is None else Path(data), split)
+                names = stored.names(range(len(stored)))
+            else:
+                chosen = GivenImages(raw_pixels(images, self._data))
+                names = image_names(images, len(chosen))
+            return score(self._opened, chosen, names, samples=samples, llr=llr, batch=batch, seed=seed, console=console)
+
+    def interpolate(
+        self,
+        first: ImagesLike,
+        second: ImagesLike | None = None,
+        *,
+        groups: str | None = None,
+        steps: int = 8,
+        curve: Curve = "spherical",
+        batch: int = BATCH,
+        seed: int = 0,
+    ) -> Tensor:
+        """Return images on the way from one image to another, pixels `(steps, C, H, W)`, the two included.
+
+        The latents of both are posterior means; those of the chosen groups go from the first image's to the second's,
+        all others stay the first image's. Bits and classes change half way.
+
+        Args:
+            first: one image.
+            second: one image; without it the chosen groups go to what their priors draw.
+            groups: places (`3`, `0:10`), names or resolutions (`8x8`), parted by commas (default: all).
+            steps: how many images.
+            curve: `spherical`, on a great circle through each group's values (Shoemake 1985), or `linear`.
+            batch: images per pass.
+            seed: of what priors draw.
+
+        Raises:
+            hvdsl.Error: the images do not fit, there is no such group, or all latents are codes.
+        """
+        pixels = [raw_pixels(images, self._data) for images in (first, second) if images is not None]
+        if any(len(each) != 1 for each in pixels):
+            raise UsageError(f"the way is from one image to one other, and here are {sum(map(len, pixels))}")
+        with no_global_effect():
+            images = interpolate(
+                self.model,
+                self._data,
+                torch.cat(pixels),
+                groups=groups,
+                steps=steps,
+                curve=curve,
+                batch=batch,
+                seed=seed,
+            )
+        return as_pixels(images, self._data)
+
 
 def load(
     run: str | os.PathLike[str] | Run,
@@ -305,7 +393,10 @@ def load(
 def _pairs(value: Value | Mapping[str, Value] | None) -> PerLevel[Value]:
     if value is None:
         return ()
-    return tuple(value.items()) if isinstance(value, Mapping) else (("", value),)
+    if not isinstance(value, Mapping):
+        return (("", value),)
+    pairs = [("" if name == "else" else name, each) for name, each in value.items()]
+    return tuple(sorted(pairs, key=lambda pair: bool(pair[0])))  # the later is taken over the earlier
 
 
 def _codes(keep: str | os.PathLike[str] | Mapping[str, Tensor] | None) -> CodesOf | None:

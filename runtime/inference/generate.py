@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -15,7 +15,7 @@ from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.pixels import as_stored
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.inference.inference import chunks, inference, to_pixels
-from hvdsl.runtime.latents import Traversal
+from hvdsl.runtime.latents import Given, Source, Traversal
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.objective.elbo import ModelBatch, measure
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae, is_quantized
@@ -45,18 +45,42 @@ def sample(
     Raises:
         HvdslError: The temperature is negative, or not one for each group.
     """
+    parts = [
+        sample_batch(model, data, indices, temperature=temperature, seed=seed, decode=decode)
+        for indices in chunks(range(n), batch)
+    ]
+    return torch.cat(parts) if parts else torch.empty(0, *data.shape)
+
+
+def sample_batch(
+    model: nn.Module,
+    data: Data,
+    indices: range,
+    *,
+    temperature: float | Sequence[float] = 1.0,
+    seed: int = 0,
+    decode: Decode = "sample",
+    fixed: Mapping[int, Tensor] | None = None,
+) -> Tensor:
+    """Draw the images of these numbers in one pass; see `sample`.
+
+    Args:
+        fixed: Values `(N, Z, H, W)` of some groups, by their place in the order of generation.
+
+    Raises:
+        HvdslError: As `sample`; or a fixed value has another shape than its group.
+    """
     vae, noise_seed = as_vae(model), derive_seed(seed, "sampling noise")
-    images = []
+    held = {place: Given(value) for place, value in (fixed or {}).items()}
+    sources: list[Source | Given] = [held.get(place, Source.PRIOR) for place in range(len(vae.LATENTS))]
     with inference(model) as device:
-        for indices in chunks(range(n), batch):
-            noise = image_noise(model, vae.LATENTS, noise_seed, indices, device=device)
-            try:
-                latents = Traversal.generate(vae.LATENTS, len(indices), noise, temperature, device=device)
-            except ValueError as error:
-                raise HvdslError(str(error)) from error
-            decoded = decode_image(vae, vae(None, latents), noise, decode)
-            images.append(as_stored(to_pixels(vae, decoded, data), data).cpu())
-    return torch.cat(images) if images else torch.empty(0, *data.shape)
+        noise = image_noise(model, vae.LATENTS, noise_seed, indices, device=device)
+        try:
+            latents = Traversal(vae.LATENTS, len(indices), noise, sources, temperature, device=device)
+        except ValueError as error:
+            raise HvdslError(str(error)) from error
+        decoded = decode_image(vae, vae(None, latents), noise, decode)
+        return as_stored(to_pixels(vae, decoded, data), data).cpu()
 
 
 def decode_image(vae: HierarchicalVae, params: Tensor, noise: Noise, decode: Decode) -> Tensor:

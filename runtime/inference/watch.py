@@ -6,18 +6,18 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from hvdsl.compiler.settings import Data, ModelSettings
 from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
 from hvdsl.runtime.inference.generate import depths, reconstruct, sample
-from hvdsl.runtime.inference.pictures import grid, labelled_rows, rate_bars, save_png
+from hvdsl.runtime.inference.pictures import grid, labelled_rows, rate_bars
 from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.protocol import as_vae, is_quantized
 from hvdsl.runtime.training.batches import PixelSource
 from hvdsl.runtime.training.metrics import Measurement
-from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.trainer import Periodic, Trainer
 
 SAMPLES, ORIGINALS, DEPTHS = 36, 8, 4
@@ -30,7 +30,7 @@ def watch(trainer: Trainer, validation: PixelSource) -> None:
         Periodic(
             "validation",
             clock.every(trainer.train.evaluate_every),
-            lambda step: _evaluation(trainer, validation).as_metrics(),
+            lambda step: _evaluation(trainer, validation, step).as_metrics(),
             settings.evaluate.use_ema,
         ),
         Periodic(
@@ -42,33 +42,31 @@ def watch(trainer: Trainer, validation: PixelSource) -> None:
     ]
 
 
-def draw_samples(
-    model: nn.Module, settings: ModelSettings, run: Run, name: str, n: int = SAMPLES, seed: int = 0
-) -> None:
-    """`pictures/<name>.png`: samples at the spec's temperatures."""
+def sample_page(model: nn.Module, settings: ModelSettings, n: int = SAMPLES, seed: int = 0) -> Image.Image:
+    """Samples at the spec's temperatures."""
     temperatures = default_temperatures(as_vae(model).LATENTS, settings.sample.temperature)
     images = sample(model, settings.data, n, temperature=temperatures, seed=seed)
-    save_png(grid(images, pixel_bits(settings.data)), run.pictures / f"{name}.png")
+    return grid(images, pixel_bits(settings.data))
 
 
-def draw_reconstructions(model: nn.Module, data: Data, images: PixelSource, run: Run, name: str) -> None:
-    """`pictures/<name>.png`: some images, and what more and more of the hierarchy keeps of them."""
+def reconstruction_page(model: nn.Module, data: Data, images: PixelSource) -> Image.Image:
+    """Some images, and what more and more of the hierarchy keeps of them."""
     groups = len(as_vae(model).LATENTS)
     pixels = torch.from_numpy(images.batch(range(min(ORIGINALS, len(images))), 0).astype(np.float32))
     keep = depths(groups, DEPTHS)
     rows = [pixels, *reconstruct(model, data, pixels, keep)]
     labels = ["original", *(f"{k} of {groups} groups" for k in keep)]
-    save_png(labelled_rows(rows, labels, pixel_bits(data)), run.pictures / f"{name}.png")
+    return labelled_rows(rows, labels, pixel_bits(data))
 
 
-def draw_rates(model: nn.Module, evaluation: Evaluation, run: Run, name: str) -> None:
-    """`pictures/<name>.png`: the rate of each latent group."""
+def rate_chart(model: nn.Module, evaluation: Evaluation) -> Image.Image:
+    """The rate of each latent group."""
     labels = [f"{g.name} {'x'.join(map(str, g.shape))}" for g in as_vae(model).LATENTS]
     title = f"Rate of each latent group, {evaluation.bits_per_dim:.3f} bits/dim"
-    save_png(rate_bars(evaluation.rate_per_group, labels, title), run.pictures / f"{name}.png")
+    return rate_bars(evaluation.rate_per_group, labels, title)
 
 
-def _evaluation(trainer: Trainer, validation: PixelSource) -> Evaluation:
+def _evaluation(trainer: Trainer, validation: PixelSource, step: int) -> Evaluation:
     train = trainer.train
     result = evaluate(
         trainer.model,
@@ -78,14 +76,16 @@ def _evaluation(trainer: Trainer, validation: PixelSource) -> Evaluation:
         seed=train.seed,
         world=trainer.world,
     )
-    if trainer.run is not None and trainer.world.leads:
-        draw_rates(trainer.model, result, trainer.run, "rate_per_group")
+    if trainer.log is not None:
+        trainer.log.picture("rate_per_group", step, rate_chart(trainer.model, result), numbered=False)
     return result
 
 
 def _pictures(trainer: Trainer, validation: PixelSource, step: int) -> Mapping[str, Measurement]:
-    if trainer.run is not None and trainer.world.leads:
+    if trainer.log is not None:
         if not is_quantized(trainer.model):  # uniform codes are no samples: those need priors
-            draw_samples(trainer.model, trainer.settings, trainer.run, f"samples-{step}", seed=trainer.train.seed)
-        draw_reconstructions(trainer.model, trainer.settings.data, validation, trainer.run, f"reconstructions-{step}")
+            page = sample_page(trainer.model, trainer.settings, seed=trainer.train.seed)
+            trainer.log.picture("samples", step, page)
+        page = reconstruction_page(trainer.model, trainer.settings.data, validation)
+        trainer.log.picture("reconstructions", step, page)
     return {}

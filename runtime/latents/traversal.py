@@ -158,8 +158,8 @@ class Traversal:
                         f"group `{group.path}` takes its {source.value}, which needs an image: give one, or generate "
                         "with `Traversal.generate(model.LATENTS, N, noise)`"
                     )
-        elif len(x) != self.batch:
-            raise ValueError(f"the traversal is of {self.batch} images, the batch has {len(x)}")
+        elif x.shape[0] != self.batch:
+            raise ValueError(f"the traversal is of {self.batch} images, the batch has {x.shape[0]}")
         parameter = next(model.parameters(), None)
         if parameter is not None:
             self.dtype, self.device = parameter.dtype, parameter.device
@@ -402,6 +402,7 @@ class Draw:
         elif isinstance(source, Given):
             z = source.z.to(walk.device)
         else:
-            z = prior.mean.to(walk.device)  # a quantizer without tensors knows no device
+            z = prior.mean
+        z = z.to(walk.device, walk.dtype)  # a quantizer without tensors knows neither
         walk.record(self._group, outcome_of_codes(z, prior, codes, None, self.origin, walk.keeping))
         return z

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -11,11 +12,16 @@ import pytest
 from PIL import Image
 
 from hvdsl.compiler.assembly.files import shipped
+from hvdsl.compiler.model import Model
 from hvdsl.draw import draw
+from hvdsl.draw.cell import cell, recipes
+from hvdsl.draw.columns import detail, heading
 from hvdsl.draw.items import Kind
 from hvdsl.draw.ladder import Ladder, ladder
+from hvdsl.draw.latents import latents
 from hvdsl.draw.layout import layout
-from hvdsl.draw.picture import Picture, Polygon, Text, text_width
+from hvdsl.draw.picture import Picture, Polygon, Text, Wire, text_width
+from hvdsl.grammar.source import Source
 from hvdsl.workflows.compiling import checked
 
 from .conftest import Hvdsl
@@ -23,8 +29,13 @@ from .conftest import Hvdsl
 SPECS = sorted(path.stem for path in shipped().glob("*.hv"))
 
 
+@cache
+def model_of(name: str) -> Model:
+    return checked(name)
+
+
 def drawn(name: str) -> Ladder:
-    return ladder(checked(name))
+    return ladder(model_of(name))
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -52,7 +63,7 @@ def _overlap(a: Polygon, b: Polygon) -> bool:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_every_latent_and_parameter_is_in_the_drawing_once(name: str) -> None:
-    model = checked(name)
+    model = model_of(name)
     columns = ladder(model)
     items = [*columns.encoder(), *columns.decoder()]
     down = [mark for item in columns.decoder() for mark in item.marks]
@@ -124,3 +135,92 @@ def test_a_very_tall_picture_stays_within_memory() -> None:
 
     with Image.open(BytesIO(png(Picture("tall", 1000, 60_000)))) as image:
         assert image.width * image.height < 10_000_000
+
+
+SHARING = """hv 1
+model sharing
+data digits { shape = 1x8x8, bits = 4, input = v / 7.5 - 1 }
+cell block(k = 3) { x + (gelu -> conv(k, channels)) }
+group layer(wide = no) {
+  z ~ normal(conv(1x1, 8)) posterior normal(concat(x, skip) -> conv(1x1, 8))
+  x + (z -> conv(3x3 if wide else 1x1, channels))
+}
+shared mix = block
+encoder { 8: conv(3x3, 8) -> mix -> mix -> parallel(3, join = sum) { block } -> block(5) -> tap }
+decoder { 8: learned(zeros, 8) -> mix -> layer(wide = yes) -> layer * 2 -> conv(1x1, logits) }
+likelihood discretized_logistic_mixture(2)
+objective { unit = nats_per_dim }
+train { steps = 2, batch = 4, optimizer = adam(lr = 1e-3) }
+"""
+
+
+def test_shared_and_parallel_instances_are_told_and_counted_as_what_they_are() -> None:
+    model = checked(Source("sharing.hv", SHARING))
+    columns = ladder(model)
+    up = [(heading(item), detail(item)) for item in columns.encoder() if item.kind is Kind.RECIPE]
+    assert up == [
+        ("mix × 2", "8 ch · 584 · shared"),
+        ("block(k = 3) × 3", "8 ch · 1.75 k · side by side"),
+        ("block(k = 5)", "8 ch · 1.61 k"),
+    ]
+    items = [*columns.encoder(), *columns.decoder()]
+    assert [item.parameters for item in columns.decoder() if item.shared] == [0]
+    assert sum(item.parameters for item in items) == model.graph.parameter_count()
+
+
+def test_recipes_show_the_arguments_that_tell_them_apart() -> None:
+    names = [heading(i) for i in ladder(checked(Source("sharing.hv", SHARING))).decoder() if i.kind is Kind.RECIPE]
+    assert names == ["mix", "layer(wide = yes)", "layer(wide = no) × 2"]
+
+
+@pytest.mark.parametrize("name", ["vqvae2_photos", "vqvae2_256", "vqvae2_ffhq1024"])
+def test_the_arrow_of_a_prior_ends_beside_its_latent_and_over_no_text(name: str) -> None:
+    shapes = layout(drawn(name)).shapes
+    arrows = [s for s in shapes if isinstance(s, Wire) and s.dashed]
+    texts = [s for s in shapes if isinstance(s, Text) and s.anchor == "start"]
+    assert len(arrows) == len(drawn(name).priors)
+    for arrow in arrows:
+        (x, y), ends = arrow.points[-1], [t.at[0] + text_width(t.text, t.size, t.face) for t in texts]
+        near = [end for t, end in zip(texts, ends, strict=True) if abs(t.at[1] - y) < 16 and end <= x]
+        assert near and x - max(near) < 12
+        assert not [t for t, end in zip(texts, ends, strict=True) if abs(t.at[1] - y) < 4 and t.at[0] < x < end]
+
+
+def inside(picture: Picture) -> bool:
+    points = [point for s in picture.shapes if isinstance(s, Polygon | Wire) for point in s.points]
+    return all(0 <= x <= picture.width and 0 <= y <= picture.height for x, y in points)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_recipes_and_latents_are_drawn_inside_their_pictures(name: str) -> None:
+    model = model_of(name)
+    assert inside(latents(model))
+    for recipe in dict.fromkeys(scope.name for scope in recipes(model.graph.root)):
+        assert inside(cell(model, recipe)), recipe
+
+
+def test_a_group_shows_prior_posterior_flow_and_merge() -> None:
+    picture = cell(model_of("nvae_cifar10"), "layer")
+    words = [shape.text for shape in picture.shapes if isinstance(shape, Text)]
+    assert {"prior", "posterior", "sample", "flow_pair", "z", "x", "skip", "out", "concat"} <= set(words)
+    assert words.count("prior") == words.count("posterior") == 1
+    dashed = [shape for shape in picture.shapes if isinstance(shape, Wire) and shape.dashed]
+    assert len(dashed) == 1  # from the flow's last step to the latent
+
+
+def test_latents_are_drawn_as_the_chain_that_generation_is() -> None:
+    texts = [s.text for s in latents(model_of("vdvae_cifar10")).shapes if isinstance(s, Text)]
+    assert "43 latent groups · stochastic depth 43 · all inferred from the image" in texts
+    assert [t for t in texts if t.startswith("×")] == [f"× {n}, one after the other" for n in (3, 6, 11, 22)]
+    wires = [s for s in latents(model_of("biva_cifar10")).shapes if isinstance(s, Wire)]
+    assert len(wires) == 2 + 4 * 13 + 2  # the top latent to a pair, pairs to pairs, the last pair to the image
+
+
+def test_the_inside_of_a_recipe_from_the_command_line(hvdsl: Hvdsl, tmp_path: Path) -> None:
+    assert hvdsl("viz", "cell", "vdvae_digits", "layer", "-o", str(tmp_path / "layer.svg")).code == 0
+    assert "posterior" in (tmp_path / "layer.svg").read_text()
+    assert hvdsl("viz", "latents", "vdvae_digits", "-o", str(tmp_path / "z.png")).code == 0
+    wrong = hvdsl("viz", "cell", "vdvae_digits", "lair", "-o", str(tmp_path / "a.svg"))
+    assert wrong.code == 2
+    assert "it uses `block`" in wrong.err
+    assert hvdsl("viz", "cell", "vdvae_digits", "layer", "-o", str(tmp_path / "a.dot")).code == 2

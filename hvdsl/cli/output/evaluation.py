@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from hvdsl.cli.output.charts import rates, write_chart
 from hvdsl.runtime.inference.evaluate import Evaluation
-from hvdsl.runtime.inference.pictures import rate_bars, save_png
 from hvdsl.runtime.priors.evaluate import CodeEvaluation
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.workflows.evaluate import EvaluationResult
@@ -26,11 +26,11 @@ def table(result: EvaluationResult) -> str:
 
 
 def rate_chart(result: EvaluationResult, trained: Trained, path: Path) -> None:
-    """Draw the rate of each latent group as a PNG."""
+    """Draw the rate of each latent group, as the ending of `path` says."""
     settings = trained.spec.model.settings
     labels = [f"{group.name} {'x'.join(map(str, group.shape))}" for group in as_vae(trained.model).LATENTS]
     title = f"Rate of each latent group, {settings.title or settings.model}"
-    save_png(rate_bars(result.bound.rate_per_group, labels, title), path)
+    write_chart(rates(result.bound.rate_per_group, labels, title), path)
 
 
 def _bound_lines(bound: Evaluation, images: str) -> list[str]:
@@ -51,11 +51,20 @@ def _bound_lines(bound: Evaluation, images: str) -> list[str]:
         ),
         f"{sum(bound.rate_per_group):.2f} nats/image of rate in {len(bound.rate_per_group)} latent groups, "
         f"{sum(bound.active_channels)} channels active",
+        *_quality(bound),
     ]
+
+
+def _quality(bound: Evaluation) -> list[str]:
+    if bound.ssim is None:
+        return []
+    psnr = "exact" if bound.psnr_db is None else f"PSNR {bound.psnr_db:.2f} dB"
+    return [f"reconstructions: {psnr}, SSIM {bound.ssim:.4f}"]
 
 
 def _code_lines(codes: CodeEvaluation, bound: Evaluation, images: str) -> list[str]:
     quality = "exact" if codes.psnr_db is None else f"PSNR {codes.psnr_db:.2f} dB"
+    quality += "" if bound.ssim is None else f", SSIM {bound.ssim:.4f}"
     images = f"({images})"
     if bound.density:
         lines = [f"{quality}, distortion {bound.distortion:.4f} nats/dim  {images}"]
