@@ -57,10 +57,8 @@ def test_fragments_of_the_tutorial_pass_check(tmp_path: Path) -> None:
     ]
     assert len(fragments) >= 5
     for number, fragment in enumerate(fragments):
-        if "3x32x32" in fragment:  # the colour images of the last chapter, of which `vdvae_photos` is the model
-            spec = start.replace("vdvae_digits", "vdvae_photos")
-        else:
-            spec = start
+        # The colour images of the last chapter are those of `vdvae_photos`.
+        spec = start.replace("vdvae_digits", "vdvae_photos") if "3x32x32" in fragment else start
         path = tmp_path / f"fragment{number}.hv"
         path.write_text(f"{spec}{fragment}", "utf-8")
         check(path)
