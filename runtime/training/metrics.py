@@ -28,7 +28,7 @@ class MetricsLog:
         Raises:
             DiskError: The file cannot be written.
         """
-        record = {"event": event, "step": step} | {name: _plain(value) for name, value in values.items()}
+        record = {"event": event, "step": step} | {name: plain(value) for name, value in values.items()}
         append_line(self._path, json.dumps(record))
 
     def rewind(self, step: int) -> None:
@@ -66,9 +66,12 @@ def _record(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and type(record.get("step")) is int else None
 
 
-def _plain(value: Measurement) -> Any:
+def plain(value: Any) -> Any:
+    """Return a measurement as JSON has it: what is not finite is null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value

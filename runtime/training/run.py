@@ -118,9 +118,9 @@ class Run:
     def metrics_path(self) -> Path:
         return self.folder / "metrics.jsonl"
 
-    def checkpoints(self, keep: int | None = None) -> CheckpointStore:
-        """The store of checkpoints; with `keep`, saving removes all but so many."""
-        return CheckpointStore(self.folder / "checkpoints", keep, self._weights_metadata())
+    def checkpoints(self) -> CheckpointStore:
+        """The store of checkpoints."""
+        return CheckpointStore(self.folder / "checkpoints", self._weights_metadata())
 
     def _weights_metadata(self) -> dict[str, str] | None:
         """What this run's files of weights say of themselves; nothing where it has no spec."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,20 +17,24 @@ from torch import nn
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground import metric_names as names
+from hvdsl.runtime.ground.disk import write_json
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.latents import LatentGroup
 from hvdsl.runtime.quantizers.usage import usage
 from hvdsl.runtime.training.batches import Order, PixelBatch, PixelSource, batches
 from hvdsl.runtime.training.checkpoint import Checkpoint
+from hvdsl.runtime.training.collapse import Collapse
 from hvdsl.runtime.training.guard import TrainingStalledError
-from hvdsl.runtime.training.metrics import Measurement, MetricsLog
+from hvdsl.runtime.training.metrics import Measurement, MetricsLog, plain
 from hvdsl.runtime.training.optimization import StepResult
 from hvdsl.runtime.training.progress import ProgressDisplay
 from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.saving import Saver
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.signals import StopRequest, StopVote
 from hvdsl.runtime.training.sinks import RunLog, Sink, find_sinks
+from hvdsl.runtime.training.stall import at_initialisation, diagnose
 from hvdsl.runtime.training.tasks import ImageTask, Task
 from hvdsl.runtime.training.transfer import Ahead
 from hvdsl.runtime.training.window import Window, peak_memory
@@ -37,10 +42,17 @@ from hvdsl.runtime.training.window import Window, peak_memory
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """How training ended: steps done over all resumes, and the signal that stopped it early, if one did."""
+    """How training ended.
+
+    Attributes:
+        step: Steps done over all resumes.
+        signal: What stopped it early, if anything did.
+        saved: The step of the newest checkpoint, where it is not the last: updates were being skipped at the end.
+    """
 
     step: int
     signal: signal.Signals | None = None
+    saved: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +122,10 @@ class Trainer:
         self._graphs = graphs
         self._ahead, self._vote = Ahead(self._device), StopVote(self.world)
         self._read, self._since = 0, 0.0  # steps whose results were read, and when the last of them was
-        self._saved: int | None = None
-        self._window = Window()
-        self._collapsed: dict[str, int] = {}  # by level of codes: windows in a row without enough codes in use
+        self._saver = Saver(None, self.train.keep, self.train.patience)
+        self._window, self._collapse = Window(), Collapse()
+        self._last: PixelBatch | None = None
+        self._first: StepResult | None = None  # the first step of a run that has made no update
 
     def resume(self, step: int | None = None) -> int:
         """Continue from a checkpoint, the run's newest or that of a `step`, bit for bit; returns its step.
@@ -126,6 +139,7 @@ class Trainer:
         """
         if self.run is None:
             raise HvdslError("only a run with a folder can be resumed")
+        self._saver = self._new_saver()
         store = self.run.checkpoints()
         checkpoint = store.latest() if step is None else store.open(step)
         at, total = 0 if checkpoint is None else checkpoint.step, self.clock.total
@@ -138,14 +152,20 @@ class Trainer:
         if checkpoint is None:
             self._say(f"{self.run.folder} has no complete checkpoint: training begins anew")
         else:
-            step = self._saved = checkpoint.step
+            step = checkpoint.step
             self.optimization.load(checkpoint)
+            self._saver.restore(checkpoint, self.run.metrics())
             if self.world.leads and (aside := store.put_aside(step)):
                 self._say(f"newer checkpoints are put aside in {aside}")
             for note in self._differences(checkpoint):
                 self._say(note)
         if self.world.leads:
-            MetricsLog(self.run.metrics_path).rewind(step)
+            log = MetricsLog(self.run.metrics_path)
+            log.rewind(step)
+            there = {record["event"] for record in self.run.metrics() if record["step"] == step}
+            for event, values in self._saver.measured(step).items():
+                if values and event not in there:  # a lost line: the checkpoint has it
+                    log.write(event, step, values)
         return step
 
     def fit(self) -> TrainingResult:
@@ -157,6 +177,8 @@ class Trainer:
             KeyboardInterrupt: A second Ctrl-C.
         """
         start, total = self.optimization.step_number, self.clock.total
+        if self._saver.saved is None:  # no checkpoint to go on from
+            self._saver = self._new_saver()
         display = self._display(start)
         self.log = log = self._open_log(start, display)
         if self._graphs and (reason := self.optimization.use_graphs()) is not None:
@@ -167,21 +189,26 @@ class Trainer:
             with StopRequest() as stop, display:
                 stopped = False
                 self._read, self._since = start, time.perf_counter()
-                while not stopped and (total is None or self.optimization.step_number < total):
+                if start > 0:  # what a killed process saved and did not come to
+                    self._do_periodic(log, display)
+                while not (stopped or self._saver.exhausted or self.optimization.step_number == total):
                     self._one_step(stream, log, display)
                     stopped = self._vote(stop)
                     if self._vote.save and not stopped:
                         self._hear(log, display)
-                        self._save()
-                        display.say(f"saved at step {self.optimization.step_number}, as SIGUSR1 asks")
+                        display.say(f"{self._save(wait=True)}, as SIGUSR1 asks")
                 stopped = self._vote.count() or stopped
                 self._hear(log, display)
-                self._save()
+                self._save(wait=True)
                 if not stopped:
                     self._do_periodic(log, display, at_end=True)
-                return TrainingResult(self.optimization.step_number, self._vote.stop if stopped else None)
+                    self._saver.prove()
+                    self._tell_of_the_best(display)
+                saved = None if self._saver.saved == self.optimization.step_number else self._saver.saved
+                return TrainingResult(self.optimization.step_number, self._vote.stop if stopped else None, saved)
         finally:
             stream.close()
+            self._saver.join()
             self.log = None
             if log is not None:
                 log.close()
@@ -211,6 +238,7 @@ class Trainer:
         """Hand a step on this rank's images to the device."""
         # Dropout draws from the global generator; seeded by the step, that generator needs no place in a checkpoint.
         torch.manual_seed(derive_seed(self.train.seed, "step", batch.step, self.world.rank))
+        self._last = batch
         self.optimization.launch(self._ahead(lambda: self._task.parts(self.model, batch, self.train)))
 
     def _one_step(self, stream: Iterator[PixelBatch], log: RunLog | None, display: ProgressDisplay) -> None:
@@ -234,15 +262,49 @@ class Trainer:
                 now = time.perf_counter()
                 self._window.add(result, self.train.batch, now - self._since)
                 self._read, self._since = result.step + 1, now
+                if result.step == 0 and not result.applied:
+                    self._first = result
+                if result.applied and self._saver.saved is not None and result.step >= self._saver.saved:
+                    self._saver.prove()
                 display.advance(self._read)
                 if self._read % self.train.log_every == 0 or self._read == self.clock.total:
                     self._measure(log, display)
-        except TrainingStalledError:
+        except TrainingStalledError as error:
             if log is not None:
                 log.write("stalled", self._read + 1, self._skips())
-            raise
+            raise TrainingStalledError(self._explained(error)) from error
+
+    def _explained(self, error: TrainingStalledError) -> str:
+        """What to say of a run that stalled: what went bad first, and where to go on from."""
+        guard, step = self.optimization.guard, self._read + 1
+        sentences = [str(error)]
+        if self._first is not None and guard.skipped == step:
+            sentences = [at_initialisation(self._first, self._group_names())]
+        self._saver.join()
+        if guard.lost_numbers and self._last is not None:
+            sentences.append(self._report(self._last, step))
+        good = self._saver.last_before(step - guard.streak)
+        if good is not None and self.run is not None:
+            again = f"hvdsl train --resume --checkpoint {good} --out {shlex.quote(str(self.run.folder))}"
+            sentences.append(f"the last good checkpoint is that of step {good}: `{again}` goes on from it")
+        return "; ".join(sentences)
+
+    def _report(self, batch: PixelBatch, step: int) -> str:
+        """Compute the batch of the last step again and say what was not finite first; the report is kept in the run."""
+        torch.manual_seed(derive_seed(self.train.seed, "step", batch.step, self.world.rank))
+        parts = self._task.parts(self.model, batch, self.train)
+        diagnosis = diagnose(self.model, lambda: self.optimization.loss_again(parts[0]), batch.names)
+        first = f"{diagnosis.first} is not finite first" if diagnosis.first else "computed again, all is finite"
+        if self.run is None or not self.world.leads:
+            return first
+        path = write_json(self.run.folder / f"stalled-{step}.json", plain(diagnosis.as_json()), indent=1)
+        return f"{first} (report: {path})"
+
+    def _group_names(self) -> list[str]:
+        return [group.name for group in self._groups()]
 
     def _measure(self, log: RunLog | None, display: ProgressDisplay) -> None:
+        self.optimization.check_scale()
         step = self._read
         values = (
             self._window.summary()
@@ -250,13 +312,19 @@ class Trainer:
             | self._skips()
             | self._codes(display)
         )
+        rates, groups = values.get(names.RATE_PER_GROUP_NATS_PER_IMAGE), self._group_names()
+        if isinstance(rates, list) and len(rates) == len(groups):
+            for line in self._collapse.rates(groups, rates):
+                display.say(line)
         display.show(step, values)
         if log is not None:
             log.write("train", step, values)
+        self._saver.note(step, "train", values)
 
     def _skips(self) -> dict[str, Measurement]:
         guard = self.optimization.guard
-        limit: dict[str, Measurement] = {} if guard.limit is None else {names.GRADIENT_NORM_LIMIT: guard.limit}
+        threshold = guard.threshold
+        limit: dict[str, Measurement] = {} if threshold is None else {names.GRADIENT_NORM_LIMIT: threshold}
         return limit | {
             names.SKIPPED_STEPS: guard.skipped,
             names.SKIP_STREAK_STEPS: guard.streak,
@@ -264,16 +332,10 @@ class Trainer:
         }
 
     def _codes(self, display: ProgressDisplay) -> dict[str, Measurement]:
-        """How the codes of discrete latents were used since this was last asked.
-
-        A level that stays collapsed from one window to the next is told once; in the first steps few codes are common.
-        """
+        """How the codes of discrete latents were used since this was last asked."""
         levels = usage(self.model)
-        for level in levels:
-            windows = 0 if level.warning is None else self._collapsed.get(level.level, 0) + 1
-            self._collapsed[level.level] = windows
-            if level.warning is not None and windows == 2:
-                display.say(level.warning)
+        for line in self._collapse.codes(levels):
+            display.say(line)
         if not levels:
             return {}
         return {
@@ -286,6 +348,8 @@ class Trainer:
         for periodic in self.periodic:
             if periodic.every is None or not (at_end or step % periodic.every == 0):
                 continue
+            if periodic.event in self._saver.measured(step):
+                continue
             self._hear(log, display)
             with self._weights(periodic.use_ema):
                 self.model.eval()
@@ -296,18 +360,35 @@ class Trainer:
                 display.show(step, values, periodic.event)
                 if log is not None:
                     log.write(periodic.event, step, values)
+            if self._saver.note(step, periodic.event, values) and self._saver.keeps_best:
+                self._save()
 
     def _weights(self, use_ema: bool) -> AbstractContextManager[None]:
         ema = self.optimization.ema
         return ema.applied() if use_ema and ema is not None else nullcontext()
 
-    def _save(self) -> None:
-        step = self.optimization.step_number
-        if self.run is None or not self.world.leads or step == self._saved:
-            return
-        state = self.optimization.state() | self._circumstances()
-        self.run.checkpoints(self.train.keep).save(step, self.optimization.tensors(), state)
-        self._saved = step
+    def _new_saver(self) -> Saver:
+        return Saver(self.run if self.world.leads else None, self.train.keep, self.train.patience)
+
+    def _save(self, wait: bool = False) -> str:
+        """Save, unless the weights may be broken; says what was done."""
+        step, newest = self.optimization.step_number, self._saver.saved
+        if self.optimization.guard.doubtful:
+            return f"not saved at step {step}, since updates are being skipped"
+        if step != newest:
+            state = self.optimization.state() | self._circumstances()
+            self._saver.save(step, self.optimization.tensors(), state, wait=wait)
+        elif wait:
+            self._saver.wait()
+        return f"saved at step {step}"
+
+    def _tell_of_the_best(self, display: ProgressDisplay) -> None:
+        best = self._saver.best
+        if self._saver.exhausted and best is not None:
+            display.say(
+                f"ends at step {self.optimization.step_number}: no validation was better in {best.since} than that of "
+                f"step {best.step} ({best.value:.4f})"
+            )
 
     def _circumstances(self) -> dict[str, Any]:
         """What bitwise continuation depends on beside the state."""
@@ -337,4 +418,6 @@ class Trainer:
 
 
 # Settings of `train` that do not touch what is learned; `steps` and `epochs` are what one changes to go on for longer.
-_HARMLESS = frozenset({"log_every", "evaluate_every", "sample_every", "checkpoint_every", "keep", "steps", "epochs"})
+_HARMLESS = frozenset(
+    {"log_every", "evaluate_every", "sample_every", "checkpoint_every", "keep", "patience", "steps", "epochs"}
+)
