@@ -251,7 +251,7 @@ def _divides(groups: int, in_channels: int, out_channels: int) -> None:
 def _suits_onednn(x: Tensor) -> bool:
     """Whether a 1x1 convolution takes less time in oneDNN than as a matrix product.
 
-    On one thread torch gives a 1x1 kernel of a small batch to the product of its BLAS, which for some processors is half
+    On one thread torch gives a 1x1 kernel of a small batch to the product of its BLAS, which on some processors is half
     as fast as oneDNN. A dilation, which means nothing where the kernel has one element, makes torch take oneDNN as it
     does for every other kernel. For few positions the product costs less than the call.
     """
