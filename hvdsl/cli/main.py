@@ -30,19 +30,28 @@ GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("compile", "compile", "write the spec as a PyTorch module"),
         ("explain", "explain", "explain a diagnostic code or a term of the objective"),
         ("viz", "viz", "draw a spec"),
+        ("lsp", "lsp", "serve editors: diagnostics, hover, completion, definitions, rename, format"),
         ("specs", "specs", "list, show or copy the specs that come with hvdsl"),
     ),
     "data": (("data", "data", "say which files are the data, what is in them, and what a spec needs"),),
     "training": (("train", "train", "train a spec, or go on with a run"),),
     "using a model": (
         ("eval", "eval", "evaluate a run in bits per dimension"),
+        ("score", "score", "score each image, and tell two sets of images apart"),
         ("sample", "sample", "draw images from a run"),
         ("reconstruct", "reconstruct", "reconstruct images at several depths of the hierarchy"),
         ("encode", "encode", "write the latents of images: means, scales, samples, rates, codes"),
         ("decode", "decode", "turn latents or codes back into images"),
+        ("interpolate", "interpolate", "draw the way from one image to another through its latents"),
         ("codes", "codes", "write the codes of a data set to a file"),
     ),
-    "runs": (("import", "import_", "turn published weights into a run"),),
+    "runs": (
+        ("runs", "runs", "list runs: state, step, best figures, age, size"),
+        ("report", "report", "write a page about runs: curves, rates, pictures, differences"),
+        ("verify", "verify", "check every file of a run against its digest"),
+        ("import", "import_", "turn published weights into a run"),
+    ),
+    "machine": (("doctor", "doctor", "say what this machine can do: devices, compilers, extras, speed"),),
 }
 COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
 
