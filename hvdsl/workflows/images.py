@@ -90,6 +90,15 @@ def raw_pixels(images: ImagesLike, data: Data) -> Tensor:
     return torch.from_numpy(dataset.batch(range(len(paths))).astype(np.float32))
 
 
+def image_names(images: ImagesLike, count: int) -> list[str]:
+    """Return what given images are called: by their files, or by their places."""
+    if isinstance(images, str | os.PathLike):
+        images = [images]
+    if isinstance(images, Sequence) and len(images) == count:
+        return [os.fspath(path) for path in images]
+    return [f"image {i}" for i in range(count)]
+
+
 def _holds_many(path: Path) -> bool:
     return path.is_dir() or (path.suffix in (".npy", ".npz", ".lmdb") and path.exists())
 
