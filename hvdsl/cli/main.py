@@ -45,7 +45,13 @@ GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("interpolate", "interpolate", "draw the way from one image to another through its latents"),
         ("codes", "codes", "write the codes of a data set to a file"),
     ),
-    "runs": (("import", "import_", "turn published weights into a run"),),
+    "runs": (
+        ("runs", "runs", "list runs: state, step, best figures, age, size"),
+        ("report", "report", "write a page about runs: curves, rates, pictures, differences"),
+        ("verify", "verify", "check every file of a run against its digest"),
+        ("import", "import_", "turn published weights into a run"),
+    ),
+    "machine": (("doctor", "doctor", "say what this machine can do: devices, compilers, extras, speed"),),
 }
 COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
 
