@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hvdsl.compiler.assembly.assemble import assemble
+from hvdsl.compiler.assembly.assemble import Assembled, UnsettledError, assemble
 from hvdsl.compiler.checks import CHECKS
 from hvdsl.compiler.elaboration.elaborate import elaborate
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.passes import PASSES, chosen
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Diagnostics
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, SpecError
 from hvdsl.grammar.source import Source
 
 __all__ = ["CHECKS", "PASSES", "check", "optimise", "write"]
@@ -34,7 +34,11 @@ def check(
     are `name=value` and `section.key=value`; `base` is the folder where `use` looks first for a text or tree.
     `Model.warnings` holds what is questionable. Raises `SpecError` with everything that is wrong.
     """
-    model = elaborate(assemble(spec, overrides, variant, base))
+    try:
+        closed = assemble(spec, overrides, variant, base)
+    except UnsettledError as error:
+        raise SpecError([*error.diagnostics, *_beside(error.closed)]) from None
+    model = elaborate(closed)
     diagnostics = Diagnostics()
     for diagnostic in model.warnings:
         diagnostics.add(diagnostic)
@@ -43,6 +47,17 @@ def check(
             diagnostics.add(diagnostic)
     diagnostics.stop_if_failed()
     return replace(model, warnings=tuple(diagnostics))
+
+
+def _beside(closed: Assembled | None) -> tuple[Diagnostic, ...]:
+    """What is wrong in the rest of a spec whose settings are wrong."""
+    if closed is None:
+        return ()
+    try:
+        elaborate(closed)
+    except SpecError as error:
+        return error.diagnostics
+    raise TypeError("a spec with wrong settings was elaborated to the end")
 
 
 def optimise(model: Model, level: int = 1, passes: Sequence[str] | None = None) -> Model:

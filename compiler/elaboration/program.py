@@ -27,7 +27,7 @@ class Program:
     recipes: Mapping[str, tree.Recipe]
     shared: Mapping[str, tree.Shared]
     defaults: Mapping[str, tuple[tree.Setting, ...]]
-    logits: int
+    logits: int | None  # None: unknown
     classes: int | None
     _parameters: dict[str, tuple[Argument, ...]] = field(default_factory=dict)
 
@@ -46,7 +46,7 @@ class Program:
         return self._parameters[name]
 
     @classmethod
-    def of(cls, spec: tree.Spec, logits: int, classes: int | None) -> Program:
+    def of(cls, spec: tree.Spec, logits: int | None, classes: int | None) -> Program:
         """Collect the top level of a merged spec."""
         defaults: dict[str, tuple[tree.Setting, ...]] = {}
         for item in spec.items:
