@@ -93,7 +93,7 @@ def compile_recipes(model: nn.Module) -> int:
     Raises:
         CompilationError: there is no C++ compiler (on a CPU) or no Triton (on an accelerator).
     """
-    _check_machine({p.device.type for p in model.parameters()})
+    check_machine({p.device.type for p in model.parameters()})
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compilation_cache()))
     counts = Counter(type(module) for module in model.modules())
     recipes = list(_repeated(model, counts))
@@ -134,7 +134,12 @@ def _repeated(module: nn.Module, counts: Counter[type[nn.Module]]) -> Iterator[n
             yield from _repeated(child, counts)
 
 
-def _check_machine(devices: set[str]) -> None:
+def check_machine(devices: set[str]) -> None:
+    """Refuse to compile where what is needed for it is not installed.
+
+    Raises:
+        CompilationError: it is named, with the way out.
+    """
     compiler = os.environ.get("CXX", "g++")
     if "cpu" in devices and shutil.which(compiler) is None:
         raise CompilationError(

@@ -29,6 +29,7 @@ from hvdsl.runtime.training.fast_paths import fast_paths
 from hvdsl.runtime.training.guard import TrainingStalledError
 from hvdsl.runtime.training.metrics import Measurement, MetricsLog, plain
 from hvdsl.runtime.training.optimization import StepResult
+from hvdsl.runtime.training.optimizer import group_lines
 from hvdsl.runtime.training.progress import ProgressDisplay
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.saving import Saver
@@ -188,6 +189,8 @@ class Trainer:
         display = self._display(start)
         self.log = log = self._open_log(start, display)
         display.say(self._fast_paths())
+        for line in group_lines(self.model, self.train.groups):
+            display.say(line)
         self.model.train()
         stream = batches(self.data, self.order, start, self._workers)
         try:
@@ -320,7 +323,8 @@ class Trainer:
         return f"{first} (report: {path})"
 
     def _group_names(self) -> list[str]:
-        return [group.name for group in self._groups()]
+        """By their paths: the groups of a repeated recipe have one name."""
+        return [group.path for group in self._groups()]
 
     def _measure(self, log: RunLog | None, display: ProgressDisplay) -> None:
         self.optimization.check_scale()

@@ -62,7 +62,7 @@ def test_torch_that_takes_no_limit_of_a_function_gets_it_from_the_settings(monke
         return called
 
     monkeypatch.setattr(torch, "compile", compile_of_old)
-    monkeypatch.setattr(recipes, "_check_machine", lambda devices: None)
+    monkeypatch.setattr(recipes, "check_machine", lambda devices: None)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/elsewhere")
     before = torch._dynamo.config.recompile_limit
     module = compiled("vdvae").build().double()
@@ -72,7 +72,7 @@ def test_torch_that_takes_no_limit_of_a_function_gets_it_from_the_settings(monke
 
 
 def test_what_is_generated_is_kept_in_the_users_folder_for_caches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipes, "_check_machine", lambda devices: None)
+    monkeypatch.setattr(recipes, "check_machine", lambda devices: None)
     monkeypatch.setenv("XDG_CACHE_HOME", "/home/somebody/caches")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # so that it is put back, whatever it was
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
