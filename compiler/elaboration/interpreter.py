@@ -40,7 +40,7 @@ class Interpreter(Evaluator[Environment]):
         self.shared: dict[str, SharedInstance] = {}
         self.drawn: dict[str, list[Distribution]] = {}  # priors of the latents drawn, by name
         self.failed = False  # some statement was given up, so that what follows is incomplete
-        self.label_tensor: Tensor | None = None
+        self.conditions: dict[str, Tensor] = {}  # fields of the data that were read
         self.depth = 0
         self._evaluations = 0
 

@@ -1,7 +1,7 @@
 """Latent groups and the one walk over them: see `traversal`."""
 
-from hvdsl.runtime.latents.group import Given, LatentGroup, Source, Sources
+from hvdsl.runtime.latents.group import Condition, Given, LatentGroup, Source, Sources
 from hvdsl.runtime.latents.outcome import Detail, Outcome
 from hvdsl.runtime.latents.traversal import Traversal
 
-__all__ = ["Detail", "Given", "LatentGroup", "Outcome", "Source", "Sources", "Traversal"]
+__all__ = ["Condition", "Detail", "Given", "LatentGroup", "Outcome", "Source", "Sources", "Traversal"]

@@ -52,6 +52,32 @@ class CodeMap:
     grid: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What an image is known by besides its pixels: classes `(N,)`, numbers `(N, C)`, or an image `(N, C, H, W)`.
+
+    Attributes:
+        name: As the data call it.
+        shape: (C, H, W) of the raw numbers; of classes (classes, 1, 1).
+        classes: How many, where it is a class.
+        droppable: Whether training leaves it out now and then, so that it may be left out later: -1, or NaN.
+        argument: What `forward` calls it, where that is another word.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    classes: int | None = None
+    droppable: bool = False
+    argument: str | None = None
+
+    @property
+    def stored(self) -> tuple[int, ...]:
+        """The shape of one image's value: `()` of a class, `(C,)` of numbers, `(C, H, W)` of an image."""
+        if self.classes is not None:
+            return ()
+        return self.shape if self.shape[1:] != (1, 1) else self.shape[:1]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Given:
     """A source that is the value itself, `(N, Z, H, W)`, or a discrete group's codes, `(N, depth, H, W)` integers."""
