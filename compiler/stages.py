@@ -7,6 +7,7 @@ from dataclasses import astuple
 from typing import NamedTuple
 
 from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
+from hvdsl.compiler.graph import Literal, Node
 from hvdsl.compiler.model import Model
 from hvdsl.errors import UsageError
 
@@ -42,11 +43,17 @@ def is_drawn_from_codes(model: Model) -> bool:
     return bool(model.priors) or all(LATENT_FAMILIES[group.family].quantized for group in groups)
 
 
+def _arguments(node: Node) -> list[tuple[str, Literal]]:
+    """A node's arguments as version 0.1 knew them: what is new counts where it is not the default."""
+    later = {a.name: a.default for a in node.operation.arguments if a.new}
+    return sorted((name, value) for name, value in node.args.items() if name not in later or value != later[name])
+
+
 def structure(model: Model) -> str:
     """Digest what the first stage of a spec computes, whatever its text looks like and its priors are."""
     graph, data = model.graph, model.settings.data
     computed = [
-        (n.operation.name, sorted(n.args.items()), tuple(Value(*astuple(e)) for e in n.inputs), n.shapes, n.path)
+        (n.operation.name, _arguments(n), tuple(Value(*astuple(e)) for e in n.inputs), n.shapes, n.path)
         for n in graph.nodes
     ]
     output = Value(*astuple(graph.output))

@@ -27,3 +27,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
             f"took {spent:.1f} s of processor time, and a quick test may take {LIMIT:g}: "
             "make it smaller, or mark it `slow`"
         )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update", action="store_true", help="write anew what tests compare with reviewed files")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--update"):
+        os.environ["HVDSL_UPDATE"] = "1"

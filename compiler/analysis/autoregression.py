@@ -110,7 +110,7 @@ def channel_reads(
 
 
 def _everything(node: Node, operands: Sequence[Seen | None]) -> tuple[Seen, ...]:
-    """Of an operation that keeps no order."""
+    """What an operation that keeps no order sees: everything."""
     known = [seen for seen in operands if seen is not None]
     own = reduce(or_, (bits for seen in known for bits in seen.own))
     mixed = next((seen.mixed_by for seen in known if seen.mixed_by is not None), node.index)

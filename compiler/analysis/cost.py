@@ -76,7 +76,7 @@ def cost(graph: Graph, nodes: Iterable[Node] | None = None) -> Cost:
 
 
 class Storages:
-    """Which tensors share memory: a view is stored where the tensor that it looks at is."""
+    """The memory that tensors share: a view is stored where the tensor that it looks at is."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph

@@ -73,7 +73,7 @@ def path_past_latents(graph: Graph) -> tuple[int, ...]:
 
 
 def latent_structure(graph: Graph) -> LatentStructure:
-    """Which latents each prior reads, in one pass over the nodes."""
+    """Return the latents that each prior reads, in one pass over the nodes."""
     number = {group.node: k for k, group in enumerate(graph.latents)}
     reaching: list[int] = []  # by node: the latents whose value reaches it past no other, as bits
     parents: dict[int, int] = {}

@@ -17,7 +17,7 @@ from hvdsl.compiler.graph import Edge, Graph, Node, Shape
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """Of `earlier` positions before `position` (row, column), `seen` reach its logits.
+    """What logits see: of `earlier` positions before `position` (row, column), `seen` reach them.
 
     `rows_above` is how many rows up the furthest of them is; `hole` the latest earlier position that does not reach
     them, None if all do.

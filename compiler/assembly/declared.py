@@ -58,7 +58,7 @@ def _field(model: type[Settings], name: str) -> Argument:
     doc = field.description or ""
     main = kinds[0] if kinds else Argument(key, ArgumentType.WORD)
     other = kinds[1] if len(kinds) > 1 else None
-    return Argument(key, main.type, default, words, doc, False, calls, main.bounds, main.items, other)
+    return Argument(key, main.type, default, words, doc, False, calls, main.bounds, main.items, other=other)
 
 
 def _alternatives(annotation: Any, metadata: Sequence[Any]) -> Iterator[tuple[Any, tuple[Any, ...]]]:

@@ -32,7 +32,9 @@ POOL_ARGUMENTS = (
         "where the window passes the border only what is inside counts; forms as for `conv`",
     ),
 )
-COUNT_PADDING = Argument("count_padding", ArgumentType.SWITCH, False, doc="what `pad` adds counts as zeros in the mean")
+COUNT_PADDING = Argument(
+    "count_padding", ArgumentType.SWITCH, False, doc="what `pad` adds counts as zeros in the mean", new=True
+)
 FACTOR = Argument("factor", ArgumentType.KERNEL, doc="how many times larger")
 
 

@@ -85,6 +85,7 @@ class Argument:
     calls: tuple[Word, ...] = ()  # the words that take arguments themselves
     bounds: Bounds = ANY_NUMBER  # of an INTEGER or NUMBER
     items: tuple[Argument, ...] = ()  # of a TUPLE
+    new: bool = False  # since version 0.1: digests that runs of it hold leave the default out
     other: Argument | None = None  # another form that it may have: `pad = 2` or `pad = (1, 1, 2, 2)`
 
     def takes(self, word: str) -> tuple[Argument, ...]:
@@ -136,7 +137,7 @@ class Saves(StrEnum):
 
 
 class Locality(StrEnum):
-    """Of what an output is made. The first two read nothing but its own position."""
+    """What an output position is made of; with the first two, of nothing but its own position."""
 
     ELEMENT = "element"  # of the elements at its place, one of each operand (1x1 maps and single channels broadcast)
     PIXEL = "pixel"  # of all channels at its position
@@ -145,7 +146,7 @@ class Locality(StrEnum):
 
 
 class Channels(StrEnum):
-    """Which channels of its operands an output channel is made of, where it reads them."""
+    """The channels of its operands that an output channel is made of, where it reads them."""
 
     SAME = "same"  # the one of its number, or the only one
     ALL = "all"

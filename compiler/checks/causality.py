@@ -24,7 +24,7 @@ def check_causality(model: Model) -> Iterator[Diagnostic]:
 
 
 def not_causal(graph: Graph) -> Diagnostic | None:
-    """Which step lets a prior see too much; None if it is causal."""
+    """Name the step that lets a prior see too much; None if it is causal."""
     from hvdsl.compiler.analysis.causality import reaches  # most specs have no priors
 
     reach = reaches(graph).get(graph.output)

@@ -6,7 +6,6 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from rich.console import Console
@@ -17,14 +16,13 @@ from hvdsl.errors import HvdslError, UsageError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.world import process_group, world
 from hvdsl.runtime.inference.watch import watch
+from hvdsl.runtime.training.precision import Precision
 from hvdsl.runtime.training.run import Run, default_folder
 from hvdsl.runtime.training.trainer import Trainer, TrainingResult
 from hvdsl.workflows.compiling import Overrides, checked, spelled
 from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.runs import create_run, device_of, instantiate, read_model, run_data
 from hvdsl.workflows.train_prior import train_prior
-
-Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

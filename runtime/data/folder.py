@@ -68,6 +68,10 @@ class Folder:
     def name(self, index: int) -> str:
         return (self._record(index) or self.records[index]).name
 
+    def with_classes(self, classes: Sequence[str]) -> Folder:
+        """Return the same images, their classes counted among other names; those of no such folder have none."""
+        return Folder(self.root, self.records, (), classes)
+
     def check(self, settings: Data) -> None:
         """Refuse, by what the heads of the files say, what cannot fit the spec.
 

@@ -20,7 +20,7 @@ _OTHER_PICTURES = frozenset(
     ".jxl .fits .h5 .hdf5 .tfrecord .tfrecords".split()
 )
 _DEEPEST, _MOST = 32, 20_000_000  # folders inside each other; files
-_THREADS = 16
+_THREADS, _CHUNK = 16, 256  # that read heads, so many files at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class FileRecord:
         values: Least and largest stored value, where the file was decoded.
         left_out: Why it is not taken; empty for what is.
         kind: What the reason is counted under.
+        linked: Whether the file or a folder on its path is a link.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class FileRecord:
     values: tuple[float, float] | None = None
     left_out: str = ""
     kind: str = ""
+    linked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +111,10 @@ def list_file(path: Path) -> Listing:
 
 def _walk(root: Path) -> Iterable[FileRecord]:
     """Every file and hidden folder under `root`; loops of links end where they come back to a folder they are in."""
-    stack: list[tuple[Path, str, frozenset[tuple[int, int]]]] = [(root, "", frozenset())]
+    stack: list[tuple[Path, str, frozenset[tuple[int, int]], bool]] = [(root, "", frozenset(), False)]
     count = 0
     while stack:
-        folder, prefix, above = stack.pop()
+        folder, prefix, above, linked = stack.pop()
         try:
             status = folder.stat()
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -134,9 +136,9 @@ def _walk(root: Path) -> Iterable[FileRecord]:
                 elif len(here) > _DEEPEST:
                     yield FileRecord(path, name, left_out="nested too deep", kind="folders nested too deep")
                 else:
-                    stack.append((path, f"{name}/", here))
+                    stack.append((path, f"{name}/", here, linked or entry.is_symlink()))
             else:
-                yield _record(path, name)
+                yield _record(path, name, linked or entry.is_symlink())
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -146,11 +148,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _record(path: Path, name: str) -> FileRecord:
+def _record(path: Path, name: str, linked: bool) -> FileRecord:
     suffix = path.suffix.lower()
     if suffix in SUFFIXES:
         if path.is_file():
-            return FileRecord(path, name)
+            return FileRecord(path, name, linked=linked)
         reason, kind = ("a link to nothing", "broken links") if path.is_symlink() else ("no file", "no files")
         return FileRecord(path, name, left_out=reason, kind=kind)
     if suffix in _OTHER_PICTURES:
@@ -189,18 +191,19 @@ def _placed(records: Sequence[FileRecord]) -> list[FileRecord]:
 
 def _without_repeats(root: Path, records: list[FileRecord]) -> list[FileRecord]:
     """Leave out what links reach again within a part; the file itself goes before the links to it."""
-    real: dict[tuple[str, str], FileRecord] = {}
+    if not any(record.linked for record in records):
+        return records
     base = os.path.realpath(root)
-    places = {id(record): os.path.realpath(record.path) for record in records if not record.left_out}
-    for record in sorted(
-        (r for r in records if not r.left_out), key=lambda r: (places[id(r)] != str(Path(base, r.name)), r.name)
-    ):
-        real.setdefault((record.part, places[id(record)]), record)
+    places = [os.path.realpath(record.path) if record.linked else f"{base}/{record.name}" for record in records]
+    first: dict[tuple[str, str], int] = {}
+    for number in sorted(range(len(records)), key=lambda n: (records[n].linked, records[n].name)):
+        if not records[number].left_out:
+            first.setdefault((records[number].part, places[number]), number)
     return [
         record
-        if record.left_out or real[record.part, places[id(record)]] is record
+        if record.left_out or first[record.part, places[number]] == number
         else replace(record, left_out="a link to an image that is there already", kind="links to the same images")
-        for record in records
+        for number, record in enumerate(records)
     ]
 
 
@@ -211,7 +214,7 @@ def _resolved(records: list[FileRecord]) -> list[FileRecord]:
         return records
     if TRAIN not in parts:
         return [replace(r, part=TRAIN) if r.part == ALL else r for r in records]
-    if parts == {TRAIN, ALL}:  # a class that is called `train`, beside others
+    if parts == {TRAIN, ALL} and _is_a_class(records):
         return [replace(r, part=ALL, folder=r.name.split("/")[0] if "/" in r.name else None) for r in records]
     return [
         replace(r, left_out="outside of the folders of the parts", kind="outside of train, validation and test")
@@ -219,6 +222,13 @@ def _resolved(records: list[FileRecord]) -> list[FileRecord]:
         else r
         for r in records
     ]
+
+
+def _is_a_class(records: Sequence[FileRecord]) -> bool:
+    """Whether `train` is a class beside others: no parts, several other folders with images, and no classes inside."""
+    taken = [record for record in records if not record.left_out]
+    others = {record.name.split("/")[0] for record in taken if record.part == ALL and "/" in record.name}
+    return len(others) > 1 and all(record.folder is None for record in taken if record.part == TRAIN)
 
 
 def _with_headers(records: Sequence[FileRecord]) -> list[FileRecord]:
@@ -232,9 +242,10 @@ def _with_headers(records: Sequence[FileRecord]) -> list[FileRecord]:
         except UnreadableError as error:
             return replace(record, left_out=str(error), kind=error.kind)
 
+    chunks = [records[start : start + _CHUNK] for start in range(0, len(records), _CHUNK)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(read, records, chunksize=64))
-    return sorted(found, key=lambda record: Path(record.name).parts)
+        parts = pool.map(lambda chunk: [read(record) for record in chunk], chunks)
+        return sorted((r for part in parts for r in part), key=lambda record: record.name.split("/"))
 
 
 __all__ = ["ALL", "PARTS", "TEST", "TRAIN", "VALIDATION", "FileRecord", "Listing", "list_file", "list_files"]

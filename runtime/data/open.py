@@ -139,7 +139,7 @@ def open_given(
         part = split or default
         splits = open_data(settings, noted)
         dataset: Dataset = getattr(splits, part)
-        dataset.name = f"{len(dataset):,} {part} images of the run's own data"
+        dataset.name = f"{len(dataset):,} {part} images"
         return dataset
     if settings.name in _SHIPPED or settings.source in _SHIPPED:  # other images than those that ship
         settings = settings.model_copy(update={"name": "images", "source": None})
@@ -159,6 +159,8 @@ def open_given(
     which = "" if part == ALL else f"{part} "
     count = f"{len(images):,} {which}image{'' if len(images) == 1 else 's'}"
     tell = Teller()
+    if settings.classes is not None and isinstance(images, Folder):
+        images = _in_classes(images, settings, noted)
     left = source.summary.partition("; ")[2]
     title = f"{count} of {path}" + (f"; {left}" if left else "")
     dataset = Dataset(title, images, settings, training=False, tell=tell)
@@ -166,6 +168,15 @@ def open_given(
         images.check(settings)
     probe(dataset, settings, tell, strict=False)
     return dataset
+
+
+def _in_classes(images: Folder, settings: Data, noted: Path | None) -> Folder:
+    """Count the classes of other images as those of the data that a model was trained on, by the names of folders."""
+    try:
+        names = find_source(settings, noted).classes
+    except DataError:  # it is not where it was: the order of the same number of folders is all there is to go by
+        names = images.classes if len(images.classes) == settings.classes else ()
+    return images.with_classes(names) if images.classes else images
 
 
 def probe(dataset: Dataset, settings: Data, tell: Teller, *, strict: bool) -> None:

@@ -99,3 +99,30 @@ def test_numbers_that_are_not_finite_are_counted(hvdsl: Hvdsl, tmp_path: Path) -
     assert result.code == 0, result.err
     assert "in 5 images, 1 with NaN or an infinity, which are refused" in result.out
     assert "  values = real\n" in result.out
+
+
+QUANTIZED = """hv 1
+model vq
+data images { shape = 3x8x8, input = v / 127.5 - 1 }
+encoder { 8: conv(3x3, 4) -> relu -> avg_pool(2)
+  4: conv(3x3, 4) -> tap }
+decoder { 4: { z ~ codebook(8, 4) posterior nearest_code(skip -> conv(1x1, 4)); x = z }
+  8: nearest(2) -> conv(1x1, logits) }
+likelihood mse
+objective { unit = mean_square, commitment = 0.25 }
+train { steps = 2, batch = 4, optimizer = adam(lr = 1e-3), log_every = 1 }
+"""
+
+
+def test_codes_of_own_images_are_of_all_in_order_with_their_names(hvdsl: Hvdsl, tmp_path: Path) -> None:
+    (tmp_path / "a.hv").write_text(QUANTIZED)
+    write(tmp_path / "data", 12, 3)
+    run = tmp_path / "run"
+    result = hvdsl("train", tmp_path / "a.hv", "--data", tmp_path / "data", "--out", run)
+    assert result.code == 0, result.err
+    result = hvdsl("codes", run, "--data", tmp_path / "data", "-o", tmp_path / "codes.npz")
+    assert f"codes of 12 images of {tmp_path / 'data'}" in result.err
+    with np.load(tmp_path / "codes.npz") as stored:
+        assert stored["z"].shape == (12, 4, 4)
+        assert stored["names"].tolist() == [f"{i:02}.png" for i in range(12)]
+    assert "codes of 11 train images" in hvdsl("codes", run, "-o", tmp_path / "own.npz").err

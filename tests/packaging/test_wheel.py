@@ -52,8 +52,8 @@ def test_the_wheel_compiles_every_shipped_spec(tmp_path: Path) -> None:
     subprocess.run(install, check=True)
     # What it depends on comes from the environment that runs the tests; hvdsl itself must not.
     site = tmp_path / "venv" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
-    lent = next(path for path in sys.path if path.endswith("site-packages"))
-    (site / "lent.pth").write_text(lent)
+    lent = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "lent.pth").write_text("\n".join(lent))
     installed = run_program(python, tmp_path, tmp_path / "installed")
     here = run_program(sys.executable, ROOT, tmp_path / "here")
     assert Path(installed["at"]).is_relative_to(tmp_path / "venv")

@@ -170,7 +170,7 @@ def _as_map(node: Node, name: str) -> list[str]:
 
 def prior_class(module_class: ModuleClass, name: str, graph: Graph, tree: ModuleTree) -> list[str]:
     instance = module_class.example
-    given = inputs(graph)
+    given = graph.entries()  # its own codes, then codes of other latents in the spec's order, then fields
     names = [allowed(given_name(node)) for node in given]
     lines = [
         f"class {name}(nn.Module):",
@@ -189,11 +189,6 @@ def prior_class(module_class: ModuleClass, name: str, graph: Graph, tree: Module
         if node.index in live:
             lines += _as_map(node, argument)
     return lines + Forward(module_class, tree, Signature(instance, tree, instance.outputs)).lines()
-
-
-def inputs(graph: Graph) -> list[Node]:
-    """The prior's own codes, then what it is given: codes of other latents in the spec's order, the class label."""
-    return graph.entries()
 
 
 def _code_map(node: Node) -> ast.expr:

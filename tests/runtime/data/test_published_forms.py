@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from hvdsl.compiler.settings import Data
-from hvdsl.runtime.data.dataset import DataError
+from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.extras import optional
 from hvdsl.runtime.data.idx import read_idx
 from hvdsl.runtime.data.open import open_data

@@ -95,6 +95,7 @@ def test_other_formats_are_read_or_counted(tmp_path: Path) -> None:
         ({"seg_train/seg_train/cat": 6, "seg_test/seg_test/cat": 4, "seg_pred/seg_pred": 2}, (5, 1, 4)),
         ({"bottle/train/good": 6, "bottle/test/good": 2, "bottle/test/broken": 2, "bottle/ground_truth": 2}, (5, 1, 4)),
         ({"training_set/training_set/cats": 6, "test_set/test_set/cats": 4}, (5, 1, 4)),
+        ({"train/cat": 3, "train/dog": 3, ".": 1}, (5, 1, 1)),  # a picture beside the folder is none of them
         ({"train": 6, "bus": 6, "car": 6}, (16, 2, 2)),  # a class that is called `train`
     ],
 )
@@ -159,6 +160,19 @@ def test_own_images_are_all_images_in_order_with_names(tmp_path: Path) -> None:
     assert np.array_equal(one.batch([0]), images.batch([names.index("3.png")]))
     held = open_given(settings(holdout=3), tmp_path, split="validation")
     assert held.name == f"3 validation images of {tmp_path}, as `holdout` divides it"
+
+
+def test_classes_of_own_images_are_those_of_training(tmp_path: Path) -> None:
+    for name in ("cat", "dog", "fox"):
+        write(tmp_path / "data" / name, 3)
+    for name in ("dog", "fox"):
+        write(tmp_path / "new" / name, 2)
+    own = open_given(settings(classes=3), tmp_path / "new", tmp_path / "data")
+    labels = own.labels(range(4))
+    assert labels is not None and labels.tolist() == [1, 1, 2, 2]
+    assert open_given(settings(classes=3), tmp_path / "new").labels(range(4)) is None  # nothing says which they are
+    write(tmp_path / "new" / "elk", 1)
+    assert open_given(settings(classes=3), tmp_path / "new", tmp_path / "data").labels(range(5)) is None
 
 
 def test_own_images_for_a_model_of_what_ships(tmp_path: Path) -> None:

@@ -106,6 +106,15 @@ def test_the_limit_is_compared_with_the_norm_before_clipping() -> None:
     assert result.gradient_norm == norm
 
 
+def test_the_limit_is_the_one_that_is_set_and_the_averages_follow_applied_steps_alone() -> None:
+    norm = optimization(tiny()).step([part()]).gradient_norm
+    for limit, applied in ((1.001 * norm, True), (0.999 * norm, False)):
+        made = optimization(tiny(), skip_above=limit, ema=0.5)
+        before = {name: tensor.clone() for name, tensor in made.tensors()["ema"].items()}
+        assert made.step([part()]).applied is applied
+        assert same(before, dict(made.tensors()["ema"])) is not applied
+
+
 def test_a_threshold_that_freezes_training_stops_it() -> None:
     made = optimization(tiny(), skip_above=1e-6)
     with pytest.raises(TrainingStalledError, match=r"raise `train.skip_above`"):
@@ -498,3 +507,10 @@ def test_a_checkpoint_of_an_unknown_noise_scheme_is_refused(tmp_path: Path) -> N
     damaged(run, lambda parts, state: state.update(noise_scheme=3))
     with pytest.raises(CheckpointError, match=r"names the noise scheme 3; known are 1, 2"):
         trainer(tiny(), run).resume()
+
+
+def test_tf32_is_refused_where_there_is_none() -> None:
+    with pytest.raises(
+        HvdslError, match=r"`precision = tf32` is an arithmetic of NVIDIA's accelerators, and the model is on the cpu"
+    ):
+        optimization(tiny(), precision="tf32")
