@@ -70,8 +70,8 @@ def _size(setting: tree.Condition, constants: Constants) -> tuple[int, int, int]
     """Return channels, height and width: of `1` number, `3x16x16`, `10 classes`."""
     value = constants.evaluate(setting.value)
     sizes = value if isinstance(value, tuple) else (value,)
-    if len(sizes) in (1, 3) and all(type(n) is int or isinstance(n, int) and not isinstance(n, bool) for n in sizes):
-        numbers = tuple(int(n) for n in sizes)
+    numbers = tuple(int(n) for n in sizes if isinstance(n, int) and not isinstance(n, bool))
+    if len(sizes) in (1, 3) and len(numbers) == len(sizes):
         whole = not setting.classes or len(numbers) == 1
         if whole and min(numbers) >= 1 and max(numbers) <= 2**20:
             return (numbers[0], 1, 1) if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2])
@@ -134,7 +134,9 @@ def _check_target(data: Data, written: dict[str, tree.Setting], refuse: Any) -> 
             size = "x".join(map(str, data.shape))
             refuse(written["target"], "the target has not the image's shape", f"`{field.name}`", f"a field of {size}")
         elif field.name in symbols and field.drop:
-            refuse(written["target"], "the target may be dropped", f"`drop` of `{field.name}`", "a field without `drop`")
+            refuse(
+                written["target"], "the target may be dropped", f"`drop` of `{field.name}`", "a field without `drop`"
+            )
 
 
 def _check_weight(data: Data, written: dict[str, tree.Setting], refuse: Any) -> None:

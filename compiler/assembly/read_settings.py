@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hvdsl.compiler.assembly import declared
-from hvdsl.compiler.assembly.pixels import V, PixelMap, pixel_map
+from hvdsl.compiler.assembly.pixels import PixelMap, V, pixel_map
 from hvdsl.compiler.assembly.read_conditions import check_conditions, read_conditions, with_label
 from hvdsl.compiler.assembly.setting_rules import check_data, check_objective, check_train
 from hvdsl.compiler.catalogue.table import Argument, ArgumentType, Required

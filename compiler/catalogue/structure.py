@@ -196,7 +196,7 @@ GIVEN = Operation(
         Argument("source", ArgumentType.WORD, words=("image", "field", "codes")),
         Argument("place", ArgumentType.INTEGER, 0, doc="among the fields that the data declares"),
         Argument("input", ArgumentType.TEXT, None, doc="the map of raw numbers, an expression in `v`"),
-        Argument("droppable", ArgumentType.SWITCH, False, doc="the last channel says whether the numbers are there"),
+        Argument("drop", ArgumentType.NUMBER, 0.0, doc="how often training leaves it out"),
     ),
     _stated_shape,
     role=Role.GIVEN,

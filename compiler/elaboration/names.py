@@ -196,7 +196,7 @@ def condition(interpreter: Interpreter, name: str, span: Span) -> Tensor:
             "source": "field",
             "place": place,
             "input": None if field.classes is not None or field.input == "v" else field.input,
-            "droppable": field.drop > 0,
+            "drop": float(field.drop),
         }
         node = interpreter.builder.entry(GIVEN, args, shape, span)
         interpreter.conditions[name] = Tensor(graph.Edge(node.index), shape)

@@ -8,8 +8,8 @@ for K = 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,13 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import World
-from hvdsl.runtime.inference.inference import chunks, inference
+from hvdsl.runtime.inference.inference import chunks, inference, model_batch
 from hvdsl.runtime.latents import LatentGroup, Traversal
+from hvdsl.runtime.latents.conditions import as_tensors, fields_of
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.objective.elbo import ModelBatch, measure
 from hvdsl.runtime.protocol import as_vae
-from hvdsl.runtime.training.batches import PixelSource
+from hvdsl.runtime.training.batches import PixelSource, read_with_fields
 
 
 class ImportanceBound:
@@ -82,7 +83,7 @@ class Evaluation:
 
     Attributes:
         images: How many.
-        dims: What "per dimension" divides by.
+        dims: What "per dimension" divides by: values of an image, or the mean of the sums of its weights.
         samples: Posterior samples per image, K. With one the bound is the ELBO; with more it is
             `log 1/K sum_k p(x, z_k) / q(z_k | x)` (Burda et al. 2016).
         nats_per_dim: The negative bound.
@@ -98,7 +99,7 @@ class Evaluation:
 
     images: int
     samples: int
-    dims: int
+    dims: int | float
     nats_per_dim: float
     bits_per_dim: float
     standard_error: float
@@ -190,20 +191,25 @@ def evaluate(
     channels = [_rated_channels(group) for group in vae.LATENTS]
     # The bound, its square, the distortion, images, each group's rate, each channel's rate.
     sums = torch.zeros(4 + groups + sum(channels), dtype=torch.float64)
+    scored, fields = torch.zeros((), dtype=torch.float64), fields_of(model)
     with inference(model) as device:
         mine = world.share(len(data))
         for indices in chunks(mine, batch):
-            v = torch.from_numpy(data.batch(indices, 0).astype(np.float32)).to(next(model.parameters()))
-            score = score_images(model, v, indices, samples, noise_seed)
+            pixels, given = read_with_fields(data, indices, fields)
+            v = torch.from_numpy(pixels.astype(np.float32)).to(next(model.parameters()))
+            score = score_images(model, v, indices, samples, noise_seed, as_tensors(given))
             bound = score.bound
+            scored += score.dims.double().sum().cpu()
             sums[:3] += torch.stack([bound.sum(), bound.square().sum(), score.distortion.sum()]).cpu()
             sums[3] += len(indices)
             sums[4 : 4 + groups] += score.rates.sum(1).cpu()
             sums[4 + groups :] += score.channel_rates.cpu()
             if progress is not None:
                 progress(indices.stop - mine.start)
-        dims = vae.likelihood.dims((v.shape[1], v.shape[2], v.shape[3]))
-        totals = world.sum(sums.to(device) if world.size > 1 else sums).tolist()
+        sums = torch.cat((sums, scored[None]))
+        *totals, scored_values = world.sum(sums.to(device) if world.size > 1 else sums).tolist()
+        dims = scored_values / totals[3]
+        dims = round(dims) if dims.is_integer() else dims
     active = _active(totals[4 + groups :], channels, totals[3])
     return _summary(totals[: 4 + groups], active, samples, dims, data.name, vae.likelihood.density)
 
@@ -223,6 +229,8 @@ def _active(rates: list[float], channels: list[int], images: float) -> tuple[int
 class ImageScores:
     """The score of a batch in float64 nats: `bound` and `distortion` `(N,)`, `rates` `(groups, N)`.
 
+    `dims` `(N,)` are what each image's nats are divided by.
+
     `channel_rates` are summed over the images, `(channels of all groups,)`.
     """
 
@@ -230,15 +238,21 @@ class ImageScores:
     distortion: Tensor
     rates: Tensor
     channel_rates: Tensor
+    dims: Tensor
 
 
-def score_images(model: nn.Module, v: Tensor, indices: range, samples: int, seed: int) -> ImageScores:
+def score_images(
+    model: nn.Module, v: Tensor, indices: range, samples: int, seed: int, given: Mapping[str, Tensor]
+) -> ImageScores:
     """Score each image of a batch, raw pixel values `(N, C, H, W)` with the numbers `indices`, by `samples` samples.
+
+    `given` are the fields beside the images.
 
     One sample per pass, the weights summed as they come: memory does not grow with the number of samples.
     """
     vae = as_vae(model)
-    x, target = vae.input(v), vae.target(v)
+    images: ModelBatch | None = None
+    dims: int | Tensor = 0
     distortion = torch.zeros(len(v), dtype=torch.float64, device=v.device)
     rates = torch.zeros(len(vae.LATENTS), len(v), dtype=torch.float64, device=v.device)
     channel_rates = torch.zeros(sum(map(_rated_channels, vae.LATENTS)), dtype=torch.float64, device=v.device)
@@ -246,7 +260,9 @@ def score_images(model: nn.Module, v: Tensor, indices: range, samples: int, seed
     for k in range(samples):
         noise = image_noise(model, vae.LATENTS, seed, indices, k, v.device)
         latents = Traversal.infer(vae.LATENTS, len(v), noise, densities=samples > 1, detail="channel", device=v.device)
-        elbo = measure(model, ModelBatch(x, target, noise), latents)
+        images = model_batch(model, v, noise, given) if images is None else replace(images, noise=noise)
+        elbo = measure(model, images, latents)
+        dims = elbo.dims
         distortion += elbo.distortion.double() / samples
         rates += elbo.rates.double() / samples
         details = [o.rate_detail.double().sum(0) for o in latents.outcomes if o.rate_detail is not None]
@@ -257,11 +273,12 @@ def score_images(model: nn.Module, v: Tensor, indices: range, samples: int, seed
         bound = -rates.sum(0)
     else:
         bound = weights.bound if samples > 1 else -distortion - rates.sum(0)
-    return ImageScores(bound, distortion, rates, channel_rates)
+    scored = dims if isinstance(dims, Tensor) else torch.full((len(v),), float(dims))
+    return ImageScores(bound, distortion, rates, channel_rates, scored.double())
 
 
 def _summary(
-    totals: list[float], active: tuple[int, ...], samples: int, dims: int, name: str, density: bool
+    totals: list[float], active: tuple[int, ...], samples: int, dims: float, name: str, density: bool
 ) -> Evaluation:
     bound, square, distortion, images, *rates = totals
     n = round(images)

@@ -13,8 +13,9 @@ from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
 from hvdsl.runtime.inference.generate import depths, reconstruct, sample
 from hvdsl.runtime.inference.pictures import grid, labelled_rows, rate_bars, save_png
+from hvdsl.runtime.latents.conditions import as_tensors, conditions_of
 from hvdsl.runtime.protocol import as_vae, is_quantized
-from hvdsl.runtime.training.batches import PixelSource
+from hvdsl.runtime.training.batches import PixelSource, read_with_fields
 from hvdsl.runtime.training.metrics import Measurement
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.trainer import Periodic, Trainer
@@ -42,19 +43,32 @@ def watch(trainer: Trainer, validation: PixelSource) -> None:
 
 
 def draw_samples(
-    model: nn.Module, settings: ModelSettings, run: Run, name: str, n: int = SAMPLES, seed: int = 0
+    model: nn.Module,
+    settings: ModelSettings,
+    run: Run,
+    name: str,
+    n: int = SAMPLES,
+    seed: int = 0,
+    images: PixelSource | None = None,
 ) -> None:
-    """`pictures/<name>.png`: samples at the spec's temperature."""
-    images = sample(model, settings.data, n, temperature=settings.sample.temperature, seed=seed)
-    save_png(grid(images, pixel_bits(settings.data)), run.pictures / f"{name}.png")
+    """`pictures/<name>.png`: samples at the spec's temperature, under conditions of `images` in turn."""
+    fields = [condition.name for condition in conditions_of(model)]
+    given = {}
+    if fields and images is not None:
+        _, given = read_with_fields(images, [i % len(images) for i in range(n)], fields)
+    temperature = settings.sample.temperature
+    drawn = sample(model, settings.data, n, temperature=temperature, seed=seed, given=as_tensors(given))
+    save_png(grid(drawn, pixel_bits(settings.data)), run.pictures / f"{name}.png")
 
 
 def draw_reconstructions(model: nn.Module, data: Data, images: PixelSource, run: Run, name: str) -> None:
     """`pictures/<name>.png`: some images, and what more and more of the hierarchy keeps of them."""
     groups = len(as_vae(model).LATENTS)
-    pixels = torch.from_numpy(images.batch(range(min(ORIGINALS, len(images))), 0).astype(np.float32))
+    fields = [condition.name for condition in conditions_of(model)]
+    raw, given = read_with_fields(images, range(min(ORIGINALS, len(images))), fields)
+    pixels = torch.from_numpy(raw.astype(np.float32))
     keep = depths(groups, DEPTHS)
-    rows = [pixels, *reconstruct(model, data, pixels, keep)]
+    rows = [pixels, *reconstruct(model, data, pixels, keep, given=as_tensors(given))]
     labels = ["original", *(f"{k} of {groups} groups" for k in keep)]
     save_png(labelled_rows(rows, labels, pixel_bits(data)), run.pictures / f"{name}.png")
 
@@ -84,6 +98,7 @@ def _evaluation(trainer: Trainer, validation: PixelSource) -> Evaluation:
 def _pictures(trainer: Trainer, validation: PixelSource, step: int) -> Mapping[str, Measurement]:
     if trainer.run is not None and trainer.world.leads:
         if not is_quantized(trainer.model):  # uniform codes are no samples: those need priors
-            draw_samples(trainer.model, trainer.settings, trainer.run, f"samples-{step}", seed=trainer.train.seed)
+            seed, name = trainer.train.seed, f"samples-{step}"
+            draw_samples(trainer.model, trainer.settings, trainer.run, name, seed=seed, images=validation)
         draw_reconstructions(trainer.model, trainer.settings.data, validation, trainer.run, f"reconstructions-{step}")
     return {}

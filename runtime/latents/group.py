@@ -60,15 +60,22 @@ class Condition:
         name: As the data call it.
         shape: (C, H, W) of the raw numbers; of classes (classes, 1, 1).
         classes: How many, where it is a class.
-        droppable: Whether training leaves it out now and then, so that it may be left out later: -1, or NaN.
+        drop: How often training leaves it out, so that it may be left out later: -1, or NaN.
+        generative: Whether generation reads it; otherwise only inference does.
         argument: What `forward` calls it, where that is another word.
     """
 
     name: str
     shape: tuple[int, int, int]
     classes: int | None = None
-    droppable: bool = False
+    drop: float = 0.0
+    generative: bool = True
     argument: str | None = None
+
+    @property
+    def droppable(self) -> bool:
+        """Whether the model knows what it is to be without."""
+        return self.drop > 0
 
     @property
     def stored(self) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from hvdsl.runtime.distributions import ScaleMap, exp
 from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.tensors import at_least_float32
 from hvdsl.runtime.layers.init import Fill, Layer, zeros
+from hvdsl.runtime.likelihoods.base import Summed
 
 LOGISTIC_STREAM = "likelihood.logistic"
 MIXTURE_STREAM = "likelihood.mixture"
@@ -60,7 +61,7 @@ def published_log_mass(
     return torch.where(x < lower_edge, lowest, torch.where(x > upper_edge, highest, inner))
 
 
-class DiscretizedLogistic(Layer):
+class DiscretizedLogistic(Summed, Layer):
     """The mass of the bin of width `bin` around the target, under a logistic of its own in each pixel and channel.
 
     Args:
@@ -96,14 +97,14 @@ class DiscretizedLogistic(Layer):
         if self.scale is None:
             fill("log_scale", zeros(), 1)
 
-    def log_prob(self, params: Tensor, target: Tensor) -> Tensor:
+    def log_prob(self, params: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         mean, log_scale = self._unpack(params)
         x = target.to(mean)
         ends = x if self.bins == "exact" else torch.zeros_like(x)  # 0 is at neither end, so that no bin takes a tail
         log_mass = exact_log_mass(ends, x - mean, log_scale, self.bin / 2)
         if self.at_least > 0:
             log_mass = torch.logaddexp(log_mass, log_mass.new_full((), math.log(self.at_least)))
-        return log_mass.flatten(1).sum(1)
+        return self.total(log_mass, weight)
 
     def sample(self, params: Tensor, noise: Noise, temperature: float = 1.0) -> Tensor:
         """A value clamped to [-1, 1]; the temperature multiplies the scale."""
@@ -133,7 +134,7 @@ class DiscretizedLogistic(Layer):
         return mean, log_scale.clamp_min(self.lower)
 
 
-class DiscretizedLogisticMixture(nn.Module):
+class DiscretizedLogisticMixture(Summed):
     """K logistics per pixel, over C colours of which each also depends linearly on those before it.
 
     Targets lie on the grid -1 + 2k / (2^bits - 1). For colour c of component i the mean is m_ic + Σ_{b<c} tanh(r_icb)
@@ -181,13 +182,13 @@ class DiscretizedLogisticMixture(nn.Module):
         self.lower, self.lower_edge, self.upper_edge = lower, lower_edge, upper_edge
         self.scale = scale or exp()
 
-    def log_prob(self, params: Tensor, target: Tensor) -> Tensor:
+    def log_prob(self, params: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """log p of each image, `(N,)` nats.
 
         Raises:
             ValueError: `params` has another number of channels than C and K need, or `target` than C.
         """
-        return self.log_prob_per_pixel(params, target).flatten(1).sum(1)
+        return self.total(self.log_prob_per_pixel(params, target), weight)
 
     def log_prob_per_pixel(self, params: Tensor, target: Tensor) -> Tensor:
         """log p of each pixel, `(N, H, W)` nats."""

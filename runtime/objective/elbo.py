@@ -41,9 +41,8 @@ class ModelBatch:
         x: What the encoder takes, `(N, C, H, W)`.
         target: What the likelihood scores, `(N, C, H, W)`.
         noise: Where the latents' noise comes from: drawn, or recorded.
-        given: What the model is conditioned on, by name; each has the batch as its first axis.
-        weight: Of each value of the target, `(N, 1, H, W)`; None counts all alike.
-        names: What the images are called, where they have names.
+        given: What `forward` is given by keyword; each has the batch as its first axis.
+        weight: Of each pixel of the target, `(N, 1, H, W)`; None counts all alike.
     """
 
     x: Tensor
@@ -51,12 +50,13 @@ class ModelBatch:
     noise: Noise
     given: Mapping[str, Tensor] = field(default_factory=dict)
     weight: Tensor | None = None
-    names: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Elbo:
     """The negative ELBO in nats per image: `distortion` `(N,)`, `rates` `(groups, N)`, and the `dims` to divide by.
+
+    Where pixels have weights, the distortion is weighted, and `dims` `(N,)` are the sums of each image's weights.
 
     `params` are the likelihood's parameters, as the model returned them. Where `density` is no, the distortion is an
     error and cannot be added to the rates, which stay what they are.
@@ -64,9 +64,14 @@ class Elbo:
 
     distortion: Tensor
     rates: Tensor
-    dims: int
+    dims: int | Tensor
     params: Tensor
     density: bool = True
+
+    @property
+    def mean_dims(self) -> float | Tensor:
+        """What a mean over the batch is divided by."""
+        return self.dims.mean() if isinstance(self.dims, Tensor) else self.dims
 
     @property
     def negative_elbo(self) -> Tensor:
@@ -75,21 +80,21 @@ class Elbo:
 
     def terms(self) -> dict[str, Tensor]:
         """Means over the batch by name, units in the names; rates per group as a vector, in order of generation."""
-        distortion, rates = self.distortion.detach().mean(), self.rates.detach().mean(1)
+        distortion, rates, dims = self.distortion.detach().mean(), self.rates.detach().mean(1), self.mean_dims
         if not self.density:
             return {
-                names.ERROR_PER_DIM: distortion / self.dims,
+                names.ERROR_PER_DIM: distortion / dims,
                 names.RATE_BITS_PER_IMAGE: rates.sum() / math.log(2),
-                names.RATE_BITS_PER_DIM: rates.sum() / (self.dims * math.log(2)),
+                names.RATE_BITS_PER_DIM: rates.sum() / (dims * math.log(2)),
                 names.RATE_PER_GROUP_NATS_PER_IMAGE: rates,
             }
         negative_elbo = distortion + rates.sum()
         return {
             names.NEGATIVE_ELBO_NATS_PER_IMAGE: negative_elbo,
-            names.NEGATIVE_ELBO_NATS_PER_DIM: negative_elbo / self.dims,
-            names.BITS_PER_DIM: negative_elbo / (self.dims * math.log(2)),
-            names.DISTORTION_NATS_PER_DIM: distortion / self.dims,
-            names.RATE_NATS_PER_DIM: rates.sum() / self.dims,
+            names.NEGATIVE_ELBO_NATS_PER_DIM: negative_elbo / dims,
+            names.BITS_PER_DIM: negative_elbo / (dims * math.log(2)),
+            names.DISTORTION_NATS_PER_DIM: distortion / dims,
+            names.RATE_NATS_PER_DIM: rates.sum() / dims,
             names.RATE_PER_GROUP_NATS_PER_IMAGE: rates,
         }
 
@@ -103,18 +108,15 @@ def measure(model: nn.Module, batch: ModelBatch, latents: Traversal) -> Elbo:
     """Run the model once along `latents` and score the batch's target.
 
     Training, evaluation, importance weights and reconstructions all come through here.
-
-    Raises:
-        HvdslError: the batch has weights, and likelihoods sum over all values alike.
     """
-    if batch.weight is not None:
-        raise HvdslError("the images have weights, and likelihoods do not weigh values yet: leave the weights out")
     likelihood = cast("Likelihood", model.likelihood)
     params: Tensor = model(batch.x, latents, **batch.given)
-    distortion = -likelihood.log_prob(params, batch.target)
+    distortion = -likelihood.log_prob(params, batch.target, batch.weight)
     channels, height, width = batch.target.shape[1:]
     rates = latents.rates if len(latents) else distortion.new_zeros(0, len(distortion))
-    dims = likelihood.dims((channels, height, width))
+    dims: int | Tensor = likelihood.dims((channels, height, width))
+    if batch.weight is not None:
+        dims = likelihood.weights(batch.weight, batch.target).flatten(1).sum(1)
     return Elbo(distortion, rates, dims, params, density=likelihood.density)
 
 
@@ -159,8 +161,11 @@ class Objective:
         bound = measure(model, batch, latents)
         beta = self._beta(step)
         losses, learning = self._quantizers(latents, beta)
+        dims = bound.mean_dims
+        if isinstance(dims, Tensor):
+            dims = self._across_ranks(dims)
         if not bound.density:
-            loss = bound.distortion.mean() / bound.dims + learning
+            loss = bound.distortion.mean() / dims + learning
             return loss, bound.terms() | losses
         rates = self._floored(bound, latents, training=model.training)
         weights = self._balance(bound.rates.detach(), groups, step, beta) if model.training else None
@@ -169,10 +174,10 @@ class Objective:
         loss = bound.distortion.mean() + rate
         terms = bound.terms()
         terms[names.BETA] = weight
-        terms[names.WEIGHTED_RATE_NATS_PER_DIM] = rate.detach() / bound.dims
+        terms[names.WEIGHTED_RATE_NATS_PER_DIM] = rate.detach() / dims
         if weights is not None:
             terms[names.RATE_PER_GROUP_WEIGHT] = weights
-        loss = loss / bound.dims if self.settings.unit == "nats_per_dim" else loss
+        loss = loss / dims if self.settings.unit == "nats_per_dim" else loss
         return loss + learning, terms | losses
 
     def refill(self, step: int) -> None:

@@ -18,6 +18,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import world
+from hvdsl.runtime.latents.conditions import fields_of
 from hvdsl.runtime.quantizers.usage import usage
 from hvdsl.runtime.training.batches import Order, PixelBatch, PixelSource, batches
 from hvdsl.runtime.training.checkpoint import Checkpoint
@@ -146,7 +147,7 @@ class Trainer:
         if self._graphs and (reason := self.optimization.use_graphs()) is not None:
             display.say(f"steps are not launched as graphs: {reason}")
         self.model.train()
-        stream = batches(self.data, self.order, start, self._workers)
+        stream = batches(self.data, self.order, start, self._workers, fields_of(self.model))
         try:
             with StopRequest() as stop, display:
                 stopped = False

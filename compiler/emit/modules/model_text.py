@@ -33,7 +33,7 @@ def model_class(module_class: ModuleClass, tree: ModuleTree, scored: Term, data:
         "",
     ]
     lines += latent_groups(tree.graph.latents)
-    lines += _conditions(signature, data)
+    lines += _conditions(signature, tree, data)
     lines += ["", *constructor(module_class)]
     lines += layout.lines("self.likelihood = ", likelihood(scored, channels), depth=2)
     shape = f"(N, {channels}, {height}, {width})"
@@ -101,36 +101,40 @@ def scored_fields(data: Data) -> tuple[str, ...]:
     return tuple(name for name in names if name in used)
 
 
-def _conditions(signature: Signature, data: Data) -> list[str]:
+def _conditions(signature: Signature, tree: ModuleTree, data: Data) -> list[str]:
     """`GIVEN = (…)`: what `forward` is given besides the image; `SCORED = (…)`: what `target` and `weight` are of."""
     lines: list[str] = []
     if signature.conditions:
-        entries = [_declared(node, own) for node, own in signature.conditions]
+        entries = [_declared(n, own, n.index in tree.uses.generative) for n, own in signature.conditions]
         lines += ["    GIVEN = (", *(f"        {entry}," for entry in entries), "    )"]
     fields = {field.name: field for field in data.given}
     scored = [fields[name] for name in scored_fields(data)]
     if scored:
-        entries = [_entry(field.name, field.shape, field.classes, field.drop > 0, allowed(field.name)) for field in scored]
+        entries = [_entry(f.name, f.shape, f.classes, f.drop, allowed(f.name)) for f in scored]
         lines += ["    SCORED = (", *(f"        {entry}," for entry in entries), "    )"]
     return lines
 
 
-def _declared(node: Node, own: str | None = None) -> str:
+def _declared(node: Node, own: str | None = None, generative: bool = True) -> str:
     classes = node.args["classes"]
     return _entry(
         given_name(node),
         raw_shape(node),
         classes if isinstance(classes, int) else None,
-        bool(node.args["droppable"]),
+        float(str(node.args["drop"])),
         own,
+        generative,
     )
 
 
-def _entry(name: str, shape: Shape, classes: int | None, droppable: bool, own: str | None = None) -> str:
-    """`Condition("age", (1, 1, 1), droppable=True)`."""
+def _entry(
+    name: str, shape: Shape, classes: int | None, drop: float, own: str | None = None, generative: bool = True
+) -> str:
+    """`Condition("age", (1, 1, 1), drop=0.1)`."""
     sizes = ", ".join(str(int(n)) for n in shape)
     options = f", classes={int(classes)}" if classes is not None else ""
-    options += ", droppable=True" if droppable else ""
+    options += f", drop={float(drop)}" if drop else ""
+    options += "" if generative else ", generative=False"
     options += f', argument="{identifier(own)}"' if own is not None and own != name else ""
     return f'Condition("{word(name)}", ({sizes}){options})'
 
@@ -141,13 +145,13 @@ def _described(node: Node, name: str) -> str:
         return f"`{name}` are classes `(N,)`, -1 where none is given."
     channels, height, width = raw_shape(node)
     shape = f"(N, {channels})" if (height, width) == (1, 1) else f"(N, {channels}, {height}, {width})"
-    return f"`{name}` are raw numbers `{shape}`" + (", NaN where none are given." if node.args["droppable"] else ".")
+    return f"`{name}` are raw numbers `{shape}`" + (", NaN where none are given." if node.args["drop"] else ".")
 
 
 def raw_shape(node: Node) -> Shape:
     """The shape of a field's numbers, without the channel that says whether they are there."""
     channels, height, width = node.shapes[0]
-    return channels - bool(node.args["droppable"] and node.args["classes"] is None), height, width
+    return channels - bool(node.args["drop"] and node.args["classes"] is None), height, width
 
 
 def as_map(node: Node, argument: ast.expr, like: ast.expr) -> ast.expr:
@@ -159,7 +163,7 @@ def as_map(node: Node, argument: ast.expr, like: ast.expr) -> ast.expr:
     if isinstance(text, str):
         mapped = ast.parse(parse_pixel_map(text).torch(), mode="eval").body
         value = substitute(mapped, {V: value})
-    return literals.call("with_presence", value) if node.args["droppable"] else value
+    return literals.call("with_presence", value) if node.args["drop"] else value
 
 
 def _as_map(node: Node, name: str) -> list[str]:
