@@ -16,6 +16,7 @@ from hvdsl.grammar.source import Span
 
 if TYPE_CHECKING:
     from hvdsl.compiler.catalogue.table import Operation
+    from hvdsl.compiler.settings import LatentSettings
 
 Shape: TypeAlias = tuple[int, int, int]  # channels, height, width; the batch is never part of it
 
@@ -125,6 +126,7 @@ class Scope:
     constants: dict[str, Literal] = field(
         default_factory=dict
     )  # a recipe's parameters, lets and context names: they name arguments
+    parameters: tuple[str, ...] = ()  # of a recipe: which of the constants its caller can choose
     members: list[Node | Scope] = field(default_factory=list)
     comments: tuple[str, ...] = ()  # of the spec, right above a recipe's definition
     definition: tuple[str, Span] | None = None  # of a recipe or shared instance: `cell`, `group` or `shared`, and where
@@ -216,6 +218,7 @@ class LatentGroup:
     direction: Direction = Direction.DOWN
     sample: int | None = None  # of the role `SAMPLE`: where the posterior draws, if not at `node`
     flow: NormalizingFlow | None = None
+    settings: LatentSettings | None = None  # what the spec says of it alone
 
     @property
     def tap(self) -> int | None:

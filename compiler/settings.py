@@ -74,6 +74,43 @@ class Ramp(Settings):
     floor: float = Field(default=0.0, ge=0, le=1)
 
 
+class Anneal(Settings):
+    """`linear(from, to, start, length)`, or along half a cosine: from one weight to another, which then stays."""
+
+    WORDS = dict.fromkeys(("linear", "cosine"), ("from_", "to", "start", "length"))
+
+    kind: Literal["linear", "cosine"]
+    from_: float = Field(default=0.0, alias="from", ge=0, description="the weight at `start`")
+    to: float = Field(default=1.0, ge=0, description="the weight after `length`, and from there on")
+    start: Duration = Field(default=Duration(n=0), description="when it begins to move")
+    length: Duration = Field(description="how long it moves")
+
+
+class Cyclic(Settings):
+    """`cyclic(length, rising, from, to, cycles)`: rises again and again (Fu et al. 2019)."""
+
+    WORDS = {"cyclic": ("length", "rising", "from_", "to", "cycles")}
+
+    kind: Literal["cyclic"] = "cyclic"
+    length: Duration = Field(description="of one cycle")
+    rising: float = Field(default=0.5, gt=0, le=1, description="the fraction of a cycle in which the weight rises")
+    from_: float = Field(default=0.0, alias="from", ge=0, description="the weight at the start of each cycle")
+    to: float = Field(default=1.0, ge=0, description="the weight at the end of each cycle")
+    cycles: int | None = Field(default=None, ge=1, description="after so many the weight stays; none: never")
+
+
+class Logistic(Settings):
+    """`logistic(middle, width, from, to)`: a sigmoid in time (Bowman et al. 2016)."""
+
+    WORDS = {"logistic": ("middle", "width", "from_", "to")}
+
+    kind: Literal["logistic"] = "logistic"
+    middle: Duration = Field(description="when it is halfway")
+    width: Duration = Field(description="the time in which it goes from 27 % to 73 % of the way")
+    from_: float = Field(default=0.0, alias="from", ge=0, description="the weight long before the middle")
+    to: float = Field(default=1.0, ge=0, description="the weight long after it")
+
+
 class WithBeta(Settings):
     """`with_beta(first, last)`: a weight that moves from `first` to `last`, log-linear in beta."""
 
@@ -112,6 +149,18 @@ class AtLeast(Settings):
     per: Literal["latent", "channel", "element"] = "latent"
     take_max: Literal["per_sample", "after_batch_mean"] = "after_batch_mean"
     when: Literal["training", "always"] = "always"
+
+
+class LatentSettings(Settings):
+    """`z ~ P posterior Q { weight = 0.5 }`: what is said of one latent; None: as the objective or `sample` says."""
+
+    weight: float = Field(default=1.0, ge=0, description="factor on this latent's rate in the objective")
+    free: AtLeast | Literal["none"] | None = Field(
+        default=None, description="free bits of this latent, in the place of the objective's"
+    )
+    temperature: float | None = Field(
+        default=None, ge=0, description="scale factor of this latent's prior in sampling, in the place of `sample`'s"
+    )
 
 
 Size = Annotated[int, Field(ge=1)]
@@ -234,7 +283,7 @@ class Objective(Settings):
     kl: Literal["closed", "sample"] = "closed"
     samples: int = Field(default=1, ge=1)
     bound: Literal["elbo", "iwae"] = "elbo"
-    beta: Annotated[float, Field(ge=0)] | Ramp = 1.0
+    beta: Annotated[float, Field(ge=0)] | Ramp | Anneal | Cyclic | Logistic = 1.0
     balance: BySize | ByRate | None = None
     free: AtLeast | None = None
     commitment: Weight = 0.0

@@ -225,7 +225,7 @@ def _statement(node: tree.Commented) -> Iterator[_Piece]:
         case tree.Bind(targets=targets, value=value):
             yield ", ".join(map(print_expression, targets)) + " = "
             yield from _expression(value, _TUPLE, 0)
-        case tree.Latent(names=names, prior=prior, posterior=posterior):
+        case tree.Latent(names=names, prior=prior, posterior=posterior, settings=settings, trailing=trailing):
             yield ", ".join(name.id for name in names) + " ~ "
             if prior is not None:
                 yield from _expression(prior, _FLOW, 0)
@@ -234,6 +234,8 @@ def _statement(node: tree.Commented) -> Iterator[_Piece]:
             if posterior is not None:
                 yield "posterior "
                 yield from _expression(posterior, _FLOW, 0)
+            if settings:
+                yield from (" ", _Braces(settings, trailing, ", ", len(settings)))
         case tree.Let(name=name, value=value) | tree.Shared(name=name, value=value):
             yield f"{'let' if isinstance(node, tree.Let) else 'shared'} {name.id} = "
             yield from _expression(value, _FLOW, 0)

@@ -164,11 +164,13 @@ class Bind(Commented):
 
 @dataclass(slots=True, frozen=True)
 class Latent(Commented):
-    """`z ~ prior posterior q`; the prior is None where the latent is drawn on the way up."""
+    """`z ~ prior posterior q { settings }`; the prior is None where the latent is drawn on the way up."""
 
     names: tuple[Name, ...]
     prior: Expr | None
     posterior: Expr | None
+    settings: tuple[Setting, ...] = ()
+    trailing: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(slots=True, frozen=True)

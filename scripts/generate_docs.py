@@ -20,7 +20,10 @@ DOCS = Path(__file__).parents[1] / "docs"
 NOTE = "<!-- Written by scripts/generate_docs.py (`make docs`): do not edit. -->\n"
 EXIT_CODES = (
     "Exit codes: 0 fine, 1 the input is wrong or the work failed, 2 usage, 3 `fmt --check` would change a file, "
-    "70 a bug of ours, 130 interrupted."
+    "70 a bug of ours, 130 interrupted by Ctrl-C. Training that is stopped by a signal finishes its step, saves, says "
+    "how to go on, and ends with 128 and the signal's number: 129 SIGHUP, 130 SIGINT (a second one leaves at once, "
+    "without saving), 143 SIGTERM. Of several processes all end alike, whichever the signal came to. SIGUSR1 saves and "
+    "goes on."
 )
 
 

@@ -37,9 +37,11 @@ def _keys(section: type[Settings]) -> Iterator[tuple[str, str]]:
 
 
 @cache
-def models() -> Mapping[str, type[Settings]]:
-    """Return the model that each word of the settings stands for."""
-    return {word: model for model in Settings.__subclasses__() for word in model.WORDS}
+def _models(model: type[Settings], name: str) -> Mapping[str, type[Settings]]:
+    """Return the model that each word of a field stands for: `cosine` of `beta` is not that of `schedule`."""
+    field = model.model_fields[name]
+    kinds = (kind for kind, _ in _alternatives(field.annotation, field.metadata))
+    return {word: k for k in kinds if isinstance(k, type) and issubclass(k, Settings) for word in k.WORDS}
 
 
 @cache
@@ -140,11 +142,11 @@ def holder(section: type[Settings], name: str) -> str | None:
 def fields(section: type[Settings], key: str, value: Value) -> dict[str, Any]:
     """Return the fields of a section that one checked setting gives values."""
     name = next(name for k, name in _keys(section) if k == key)
-    argument = _field(section, name)
     inner = section.TAKES.get(name, {})
     if isinstance(value, Term) and value.name in inner:
-        return {name: value.name} | _given(value, argument.takes(value.name), inner[value.name])
-    return {name: _plain(argument, value)}
+        takes = _field(section, name).takes(value.name)
+        return {name: value.name} | _given(section, value, takes, inner[value.name])
+    return {name: _plain(section, name, value)}
 
 
 def build(model: type[M], values: Mapping[str, Any]) -> M:
@@ -156,20 +158,22 @@ def build(model: type[M], values: Mapping[str, Any]) -> M:
     return model.model_validate(values)
 
 
-def _plain(argument: Argument, value: Value) -> Any:
-    """Return a checked value as its field takes it: words and calls become models."""
+def _plain(owner: type[Settings], name: str, value: Value) -> Any:
+    """Return the checked value of a field as it takes it: words and calls become models."""
+    argument = _field(owner, name)
     if value is None and "none" in argument.words:
         return "none"
     if not isinstance(value, Term):
         return value
-    model = models().get(value.name)
-    if model is None or value.name not in {call.name for call in argument.calls}:
+    model = _models(owner, name).get(value.name)
+    if model is None:
         return value.name
-    return build(model, {model.TAG: value.name} | _given(value, argument.takes(value.name), model.WORDS[value.name]))
+    values = _given(model, value, argument.takes(value.name), model.WORDS[value.name])
+    return build(model, {model.TAG: value.name} | values)
 
 
-def _given(term: Term, declared: Sequence[Argument], names: Sequence[str]) -> dict[str, Any]:
+def _given(owner: type[Settings], term: Term, declared: Sequence[Argument], names: Sequence[str]) -> dict[str, Any]:
     """Return the arguments of a word by the names of their fields."""
-    by_key = {argument.name: (name, argument) for argument, name in zip(declared, names, strict=True)}
+    by_key = {argument.name: name for argument, name in zip(declared, names, strict=True)}
     values = dict(zip((a.name for a in declared), term.args, strict=False)) | dict(term.options)
-    return {by_key[key][0]: _plain(by_key[key][1], value) for key, value in values.items()}
+    return {by_key[key]: _plain(owner, by_key[key], value) for key, value in values.items()}

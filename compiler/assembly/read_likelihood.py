@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hvdsl.compiler.assembly.read_settings import Pixels
+from hvdsl.compiler.catalogue.distributions import MEAN, checked_maps
 from hvdsl.compiler.catalogue.likelihoods import CHOICE, LIKELIHOODS, Likelihood
+from hvdsl.compiler.catalogue.table import OperationError
 from hvdsl.compiler.catalogue.values import complete
 from hvdsl.compiler.diagnostics import settings as codes
 from hvdsl.compiler.evaluate.binding import LIKELIHOOD, Slot
@@ -67,7 +69,13 @@ def _arguments(expr: tree.Expr, lets: Mapping[str, tree.Expr]) -> tuple[Likeliho
     term = Constants(lets, reports=LIKELIHOOD).read(Slot(CHOICE, "", expr.span, LIKELIHOOD), expr)
     if not isinstance(term, Term):
         raise TypeError("a likelihood is a word")
-    return LIKELIHOODS[term.name], complete(term, CHOICE)
+    args = complete(term, CHOICE)
+    try:
+        if MEAN.name in args:
+            checked_maps(args)
+    except OperationError as error:
+        raise Fault(codes.BAD_LIKELIHOOD, error.message, expr.span, error.found, error.expected) from None
+    return LIKELIHOODS[term.name], args
 
 
 def _check_unit(entry: Likelihood, objective: Objective, span: Span) -> None:

@@ -46,9 +46,10 @@ SCALE = Argument(
     "scale",
     ArgumentType.WORD,
     Term("exp"),
-    ("exp", "softplus", "softplus_variance", "softplus_logvar"),
-    "second half to scale: `exp(soft_clamp = none, add = 0)`, `softplus(beta = 1)`, "
-    "`softplus_variance` (square root of softplus), `softplus_logvar` (exp of half the softplus)",
+    ("exp", "logvar", "softplus", "softplus_variance", "softplus_logvar", "bounded"),
+    "second half to scale: `exp(soft_clamp = none, add = 0)`, `logvar` (exp of its half: a log-variance), "
+    "`softplus(beta = 1)`, `softplus_variance` (square root of softplus), `softplus_logvar` (exp of half the "
+    "softplus), `bounded(least, most)` (between the two by a sigmoid)",
     calls=(
         Word(
             "exp",
@@ -58,6 +59,13 @@ SCALE = Argument(
             ),
         ),
         SOFTPLUS,
+        Word(
+            "bounded",
+            (
+                _positive("least", REQUIRED, "the scale that is never reached from above"),
+                _positive("most", REQUIRED, "the scale that is never reached from below"),
+            ),
+        ),
     ),
 )
 DENSITY_FLOOR = Argument(
@@ -66,9 +74,21 @@ DENSITY_FLOOR = Argument(
 
 
 def checked_maps(args: Args) -> tuple[Term, Term]:
-    """The mean map and the scale map, with all their arguments in place."""
-    mean, scale = term(args, "mean"), term(args, "scale")
-    return _complete(mean, MEAN), _complete(scale, SCALE)
+    """The mean map and the scale map, with all their arguments in place.
+
+    Raises:
+        OperationError: for bounds that are the wrong way round.
+    """
+    mean, scale = _complete(term(args, "mean"), MEAN), _complete(term(args, "scale"), SCALE)
+    if scale.name == "bounded":
+        least, most = (number(dict(scale.options), bound) for bound in ("least", "most"))
+        if least >= most:
+            raise OperationError(
+                "the bounds of a scale are the wrong way round",
+                found=f"`bounded(least = {least:g}, most = {most:g})`",
+                expected="`least` below `most`",
+            )
+    return mean, scale
 
 
 def _complete(given: Term, argument: Argument) -> Term:
@@ -76,6 +96,7 @@ def _complete(given: Term, argument: Argument) -> Term:
 
 
 def _location_scale_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    checked_maps(args)
     if not inputs:
         return (grid_shape(_standard_channels(args), args),)
     channels, height, width = inputs[0]

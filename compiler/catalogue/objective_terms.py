@@ -67,7 +67,8 @@ TERMS = (
         "beta",
         "β, the weight of the rate",
         (names.BETA,),
-        "A constant, or `ramp(start, length, from, floor)`: linear from `from` to 1, never below `floor`. Balancing "
+        "A constant, or `ramp(from, start, length, floor)`: linear from `from` to 1, never below `floor`; or `linear`, "
+        "`cosine`, `cyclic` (Fu et al. 2019) and `logistic` (Bowman et al. 2016) between two weights. Balancing "
         "and `with_beta` follow it.",
     ),
     Term(

@@ -34,6 +34,7 @@ def check_objective(model: Model) -> Iterator[Diagnostic]:
             "a latent of codes that its posterior can be far from: `codebook` or `lookup_free`",
             "remove `commitment`",
         )
+    yield from _own_settings(model)
     if not objective.of_error:
         return
     for latent in graph.latents:
@@ -45,6 +46,30 @@ def check_objective(model: Model) -> Iterator[Diagnostic]:
                 f"`{latent.name}`, {latent.family}, under `unit = {objective.unit}`",
                 "latents of a quantizer, or a likelihood that is a density",
                 "take a density such as `normal` and `unit = nats_per_dim`, or take codes, whose rate is constant",
+            )
+            return
+
+
+def _own_settings(model: Model) -> Iterator[Diagnostic]:
+    """A latent's `weight` and `free` are of its rate, which not every objective weighs group by group."""
+    objective = model.settings.objective
+    if objective.of_error:
+        reason = f"an objective in `{objective.unit}`, which weighs no rates"
+    elif objective.bound == "iwae":
+        reason = "the importance-weighted bound, which has no rate per group"
+    else:
+        return
+    for latent in model.graph.latents:
+        own = latent.settings
+        key = "weight" if own is not None and own.weight != 1 else "free" if own is not None and own.free else ""
+        if key:
+            yield Diagnostic(
+                codes.DOES_NOT_APPLY,
+                f"`{key}` does not apply here",
+                model.graph.nodes[latent.node].span,
+                f"`{key}` of latent `{latent.name}`, and {reason}",
+                "an ELBO in nats",
+                f"remove `{key}`, or change the objective",
             )
             return
 

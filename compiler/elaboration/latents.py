@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from hvdsl.compiler.assembly.declared import arguments, build, fields
 from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
 from hvdsl.compiler.catalogue.structure import LATENT, SAMPLE, TAP
 from hvdsl.compiler.catalogue.table import Kind
 from hvdsl.compiler.diagnostics import flows as flow_codes
 from hvdsl.compiler.diagnostics import names as name_codes
+from hvdsl.compiler.diagnostics import settings as setting_codes
 from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.diagnostics import values as codes
+from hvdsl.compiler.diagnostics.assembly import DUPLICATE
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.names import check_name
@@ -18,9 +21,12 @@ from hvdsl.compiler.elaboration.streams import flowing
 from hvdsl.compiler.elaboration.taps import grid
 from hvdsl.compiler.elaboration.values import STEPS, Distribution, Draw, Drawn, Tensor, Value, show
 from hvdsl.compiler.evaluate.arithmetic import describe
+from hvdsl.compiler.evaluate.binding import SETTING, Slot
 from hvdsl.compiler.evaluate.faults import Fault
-from hvdsl.compiler.evaluate.values import INVALID, Invalid
+from hvdsl.compiler.evaluate.values import INVALID, Invalid, is_deferred
 from hvdsl.compiler.graph import Direction, Edge, LatentGroup, NormalizingFlow, Role
+from hvdsl.compiler.settings import LatentSettings
+from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 
 
@@ -89,6 +95,7 @@ def latent(interpreter: Interpreter, statement: tree.Latent, environment: Enviro
                 draw.direction if draw else Direction.DOWN,
                 draw.sample if draw else None,
                 draw.flow if draw else None,
+                _settings(interpreter, statement, prior.family, environment),
             )
         )
     interpreter.drawn.setdefault(name.id, []).append(prior)
@@ -128,6 +135,56 @@ def _check_latent(
             f"{show(prior.shape)} in row {grid(label)}",
             f"a latent at {grid(label)}",
         )
+
+
+def _settings(
+    interpreter: Interpreter, statement: tree.Latent, family: str, environment: Environment
+) -> LatentSettings | None:
+    """Read what is said of one latent alone: `{ weight = 0.5, free = at_least(0.1), temperature = 0.9 }`.
+
+    Raises:
+        Fault: for what no latent has, is said twice or of the wrong kind, and for a latent of codes, which has none.
+    """
+    if not statement.settings:
+        return None
+    first = statement.settings[0]
+    if LATENT_FAMILIES[family].quantized:
+        raise Fault(
+            setting_codes.DOES_NOT_APPLY,
+            f"`{first.key.id}` does not apply here",
+            first.span,
+            f"a latent of `{family}`, whose codes all cost the same and are drawn by its prior",
+            "a latent whose rate is learned",
+            "remove it; the prior over its codes takes `--temperature` in sampling",
+        )
+    declared, values = arguments(LatentSettings), {}
+    for setting in statement.settings:
+        key, expr = setting.key.id, setting.value
+        if key not in declared:
+            expected_keys = ", ".join(f"`{name}`" for name in declared)
+            raise Fault(
+                setting_codes.UNKNOWN_SETTING,
+                f"a latent has no setting `{key}`",
+                setting.key.span,
+                f"`{key}`",
+                f"one of {expected_keys}",
+                did_you_mean(key, declared),
+            )
+        if key in values:
+            raise Fault(
+                DUPLICATE, f"`{key}` is said twice", setting.key.span, "again", "each setting once", "remove one"
+            )
+        slot = Slot(declared[key], "", expr.span, SETTING, declared[key].doc)
+        value = interpreter.argument(slot, expr, environment)
+        if is_deferred(value):
+            raise Fault(
+                codes.COUNT_IN_SHAPE,
+                f"`{key}` cannot depend on `count` or `latents`",
+                expr.span,
+                expected="a number that is known before everything is placed",
+            )
+        values |= fields(LatentSettings, key, value)
+    return build(LatentSettings, values)
 
 
 def _distribution(interpreter: Interpreter, expr: tree.Expr, environment: Environment) -> Distribution | Invalid:

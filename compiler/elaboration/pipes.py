@@ -195,6 +195,7 @@ def apply_recipe(interpreter: Interpreter, step: RecipeStep, flowing: Flowing) -
     given = _parameters(interpreter, step)
     with interpreter.builder.enter("recipe", name, step.call.span, numbered=True) as scope:
         scope.definition, scope.comments = (recipe.kind, recipe.name.span), recipe.before
+        scope.parameters = tuple(parameter.name.id for parameter in recipe.parameters)
         frame = Frame(caller.section, caller.label, flowing, name, index, scope=scope)
         environment = Environment(frame, Owner(recipe.kind, name), names={"x": flowing})
         for parameter in recipe.parameters:

@@ -129,7 +129,7 @@ def _uses(recipe: tree.Recipe, recipes: dict[str, tree.Recipe]) -> Iterator[str]
         elif isinstance(node, tree.Bind):
             todo.append(node.value)
         elif isinstance(node, tree.Latent):
-            todo += [node.prior, node.posterior]
+            todo += [node.prior, node.posterior, *(setting.value for setting in node.settings)]
         elif isinstance(node, tree.Node) and not isinstance(node, tree.Number | tree.Dim | tree.String):
             todo += [getattr(node, f) for f in node.__dataclass_fields__ if f not in ("span", "before", "after")]
 

@@ -177,10 +177,18 @@ class Builder:
     def bind(self, start: int, end: int, targets: tree.Expr, value: tree.Expr) -> tree.Bind:
         return tree.Bind(self._targets(targets), value, **self._commented(start, end))
 
-    def latent(
-        self, start: int, end: int, names: tree.Expr, prior: tree.Expr, posterior: tree.Expr | None = None
-    ) -> tree.Latent:
-        return tree.Latent(self._latents(names), prior, posterior, **self._commented(start, end))
+    def latent_settings(
+        self, start: int, end: int, *settings: tree.Setting
+    ) -> tuple[tuple[tree.Setting, ...], tuple[str, ...]]:
+        return settings, self._trailing(end)
+
+    def latent(self, start: int, end: int, names: tree.Expr, prior: tree.Expr, *rest: Any) -> tree.Latent:
+        posterior = next((part for part in rest if isinstance(part, tree.Node)), None)
+        settings, trailing = next((part for part in rest if not isinstance(part, tree.Node)), ((), ()))
+        latents = self._latents(names)
+        return tree.Latent(
+            latents, prior, cast("tree.Expr | None", posterior), settings, trailing, **self._commented(start, end)
+        )
 
     def drawn(self, start: int, end: int, names: tree.Expr, posterior: tree.Expr) -> tree.Latent:
         return tree.Latent(self._latents(names), None, posterior, **self._commented(start, end))

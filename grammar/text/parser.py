@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple, Protocol
 
@@ -35,6 +35,9 @@ class Inline(list[object]):
 _RECOVER = ("stmt", "row", "setting", "item")  # innermost first: no state begins two of them
 
 
+LATENT_BRACE = "_LATENT_BRACE"
+_OPENING = frozenset({*OPENING, LATENT_BRACE})
+_LATENT_SETTINGS = frozenset({"weight", "free", "temperature"})
 _VALUE = frozenset({"NUMBER", "DIM", "STRING", "NAME", "LPAR", "LSQB", "MINUS", "NOT"})
 _OPERATORS = frozenset({"PLUS", "MINUS", "TIMES", "OVER", "FLOOR", "MODULO", "POWER", "OR", "AND", "IF"})
 
@@ -50,6 +53,7 @@ class Parser:
         self.found = found
         self.states: list[int] = []
         self.parts: list[Part] = []
+        self._of_latents = frozenset(_settings_braces(tokens.tokens))
 
     def parse(self, start: str) -> object:
         """Return what the start symbol's action built, or None after an error. Errors go to `found`."""
@@ -72,11 +76,13 @@ class Parser:
             at = resumed = recovered
 
     def _typed(self, token: Token) -> Token:
-        """Make a word a keyword where the grammar has a place for it here."""
+        """Make a word a keyword, or a brace one of a latent's settings, where the grammar has a place for it here."""
         if token.type == "NAME":
             keyword = self.tables.literals.get(token.text)
             if keyword and keyword in self.tables.states[self.states[-1]]:
                 return token._replace(type=keyword)
+        if token.start in self._of_latents and self._accepts(LATENT_BRACE):
+            return token._replace(type=LATENT_BRACE)
         return token
 
     def _shift(self, token: Token, final: int) -> bool:
@@ -226,7 +232,7 @@ class Parser:
                 value = self.parts.pop().value
                 if isinstance(value, Token) and value.type in CLOSING:
                     closed += 1
-                elif isinstance(value, Token) and value.type in OPENING:
+                elif isinstance(value, Token) and value.type in _OPENING:
                     opened, closed = (opened, closed - 1) if closed else (opened + 1, 0)
         return None
 
@@ -238,6 +244,30 @@ class Parser:
                 return at
             opened += (kind in OPENING) - (kind in CLOSING)
             at += 1
+
+
+def _settings_braces(tokens: Sequence[Token]) -> Iterator[int]:
+    """Yield where braces begin that hold settings of a latent: nothing but `NAME = …`, one of them of a latent.
+
+    A block of nothing but such bindings would compute nothing.
+    """
+    open_braces: list[tuple[int, list[str] | None]] = []  # where it begins, and the names set in it while all fits
+    depth: list[str] = []
+    for at, token in enumerate(tokens):
+        if depth and depth[-1] == "LBRACE" and tokens[at - 1].type in ("LBRACE", STOP, "COMMA"):
+            start, names = open_braces[-1]
+            if token.type == "NAME" and tokens[at + 1].type == "IS" and names is not None:
+                names.append(token.text)
+            elif token.type not in ("RBRACE", STOP, "COMMA"):
+                open_braces[-1] = start, None
+        if token.type in OPENING:
+            depth.append(token.type)
+            if token.type == "LBRACE":
+                open_braces.append((token.start, []))
+        elif token.type in CLOSING and depth and depth.pop() == "LBRACE":
+            start, names = open_braces.pop()
+            if names and "x" not in names and not _LATENT_SETTINGS.isdisjoint(names):
+                yield start
 
 
 def _describe(token: Token) -> str:

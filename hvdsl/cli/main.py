@@ -1,7 +1,8 @@
 """Entry of the command line: the table of commands, and the one place where failures become exit codes.
 
 0 fine; 1 the input is wrong or the work failed; 2 usage; 3 `fmt --check` would change a file; 70 a bug of ours;
-130 interrupted.
+130 interrupted by Ctrl-C. `train` that was stopped by a signal saves, and ends with 128 and the signal's number:
+129 SIGHUP, 130 SIGINT, 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -20,24 +21,30 @@ FAILED, USAGE, BUG, INTERRUPTED = 1, 2, 70, 130
 COLLECT_AFTER = 100_000  # allocations between two runs of the garbage collector
 
 # Name, module in hvdsl.cli.commands, one line of help. A module is imported only when its command is used.
-COMMANDS = (
-    ("check", "check", "check a spec and report every mistake in it"),
-    ("fmt", "fmt", "print or rewrite specs in the canonical form"),
-    ("convert", "convert", "turn a spec from text to YAML or back"),
-    ("info", "info", "show parameters, costs and latents per resolution"),
-    ("compile", "compile", "write the spec as a PyTorch module"),
-    ("explain", "explain", "explain a diagnostic code or a term of the objective"),
-    ("viz", "viz", "draw a spec"),
-    ("data", "data", "say which files are the data, what is in them, and what a spec needs"),
-    ("train", "train", "train a spec, or go on with a run"),
-    ("eval", "eval", "evaluate a run in bits per dimension"),
-    ("sample", "sample", "draw images from a run"),
-    ("reconstruct", "reconstruct", "reconstruct images at several depths of the hierarchy"),
-    ("codes", "codes", "write the codes of a data set to a file"),
-    ("decode", "decode", "turn codes back into pictures"),
-    ("import", "import_", "turn published weights into a run"),
-    ("specs", "specs", "list, show or copy the specs that come with hvdsl"),
-)
+GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "specs": (
+        ("check", "check", "check a spec and report every mistake in it"),
+        ("fmt", "fmt", "print or rewrite specs in the canonical form"),
+        ("convert", "convert", "turn a spec from text to YAML or back"),
+        ("info", "info", "show parameters, costs and latents per resolution"),
+        ("compile", "compile", "write the spec as a PyTorch module"),
+        ("explain", "explain", "explain a diagnostic code or a term of the objective"),
+        ("viz", "viz", "draw a spec"),
+        ("specs", "specs", "list, show or copy the specs that come with hvdsl"),
+    ),
+    "data": (("data", "data", "say which files are the data, what is in them, and what a spec needs"),),
+    "training": (("train", "train", "train a spec, or go on with a run"),),
+    "using a model": (
+        ("eval", "eval", "evaluate a run in bits per dimension"),
+        ("sample", "sample", "draw images from a run"),
+        ("reconstruct", "reconstruct", "reconstruct images at several depths of the hierarchy"),
+        ("encode", "encode", "write the latents of images: means, scales, samples, rates, codes"),
+        ("decode", "decode", "turn latents or codes back into images"),
+        ("codes", "codes", "write the codes of a data set to a file"),
+    ),
+    "runs": (("import", "import_", "turn published weights into a run"),),
+}
+COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
 
 
 class Command(Protocol):
@@ -55,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # would mostly walk them. Training goes on collecting, at this pace.
     # pydantic would search every installed distribution for plugins, which nothing here uses.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    if "WORLD_SIZE" in os.environ:  # what fails between processes is told in a sentence, not by torch's sockets
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     thresholds = gc.get_threshold()
     gc.set_threshold(COLLECT_AFTER)
     try:
@@ -67,21 +76,33 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
     """Return the parser; only the `chosen` command gets its options, or all of them where none is chosen."""
     parser = argparse.ArgumentParser(
         prog="hvdsl",
+        usage="hvdsl [-h] [--version] COMMAND …",
         description="Deep hierarchical VAEs as text: check, draw, compile, train and sample specs.",
-        epilog="`hvdsl COMMAND --help` shows the options of a command.",
+        epilog=f"{_overview()}\n\n`hvdsl COMMAND --help` shows the options of a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="store_true", help="show the version and exit")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    parser.add_argument(
+        "--version", action="store_true", help="show the versions of hvdsl and torch, and the device that commands use"
+    )
+    commands = parser.add_subparsers(prog="hvdsl", dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
     for name, module, summary in COMMANDS:
-        sub = commands.add_parser(
-            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
-        )
+        sub = commands.add_parser(name, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False)
         if chosen in (None, name):
             command = cast(Command, import_module(f"hvdsl.cli.commands.{module}"))
             command.configure(sub)
             sub.set_defaults(execute=command.run)
     return parser
+
+
+def _overview() -> str:
+    """Return the commands by what they are for, one line each."""
+    width = max(len(name) for name, _, _ in COMMANDS) + 2
+    return "\n".join(
+        line
+        for title, commands in GROUPS.items()
+        for line in ("", f"{title}:", *(f"  {name:{width}}{summary}" for name, _, summary in commands))
+    ).lstrip("\n")
 
 
 def _guarded(arguments: list[str]) -> int:
@@ -113,14 +134,25 @@ def _dispatch(arguments: list[str]) -> int:
     parser = build_parser(chosen)
     args = parser.parse_args(arguments)
     if args.version:
-        import hvdsl
-
-        print(f"hvdsl {hvdsl.__version__}")
+        print(_version())
         return 0
     if args.command is None:
         parser.print_help()
         return USAGE
     return cast(int, args.execute(args))
+
+
+def _version() -> str:
+    import torch
+
+    import hvdsl
+    from hvdsl.workflows.runs import device_of
+
+    device = device_of("auto")
+    name = (
+        "cpu" if device.type == "cpu" else f"{device.type} ({torch.get_device_module(device).get_device_name(device)})"
+    )
+    return f"hvdsl {hvdsl.__version__}, torch {torch.__version__}, device {name}"
 
 
 def _failed(failure: HvdslError) -> int:

@@ -9,6 +9,7 @@ from hvdsl.draw import labels, style
 from hvdsl.draw.items import Item, Kind
 from hvdsl.draw.picture import text_width
 
+ARGUMENT_COLUMNS = 30  # characters of arguments in a name; all of them are told on hovering
 OPERATION_COLUMNS = 26  # characters of a line in a box of plain operations
 
 
@@ -39,13 +40,21 @@ class Place:
 
 
 def heading(item: Item) -> str:
-    return f"{item.title} × {item.count}" if item.count > 1 else item.title
+    """Return the name of a recipe with the arguments that tell it apart, and how often it stands there."""
+    arguments = item.arguments if len(item.arguments) <= ARGUMENT_COLUMNS else f"{item.arguments[:ARGUMENT_COLUMNS]}…"
+    name = f"{item.title}({arguments})" if arguments else item.title
+    return f"{name} × {item.count}" if item.count > 1 else name
 
 
 def detail(item: Item) -> str:
+    """Return what stands under the name: channels, trained numbers, and how instances belong together."""
     facts = [f"{item.channels} ch"]
     if item.parameters:
         facts.append(labels.size(item.parameters))
+    if item.shared:
+        facts.append("shared")
+    if item.beside:
+        facts.append("side by side")
     return " · ".join(facts)
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from hvdsl.compiler.catalogue import resampling
 from hvdsl.compiler.catalogue.convolutions import UPCONV
 from hvdsl.compiler.catalogue.joins import ADD
 from hvdsl.compiler.catalogue.table import Kind as OperationKind
 from hvdsl.compiler.graph import Graph, Node, Role, Scope
-from hvdsl.draw.items import Item, Kind, Mark, add_mark, join, same_shapes, signature
-from hvdsl.draw.labels import operation, silent
+from hvdsl.draw.items import Item, Kind, Mark, add_mark, alike, join, signature
+from hvdsl.draw.labels import literal, operation, silent
 
 
 class Folder:
@@ -22,6 +23,8 @@ class Folder:
         for node in graph.nodes:
             for value in node.inputs:
                 self._users.setdefault(value.node, []).append(node)
+        self._uses: dict[str, list[Scope]] = {}  # of each recipe
+        self._collect(graph.root)
 
     def items(self, scope: Scope) -> list[Item]:
         """Return the pieces of a row or prior, in order of execution."""
@@ -43,7 +46,7 @@ class Folder:
         for member in scope.members:
             if isinstance(member, Node):
                 yield from self._node(member)
-            elif member.kind == "recipe":
+            elif member.kind in ("recipe", "shared"):
                 yield self._recipe(member)
             elif member.kind == "repeat":
                 yield from self._repeat(member, latents)
@@ -67,7 +70,24 @@ class Folder:
             yield Item(Kind.OPERATIONS, self._written(node), [node], scope=node.scope)
 
     def _recipe(self, scope: Scope) -> Item:
-        return Item(Kind.RECIPE, scope.name, list(scope.nodes()), marks=self._marks(scope), scope=scope)
+        nodes, shared = list(scope.nodes()), scope.kind == "shared"
+        arguments = "" if shared else self._arguments(scope)
+        return Item(
+            Kind.RECIPE, scope.name, nodes, marks=self._marks(scope), scope=scope, arguments=arguments, shared=shared
+        )
+
+    def _collect(self, scope: Scope) -> None:
+        for member in scope.members:
+            if isinstance(member, Scope):
+                if member.kind == "recipe":
+                    self._uses.setdefault(member.name, []).append(member)
+                self._collect(member)
+
+    def _arguments(self, scope: Scope) -> str:
+        """Return the arguments in which the uses of a recipe differ, as this one has them: `k = 5×5, attn = yes`."""
+        uses = self._uses[scope.name]
+        differ = [p for p in scope.parameters if any(u.constants.get(p) != scope.constants.get(p) for u in uses)]
+        return ", ".join(f"{name} = {literal(scope.constants[name])}" for name in differ if name in scope.constants)
 
     def _repeat(self, scope: Scope, latents: set[str]) -> Iterator[Item]:
         turns = [self._folded(turn, latents) for turn in scope.members if isinstance(turn, Scope)]
@@ -76,14 +96,16 @@ class Folder:
                 yield from turn
             return
         first, *others = turns
+        beside = scope.name == "parallel"
         alone = len(first) == 1 and first[0].kind is not Kind.FRAME
         for i, item in enumerate(first):
             join(item, [turn[i] for turn in others], counts=alone)
         if alone:
+            first[0].beside = beside
             yield first[0]
         else:
             nodes = [node for item in first for node in item.nodes]
-            yield Item(Kind.FRAME, "", nodes, count=len(turns), children=first, scope=scope)
+            yield Item(Kind.FRAME, "", nodes, count=len(turns), children=first, scope=scope, beside=beside)
 
     def _marks(self, scope: Scope) -> list[Mark]:
         marks: list[Mark] = []
@@ -154,7 +176,8 @@ def _join_runs(pieces: list[Item]) -> list[Item]:
         last = joined[-1] if joined else None
         if last and last.kind is piece.kind is Kind.OPERATIONS and not _stands_alone(last, piece):
             last.nodes += piece.nodes
-            last.title = " | ".join(title for title in (last.title, piece.title) if title)
+            again = last.title.split(" | ")[-1] == piece.title  # a sum of several is one step
+            last.title = " | ".join(title for title in (last.title, "" if again else piece.title) if title)
         elif last and last.kind is piece.kind is Kind.LATENT and last.title == piece.title:
             last.nodes += piece.nodes
             for mark in piece.marks:
@@ -177,8 +200,7 @@ def _fold_neighbours(items: list[Item]) -> list[Item]:
     folded: list[Item] = []
     for item in items:
         last = folded[-1] if folded else None
-        equal = last and last.kind is item.kind is Kind.RECIPE and last.title == item.title
-        if last and equal and same_shapes(_one(last), _one(item)):
+        if last and item.kind is Kind.RECIPE and not item.beside and alike(_one(last), _one(item)):
             join(last, [item], counts=True)
         else:
             folded.append(item)
@@ -188,4 +210,4 @@ def _fold_neighbours(items: list[Item]) -> list[Item]:
 def _one(item: Item) -> Item:
     """Return an item that stands for one instance of a folded one."""
     each = len(item.nodes) // item.count
-    return Item(item.kind, item.title, item.nodes[:each])
+    return replace(item, nodes=item.nodes[:each], count=1)

@@ -42,6 +42,9 @@ class Item:
     marks: list[Mark] = field(default_factory=list)
     children: list[Item] = field(default_factory=list)
     scope: Scope | None = None
+    arguments: str = ""  # what tells a recipe from others of its name: `attn = yes`
+    shared: bool = False  # a use of an instance that has its parameters where it is first used
+    beside: bool = False  # the repetitions stand side by side, on one input
     scale: float = 1.0  # height of what leaves one instance over the height of what enters it
 
     @property
@@ -50,7 +53,8 @@ class Item:
 
     @property
     def parameters(self) -> int:
-        return sum(p.size for node in self.nodes for p in node.parameters if p.trainable)
+        """Trained numbers that are counted here: what an earlier use of a shared instance owns counts there."""
+        return sum(p.size for node in self.nodes for p in node.parameters if p.trainable and p.role not in node.shared)
 
     def leaves(self) -> Iterable[Item]:
         if self.kind is Kind.FRAME:
@@ -62,7 +66,16 @@ class Item:
 
 def signature(items: Sequence[Item]) -> tuple[object, ...]:
     """What must agree for repetitions to be folded: the pieces and their operations, not their sizes."""
-    return tuple((item.kind, item.title, item.count, len(item.nodes), signature(item.children)) for item in items)
+    return tuple((*_kind(item), item.count, len(item.nodes), signature(item.children)) for item in items)
+
+
+def alike(a: Item, b: Item) -> bool:
+    """Whether two instances of a recipe are the same in name and arguments, and in every operation and shape."""
+    return _kind(a) == _kind(b) and same_shapes(a, b)
+
+
+def _kind(item: Item) -> tuple[object, ...]:
+    return item.kind, item.title, item.arguments, item.shared, item.beside
 
 
 def same_shapes(a: Item, b: Item) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hvdsl.compiler.catalogue.resampling import AVG_POOL, MAX_POOL
-from hvdsl.compiler.graph import Node, Role, Shape
+from hvdsl.compiler.graph import Literal, Node, Role, Shape, Term
 
 
 def silent(node: Node) -> bool:
@@ -31,6 +31,21 @@ def operation(node: Node) -> str:
         text += f" /{stride[0]}" if stride[0] == stride[1] else f" /{stride[0]}×{stride[1]}"
     out = node.args.get("out")
     return f"{text} → {out}" if isinstance(out, int) else text
+
+
+def literal(value: Literal) -> str:
+    """Return a value as a spec would write it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "none"
+    if isinstance(value, tuple):
+        whole = all(isinstance(length, int) for length in value)
+        return "×".join(map(str, value)) if whole and value else f"({', '.join(map(literal, value))})"
+    if isinstance(value, Term):
+        inside = [*map(literal, value.args), *(f"{name} = {literal(v)}" for name, v in value.options)]
+        return f"{value.name}({', '.join(inside)})" if inside else value.name
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def size(count: int) -> str:

@@ -19,6 +19,7 @@ class Painter:
     def __init__(self, picture: Picture, places: Mapping[int, Place]) -> None:
         self._shapes = picture.shapes
         self._places = places
+        self.beside_latents: dict[str, Point] = {}  # by name: right of the first latent and of what is written there
 
     def place(self, item: Item) -> Place:
         return self._places[id(item)]
@@ -68,7 +69,8 @@ class Painter:
         outline = box(place.x, place.y, place.width, place.height)
         self._shapes.append(Polygon(outline, None, ink.stroke, line=1.1, radius=9, dashed=True))
         at = (place.right - 11, place.y + 13)
-        self._shapes.append(Text(f"× {item.count}", at, style.NAME, ink.stroke, "SemiBold", "end"))
+        count = f"× {item.count} side by side" if item.beside else f"× {item.count}"
+        self._shapes.append(Text(count, at, style.NAME, ink.stroke, "SemiBold", "end"))
 
     def _box(self, item: Item, place: Place, ink: style.Ink) -> None:
         plain = item.kind is Kind.OPERATIONS
@@ -122,6 +124,9 @@ class Painter:
 
     def _mark_text(self, mark: Mark, x: float, y: float, anchor: Anchor) -> None:
         facts = self.mark_lines(mark)
+        if anchor == "start":
+            end = x + max(text_width(line, style.DETAIL, "SemiBold") for line in facts)
+            self.beside_latents.setdefault(mark.name, (end, y))
         for n, line in enumerate(facts):
             at = (x, y + (n - (len(facts) - 1) / 2) * 13)
             counts = line.startswith("×")
@@ -142,6 +147,11 @@ def _outline(item: Item, place: Place) -> tuple[Point, ...]:
     )
 
 
+def _name(item: Item) -> str:
+    whole = f"{item.title}({item.arguments})" if item.arguments else item.title
+    return f"{whole} × {item.count}" if item.count > 1 else whole
+
+
 def _about(item: Item) -> str:
     """Say what an item stands for: the text that shows on hovering."""
     where = item.scope.path if item.scope else ""
@@ -149,7 +159,7 @@ def _about(item: Item) -> str:
     place = f"{PurePath(span.source.name).name}:{span.line}"  # drawings go to others: no folder of this machine
     shape = labels.shape(*item.nodes[-1].shapes[0])
     facts = [
-        columns.heading(item).replace(" | ", " → ") or item.kind.value,
+        _name(item).replace(" | ", " → ") or item.kind.value,
         f"{where} ({place})" if where else place,
         f"out {shape}, {len(item.nodes):,} operations, {item.parameters:,} parameters",
     ]

@@ -15,6 +15,7 @@ PADDING = 30.0  # room for what passes over pieces
 HEADING = 50.0
 BETWEEN = 30.0
 FIRST = 104.0  # where the bands begin, too
+CLEAR = 8.0  # between what is written beside a latent and the arrow of its prior
 NAME_LINE = 18.0  # from the top of a card to the middle of its name
 
 
@@ -23,14 +24,19 @@ def priors_width(ladder: Ladder) -> float:
     return max((_width(prior) for prior in ladder.priors), default=0.0)
 
 
-def draw_priors(picture: Picture, ladder: Ladder, places: dict[int, Place], x: float) -> float:
-    """Draw a card for each prior, its left side at `x`; return where the last one ends."""
+def draw_priors(
+    picture: Picture, ladder: Ladder, places: dict[int, Place], latents: Mapping[str, Point], x: float
+) -> float:
+    """Draw a card for each prior, its left side at `x`; return where the last one ends.
+
+    `latents` says, by name, where what is written beside a latent ends: there its prior points.
+    """
     width = priors_width(ladder)
     cards: dict[str, Place] = {}
     bottom = 0.0
     for prior in ladder.priors:
-        latent = _latent(ladder, places, prior.name)
-        top = max(bottom + BETWEEN if cards else FIRST, latent.centre - NAME_LINE if latent else 0.0)
+        latent = latents.get(prior.name)
+        top = max(bottom + BETWEEN if cards else FIRST, latent[1] - NAME_LINE if latent else 0.0)
         card = Place(x, top, width, HEADING + columns.height(prior.items) + style.GAP)
         outline = box(card.x, card.y, card.width, card.height)
         picture.shapes.append(Polygon(outline, "#faf8fd", style.PRIOR.stroke, radius=9, dashed=True))
@@ -47,8 +53,8 @@ def draw_priors(picture: Picture, ladder: Ladder, places: dict[int, Place], x: f
     return bottom
 
 
-def _to_latent(card: Place, latent: Place) -> tuple[Point, ...]:
-    start, end = (card.x, card.y + NAME_LINE), (latent.right + 90, latent.centre)
+def _to_latent(card: Place, latent: Point) -> tuple[Point, ...]:
+    start, end = (card.x, card.y + NAME_LINE), (latent[0] + CLEAR, latent[1])
     if abs(start[1] - end[1]) < 1:
         return start, end
     return start, (card.x - 16, start[1]), (card.x - 16, end[1]), end
@@ -85,11 +91,3 @@ def _fill(picture: Picture, places: dict[int, Place], prior: PriorColumn, card: 
     draw_beside(picture, prior.links, places, card.right - PADDING - 5)
     for item in prior.items:
         paint.item(item, style.PRIOR, card.right)
-
-
-def _latent(ladder: Ladder, places: Mapping[int, Place], name: str) -> Place | None:
-    """Return the place of the circle of a latent."""
-    for item in ladder.decoder():
-        if any(mark.name == name for mark in item.marks):
-            return places[id(item)]
-    return None

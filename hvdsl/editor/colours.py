@@ -17,7 +17,7 @@ CONSTANTS = ("yes", "no", "none")
 CONTEXT = ("x", "skip", "channels", "res", "height", "width_px", "index", "count", "latents", "logits", "label")
 
 
-class HvLexer(RegexLexer):
+class HvLexer(RegexLexer):  # type: ignore[misc]  # Pygments has no types
     """Colours of `.hv` files. Words of the language are coloured where the language can read them as such."""
 
     name = "HV"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast, overload
@@ -21,6 +20,7 @@ from hvdsl.runtime.latents import Given, LatentGroup, Source, Traversal
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.latents.traversal import Draw
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae
+from hvdsl.workflows.groups import group_names
 
 if TYPE_CHECKING:
     from hvdsl.runtime.quantizers import NearestCode, UniformCodes
@@ -124,28 +124,23 @@ class _ObservedDraw(Draw):
         return super().draw(prior, posterior)
 
 
-def group_names(groups: Sequence[LatentGroup]) -> list[str]:
-    """Return a name for each group: as in the spec, or its path where the spec draws it in several places."""
-    times = Counter(group.name for group in groups)
-    return [group.name if times[group.name] == 1 else group.path for group in groups]
-
-
-def infer(module: nn.Module, pixels: Tensor, *, sample: bool, seed: int, batch: int) -> Latents:
+def infer(module: nn.Module, pixels: Tensor, *, sample: bool, seed: int, batch: int, first: int = 0) -> Latents:
     """Return what the posteriors say of images.
 
     Args:
         pixels: raw pixel values `(N, C, H, W)`.
         sample: draw each z from its posterior; otherwise take its mean (of bits, classes and codes the most probable).
+        first: the number of the first image, which is what noise is drawn by.
     """
     vae, noise_seed = as_vae(module), derive_seed(seed, "evaluation noise")
     source = Source.POSTERIOR if sample else Source.POSTERIOR_MEAN
     parts = []
     with inference(module) as device:
-        for indices in chunks(range(len(pixels)), batch):
+        for indices in chunks(range(first, first + len(pixels)), batch):
             noise = image_noise(module, vae.LATENTS, noise_seed, indices, device=device)
             walk = _ObservedTraversal(vae.LATENTS, len(indices), noise, source, device=device)
             walk.posteriors = {}
-            vae(vae.input(pixels[indices.start : indices.stop].to(device)), walk)
+            vae(vae.input(pixels[indices.start - first : indices.stop - first].to(device)), walk)
             parts.append(_groups(vae.LATENTS, walk))
     return Latents(tuple(_joined(groups) for groups in zip(*parts, strict=True)))
 
@@ -228,10 +223,14 @@ def decode(
 def _source(group: LatentGroup, value: Tensor | None, indices: range) -> Source | Given:
     if value is None:
         return Source.PRIOR
-    value = value[indices.start : indices.stop]
+    return Given(given_value(group, value[indices.start : indices.stop]))
+
+
+def given_value(group: LatentGroup, value: Tensor) -> Tensor:
+    """Values or codes of a group, as `encode` gives them, as a traversal takes them."""
     if group.codes is not None and not value.is_floating_point():
-        value = value.long().reshape(len(value), group.depth, *group.shape[1:])
-    return Given(value)
+        return value.long().reshape(len(value), group.depth, *group.shape[1:])
+    return value
 
 
 def _check(vae: HierarchicalVae, values: Mapping[str, Tensor]) -> int:

@@ -18,7 +18,10 @@ class Show(Protocol):
 
 
 @contextmanager
-def showing(what: str, console: Console | None) -> Iterator[Show]:
-    """Give a function that shows on `console` how far something is; without one, or a terminal, it shows nothing."""
-    with ProgressLine(console, what) as line:
+def showing(what: str, console: Console | None, *, done: int = 0) -> Iterator[Show]:
+    """Give a function that shows on `console` how far something is; without one, or a terminal, it shows nothing.
+
+    What was `done` before does not count for the time left.
+    """
+    with ProgressLine(console, what, done=done) as line:
         yield lambda done, total, what=what, /: line.update(done, total, what=what)

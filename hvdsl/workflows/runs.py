@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from hvdsl.runtime.data import open_data as open_splits
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.protocol import StepsClass
+from hvdsl.runtime.training.history import first_line
 from hvdsl.runtime.training.recipes import compile_recipes
 from hvdsl.runtime.training.run import Run
 from hvdsl.workflows.compiling import Compiled, Overrides, checked, spelled
@@ -71,18 +73,31 @@ def steps_of(model: Model, latent: str) -> StepsClass:
     return steps
 
 
-def create_run(folder: Path, spec: str | Path | Source, model: Model, data: Path | None, level: int = 1) -> Run:
+def create_run(
+    folder: Path,
+    spec: str | Path | Source,
+    model: Model,
+    data: Path | None,
+    level: int = 1,
+    start: Mapping[str, Any] | None = None,
+) -> Run:
     """Make a run folder with everything that says what is trained; of several processes the first makes it.
 
-    `environment.json` alone speaks of this machine: it keeps where the data is, so that the run can go on.
+    `environment.json` and the history speak of this machine: they keep where the data is, so that the run can go on.
+
+    Args:
+        start: The first line of the run's history, where it is trained.
     """
     name, text = _given(spec)
+    resolved = print_text(model.resolved)
     files = {
         name: text,
-        "resolved.hv": print_text(model.resolved),
+        "resolved.hv": resolved,
         "model.py": write(model, level),
         "graph.json": graph_json(model),
     }
+    if start is not None:
+        files |= first_line(start, resolved)
     here = world()
     if here.leads:
         given = spec.name if isinstance(spec, Source) else str(spec)
@@ -131,15 +146,14 @@ def used_images(
     Raises:
         DataError: they are missing, damaged, or not what the spec says.
     """
-    noted = None if run is None else run.environment().get("data")
-    return open_given(settings, data, Path(noted) if noted else None, split, default)
+    return open_given(settings, data, None if run is None else run.data, split, default)
 
 
-def spread(images: Dataset, number: int) -> Tensor:
-    """Return up to `number` images spread over a data set, so that they differ: raw pixel values `(N, C, H, W)`."""
+def spread(images: Dataset, number: int) -> tuple[Tensor, list[str]]:
+    """Return up to `number` images spread over a data set, so that they differ: `(N, C, H, W)`, and their names."""
     chosen = np.linspace(0, len(images) - 1, min(number, len(images))).astype(int).tolist()
     pixels = images.batch(chosen)
-    return torch.from_numpy(pixels if pixels.dtype.kind == "f" else pixels.astype(np.int32))
+    return torch.from_numpy(pixels if pixels.dtype.kind == "f" else pixels.astype(np.int32)), images.names(chosen)
 
 
 def open_data(

@@ -15,18 +15,23 @@ from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from torch import Tensor, nn
 
-from hvdsl.compiler.settings import ModelSettings
 from hvdsl.compiler.stages import is_drawn_from_codes
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.codes.files import read_codes
 from hvdsl.runtime.codes.levels import LABEL, CodesError, check_fit, decode
 from hvdsl.runtime.ground.pixels import as_stored
-from hvdsl.runtime.inference.generate import sample
+from hvdsl.runtime.inference.generate import sample_batch
 from hvdsl.runtime.inference.inference import chunks
 from hvdsl.runtime.inference.recalibrate import recalibrate_batch_norm
+from hvdsl.runtime.latents import LatentGroup
+from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.priors.hierarchy import Cut, Kept, coarse_mask, sample_codes
 from hvdsl.runtime.priors.sampling import Progress, Schedule
+from hvdsl.runtime.protocol import as_vae
+from hvdsl.workflows.groups import at_resolution, group_names, select_groups
 from hvdsl.workflows.images import as_pixels
+from hvdsl.workflows.latent_files import read_latents
+from hvdsl.workflows.latents import given_value
 from hvdsl.workflows.open import Opened, first_stage, sampling_weights
 from hvdsl.workflows.progress import Show, showing
 from hvdsl.workflows.stages import Autoencoder, open_priors, with_steps
@@ -61,43 +66,99 @@ def draw(opened: Opened, options: SampleOptions, console: Console | None = None)
     Raises:
         HvdslError: a prior is missing, or an option does not apply or fit.
     """
+    return torch.cat([images for _, images in draw_batches(opened, options, console)])
+
+
+def draw_batches(
+    opened: Opened, options: SampleOptions, console: Console | None = None, *, wanted: Callable[[range], bool] = bool
+) -> Iterator[tuple[range, Tensor]]:
+    """Draw images batch by batch: their numbers, and their pixels.
+
+    Args:
+        wanted: whether the images of these numbers are to be drawn; a batch that is not is passed over.
+
+    Raises:
+        HvdslError: as `draw`.
+    """
     if options.n < 1:
         raise UsageError(f"{options.n} images are no number of images to draw: ask for 1 or more")
     settings = opened.spec.model.settings
+    batches = [indices for indices in chunks(range(options.n), options.batch) if wanted(indices)]
     if is_drawn_from_codes(opened.spec.model):
-        images = draw_codes(options, first_stage(opened), opened.use_ema, console)
+        parts = draw_codes(options, first_stage(opened), opened.use_ema, batches, console)
     else:
-        images = draw_from_latents(sampling_weights(opened), settings, options)
-    return as_pixels(images, settings.data)
+        parts = draw_from_latents(opened, options, batches, console)
+    for indices, images in parts:
+        yield indices, as_pixels(images, settings.data)
 
 
-def draw_from_latents(module: nn.Module, settings: ModelSettings, options: SampleOptions) -> Tensor:
-    """Return raw pixel values `(N, C, H, W)` of `options.n` images, from the latents' own priors.
+def draw_from_latents(
+    opened: Opened, options: SampleOptions, batches: Sequence[range], console: Console | None = None
+) -> Iterator[tuple[range, Tensor]]:
+    """Draw batches of images from the latents' own priors: their numbers, and raw pixel values `(N, C, H, W)`.
 
     Raises:
         HvdslError: an option is only for models of codes, or does not fit.
     """
-    of_codes = ("top_k", "top_p", "label", "fix", "keep", "mask", "schedule")
+    of_codes = ("top_k", "top_p", "label", "keep", "mask", "schedule")
     stated = [name for name in of_codes if getattr(options, name) not in ((), None)]
     if stated:
         raise UsageError(
             f"--{stated[0].replace('_', '-')} is for models of codes; this one is drawn from its latents' own priors"
         )
-    everywhere = per_level(options.temperature, [""], "--temperature").get("")
-    temperature = settings.sample.temperature if everywhere is None else everywhere
+    module, settings = sampling_weights(opened), opened.spec.model.settings
+    groups = as_vae(module).LATENTS
+    temperature = group_temperatures(
+        groups, options.temperature, default_temperatures(groups, settings.sample.temperature)
+    )
+    fixed = _fixed_latents(options, opened)
     passes = settings.sample.recalibrate_batch_norm if options.recalibrate is None else options.recalibrate
-    with _own_statistics(module):
-        if passes:
+    with _own_statistics(module), showing("images", console, done=options.n - sum(map(len, batches))) as show:
+        if passes and batches:
             recalibrate_batch_norm(module, passes, temperature=temperature, seed=options.seed)
-        return sample(
-            module,
-            settings.data,
-            options.n,
-            temperature=temperature,
-            seed=options.seed,
-            batch=options.batch,
-            decode="mean" if options.mean else "sample",
-        )
+        for indices in batches:
+            images = sample_batch(
+                module,
+                settings.data,
+                indices,
+                temperature=temperature,
+                seed=options.seed,
+                decode="mean" if options.mean else "sample",
+                fixed={place: value[indices.start : indices.stop] for place, value in fixed.items()},
+            )
+            yield indices, images
+            show(indices.stop, options.n)
+
+
+def group_temperatures(groups: Sequence[LatentGroup], pairs: PerLevel[float], default: Sequence[float]) -> list[float]:
+    """Return the temperature of each latent group: by a place, name or resolution, or "" for all.
+
+    Raises:
+        UsageError: there is no such group.
+    """
+    temperatures = list(default)
+    for key, value in pairs:
+        if not key:
+            temperatures = [value] * len(groups)
+            continue
+        places = at_resolution(groups, key) or select_groups(groups, key, "--temperature")
+        for place in places:
+            temperatures[place] = value
+    return temperatures
+
+
+def _fixed_latents(options: SampleOptions, opened: Opened) -> dict[int, Tensor]:
+    """The values that some groups keep, `(n, …)`, by their place."""
+    groups, fixed = as_vae(opened.module).LATENTS, {}
+    for key, value in options.fix:
+        for place in select_groups(groups, key, "--fix"):
+            name = group_names(groups)[place]
+            if isinstance(value, Path):
+                source, values = str(value), read_latents(value, opened, [name])[name]
+            else:
+                source, values = "the given latents", value
+            fixed[place] = given_value(groups[place], _number(values, options.n, source))
+    return fixed
 
 
 @contextmanager
@@ -112,8 +173,14 @@ def _own_statistics(module: nn.Module) -> Iterator[None]:
                 buffer.copy_(before[name])
 
 
-def draw_codes(options: SampleOptions, first: Autoencoder, use_ema: bool, console: Console | None = None) -> Tensor:
-    """Return raw pixel values `(N, C, H, W)` of `options.n` images.
+def draw_codes(
+    options: SampleOptions,
+    first: Autoencoder,
+    use_ema: bool,
+    batches: Sequence[range],
+    console: Console | None = None,
+) -> Iterator[tuple[range, Tensor]]:
+    """Draw batches of images from codes of trained priors: their numbers, and raw pixel values `(N, C, H, W)`.
 
     Raises:
         HvdslError: a prior is missing, of other codes, or given what does not fit.
@@ -136,8 +203,7 @@ def draw_codes(options: SampleOptions, first: Autoencoder, use_ema: bool, consol
     _check_drawn(options, list(levels), drawn)
     cuts = _cuts(options, list(levels), first.model.settings.sample.temperature)
     schedules = per_level(options.schedule, list(levels), "--schedule")
-    images = []
-    for indices in chunks(range(options.n), options.batch):
+    for indices in batches:
         with showing("codes", console) as show:
             codes = sample_codes(
                 priors,
@@ -151,8 +217,7 @@ def draw_codes(options: SampleOptions, first: Autoencoder, use_ema: bool, consol
                 progress=_telling(show, indices),
             )
         data = first.model.settings.data
-        images.append(as_stored(decode(first.module, data, codes, batch=len(indices)), data))
-    return torch.cat(images)
+        yield indices, as_stored(decode(first.module, data, codes, batch=len(indices)), data)
 
 
 def per_level(pairs: PerLevel[Value], levels: Sequence[str], option: str) -> dict[str, Value]:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -28,6 +29,7 @@ from hvdsl.runtime.codes.store import CodeStore, Identity, autoencoder_digest
 from hvdsl.runtime.data import Dataset
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.priors.protocol import StepwisePrior
+from hvdsl.runtime.training.history import first_line
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.weights import load_weights
 from hvdsl.workflows.progress import showing
@@ -106,11 +108,16 @@ def prior_folder(run: Run, latent: str) -> Path:
     return run.folder / "priors" / latent
 
 
-def create_prior_run(run: Run, model: Model, latent: str, identity: Identity) -> Run:
+def create_prior_run(
+    run: Run, model: Model, latent: str, identity: Identity, start: Mapping[str, Any] | None = None
+) -> Run:
     """Make the folder of a prior; of several processes the first makes it."""
     folder, here = prior_folder(run, latent), world()
     if here.leads:
-        files = {"resolved.hv": print_text(model.resolved), "model.py": emit_priors(model)}
+        resolved = print_text(model.resolved)
+        files = {"resolved.hv": resolved, "model.py": emit_priors(model)}
+        if start is not None:
+            files |= first_line(start, resolved)
         Run.create(folder, files, {"codes": asdict(identity)})
     here.any(False)  # nobody goes on before the folder is there
     return Run.open(folder)

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from rich.console import Console
 
 from hvdsl.compiler.model import Model
-from hvdsl.compiler.stages import AUTOENCODER, stages, structure
+from hvdsl.compiler.stages import AUTOENCODER, stages
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.grammar.source import Source
+from hvdsl.runtime.data.digest import dataset_digest
 from hvdsl.runtime.ground.world import process_group, world
 from hvdsl.runtime.inference.watch import watch
+from hvdsl.runtime.latents.noise import noise_scheme
 from hvdsl.runtime.training.precision import Precision
 from hvdsl.runtime.training.run import Run, default_folder
 from hvdsl.runtime.training.trainer import Trainer, TrainingResult
 from hvdsl.workflows.compiling import Overrides, checked, spelled
 from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.runs import create_run, device_of, instantiate, read_model, run_data
+from hvdsl.workflows.starts import Start, changed_since, consent, hold, note_start, same_structure, unseen
 from hvdsl.workflows.train_prior import train_prior
 
 
@@ -32,7 +38,9 @@ class TrainOptions:
     spec: str | Path | Source | None = None
     overrides: tuple[str, ...] = ()  # `NAME=VALUE`
     out: Path | None = None
-    resume: bool = False
+    resume: bool | Literal["auto"] = False
+    checkpoint: int | None = None
+    changed: tuple[str, ...] = ()
     stage: str = AUTOENCODER
     steps: int | None = None
     precision: Precision | None = None
@@ -48,12 +56,12 @@ class TrainOptions:
         """Whether a new run folder is made."""
         return self.stage in (AUTOENCODER, "all") and not self.resume
 
-    def settings(self, stages: list[str]) -> list[str]:
+    def settings(self, stages: list[str]) -> tuple[str, ...]:
         """The overrides, with those options that stand for settings: what was trained is read from the run's spec."""
         chosen = {"steps": self.steps, "batch": self.batch, "seed": self.seed, "precision": self.precision}
         sections = ["train" if stage == AUTOENCODER else f"train.{stage}" for stage in stages]
         given = [f"{key}={value}" for key, value in chosen.items() if value is not None]
-        return [*self.overrides, *(f"{section}.{setting}" for section in sections for setting in given)]
+        return (*self.overrides, *(f"{section}.{setting}" for section in sections for setting in given))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +98,39 @@ def run_training(options: TrainOptions, console: Console | None = None) -> Train
     given = _given(options)
     device = device_of(options.device)
     with process_group(device.type):
-        if "WORLD_SIZE" in os.environ and device.type != "cpu":  # this process's accelerator among several
+        if world().size > 1 and device.type != "cpu":  # this process's accelerator among several
             device = torch.device(f"{device.type}:{os.environ.get('LOCAL_RANK', '0')}")
-        return _train(options, given, device, console if world().leads else None)
+        if options.resume == "auto":
+            options = replace(options, resume=_has_begun(options))
+        with ExitStack() as held:
+            return _train(options, given, device, console if world().leads else None, held)
+
+
+def _has_begun(options: TrainOptions) -> bool:
+    """Whether there is a run to go on with, as the first process sees it."""
+    folder = _out(options)
+    begun = (folder / "environment.json").is_file() and not Run(folder).began_nothing
+    return world().texts(str(begun))[0] == str(True)
 
 
 def _check(options: TrainOptions) -> None:
     if options.resume and options.out is None:
         raise UsageError("--resume needs --out RUN, the folder of the run to go on with")
-    if options.resume and options.level is not None:
+    if options.resume is True and options.level is not None:
         raise UsageError("a run goes on at the optimisation level it began with: leave out -O")
-    if options.begins and options.spec is None:
+    if (options.begins or options.resume == "auto") and options.spec is None:
         raise UsageError("which spec? Write `hvdsl train SPEC`, or `hvdsl train --resume --out RUN`")
     if not options.begins and options.out is None:
         raise UsageError(f"--stage {options.stage} needs --out RUN, the folder of its trained autoencoder")
+    for value, flag in ((options.checkpoint, f"--checkpoint {options.checkpoint}"), (options.changed, "--changed")):
+        if value not in (None, ()) and not options.resume:
+            raise UsageError(f"{flag} is about a run to go on with: add --resume")
+
+
+def _out(options: TrainOptions) -> Path:
+    if options.out is None:
+        raise AssertionError("only a new run may leave its folder out")
+    return options.out
 
 
 def _given(options: TrainOptions) -> Model | None:
@@ -114,29 +141,32 @@ def _given(options: TrainOptions) -> Model | None:
 
 
 def _train(
-    options: TrainOptions, given: Model | None, device: torch.device, console: Console | None
+    options: TrainOptions, given: Model | None, device: torch.device, console: Console | None, held: ExitStack
 ) -> TrainingSummary:
+    """Train each stage; `held` has the locks of the folders that are written to."""
     run = None if options.begins or options.out is None else Run.open(options.out)
-    if run is not None and given is not None:
-        _same_model(run, given, options)
+    if run is not None and given is not None and not same_structure(run, given):
+        spec = options.spec.name if isinstance(options.spec, Source) else options.spec
+        raise HvdslError(f"`{spec}` is not the model of {run.folder}; leave the spec out to go on with the run's own")
     model = given if given is not None else read_model(_opened(run))
     named, steps = stages(model, options.stage), {}
     stopped: signal.Signals | None = None
     for stage in named:
         if run is None or stage == AUTOENCODER:
-            own = given if run is None else read_model(run, options.settings([stage]))
-            run, outcome = _train_autoencoder(options, run, own or model, device, console)
+            run, outcome = _train_autoencoder(options, run, given, device, console, held)
         else:
             outcome = train_prior(
                 run,
                 given,
                 latent=stage,
                 overrides=options.settings([stage]),
-                resume=options.resume,
+                resume=options.resume is True,
+                checkpoint=options.checkpoint,
                 data=options.data,
                 workers=options.workers,
                 device=device,
                 console=console,
+                held=held,
             )
         steps[stage], stopped = outcome.step, outcome.signal
         if stopped is not None:
@@ -153,47 +183,61 @@ def _opened(run: Run | None) -> Run:
 
 
 def _train_autoencoder(
-    options: TrainOptions, run: Run | None, model: Model, device: torch.device, console: Console | None
+    options: TrainOptions,
+    run: Run | None,
+    given: Model | None,
+    device: torch.device,
+    console: Console | None,
+    held: ExitStack,
 ) -> tuple[Run, TrainingResult]:
     if options.out is None and world().size > 1:
         raise UsageError("several processes need --out RUN, so that all of them mean the same folder")
+    if run is not None:
+        hold(run, held)
+    model = given if given is not None else read_model(_opened(run), options.settings([AUTOENCODER]))
     settings = model.settings
     if settings.train is None:
         raise HvdslError(f"`{settings.model}` has no `train` section: add one, or give its values with `--set train.…`")
     level = run.level if run is not None else 1 if options.level is None else options.level
-    splits = run_data(run, settings.data, options.data)
+    data = options.data if options.data is not None or run is None else run.data
+    splits = run_data(run, settings.data, data)
+    start = Start(
+        model=model,
+        train=settings.train,
+        data=data,
+        digest=dataset_digest(splits.train),
+        device=device,
+        level=level,
+        overrides=options.settings([AUTOENCODER]),
+    )
+    start.check_ranks()
+    notes = [] if run is None else consent(run, changed_since(run, start), options.changed)
     module = instantiate(model, settings.train.seed, device, level)
     trainer = Trainer(module, settings, splits.train, run=run, console=console, workers=options.workers)
     if run is None:  # made last: what cannot be trained leaves no folder behind
         folder = options.out or default_folder(settings.model)
         if options.spec is None:
             raise AssertionError("a new run has a spec")
-        run = trainer.run = create_run(folder, options.spec, model, options.data, level)
-    watch(trainer, splits.validation)
-    if options.resume:
-        say(console, f"going on with {run.folder} at step {trainer.resume()}")
-    else:
+        entry = replace(start, noise_scheme=noise_scheme(module)).entry()
+        run = trainer.run = create_run(folder, options.spec, model, options.data, level, entry)
+        hold(run, held)
         say(console, f"data: {splits.summary}")
         images = f"{len(splits.train):,} images"
         say(console, f"training {settings.model} on {device}: {images}, run folder {run.folder}")
+    else:
+        notes += [note] if (note := unseen(run)) else []
+        step = trainer.resume(options.checkpoint)
+        note_start(run, replace(start, noise_scheme=noise_scheme(module)), step)
+        for line in (f"going on with {run.folder} at step {step}", *notes):
+            say(console, line)
+    watch(trainer, splits.validation)
     return run, trainer.fit()
 
 
 def say(console: Console | None, line: str) -> None:
     """Show one line where there is somebody to see it."""
     if console is not None:
-        console.print(line, highlight=False, soft_wrap=True)
-
-
-def _same_model(run: Run, given: Model, options: TrainOptions) -> None:
-    """Refuse to go on with a run under a spec that describes another model, data or objective."""
-
-    def essence(model: Model) -> tuple[object, ...]:
-        return structure(model), model.settings.data, model.settings.objective
-
-    if essence(given) != essence(read_model(run)):
-        spec = options.spec.name if isinstance(options.spec, Source) else options.spec
-        raise HvdslError(f"`{spec}` is not the model of {run.folder}; leave the spec out to go on with the run's own")
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def train(
@@ -201,7 +245,9 @@ def train(
     *,
     overrides: Overrides | None = None,
     out: str | os.PathLike[str] | None = None,
-    resume: bool = False,
+    resume: bool | Literal["auto"] = False,
+    checkpoint: int | None = None,
+    changed: Sequence[str] = (),
     stage: str = AUTOENCODER,
     steps: int | None = None,
     precision: Precision | None = None,
@@ -216,7 +262,8 @@ def train(
 ) -> TrainingSummary:
     """Train a spec in a new run folder, or go on with a run, as `hvdsl train` does.
 
-    While it works, Ctrl-C and SIGTERM finish the step, save and return; a second Ctrl-C raises KeyboardInterrupt.
+    While it works, Ctrl-C, SIGTERM and SIGHUP finish the step, save and return; SIGUSR1 saves and goes on; a second
+    Ctrl-C raises KeyboardInterrupt.
     Afterwards the process is as it was: random state, threads, signal handlers, warning filters.
 
     Example:
@@ -227,7 +274,9 @@ def train(
         spec: a file, `FILE@VARIANT`, the name of a shipped spec, or a `Source`; not needed to go on with a run.
         overrides: `let`s and settings, as `{"width": 64, "train.clip": 10}`.
         out: the run folder (default: `runs/MODEL-TIME`).
-        resume: go on with the run in `out`, bit for bit.
+        resume: go on with the run in `out`, bit for bit; `"auto"` begins it where there is none to go on with.
+        checkpoint: the step of the checkpoint to go on from; the newest, if it is left out.
+        changed: what the run may go on with changed: `data`, `objective`.
         stage: of a discrete hierarchy `autoencoder`, a latent whose prior to train in `out`, or `all`.
         steps: length of the whole run.
         precision: arithmetic of the network.
@@ -248,6 +297,8 @@ def train(
         overrides=spelled(overrides),
         out=None if out is None else Path(out),
         resume=resume,
+        checkpoint=checkpoint,
+        changed=tuple(changed),
         stage=stage,
         steps=steps,
         precision=precision,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from hvdsl.compiler.model import Model
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import LABEL, Level
 from hvdsl.runtime.codes.store import CodeStore, Identity
+from hvdsl.runtime.latents.noise import noise_scheme
 from hvdsl.runtime.priors.stage import PriorTask, check_levels, names_of, score
 from hvdsl.runtime.training.run import Run, RunError
 from hvdsl.runtime.training.trainer import Periodic, Trainer, TrainingResult
@@ -24,6 +26,7 @@ from hvdsl.workflows.stages import (
     open_autoencoder,
     prior_folder,
 )
+from hvdsl.workflows.starts import Start, hold, note_start
 
 
 def train_prior(
@@ -33,26 +36,27 @@ def train_prior(
     latent: str,
     overrides: Sequence[str],
     resume: bool,
+    checkpoint: int | None,
     data: Path | None,
     workers: int,
     device: torch.device,
     console: Console | None,
+    held: ExitStack,
 ) -> TrainingResult:
     """Train the prior of `latent`, or go on with it; extracts the codes first if there are none of this autoencoder.
 
-    The spec of a prior is, when it begins, the one `given` or else the run's; from then on its own.
+    The spec of a prior is the one `given`; else, when it begins, the run's, and from then on its own.
 
     Raises:
         HvdslError: the spec does not say how, the autoencoder is not trained, or the prior is of other codes.
     """
-    begun = prior_folder(run, latent).exists()
+    folder = prior_folder(run, latent)
+    begun = folder.exists() and not Run(folder).began_nothing
     if begun and not resume:
-        raise RunError(f"{prior_folder(run, latent)} exists already: continue it with `--resume`, or remove it")
-    model = (
-        given
-        if given is not None and not begun
-        else read_model(Run.open(prior_folder(run, latent)) if begun else run, overrides)
-    )
+        raise RunError(f"{folder} exists already: continue it with `--resume`, or remove it")
+    if begun:
+        hold(Run.open(folder), held)
+    model = given if given is not None else read_model(Run.open(folder) if begun else run, overrides)
     train = model.settings.train_priors.get(latent)
     if train is None:
         raise HvdslError(
@@ -66,12 +70,25 @@ def train_prior(
     codes = extract(first, splits.train, "train", console=console)
     held_out = extract(first, splits.validation, "validation", console=console)
     names = names_of(prior)
-    stage = _stage(run, model, latent, codes.identity)
+    start = Start(
+        model=model,
+        train=train,
+        data=data if data is not None else run.data,
+        digest=codes.identity.data,
+        device=device,
+        level=run.level,
+        overrides=tuple(overrides),
+        noise_scheme=noise_scheme(prior),
+    )
+    start.check_ranks()
+    stage = _stage(run, start, latent, codes.identity, begun, held)
     settings = model.settings.model_copy(update={"train": train})
     task = PriorTask(prior, first.dims)
     trainer = Trainer(prior, settings, codes.rows(names), run=stage, console=console, workers=workers, task=task)
     trainer.periodic.append(_validation(trainer, held_out, names, first.dims))
-    step = trainer.resume() if begun else 0
+    step = trainer.resume(checkpoint) if begun else 0
+    if begun:
+        note_start(stage, start, step)
     if console is not None:
         line = f"prior of {latent} on {device}: {len(codes):,} images' codes, from step {step}, folder {stage.folder}"
         console.print(line, highlight=False, soft_wrap=True)
@@ -83,12 +100,13 @@ def _label(first: Autoencoder) -> list[Level]:
     return [] if classes is None else [Level(LABEL, classes, ())]
 
 
-def _stage(run: Run, model: Model, latent: str, identity: Identity) -> Run:
-    folder = prior_folder(run, latent)
-    if not folder.exists():
-        return create_prior_run(run, model, latent, identity)
-    stage = Run.open(folder)
-    check_identity(stage, identity.autoencoder, identity.data)
+def _stage(run: Run, start: Start, latent: str, identity: Identity, begun: bool, held: ExitStack) -> Run:
+    if begun:
+        stage = Run.open(prior_folder(run, latent))
+        check_identity(stage, identity.autoencoder, identity.data)
+        return stage
+    stage = create_prior_run(run, start.model, latent, identity, start.entry())
+    hold(stage, held)
     return stage
 
 

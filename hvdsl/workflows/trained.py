@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import Data, ModelSettings
 from hvdsl.errors import UsageError
 from hvdsl.runtime.inference.generate import TEMPERATURE, reconstruct
+from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.priors.sampling import Schedule
 from hvdsl.runtime.protocol import as_vae, is_quantized
 from hvdsl.runtime.training.run import Run
@@ -134,7 +135,8 @@ class Trained:
         Raises:
             hvdsl.Error: there is no such group, a shape does not fit, or a group of codes is absent.
         """
-        factor = self._settings.sample.temperature if temperature is None else temperature
+        own = default_temperatures(as_vae(self.model).LATENTS, self._settings.sample.temperature)
+        factor = own if temperature is None else temperature
         with no_global_effect():
             images = decode(self.model, self._data, latents, temperature=factor, seed=seed, batch=batch)
         return as_pixels(images, self._data)
@@ -197,8 +199,8 @@ class Trained:
 
         Args:
             n: how many.
-            temperature: factor on the scale of every prior, or divisor of the logits of codes, one for all or by
-                level of codes (default: the spec's).
+            temperature: factor on the scale of every prior, or divisor of the logits of codes: one for all, or by group
+                (place, name or resolution) or level of codes, `{"8x8": 0.7, "else": 0.9}` (default: the spec's).
             recalibrate: first measure batch-norm statistics on so many passes of prior samples (default: the spec's;
                 0: do not). The model's own statistics stay as they are.
             mean: return the likelihood's mean, not a draw from it.
@@ -207,12 +209,12 @@ class Trained:
             top_k: draw from so many most probable codes.
             top_p: draw from the most probable codes that together reach this probability.
             label: the classes of the images, taken in turn.
-            fix: codes of some levels, `(N, …)` or a file of them; the rest is drawn.
+            fix: the latents of some groups, or codes of levels, `(N, …)`, or a file of them; the rest is drawn.
             keep: with `mask`, the codes of images to be painted in, or a file of them.
             mask: what to draw anew, `(H, W)`, or a picture: everything but 0 or black.
             schedule: `raster`, codes one by one (default), or `wavefront`, at once what does not see each other.
 
-        From `top_k` on, arguments are for models of codes with trained priors.
+        `top_k`, `top_p`, `label`, `keep`, `mask` and `schedule` are for models of codes with trained priors.
 
         Raises:
             hvdsl.Error: a prior is missing, or an argument does not apply or fit.
@@ -303,7 +305,10 @@ def load(
 def _pairs(value: Value | Mapping[str, Value] | None) -> PerLevel[Value]:
     if value is None:
         return ()
-    return tuple(value.items()) if isinstance(value, Mapping) else (("", value),)
+    if not isinstance(value, Mapping):
+        return (("", value),)
+    pairs = [("" if name == "else" else name, each) for name, each in value.items()]
+    return tuple(sorted(pairs, key=lambda pair: bool(pair[0])))  # the later is taken over the earlier
 
 
 def _codes(keep: str | os.PathLike[str] | Mapping[str, Tensor] | None) -> CodesOf | None:

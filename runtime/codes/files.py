@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from hvdsl.runtime.codes.store import CodeStore, columns
 from hvdsl.runtime.ground.disk import DiskError, writing
 
 SUFFIXES = (".npz", ".safetensors")
-_METADATA, _DIGEST, _NAMES = "metadata", "autoencoder_sha256", "names"
+METADATA, DIGEST, NAMES = "metadata", "autoencoder_sha256", "names"
 
 
 def write_codes(path: Path, store: CodeStore, model: str, names: Sequence[str] = ()) -> None:
@@ -40,15 +40,15 @@ def write_codes(path: Path, store: CodeStore, model: str, names: Sequence[str] =
     }
     about = {
         "model": model,
-        _DIGEST: store.identity.autoencoder,
+        DIGEST: store.identity.autoencoder,
         "levels": json.dumps([asdict(level) for level in store.levels]),
     }
     if names and path.suffix != ".npz":
-        about[_NAMES] = json.dumps(list(names))
+        about[NAMES] = json.dumps(list(names))
     try:
         with writing(path) as file:
             if path.suffix == ".npz":
-                texts = {_METADATA: np.array(json.dumps(about)), **({_NAMES: np.array(names)} if names else {})}
+                texts = {METADATA: np.array(json.dumps(about)), **({NAMES: np.array(names)} if names else {})}
                 np.savez(file, allow_pickle=False, **texts, **arrays)
             else:
                 # Signed: torch computes little with unsigned numbers of more than a byte.
@@ -68,10 +68,35 @@ def read_codes(path: Path, levels: Sequence[Level], autoencoder: str) -> dict[st
     Raises:
         CodesError: Not readable, or not the codes of these levels and this model.
     """
-    check_suffix(path)
     wanted = [level.name for level in levels]
+    names, tensors, about = read_tensors(path, wanted)
+    missing = [name for name in wanted if name not in tensors]
+    if missing:
+        raise CodesError(f"{path} has no codes of `{missing[0]}`; it holds {', '.join(names) or 'nothing'}")
+    check_fit(tensors, levels, str(path))
+    check_origin(path, about, autoencoder)
+    return {name: tensor.long() for name, tensor in tensors.items()}
+
+
+def check_origin(path: Path, about: Mapping[str, object], autoencoder: str) -> None:
+    """Refuse a file whose metadata `about` say that it is of another model. Raises CodesError."""
+    noted = about.get(DIGEST, autoencoder)
+    if noted != autoencoder:
+        raise CodesError(
+            f"the codes in {path} are of another model: they were made by {about.get('model', 'one')} with digest "
+            f"{str(noted)[:12]}, this one has {autoencoder[:12]}; use the run and checkpoint that made them"
+        )
+
+
+def read_tensors(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, Tensor], dict[str, object]]:
+    """Names of what a file holds, what of it is wanted, and its metadata; whole numbers are int64, others float32.
+
+    Raises:
+        CodesError: Not readable.
+    """
+    check_suffix(path)
     try:
-        names, tensors, about = (_read_npz if path.suffix == ".npz" else _read_safetensors)(path, wanted)
+        return (_read_npz if path.suffix == ".npz" else _read_safetensors)(path, wanted)
     except FileNotFoundError as error:
         raise CodesError(f"{path} does not exist: `hvdsl codes RUN -o {path}` writes codes") from error
     except (
@@ -88,26 +113,15 @@ def read_codes(path: Path, levels: Sequence[Level], autoencoder: str) -> dict[st
         RuntimeError,  # an encrypted one
     ) as error:
         raise CodesError(f"{path} cannot be read as codes ({_reason(error)})") from error
-    missing = [name for name in wanted if name not in tensors]
-    if missing:
-        raise CodesError(f"{path} has no codes of `{missing[0]}`; it holds {', '.join(names) or 'nothing'}")
-    check_fit(tensors, levels, str(path))
-    noted = about.get(_DIGEST, autoencoder)
-    if noted != autoencoder:
-        raise CodesError(
-            f"the codes in {path} are of another model: they were made by {about.get('model', 'one')} with digest "
-            f"{str(noted)[:12]}, this one has {autoencoder[:12]}; use the run and checkpoint that made them"
-        )
-    return {name: tensor.long() for name, tensor in tensors.items()}
 
 
 def _read_npz(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, Tensor], dict[str, object]]:
     """Names of what a file holds, what of it is wanted, and its metadata."""
     with np.load(path, allow_pickle=False) as file:
-        held = [name for name in file.files if name != _METADATA]
-        about = json.loads(str(file[_METADATA])) if _METADATA in file.files else {}
+        held = [name for name in file.files if name != METADATA]
+        about = json.loads(str(file[METADATA])) if METADATA in file.files else {}
         if not isinstance(about, dict):
-            raise ValueError(f"`{_METADATA}` is no JSON object")
+            raise ValueError(f"`{METADATA}` is no JSON object")
         return held, {name: _tensor(file[name]) for name in held if name in wanted}, about
 
 
@@ -119,9 +133,9 @@ def _read_safetensors(path: Path, wanted: Sequence[str]) -> tuple[list[str], dic
 
 
 def _tensor(array: object) -> Tensor:
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu":
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
         raise ValueError("codes are whole numbers")
-    return torch.from_numpy(array.astype(np.int64))
+    return torch.from_numpy(array.astype(np.float32 if array.dtype.kind == "f" else np.int64))
 
 
 def _reason(error: BaseException) -> str:

@@ -46,3 +46,13 @@ def softplus_variance() -> ScaleMap:
 def softplus_logvar() -> ScaleMap:
     """log σ² = log(1 + exp(x)), so that σ ≥ 1 (BIVA, Maaløe 2019)."""
     return lambda raw: (None, 0.5 * F.softplus(raw))
+
+
+def logvar() -> ScaleMap:
+    """log σ² = x, the convention of most code: σ = exp(x / 2)."""
+    return lambda raw: (None, 0.5 * raw)
+
+
+def bounded(least: float, most: float) -> ScaleMap:
+    """σ = least + (most - least) sigmoid(x): never beyond either."""
+    return lambda raw: (least + (most - least) * torch.sigmoid(raw), None)

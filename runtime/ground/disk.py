@@ -8,6 +8,7 @@ link, its target is left alone.
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import secrets
@@ -114,9 +115,22 @@ def append_line(path: Path, line: str) -> None:
         raise disk_error(path, error) from error
 
 
+def file_to_hold(path: Path, *, new: bool = False) -> IO[str]:
+    """A file that stays open to be locked, made if there is none; with `new` there may be none. No link is followed.
+
+    Raises:
+        FileExistsError: It exists, and is to be `new`.
+        OSError: It cannot be opened.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | (os.O_EXCL if new else 0)
+    return os.fdopen(os.open(path, flags, 0o666), "r+", encoding="utf-8")
+
+
 @contextmanager
 def new_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
     """A folder to fill, `.NAME.new-PID` beside `path`, which becomes `path` when all of it is on the disk.
+
+    What processes that are gone left there of an attempt to make the same folder is removed.
 
     With `replace` it takes the place of an earlier folder of that name, which stays until then.
 
@@ -129,7 +143,10 @@ def new_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterat
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)  # of an earlier process of that number
+        for remains in path.parent.glob(f".{glob.escape(path.name)}.new-*"):
+            owner = remains.name.rpartition("-")[2]
+            if remains == temporary or (owner.isascii() and owner.isdigit() and not process_lives(int(owner))):
+                shutil.rmtree(remains, ignore_errors=True)
         temporary.mkdir(parents=True)
         yield temporary
         for folder, _, _ in os.walk(temporary):
@@ -151,6 +168,19 @@ def remove_folder(path: Path) -> None:
     doomed = _beside(path, "old")
     path.rename(doomed)
     shutil.rmtree(doomed)
+
+
+def process_lives(number: int) -> bool:
+    """Whether this machine has a process of that number; yes where that cannot be told."""
+    if os.name != "posix" or number < 1:
+        return True
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
 
 
 def clear_remains(folder: Path) -> None:

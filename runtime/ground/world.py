@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.agreement import Agreement
+from hvdsl.runtime.ground.peers import exchanged, joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,30 @@ class World(Agreement):
         votes = torch.tensor(float(flag), device=device)
         return bool(self.sum(votes).item() > 0)
 
+    def texts(self, text: str) -> list[str]:
+        """What every rank says, in order of ranks; all must ask alike, and wait for all."""
+        return [text] if self.size == 1 else exchanged(self.rank, self.size, text)
+
+    def check_same(self, what: Mapping[str, object]) -> None:
+        """Refuse to compute as one where the ranks were not started alike.
+
+        Args:
+            what: What all must agree on, by the name that a person knows it under; digests of what is long.
+
+        Raises:
+            HvdslError: It names the rank and what differs.
+        """
+        own = {name: str(value) for name, value in what.items()}
+        first, *others = (json.loads(text) for text in self.texts(json.dumps(own)))
+        for rank, other in enumerate(others, 1):
+            for name in own:
+                if first.get(name) != other.get(name):
+                    there, here = (str(one.get(name))[:40] for one in (other, first))
+                    raise HvdslError(
+                        f"rank {rank} was started with another {name} than rank 0 ({there}, not {here}): "
+                        "start all processes with the same command, on the same files"
+                    )
+
 
 def world() -> World:
     """The place of this process, as `torch.distributed` knows it; alone where that is not initialised."""
@@ -69,6 +95,7 @@ def process_group(device: str = "cpu") -> Iterator[World]:
 
     Raises:
         HvdslError: The environment is half that of `torchrun`.
+        PeerError: Another process did not come in time, failed, or is gone: it names which, and its first error.
     """
     if "WORLD_SIZE" not in os.environ or dist.is_initialized():
         yield world()
@@ -78,8 +105,13 @@ def process_group(device: str = "cpu") -> Iterator[World]:
         raise HvdslError(f"WORLD_SIZE is set but {', '.join(missing)} is not: start several processes with `torchrun`")
     if device != "cpu":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("gloo" if device == "cpu" else "nccl")
-    try:
+    numbers = {name: os.environ[name] for name in ("RANK", "WORLD_SIZE")}
+    for name, text in numbers.items():
+        if not text.isdigit():
+            raise HvdslError(f"{name} is a whole number, and is set to `{text}`: start processes with `torchrun`")
+    rank, size = int(numbers["RANK"]), int(numbers["WORLD_SIZE"])
+    if size == 1:  # one process by itself, be it of `torchrun`'s
         yield world()
-    finally:
-        dist.destroy_process_group()
+        return
+    with joined(rank, size, "gloo" if device == "cpu" else "nccl"):
+        yield world()

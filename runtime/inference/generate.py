@@ -16,7 +16,7 @@ from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.pixels import as_stored
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.inference.inference import chunks, inference, some, to_pixels
-from hvdsl.runtime.latents import Traversal
+from hvdsl.runtime.latents import Given, Source, Traversal
 from hvdsl.runtime.latents.conditions import absent, arguments_of, blank, conditions_of, without
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae, is_quantized
@@ -52,39 +52,63 @@ def sample(
         HvdslError: The temperature is negative, or not one for each group; a condition is missing or does not fit; or
             guidance is asked for where nothing was ever left out.
     """
+    parts = [
+        sample_batch(
+            model,
+            data,
+            indices,
+            temperature=temperature,
+            seed=seed,
+            decode=decode,
+            given=some(given, indices),
+            guidance=guidance,
+        )
+        for indices in chunks(range(n), batch)
+    ]
+    return torch.cat(parts) if parts else torch.empty(0, *data.shape)
+
+
+def sample_batch(
+    model: nn.Module,
+    data: Data,
+    indices: range,
+    *,
+    temperature: float | Sequence[float] = 1.0,
+    seed: int = 0,
+    decode: Decode = "sample",
+    fixed: Mapping[int, Tensor] | None = None,
+    given: Mapping[str, Tensor] = MappingProxyType({}),
+    guidance: float | None = None,
+) -> Tensor:
+    """Draw the images of these numbers in one pass; see `sample`.
+
+    Args:
+        fixed: Values `(N, Z, H, W)` of some groups, by their place in the order of generation.
+
+    Raises:
+        HvdslError: As `sample`; or a fixed value has another shape than its group.
+    """
     vae, noise_seed = as_vae(model), derive_seed(seed, "sampling noise")
-    images = []
-    given = completed(model, given, n)
+    given = completed(model, given, len(indices))
     if guidance is not None:
         given, guidance = guided(model, given, guidance)
-    with inference(model) as device:
-        for indices in chunks(range(n), batch):
-            noise = image_noise(model, vae.LATENTS, noise_seed, indices, device=device)
-            params = _generate(model, noise, temperature, some(given, indices), guidance, device)
-            decoded = decode_image(vae, params, noise, decode)
-            images.append(as_stored(to_pixels(vae, decoded, data), data).cpu())
-    return torch.cat(images) if images else torch.empty(0, *data.shape)
-
-
-def _generate(
-    model: nn.Module,
-    noise: Noise,
-    temperature: float | Sequence[float],
-    given: Mapping[str, Tensor],
-    guidance: float | None,
-    device: torch.device,
-) -> Tensor:
-    """The likelihood's parameters of images from the prior; under guidance of both halves those with conditions."""
-    vae = as_vae(model)
-    try:
-        latents = Traversal.generate(vae.LATENTS, noise.batch, noise, temperature, guidance=guidance, device=device)
-    except ValueError as error:
-        raise HvdslError(str(error)) from error
+    held = {place: Given(value) for place, value in (fixed or {}).items()}
+    sources: list[Source | Given] = [held.get(place, Source.PRIOR) for place in range(len(vae.LATENTS))]
     if guidance is not None:
         bare = without(conditions_of(model), given)
         given = {name: torch.cat((value, bare[name])) for name, value in given.items()}
-    own = {name: value.to(device) for name, value in arguments_of(model, given).items()}
-    return vae(None, latents, **own)[: noise.batch]
+    with inference(model) as device:
+        noise = image_noise(model, vae.LATENTS, noise_seed, indices, device=device)
+        own = {name: value.to(device) for name, value in arguments_of(model, given).items()}
+        try:
+            latents = Traversal(
+                vae.LATENTS, len(indices), noise, sources, temperature, guidance=guidance, device=device
+            )
+        except ValueError as error:
+            raise HvdslError(str(error)) from error
+        params = vae(None, latents, **own)[: len(indices)]  # under guidance the half with conditions
+        decoded = decode_image(vae, params, noise, decode)
+        return as_stored(to_pixels(vae, decoded, data), data).cpu()
 
 
 def completed(model: nn.Module, given: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:

@@ -53,23 +53,46 @@ def chunks(items: range, size: int) -> Iterator[range]:
         yield items[start : start + size]
 
 
-def to_pixels(vae: HierarchicalVae, images: Tensor, data: Data) -> Tensor:
-    """Images in the target's units as raw pixel values, float: the inverse of the model's `target`.
+class PixelMap(nn.Module):
+    """From images in the target's units to raw pixel values, float: the inverse of a model's `target`.
 
     The map is inverted by its table (one entry per pixel value), linearly between entries, so that any monotone map
     will do; where it sends several values to one, as a 5-bit target does, the least of them is taken. The target of
     real numbers is a straight line.
     """
-    if data.is_real:
-        ends = torch.tensor([0.0, 1.0], device=images.device).view(-1, 1, 1, 1).expand(-1, images.shape[1], 1, 1)
-        targets = _target(vae, ends).to(images)
-        start, end = targets[0], targets[1]
-        return (images - start) / (end - start)
-    channels = images.shape[1]
-    values = torch.arange(2 ** pixel_bits(data), dtype=torch.float32, device=images.device)
-    table = _target(vae, values.view(-1, 1, 1, 1).expand(-1, channels, 1, 1)).flatten(1)
-    pixels = [_interpolate(images[:, c].float(), table[:, c].float(), values) for c in range(channels)]
-    return torch.stack(pixels, 1)
+
+    def __init__(self, vae: HierarchicalVae, data: Data, device: torch.device | str) -> None:
+        super().__init__()
+        channels = data.shape[0]
+        if data.is_real:
+            values = torch.tensor([0.0, 1.0], device=device)
+        else:
+            values = torch.arange(2 ** pixel_bits(data), dtype=torch.float32, device=device)
+        table = _target(vae, values.view(-1, 1, 1, 1).expand(-1, channels, 1, 1)).flatten(1)
+        self._real = data.is_real
+        for c in range(channels):
+            entry = table[:, c].float()
+            levels, pixels = (entry, values) if data.is_real else _increasing(entry, values)
+            self.register_buffer(f"levels_{c}", levels, persistent=False)
+            self.register_buffer(f"values_{c}", pixels, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images `(N, C, H, W)`, in the target's units."""
+        return torch.stack([self._channel(images[:, c], c) for c in range(images.shape[1])], 1)
+
+    def _channel(self, y: Tensor, channel: int) -> Tensor:
+        levels: Tensor = self.get_buffer(f"levels_{channel}")
+        values: Tensor = self.get_buffer(f"values_{channel}")
+        if self._real:
+            start, end = levels.to(y)
+            return torch.div(y - start, end - start)
+        return _interpolate(y.float(), levels, values)
+
+
+def to_pixels(vae: HierarchicalVae, images: Tensor, data: Data) -> Tensor:
+    """Images in the target's units as raw pixel values, float; see `PixelMap`."""
+    pixels: Tensor = PixelMap(vae, data, images.device)(images)
+    return pixels
 
 
 def _target(vae: HierarchicalVae, values: Tensor) -> Tensor:
@@ -80,16 +103,20 @@ def _target(vae: HierarchicalVae, values: Tensor) -> Tensor:
     return target
 
 
-def _interpolate(y: Tensor, levels: Tensor, values: Tensor) -> Tensor:
-    """The x at which the table `levels(values)` takes each `y`, held within the table."""
+def _increasing(levels: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """A table with its levels in rising order, each once, with the first of its values."""
     order = levels.argsort(stable=True)
     levels, values = levels[order], values[order]
     first = torch.ones_like(levels, dtype=torch.bool)
     first[1:] = levels[1:] > levels[:-1]
-    levels, values = levels[first], values[first]
-    if len(levels) == 1:
+    return levels[first], values[first]
+
+
+def _interpolate(y: Tensor, levels: Tensor, values: Tensor) -> Tensor:
+    """The x at which the rising table `levels(values)` takes each `y`, held within the table."""
+    if levels.shape[0] == 1:
         return values.expand_as(y)
-    upper = torch.searchsorted(levels, y.contiguous()).clamp(1, len(levels) - 1)
+    upper = torch.searchsorted(levels, y.contiguous()).clamp(1, levels.shape[0] - 1)
     low, high = levels[upper - 1], levels[upper]
     t = ((y - low) / (high - low)).clamp(0, 1)
     return values[upper - 1] + t * (values[upper] - values[upper - 1])

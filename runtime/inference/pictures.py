@@ -7,12 +7,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.disk import writing
 from hvdsl.runtime.ground.pixels import to_bytes
 
@@ -78,24 +76,3 @@ def save_png(picture: Image.Image, path: str | os.PathLike[str]) -> Path:
     with writing(path) as file:
         picture.save(file, format="PNG")
     return Path(path)
-
-
-def save_images(images: Tensor, bits: int, path: Path) -> None:
-    """Write images `(N, C, H, W)` in raw pixel values.
-
-    A `.png` has all on one page; an `.npy` bytes `(N, H, W, 3)`; a folder gets a PNG each, numbered from 0.
-
-    Raises:
-        HvdslError: Another suffix, or it cannot be written.
-    """
-    if path.suffix == ".png":
-        save_png(grid(images, bits), path)
-    elif path.suffix == ".npy":
-        with writing(path) as file:
-            np.save(file, to_bytes(images, bits), allow_pickle=False)
-    elif path.suffix == "":
-        width = len(str(max(0, len(images) - 1)))
-        for i, image in enumerate(to_bytes(images, bits)):
-            save_png(Image.fromarray(image), path / f"{i:0{width}}.png")
-    else:
-        raise HvdslError(f"{path} is no .png, no .npy and no folder: images are written as one of these")

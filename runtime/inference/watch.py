@@ -14,6 +14,7 @@ from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
 from hvdsl.runtime.inference.generate import depths, reconstruct, sample
 from hvdsl.runtime.inference.pictures import grid, labelled_rows, rate_bars, save_png
 from hvdsl.runtime.latents.conditions import as_tensors, conditions_of
+from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.protocol import as_vae, is_quantized
 from hvdsl.runtime.training.batches import PixelSource, read_with_fields
 from hvdsl.runtime.training.metrics import Measurement
@@ -51,13 +52,13 @@ def draw_samples(
     seed: int = 0,
     images: PixelSource | None = None,
 ) -> None:
-    """`pictures/<name>.png`: samples at the spec's temperature, under conditions of `images` in turn."""
+    """`pictures/<name>.png`: samples at the spec's temperatures, under conditions of `images` in turn."""
     fields = [condition.name for condition in conditions_of(model)]
     given = {}
     if fields and images is not None:
         _, given = read_with_fields(images, [i % len(images) for i in range(n)], fields)
-    temperature = settings.sample.temperature
-    drawn = sample(model, settings.data, n, temperature=temperature, seed=seed, given=as_tensors(given))
+    temperatures = default_temperatures(as_vae(model).LATENTS, settings.sample.temperature)
+    drawn = sample(model, settings.data, n, temperature=temperatures, seed=seed, given=as_tensors(given))
     save_png(grid(drawn, pixel_bits(settings.data)), run.pictures / f"{name}.png")
 
 

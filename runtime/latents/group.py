@@ -6,15 +6,28 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class FreeBits:
+    """A group's own free bits: a rate under `nats` for each part (`per`) costs nothing; None: no part is free."""
+
+    nats: float | None
+    per: Literal["latent", "channel", "element"] = "latent"
+    take_max: Literal["per_sample", "after_batch_mean"] = "after_batch_mean"
+    when: Literal["training", "always"] = "always"
 
 
 @dataclass(frozen=True, slots=True)
 class LatentGroup:
     """One latent variable: its name in the spec, its path in the model, its family, the shape `(Z, H, W)` of a draw.
 
-    One of classes or codes has `codes` different values at each depth, and `depth` codes at each position.
+    One of classes or codes has `codes` different values at each depth, and `depth` codes at each position. `weight` is
+    a factor on its rate in the objective, `free` its own free bits, and `temperature` that of its prior in sampling;
+    the last two are None where the objective's and the spec's hold.
     """
 
     name: str
@@ -23,6 +36,9 @@ class LatentGroup:
     shape: tuple[int, int, int]
     codes: int | None = None
     depth: int = 1
+    weight: float = 1.0
+    free: FreeBits | None = None
+    temperature: float | None = None
 
     @property
     def quantized(self) -> bool:
@@ -130,3 +146,8 @@ def checked_temperatures(temperature: float | Sequence[float], groups: tuple[Lat
         if not (math.isfinite(t) and t >= 0):
             raise ValueError(f"a temperature is a number of at least 0, not {t}")
     return temperatures
+
+
+def default_temperatures(groups: Sequence[LatentGroup], elsewhere: float) -> tuple[float, ...]:
+    """The temperature of each group where nobody asks for another: its own, or `elsewhere`."""
+    return tuple(elsewhere if group.temperature is None else group.temperature for group in groups)

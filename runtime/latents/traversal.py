@@ -165,8 +165,8 @@ class Traversal:
                         f"group `{group.path}` takes its {source.value}, which needs an image: give one, or generate "
                         "with `Traversal.generate(model.LATENTS, N, noise)`"
                     )
-        elif len(x) != self.batch:
-            raise ValueError(f"the traversal is of {self.batch} images, the batch has {len(x)}")
+        elif x.shape[0] != self.batch:
+            raise ValueError(f"the traversal is of {self.batch} images, the batch has {x.shape[0]}")
         parameter = next(model.parameters(), None)
         if parameter is not None:
             self.dtype, self.device = parameter.dtype, parameter.device

@@ -20,16 +20,17 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from hvdsl.compiler.settings import AtLeast, ByRate, BySize, Duration, Ramp, WithBeta
+from hvdsl.compiler.settings import Anneal, AtLeast, ByRate, BySize, Cyclic, Duration, Logistic, Ramp, WithBeta
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.tensors import constants
-from hvdsl.runtime.latents import Detail, LatentGroup, Traversal
+from hvdsl.runtime.latents import Detail, FreeBits, LatentGroup, Traversal
 from hvdsl.runtime.likelihoods import Likelihood
 from hvdsl.runtime.objective.scheduled import Scheduled
 
+_FINEST_FIRST: tuple[Detail, ...] = ("element", "channel", "latent")
 _BALANCE_FLOOR = 0.01  # nats: keeps a collapsed group's weight above zero (NVAE, Vahdat & Kautz 2020, appendix A)
 
 
@@ -155,7 +156,7 @@ class Objective:
             len(batch.x),
             batch.noise,
             kl=self.settings.kl,
-            detail=self._detail(),
+            detail=self._detail(groups),
             device=batch.x.device,
         )
         bound = measure(model, batch, latents)
@@ -168,7 +169,7 @@ class Objective:
             loss = bound.distortion.mean() / dims + learning
             return loss, bound.terms() | losses
         rates = self._floored(bound, latents, training=model.training)
-        weights = self._balance(bound.rates.detach(), groups, step, beta) if model.training else None
+        weights = self._weights(bound, groups, step, beta, model.training)
         weight = self.scheduled("beta", beta, bound.rates)
         rate = weight * (rates if weights is None else weights * rates).sum()
         loss = bound.distortion.mean() + rate
@@ -206,16 +207,39 @@ class Objective:
             terms[names.CODEBOOK_LOSS] = torch.stack(codebooks).sum().detach()
         return terms, learning
 
-    def _detail(self) -> Detail:
-        return "latent" if self.settings.free is None else self.settings.free.per
+    def _detail(self, groups: Sequence[LatentGroup]) -> Detail:
+        """The finest detail in which any group's free bits need its rate."""
+        parts = {free.per for group in groups if (free := self._free(group)) is not None}
+        return next((detail for detail in _FINEST_FIRST if detail in parts), "latent")
+
+    def _free(self, group: LatentGroup) -> AtLeast | FreeBits | None:
+        """The free bits of a group: its own, or the objective's."""
+        own = group.free
+        return self.settings.free if own is None else None if own.nats is None else own
 
     def _floored(self, bound: Elbo, latents: Traversal, training: bool) -> Tensor:
         """What each group contributes before weighting, `(groups,)`: its mean rate, never under the free bits."""
-        free = self.settings.free
-        if free is None or not (training or free.when == "always"):
+        if all(self._free(group) is None for group in latents.groups):
             return bound.rates.mean(1)
-        details = [o.rate_detail for o in latents.outcomes if o.rate_detail is not None]
-        return torch.stack([free_bits(rate, free, self._across_ranks) for rate in details])
+        floored = []
+        for group, rate, outcome in zip(latents.groups, bound.rates, latents.outcomes, strict=True):
+            free, detail = self._free(group), outcome.rate_detail
+            if free is None or detail is None or not (training or free.when == "always"):
+                floored.append(rate.mean())
+            else:
+                floored.append(free_bits(_parts(detail, free.per), free, self._across_ranks))
+        return torch.stack(floored)
+
+    def _weights(
+        self, bound: Elbo, groups: Sequence[LatentGroup], step: int, beta: float, training: bool
+    ) -> Tensor | None:
+        """Each group's own weight, times its balance while groups are balanced; None where all are 1."""
+        own = [group.weight for group in groups]
+        balance = self._balance(bound.rates.detach(), groups, step, beta) if training else None
+        if all(weight == 1 for weight in own):
+            return balance
+        weights = constants(own, bound.rates)
+        return weights if balance is None else weights * balance
 
     def _balance(self, rates: Tensor, groups: Sequence[LatentGroup], step: int, beta: float) -> Tensor | None:
         balance = self.settings.balance
@@ -227,18 +251,42 @@ class Objective:
 
 
 class Beta:
-    """The rate's weight: a constant, or linearly from `from` at `start` to 1 after `length`, never below `floor`."""
+    """The rate's weight: a constant, or as its schedule says at each step.
 
-    def __init__(self, beta: float | Ramp, steps: Callable[[Duration], int]) -> None:
+    `ramp`: linearly from `from` at `start` to 1 after `length`, never below `floor`. `linear` and `cosine`: from one
+    weight to another in that time. `cyclic`: linearly in the first part of each cycle (Fu et al. 2019). `logistic`: a
+    sigmoid in time (Bowman et al. 2016).
+    """
+
+    def __init__(self, beta: float | Ramp | Anneal | Cyclic | Logistic, steps: Callable[[Duration], int]) -> None:
         self._beta = beta
-        if isinstance(beta, Ramp):
-            self._start, self._length = steps(beta.start), max(1, steps(beta.length))
+        match beta:
+            case Ramp() | Anneal():
+                self._start, self._length = steps(beta.start), max(1, steps(beta.length))
+            case Cyclic():
+                self._start, self._length = 0, max(1, steps(beta.length))
+            case Logistic():
+                self._start, self._length = steps(beta.middle), max(1, steps(beta.width))
 
     def __call__(self, step: int) -> float:
-        if not isinstance(self._beta, Ramp):
-            return self._beta
-        part = min(max((step - self._start) / self._length, 0.0), 1.0)
-        return max(self._beta.from_ + (1 - self._beta.from_) * part, self._beta.floor)
+        beta = self._beta
+        if isinstance(beta, int | float):
+            return beta
+        part = (step - self._start) / self._length
+        if isinstance(beta, Ramp):
+            return max(beta.from_ + (1 - beta.from_) * min(max(part, 0.0), 1.0), beta.floor)
+        return beta.from_ + (beta.to - beta.from_) * _progress(beta, part)
+
+
+def _progress(beta: Anneal | Cyclic | Logistic, part: float) -> float:
+    """How much of the way a schedule has gone, 0 to 1, when so many of its lengths have passed."""
+    if isinstance(beta, Logistic):
+        return 0.5 * (1 + math.tanh(part))  # sigmoid(2 part): 27 % of the way at -1/2, 73 % at 1/2
+    if isinstance(beta, Cyclic):
+        over = beta.cycles is not None and part >= beta.cycles
+        return 1.0 if over else min(part % 1 / beta.rising, 1.0)
+    part = min(max(part, 0.0), 1.0)
+    return part if beta.kind == "linear" else 0.5 * (1 - math.cos(math.pi * part))
 
 
 def weight_at(weight: float | WithBeta, beta: float) -> float:
@@ -248,13 +296,21 @@ def weight_at(weight: float | WithBeta, beta: float) -> float:
     return math.exp((1 - beta) * math.log(weight.first) + beta * math.log(weight.last))
 
 
-def free_bits(rate: Tensor, free: AtLeast, across_ranks: Callable[[Tensor], Tensor]) -> Tensor:
+def _parts(rate: Tensor, per: Detail) -> Tensor:
+    """A rate summed up to the parts wanted, from `(N, Z, H, W)`, `(N, Z)` or `(N,)`."""
+    if per == "element" or rate.dim() == 1:
+        return rate
+    by_channel = rate.flatten(2).sum(2) if rate.dim() > 2 else rate
+    return by_channel if per == "channel" else by_channel.sum(1)
+
+
+def free_bits(rate: Tensor, free: AtLeast | FreeBits, across_ranks: Callable[[Tensor], Tensor]) -> Tensor:
     """The mean rate of one group, no part of it under `free.nats` (IAF-VAE, Kingma et al. 2016, section C.8).
 
     `rate` is `(N,)`, `(N, Z)` or `(N, Z, H, W)`: a value for each part that has a floor of its own. Under its floor a
     part costs the floor and has no gradient. The floor is applied to each image, or to the mean over the whole batch.
     """
-    floor = torch.full((), free.nats, dtype=rate.dtype, device=rate.device)
+    floor = torch.full((), free.nats or 0.0, dtype=rate.dtype, device=rate.device)
     if free.take_max == "per_sample":
         return torch.maximum(rate, floor).sum() / len(rate)
     mean = rate.mean(0)

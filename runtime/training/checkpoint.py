@@ -8,6 +8,7 @@ before it as they were. A file of weights also says in its metadata of which spe
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ class CheckpointStore:
 
     def steps(self) -> list[int]:
         """The steps that have a complete checkpoint, ascending."""
-        return [step for step in self._numbers() if (self.folder / str(step) / MANIFEST).is_file()]
+        return [step for step in self.numbers() if (self.folder / str(step) / MANIFEST).is_file()]
 
     def open(self, step: int) -> Checkpoint:
         """The checkpoint of that step.
@@ -149,7 +150,7 @@ class CheckpointStore:
         Raises:
             CheckpointError: It has no manifest, which no failure of ours leaves behind, or a damaged one.
         """
-        numbers = self._numbers()
+        numbers = self.numbers()
         return self.open(numbers[-1]) if numbers else None
 
     def save(self, step: int, parts: Mapping[str, Tensors], state: Mapping[str, Any]) -> Path:
@@ -180,7 +181,26 @@ class CheckpointStore:
             raise CheckpointError(self._failure(step, error)) from error
         return final
 
-    def _numbers(self) -> list[int]:
+    def put_aside(self, step: int) -> Path | None:
+        """Move what is newer than `step` into a folder of its own, which nothing reads; returns that folder.
+
+        Raises:
+            CheckpointError: It cannot be moved.
+        """
+        newer = [number for number in self.numbers() if number > step]
+        if not newer:
+            return None
+        names = (self.folder / f"aside-{n}" for n in itertools.count(1))
+        aside = next(name for name in names if not name.exists())
+        try:
+            aside.mkdir()
+            for number in newer:
+                (self.folder / str(number)).rename(aside / str(number))
+        except OSError as error:
+            raise CheckpointError(f"cannot move checkpoints newer than {step}: {error.strerror}") from error
+        return aside
+
+    def numbers(self) -> list[int]:
         """The steps that have a folder, ascending."""
         if not self.folder.is_dir():
             return []

@@ -8,6 +8,7 @@ import platform
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,11 +18,18 @@ import torch
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.disk import DiskError, new_folder, read_json, write_file, write_json
 from hvdsl.runtime.training.checkpoint import CheckpointStore, weights_metadata
+from hvdsl.runtime.training.history import CURRENT, ENVIRONMENT, HISTORY, History
+from hvdsl.runtime.training.lock import RunLock
 from hvdsl.runtime.training.metrics import MetricsLog, read_metrics
 
 T = TypeVar("T")
 
-RESOLVED, ENVIRONMENT = "resolved.hv", "environment.json"
+RESOLVED = CURRENT
+_OWN = frozenset({
+    "checkpoints", "codes", "environment.json", "events", "graph.json", "history.jsonl", "lock", "lock.held",
+    "metrics.jsonl", "model.py", "pictures", "resolved", "resolved.hv",
+})  # fmt: skip
+"""What training writes into a run folder before there is a checkpoint, beside the spec as given."""
 
 
 class RunError(HvdslError):
@@ -33,7 +41,8 @@ class Run:
     """The folder of one run.
 
     It holds `spec.hv` as given, `resolved.hv`, `model.py`, `graph.json`, `environment.json`, `metrics.jsonl`,
-    `events/`, `pictures/` and `checkpoints/<step>/`.
+    `events/`, `pictures/` and `checkpoints/<step>/`; `history.jsonl` and `resolved/<n>.hv` say what was asked of it at
+    each start, and `lock` is held by the process that trains it.
     """
 
     folder: Path
@@ -44,12 +53,19 @@ class Run:
     ) -> Run:
         """Make a new run folder that holds `files` (name to text) and a description of this machine.
 
+        A run that was stopped before its first checkpoint has nothing to go on from: its folder is made anew.
+
         Raises:
             RunError: It exists already, or cannot be written.
+            LockError: It exists, and another process is at work in it.
         """
         run = cls(Path(folder))
         try:
-            with new_folder(run.folder) as new:
+            with ExitStack() as stack:
+                anew = run.began_nothing
+                if anew:
+                    stack.enter_context(run.lock())
+                new = stack.enter_context(new_folder(run.folder, replace=anew and run.began_nothing))
                 (new / "pictures").mkdir()
                 for name, text in files.items():
                     write_file(new / name, text)
@@ -57,8 +73,7 @@ class Run:
         except FileExistsError as error:
             ways = "give another folder with `--out`"
             if run.folder.is_dir() and (run.folder / ENVIRONMENT).is_file():
-                begun = bool(run.checkpoints().steps())
-                ways = f"{'continue it' if begun else 'it has no checkpoint, begin it anew'} with `--resume`, or {ways}"
+                ways = f"continue it with `--resume`, or {ways}"
             raise RunError(f"{run.folder} exists already: {ways}") from error
         except DiskError as error:
             raise RunError(f"cannot make the run folder {run.folder}: {error.reason}") from error
@@ -77,6 +92,23 @@ class Run:
         if not (run.folder / ENVIRONMENT).is_file():
             raise RunError(f"{run.folder} is not a run folder: it has no {ENVIRONMENT}")
         return run
+
+    @property
+    def began_nothing(self) -> bool:
+        """Whether it is a run without a checkpoint, and nothing but what training makes is in its folder."""
+        if not (self.folder / ENVIRONMENT).is_file() or self.folder.is_symlink():
+            return False
+        own = all(path.name in _OWN or path.name.startswith(("spec.", ".")) for path in self.folder.iterdir())
+        return own and not self.checkpoints().numbers()
+
+    def lock(self) -> RunLock:
+        """The right to write to it, to be entered or acquired; see there."""
+        return RunLock(self.folder)
+
+    @property
+    def history(self) -> History:
+        """What was asked of it at each start."""
+        return History(self.folder)
 
     @property
     def pictures(self) -> Path:
@@ -120,8 +152,17 @@ class Run:
 
     @property
     def data(self) -> Path | None:
-        """Where its images were read from, as far as it has noted that. Raises RunError where the note is no path."""
-        noted = self._noted("data", str, "a path")
+        """Where its images were read from at its last start, as far as it has noted that.
+
+        Raises:
+            RunError: The note is no path.
+        """
+        if (self.folder / HISTORY).is_file():
+            noted = self.history.entries()[-1].get("data")
+            if noted is not None and not isinstance(noted, str):
+                raise RunError(f"{self.folder / HISTORY} says `data` is {json.dumps(noted)[:40]}, where a path belongs")
+        else:
+            noted = self._noted("data", str, "a path")
         return Path(noted) if noted else None
 
     @property

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the step, save, leave. A second Ctrl-C leaves at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: finish the step, save, leave. A second Ctrl-C leaves at once. SIGUSR1: save, go on."""
 
 from __future__ import annotations
 
@@ -12,22 +12,30 @@ import torch.distributed as dist
 
 from hvdsl.runtime.ground.world import World
 
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+SAVING: signal.Signals | None = getattr(signal, "SIGUSR1", None)
+
 
 class StopRequest:
-    """While entered, remembers SIGINT and SIGTERM instead of dying of them.
+    """While entered, remembers signals instead of dying of them.
+
+    A signal that the process ignores, as SIGHUP under `nohup`, stays ignored.
 
     Attributes:
-        signal: The one that came, or None.
+        signal: The one to stop by that came, or None.
+        save: Whether a checkpoint is asked for.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self.save = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # Python delivers signals nowhere else
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+            for number in (*STOPPING, *(() if SAVING is None else (SAVING,))):
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(
@@ -37,41 +45,51 @@ class StopRequest:
             signal.signal(number, handler)
         self._before.clear()
 
-    @property
-    def requested(self) -> bool:
-        return self.signal is not None
-
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == SAVING:
+            self.save = True
+            return
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
 
 
 class StopVote:
-    """Whether any of several processes was asked to stop, learned without waiting for the others.
+    """What any of several processes was asked by signals, learned without waiting for the others.
 
     A vote begins with one step and is counted with the next, on a group of its own between processors, so that neither
-    the accelerators nor their exchange of gradients have a part in it. All processes learn the same in the same step.
+    the accelerators nor their exchange of gradients have a part in it. All processes learn the same in the same step:
+    the number of the signal to stop by (0: none), and whether to save.
     """
 
     def __init__(self, world: World) -> None:
         self._group: Any = dist.new_group(backend="gloo") if world.size > 1 else None
-        self._votes = torch.zeros(1)
+        self._votes = torch.zeros(2)
         self._begun: Any = None
+        self.stop: signal.Signals | None = None
+        self.save = False
 
-    def __call__(self, requested: bool) -> bool:
-        """Cast this process's vote; returns what came of the vote before, or of this one where there is one process."""
+    def __call__(self, request: StopRequest) -> bool:
+        """Cast this process's vote, and learn what came of the vote before, or of this one where there is one process.
+
+        Returns whether to stop.
+        """
         if self._group is None:
-            return requested
-        stopped = self.count()
-        self._votes = torch.full((1,), float(requested))
-        self._begun = dist.all_reduce(self._votes, group=self._group, async_op=True)
-        return stopped
+            self.stop, self.save = request.signal, request.save
+        else:
+            self.count()
+            number = 0 if request.signal is None else int(request.signal)
+            self._votes = torch.tensor([float(number), float(request.save)])
+            self._begun = dist.all_reduce(self._votes, dist.ReduceOp.MAX, group=self._group, async_op=True)
+        request.save = False
+        return self.stop is not None
 
     def count(self) -> bool:
-        """What came of the last vote, once all have cast theirs."""
-        if self._begun is None:
-            return False
-        self._begun.wait()
-        self._begun = None
-        return bool(self._votes > 0)
+        """Learn what came of the last vote, once all have cast theirs; returns whether to stop."""
+        if self._begun is not None:
+            self._begun.wait()
+            self._begun = None
+            number, save = (int(vote) for vote in self._votes.tolist())
+            self.stop = signal.Signals(number) if number else None
+            self.save = bool(save)
+        return self.stop is not None

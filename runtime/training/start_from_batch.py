@@ -20,7 +20,8 @@ from hvdsl.runtime.layers.own import OwnRoles
 
 Weighted = Conv2d | ConvTranspose2d | Dense
 
-_EPS = 1e-5  # added to a deviation that is divided by: a channel that does not vary stays finite
+_EPS = 1e-5  # added to a deviation that is divided by, as published
+_CONSTANT = 1e-6  # of a channel's largest value: a deviation below that is rounding
 
 
 def starts_from_batch(model: nn.Module) -> bool:
@@ -30,18 +31,20 @@ def starts_from_batch(model: nn.Module) -> bool:
 
 @torch.no_grad()
 def start_from_batch(model: nn.Module, run: Callable[[], object], world: World | None = None) -> int:
-    """Set gain and bias of each layer that asks for it; says how many there are.
+    """Set gain and bias of each layer that asks for it and that a pass reaches; says how many those are.
 
     With t the output of the layer for a weight of norm 1 and no bias, m and s the mean and the deviation (with n - 1)
     of each of its channels over the batch of all processes, and S = s / std: the gain becomes 1 / (S + 1e-5) and the
-    bias -m / (S + 1e-5). Each layer is set on what the ones before it then give. Running statistics of batch norms
-    stay as they were.
+    bias -m / (S + 1e-5). Each layer is set on what the ones before it then give. A channel that does not vary over the
+    batch, such as one of a learned map, has no scale to take out and is set as for s = 1: a gain of 1e5 would make the
+    first update fatal. A layer out of reach, such as the last of an encoder above which nothing is tapped, keeps the
+    gain that it was initialised with: nothing depends on it. Running statistics of batch norms stay as they were.
 
     Args:
         run: one forward pass of the model over a real batch.
 
     Raises:
-        HvdslError: the deviation of a channel is not finite, or the pass did not reach a layer.
+        HvdslError: the deviation of a channel is not finite.
     """
     phase = _Phase(_starting(model), world or World())
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -55,10 +58,7 @@ def start_from_batch(model: nn.Module, run: Callable[[], object], world: World |
             hook.remove()
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])
-    if phase.waiting:
-        name = next(iter(phase.waiting.values()))
-        raise HvdslError(f"`{name}` starts from a batch, but inference never reaches it: give it `start = raw`")
-    return count
+    return count - len(phase.waiting)
 
 
 def _starting(model: nn.Module) -> Iterator[tuple[Weighted, nn.Module, str]]:
@@ -113,7 +113,9 @@ class _Phase:
         n = self._world.sum(values.new_tensor(values.numel() / values.shape[1]))
         mean = self._world.sum(values.sum((0, 2, 3))) / n
         squares = self._world.sum((values - mean[:, None, None]).square().sum((0, 2, 3)))
-        return mean.float(), (squares / (n - 1)).sqrt().float()
+        deviation = (squares / (n - 1)).sqrt()
+        constant = deviation <= _CONSTANT * mean.abs()
+        return mean.float(), torch.where(constant, 1.0, deviation).float()
 
 
 def _factor(norm: WeightNorm, deviation: Tensor) -> Tensor:

@@ -108,23 +108,34 @@ class Trainer:
         self._window = Window()
         self._collapsed: dict[str, int] = {}  # by level of codes: windows in a row without enough codes in use
 
-    def resume(self) -> int:
-        """Continue from the run's newest checkpoint, bit for bit; returns its step.
+    def resume(self, step: int | None = None) -> int:
+        """Continue from a checkpoint, the run's newest or that of a `step`, bit for bit; returns its step.
 
-        A run that was stopped before its first checkpoint was complete begins anew: that is step 0.
+        A run that was stopped before its first checkpoint was complete begins anew: that is step 0. Checkpoints newer
+        than the one that is asked for are put aside, into a folder beside them.
 
         Raises:
             CheckpointError: The checkpoint does not fit this model.
+            HvdslError: It is of a later step than the run's last.
         """
         if self.run is None:
             raise HvdslError("only a run with a folder can be resumed")
-        checkpoint = self.run.checkpoints().latest()
+        store = self.run.checkpoints()
+        checkpoint = store.latest() if step is None else store.open(step)
+        at, total = 0 if checkpoint is None else checkpoint.step, self.clock.total
+        if total is not None and at > total:
+            raise HvdslError(
+                f"{self.run.folder} is at step {at} already, and the whole run is to have {total}: "
+                "say how long it is with `--steps`"
+            )
         step = 0
         if checkpoint is None:
             self._say(f"{self.run.folder} has no complete checkpoint: training begins anew")
         else:
             step = self._saved = checkpoint.step
             self.optimization.load(checkpoint)
+            if self.world.leads and (aside := store.put_aside(step)):
+                self._say(f"newer checkpoints are put aside in {aside}")
             for note in self._differences(checkpoint):
                 self._say(note)
         if self.world.leads:
@@ -132,7 +143,7 @@ class Trainer:
         return step
 
     def fit(self) -> TrainingResult:
-        """Train to the end, or until SIGINT or SIGTERM; saves either way.
+        """Train to the end, or until SIGINT, SIGTERM or SIGHUP comes to any process; saves either way.
 
         Raises:
             TrainingStalledError: Too many steps were skipped.
@@ -154,13 +165,17 @@ class Trainer:
                 self._read, self._since = start, time.perf_counter()
                 while not stopped and (total is None or self.optimization.step_number < total):
                     self._one_step(stream, log, display)
-                    stopped = self._vote(stop.requested)
+                    stopped = self._vote(stop)
+                    if self._vote.save and not stopped:
+                        self._hear(log, display)
+                        self._save()
+                        display.say(f"saved at step {self.optimization.step_number}, as SIGUSR1 asks")
                 stopped = self._vote.count() or stopped
                 self._hear(log, display)
                 self._save()
                 if not stopped:
                     self._do_periodic(log, display, at_end=True)
-                return TrainingResult(self.optimization.step_number, stop.signal if stopped else None)
+                return TrainingResult(self.optimization.step_number, self._vote.stop if stopped else None)
         finally:
             stream.close()
             if log is not None:

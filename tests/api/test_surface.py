@@ -39,8 +39,8 @@ IN_PYTHON = {
     "compile": {"passes", "variant"},
     "train": {"console"},
     "eval": {"images", "console"},
-    "reconstruct": {"images", "keep", "batch"},
-    "decode": {"use_ema", "overrides", "temperature"},
+    "reconstruct": {"images", "keep"},
+    "decode": {"use_ema", "overrides"},
 }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+import torch
 
 from hvdsl.cli.main import main
 
@@ -64,3 +65,27 @@ def tiny(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.hv"
     path.write_text(TINY)
     return path
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of a narrow model on the shipped digits; it is only read."""
+    import hvdsl
+
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    overrides: dict[str, bool | int | float | str] = {"width": 8, "zdim": 2, "train.evaluate_every": 1000}
+    hvdsl.train("vdvae_digits", overrides=overrides, steps=30, batch=32, seed=1, out=out, device="cpu", threads=1)
+    return out
+
+
+@pytest.fixture(scope="session")
+def digit_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of six of the shipped digits as PNGs, named a … f."""
+    import hvdsl
+    from hvdsl.runtime.inference.image_files import ImageFolder
+
+    spec = hvdsl.compile("vdvae_digits")
+    pixels = hvdsl.open_data(spec).test.batch(range(6))
+    folder = tmp_path_factory.mktemp("digits")
+    ImageFolder(folder, spec.model.settings.data, list("abcdef")).write(range(6), torch.from_numpy(pixels))
+    return folder

@@ -12,10 +12,12 @@ from PIL import Image
 
 from hvdsl.compiler.assembly.files import shipped
 from hvdsl.draw import draw
+from hvdsl.draw.columns import detail, heading
 from hvdsl.draw.items import Kind
 from hvdsl.draw.ladder import Ladder, ladder
 from hvdsl.draw.layout import layout
-from hvdsl.draw.picture import Picture, Polygon, Text, text_width
+from hvdsl.draw.picture import Picture, Polygon, Text, Wire, text_width
+from hvdsl.grammar.source import Source
 from hvdsl.workflows.compiling import checked
 
 from .conftest import Hvdsl
@@ -124,3 +126,52 @@ def test_a_very_tall_picture_stays_within_memory() -> None:
 
     with Image.open(BytesIO(png(Picture("tall", 1000, 60_000)))) as image:
         assert image.width * image.height < 10_000_000
+
+
+SHARING = """hv 1
+model sharing
+data digits { shape = 1x8x8, bits = 4, input = v / 7.5 - 1 }
+cell block(k = 3) { x + (gelu -> conv(k, channels)) }
+group layer(wide = no) {
+  z ~ normal(conv(1x1, 8)) posterior normal(concat(x, skip) -> conv(1x1, 8))
+  x + (z -> conv(3x3 if wide else 1x1, channels))
+}
+shared mix = block
+encoder { 8: conv(3x3, 8) -> mix -> mix -> parallel(3, join = sum) { block } -> block(5) -> tap }
+decoder { 8: learned(zeros, 8) -> mix -> layer(wide = yes) -> layer * 2 -> conv(1x1, logits) }
+likelihood discretized_logistic_mixture(2)
+objective { unit = nats_per_dim }
+train { steps = 2, batch = 4, optimizer = adam(lr = 1e-3) }
+"""
+
+
+def test_shared_and_parallel_instances_are_told_and_counted_as_what_they_are() -> None:
+    model = checked(Source("sharing.hv", SHARING))
+    columns = ladder(model)
+    up = [(heading(item), detail(item)) for item in columns.encoder() if item.kind is Kind.RECIPE]
+    assert up == [
+        ("mix × 2", "8 ch · 584 · shared"),
+        ("block(k = 3) × 3", "8 ch · 1.75 k · side by side"),
+        ("block(k = 5)", "8 ch · 1.61 k"),
+    ]
+    items = [*columns.encoder(), *columns.decoder()]
+    assert [item.parameters for item in columns.decoder() if item.shared] == [0]
+    assert sum(item.parameters for item in items) == model.graph.parameter_count()
+
+
+def test_recipes_show_the_arguments_that_tell_them_apart() -> None:
+    names = [heading(i) for i in ladder(checked(Source("sharing.hv", SHARING))).decoder() if i.kind is Kind.RECIPE]
+    assert names == ["mix", "layer(wide = yes)", "layer(wide = no) × 2"]
+
+
+@pytest.mark.parametrize("name", ["vqvae2_photos", "vqvae2_256", "vqvae2_ffhq1024"])
+def test_the_arrow_of_a_prior_ends_beside_its_latent_and_over_no_text(name: str) -> None:
+    shapes = layout(drawn(name)).shapes
+    arrows = [s for s in shapes if isinstance(s, Wire) and s.dashed]
+    texts = [s for s in shapes if isinstance(s, Text) and s.anchor == "start"]
+    assert len(arrows) == len(drawn(name).priors)
+    for arrow in arrows:
+        (x, y), ends = arrow.points[-1], [t.at[0] + text_width(t.text, t.size, t.face) for t in texts]
+        near = [end for t, end in zip(texts, ends, strict=True) if abs(t.at[1] - y) < 16 and end <= x]
+        assert near and x - max(near) < 12
+        assert not [t for t, end in zip(texts, ends, strict=True) if abs(t.at[1] - y) < 4 and t.at[0] < x < end]

@@ -48,15 +48,31 @@ def test_every_channel_of_every_layer_leaves_with_the_stated_deviation(gain: Any
         assert y.mean((0, 2, 3)).abs().max() < 1e-3
 
 
-def test_values_that_are_not_finite_and_layers_out_of_reach_are_refused() -> None:
+def test_values_that_are_not_finite_are_refused() -> None:
     conv = nn.Sequential(Conv2d(1, 2, (1, 1), norm=LOG))
     initialize(conv, 0)
     with pytest.raises(HvdslError, match=r"`0` starts from a batch.*no finite deviation"):
         start_from_batch(conv, lambda: conv(torch.full((1, 1, 2, 2), torch.nan)))
     with pytest.raises(HvdslError, match="no finite deviation"):
         start_from_batch(conv, lambda: conv(torch.ones(1, 1, 1, 1)))
-    with pytest.raises(HvdslError, match="`0` starts from a batch, but inference never reaches it"):
-        start_from_batch(conv, lambda: None)
+
+
+def test_a_channel_that_does_not_vary_keeps_the_scale_of_its_weight() -> None:
+    conv = Conv2d(3, 4, (1, 1), norm=WeightNorm(gain="linear", start=0.1))
+    initialize(conv, 0)
+    assert start_from_batch(conv, lambda: conv(torch.zeros(8, 3, 4, 4))) == 1
+    torch.testing.assert_close(conv.gain.flatten(), torch.full((4,), 0.1), rtol=1e-3, atol=0)
+    assert start_from_batch(conv, lambda: conv(torch.full((8, 3, 4, 4), 0.3))) == 1
+    assert conv.gain.abs().max() < 0.2
+
+
+def test_a_layer_that_no_pass_reaches_keeps_its_first_values() -> None:
+    model = nn.Sequential(Conv2d(1, 2, (1, 1), norm=LOG), Conv2d(2, 2, (1, 1), norm=LOG))
+    initialize(model, 0)
+    before = {name: value.clone() for name, value in model[1].named_parameters()}
+    assert start_from_batch(model, lambda: model[0](torch.randn(4, 1, 8, 8))) == 1
+    for name, value in model[1].named_parameters():
+        assert torch.equal(value, before[name])
 
 
 def starting() -> Any:

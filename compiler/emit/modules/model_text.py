@@ -19,7 +19,7 @@ from hvdsl.compiler.emit.modules.instance import given_name
 from hvdsl.compiler.emit.modules.tree import ModuleTree
 from hvdsl.compiler.emit.names import camel, identifier, word
 from hvdsl.compiler.graph import Graph, LatentGroup, Literal, Node, Shape, Term
-from hvdsl.compiler.settings import Data
+from hvdsl.compiler.settings import AtLeast, Data
 
 
 def model_class(module_class: ModuleClass, tree: ModuleTree, scored: Term, data: Data, title: str) -> list[str]:
@@ -231,13 +231,23 @@ def _folded(first: LatentGroup, outer: tuple[int, int], inner: tuple[int, int]) 
     path = ".".join(step if step[0] == "{" or step.isdigit() else identifier(step) for step in steps)
     shape = ", ".join(str(int(n)) for n in first.shape)
     quoted = f'f"{path}"' if turns else f'"{path}"'
-    entry = f'LatentGroup("{word(first.name)}", {quoted}, "{identifier(first.family)}", ({shape}){_codes(first)})'
+    what = f'"{word(first.name)}", {quoted}, "{identifier(first.family)}", ({shape}){_codes(first)}'
+    entry = f"LatentGroup({what}{_own(first)})"
     if not turns:
-        return [f"        {entry},"]
+        return _entry(8, what, _own(first), ",")
     flat = f"        *({' '.join([entry, *turns])}),"
     if len(flat) <= layout.WIDTH:
         return [flat]
-    return ["        *(", f"            {entry}", *(f"            {turn}" for turn in turns), "        ),"]
+    return ["        *(", *_entry(12, what, _own(first)), *(f"            {turn}" for turn in turns), "        ),"]
+
+
+def _entry(indent: int, what: str, own: str, tail: str = "") -> list[str]:
+    """An entry on one line, or what is said of this latent alone on a line of its own."""
+    pad = " " * indent
+    flat = f"{pad}LatentGroup({what}{own}){tail}"
+    if len(flat) <= layout.WIDTH or not own:
+        return [flat]
+    return [f"{pad}LatentGroup(", f"{pad}    {what},", f"{pad}    {own.removeprefix(', ')},", f"{pad}){tail}"]
 
 
 def _codes(group: LatentGroup) -> str:
@@ -246,6 +256,26 @@ def _codes(group: LatentGroup) -> str:
         return ""
     depth = f", depth={int(group.depth)}" if group.depth > 1 else ""
     return f", codes={int(group.codes)}{depth}"
+
+
+def _own(group: LatentGroup) -> str:
+    """What the spec says of this latent alone."""
+    settings = group.settings
+    if settings is None:
+        return ""
+    text = f", weight={settings.weight!r}" if settings.weight != 1 else ""
+    if settings.free is not None:
+        free = settings.free
+        said = ["None"] if free == "none" else [repr(free.nats)]
+        if isinstance(free, AtLeast):
+            fields = ("per", "take_max", "when")
+            said += [
+                f'{name}="{identifier(getattr(free, name))}"'
+                for name in fields
+                if getattr(free, name) != AtLeast.model_fields[name].default
+            ]
+        text += f", free=FreeBits({', '.join(said)})"
+    return text + (f", temperature={settings.temperature!r}" if settings.temperature is not None else "")
 
 
 def _run(groups: Sequence[LatentGroup], start: int) -> tuple[int, int]:
@@ -280,7 +310,7 @@ def _blocks(groups: Sequence[LatentGroup], start: int, length: int) -> tuple[int
 
 def _counting(first: LatentGroup, other: LatentGroup, by: int) -> int | None:
     """Which number of the path is larger by `by`, where nothing else differs."""
-    if (first.name, first.family, first.shape, _codes(first)) != (other.name, other.family, other.shape, _codes(other)):
+    if _alike(first) != _alike(other):
         return None
     a, b = first.path.split("."), other.path.split(".")
     places = [i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y]
@@ -288,6 +318,11 @@ def _counting(first: LatentGroup, other: LatentGroup, by: int) -> int | None:
         return None
     x, y = a[places[0]], b[places[0]]
     return places[0] if x.isdigit() and y.isdigit() and int(y) == int(x) + by else None
+
+
+def _alike(group: LatentGroup) -> tuple[object, ...]:
+    """What groups of one entry have in common."""
+    return group.name, group.family, group.shape, _codes(group), _own(group)
 
 
 ALWAYS = ("bits",)  # said even where it is the default, since a reader asks for it first

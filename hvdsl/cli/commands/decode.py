@@ -1,4 +1,4 @@
-"""`hvdsl decode RUN codes.npz -o images.png`: codes as pictures."""
+"""`hvdsl decode RUN latents.npz -o images/`: latents, or codes, as images."""
 
 from __future__ import annotations
 
@@ -6,35 +6,41 @@ import argparse
 import sys
 from pathlib import Path
 
+from hvdsl.cli.options.images import add_image_output, image_output
 from hvdsl.cli.options.machine import add_machine, machine
 from hvdsl.cli.options.runs import add_checkpoint, add_run_folder, opened
-from hvdsl.cli.options.shared import add_batch, add_output
+from hvdsl.cli.options.shared import add_batch, temperature
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_run_folder(parser)
-    parser.add_argument("latents", metavar="CODES", type=Path, help="a file as `hvdsl codes` writes it")
+    parser.add_argument(
+        "latents",
+        metavar="LATENTS",
+        type=Path,
+        help="a file or folder as `hvdsl encode` or `hvdsl codes` writes it; groups that it lacks are drawn",
+    )
     add_checkpoint(parser)
-    add_output(
-        parser,
-        "a .png for one page of them, an .npy for bytes (N, H, W, 3), or a folder for a PNG each",
-        required=True,
+    add_image_output(parser, "what to write", required=True)
+    parser.add_argument(
+        "--temperature", metavar="T", type=temperature, help="of the groups that are drawn (default: the spec's)"
     )
     add_batch(parser)
     add_machine(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from hvdsl.runtime.codes.files import read_codes
-    from hvdsl.runtime.ground.pixels import pixel_bits
-    from hvdsl.runtime.inference.pictures import save_images
-    from hvdsl.workflows.open import first_stage
+    from hvdsl.runtime.inference.image_files import write_images
+    from hvdsl.workflows.latent_files import read_latents
     from hvdsl.workflows.trained import Trained
 
     with machine(args):
         model = opened(args)
-        first = first_stage(model)
-        images = Trained(model).decode(read_codes(args.latents, first.levels, first.digest), batch=args.batch or 64)
-    save_images(images, pixel_bits(model.spec.model.settings.data), args.output)
-    print(f"wrote {args.output}: {len(images):,} images", file=sys.stderr)
+        output = image_output(args.output, model, "decoded.png")
+        latents = read_latents(args.latents, model)
+        images = Trained(model).decode(
+            latents, temperature=args.temperature, batch=args.batch or 64, seed=args.seed or 0
+        )
+    written = write_images(output, images, model.spec.model.settings.data)
+    print(f"wrote {output.path}: {written}", file=sys.stderr)
     return 0

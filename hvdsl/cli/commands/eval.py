@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--samples", metavar="K", type=positive, help="posterior samples per image; more than 1: importance-weighted"
     )
-    add_output(parser, "also draw the rate of each latent group, as a PNG")
+    add_output(parser, "also draw the rate of each latent group: .png, .svg or .pdf")
     parser.add_argument(
         "--baselines", action="store_true", help="also say what PNG and a histogram need for the same images"
     )
@@ -29,10 +29,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from hvdsl.cli.output.charts import check_chart
     from hvdsl.cli.output.evaluation import rate_chart, table
     from hvdsl.cli.output.json import print_json
     from hvdsl.workflows.trained import Trained
 
+    if args.output is not None:
+        check_chart(args.output)
     with machine(args):
         trained = Trained(opened(args))
         result = trained.evaluate(

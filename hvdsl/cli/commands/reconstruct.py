@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
+from hvdsl.cli.options.images import add_image_output, image_output
 from hvdsl.cli.options.machine import add_machine, machine
 from hvdsl.cli.options.runs import add_run, add_split, opened
-from hvdsl.cli.options.shared import add_data, add_output, add_set, positive, temperature
+from hvdsl.cli.options.shared import add_batch, add_data, add_set, positive, temperature
+from hvdsl.errors import UsageError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_set(parser)
-    parser.add_argument("-n", "--number", metavar="N", type=positive, default=8, help="how many images (default 8)")
-    parser.add_argument("--depths", metavar="D", type=positive, default=5, help="how many depths (default 5)")
+    parser.add_argument(
+        "-n", "--number", metavar="N", type=positive, help="how many images (default: 8 on a page, else all)"
+    )
+    parser.add_argument("--depths", metavar="D", type=positive, help="how many depths on a page (default 5)")
     parser.add_argument(
         "--temperature",
         metavar="T",
@@ -23,32 +26,42 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="of the groups that are not kept (default 0.1)",
     )
     add_split(parser, "test")
-    add_output(parser, "the PNG to write (default: RUN/pictures/reconstructions.png)")
+    add_image_output(parser, "what to write (default: RUN/pictures/reconstructions.png, with several depths)")
+    add_batch(parser)
     add_data(parser)
     add_machine(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from hvdsl.cli.output.pictures import place
     from hvdsl.runtime.ground.pixels import pixel_bits
     from hvdsl.runtime.inference.generate import depths
+    from hvdsl.runtime.inference.image_files import write_images
     from hvdsl.runtime.inference.pictures import labelled_rows, save_png
     from hvdsl.runtime.protocol import as_vae
     from hvdsl.workflows.runs import spread, used_images
     from hvdsl.workflows.trained import Trained
 
     with machine(args):
-        trained = Trained(opened(args))
-        output: Path = place(trained.run, args.output, "reconstructions.png")
-        chosen = used_images(trained.run, trained.spec.model.settings.data, args.data, args.split)
-        images = spread(chosen, args.number)
-        groups = len(as_vae(trained.model).LATENTS)
-        keep = depths(groups, args.depths)
+        model = opened(args)
+        trained, data = Trained(model), model.spec.model.settings.data
+        output = image_output(args.output, model, "reconstructions.png")
+        chosen = used_images(trained.run, data, args.data, args.split)
+        groups, page = len(as_vae(trained.model).LATENTS), output.form == ".png"
+        if args.depths and not page:
+            raise UsageError("--depths is of a page (`-o FILE.png`): elsewhere images are reconstructed by all groups")
+        keep = depths(groups, args.depths or (5 if page else 1))
+        images, names = spread(chosen, args.number or (8 if page else len(chosen)))
         rows = [
-            trained.reconstruct(images, keep=kept, temperature=args.temperature, batch=len(images), seed=args.seed or 0)
+            trained.reconstruct(
+                images, keep=kept, temperature=args.temperature, batch=args.batch or 64, seed=args.seed or 0
+            )
             for kept in keep
         ]
-    labels = ["images", *(f"{kept} of {groups} groups" for kept in keep)]
-    save_png(labelled_rows([images, *rows], labels, pixel_bits(trained.spec.model.settings.data)), output)
-    print(f"wrote {output}: {len(images)} of {chosen.name}", file=sys.stderr)
+    if page:
+        labels = ["images", *(f"{kept} of {groups} groups" for kept in keep)]
+        save_png(labelled_rows([images, *rows], labels, pixel_bits(data)), output.path)
+        written = f"{len(images)}"
+    else:
+        written = write_images(output, rows[-1], data, names)
+    print(f"wrote {output.path}: {written} of {chosen.name}", file=sys.stderr)
     return 0

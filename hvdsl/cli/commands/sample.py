@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from hvdsl.cli.options.codes import add_code_options, leveled
+from hvdsl.cli.options.codes import add_code_options
+from hvdsl.cli.options.images import add_image_output, image_output, temperatures
 from hvdsl.cli.options.machine import add_machine, machine
 from hvdsl.cli.options.runs import add_run, opened
-from hvdsl.cli.options.shared import add_batch, add_output, add_set, natural, positive, temperature
+from hvdsl.cli.options.shared import add_batch, add_set, natural, positive
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,11 +20,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--temperature",
-        metavar="[LEVEL=]T",
-        type=leveled(temperature),
-        action="append",
+        metavar="T",
+        type=temperatures,
+        action="extend",
         default=[],
-        help="factor on every prior's scale, or divisor of the logits of codes (default: the spec's)",
+        help="factor on every prior's scale, or divisor of the logits of codes (default: the spec's); of groups or "
+        'levels: Z=T, or "8: 0.7, else: 0.9" (a resolution, place or name)',
     )
     parser.add_argument(
         "--recalibrate",
@@ -34,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--mean", action="store_true", help="show the likelihood's mean, not a draw from it")
     add_code_options(parser)
-    add_output(parser, "the PNG to write (default: RUN/pictures/samples.png)")
+    add_image_output(parser, "what to write (default: RUN/pictures/samples.png)")
     add_batch(parser)
     add_machine(parser)
 
@@ -42,10 +43,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from hvdsl.cli.output.pictures import place
-    from hvdsl.runtime.ground.pixels import pixel_bits
-    from hvdsl.runtime.inference.pictures import grid, save_png
-    from hvdsl.workflows.sample import SampleOptions, draw
+    from hvdsl.workflows.sample import SampleOptions
+    from hvdsl.workflows.sample_files import write_samples
 
     options = SampleOptions(
         n=args.n,
@@ -64,8 +63,7 @@ def run(args: argparse.Namespace) -> int:
     )
     with machine(args):
         model = opened(args)
-        output: Path = place(model.run, args.output, "samples.png")
-        images = draw(model, options, Console(stderr=True))
-    save_png(grid(images, pixel_bits(model.spec.model.settings.data)), output)
-    print(f"wrote {output}", file=sys.stderr)
+        output = image_output(args.output, model, "samples.png")
+        written = write_samples(model, options, output, Console(stderr=True))
+    print(f"wrote {output.path}: {written}", file=sys.stderr)
     return 0

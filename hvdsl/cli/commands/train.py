@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hvdsl.cli.options.machine import add_machine, machine
 from hvdsl.cli.options.shared import add_batch, add_data, add_level, add_set, natural, positive
+from hvdsl.errors import UsageError
 
 if TYPE_CHECKING:
     from hvdsl.workflows.train import TrainingSummary
@@ -18,7 +20,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("spec", metavar="SPEC", nargs="?", help="a file, FILE@VARIANT, or the name of a shipped spec")
     add_set(parser)
     parser.add_argument("--out", metavar="RUN", type=Path, help="the run folder (default: runs/MODEL-TIME)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, bit for bit")
+    parser.add_argument(
+        "--resume",
+        metavar="auto",
+        nargs="?",
+        const=True,
+        default=False,
+        help="go on with the run in --out, bit for bit; with `auto`, begin it where there is none to go on with",
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="STEP", type=natural, help="with --resume: the checkpoint to go on from (default: last)"
+    )
+    parser.add_argument(
+        "--changed",
+        metavar="WHAT",
+        action="append",
+        default=[],
+        help="with --resume: go on although the `data` are others, or the `objective` is; may be repeated",
+    )
     parser.add_argument(
         "--stage",
         metavar="STAGE",
@@ -40,11 +59,18 @@ def run(args: argparse.Namespace) -> int:
 
     from hvdsl.workflows.train import TrainOptions, run_training, say
 
+    spec, resume = args.spec, args.resume
+    if isinstance(resume, str) and resume != "auto":  # `--resume SPEC --out RUN`
+        if spec is not None:
+            raise UsageError(f"which spec, `{spec}` or `{resume}`? `--resume` takes nothing, or `auto`")
+        spec, resume = resume, True
     options = TrainOptions(
-        spec=args.spec,
+        spec=spec,
         overrides=tuple(args.overrides),
         out=args.out,
-        resume=args.resume,
+        resume=resume,
+        checkpoint=args.checkpoint,
+        changed=tuple(args.changed),
         stage=args.stage,
         steps=args.steps,
         precision=args.precision,
@@ -65,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _hint(result: TrainingSummary, stage: str) -> str | None:
     """What to write next."""
-    resume = f"hvdsl train --resume --out {result.run.folder}"
+    resume = f"hvdsl train --resume --out {shlex.quote(str(result.run.folder))}"
     if result.signal is not None:
         again = resume if stage == "autoencoder" else f"{resume} --stage {stage}"
         return f"stopped and saved at step {list(result.steps.values())[-1]}; `{again}` goes on"

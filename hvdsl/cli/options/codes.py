@@ -17,6 +17,14 @@ Value = TypeVar("Value")
 
 def add_code_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that only models of codes have."""
+    parser.add_argument(
+        "--fix",
+        metavar="GROUP=FILE",
+        type=assignment,
+        action="append",
+        default=[],
+        help="take a group's latents (z.3), or a level's codes, from a file as `hvdsl encode` writes it, draw the rest",
+    )
     group = parser.add_argument_group("models of codes")
     group.add_argument(
         "--top-k",
@@ -36,14 +44,6 @@ def add_code_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--label", metavar="CLASS[,…]", type=labels, default=(), help="the classes of the images, taken in turn"
-    )
-    group.add_argument(
-        "--fix",
-        metavar="LEVEL=CODES",
-        type=assignment,
-        action="append",
-        default=[],
-        help="take a level's codes from a file, draw the rest",
     )
     group.add_argument("--keep", metavar="CODES", type=Path, help="with --mask: the codes of images to be painted in")
     group.add_argument(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from hvdsl.cli.output.charts import rates, write_chart
 from hvdsl.runtime.inference.evaluate import Evaluation
-from hvdsl.runtime.inference.pictures import rate_bars, save_png
 from hvdsl.runtime.priors.evaluate import CodeEvaluation
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.workflows.evaluate import EvaluationResult
@@ -26,11 +26,11 @@ def table(result: EvaluationResult) -> str:
 
 
 def rate_chart(result: EvaluationResult, trained: Trained, path: Path) -> None:
-    """Draw the rate of each latent group as a PNG."""
+    """Draw the rate of each latent group, as the ending of `path` says."""
     settings = trained.spec.model.settings
     labels = [f"{group.name} {'x'.join(map(str, group.shape))}" for group in as_vae(trained.model).LATENTS]
     title = f"Rate of each latent group, {settings.title or settings.model}"
-    save_png(rate_bars(result.bound.rate_per_group, labels, title), path)
+    write_chart(rates(result.bound.rate_per_group, labels, title), path)
 
 
 def _bound_lines(bound: Evaluation, images: str) -> list[str]:

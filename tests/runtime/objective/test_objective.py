@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,13 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from hvdsl.compiler.settings import AtLeast, ByRate, BySize, Duration, Ramp
+from hvdsl.compiler.settings import Anneal, AtLeast, ByRate, BySize, Cyclic, Duration, Logistic, Ramp
 from hvdsl.compiler.settings import Objective as Settings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.distributions import Normal
+from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.noise import SampleNoise
-from hvdsl.runtime.latents import LatentGroup
+from hvdsl.runtime.latents import FreeBits, LatentGroup
 from hvdsl.runtime.likelihoods import Bernoulli
 from hvdsl.runtime.objective.elbo import Beta, ModelBatch, Objective, balance_by_rate, balance_by_size, free_bits
 
@@ -87,6 +89,56 @@ def test_ramp_is_linear_from_its_start_and_never_below_its_floor():
     assert [beta(i) for i in (0, 10, 60, 110, 500)] == [1e-4, 1e-4, 0.5, 1.0, 1.0]
     raised = Beta(Ramp(**{"from": 0.2}, length=Duration(unit="fraction", n=0.1)), steps)
     assert [raised(0), raised(50), raised(100)] == pytest.approx([0.2, 0.6, 1.0])
+
+
+def test_linear_and_cosine_go_from_one_weight_to_another():
+    moves = {"from": 1.0, "to": 3.0, "start": Duration(n=10), "length": Duration(n=100)}
+    linear, cosine = (Beta(Anneal(kind=kind, **moves), steps) for kind in ("linear", "cosine"))
+    assert [linear(i) for i in (0, 10, 35, 110, 500)] == [1.0, 1.0, 1.5, 3.0, 3.0]
+    expected = [1.0, 1.0, 1 + 2 * (1 - math.cos(math.pi / 4)) / 2, 3.0, 3.0]
+    assert [cosine(i) for i in (0, 10, 35, 110, 500)] == pytest.approx(expected)
+
+
+def test_cycles_rise_and_rest_and_end():
+    beta = Beta(Cyclic(length=Duration(n=10), rising=0.5, cycles=2), steps)
+    assert [beta(i) for i in (0, 1, 5, 9, 10, 12, 19, 20, 21, 99)] == [0, 0.2, 1, 1, 0, 0.4, 1, 1, 1, 1]
+    endless = Beta(Cyclic(length=Duration(n=10)), steps)
+    assert (endless(90), endless(99)) == (0, 1)
+
+
+def test_logistic_is_a_sigmoid_in_time():
+    beta = Beta(Logistic(middle=Duration(n=50), width=Duration(n=20)), steps)
+    assert [beta(i) for i in (40, 50, 60)] == pytest.approx([1 / (1 + math.e), 0.5, 1 / (1 + math.exp(-1))])
+    assert beta(1000) == 1.0
+
+
+class Weighed(TwoGroups):
+    """The first group counts a quarter and has free bits of its own; the second has none."""
+
+    LATENTS = (
+        replace(TwoGroups.LATENTS[0], weight=0.25, free=FreeBits(2.0)),
+        replace(TwoGroups.LATENTS[1], free=FreeBits(None)),
+    )
+
+
+def test_groups_have_weights_and_free_bits_of_their_own_and_true_rates_are_reported():
+    free = AtLeast(nats=100.0)
+    objective = Objective(Settings(unit="nats_per_image", free=free), steps)
+    loss, terms = objective(Weighed(), batch(), 0)
+    distortion = terms[names.DISTORTION_NATS_PER_DIM] * 4
+    assert (loss - distortion).item() == pytest.approx(0.25 * 2.0 + RATES[1])
+    assert terms[names.RATE_PER_GROUP_NATS_PER_IMAGE].tolist() == pytest.approx(RATES)
+    assert terms[names.RATE_PER_GROUP_WEIGHT].tolist() == [0.25, 1.0]
+
+
+def test_free_bits_of_one_group_may_be_finer_than_those_of_all():
+    class Finer(TwoGroups):
+        LATENTS = (replace(TwoGroups.LATENTS[0], free=FreeBits(0.5, "element", "per_sample")), TwoGroups.LATENTS[1])
+
+    loss, terms = Objective(Settings(unit="nats_per_image", free=AtLeast(nats=7.0)), steps)(Finer(), batch(), 0)
+    rate = loss - terms[names.DISTORTION_NATS_PER_DIM] * 4
+    # Elements have a rate of 0.5 or 0, and count 0.5 each; the other group's 5 nats are under its floor of 7.
+    assert rate.item() == pytest.approx(4 * 0.5 + 7.0)
 
 
 def test_sampled_rate_is_an_unbiased_estimate():

@@ -31,11 +31,26 @@ def test_an_existing_folder_is_never_written_over(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"exists already: give another folder with `--out`$"):
         Run.create(tmp_path, {})
     run = Run.create(tmp_path / "run", {})
-    with pytest.raises(RunError, match=r"exists already: it has no checkpoint, begin it anew with `--resume`, or give"):
-        Run.create(run.folder, {})
     run.checkpoints().save(1, {}, {})
     with pytest.raises(RunError, match=r"exists already: continue it with `--resume`, or give another folder"):
         Run.create(run.folder, {})
+
+
+def test_a_run_without_a_checkpoint_is_begun_anew(tmp_path: Path) -> None:
+    Run.create(tmp_path / "run", {"model.py": "old"})
+    run = Run.create(tmp_path / "run", {"resolved.hv": "hv 1\n"})
+    assert not (run.folder / "model.py").exists()
+    (run.folder / "notes.txt").write_text("somebody's own")
+    with pytest.raises(RunError, match=r"exists already: continue it with `--resume`, or give another folder"):
+        Run.create(run.folder, {})
+
+
+def test_what_a_dead_process_left_of_a_new_folder_is_cleared(tmp_path: Path) -> None:
+    gone, alive = tmp_path / ".run.new-999999999", tmp_path / f".run.new-{os.getppid()}"
+    gone.mkdir()
+    alive.mkdir()
+    Run.create(tmp_path / "run", {})
+    assert {path.name for path in tmp_path.iterdir()} == {"run", alive.name}
 
 
 def test_a_run_that_cannot_be_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,48 @@
+"""`hvdsl encode RUN --data images/ -o latents.npz`: what the posterior of each latent group says of images."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from hvdsl.cli.options.machine import add_machine, machine
+from hvdsl.cli.options.runs import add_run, add_split, opened
+from hvdsl.cli.options.shared import add_batch, add_data, add_set
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    add_set(parser)
+    add_split(parser, "test")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", required=True, help="an .npz file, or a folder of .npy files (`latents/`)"
+    )
+    parser.add_argument(
+        "--groups", metavar="WHICH", help="places (3 or 0:10), names or resolutions (8x8), by commas (default: all)"
+    )
+    add_batch(parser)
+    add_data(parser)
+    add_machine(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from hvdsl.workflows.latent_files import check_latents_output, encode_images
+    from hvdsl.workflows.runs import used_images
+
+    check_latents_output(args.output)
+    with machine(args):
+        model = opened(args)
+        images = used_images(model.run, model.spec.model.settings.data, args.data, args.split)
+        groups = encode_images(
+            model,
+            images,
+            args.output,
+            groups=args.groups,
+            batch=args.batch or 64,
+            seed=args.seed or 0,
+            console=Console(stderr=True),
+        )
+    print(f"wrote {args.output}: {len(groups)} latent groups of {images.name}", file=sys.stderr)
+    return 0

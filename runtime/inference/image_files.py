@@ -1,0 +1,184 @@
+"""Images as files: a folder of them, an array or a page, by the ending of what is to be written.
+
+The one owner of that rule. Whole-number pixels keep all their bits: an array has raw pixel values, a PNG in a folder
+has 8 or 16 bits of depth. What a PNG cannot hold, real numbers and other numbers of channels, is an `.npy` per image.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from hvdsl.compiler.settings import Data
+from hvdsl.errors import UsageError
+from hvdsl.runtime.ground.disk import writing
+from hvdsl.runtime.ground.pixels import as_stored, pixel_bits
+from hvdsl.runtime.inference.pictures import grid, save_png
+
+Form = Literal["folder", ".png", ".npy", ".npz"]
+MODES = {1: "L", 3: "RGB"}
+DEEP = 16  # bits of a PNG's grey values above 8
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOutput:
+    """Where images go, and in which form."""
+
+    path: Path
+    form: Form
+
+    @classmethod
+    def of(cls, text: str | os.PathLike[str]) -> ImageOutput:
+        """Read a place: what ends in a slash, has no ending or is a folder already is a folder.
+
+        Raises:
+            UsageError: it has another ending.
+        """
+        name, path = os.fspath(text), Path(text)
+        ending = path.suffix.lower()
+        if name.endswith(("/", os.sep)) or path.is_dir() or not ending:
+            return cls(path, "folder")
+        match ending:
+            case ".png" | ".npy" | ".npz":
+                return cls(path, ending)
+        raise UsageError(
+            f"images cannot be written as `{name}`: give a folder (`{path.with_suffix('')}/`, an image file each), or "
+            "a file that ends in .png (one page of all), .npy or .npz (raw pixel values)"
+        )
+
+
+def write_images(output: ImageOutput, images: Tensor, data: Data, names: Sequence[str] = ()) -> str:
+    """Write images `(N, C, H, W)` in raw pixel values; returns what was written, in words.
+
+    Args:
+        names: of the images, where they have some: what files in a folder are called after, and `names` in an `.npz`.
+
+    Raises:
+        DiskError: it cannot be written.
+    """
+    if output.form == "folder":
+        folder = ImageFolder(output.path, data, file_names(names, len(images)))
+        folder.write(range(len(images)), images)
+        return folder.what(len(images))
+    if output.form == ".png":
+        save_png(grid(images, pixel_bits(data)), output.path)
+        return f"{len(images):,} images on one page{_shown(images, data)}"
+    array = as_array(images, data)
+    with writing(output.path) as file:
+        if output.form == ".npy":
+            np.save(file, array, allow_pickle=False)
+        else:
+            texts = {"names": np.array(list(names))} if names else {}
+            np.savez(file, allow_pickle=False, images=array, **texts)
+    shape = "x".join(map(str, array.shape))
+    return f"{len(images):,} images, {array.dtype} {shape}"
+
+
+class ImageFolder:
+    """A folder with a file for each image, written as they come.
+
+    Args:
+        stems: what each file is called, without its ending.
+    """
+
+    def __init__(self, path: Path, data: Data, stems: Sequence[str]) -> None:
+        self.path, self._data, self._stems = path, data, stems
+        self._bits, self._channels = pixel_bits(data), data.shape[0]
+        transparent = data.background == "channel" and self._channels in (2, 4)
+        self._mode = MODES.get(self._channels) or ({2: "LA", 4: "RGBA"}[self._channels] if transparent else None)
+        deep = self._bits > 8 and self._channels != 1
+        self.suffix = ".npy" if data.is_real or self._mode is None or deep else ".png"
+
+    def file(self, index: int) -> Path:
+        """The file of an image."""
+        return self.path / f"{self._stems[index]}{self.suffix}"
+
+    def holds(self, indices: Iterable[int]) -> bool:
+        """Whether all of these images are there; each file is whole, or not there."""
+        return all(self.file(i).is_file() for i in indices)
+
+    def write(self, indices: Iterable[int], images: Tensor) -> None:
+        """Write images of these numbers, raw pixel values `(N, C, H, W)`.
+
+        Raises:
+            DiskError: one cannot be written.
+        """
+        array = as_array(images, self._data)
+        for index, pixels in zip(indices, array, strict=True):
+            if self.suffix == ".png":
+                save_png(self._picture(pixels), self.file(index))
+                continue
+            with writing(self.file(index)) as file:
+                np.save(file, pixels, allow_pickle=False)
+
+    def what(self, count: int) -> str:
+        """What such a folder holds, in words."""
+        if self.suffix == ".png":
+            return f"{count:,} PNGs" + (" of 16 bits" if self._bits > 8 else "")
+        return f"{count:,} .npy files (a PNG cannot hold them)"
+
+    def _picture(self, pixels: NDArray[Any]) -> Image.Image:
+        """An image `(H, W, C)` as a picture whose range is that of its bits."""
+        depth = DEEP if self._bits > 8 else 8
+        scaled = np.rint(pixels.astype(np.float64) * ((2**depth - 1) / (2**self._bits - 1)))
+        if depth == DEEP:
+            return Image.fromarray(scaled[..., 0].astype(np.uint16))
+        values = scaled.astype(np.uint8)
+        return Image.fromarray(values[..., 0] if self._channels == 1 else values, self._mode)
+
+
+def as_array(images: Tensor, data: Data) -> NDArray[Any]:
+    """Raw pixel values `(N, C, H, W)` as `(N, H, W, C)`: uint8, uint16 above 8 bits, or float32 of real numbers."""
+    last = images.detach().cpu().movedim(1, -1)
+    if data.is_real:
+        return np.ascontiguousarray(last.to(torch.float32).numpy())
+    bits = pixel_bits(data)
+    values = as_stored(last.to(torch.float32), data).clamp(0, 2**bits - 1).numpy()
+    return np.ascontiguousarray(values.astype(np.uint8 if bits <= 8 else np.uint16))
+
+
+def file_names(names: Sequence[str], count: int) -> list[str]:
+    """What the files of images are called: after the images' own files, or by numbers from 0.
+
+    Folders among the names stay. Where two names differ in their endings alone, the endings stay.
+    """
+    width = max(5, len(str(max(0, count - 1))))
+    numbers = [f"{i:0{width}}" for i in range(count)]
+    given = [PurePath(name) for name in names]
+    paths = [PurePath(path.name) if path.is_absolute() else path for path in given]
+    if len(paths) != count or not all(_is_relative_file(path) for path in paths):
+        return numbers
+    stems = [str(path.with_suffix("")) for path in paths]
+    if len({stem.lower() for stem in stems}) == count:
+        return stems
+    times = Counter(stem.lower() for stem in stems)
+    unique = [str(p) if times[s.lower()] > 1 else s for s, p in zip(stems, paths, strict=True)]
+    return unique if len({name.lower() for name in unique}) == count else numbers
+
+
+def _is_relative_file(path: PurePath) -> bool:
+    """Whether a name is one of a file within a folder: `image 3 of x.npy` is not, and neither is `../x.png`."""
+    return bool(path.suffix) and " of " not in path.name and ".." not in path.parts
+
+
+def _shown(images: Tensor, data: Data) -> str:
+    """What a page of images cannot show, in words."""
+    if data.is_real:
+        return f", from {images.min().item():.4g} (black) to {images.max().item():.4g} (white)"
+    if pixel_bits(data) > 8:
+        return ", in 8 bits (a folder, .npy or .npz has all)"
+    if images.shape[1] not in MODES:
+        return (
+            f", {'3' if images.shape[1] == 4 else '1'} of {images.shape[1]} channels (a folder, .npy or .npz has all)"
+        )
+    return ""
