@@ -110,14 +110,14 @@ def _conditions(signature: Signature, tree: ModuleTree, data: Data) -> list[str]
     fields = {field.name: field for field in data.given}
     scored = [fields[name] for name in scored_fields(data)]
     if scored:
-        entries = [_entry(f.name, f.shape, f.classes, f.drop, allowed(f.name)) for f in scored]
+        entries = [_condition(f.name, f.shape, f.classes, f.drop, allowed(f.name)) for f in scored]
         lines += ["    SCORED = (", *(f"        {entry}," for entry in entries), "    )"]
     return lines
 
 
 def _declared(node: Node, own: str | None = None, generative: bool = True) -> str:
     classes = node.args["classes"]
-    return _entry(
+    return _condition(
         given_name(node),
         raw_shape(node),
         classes if isinstance(classes, int) else None,
@@ -127,7 +127,7 @@ def _declared(node: Node, own: str | None = None, generative: bool = True) -> st
     )
 
 
-def _entry(
+def _condition(
     name: str, shape: Shape, classes: int | None, drop: float, own: str | None = None, generative: bool = True
 ) -> str:
     """`Condition("age", (1, 1, 1), drop=0.1)`."""
