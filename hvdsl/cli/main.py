@@ -38,6 +38,7 @@ GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("eval", "eval", "evaluate a run in bits per dimension"),
         ("sample", "sample", "draw images from a run"),
         ("reconstruct", "reconstruct", "reconstruct images at several depths of the hierarchy"),
+        ("edit", "edit", "show what images would be under other conditions"),
         ("encode", "encode", "write the latents of images: means, scales, samples, rates, codes"),
         ("decode", "decode", "turn latents or codes back into images"),
         ("codes", "codes", "write the codes of a data set to a file"),

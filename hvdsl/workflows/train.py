@@ -25,6 +25,7 @@ from hvdsl.runtime.training.precision import Precision
 from hvdsl.runtime.training.run import Run, default_folder
 from hvdsl.runtime.training.trainer import Trainer, TrainingResult
 from hvdsl.workflows.compiling import Overrides, checked, spelled
+from hvdsl.workflows.conditions import check_fields, names_of_classes
 from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.runs import create_run, device_of, instantiate, read_model, run_data
 from hvdsl.workflows.starts import Start, changed_since, consent, hold, note_start, same_structure, unseen
@@ -211,6 +212,7 @@ def _train_autoencoder(
         overrides=options.settings([AUTOENCODER]),
     )
     start.check_ranks()
+    check_fields(model, splits)
     notes = [] if run is None else consent(run, changed_since(run, start), options.changed)
     module = instantiate(model, settings.train.seed, device, level)
     trainer = Trainer(module, settings, splits.train, run=run, console=console, workers=options.workers)
@@ -219,7 +221,8 @@ def _train_autoencoder(
         if options.spec is None:
             raise AssertionError("a new run has a spec")
         entry = replace(start, noise_scheme=noise_scheme(module)).entry()
-        run = trainer.run = create_run(folder, options.spec, model, options.data, level, entry)
+        classes = names_of_classes(splits)
+        run = trainer.run = create_run(folder, options.spec, model, options.data, level, entry, classes)
         hold(run, held)
         say(console, f"data: {splits.summary}")
         images = f"{len(splits.train):,} images"

@@ -24,6 +24,10 @@ class Likelihood(Protocol):
         """The weight of each value that is scored, whose sum is what "per dimension" divides by."""
         ...
 
+    def location_scale(self, params: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Location and scale of each value `(N, C, H, W)`; None where a value is not location + scale · noise."""
+        ...
+
     def sample(self, params: Tensor, noise: Noise, temperature: float = 1.0) -> Tensor:
         """An image `(N, C, H, W)` for each of `params`, in the target's units."""
         ...
@@ -43,6 +47,10 @@ class Summed(nn.Module):
     def weights(self, weight: Tensor, target: Tensor) -> Tensor:
         """The weight of each value that is scored, `(N, C, H, W)`."""
         return weight.expand_as(target)
+
+    def location_scale(self, params: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Location and scale of each value `(N, C, H, W)`; None where a value is not location + scale · noise."""
+        return None
 
     def total(self, scored: Tensor, weight: Tensor | None) -> Tensor:
         """Sum the scores of values `(N, C, H, W)`, or of pixels `(N, H, W)`, over each image: `(N,)`."""

@@ -44,6 +44,10 @@ class _Density(Summed):
         raw, _ = at_least_float32(params).chunk(2, dim=1)
         return self._mean(raw).clamp(-1, 1)
 
+    def location_scale(self, params: Tensor) -> tuple[Tensor, Tensor] | None:
+        distribution = self._distribution(params)
+        return distribution.mean, distribution.scale
+
     def dims(self, shape: tuple[int, int, int]) -> int:
         return math.prod(shape)
 

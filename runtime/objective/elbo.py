@@ -112,7 +112,8 @@ def measure(model: nn.Module, batch: ModelBatch, latents: Traversal) -> Elbo:
     """
     likelihood = cast("Likelihood", model.likelihood)
     params: Tensor = model(batch.x, latents, **batch.given)
-    distortion = -likelihood.log_prob(params, batch.target, batch.weight)
+    weight = () if batch.weight is None else (batch.weight,)
+    distortion = -likelihood.log_prob(params, batch.target, *weight)
     channels, height, width = batch.target.shape[1:]
     rates = latents.rates if len(latents) else distortion.new_zeros(0, len(distortion))
     dims: int | Tensor = likelihood.dims((channels, height, width))
