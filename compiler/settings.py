@@ -317,11 +317,11 @@ class Optimizer(Settings):
     }
 
     kind: Literal["adam", "adamw", "adamax", "sgd"]
-    lr: float = Field(gt=0)
+    lr: float = Field(gt=0, le=1e4)
     betas: tuple[Rate, Rate] = (0.9, 0.999)
-    eps: float = Field(default=1e-8, gt=0)
+    eps: float = Field(default=1e-8, gt=0, le=1e4)
     momentum: float = Field(default=0.0, ge=0, lt=1)
-    weight_decay: Annotated[float, Field(ge=0)] | L2 = 0.0
+    weight_decay: Annotated[float, Field(ge=0, le=1e4)] | L2 = 0.0
     decay_only: Literal["all", "weights"] = "all"
     bias_correction: bool = True
 
@@ -365,6 +365,27 @@ class Schedule(Settings):
     warm: float | None = None  # one_cycle: the rising fraction
 
 
+class Quantile(Settings):
+    """`quantile(q, times, over)`: a threshold that follows the norms of the last `over` steps."""
+
+    WORDS = {"quantile": ("q", "times", "over")}
+
+    kind: Literal["quantile"] = "quantile"
+    q: float = Field(default=0.99, gt=0, le=1)
+    times: float = Field(default=2.0, gt=0, le=1e6)
+    over: int = Field(default=1000, ge=20, le=100_000)
+
+
+class Best(Settings):
+    """`best(metric, newest)`: the checkpoint that is evaluated best, beside the newest."""
+
+    WORDS = {"best": ("metric", "newest")}
+
+    kind: Literal["best"] = "best"
+    metric: Literal["bits_per_dim", "error_per_dim", "nats_per_code"] = "bits_per_dim"
+    newest: int = Field(default=2, ge=1)
+
+
 class Train(Settings):
     TAKES = {"precision": {"fp16": ("initial_scale",)}}
 
@@ -376,10 +397,10 @@ class Train(Settings):
     warmup: Duration = Duration(n=0)
     clip: float | None = Field(default=None, gt=0)  # global norm
     clip_each: float | None = Field(default=None, gt=0)
-    skip_above: float | None = Field(default=None, gt=0)  # global norm before clipping
+    skip_above: Annotated[float, Field(gt=0)] | Quantile | None = None  # global norm before clipping
     ema: float | None = Field(default=None, ge=0, lt=1)
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
-    initial_scale: float = Field(default=65536.0, gt=0)  # fp16 only
+    initial_scale: float = Field(default=65536.0, gt=0, le=2.0**60)  # fp16 only
     accumulate: int = Field(default=1, ge=1)
     checkpointing: Literal["none", "group"] = "none"
     seed: int = Field(default=0, ge=0)
@@ -387,7 +408,8 @@ class Train(Settings):
     evaluate_every: Duration | None = None
     sample_every: Duration | None = None
     checkpoint_every: Duration = Duration(n=1000)
-    keep: int = Field(default=2, ge=1)
+    keep: Annotated[int, Field(ge=1)] | Best = 2
+    patience: int | None = Field(default=None, ge=1)  # validations
 
 
 class Evaluate(Settings):

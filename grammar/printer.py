@@ -190,8 +190,11 @@ def _pieces(node: tree.Commented, label: int = 0) -> Iterator[_Piece]:
     match node:
         case tree.Version(number=number):
             yield f"hv {number.text}"
-        case tree.Header(kind=kind, value=value):
-            yield f"{kind} {print_expression(value)}"
+        case tree.Header(kind=kind, value=value, alias=alias):
+            yield f"{kind} {print_expression(value)}" + (f" as {alias.id}" if alias is not None else "")
+        case tree.Needs(names=names, operation=operation):
+            listed = ", ".join(name.id for name in names)
+            yield f"needs {listed}" if operation is None else f"needs default {operation.id} {{ {listed} }}"
         case tree.Likelihood(value=value):
             yield "likelihood "
             yield from _expression(value, _FLOW, 0)

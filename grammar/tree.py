@@ -52,7 +52,7 @@ class String(Node):
 
 @dataclass(slots=True, frozen=True)
 class Name(Node):
-    id: str
+    id: str  # `cells.layer` for what a file brings that is used under a name
 
 
 @dataclass(slots=True, frozen=True)
@@ -222,10 +222,19 @@ class Version(Commented):
 
 @dataclass(slots=True, frozen=True)
 class Header(Commented):
-    """`model NAME`, `title STRING`, `use STRING` or `extends STRING`."""
+    """`model NAME`, `title STRING`, `use STRING`, `use STRING as NAME` or `extends STRING`."""
 
     kind: Literal["model", "title", "use", "extends"]
     value: Name | String
+    alias: Name | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Needs(Commented):
+    """`needs width, zdim`, or `needs default conv { bias_init }`: what a file takes from the spec that uses it."""
+
+    names: tuple[Name, ...]
+    operation: Name | None  # whose `default` is to say the names
 
 
 @dataclass(slots=True, frozen=True)
@@ -287,7 +296,7 @@ class Variant(Commented):
 
 
 SpecItem: TypeAlias = (
-    Version | Header | Let | Shared | Default | Recipe | Section | Likelihood | Settings | Prior | Variant
+    Version | Header | Needs | Let | Shared | Default | Recipe | Section | Likelihood | Settings | Prior | Variant
 )
 
 

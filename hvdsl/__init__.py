@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hvdsl.runtime.training.checkpoint import CheckpointError
     from hvdsl.runtime.training.guard import TrainingStalledError
     from hvdsl.runtime.training.run import RunError
+    from hvdsl.runtime.training.sinks import Sink
     from hvdsl.workflows.compiling import Compiled, build, compile
     from hvdsl.workflows.evaluate import EvaluationResult, ImageElbo
     from hvdsl.workflows.import_weights import import_weights
@@ -61,6 +62,7 @@ _PLACES = {
     "CodesError": "runtime.codes.levels",
     "DataError": "runtime.data.errors",
     "RunError": "runtime.training.run",
+    "Sink": "runtime.training.sinks",
     "SpecError": "grammar.diagnostics",
     "TrainingStalledError": "runtime.training.guard",
     "WeightsError": "importers.names",
@@ -77,6 +79,7 @@ __all__ = [
     "ImageElbo",
     "Latents",
     "RunError",
+    "Sink",
     "Source",
     "SpecError",
     "Trained",

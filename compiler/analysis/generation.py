@@ -22,11 +22,12 @@ class LatentStructure:
     generation.
 
     `level[k]`: how many latents must be drawn one after the other before k. Latents of one level can be drawn
-    in parallel.
+    in parallel. `last`: the latents that the output reads directly.
     """
 
     parents: tuple[tuple[int, ...], ...]
     level: tuple[int, ...]
+    last: tuple[int, ...]
 
     @property
     def depth(self) -> int:
@@ -89,7 +90,21 @@ def latent_structure(graph: Graph) -> LatentStructure:
     lists = tuple(_numbers(parents[k]) for k in range(len(graph.latents)))
     for own in lists:
         level.append(1 + max((level[k] for k in own), default=-1))
-    return LatentStructure(lists, tuple(level))
+    return LatentStructure(lists, tuple(level), _numbers(reaching[graph.output.node]))
+
+
+def latents_that_see_the_image(graph: Graph) -> frozenset[int]:
+    """Return the latents, by number, whose posterior depends on the image other than through latents before it."""
+    number = {group.node: k for k, group in enumerate(graph.latents)}
+    sees: list[bool] = []
+    found: set[int] = set()
+    for node in graph.nodes:
+        sees.append(node.role is Role.IMAGE or any(sees[edge.node] for edge in node.inputs))
+        if node.index in number:
+            if any(sees[edge.node] for edge in node.inputs[1:]):
+                found.add(number[node.index])
+            sees[node.index] = False
+    return frozenset(found)
 
 
 def _generative_inputs(node: Node) -> tuple[Edge, ...]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from hvdsl import grammar
 from hvdsl.compiler.assembly import overrides as override
-from hvdsl.compiler.assembly.files import find, locate
+from hvdsl.compiler.assembly.files import find, locate, variants_of
+from hvdsl.compiler.assembly.libraries import Defined, Need, check_needs, resolved, under
 from hvdsl.compiler.assembly.merge import Layer, check_duplicates, describe, key, lets, merge
 from hvdsl.compiler.assembly.read_likelihood import read_likelihood
 from hvdsl.compiler.assembly.read_settings import read_settings
@@ -66,13 +67,14 @@ def assemble(
         layers = gathered.layers(read_text(spec) if isinstance(spec, Source) else spec, base)
     diagnostics = gathered.diagnostics
     diagnostics.stop_if_failed()
-    if variant is not None:
-        layers = [*layers, _variant(layers, variant)]
+    for name in variant.split("@") if variant is not None else ():
+        layers = [*layers, _variant(layers, name)]
     merged = merge(layers, lets(layers), diagnostics)
     merged = tuple(item for item in merged if not isinstance(item, tree.Variant))
     merged = override.apply(merged, overrides, diagnostics)
     if overrides:  # a `let` that labels are made of may have changed: two rows may now be one
         merged = merge([merged], lets([merged]), diagnostics)
+    check_needs(gathered.needs, merged, diagnostics)
     diagnostics.stop_if_failed()
     whole = tree.Spec(_canonical_order(merged), gathered.root.trailing, span=gathered.root.span)
     return _settle(whole, gathered.sources, diagnostics)
@@ -98,8 +100,10 @@ class _Gathering:
         self.diagnostics = Diagnostics()
         self.sources: list[Source] = []
         self.root: tree.Spec
+        self.needs: list[Need] = []
+        self.aliases: dict[str, dict[str, str]] = {}  # of the spec and what it extends
         self._open: list[Path] = []
-        self._used: dict[Path, dict[str, tree.SpecItem]] = {}
+        self._used: dict[Path, dict[str, Defined]] = {}
 
     def read(self, path: Path) -> list[Layer]:
         """Return the layers of the spec in a file, lowest first."""
@@ -116,15 +120,29 @@ class _Gathering:
         layers: list[Layer] = []
         headers = [item for item in spec.items if isinstance(item, tree.Header)]
         for header in headers:
-            if header.kind == "extends" and (path := self._find(header, folder)) is not None:
-                layers += self.read(path)
+            if header.kind == "extends":
+                layers += self._extended(header, folder)
         self.root = spec
+        self.needs += [Need(item, item.span) for item in spec.items if isinstance(item, tree.Needs)]
         own = {item.name.id for item in spec.items if isinstance(item, tree.Let | tree.Recipe | tree.Shared)}
-        layers.append(tuple(self._use(headers, folder, own).values()))
-        layers.append(tuple(i for i in spec.items if not (isinstance(i, tree.Header) and i.kind in ("use", "extends"))))
+        layers.append(tuple(self._use(headers, folder, own, self.aliases).values()))
+        items = [i for i in spec.items if not isinstance(i, tree.Header) or i.kind not in ("use", "extends")]
+        items = [item for item in items if not isinstance(item, tree.Needs)]
+        layers.append(resolved(items, self.aliases, self.diagnostics))
         for item in spec.items:
             if isinstance(item, tree.Variant):
                 self._check_variant(item)
+        return layers
+
+    def _extended(self, header: tree.Header, folder: Path | None) -> list[Layer]:
+        """Return the layers of what a spec extends: a file, or variants of it, `extends "m.hv@small"`."""
+        path = self._find(header, folder)
+        if path is None:
+            return []
+        layers = self.read(path)
+        for name in variants_of(header, path):
+            with self.diagnostics.collecting():
+                layers.append(_variant(layers, name, header.value.span))
         return layers
 
     def _find(self, header: tree.Header, folder: Path | None) -> Path | None:
@@ -146,19 +164,34 @@ class _Gathering:
         )
         return None
 
-    def _use(self, headers: Sequence[tree.Header], folder: Path | None, own: set[str]) -> dict[str, tree.SpecItem]:
-        """Return what the `use` headers bring in, by name; names of `own` hide used ones."""
-        brought: dict[str, tree.SpecItem] = {}
+    def _use(
+        self,
+        headers: Sequence[tree.Header],
+        folder: Path | None,
+        own: set[str],
+        aliases: dict[str, dict[str, str]],
+        at: Span | None = None,
+    ) -> dict[str, Defined]:
+        """Return what the `use` headers bring in, by name; names of `own` hide used ones.
+
+        `aliases` learns what a file that is used under a name brings; `at` is the `use` of the spec itself.
+        """
+        brought: dict[str, Defined] = {}
         for header in headers:
             if header.kind != "use" or (path := self._find(header, folder)) is None:
                 continue
-            for name, item in self._read_used(path).items():
+            items = self._read_used(path, at or header.value.span)
+            if header.alias is not None:
+                alias = header.alias.id
+                aliases.setdefault(alias, {}).update({name: f"{alias}_{name}" for name in items})
+                items = under(alias, items)
+            for name, item in items.items():
                 other = brought.setdefault(name, item)
-                if other is not item and name not in own:
+                if other.span != item.span and name not in own:
                     self.diagnostics.add(_ambiguous(name, header, other, item))
         return {name: item for name, item in brought.items() if name not in own}
 
-    def _read_used(self, path: Path) -> dict[str, tree.SpecItem]:
+    def _read_used(self, path: Path, at: Span) -> dict[str, Defined]:
         """Return the recipes and lets of a used file, and of what it uses."""
         place = path.resolve()
         if place in self._used:
@@ -167,23 +200,28 @@ class _Gathering:
         spec = grammar.read(path)
         self.sources.append(spec.span.source)
         check_duplicates(spec.items, self.diagnostics)
-        own: dict[str, tree.SpecItem] = {}
+        own: list[Defined] = []
         headers: list[tree.Header] = []
         for item in spec.items:
             if isinstance(item, tree.Let | tree.Recipe):
-                own[item.name.id] = item
+                own.append(item)
+            elif isinstance(item, tree.Needs):
+                self.needs.append(Need(item, at))
             elif isinstance(item, tree.Header) and item.kind == "use":
                 headers.append(item)
             elif not isinstance(item, tree.Version):
                 self.diagnostics.add(_holds_more(item, path))
-        brought = self._use(headers, path.parent, set(own))
+        aliases: dict[str, dict[str, str]] = {}
+        brought = self._use(headers, path.parent, {item.name.id for item in own}, aliases, at)
         self._open.pop()
-        self._used[place] = {**brought, **own}
+        closed = resolved(own, aliases, self.diagnostics)
+        own_items = {item.name.id: item for item in closed if isinstance(item, tree.Let | tree.Recipe)}
+        self._used[place] = {**brought, **own_items}
         return self._used[place]
 
     def _check_variant(self, variant: tree.Variant) -> None:
         for item in variant.items:
-            if isinstance(item, tree.Version | tree.Variant) or (
+            if isinstance(item, tree.Version | tree.Variant | tree.Needs) or (
                 isinstance(item, tree.Header) and item.kind != "title"
             ):
                 self.diagnostics.add(
@@ -222,7 +260,7 @@ def _holds_more(item: tree.SpecItem, path: Path) -> Diagnostic:
     )
 
 
-def _variant(layers: Sequence[Layer], name: str) -> Layer:
+def _variant(layers: Sequence[Layer], name: str, place: Span | None = None) -> Layer:
     variants = {item.name.id: item for layer in layers for item in layer if isinstance(item, tree.Variant)}
     if name in variants:
         return variants[name].items
@@ -231,7 +269,7 @@ def _variant(layers: Sequence[Layer], name: str) -> Layer:
             Diagnostic(
                 UNKNOWN_VARIANT,
                 f"there is no variant `{name}`",
-                None,
+                place,
                 found=f"`@{name}`",
                 expected="a `variant` of the spec",
                 help=did_you_mean(name, variants),

@@ -19,16 +19,14 @@ def shipped() -> Path:
 
 
 def locate(name: str | Path) -> tuple[Path, str | None]:
-    """Return the file and variant that `model.hv`, `model.hv@NAME` or the name of a shipped spec means.
+    """Return the file that `model.hv`, `model.hv@NAME@OTHER` or the name of a shipped spec means, and the variants.
 
     Raises `SpecError` (HV0201) where there is no such file.
     """
     text = str(name)
     if Path(text).is_file():
         return Path(text), None
-    place, at, variant = text.rpartition("@")
-    if not at:
-        place, variant = text, ""
+    place, variant = split_variants(text)
     for path in (Path(place), shipped() / f"{place}.hv"):
         if _plain_name(place, path) and path.is_file():
             return path, variant or None
@@ -46,6 +44,20 @@ def locate(name: str | Path) -> tuple[Path, str | None]:
             )
         ]
     )
+
+
+def split_variants(text: str) -> tuple[str, str]:
+    """Return file and variants of `model.hv@NAME@OTHER`; the variants are empty where none is named."""
+    folder, slash, last = text.rpartition("/")
+    place, _, variants = last.partition("@")
+    return f"{folder}{slash}{place}", variants
+
+
+def variants_of(header: tree.Header, path: Path) -> list[str]:
+    """Return the variants that `extends "m.hv@NAME"` names, where the file is not itself called that."""
+    name = header.value.value if isinstance(header.value, tree.String) else ""
+    file, variants = split_variants(name)
+    return variants.split("@") if variants and Path(file).name == path.name else []
 
 
 def _plain_name(place: str, path: Path) -> bool:
@@ -66,10 +78,9 @@ def find(header: tree.Header, beside: Path | None) -> Path:
     if not name or pure.is_absolute() or ".." in pure.parts or "\\" in name or PureWindowsPath(name).drive:
         raise _unsafe(header, name, "an absolute path or one with `..`")
     folder = shipped() / "lib" if header.kind == "use" else shipped()
-    for root in (beside, folder):
-        if root is None:
-            continue
-        candidate = root / pure
+    wanted = [name, split_variants(name)[0]] if header.kind == "extends" else [name]
+    for root, file in ((root, file) for file in dict.fromkeys(wanted) for root in (beside, folder) if root):
+        candidate = root / PurePosixPath(file)
         if not candidate.is_file():
             continue
         if not candidate.resolve().is_relative_to(root.resolve()):

@@ -36,6 +36,8 @@ def key(item: tree.SpecItem) -> Key:
             return ("hv",)
         case tree.Header():
             return (item.kind,)
+        case tree.Needs():
+            return ("needs",)
         case tree.Let() | tree.Shared() | tree.Recipe():
             return ("name", item.name.id)
         case tree.Default():
@@ -67,7 +69,7 @@ def check_duplicates(items: Iterable[tree.SpecItem], diagnostics: Diagnostics) -
     """Record everything that one file says twice (HV0206); settings keys and defaults included."""
     seen: dict[Key, tree.SpecItem] = {}
     for item in items:
-        if isinstance(item, tree.Header) and item.kind == "use":
+        if isinstance(item, tree.Needs) or (isinstance(item, tree.Header) and item.kind == "use"):
             continue
         first = seen.setdefault(key(item), item)
         if first is not item:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hvdsl.compiler.diagnostics.settings import DOES_NOT_APPLY
-from hvdsl.compiler.settings import Data, Duration, Objective, RandomCrop, Train, WithBeta
+from hvdsl.compiler.settings import Best, Data, Duration, Objective, RandomCrop, Train, WithBeta
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 
@@ -34,7 +34,17 @@ def check_train(train: Train, section: tree.Settings, diagnostics: Diagnostics) 
             "remove one of the two",
             diagnostics,
         )
-    if train.clip is not None and train.skip_above is not None and train.clip >= train.skip_above:
+    if train.evaluate_every is None and (train.patience is not None or isinstance(train.keep, Best)):
+        key = "patience" if train.patience is not None else "keep"
+        _refuse(
+            section,
+            key,
+            f"`{key}` that goes by validations, and none are made",
+            "`evaluate_every`, which says when the model is evaluated on the validation images",
+            "add `evaluate_every = epochs(1)`, or remove it",
+            diagnostics,
+        )
+    if train.clip is not None and isinstance(train.skip_above, float | int) and train.clip >= train.skip_above:
         _refuse(
             section,
             "clip",

@@ -7,7 +7,7 @@ An example of several files marks each with `# file: NAME`; one that needs optio
 from __future__ import annotations
 
 from hvdsl.compiler.diagnostics.examples import spec
-from hvdsl.grammar.diagnostics import Code
+from hvdsl.grammar.diagnostics import Code, Severity
 
 _CELL = "cell c { conv(3x3, 8) }\n"
 _WITH_C = spec(top='use "cells.hv"', encoder="8: c -> tap")
@@ -116,6 +116,27 @@ NO_ROW_TO_REMOVE = Code(
     good=_BASE + _DERIVED + "encoder { 8: conv(3x3, 4) -> tap }\n",
 )
 
+_NEEDY = "# file: cells.hv\nneeds width\ncell c { conv(3x3, width) }\n"
+NEEDS_MISSING = Code(
+    "HV0214",
+    "a used file needs what the spec does not say",
+    "A file that others use says in `needs` what it takes from them: names of `let`s or recipes, or settings of a "
+    "`default`. What is reached of it cannot be made without.",
+    bad=_WITH_C + _NEEDY,
+    good=_WITH_C.replace('use "cells.hv"', 'use "cells.hv"\nlet width = 8') + _NEEDY,
+)
+NEEDS_DEFAULT = Code(
+    "HV0921",
+    "a used file is written for a default that the spec does not say",
+    "`needs default conv { bias_init }` says that a file's recipes mean what they should only where the spec sets that "
+    "default; without it they work, with the operation's own.",
+    bad=_WITH_C + "# file: cells.hv\nneeds default conv { bias_init }\n" + _CELL,
+    good=_WITH_C.replace('use "cells.hv"', 'use "cells.hv"\ndefault conv { bias_init = zeros }')
+    + "# file: cells.hv\nneeds default conv { bias_init }\n"
+    + _CELL,
+    severity=Severity.WARNING,
+)
+
 CODES = (
     FILE_NOT_FOUND,
     UNSAFE_PATH,
@@ -130,4 +151,6 @@ CODES = (
     NOT_IN_VARIANT,
     BAD_LABEL,
     NO_ROW_TO_REMOVE,
+    NEEDS_MISSING,
+    NEEDS_DEFAULT,
 )

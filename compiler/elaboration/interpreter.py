@@ -7,6 +7,7 @@ something is worth), `application` (what steps do), `statements` (bodies).
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 
 from hvdsl.compiler.catalogue.table import Argument
 from hvdsl.compiler.diagnostics import limits
@@ -42,7 +43,18 @@ class Interpreter(Evaluator[Environment]):
         self.failed = False  # some statement was given up, so that what follows is incomplete
         self.conditions: dict[str, Tensor] = {}  # fields of the data that were read
         self.depth = 0
+        self.calls: list[Span] = []  # of the recipes that are being placed, outermost first
         self._evaluations = 0
+
+    def report(self, fault: Fault) -> None:
+        """Record a fault; one in a used file says from where in the spec that part of it was reached."""
+        diagnostic, span = fault.diagnostic, fault.diagnostic.span
+        used = next((s for s in reversed(self.calls) if span is not None and s.source is not span.source), None)
+        if used is not None:
+            place = f"used from {used.source.name}, line {used.line}"
+            diagnostic = replace(diagnostic, help=f"{diagnostic.help}; {place}" if diagnostic.help else place)
+        self.diagnostics.add(diagnostic)
+        self.failed = True
 
     def deepen(self, span: Span) -> None:
         """Count one level of nesting, and one evaluation; `depth` is to be lowered again afterwards.

@@ -157,7 +157,8 @@ def _settings(
             "a latent whose rate is learned",
             "remove it; the prior over its codes takes `--temperature` in sampling",
         )
-    declared, values = arguments(LatentSettings), {}
+    declared = arguments(LatentSettings)
+    values: dict[str, object] = {}
     for setting in statement.settings:
         key, expr = setting.key.id, setting.value
         if key not in declared:

@@ -98,6 +98,8 @@ def apply(interpreter: Interpreter, step: Step, flowing: Flowing, span: Span) ->
             return run_block(interpreter, step.block, flowing, step.environment)
         case ExpressionStep():
             return interpreter.send(flowing, step.expr, step.environment)
+        case NamedStep(step=OperationStep() as inner) if inner.operation.parameters is None:
+            return _apply_operation(interpreter, inner, flowing, span)  # it owns nothing that a name would be for
         case NamedStep():
             with interpreter.builder.enter("part", step.name, span):
                 return interpreter.apply(step.step, flowing, span)
@@ -210,7 +212,9 @@ def apply_recipe(interpreter: Interpreter, step: RecipeStep, flowing: Flowing) -
             plain = static(value)
             if not isinstance(plain, Invalid):
                 scope.constants[own] = plain
+        interpreter.calls.append(step.call.span)
         interpreter.run(recipe.body, environment)
+        interpreter.calls.pop()
         return result_of(environment, recipe.name.span)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hvdsl.compiler.assembly.libraries import bound, nodes
 from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.diagnostics import names as codes
 from hvdsl.compiler.diagnostics import warnings as warning_codes
@@ -64,20 +65,8 @@ def _check_priors(priors: list[tree.Prior], diagnostics: Diagnostics) -> None:
         )
 
 
-def _nodes(root: object) -> Iterator[tree.Node]:
-    """Yield a node and all below it."""
-    todo = [root]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, tuple):
-            todo += node
-        elif isinstance(node, tree.Node):
-            yield node
-            todo += [getattr(node, f) for f in node.__dataclass_fields__ if f not in ("span", "before", "after")]
-
-
 def _flows(item: tree.SpecItem) -> Iterator[tree.Flow]:
-    for node in _nodes(item):
+    for node in nodes(item):
         if isinstance(node, tree.Flow):
             yield node
 
@@ -101,21 +90,9 @@ def _check_conditionals(flow: tree.Flow, diagnostics: Diagnostics) -> None:
             )
 
 
-def _bound(body: tree.Block) -> Iterator[str]:
-    """Names that a recipe's text binds itself, which hide those of the top level."""
-    for node in _nodes(body):
-        match node:
-            case tree.Let() | tree.Shared():
-                yield node.name.id
-            case tree.Bind():
-                yield from (target.id for target in node.targets if isinstance(target, tree.Name))
-            case tree.Latent():
-                yield from (name.id for name in node.names)
-
-
 def _uses(recipe: tree.Recipe, recipes: dict[str, tree.Recipe]) -> Iterator[str]:
     """Names of the recipes that a recipe's text mentions, where its own names do not hide them."""
-    own = {p.name.id for p in recipe.parameters} | set(_bound(recipe.body))
+    own = {p.name.id for p in recipe.parameters} | set(bound(recipe.body))
     todo: list[object] = [recipe.body, *(p.default for p in recipe.parameters if p.default is not None)]
     seen: set[str] = set()
     while todo:

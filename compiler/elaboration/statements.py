@@ -33,8 +33,7 @@ def execute(interpreter: Interpreter, statement: tree.Statement, environment: En
     except Exhausted:
         raise
     except Fault as fault:
-        interpreter.diagnostics.add(fault.diagnostic)
-        interpreter.failed = True
+        interpreter.report(fault)
         for name in _bound(statement):
             environment.names[name] = INVALID
 

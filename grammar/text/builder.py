@@ -80,6 +80,20 @@ class Builder:
         node = self._name(value) if kind.text == "model" else self._text(value)
         return tree.Header(cast(Any, kind.text), node, **self._commented(start, end))
 
+    def used_as(self, start: int, end: int, kind: Token, file: Token, alias: Token) -> tree.Header:
+        return tree.Header("use", self._text(file), self._name(alias), **self._commented(start, end))
+
+    def needed_names(self, start: int, end: int, *names: Token) -> tuple[tuple[tree.Name, ...], tree.Name | None]:
+        return tuple(map(self._name, names)), None
+
+    def needed_default(
+        self, start: int, end: int, operation: Token, *names: Token
+    ) -> tuple[tuple[tree.Name, ...], tree.Name | None]:
+        return tuple(map(self._name, names)), self._name(operation)
+
+    def needs(self, start: int, end: int, needed: tuple[tuple[tree.Name, ...], tree.Name | None]) -> tree.Needs:
+        return tree.Needs(*needed, **self._commented(start, end))
+
     def let(self, start: int, end: int, name: Token, value: tree.Expr) -> tree.Let:
         return tree.Let(self._name(name), value, **self._commented(start, end))
 
@@ -206,7 +220,7 @@ class Builder:
 
     def _names(self, items: Sequence[tree.Expr], sign: str, expected: str, help_: str) -> tuple[tree.Name, ...]:
         for item in items:
-            if not isinstance(item, tree.Name):
+            if not isinstance(item, tree.Name) or "." in item.id:
                 shown = item.span.text if len(item.span.text) <= 30 else f"{item.span.text[:27]}…"
                 message = f"`{shown}` cannot stand left of `{sign}`"
                 self.found.add(Diagnostic(codes.BAD_TARGET, message, item.span, f"`{shown}`", expected, help_))
@@ -257,6 +271,9 @@ class Builder:
 
     def name(self, start: int, end: int, token: Token) -> tree.Name:
         return self._name(token)
+
+    def qualified(self, start: int, end: int, file: Token, name: Token) -> tree.Name:
+        return tree.Name(f"{file.text}.{name.text}", span=self._span(start, end))
 
     def list(self, start: int, end: int, *entries: tree.Expr | tree.MapEntry) -> tree.List | tree.Map:
         pairs = [entry for entry in entries if isinstance(entry, tree.MapEntry)]

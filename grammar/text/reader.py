@@ -13,7 +13,7 @@ from hvdsl.grammar.text.parser import Parser
 from hvdsl.grammar.text.tokens import Fragment, tokenize
 
 VERSION = "1"
-_LIBRARY = (tree.Let, tree.Shared, tree.Default, tree.Recipe)
+_LIBRARY = (tree.Needs, tree.Let, tree.Shared, tree.Default, tree.Recipe)
 
 
 def read_text(source: Source) -> tree.Spec:
@@ -68,7 +68,7 @@ def check_text(source: Source, found: Diagnostics, *, yaml: bool = False) -> Non
 
 
 def check_version(spec: tree.Spec, found: Diagnostics) -> None:
-    """See that a model begins with `hv 1`. A library, recipes and values only, need not."""
+    """See that a model begins with `hv 1`. A library, recipes and values and what it uses itself, need not."""
     versions = [item for item in spec.items if isinstance(item, tree.Version)]
     for item in versions:
         if item.number.text != VERSION:
@@ -76,8 +76,13 @@ def check_version(spec: tree.Spec, found: Diagnostics) -> None:
             help_ = f"write `hv {VERSION}`, or read the spec with the release that it was written for"
             span = item.number.span
             found.add(Diagnostic(codes.BAD_VERSION, message, span, f"`{item.number.text}`", f"`{VERSION}`", help_))
-    if not versions and not all(isinstance(item, _LIBRARY) for item in spec.items):
+    more = [item for item in spec.items if not _is_of_library(item)]
+    if not versions and more:
         start = spec.items[0].span
         message = "the language version is missing"
         help_ = f"make `hv {VERSION}` the first line"
         found.add(Diagnostic(codes.NO_VERSION, message, start, "", f"`hv {VERSION}`", help_))
+
+
+def _is_of_library(item: tree.SpecItem) -> bool:
+    return isinstance(item, _LIBRARY) or (isinstance(item, tree.Header) and item.kind == "use")

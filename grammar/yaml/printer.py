@@ -19,6 +19,7 @@ _ORDER = [
     "title",
     "extends",
     "use",
+    "needs",
     "let",
     "shared",
     "default",
@@ -35,7 +36,7 @@ _ORDER = [
     "sample",
     "variant",
 ]
-_Value: TypeAlias = "str | list[str] | dict[str, _Value]"
+_Value: TypeAlias = "str | list[_Value] | dict[str, _Value]"
 
 
 def canonical(spec: tree.Spec) -> tree.Spec:
@@ -77,16 +78,22 @@ def _put(into: dict[str, _Value], key: str, value: _Value, node: tree.Node) -> N
     into[key] = value
 
 
+def _append(into: dict[str, _Value], key: str, value: _Value) -> None:
+    entries = into.setdefault(key, [])
+    assert isinstance(entries, list)  # nothing else is put there
+    entries.append(value)
+
+
 def _items(items: Iterable[tree.SpecItem]) -> dict[str, _Value]:
     out: dict[str, _Value] = {}
     for item in items:
         match item:
             case tree.Version(number=number):
                 _put(out, "hv", number.text, item)
-            case tree.Header(kind="use", value=tree.String(value=text)):
-                uses = out.setdefault("use", [])
-                assert isinstance(uses, list)  # nothing else is put there
-                uses.append(text)
+            case tree.Header(kind="use", value=tree.String(value=text), alias=alias):
+                _append(out, "use", text if alias is None else {"file": text, "as": alias.id})
+            case tree.Needs():
+                _append(out, "needs", print_statement(item).removeprefix("needs "))
             case tree.Header(kind=kind, value=value):
                 _put(out, kind, value.value if isinstance(value, tree.String) else value.id, item)
             case tree.Likelihood(value=expression):
@@ -166,7 +173,7 @@ def _rows(rows: Iterable[tree.Row | tree.Let | tree.Shared | tree.Default]) -> d
 
 
 def _body(block: tree.Block) -> _Value:
-    statements = [print_statement(statement) for statement in block.statements]
+    statements: list[_Value] = [print_statement(statement) for statement in block.statements]
     return statements[0] if len(statements) == 1 else statements
 
 

@@ -19,6 +19,7 @@ _KEYS = [
     "model",
     "title",
     "use",
+    "needs",
     "extends",
     "let",
     "shared",
@@ -123,8 +124,14 @@ class _Reader:
                     yield tree.Header("model", name, span=span)
             case "title" | "use" | "extends":
                 for node in value.items if isinstance(value, Sequence) else (value,):
-                    if text := self._string(node):
+                    if kind == "use" and isinstance(node, Mapping):
+                        yield from self._used_as(node)
+                    elif text := self._string(node):
                         yield tree.Header(cast(Any, kind), text, span=node.span)
+            case "needs":
+                for node in value.items if isinstance(value, Sequence) else (value,):
+                    if needed := self._parse(node, "needed"):
+                        yield tree.Needs(*needed, span=node.span)
             case "let" | "shared" if not rest:
                 for name_node, node in self._entries(value, "names and values"):
                     yield from self._definition(kind, name_node, node)
@@ -158,6 +165,16 @@ class _Reader:
                 message = f"`{key.text[:40]}` is not something that a spec is made of"
                 expected = ", ".join(f"`{word}`" for word in _KEYS)
                 self.found.add(Diagnostic(codes.UNKNOWN_ITEM, message, key.span, key.text[:40], expected, help_))
+
+    def _used_as(self, node: Mapping) -> Iterator[tree.Header]:
+        """`{file: cells.hv, as: cells}`"""
+        parts = {key.text: value for key, value in node.entries}
+        if parts.keys() != {"file", "as"}:
+            self._wrong(node, "a mapping", "the name of a file, or `{file: cells.hv, as: cells}`")
+            return
+        text, alias = self._string(parts["file"]), self._name(parts["as"])
+        if text and alias:
+            yield tree.Header("use", text, alias, span=node.span)
 
     def _definition(self, kind: str, key: Node, value: Node) -> Iterator[tree.Let | tree.Shared]:
         name, expression = self._name(key), self._expression(value)

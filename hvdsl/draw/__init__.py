@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hvdsl.compiler.model import Model
+    from hvdsl.draw.picture import Picture
 
-__all__ = ["draw", "graph_json"]
+__all__ = ["draw", "draw_cell", "draw_latents", "graph_json", "render"]
 
 
 def draw(model: Model, form: str) -> bytes:
@@ -28,7 +29,29 @@ def draw(model: Model, form: str) -> bytes:
         return mermaid(drawn).encode()
     from hvdsl.draw.layout import layout
 
-    picture = layout(drawn)
+    return render(layout(drawn), form)
+
+
+def draw_cell(model: Model, name: str, form: str) -> bytes:
+    """Return the inside of a recipe as a file of the form `.svg`, `.png` or `.html`.
+
+    Raises:
+        UsageError: the model uses no recipe of that name.
+    """
+    from hvdsl.draw.cell import cell
+
+    return render(cell(model, name), form)
+
+
+def draw_latents(model: Model, form: str) -> bytes:
+    """Return how the latents depend on each other as a file of the form `.svg`, `.png` or `.html`."""
+    from hvdsl.draw.latents import latents
+
+    return render(latents(model), form)
+
+
+def render(picture: Picture, form: str) -> bytes:
+    """Return a picture as a file of the form `.svg`, `.png` or `.html`."""
     if form == ".png":
         from hvdsl.draw.png import png
 

@@ -31,6 +31,11 @@ class Folder:
         latents = {str(node.args["name"]) for node in scope.nodes() if node.role is Role.LATENT}
         return self._folded(scope, latents)
 
+    def items_of(self, scope: Scope) -> list[Item]:
+        """Return the pieces that stand for a recipe, a shared instance or a repeat in what holds it."""
+        latents = {str(node.args["name"]) for node in scope.nodes() if node.role is Role.LATENT}
+        return list(self._repeat(scope, latents)) if scope.kind == "repeat" else [self._recipe(scope)]
+
     def _folded(self, scope: Scope, latents: set[str]) -> list[Item]:
         runs = _join_runs(list(self._pieces(scope, latents)))
         for item in runs:

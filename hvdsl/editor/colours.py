@@ -9,10 +9,10 @@ from pygments.token import Comment, Keyword, Name, Number, Operator, Punctuation
 
 DECLARATIONS = ("cell", "group", "variant", "prior", "model", "let", "shared", "default")
 SECTIONS = (
-    *("hv", "title", "use", "extends", "data", "objective", "evaluate", "sample", "train", "encoder", "decoder"),
-    "likelihood",
+    *("hv", "title", "use", "needs", "extends", "data", "objective", "evaluate", "sample", "train"),
+    *("encoder", "decoder", "likelihood"),
 )
-WORDS = ("posterior", "given", "if", "else", "and", "or", "not")
+WORDS = ("posterior", "given", "as", "if", "else", "and", "or", "not")
 CONSTANTS = ("yes", "no", "none")
 CONTEXT = ("x", "skip", "channels", "res", "height", "width_px", "index", "count", "latents", "logits", "label")
 

@@ -17,6 +17,7 @@ from hvdsl.runtime.codes.levels import code_levels
 from hvdsl.runtime.latents.noise import set_noise_scheme
 from hvdsl.runtime.training.checkpoint import MANIFEST, CheckpointError
 from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.saving import BEST
 from hvdsl.runtime.training.weights import copy_into, load_weights, model_tensors
 from hvdsl.workflows.compiling import Compiled, compiled
 from hvdsl.workflows.runs import device_of, read_model, read_resolved
@@ -24,9 +25,6 @@ from hvdsl.workflows.stages import Autoencoder, autoencoder
 from hvdsl.workflows.weights_file import read_weights_file
 
 CheckpointName = Literal["last", "best"] | int
-
-BEST = ("bits_per_dim", "error_per_dim", "nats_per_code")
-"""What a validation is judged by: the first of these that it measured, the lower the better."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

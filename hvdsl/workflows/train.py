@@ -23,6 +23,7 @@ from hvdsl.runtime.inference.watch import watch
 from hvdsl.runtime.latents.noise import noise_scheme
 from hvdsl.runtime.training.precision import Precision
 from hvdsl.runtime.training.run import Run, default_folder
+from hvdsl.runtime.training.sinks import Sink, find_sinks
 from hvdsl.runtime.training.trainer import Trainer, TrainingResult
 from hvdsl.workflows.compiling import Overrides, checked, spelled
 from hvdsl.workflows.conditions import check_fields, names_of_classes
@@ -51,6 +52,7 @@ class TrainOptions:
     level: int | None = None
     workers: int = 0
     device: str = "auto"
+    sinks: tuple[str | Sink, ...] | None = None
 
     @property
     def begins(self) -> bool:
@@ -96,6 +98,7 @@ def run_training(options: TrainOptions, console: Console | None = None) -> Train
         SpecError: with everything that is wrong with the spec.
     """
     _check(options)
+    find_sinks(options.sinks)
     given = _given(options)
     device = device_of(options.device)
     with process_group(device.type):
@@ -168,6 +171,7 @@ def _train(
                 device=device,
                 console=console,
                 held=held,
+                sinks=options.sinks,
             )
         steps[stage], stopped = outcome.step, outcome.signal
         if stopped is not None:
@@ -215,7 +219,9 @@ def _train_autoencoder(
     check_fields(model, splits)
     notes = [] if run is None else consent(run, changed_since(run, start), options.changed)
     module = instantiate(model, settings.train.seed, device, level)
-    trainer = Trainer(module, settings, splits.train, run=run, console=console, workers=options.workers)
+    trainer = Trainer(
+        module, settings, splits.train, run=run, console=console, workers=options.workers, sinks=options.sinks
+    )
     if run is None:  # made last: what cannot be trained leaves no folder behind
         folder = options.out or default_folder(settings.model)
         if options.spec is None:
@@ -261,6 +267,7 @@ def train(
     workers: int = 0,
     device: str = "auto",
     threads: int | None = None,
+    sinks: Sequence[str | Sink] | None = None,
     console: Console | None = None,
 ) -> TrainingSummary:
     """Train a spec in a new run folder, or go on with a run, as `hvdsl train` does.
@@ -290,6 +297,9 @@ def train(
         workers: threads that read ahead.
         device: `cpu`, `cuda`, `cuda:1`, …; `auto` is an accelerator if there is one.
         threads: of one operation on the CPU, while it works.
+        sinks: what hears of measurements and pictures beside the run folder: `tensorboard`, `wandb`, the name of
+            another package's entry point, or a `hvdsl.Sink` of your own, whose exceptions end the training
+            (default: `tensorboard`, if it is installed).
         console: where to show progress; nothing is shown without one.
 
     Raises:
@@ -311,6 +321,7 @@ def train(
         level=level,
         workers=workers,
         device=device,
+        sinks=None if sinks is None else tuple(sinks),
     )
     with no_global_effect(threads):
         return run_training(options, console)

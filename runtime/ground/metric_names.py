@@ -32,6 +32,11 @@ class Metric:
     form: str = ".4f"
     per_group: bool = False
 
+    @property
+    def heading(self) -> str:
+        """What it is called where there is room for all that is measured."""
+        return self.label or _HEADINGS.get(self.name) or self.name.replace("_", " ")
+
 
 _METRICS: dict[str, Metric] = {}
 METRICS: Mapping[str, Metric] = MappingProxyType(_METRICS)
@@ -100,6 +105,7 @@ WEIGHTED_BATCH_NORM_GAMMA = _metric(f"weighted_batch_norm_gamma_{UNIT}", "the ob
 GRADIENT_NORM = _metric(
     "gradient_norm", NONE, "global, before clipping: the largest since the line before", "grad", ".3g"
 )
+GRADIENT_NORM_LIMIT = _metric("gradient_norm_limit", NONE, "updates are skipped from this norm on")
 LEARNING_RATE = _metric("learning_rate", NONE, "the rate in force", "lr", ".2g")
 SKIPPED_STEPS = _metric("skipped_steps", "steps", "not applied, since training began", "skipped", ".0f")
 SKIPPED_STEPS_IN_WINDOW = _metric("skipped_steps_in_window", "steps", "not applied, since the line before")
@@ -108,8 +114,33 @@ LONGEST_SKIP_STREAK_STEPS = _metric("longest_skip_streak_steps", "steps", "the m
 EPOCH = _metric("epoch", "epochs", "done, with their fraction")
 IMAGES_PER_SECOND = _metric("images_per_second", "images per second", "since the line before", "img/s", ".0f")
 SECONDS_PER_STEP = _metric("seconds_per_step", "seconds", "since the line before, reading included")
+PEAK_MEMORY_BYTES = _metric(
+    "peak_memory_bytes", "bytes", "the most that tensors took on the device, or on a CPU the process"
+)
 IMAGES = _metric("images", "images", "those that were evaluated")
 SAMPLES = _metric("samples", "samples", "of the latents for each image")
+
+OF_THE_MACHINE = frozenset({IMAGES_PER_SECOND, SECONDS_PER_STEP, PEAK_MEMORY_BYTES})
+"""Differ from one run to the next, whatever is computed."""
+_HEADINGS = {
+    NEGATIVE_ELBO_NATS_PER_IMAGE: "nats/image",
+    STANDARD_ERROR_BITS_PER_DIM: "± bits/dim",
+    RATE_BITS_PER_IMAGE: "rate bits/image",
+    RATE_PER_GROUP_NATS_PER_IMAGE: "rate nats/image",
+    WEIGHTED_RATE_NATS_PER_DIM: "weighted rate",
+    RATE_PER_GROUP_WEIGHT: "weight γ",
+    ACTIVE_CHANNELS_PER_GROUP: "active channels",
+    COMMITMENT_PER_GROUP_MEAN_SQUARE: "commitment",
+    CODES_USED_PER_GROUP_FRACTION: "codes used",
+    WEIGHTED_SPECTRAL: "weighted spectral",
+    BATCH_NORM_GAMMA_SUM: "sum of γ",
+    WEIGHTED_BATCH_NORM_GAMMA: "weighted γ",
+    SKIPPED_STEPS_IN_WINDOW: "skipped just now",
+    SKIP_STREAK_STEPS: "skipped in a row",
+    LONGEST_SKIP_STREAK_STEPS: "longest streak",
+    SECONDS_PER_STEP: "seconds/step",
+    PEAK_MEMORY_BYTES: "peak memory",
+}
 
 
 def metric(name: str) -> Metric | None:

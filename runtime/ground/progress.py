@@ -9,6 +9,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
+def is_live(console: Console | None) -> bool:
+    """Whether what is shown on it can change: it is a terminal that can move its cursor."""
+    return console is not None and console.is_terminal and not console.is_dumb_terminal
+
+
 class ProgressLine:
     """A line on `console` while entered; nothing without one, or where it is no terminal.
 
@@ -27,7 +32,7 @@ class ProgressLine:
             TextColumn("{task.fields[beside]}"),
             console=console,
             transient=True,
-            disable=console is None or not console.is_terminal,
+            disable=not is_live(console),
         )
         self._task = self._progress.add_task(what, total=total, completed=done, beside="")
 

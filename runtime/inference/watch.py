@@ -6,19 +6,19 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from hvdsl.compiler.settings import Data, ModelSettings
 from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
 from hvdsl.runtime.inference.generate import depths, reconstruct, sample
-from hvdsl.runtime.inference.pictures import grid, labelled_rows, rate_bars, save_png
+from hvdsl.runtime.inference.pictures import grid, labelled_rows, rate_bars
 from hvdsl.runtime.latents.conditions import as_tensors, conditions_of
 from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.protocol import as_vae, is_quantized
 from hvdsl.runtime.training.batches import PixelSource, read_with_fields
 from hvdsl.runtime.training.metrics import Measurement
-from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.trainer import Periodic, Trainer
 
 SAMPLES, ORIGINALS, DEPTHS = 36, 8, 4
@@ -31,7 +31,7 @@ def watch(trainer: Trainer, validation: PixelSource) -> None:
         Periodic(
             "validation",
             clock.every(trainer.train.evaluate_every),
-            lambda step: _evaluation(trainer, validation).as_metrics(),
+            lambda step: _evaluation(trainer, validation, step).as_metrics(),
             settings.evaluate.use_ema,
         ),
         Periodic(
@@ -43,27 +43,21 @@ def watch(trainer: Trainer, validation: PixelSource) -> None:
     ]
 
 
-def draw_samples(
-    model: nn.Module,
-    settings: ModelSettings,
-    run: Run,
-    name: str,
-    n: int = SAMPLES,
-    seed: int = 0,
-    images: PixelSource | None = None,
-) -> None:
-    """`pictures/<name>.png`: samples at the spec's temperatures, under conditions of `images` in turn."""
+def sample_page(
+    model: nn.Module, settings: ModelSettings, n: int = SAMPLES, seed: int = 0, images: PixelSource | None = None
+) -> Image.Image:
+    """Samples at the spec's temperatures; where the model has conditions, under those of `images` in turn."""
     fields = [condition.name for condition in conditions_of(model)]
     given = {}
     if fields and images is not None:
         _, given = read_with_fields(images, [i % len(images) for i in range(n)], fields)
     temperatures = default_temperatures(as_vae(model).LATENTS, settings.sample.temperature)
     drawn = sample(model, settings.data, n, temperature=temperatures, seed=seed, given=as_tensors(given))
-    save_png(grid(drawn, pixel_bits(settings.data)), run.pictures / f"{name}.png")
+    return grid(drawn, pixel_bits(settings.data))
 
 
-def draw_reconstructions(model: nn.Module, data: Data, images: PixelSource, run: Run, name: str) -> None:
-    """`pictures/<name>.png`: some images, and what more and more of the hierarchy keeps of them."""
+def reconstruction_page(model: nn.Module, data: Data, images: PixelSource) -> Image.Image:
+    """Some images, and what more and more of the hierarchy keeps of them."""
     groups = len(as_vae(model).LATENTS)
     fields = [condition.name for condition in conditions_of(model)]
     raw, given = read_with_fields(images, range(min(ORIGINALS, len(images))), fields)
@@ -71,17 +65,17 @@ def draw_reconstructions(model: nn.Module, data: Data, images: PixelSource, run:
     keep = depths(groups, DEPTHS)
     rows = [pixels, *reconstruct(model, data, pixels, keep, given=as_tensors(given))]
     labels = ["original", *(f"{k} of {groups} groups" for k in keep)]
-    save_png(labelled_rows(rows, labels, pixel_bits(data)), run.pictures / f"{name}.png")
+    return labelled_rows(rows, labels, pixel_bits(data))
 
 
-def draw_rates(model: nn.Module, evaluation: Evaluation, run: Run, name: str) -> None:
-    """`pictures/<name>.png`: the rate of each latent group."""
+def rate_chart(model: nn.Module, evaluation: Evaluation) -> Image.Image:
+    """The rate of each latent group."""
     labels = [f"{g.name} {'x'.join(map(str, g.shape))}" for g in as_vae(model).LATENTS]
     title = f"Rate of each latent group, {evaluation.bits_per_dim:.3f} bits/dim"
-    save_png(rate_bars(evaluation.rate_per_group, labels, title), run.pictures / f"{name}.png")
+    return rate_bars(evaluation.rate_per_group, labels, title)
 
 
-def _evaluation(trainer: Trainer, validation: PixelSource) -> Evaluation:
+def _evaluation(trainer: Trainer, validation: PixelSource, step: int) -> Evaluation:
     train = trainer.train
     result = evaluate(
         trainer.model,
@@ -91,15 +85,16 @@ def _evaluation(trainer: Trainer, validation: PixelSource) -> Evaluation:
         seed=train.seed,
         world=trainer.world,
     )
-    if trainer.run is not None and trainer.world.leads:
-        draw_rates(trainer.model, result, trainer.run, "rate_per_group")
+    if trainer.log is not None:
+        trainer.log.picture("rate_per_group", step, rate_chart(trainer.model, result), numbered=False)
     return result
 
 
 def _pictures(trainer: Trainer, validation: PixelSource, step: int) -> Mapping[str, Measurement]:
-    if trainer.run is not None and trainer.world.leads:
+    if trainer.log is not None:
         if not is_quantized(trainer.model):  # uniform codes are no samples: those need priors
-            seed, name = trainer.train.seed, f"samples-{step}"
-            draw_samples(trainer.model, trainer.settings, trainer.run, name, seed=seed, images=validation)
-        draw_reconstructions(trainer.model, trainer.settings.data, validation, trainer.run, f"reconstructions-{step}")
+            page = sample_page(trainer.model, trainer.settings, seed=trainer.train.seed, images=validation)
+            trainer.log.picture("samples", step, page)
+        page = reconstruction_page(trainer.model, trainer.settings.data, validation)
+        trainer.log.picture("reconstructions", step, page)
     return {}

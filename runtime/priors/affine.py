@@ -16,6 +16,10 @@ Map = Callable[..., Tensor]
 constant, each position by itself."""
 
 
+Function = Callable[..., Tensor]
+"""An elementwise function of one tensor that can write into a buffer, `out`."""
+
+
 def matrix(map: Map, sizes: Sequence[int], constants: Sequence[Tensor], like: Tensor) -> Tensor:
     """The linear part of a map, `(sum of sizes, outputs)`: what it makes of every unit vector, less the constant."""
     count = sum(sizes)
@@ -54,7 +58,9 @@ def convolution(layer: Conv2d, grid: tuple[int, int], down: int = 0, right: int 
                 taps[offset] = weight[row, column].t()
     bias_map = None
     if layer.bias is not None:
-        bias_map = shift(layer.bias[None, :, None, None].expand(-1, -1, *grid), down, right)
+        bias_map = layer.bias[None, :, None, None].expand(-1, -1, *grid)
+        if down or right:
+            bias_map = shift(bias_map, down, right)
     return Kernel(taps, bias_map, weight.shape[2], weight.shape[3])
 
 
@@ -115,7 +121,7 @@ class Constant:
 
 
 def _uniform(bias_map: Tensor) -> bool:
-    return bool((bias_map == bias_map[:, :, :1, :1]).all())
+    return bias_map.stride()[2:] == (0, 0) or bool((bias_map == bias_map[:, :, :1, :1]).all())
 
 
 def joint_halves(*tensors: Tensor) -> Tensor:

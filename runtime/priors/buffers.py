@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from torch import Tensor
 
 from hvdsl.runtime.layers import Attention
-from hvdsl.runtime.priors.affine import Kernel, Map, same
+from hvdsl.runtime.priors.affine import Function, Kernel, Map, same
 
 Choose: TypeAlias = Callable[[Tensor, int, int], Tensor]
 """Picks the codes `(N,)` of a position from its logits `(N, K)`, row and column. The logits are a buffer that the next
@@ -74,8 +74,22 @@ class StepBuffers(Protocol):
         """What convolutions of the codes give, through a map."""
         ...
 
-    def convolution(self, kernel: Kernel, map: Map = same, constants: Sequence[Tensor] = ()) -> Convolution:
-        """A causal convolution, through a map."""
+    def convolution(
+        self,
+        kernel: Kernel,
+        map: Map = same,
+        constants: Sequence[Tensor] = (),
+        *,
+        of: tuple[Function, Any] | None = None,
+        gate: bool = False,
+    ) -> Convolution:
+        """A causal convolution, through a map.
+
+        Args:
+            of: A function and another convolution of these buffers: its input is the function of what that one gives.
+                Without, the input is written into `input` before the call.
+            gate: Whether `gated` is called, and not the convolution.
+        """
         ...
 
     def linear(self, map: Map, sizes: Sequence[int], constants: Sequence[Tensor] = ()) -> Linear:

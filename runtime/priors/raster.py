@@ -1,8 +1,7 @@
 """A code map drawn position by position: the parts of a prior as buffers that grow with it.
 
-Every causal convolution is split in two: what it reads of the rows above is one product per row, for all columns at
-once; what it reads of its own row is one product per position on a contiguous view. Keys and values of attention are
-kept. Activations are `(N, C)`. Views are made once: taking one costs as much time as a function of it.
+Causal convolutions are in `convolutions`. Keys and values of attention are kept. Activations are `(N, C)`. Views are
+made once: taking one costs as much time as a function of it.
 """
 
 from __future__ import annotations
@@ -17,8 +16,9 @@ from torch import Tensor
 
 from hvdsl.runtime.latents.group import CodeMap
 from hvdsl.runtime.layers import Attention
-from hvdsl.runtime.priors.affine import Constant, Kernel, Map, gate, matrix, same
+from hvdsl.runtime.priors.affine import Constant, Function, Kernel, Map, gate, matrix, same
 from hvdsl.runtime.priors.buffers import Choose, Steps
+from hvdsl.runtime.priors.convolutions import RasterConvolution, side_by_side
 
 APART = 16  # elements between rows of keys beyond the positions: powers of two would share few lines of the cache
 
@@ -47,13 +47,18 @@ class Raster:
         self.codes_so_far = torch.zeros(batch, height, width, dtype=torch.long, device=like.device)
         self._parts: list[_PerRow] = []
         self._first: list[RasterCodes] = []
+        self._convolutions: list[RasterConvolution] = []
 
     def fill(self, steps: Steps, choose: Choose, done: Callable[[int, int], None]) -> None:
         """Draw all rows; `done` is told how many of how many."""
+        banks = side_by_side(self._convolutions, self.blank, self.batch)
+        ahead = [bank.ahead for bank in banks if bank.reads_before]
         for i in range(self.height):
-            for part in self._parts:
+            for part in (*self._parts, *banks):
                 part.begin(i)
             for j, column in enumerate(self.codes_so_far[:, i].unbind(1)):
+                for compute in ahead:
+                    compute(j)
                 codes = choose(steps(j), i, j)
                 column.copy_(codes)
                 for first in self._first:
@@ -67,10 +72,18 @@ class Raster:
         self._parts.append(part)
         return part
 
-    def convolution(self, kernel: Kernel, map: Map = same, constants: Sequence[Tensor] = ()) -> RasterConvolution:
-        """A causal convolution, through a map."""
-        part = RasterConvolution(self, kernel, map, constants)
-        self._parts.append(part)
+    def convolution(
+        self,
+        kernel: Kernel,
+        map: Map = same,
+        constants: Sequence[Tensor] = (),
+        *,
+        of: tuple[Function, RasterConvolution] | None = None,
+        gate: bool = False,
+    ) -> RasterConvolution:
+        """A causal convolution, through a map: of its `input`, or of a function of another convolution."""
+        part = RasterConvolution(self.blank, kernel, map, constants, of, gate)
+        self._convolutions.append(part)
         return part
 
     def linear(self, map: Map, sizes: Sequence[int], constants: Sequence[Tensor] = ()) -> RasterLinear:
@@ -93,11 +106,13 @@ class RasterCodes:
     def __init__(self, raster: Raster, kernels: Sequence[Kernel], map: Map, constants: Sequence[Tensor]) -> None:
         sizes = [kernel.outputs for kernel in kernels]
         through = torch.split(matrix(map, sizes, constants, raster.blank), sizes)
+        unit = torch.eye(len(through[0]), dtype=through[0].dtype, device=through[0].device)
         self._constant = Constant(map, sizes, constants, [kernel.bias_map for kernel in kernels], raster.blank)
         tables: dict[tuple[int, int], Tensor] = {}
         for kernel, weight in zip(kernels, through, strict=True):
+            alone = torch.equal(weight, unit)
             for offset, tap in kernel.taps.items():
-                table = tap.t() @ weight  # (classes, outputs)
+                table = tap.t() if alone else tap.t() @ weight  # (classes, outputs)
                 tables[offset] = tables[offset] + table if offset in tables else table
         self._above = _CodesAbove(raster, {offset: table for offset, table in tables.items() if offset[0] < 0})
         self._reach = max((-column for row, column in tables if row == 0), default=0)
@@ -156,109 +171,6 @@ class _CodesAbove:
         row += F.embedding_bag(seen.flatten(0, 1), self._table, mode="sum").view_as(row)
 
 
-class RasterConvolution:
-    """A causal convolution. `input[j]` takes the activations of column j; then a call gives the outputs there."""
-
-    def __init__(self, raster: Raster, kernel: Kernel, map: Map, constants: Sequence[Tensor]) -> None:
-        batch, width, inputs = raster.batch, raster.width, kernel.inputs
-        through = matrix(map, [kernel.outputs], constants, raster.blank).t()  # (outputs, kernel's outputs)
-        taps = {offset: (tap if map is same else through @ tap).t() for offset, tap in kernel.taps.items()}
-        left, right = max(0, -min((c for _, c in taps), default=0)), max(0, max((c for _, c in taps), default=0))
-        row = raster.blank.new_zeros(batch, left + width + right, inputs)  # zeros outside of the map
-        self.input = list(row[:, left : left + width].unbind(1))
-        constant = Constant(map, [kernel.outputs], constants, [kernel.bias_map], raster.blank)
-        self._above = _RowsAbove(raster, row, left, taps, constant, len(through))
-
-        beside = [column for up, column in taps if up == 0]
-        self._patches: list[Tensor] | None = None
-        if beside:
-            first, last = min(beside), max(beside)
-            span = last + 1 - first
-            starts = range(left + first, left + first + width)
-            self._patches = [row[:, start : start + span].view(batch, span * inputs) for start in starts]
-            blank = raster.blank.new_zeros(inputs, len(through))
-            self._weight = torch.cat([taps.get((0, c), blank) for c in range(first, last + 1)])
-        self._result = raster.blank.new_zeros(batch, len(through))
-        self._value, self._control = self._result.tensor_split(2, 1)
-
-    def __call__(self, j: int) -> Tensor:
-        if self._patches is None:
-            return self._result.copy_(self._above.at[j])
-        return torch.addmm(self._above.at[j], self._patches[j], self._weight, out=self._result)
-
-    def gated(self, j: int, *, plus: Tensor | None = None, out: Tensor | None = None) -> Tensor:
-        self(j)
-        return gate(self._value, self._control, plus, out)
-
-    def begin(self, i: int) -> None:
-        self._above.begin(i)
-
-
-class _RowsAbove:
-    """What a convolution gives without its own row: sums that grow with every row.
-
-    A finished row is multiplied once, by the taps of all rows below that see it: that is faster than one convolution of
-    several rows for each new row, since a small convolution spends its time on arranging its weights. The sums of the
-    rows to come lie side by side in a window that goes on by one with every row, and back when it is at the end.
-
-    Args:
-        row: `(N, left + W + …, inputs)`, the activations of the current row between zeros.
-        taps: `(inputs, outputs)` by (row, column).
-
-    Attributes:
-        at: The current row's sums by column, `(N, outputs)`.
-    """
-
-    def __init__(
-        self,
-        raster: Raster,
-        row: Tensor,
-        left: int,
-        taps: Mapping[tuple[int, int], Tensor],
-        constant: Constant,
-        outputs: int,
-    ) -> None:
-        batch, width, inputs = raster.batch, raster.width, row.shape[2]
-        self._constant, self._map_height = constant, raster.height
-        self._count = count = max(1, *(-up for up, _ in taps))
-        sums = raster.blank.new_zeros(batch, width, 2 * count, outputs)
-        self._sums = sums.unbind(2)
-        self._columns = [of_row.unbind(1) for of_row in self._sums]
-        self._first, self.at = 0, self._columns[0]
-        self._seen: Tensor | None = None
-        if any(up < 0 for up, _ in taps):
-            span = row.shape[1] - width + 1
-            spread = raster.blank.new_zeros(span, inputs, count, outputs)
-            for (up, column), tap in taps.items():
-                if up < 0:
-                    spread[left + column, :, -up - 1] = tap
-            self._spread = spread.view(span * inputs, count * outputs)
-            flat = sums.view(batch * width, -1)
-            self._windows = [flat[:, outputs * first : outputs * (first + count)] for first in range(count + 1)]
-            # What each column of a row below sees of this one: neighbours overlap.
-            self._seen = row.as_strided((batch, width, span * inputs), (row.stride(0), inputs, 1))
-
-    def begin(self, i: int) -> None:
-        count = self._count
-        if i:
-            self._go_on()
-        for ahead in range(count) if i == 0 else (count - 1,):
-            if i + ahead < self._map_height:
-                vector = self._constant.vector
-                self._sums[self._first + ahead].copy_(self._constant.row(i + ahead) if vector is None else vector)
-        if i and self._seen is not None:
-            window = self._windows[self._first]
-            window.addmm_(self._seen.reshape(len(window), -1), self._spread)
-        self.at = self._columns[self._first]
-
-    def _go_on(self) -> None:
-        self._first += 1
-        if self._first > self._count:
-            for ahead in range(self._count - 1):
-                self._sums[ahead].copy_(self._sums[self._first + ahead])
-            self._first = 0
-
-
 class RasterLinear:
     """A linear map. Several tensors stand side by side, in `operands[number][j]`; one alone is given to the call."""
 
@@ -309,19 +221,24 @@ class RasterAttention:
         self._scale = 1 / math.sqrt(keys // heads)
         joined = self._blank.new_zeros(batch, 2 * keys + values)
         self.input = [joined] * width
-        query, key, value = (part.view(batch, heads, -1) for part in torch.split(joined, [keys, keys, values], 1))
-        self._query, self._key, self._value = query, key, value
+        query, *kept = (part.view(batch, heads, -1) for part in torch.split(joined, [keys, keys, values], 1))
+        self._query = query
         # Those of one sample lie as the product takes them; those of several are brought together.
         gathered = query if batch == 1 else torch.empty_like(query, memory_format=torch.contiguous_format)
         self._gathered = None if batch == 1 else gathered
         self._queries = gathered.view(self._count, 1, -1)
 
         stride = positions + APART
-        kept_keys = self._blank.new_zeros(batch, heads, keys // heads, stride)
-        kept_values = self._blank.new_zeros(batch, heads, values // heads, stride)
-        self._key_at, self._value_at = kept_keys.unbind(3), kept_values.unbind(3)
-        self._keys = kept_keys.view(self._count, -1, stride)
-        self._values = kept_values.view(self._count, -1, stride).transpose(1, 2)
+        widths = [keys // heads, values // heads]
+        both = self._blank.new_zeros(batch, heads, sum(widths), stride)
+        if keys == values:  # as many channels: one copy keeps a key with its value
+            kept = [joined[:, keys:].view(batch, 2, heads, -1)]
+            places = [both.view(batch, heads, 2, -1, stride).transpose(1, 2)]
+        else:
+            places = list(torch.split(both, widths, 2))
+        self._kept = [(piece, place.unbind(-1)) for piece, place in zip(kept, places, strict=True)]
+        self._keys, values_kept = torch.split(both.view(self._count, -1, stride), widths, 1)
+        self._values = values_kept.transpose(1, 2)
         # Finite, so that the first position, which may see nothing, gets the mean of values that are still zero.
         unseen = self._blank.new_full((width, width), torch.finfo(self._blank.dtype).min)
         self._unseen = unseen.triu(1 if self._inclusive else 0).unbind(0)
@@ -350,5 +267,5 @@ class RasterAttention:
         return self._result
 
     def _keep(self, j: int) -> None:
-        self._key_at[self._start + j].copy_(self._key)
-        self._value_at[self._start + j].copy_(self._value)
+        for piece, places in self._kept:
+            places[self._start + j].copy_(piece)

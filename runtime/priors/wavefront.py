@@ -16,7 +16,7 @@ from torch import Tensor
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.latents.group import CodeMap
 from hvdsl.runtime.layers import Attention
-from hvdsl.runtime.priors.affine import Constant, Kernel, Map, gate, matrix, same
+from hvdsl.runtime.priors.affine import Constant, Function, Kernel, Map, gate, matrix, same
 from hvdsl.runtime.priors.buffers import Choose, Reading, Steps
 
 
@@ -54,8 +54,16 @@ class Wavefront:
         self._first.append(part)
         return part
 
-    def convolution(self, kernel: Kernel, map: Map = same, constants: Sequence[Tensor] = ()) -> FrontConvolution:
-        return FrontConvolution(self, kernel, map, constants)
+    def convolution(
+        self,
+        kernel: Kernel,
+        map: Map = same,
+        constants: Sequence[Tensor] = (),
+        *,
+        of: tuple[Function, FrontConvolution] | None = None,
+        gate: bool = False,
+    ) -> FrontConvolution:
+        return FrontConvolution(self, kernel, map, constants, of)
 
     def linear(self, map: Map, sizes: Sequence[int], constants: Sequence[Tensor] = ()) -> FrontLinear:
         return FrontLinear(self, map, sizes, constants)
@@ -123,7 +131,15 @@ class FrontCodes:
 class FrontConvolution:
     """A causal convolution: the activations of all taps side by side, then one product."""
 
-    def __init__(self, front: Wavefront, kernel: Kernel, map: Map, constants: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        front: Wavefront,
+        kernel: Kernel,
+        map: Map,
+        constants: Sequence[Tensor],
+        of: tuple[Function, FrontConvolution] | None,
+    ) -> None:
+        self._of = of
         through = matrix(map, [kernel.outputs], constants, front.blank).t()
         self._bias = front.constants(Constant(map, [kernel.outputs], constants, [kernel.bias_map], front.blank))
         offsets = sorted(kernel.taps)
@@ -136,6 +152,9 @@ class FrontConvolution:
         self._seen = [list(views) for views in zip(*seen, strict=True)]
 
     def __call__(self, j: int) -> Tensor:
+        if self._of is not None:
+            function, source = self._of
+            function(source(j), out=self.input[j])
         return torch.addmm(self._bias[j], torch.cat(self._seen[j], 1), self._weight)
 
     def gated(self, j: int, *, plus: Tensor | None = None, out: Tensor | None = None) -> Tensor:

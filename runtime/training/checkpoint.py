@@ -123,13 +123,12 @@ class CheckpointStore:
     """The `checkpoints` folder of a run.
 
     Args:
-        keep: Saving removes all but the newest so many.
         metadata: What files of weights say of themselves beside steps and noise scheme: see `weights_metadata`.
     """
 
-    def __init__(self, folder: Path, keep: int | None = None, metadata: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, metadata: Mapping[str, str] | None = None) -> None:
         self.folder = folder
-        self._keep, self._metadata = keep, metadata
+        self._metadata = metadata
 
     def steps(self) -> list[int]:
         """The steps that have a complete checkpoint, ascending."""
@@ -154,7 +153,7 @@ class CheckpointStore:
         return self.open(numbers[-1]) if numbers else None
 
     def save(self, step: int, parts: Mapping[str, Tensors], state: Mapping[str, Any]) -> Path:
-        """Write a checkpoint, then remove the ones that are no longer kept.
+        """Write a checkpoint.
 
         Args:
             parts: Tensors by file name, without the suffix.
@@ -175,11 +174,37 @@ class CheckpointStore:
                     files[f"{name}.safetensors"] = _entry(data)
                 manifest = {"format": FORMAT, "complete": True, "step": step, "files": files, "state": state}
                 write_json(folder / MANIFEST, manifest, indent=1)
-            for old in self.steps()[: -self._keep] if self._keep else []:
-                remove_folder(self.folder / str(old))
         except (DiskError, OSError) as error:
             raise CheckpointError(self._failure(step, error)) from error
         return final
+
+    def prune(self, newest: int, besides: int | None = None) -> None:
+        """Remove all but the newest so many, and the one of the step `besides`.
+
+        Raises:
+            CheckpointError: One cannot be removed.
+        """
+        for old in self.steps()[:-newest]:
+            if old != besides:
+                try:
+                    remove_folder(self.folder / str(old))
+                except OSError as error:
+                    raise CheckpointError(f"cannot remove {self.folder / str(old)}: {error.strerror}") from error
+
+    def annotate(self, step: int, entries: Mapping[str, Any]) -> None:
+        """Give the state of a checkpoint entries that were not known when it was taken.
+
+        Raises:
+            CheckpointError: It is not there, or cannot be written; it is as it was.
+        """
+        path = self.folder / str(step)
+        _read_manifest(path, step)
+        try:
+            manifest = read_json(path / MANIFEST)
+            manifest["state"] |= entries
+            write_json(path / MANIFEST, manifest, indent=1)
+        except (DiskError, OSError) as error:
+            raise CheckpointError(f"cannot write into the checkpoint of step {step}: {error}") from error
 
     def put_aside(self, step: int) -> Path | None:
         """Move what is newer than `step` into a folder of its own, which nothing reads; returns that folder.

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hvdsl.compiler.settings import Quantile
 from hvdsl.errors import HvdslError
 
 STREAK_LIMIT = 50
+DOUBTFUL = 3
+"""Skipped updates in a row after which nothing is saved any more, since the weights may be what is wrong."""
 WINDOW = 1000
 WINDOW_SHARE = 0.2
 
@@ -34,30 +37,76 @@ def clip_gradients(parameters: list[nn.Parameter], norm: Tensor, limit: float | 
         nn.utils.clip_grad_value_(parameters, each)
 
 
+class RecentNorms:
+    """A threshold for gradient norms: a multiple of a quantile of those of recent steps, skipped ones among them.
+
+    It is computed on the device, without being read. In the first steps, up to a tenth of those that count, nothing is
+    above it.
+    """
+
+    def __init__(self, rule: Quantile) -> None:
+        self._rule = rule
+        self._norms = torch.full((rule.over,), math.nan)
+
+    def __call__(self, norm: Tensor) -> Tensor:
+        """The threshold before this norm, which counts from the next one on."""
+        self._norms = self._norms.to(norm.device)
+        kept = self._norms
+        enough = kept.isfinite().sum() >= max(20, self._rule.over // 10)
+        bound = torch.where(enough, self._rule.times * torch.nanquantile(kept, self._rule.q), math.inf)
+        seen = norm.detach().float()
+        self._norms = torch.cat([kept[1:], torch.where(seen.isfinite(), seen, math.nan).reshape(1)])
+        return bound
+
+    def state(self) -> list[float | None]:
+        """The norms as JSON."""
+        return [norm if math.isfinite(norm) else None for norm in self._norms.tolist()]
+
+    def load(self, norms: Sequence[float | None]) -> None:
+        """Continue from `state()`. Raises ValueError or TypeError where it is not one."""
+        values = [math.nan if norm is None else float(norm) for norm in norms][-self._rule.over :]
+        self._norms = torch.tensor([math.nan] * (self._rule.over - len(values)) + values)
+
+
 class SkipGuard:
     """Decides which updates are left out, counts them, and stops a run that has stalled.
 
     An update is left out when the loss or the gradient norm is not finite, or when the norm is not strictly below
-    `limit` (VDVAE, Child 2021). A fixed limit can freeze training without a word, so 50 in a row, or more than a fifth
-    of a full window of 1,000 steps, is an error.
+    `limit` (VDVAE, Child 2021): a number, or a multiple of a quantile of recent norms, which follows where training
+    goes. A fixed limit can freeze training without a word, so 50 in a row, or more than a fifth of a full window of
+    1,000 steps, is an error.
     """
 
-    def __init__(self, limit: float | None = None) -> None:
+    def __init__(self, limit: float | Quantile | None = None) -> None:
         self.limit = limit
+        self._recent = RecentNorms(limit) if isinstance(limit, Quantile) else None
         self.skipped = 0
         self.streak = 0
         self.longest_streak = 0
         self._window: deque[bool] = deque(maxlen=WINDOW)
         self._not_finite = 0  # within the streak
         self._last_norm = math.nan
+        self._last_loss = math.nan
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the weights may be broken: the loss is not finite, or updates were skipped again and again."""
+        return self.streak >= DOUBTFUL or (self.streak > 0 and not math.isfinite(self._last_loss))
+
+    @property
+    def lost_numbers(self) -> bool:
+        """Whether most of the streak was skipped for what is not finite."""
+        return self.streak > 0 and self._not_finite > self.streak / 2
 
     def allows(self, loss: Tensor, norm: Tensor) -> Tensor:
         """Whether the update may be applied: a scalar where loss and norm are, which the host need not read."""
         finite = torch.isfinite(loss) & torch.isfinite(norm)
-        return finite if self.limit is None else finite & (norm < self.limit)
+        if self._recent is not None:
+            return finite & (norm < self._recent(norm))
+        return finite & (norm < self.limit) if isinstance(self.limit, float | int) else finite
 
-    def record(self, applied: bool, norm: float) -> None:
-        """Count one step.
+    def record(self, applied: bool, norm: float, loss: float = 0.0) -> None:
+        """Count one step; `loss` and `norm` as it had them.
 
         Raises:
             TrainingStalledError: Too many were skipped; the message says what to change.
@@ -70,7 +119,7 @@ class SkipGuard:
         self.streak += 1
         self.longest_streak = max(self.longest_streak, self.streak)
         self._not_finite += not math.isfinite(norm)
-        self._last_norm = norm
+        self._last_norm, self._last_loss = norm, loss
         if self.streak >= STREAK_LIMIT:
             raise TrainingStalledError(f"the last {self.streak} updates were all skipped{self._advice()}")
         skipped = sum(self._window)
@@ -85,7 +134,7 @@ class SkipGuard:
             "longest_streak": self.longest_streak,
             "not_finite": self._not_finite,
             "window": "".join("1" if skipped else "0" for skipped in self._window),
-        }
+        } | ({} if self._recent is None else {"norms": self._recent.state()})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict()`."""
@@ -94,16 +143,24 @@ class SkipGuard:
         self.longest_streak = int(state["longest_streak"])
         self._not_finite = int(state["not_finite"])
         self._window = deque((c == "1" for c in state["window"]), maxlen=WINDOW)
+        if self._recent is not None and "norms" in state:
+            self._recent.load(state["norms"])
+
+    @property
+    def _limit(self) -> str:
+        if isinstance(self.limit, Quantile):
+            return f"{self.limit.times:g} times the {self.limit.q:g} quantile of {self.limit.over} norms"
+        return f"{self.limit:g}"
 
     def _advice(self) -> str:
-        if self.limit is None or self._not_finite > self.streak / 2:
+        if self.limit is None or self.lost_numbers:
             return (
                 ", since the loss or its gradient was NaN or infinite: lower `train.optimizer.lr`, "
                 "lengthen `train.warmup`, set `train.clip`, or train in `fp32`; "
                 "and look at the data for values that are not finite"
             )
         return (
-            f", since the gradient norm (last {self._last_norm:.4g}) is not below `train.skip_above` ({self.limit:g}): "
+            f", since the gradient norm (last {self._last_norm:.4g}) is not below `train.skip_above` ({self._limit}): "
             "raise `train.skip_above` (it is in the unit of the objective), "
             "lower `train.optimizer.lr` or lengthen `train.warmup`"
         )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import TypeVar
 
-from hvdsl.compiler.settings import Train
+from hvdsl.compiler.settings import Quantile, Train
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.latents.noise import noise_scheme, set_noise_scheme
@@ -24,7 +24,7 @@ from hvdsl.runtime.quantizers.usage import agree, settle
 from hvdsl.runtime.training.checkpoint import Checkpoint, CheckpointError, Tensors
 from hvdsl.runtime.training.ema import Ema
 from hvdsl.runtime.training.graphs import Capture, CapturedStep, capture
-from hvdsl.runtime.training.guard import SkipGuard, clip_gradients, gradient_norm
+from hvdsl.runtime.training.guard import SkipGuard, TrainingStalledError, clip_gradients, gradient_norm
 from hvdsl.runtime.training.optimizer import build_optimizer, set_learning_rate, update
 from hvdsl.runtime.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from hvdsl.runtime.training.precision import arithmetic, check_precision, gradient_scaler, train_in
@@ -35,6 +35,9 @@ from hvdsl.runtime.training.schedule import Clock, LearningRate
 from hvdsl.runtime.training.start_from_batch import start_from_batch, starts_from_batch
 from hvdsl.runtime.training.synchronised_batch_norm import synchronise_batch_norm
 from hvdsl.runtime.training.weights import copy_into, model_tensors
+
+LEAST_SCALE = 2.0**-10
+"""Of fp16's loss scale: gradients that overflow below it are no rare large ones."""
 
 
 class StepInput(Protocol):
@@ -204,6 +207,7 @@ class Optimization(Generic[P]):
             "fp16 adapts its scale to what a step gave": self.scaler.is_enabled(),
             "activation checkpointing keeps random states on the host": self._recomputes,
             "the use of codes is counted on the host": any(isinstance(m, Quantizer) for m in self.model.modules()),
+            "the threshold of skipping follows recent norms": isinstance(self.guard.limit, Quantile),
             "noise of scheme 1 is drawn on the host": noise_scheme(self.model) == 1,
         }
         for reason, holds in reasons.items():
@@ -256,12 +260,34 @@ class Optimization(Generic[P]):
             TrainingStalledError: Too many steps were skipped.
         """
         for note, (loss, norm, applied, *numbers) in self._readings.take(outstanding):
-            self.guard.record(bool(applied), norm)
+            self.guard.record(bool(applied), norm, loss)
             terms, start = {}, 0
             for name, size in note.terms.items():
                 terms[name] = numbers[start : start + size]
                 start += size
             yield StepResult(note.step, loss, norm, note.rate, bool(applied), terms)
+
+    def loss_again(self, part: P) -> Tensor:
+        """The loss of one part of the last step, computed anew, to look at what went wrong."""
+        with arithmetic(self._precision, self._device):
+            loss, _ = self._measure(self.model, part, max(0, self.step_number - 1))
+        return loss
+
+    def begin_from_weights(self) -> None:
+        """Take the model's weights as they are: nothing is derived from a first batch any more."""
+        self._started = True
+
+    def check_scale(self) -> None:
+        """Refuse to go on where gradients overflow in fp16 whatever they are scaled by.
+
+        Raises:
+            TrainingStalledError: The scale has collapsed.
+        """
+        if self.scaler.is_enabled() and self.scaler.get_scale() < LEAST_SCALE:
+            raise TrainingStalledError(
+                f"the loss scale of fp16 fell to {self.scaler.get_scale():.3g}, and gradients still overflow: train in "
+                "`bf16` or `fp32`, or lower `train.optimizer.lr`"
+            )
 
     def tensors(self) -> dict[str, Tensors]:
         """The parts of a checkpoint, by file name."""
@@ -290,15 +316,16 @@ class Optimization(Generic[P]):
         Raises:
             CheckpointError: It is damaged, belongs to another model, or holds weights only.
         """
+        if "optimizer" not in checkpoint:
+            raise CheckpointError(
+                f"{checkpoint.path} holds weights but no optimizer: it can be evaluated and sampled, not resumed; "
+                f"`hvdsl train SPEC --from {checkpoint.path.parent.parent} --out NEW` begins a run with its weights"
+            )
         weights = checkpoint.tensors("model", model_tensors(self.model))
         averages = checkpoint.tensors("ema", self.ema.state_dict()) if self.ema is not None else {}
         vectors = {}
         if self._penalties is not None and "penalties" in checkpoint:
             vectors = checkpoint.tensors("penalties", self._penalties.expected())
-        if "optimizer" not in checkpoint:
-            raise CheckpointError(
-                f"{checkpoint.path} holds weights but no optimizer: it can be evaluated and sampled, not resumed"
-            )
         moments, scheme = checkpoint.load("optimizer"), checkpoint.noise_scheme
         guard = SkipGuard(self.guard.limit)
         try:

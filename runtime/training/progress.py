@@ -1,47 +1,70 @@
-"""What a person sees while a model trains: a live line on a terminal, plain lines elsewhere."""
+"""What a person sees while a model trains: a live view on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO
 
 from rich.console import Console
+from rich.live import Live
 
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.metric_names import METRICS
-from hvdsl.runtime.ground.progress import ProgressLine
+from hvdsl.runtime.ground.progress import is_live
+from hvdsl.runtime.training.live import LiveView
+from hvdsl.runtime.training.metrics import Measurement
 
-# On the live line of a narrow terminal.
-ALWAYS_ROOM_FOR = (names.BITS_PER_DIM, names.ERROR_PER_DIM, names.SKIPPED_STEPS, names.IMAGES_PER_SECOND)
+REDRAWN = 2  # times a second: often enough to look alive, and no load beside training
 
 
 class ProgressDisplay:
-    """Shows steps and measurements on `console`; silent without one (library use, ranks other than 0)."""
+    """Shows steps and measurements on `console`; silent without one (library use, ranks other than 0).
 
-    def __init__(self, console: Console | None, start: int, total: int | None) -> None:
+    Args:
+        title: What is trained.
+        resolutions: Of each latent group, as the live view sums them up.
+    """
+
+    def __init__(
+        self,
+        console: Console | None,
+        start: int,
+        total: int | None,
+        title: str = "",
+        resolutions: Sequence[str] = (),
+    ) -> None:
         self._console, self._total = console, total
-        self._line = ProgressLine(console, total=total, done=start)
+        self._view = LiveView(title, start, total, resolutions) if is_live(console) else None
+        self._entered = ExitStack()
 
     def __enter__(self) -> Self:
-        self._line.__enter__()
+        if self._view is not None:
+            streams = (sys.stdout, sys.stderr)
+            live = Live(self._view, console=self._console, refresh_per_second=REDRAWN, vertical_overflow="crop")
+            self._entered.enter_context(live)  # which also catches what is printed, and warnings
+            self._entered.enter_context(_handlers_follow(streams))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._line.__exit__(kind, error, trace)
+        self._entered.close()
 
     def advance(self, step: int) -> None:
         """`step` steps are done."""
-        self._line.update(step)
+        if self._view is not None:
+            self._view.advance(step)
 
-    def show(self, step: int, values: Mapping[str, object], event: str = "train") -> None:
-        """Measurements after `step` steps; training goes to the live line, everything else stays on the screen."""
-        if self._line.shown and event == "train":
-            short = {name: values[name] for name in ALWAYS_ROOM_FOR if name in values}
-            self._line.update(step, beside=format_values(short))
-            return
+    def show(self, step: int, values: Mapping[str, Measurement], event: str = "train") -> None:
+        """Measurements after `step` steps; those of training are redrawn in place, everything else stays as a line."""
+        if self._view is not None:
+            self._view.record(event, step, values)
+            if event == "train":
+                return
         total = "" if self._total is None else f"/{self._total}"
         label = "" if event == "train" else f"{event}: "
         self.say(f"step {step}{total}  {label}{format_values(values)}")
@@ -62,3 +85,17 @@ def format_values(values: Mapping[str, object]) -> str:
         if shown and (value or name != names.SKIPPED_STEPS):
             parts.append(f"{metric.label} {', '.join(f'{n:{metric.form}}' for n in numbers)}")
     return "  ".join(parts)
+
+
+@contextmanager
+def _handlers_follow(before: tuple[TextIO, TextIO]) -> Iterator[None]:
+    """Let handlers of logging that hold the terminal write to what has taken the place of its streams meanwhile."""
+    streams = {id(old): new for old, new in zip(before, (sys.stdout, sys.stderr), strict=True)}
+    loggers = [logging.root, *(x for x in logging.root.manager.loggerDict.values() if isinstance(x, logging.Logger))]
+    handlers = {id(h): h for logger in loggers for h in logger.handlers if isinstance(h, logging.StreamHandler)}
+    moved = [(h, h.setStream(streams[id(h.stream)])) for h in handlers.values() if id(h.stream) in streams]
+    try:
+        yield
+    finally:
+        for handler, stream in moved:
+            handler.setStream(stream)

@@ -20,7 +20,7 @@ from hvdsl.runtime.ground.disk import DiskError, new_folder, read_json, write_fi
 from hvdsl.runtime.training.checkpoint import CheckpointStore, weights_metadata
 from hvdsl.runtime.training.history import CURRENT, ENVIRONMENT, HISTORY, History
 from hvdsl.runtime.training.lock import RunLock
-from hvdsl.runtime.training.metrics import MetricsLog, read_metrics
+from hvdsl.runtime.training.metrics import read_metrics
 
 T = TypeVar("T")
 
@@ -118,9 +118,9 @@ class Run:
     def metrics_path(self) -> Path:
         return self.folder / "metrics.jsonl"
 
-    def checkpoints(self, keep: int | None = None) -> CheckpointStore:
-        """The store of checkpoints; with `keep`, saving removes all but so many."""
-        return CheckpointStore(self.folder / "checkpoints", keep, self._weights_metadata())
+    def checkpoints(self) -> CheckpointStore:
+        """The store of checkpoints."""
+        return CheckpointStore(self.folder / "checkpoints", self._weights_metadata())
 
     def _weights_metadata(self) -> dict[str, str] | None:
         """What this run's files of weights say of themselves; nothing where it has no spec."""
@@ -128,10 +128,6 @@ class Run:
             return None
         prior_of = self.folder.name if "codes" in self.environment() else None
         return weights_metadata(self.read(RESOLVED), prior_of)
-
-    def metrics_log(self) -> MetricsLog:
-        """The log to append to."""
-        return MetricsLog(self.metrics_path, self.folder / "events")
 
     def metrics(self) -> list[dict[str, Any]]:
         """Everything measured so far."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -16,30 +17,43 @@ from torch import nn
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground import metric_names as names
+from hvdsl.runtime.ground.disk import write_json
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import world
+from hvdsl.runtime.latents import LatentGroup
 from hvdsl.runtime.latents.conditions import fields_of
 from hvdsl.runtime.quantizers.usage import usage
 from hvdsl.runtime.training.batches import Order, PixelBatch, PixelSource, batches
 from hvdsl.runtime.training.checkpoint import Checkpoint
+from hvdsl.runtime.training.collapse import Collapse
 from hvdsl.runtime.training.guard import TrainingStalledError
-from hvdsl.runtime.training.metrics import Measurement, MetricsLog
+from hvdsl.runtime.training.metrics import Measurement, MetricsLog, plain
 from hvdsl.runtime.training.optimization import StepResult
 from hvdsl.runtime.training.progress import ProgressDisplay
 from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.saving import Saver
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.signals import StopRequest, StopVote
+from hvdsl.runtime.training.sinks import RunLog, Sink, find_sinks
+from hvdsl.runtime.training.stall import at_initialisation, diagnose
 from hvdsl.runtime.training.tasks import ImageTask, Task
 from hvdsl.runtime.training.transfer import Ahead
-from hvdsl.runtime.training.window import Window
+from hvdsl.runtime.training.window import Window, peak_memory
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """How training ended: steps done over all resumes, and the signal that stopped it early, if one did."""
+    """How training ended.
+
+    Attributes:
+        step: Steps done over all resumes.
+        signal: What stopped it early, if anything did.
+        saved: The step of the newest checkpoint, where it is not the last: updates were being skipped at the end.
+    """
 
     step: int
     signal: signal.Signals | None = None
+    saved: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +81,12 @@ class Trainer:
         console: Where to show progress; without one nothing is shown.
         workers: Threads that read ahead; at least one where the model is on an accelerator.
         task: What the model is trained for; by default the spec's objective on images.
+        sinks: What hears of the run beside its folder, by name or as objects (default: TensorBoard, if installed).
         graphs: Launch steps as CUDA graphs where that can be; where not, training says why and runs them as they are.
 
     Raises:
-        HvdslError: There is no `train` section, or the batch fits neither the data nor the processes.
+        HvdslError: There is no `train` section, the batch fits neither the data nor the processes, or there is no such
+            sink.
     """
 
     def __init__(
@@ -83,6 +99,7 @@ class Trainer:
         console: Console | None = None,
         workers: int = 0,
         task: Task | None = None,
+        sinks: Sequence[str | Sink] | None = None,
         graphs: bool = False,
     ) -> None:
         if settings.train is None:
@@ -96,7 +113,9 @@ class Trainer:
         self._task: Task = task or ImageTask(settings.objective)
         self.optimization = self._task.optimization(model, self.train, self.clock, self.world)
         self.run = run
+        self.log: RunLog | None = None  # of the first process, while it trains
         self.periodic: list[Periodic] = []
+        self._sinks = find_sinks(sinks)
         self._console = console if self.world.leads else None
         self._device = next(model.parameters()).device
         # Where the host is to stay ahead of the device, images are never decoded on its thread.
@@ -104,9 +123,10 @@ class Trainer:
         self._graphs = graphs
         self._ahead, self._vote = Ahead(self._device), StopVote(self.world)
         self._read, self._since = 0, 0.0  # steps whose results were read, and when the last of them was
-        self._saved: int | None = None
-        self._window = Window()
-        self._collapsed: dict[str, int] = {}  # by level of codes: windows in a row without enough codes in use
+        self._saver = Saver(None, self.train.keep, self.train.patience)
+        self._window, self._collapse = Window(), Collapse()
+        self._last: PixelBatch | None = None
+        self._first: StepResult | None = None  # the first step of a run that has made no update
 
     def resume(self, step: int | None = None) -> int:
         """Continue from a checkpoint, the run's newest or that of a `step`, bit for bit; returns its step.
@@ -120,6 +140,7 @@ class Trainer:
         """
         if self.run is None:
             raise HvdslError("only a run with a folder can be resumed")
+        self._saver = self._new_saver()
         store = self.run.checkpoints()
         checkpoint = store.latest() if step is None else store.open(step)
         at, total = 0 if checkpoint is None else checkpoint.step, self.clock.total
@@ -132,14 +153,20 @@ class Trainer:
         if checkpoint is None:
             self._say(f"{self.run.folder} has no complete checkpoint: training begins anew")
         else:
-            step = self._saved = checkpoint.step
+            step = checkpoint.step
             self.optimization.load(checkpoint)
+            self._saver.restore(checkpoint, self.run.metrics())
             if self.world.leads and (aside := store.put_aside(step)):
                 self._say(f"newer checkpoints are put aside in {aside}")
             for note in self._differences(checkpoint):
                 self._say(note)
         if self.world.leads:
-            MetricsLog(self.run.metrics_path).rewind(step)
+            log = MetricsLog(self.run.metrics_path)
+            log.rewind(step)
+            there = {record["event"] for record in self.run.metrics() if record["step"] == step}
+            for event, values in self._saver.measured(step).items():
+                if values and event not in there:  # a lost line: the checkpoint has it
+                    log.write(event, step, values)
         return step
 
     def fit(self) -> TrainingResult:
@@ -151,10 +178,10 @@ class Trainer:
             KeyboardInterrupt: A second Ctrl-C.
         """
         start, total = self.optimization.step_number, self.clock.total
-        log = self.run.metrics_log() if self.run is not None and self.world.leads else None
-        display = ProgressDisplay(self._console, start, total)
-        if log is not None and not log.writes_events:
-            display.say("TensorBoard is not installed: measurements go to metrics.jsonl only")
+        if self._saver.saved is None:  # no checkpoint to go on from
+            self._saver = self._new_saver()
+        display = self._display(start)
+        self.log = log = self._open_log(start, display)
         if self._graphs and (reason := self.optimization.use_graphs()) is not None:
             display.say(f"steps are not launched as graphs: {reason}")
         self.model.train()
@@ -163,23 +190,44 @@ class Trainer:
             with StopRequest() as stop, display:
                 stopped = False
                 self._read, self._since = start, time.perf_counter()
-                while not stopped and (total is None or self.optimization.step_number < total):
+                if start > 0:  # what a killed process saved and did not come to
+                    self._do_periodic(log, display)
+                while not (stopped or self._saver.exhausted or self.optimization.step_number == total):
                     self._one_step(stream, log, display)
                     stopped = self._vote(stop)
                     if self._vote.save and not stopped:
                         self._hear(log, display)
-                        self._save()
-                        display.say(f"saved at step {self.optimization.step_number}, as SIGUSR1 asks")
+                        display.say(f"{self._save(wait=True)}, as SIGUSR1 asks")
                 stopped = self._vote.count() or stopped
                 self._hear(log, display)
-                self._save()
+                self._save(wait=True)
                 if not stopped:
                     self._do_periodic(log, display, at_end=True)
-                return TrainingResult(self.optimization.step_number, self._vote.stop if stopped else None)
+                    self._saver.prove()
+                    self._tell_of_the_best(display)
+                saved = None if self._saver.saved == self.optimization.step_number else self._saver.saved
+                return TrainingResult(self.optimization.step_number, self._vote.stop if stopped else None, saved)
         finally:
             stream.close()
+            self._saver.join()
+            self.log = None
             if log is not None:
                 log.close()
+
+    def _display(self, start: int) -> ProgressDisplay:
+        resolutions = [f"{g.shape[1]}x{g.shape[2]}" for g in self._groups()]
+        return ProgressDisplay(self._console, start, self.clock.total, self.settings.model, resolutions)
+
+    def _open_log(self, start: int, display: ProgressDisplay) -> RunLog | None:
+        if self.run is None or not self.world.leads:
+            return None
+        groups = tuple(f"{g.name} {'x'.join(map(str, g.shape))}" for g in self._groups())
+        return RunLog(self.run, self.settings, groups, start, self._sinks, display.say)
+
+    def _groups(self) -> Sequence[LatentGroup]:
+        """The latent groups that lists of measurements are of; a prior of codes has none."""
+        groups: Sequence[LatentGroup] = getattr(self.model, "LATENTS", ())
+        return groups
 
     def step(self, batch: PixelBatch) -> StepResult:
         """One step on this rank's images, and what came of it: the loop's own, for those who drive it themselves."""
@@ -191,9 +239,10 @@ class Trainer:
         """Hand a step on this rank's images to the device."""
         # Dropout draws from the global generator; seeded by the step, that generator needs no place in a checkpoint.
         torch.manual_seed(derive_seed(self.train.seed, "step", batch.step, self.world.rank))
+        self._last = batch
         self.optimization.launch(self._ahead(lambda: self._task.parts(self.model, batch, self.train)))
 
-    def _one_step(self, stream: Iterator[PixelBatch], log: MetricsLog | None, display: ProgressDisplay) -> None:
+    def _one_step(self, stream: Iterator[PixelBatch], log: RunLog | None, display: ProgressDisplay) -> None:
         """Launch a step and hear of those that are done: on a CPU of itself, on an accelerator of the one before."""
         self.launch(next(stream))
         self._hear(log, display, outstanding=1)
@@ -207,49 +256,86 @@ class Trainer:
             self._since = time.perf_counter()
         self._do_periodic(log, display)
 
-    def _hear(self, log: MetricsLog | None, display: ProgressDisplay, outstanding: int = 0) -> None:
+    def _hear(self, log: RunLog | None, display: ProgressDisplay, outstanding: int = 0) -> None:
         """Read what came of steps, but for so many that are still under way; log it where it is time to."""
         try:
             for result in self.optimization.results(outstanding):
                 now = time.perf_counter()
                 self._window.add(result, self.train.batch, now - self._since)
                 self._read, self._since = result.step + 1, now
+                if result.step == 0 and not result.applied:
+                    self._first = result
+                if result.applied and self._saver.saved is not None and result.step >= self._saver.saved:
+                    self._saver.prove()
                 display.advance(self._read)
                 if self._read % self.train.log_every == 0 or self._read == self.clock.total:
                     self._measure(log, display)
-        except TrainingStalledError:
+        except TrainingStalledError as error:
             if log is not None:
                 log.write("stalled", self._read + 1, self._skips())
-            raise
+            raise TrainingStalledError(self._explained(error)) from error
 
-    def _measure(self, log: MetricsLog | None, display: ProgressDisplay) -> None:
+    def _explained(self, error: TrainingStalledError) -> str:
+        """What to say of a run that stalled: what went bad first, and where to go on from."""
+        guard, step = self.optimization.guard, self._read + 1
+        sentences = [str(error)]
+        if self._first is not None and guard.skipped == step:
+            sentences = [at_initialisation(self._first, self._group_names())]
+        self._saver.join()
+        if guard.lost_numbers and self._last is not None:
+            sentences.append(self._report(self._last, step))
+        good = self._saver.last_before(step - guard.streak)
+        if good is not None and self.run is not None:
+            again = f"hvdsl train --resume --checkpoint {good} --out {shlex.quote(str(self.run.folder))}"
+            sentences.append(f"the last good checkpoint is that of step {good}: `{again}` goes on from it")
+        return "; ".join(sentences)
+
+    def _report(self, batch: PixelBatch, step: int) -> str:
+        """Compute the batch of the last step again and say what was not finite first; the report is kept in the run."""
+        torch.manual_seed(derive_seed(self.train.seed, "step", batch.step, self.world.rank))
+        parts = self._task.parts(self.model, batch, self.train)
+        diagnosis = diagnose(self.model, lambda: self.optimization.loss_again(parts[0]), batch.names)
+        first = f"{diagnosis.first} is not finite first" if diagnosis.first else "computed again, all is finite"
+        if self.run is None or not self.world.leads:
+            return first
+        path = write_json(self.run.folder / f"stalled-{step}.json", plain(diagnosis.as_json()), indent=1)
+        return f"{first} (report: {path})"
+
+    def _group_names(self) -> list[str]:
+        return [group.name for group in self._groups()]
+
+    def _measure(self, log: RunLog | None, display: ProgressDisplay) -> None:
+        self.optimization.check_scale()
         step = self._read
         values = (
-            self._window.summary() | {names.EPOCH: step / self.order.per_epoch} | self._skips() | self._codes(display)
+            self._window.summary()
+            | {names.EPOCH: step / self.order.per_epoch, names.PEAK_MEMORY_BYTES: peak_memory(self._device)}
+            | self._skips()
+            | self._codes(display)
         )
+        rates, groups = values.get(names.RATE_PER_GROUP_NATS_PER_IMAGE), self._group_names()
+        if isinstance(rates, list) and len(rates) == len(groups):
+            for line in self._collapse.rates(groups, rates):
+                display.say(line)
         display.show(step, values)
         if log is not None:
             log.write("train", step, values)
+        self._saver.note(step, "train", values)
 
     def _skips(self) -> dict[str, Measurement]:
         guard = self.optimization.guard
-        return {
+        limit: dict[str, Measurement] = {} if guard.limit is None else {names.GRADIENT_NORM_LIMIT: guard.limit}
+        return limit | {
             names.SKIPPED_STEPS: guard.skipped,
             names.SKIP_STREAK_STEPS: guard.streak,
             names.LONGEST_SKIP_STREAK_STEPS: guard.longest_streak,
         }
 
     def _codes(self, display: ProgressDisplay) -> dict[str, Measurement]:
-        """How the codes of discrete latents were used since this was last asked.
-
-        A level that stays collapsed from one window to the next is told once; in the first steps few codes are common.
-        """
+        """How the codes of discrete latents were used since this was last asked."""
         levels = usage(self.model)
-        for level in levels:
-            windows = 0 if level.warning is None else self._collapsed.get(level.level, 0) + 1
-            self._collapsed[level.level] = windows
-            if level.warning is not None and windows == 2:
-                display.say(level.warning)
+        for line in self._collapse.codes(levels):
+            display.say(line)
         if not levels:
             return {}
         return {
@@ -257,10 +343,12 @@ class Trainer:
             names.CODE_PERPLEXITY_PER_GROUP_CODES: [level.perplexity for level in levels],
         }
 
-    def _do_periodic(self, log: MetricsLog | None, display: ProgressDisplay, at_end: bool = False) -> None:
+    def _do_periodic(self, log: RunLog | None, display: ProgressDisplay, at_end: bool = False) -> None:
         step = self.optimization.step_number
         for periodic in self.periodic:
             if periodic.every is None or not (at_end or step % periodic.every == 0):
+                continue
+            if periodic.event in self._saver.measured(step):
                 continue
             self._hear(log, display)
             with self._weights(periodic.use_ema):
@@ -272,18 +360,35 @@ class Trainer:
                 display.show(step, values, periodic.event)
                 if log is not None:
                     log.write(periodic.event, step, values)
+            if self._saver.note(step, periodic.event, values) and self._saver.keeps_best:
+                self._save()
 
     def _weights(self, use_ema: bool) -> AbstractContextManager[None]:
         ema = self.optimization.ema
         return ema.applied() if use_ema and ema is not None else nullcontext()
 
-    def _save(self) -> None:
-        step = self.optimization.step_number
-        if self.run is None or not self.world.leads or step == self._saved:
-            return
-        state = self.optimization.state() | self._circumstances()
-        self.run.checkpoints(self.train.keep).save(step, self.optimization.tensors(), state)
-        self._saved = step
+    def _new_saver(self) -> Saver:
+        return Saver(self.run if self.world.leads else None, self.train.keep, self.train.patience)
+
+    def _save(self, wait: bool = False) -> str:
+        """Save, unless the weights may be broken; says what was done."""
+        step, newest = self.optimization.step_number, self._saver.saved
+        if self.optimization.guard.doubtful:
+            return f"not saved at step {step}, since updates are being skipped"
+        if step != newest:
+            state = self.optimization.state() | self._circumstances()
+            self._saver.save(step, self.optimization.tensors(), state, wait=wait)
+        elif wait:
+            self._saver.wait()
+        return f"saved at step {step}"
+
+    def _tell_of_the_best(self, display: ProgressDisplay) -> None:
+        best = self._saver.best
+        if self._saver.exhausted and best is not None:
+            display.say(
+                f"ends at step {self.optimization.step_number}: no validation was better in {best.since} than that of "
+                f"step {best.step} ({best.value:.4f})"
+            )
 
     def _circumstances(self) -> dict[str, Any]:
         """What bitwise continuation depends on beside the state."""
@@ -313,4 +418,6 @@ class Trainer:
 
 
 # Settings of `train` that do not touch what is learned; `steps` and `epochs` are what one changes to go on for longer.
-_HARMLESS = frozenset({"log_every", "evaluate_every", "sample_every", "checkpoint_every", "keep", "steps", "epochs"})
+_HARMLESS = frozenset(
+    {"log_every", "evaluate_every", "sample_every", "checkpoint_every", "keep", "patience", "steps", "epochs"}
+)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
+
+import torch
 
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.training.metrics import Measurement
@@ -47,6 +50,18 @@ class Window:
         }
         self._results, self._images, self._seconds = [], 0, 0.0
         return values
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """The most bytes that tensors took on an accelerator, or this process on a CPU; None where no system tells."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024  # elsewhere in KiB
 
 
 def _mean(values: list[float]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import pytest
 from PIL import Image
 
 from hvdsl.compiler.assembly.files import shipped
+from hvdsl.compiler.model import Model
 from hvdsl.draw import draw
+from hvdsl.draw.cell import cell, recipes
 from hvdsl.draw.columns import detail, heading
 from hvdsl.draw.items import Kind
 from hvdsl.draw.ladder import Ladder, ladder
+from hvdsl.draw.latents import latents
 from hvdsl.draw.layout import layout
 from hvdsl.draw.picture import Picture, Polygon, Text, Wire, text_width
 from hvdsl.grammar.source import Source
@@ -25,8 +29,13 @@ from .conftest import Hvdsl
 SPECS = sorted(path.stem for path in shipped().glob("*.hv"))
 
 
+@cache
+def model_of(name: str) -> Model:
+    return checked(name)
+
+
 def drawn(name: str) -> Ladder:
-    return ladder(checked(name))
+    return ladder(model_of(name))
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -54,7 +63,7 @@ def _overlap(a: Polygon, b: Polygon) -> bool:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_every_latent_and_parameter_is_in_the_drawing_once(name: str) -> None:
-    model = checked(name)
+    model = model_of(name)
     columns = ladder(model)
     items = [*columns.encoder(), *columns.decoder()]
     down = [mark for item in columns.decoder() for mark in item.marks]
@@ -175,3 +184,43 @@ def test_the_arrow_of_a_prior_ends_beside_its_latent_and_over_no_text(name: str)
         near = [end for t, end in zip(texts, ends, strict=True) if abs(t.at[1] - y) < 16 and end <= x]
         assert near and x - max(near) < 12
         assert not [t for t, end in zip(texts, ends, strict=True) if abs(t.at[1] - y) < 4 and t.at[0] < x < end]
+
+
+def inside(picture: Picture) -> bool:
+    points = [point for s in picture.shapes if isinstance(s, Polygon | Wire) for point in s.points]
+    return all(0 <= x <= picture.width and 0 <= y <= picture.height for x, y in points)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_recipes_and_latents_are_drawn_inside_their_pictures(name: str) -> None:
+    model = model_of(name)
+    assert inside(latents(model))
+    for recipe in dict.fromkeys(scope.name for scope in recipes(model.graph.root)):
+        assert inside(cell(model, recipe)), recipe
+
+
+def test_a_group_shows_prior_posterior_flow_and_merge() -> None:
+    picture = cell(model_of("nvae_cifar10"), "layer")
+    words = [shape.text for shape in picture.shapes if isinstance(shape, Text)]
+    assert {"prior", "posterior", "sample", "flow_pair", "z", "x", "skip", "out", "concat"} <= set(words)
+    assert words.count("prior") == words.count("posterior") == 1
+    dashed = [shape for shape in picture.shapes if isinstance(shape, Wire) and shape.dashed]
+    assert len(dashed) == 1  # from the flow's last step to the latent
+
+
+def test_latents_are_drawn_as_the_chain_that_generation_is() -> None:
+    texts = [s.text for s in latents(model_of("vdvae_cifar10")).shapes if isinstance(s, Text)]
+    assert "43 latent groups · stochastic depth 43 · all inferred from the image" in texts
+    assert [t for t in texts if t.startswith("×")] == [f"× {n}, one after the other" for n in (3, 6, 11, 22)]
+    wires = [s for s in latents(model_of("biva_cifar10")).shapes if isinstance(s, Wire)]
+    assert len(wires) == 2 + 4 * 13 + 2  # the top latent to a pair, pairs to pairs, the last pair to the image
+
+
+def test_the_inside_of_a_recipe_from_the_command_line(hvdsl: Hvdsl, tmp_path: Path) -> None:
+    assert hvdsl("viz", "cell", "vdvae_digits", "layer", "-o", str(tmp_path / "layer.svg")).code == 0
+    assert "posterior" in (tmp_path / "layer.svg").read_text()
+    assert hvdsl("viz", "latents", "vdvae_digits", "-o", str(tmp_path / "z.png")).code == 0
+    wrong = hvdsl("viz", "cell", "vdvae_digits", "lair", "-o", str(tmp_path / "a.svg"))
+    assert wrong.code == 2
+    assert "it uses `block`" in wrong.err
+    assert hvdsl("viz", "cell", "vdvae_digits", "layer", "-o", str(tmp_path / "a.dot")).code == 2

@@ -18,7 +18,8 @@ plain_text = st.text(
     st.characters(codec="utf-8", exclude_characters='"\n\r\0', exclude_categories=["C", "Z"]), max_size=8
 )
 strings = st.builds(tree.String, plain_text, span=st.just(SPAN))
-leaves = st.one_of(names, numbers, dims, strings)
+qualified = st.just(tree.Name("cells.layer", span=SPAN))
+leaves = st.one_of(names, numbers, dims, strings, qualified)
 comments = st.lists(st.sampled_from(["", "# a note", "# another"]), max_size=2).map(tuple)
 beside = st.sampled_from(["", "# beside"])
 OPERATORS = ["or", "and", "==", "!=", "<", "<=", ">", ">=", "+", "-", "*", "/", "//", "%", "**"]
@@ -41,6 +42,12 @@ def settings(e: SearchStrategy) -> SearchStrategy:
     return st.lists(setting, max_size=3, unique_by=lambda s: s.key.id).map(tuple)
 
 
+def latent_settings(e: SearchStrategy) -> SearchStrategy:
+    keys = st.sampled_from(["weight", "free", "temperature"]).map(lambda word: tree.Name(word, span=SPAN))
+    setting = _commented(tree.Setting, keys, e.filter(lambda v: not isinstance(v, tree.Tuple)))
+    return st.lists(setting, min_size=1, max_size=3, unique_by=lambda s: s.key.id).map(tuple)
+
+
 def definitions(e: SearchStrategy) -> list[SearchStrategy]:
     return [
         _commented(tree.Let, names, e),
@@ -56,6 +63,7 @@ def statements(e: SearchStrategy) -> SearchStrategy:
         _commented(tree.Bare, e),
         _commented(tree.Bind, targets, e),
         _commented(tree.Latent, _lists(names, 1), e, st.none() | e),
+        _commented(tree.Latent, _lists(names, 1), e, st.none() | e, latent_settings(e)),
         _commented(tree.Latent, _lists(names, 1), st.none(), e),
         *definitions(e),
     )
@@ -102,6 +110,8 @@ def specs(draw: st.DrawFn) -> tree.Spec:
         header("model", names),
         header("title", strings),
         header("use", strings),
+        _commented(tree.Header, st.just("use"), strings, names),
+        _commented(tree.Needs, _lists(names, 1), st.none() | names),
         *definitions(e),
         _commented(tree.Recipe, st.sampled_from(["cell", "group"]), names, _lists(parameter, 0, 2), body),
         _commented(tree.Section, st.sampled_from(["encoder", "decoder"]), rows),

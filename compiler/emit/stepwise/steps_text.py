@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hvdsl.compiler.catalogue.reshaping import SHIFT
 from hvdsl.compiler.emit import layout, literals
@@ -50,6 +50,9 @@ class _Writer:
         self._users = users(plan)
         self._gates = gates(plan, self._users)
         self._inside = {inner for gate in self._gates.values() for inner in gate.inside}
+        self._gated = {gate.source for gate in self._gates.values()}
+        self._chained = self._chains()
+        self._inside |= {stage for before, function in self._chained.values() for stage in (before, function)}
 
     def lines(self) -> list[str]:
         summary = f"`{self._prior}` position by position: the same logits, each part computed once."
@@ -72,6 +75,18 @@ class _Writer:
         lines.append(docstring("Return the logits `(N, K)` of step j.", layout.INDENT * 2))
         steps = named(self._step(), {}, ("x", "h"))
         return lines + [line for statement in steps for line in statement.lines(BODY)]
+
+    def _chains(self) -> dict[Stage, tuple[Taps, Pointwise]]:
+        """Convolutions of nothing but a function of another convolution, each with that one and the function."""
+        found: dict[Stage, tuple[Taps, Pointwise]] = {}
+        for stage in self._plan.stages:
+            function = stage.source if isinstance(stage, Taps) else None
+            if not isinstance(function, Pointwise) or self._users[function] != [stage] or _plain(function) is None:
+                continue
+            [before, *others] = function.sources
+            if isinstance(before, Taps) and not others and self._users[before] == [function]:
+                found[stage] = before, function
+        return found
 
     # -- what is made once
 
@@ -122,7 +137,15 @@ class _Writer:
             kernels = ast.Tuple([self._kernel(op) for op in stage.convolutions], ast.Load())
             return self._with_map(name, stage.map, "codes", kernels, stage.convolutions)
         if isinstance(stage, Taps):
-            return self._with_map(name, stage.map, "convolution", self._kernel(stage.convolution), [stage.convolution])
+            options: dict[str, ast.expr] = {}
+            if stage in self._chained:
+                before, between = self._chained[stage]
+                of = [literals.name(_plain(between) or ""), literals.dotted("self", self._part_names[before])]
+                options["of"] = ast.Tuple(of, ast.Load())
+            if stage in self._gated:
+                options["gate"] = literals.constant(True)
+            convolution = stage.convolution
+            return self._with_map(name, stage.map, "convolution", self._kernel(convolution), [convolution], options)
         if isinstance(stage, Linear):
             operands = [self._plan.parts[s] for s in stage.map.slots]
             sizes = [literals.constant(sum(_channels(r) for r in refs)) for refs in operands]
@@ -132,13 +155,19 @@ class _Writer:
         raise AssertionError(f"{type(stage).__name__} is no part")
 
     def _with_map(
-        self, name: str, map: Map, method: str, kernels: ast.expr, convolutions: Sequence[Op]
+        self,
+        name: str,
+        map: Map,
+        method: str,
+        kernels: ast.expr,
+        convolutions: Sequence[Op],
+        options: Mapping[str, ast.expr] | None = None,
     ) -> list[Statement]:
         """Convolutions, and what follows them, where anything does."""
         if map.roots == [(convolutions[0], 0)]:
-            return [Statement((f"self.{name}",), _buffers(method, kernels))]
+            return [Statement((f"self.{name}",), _buffers(method, kernels, **(options or {})))]
         function = self._maps.function(name, map, [[(op, 0)] for op in convolutions])
-        made = _buffers(method, kernels, literals.name(name), *self._read(map))
+        made = _buffers(method, kernels, literals.name(name), *self._read(map), **(options or {}))
         return [function, Statement((f"self.{name}",), made)]
 
     def _read(self, map: Map) -> list[ast.expr]:
@@ -290,5 +319,13 @@ def _of_buffers(name: str) -> ast.expr:
     return literals.dotted("buffers", name)
 
 
-def _buffers(method: str, *args: ast.expr) -> ast.Call:
-    return literals.call(_of_buffers(method), *args)
+def _buffers(method: str, *args: ast.expr, **options: ast.expr) -> ast.Call:
+    return literals.call(_of_buffers(method), *args, **options)
+
+
+def _plain(stage: Pointwise) -> str | None:
+    """The name of a function of one tensor that can write into a buffer and takes nothing else."""
+    node = stage.ops[0].node
+    into = node.operation.writes_into(["x"], node.args) if node.operation.writes_into else None
+    name = into.removesuffix("(x)") if into is not None else None
+    return name if len(stage.ops) == 1 and stage.ops[0].elementwise and name and name.isidentifier() else None

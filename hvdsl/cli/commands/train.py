@@ -51,6 +51,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     add_level(parser)
     parser.add_argument("--workers", metavar="N", type=natural, default=0, help="threads that read ahead (default 0)")
+    parser.add_argument(
+        "--sink",
+        metavar="NAME",
+        action="append",
+        dest="sinks",
+        help="where measurements and pictures go beside the run folder: tensorboard (the default, if it is installed), "
+        "wandb, none, or what another package offers; may be repeated",
+    )
     add_machine(parser)
 
 
@@ -80,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
         level=args.level,
         workers=args.workers,
         device=args.device,
+        sinks=None if args.sinks is None else tuple(args.sinks),
     )
     console = Console()
     with machine(args):

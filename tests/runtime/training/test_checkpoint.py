@@ -21,7 +21,7 @@ WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b.bias": torch.ones(2, 
 
 @pytest.fixture
 def store(tmp_path: Path) -> CheckpointStore:
-    return CheckpointStore(tmp_path / "checkpoints", keep=2)
+    return CheckpointStore(tmp_path / "checkpoints")
 
 
 def save(store: CheckpointStore, step: int) -> Path:
@@ -42,11 +42,22 @@ def test_nothing_in_a_checkpoint_is_a_pickle(store: CheckpointStore) -> None:
     assert sorted(p.suffix for p in save(store, 1).iterdir()) == [".json", ".safetensors"]
 
 
-def test_only_the_newest_are_kept(store: CheckpointStore) -> None:
-    for step in (9, 10, 100):
+def test_only_the_newest_are_kept_and_one_besides(store: CheckpointStore) -> None:
+    for step in (8, 9, 10, 100):
         save(store, step)
-    assert store.steps() == [10, 100]
-    assert sorted(p.name for p in store.folder.iterdir()) == ["10", "100"]
+    store.prune(2, besides=8)
+    assert sorted(p.name for p in store.folder.iterdir()) == ["10", "100", "8"]
+    store.prune(1)
+    assert store.steps() == [100]
+
+
+def test_what_is_learned_later_goes_into_the_state(store: CheckpointStore) -> None:
+    save(store, 1)
+    before = dict(store.open(1).state)
+    store.annotate(1, {"measured": {"validation": {"bits_per_dim": 3.5}}})
+    assert dict(store.open(1).state) == before | {"measured": {"validation": {"bits_per_dim": 3.5}}}
+    with pytest.raises(CheckpointError, match="no complete checkpoint of step 2"):
+        store.annotate(2, {})
 
 
 def test_there_is_no_latest_before_the_first(store: CheckpointStore) -> None:

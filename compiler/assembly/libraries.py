@@ -1,0 +1,201 @@
+"""Used files as libraries: `use "x.hv" as cells` keeps their names apart, `needs` says what they take from the spec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
+
+from hvdsl.compiler.assembly.merge import Layer
+from hvdsl.compiler.diagnostics.assembly import NEEDS_DEFAULT, NEEDS_MISSING
+from hvdsl.compiler.diagnostics.names import UNKNOWN_NAME
+from hvdsl.compiler.suggest import did_you_mean
+from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
+from hvdsl.grammar.source import Source, Span
+
+N = TypeVar("N")
+Defined = tree.Let | tree.Recipe
+Aliases = Mapping[str, Mapping[str, str]]
+"""By the name that a file is used under: what it defines, and what that is called in the closed spec."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A `needs` of a used file, and where that file is used."""
+
+    needs: tree.Needs
+    used: Span
+
+
+def nodes(root: object) -> Iterator[tree.Node]:
+    """Yield a node and all below it."""
+    todo = [root]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, tuple):
+            todo += node
+        elif isinstance(node, tree.Node):
+            yield node
+            todo += [getattr(node, f) for f in _fields(node)]
+
+
+def bound(body: object) -> Iterator[str]:
+    """Yield the names that a recipe's text binds itself, which hide those of the top level."""
+    for node in nodes(body):
+        match node:
+            case tree.Let() | tree.Shared():
+                yield node.name.id
+            case tree.Bind():
+                yield from (target.id for target in node.targets if isinstance(target, tree.Name))
+            case tree.Latent():
+                yield from (name.id for name in node.names)
+
+
+def under(alias: str, items: Mapping[str, Defined]) -> dict[str, Defined]:
+    """Return the definitions of a used file with its name before theirs: `layer` of `cells` is `cells_layer`.
+
+    A recipe sees its own file's definitions by that name as well; what its text binds itself hides them.
+    """
+    names = {name: f"{alias}_{name}" for name in items}
+    return {names[name]: _defined_as(item, names[name], names) for name, item in items.items()}
+
+
+def _defined_as(item: Defined, name: str, names: Mapping[str, str]) -> Defined:
+    hidden: set[str] = set()
+    if isinstance(item, tree.Recipe):
+        hidden = {parameter.name.id for parameter in item.parameters} | set(bound(item.body))
+    visible = {old: new for old, new in names.items() if old not in hidden}
+    return replace(renamed(item, visible), name=replace(item.name, id=name))
+
+
+def renamed(node: N, names: Mapping[str, str]) -> N:
+    """Return a part of a tree with references by other names; taps, keys and roles are no references."""
+    if isinstance(node, tuple):
+        return cast(N, tuple(renamed(part, names) for part in node))
+    if isinstance(node, tree.Name):
+        return cast(N, replace(node, id=names[node.id])) if node.id in names else node
+    if not isinstance(node, tree.Node) or not names or _is_tap(node) or (_is_own(node)):
+        return node
+    kept = {"key", "operation"} if isinstance(node, tree.Setting | tree.Default) else set()
+    changed: dict[str, Any] = {}
+    for field in _fields(node):
+        part = getattr(node, field)
+        if field not in kept and (new := renamed(part, names)) is not part:
+            changed[field] = new
+    return cast(N, replace(node, **changed)) if changed else node
+
+
+def _fields(node: tree.Node) -> list[str]:
+    return [f for f in node.__dataclass_fields__ if f not in ("span", "before", "after", "trailing")]
+
+
+def _is_tap(node: tree.Node) -> bool:
+    return isinstance(node, tree.Call) and isinstance(node.function, tree.Name) and node.function.id in ("tap", "skip")
+
+
+def _is_own(node: tree.Node) -> bool:
+    return isinstance(node, tree.Argument) and node.name == "own"
+
+
+def resolved(items: Sequence[tree.SpecItem], aliases: Aliases, diagnostics: Diagnostics) -> tuple[tree.SpecItem, ...]:
+    """Return items in which `cells.layer` is what that is called in the closed spec."""
+    names: dict[str, str] = {}
+    for node in nodes(tuple(items)):
+        if not isinstance(node, tree.Name) or "." not in node.id or node.id in names:
+            continue
+        alias, _, name = node.id.partition(".")
+        new = aliases.get(alias, {}).get(name)
+        if new is not None:
+            names[node.id] = new
+            continue
+        known = aliases.get(alias)
+        what, among = (f"`{alias}` brings no `{name}`", known) if known else (f"no file is used as `{alias}`", aliases)
+        expected = "a cell, group or `let` of that file" if known else f'`use "…" as {alias}` at the top'
+        help = did_you_mean(name if known else alias, among or ())
+        diagnostics.add(Diagnostic(UNKNOWN_NAME, what, node.span, f"`{node.id}`", expected, help))
+    return renamed(tuple(items), names) if names else tuple(items)
+
+
+def check_needs(needs: Iterable[Need], items: Layer, diagnostics: Diagnostics) -> None:
+    """Tell at each `use` what the file needs of the spec that something reached needs, and the spec does not say."""
+    defined = {item.name.id: item for item in items if isinstance(item, tree.Let | tree.Recipe | tree.Shared)}
+    defaults = {
+        (item.operation.id, setting.key.id)
+        for item in items
+        if isinstance(item, tree.Default)
+        for setting in item.settings
+    }
+    reached: _Reached | None = None
+    for need in needs:
+        operation = need.needs.operation
+        missing = [
+            name.id
+            for name in need.needs.names
+            if (name.id not in defined if operation is None else (operation.id, name.id) not in defaults)
+        ]
+        if not missing:
+            continue
+        reached = reached or _Reached.of(items, defined)
+        if operation is not None:
+            if reached.applies(operation.id, need.needs.span.source):
+                diagnostics.add(_no_default(need, operation.id, missing))
+            continue
+        for name in missing:
+            if name in reached.names:
+                diagnostics.add(_not_defined(need, name, defined))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reached:
+    """The names that the sections of a spec mention, and the definitions behind them; with the definitions met."""
+
+    names: frozenset[str]
+    recipes: tuple[tree.Node, ...]
+
+    @classmethod
+    def of(cls, items: Layer, defined: Mapping[str, tree.Node]) -> _Reached:
+        names: set[str] = set()
+        recipes: list[tree.Node] = []
+        todo: list[object] = [item for item in items if not isinstance(item, tree.Let | tree.Recipe | tree.Shared)]
+        while todo:
+            for node in nodes(todo.pop()):
+                if isinstance(node, tree.Name) and node.id not in names:
+                    names.add(node.id)
+                    if node.id in defined:
+                        recipes.append(defined[node.id])
+                        todo.append(defined[node.id])
+        return cls(frozenset(names), tuple(recipes))
+
+    def applies(self, operation: str, file: Source) -> bool:
+        """Whether a definition of that file that is reached uses the operation."""
+        return any(
+            isinstance(node, tree.Name) and node.id == operation
+            for recipe in self.recipes
+            if recipe.span.source is file
+            for node in nodes(recipe)
+        )
+
+
+def _not_defined(need: Need, name: str, defined: Iterable[str]) -> Diagnostic:
+    near = did_you_mean(name, defined)
+    return Diagnostic(
+        NEEDS_MISSING,
+        f"{need.needs.span.source.name} needs `{name}`",
+        need.used,
+        f"nothing of that name in the spec (its line {need.needs.span.line} says `{need.needs.span.text}`)",
+        f"`let {name} = …`, or a recipe of that name",
+        f"add `let {name} = …` to the spec" + (f"; {near}" if near.startswith("did") else ""),
+    )
+
+
+def _no_default(need: Need, operation: str, keys: Sequence[str]) -> Diagnostic:
+    settings = ", ".join(f"{key} = …" for key in keys)
+    return Diagnostic(
+        NEEDS_DEFAULT,
+        f"{need.needs.span.source.name} is written for a `default {operation}` of the spec's own",
+        need.used,
+        f"no default of {', '.join(f'`{key}`' for key in keys)}",
+        f"`default {operation} {{ {settings} }}`",
+        f"add `default {operation} {{ {settings} }}` to the spec",
+    )

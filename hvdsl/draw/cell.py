@@ -1,0 +1,174 @@
+"""The inside of a recipe: what a cell computes; of a group its prior, posterior, flow and merge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from hvdsl.compiler.catalogue.table import Kind
+from hvdsl.compiler.graph import Edge, Graph, Node, Role, Scope
+from hvdsl.draw import style
+from hvdsl.draw.folding import Folder
+from hvdsl.draw.labels import operation, shape, silent, size
+from hvdsl.draw.layered import Arrow, Look, Vertex, layered
+from hvdsl.draw.picture import Picture
+from hvdsl.errors import UsageError
+
+if TYPE_CHECKING:
+    from hvdsl.compiler.model import Model
+
+MOST = 400  # operations of a recipe that are drawn: more is no figure
+
+
+def cell(model: Model, name: str) -> Picture:
+    """Return the drawing of a recipe, as its first use has it.
+
+    Raises:
+        UsageError: the model uses no recipe of that name, or it is too large for a figure.
+    """
+    uses = [(graph, scope) for graph in (model.graph, *model.priors.values()) for scope in recipes(graph.root)]
+    graph, scope = next(((g, s) for g, s in uses if s.name == name), (None, None))
+    if graph is None or scope is None:
+        known = ", ".join(f"`{n}`" for n in dict.fromkeys(s.name for _, s in uses))
+        raise UsageError(f"`{model.settings.model}` uses no recipe `{name}`; it uses {known or 'none'}")
+    inside = list(scope.nodes())
+    if len(inside) > MOST:
+        raise UsageError(f"`{name}` is {len(inside):,} operations, which no figure holds: draw a recipe inside of it")
+    drawing = _Drawing(graph, scope)
+    count = sum(s.name == name for _, s in uses)
+    owned = sum(p.size for node in inside for p in node.parameters if p.trainable)
+    kind = scope.definition[0] if scope.definition else "recipe"
+    place = PurePath((scope.definition[1] if scope.definition else scope.span).source.name).name
+    number = f"{count} use{'' if count == 1 else 's'}"
+    facts = f"{kind} of {place} · {number} · {size(owned)} parameters, as {scope.path} has it"
+    return layered(name, facts, drawing.vertices, drawing.arrows, style.DECODER if kind == "group" else style.ENCODER)
+
+
+def recipes(scope: Scope) -> Iterator[Scope]:
+    """Every use of a recipe inside a scope, in order of execution."""
+    for member in scope.members:
+        if isinstance(member, Scope):
+            if member.kind == "recipe":
+                yield member
+            yield from recipes(member)
+
+
+class _Drawing:
+    """Turns the nodes of a scope into vertices and arrows; plain operations in a row become one box."""
+
+    def __init__(self, graph: Graph, scope: Scope) -> None:
+        self._graph, self._folder = graph, Folder(graph)
+        self._inside = {node.index for node in scope.nodes()}
+        self._owner: dict[int, Vertex] = {}
+        self._entered: dict[tuple[int, int], Vertex] = {}
+        self.vertices: list[Vertex] = []
+        self.arrows: list[Arrow] = []
+        self._visit(scope)
+        self._leave(scope)
+        self._join_chains()
+
+    def _visit(self, scope: Scope) -> None:
+        for member in scope.members:
+            if isinstance(member, Node):
+                self._node(member)
+            elif member.kind in ("recipe", "shared", "repeat"):
+                self._folded(member)
+            else:
+                self._visit(member)
+
+    def _folded(self, scope: Scope) -> None:
+        """A recipe inside, or steps that repeat: one box."""
+        nodes = list(scope.nodes())
+        items = self._folder.items_of(scope)
+        lines = tuple(f"{i.title}({i.arguments})" if i.arguments else i.title or i.kind.value for i in items)
+        counts = [f" × {i.count}" if i.count > 1 else "" for i in items]
+        names = tuple(line.replace(" | ", ", ") + count for line, count in zip(lines, counts, strict=True))
+        owned = sum(p.size for node in nodes for p in node.parameters if p.trainable and p.role not in node.shared)
+        detail = (f"{nodes[-1].shapes[0][0]} ch" + (f" · {size(owned)}" if owned else ""),)
+        marks = tuple(f"{m.name}: {shape(*m.shapes[0])}" for i in items for leaf in i.leaves() for m in leaf.marks)
+        vertex = self._add(Vertex((*names, *marks, *detail), Look.RECIPE, scope.path))
+        own = {node.index for node in nodes}
+        for node in nodes:
+            self._owner[node.index] = vertex
+            for edge in node.inputs:
+                if edge.node not in own:
+                    self._connect(edge, vertex)
+
+    def _node(self, node: Node) -> None:
+        tensors = list(node.inputs)
+        if node.role is Role.LATENT:
+            name = str(node.args.get("name") or "z")
+            vertex = self._add(Vertex((name,), Look.LATENT, f"latent {name}", (shape(*node.shapes[0]),)))
+            self._owner[node.index] = vertex
+            group = next(g for g in self._graph.latents if g.node == node.index)
+            if group.prior is not None:
+                self._connect(group.prior, vertex, "prior")
+            # After a flow the sample comes from its last step; the density that it began with is where that begins.
+            for edge in tensors[2:] or ([] if group.posterior is None else [group.posterior]):
+                self._connect(edge, vertex, "posterior")
+            return
+        passes = silent(node) or node.operation.kind is Kind.DISTRIBUTION
+        if passes and len(tensors) == 1 and node.role is Role.OPERATION:
+            source = self._source(tensors[0])
+            if source is not None:
+                self._owner[node.index] = source
+                return
+        text = operation(node) or node.operation.name.replace("_", " ")
+        vertex = self._add(Vertex((text,), Look.STEP, f"{text}, out {shape(*node.shapes[0])}"))
+        self._owner[node.index] = vertex
+        for edge in tensors:
+            self._connect(edge, vertex)
+
+    def _source(self, edge: Edge) -> Vertex | None:
+        if edge.node in self._inside:
+            return self._owner.get(edge.node)
+        key = (edge.node, edge.port)
+        if key not in self._entered:
+            node = self._graph.nodes[edge.node]
+            name = node.args.get("name") if node.role in (Role.TAP, Role.GIVEN) else None
+            if node.role is Role.TAP:
+                name = name if isinstance(name, str) and name not in ("", "tap", "skip") else "skip"
+            first = not any(v.lines[0] == "x" for v in self._entered.values())
+            lines = (str(name or ("x" if first else "in")), shape(*self._graph.shape(edge)))
+            self._entered[key] = vertex = Vertex(lines, Look.END)
+            self.vertices.insert(len(self._entered) - 1, vertex)
+        return self._entered[key]
+
+    def _connect(self, edge: Edge, vertex: Vertex, label: str = "") -> None:
+        source = self._source(edge)
+        known = any(a.source is source and a.target is vertex and a.label == label for a in self.arrows)
+        if source is not None and source is not vertex and not known:
+            self.arrows.append(Arrow(source, vertex, label, dashed=label == "posterior"))
+
+    def _add(self, vertex: Vertex) -> Vertex:
+        self.vertices.append(vertex)
+        return vertex
+
+    def _leave(self, scope: Scope) -> None:
+        """What is used outside leaves at the bottom."""
+        leaving: dict[Vertex, Node] = {}
+        for node in self._graph.nodes:
+            for edge in node.inputs:
+                if edge.node in self._inside and node.index not in self._inside and edge.node in self._owner:
+                    leaving.setdefault(self._owner[edge.node], self._graph.nodes[edge.node])
+        if self._graph.output.node in self._inside:
+            leaving.setdefault(self._owner[self._graph.output.node], self._graph.nodes[self._graph.output.node])
+        if leaving:
+            shapes = dict.fromkeys(shape(*node.shapes[0]) for node in leaving.values())
+            out = self._add(Vertex(("out", *shapes), Look.END))
+            self.arrows += [Arrow(vertex, out) for vertex in leaving]
+
+    def _join_chains(self) -> None:
+        """Join plain operations that follow each other alone into one box."""
+        for vertex in list(self.vertices):
+            out = [a for a in self.arrows if a.source is vertex]
+            if vertex.look is not Look.STEP or len(out) != 1 or out[0].target.look is not Look.STEP:
+                continue
+            target = out[0].target
+            if sum(a.target is target for a in self.arrows) != 1 or out[0].label:
+                continue
+            target.lines = (*vertex.lines, *target.lines)
+            self.arrows.remove(out[0])
+            self.arrows = [Arrow(a.source, target, a.label, a.dashed) if a.target is vertex else a for a in self.arrows]
+            self.vertices.remove(vertex)

@@ -1,0 +1,65 @@
+"""How the latent variables depend on each other: the graphical model that a hierarchy generates by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hvdsl.compiler.analysis.generation import LatentStructure, latent_structure, latents_that_see_the_image
+from hvdsl.compiler.graph import Graph
+from hvdsl.draw.labels import shape
+from hvdsl.draw.layered import Arrow, Look, Vertex, layered
+from hvdsl.draw.picture import Picture
+
+if TYPE_CHECKING:
+    from hvdsl.compiler.model import Model
+
+
+def latents(model: Model) -> Picture:
+    """Return the drawing of a model's latent groups: equal neighbours are one circle, what follows is left out."""
+    graph, structure = model.graph, latent_structure(model.graph)
+    seen = latents_that_see_the_image(graph)
+    runs = _runs(graph, structure)
+    place = {k: n for n, run in enumerate(runs) for k in run}
+    vertices = [_vertex(graph, structure, run, bool(seen & set(run))) for run in runs]
+    parents = [sorted({place[p] for k in run for p in structure.parents[k]} - {n}) for n, run in enumerate(runs)]
+    *direct, last = _direct([*parents, sorted({place[k] for k in structure.last})])
+    out = Vertex(("p(x | z)", model.likelihood.name.replace("_", " ")), Look.END)
+    arrows = [Arrow(vertices[p], vertices[n]) for n, own in enumerate(direct) for p in own]
+    arrows += [Arrow(vertices[n], out) for n in last]
+    facts = [f"{len(graph.latents)} latent groups", f"stochastic depth {structure.depth}"]
+    whole = len(seen) == len(graph.latents)
+    facts.append("all inferred from the image" if whole else "dashed: inferred without the image")
+    return layered(model.settings.title or model.settings.model, " · ".join(facts), [*vertices, out], arrows)
+
+
+def _runs(graph: Graph, structure: LatentStructure) -> list[list[int]]:
+    """Fold neighbours of one name and shape where each only adds the one before it to what its prior reads."""
+    runs: list[list[int]] = []
+    for k, group in enumerate(graph.latents):
+        before = graph.latents[k - 1] if runs else None
+        alike = before is not None and (before.name, before.shape) == (group.name, group.shape)
+        if alike and set(structure.parents[k]) - {k - 1} <= set(structure.parents[k - 1]):
+            runs[-1].append(k)
+        else:
+            runs.append([k])
+    return runs
+
+
+def _vertex(graph: Graph, structure: LatentStructure, run: Sequence[int], seen: bool) -> Vertex:
+    group = graph.latents[run[0]]
+    aside = [shape(*group.shape)]
+    if group.codes:
+        aside.append(f"{group.codes} codes")
+    if len(run) > 1:
+        levels = {structure.level[k] for k in run}
+        aside.append(f"× {len(run)}, " + ("one after the other" if len(levels) == len(run) else "in parallel"))
+    return Vertex((group.name,), Look.LATENT, f"{group.path}, {group.family}", tuple(aside), dashed=not seen)
+
+
+def _direct(parents: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Leave out parents that are parents of other parents, near or far."""
+    above: list[set[int]] = []
+    for own in parents:
+        above.append(set(own).union(*(above[p] for p in own)))
+    return [[p for p in own if not any(p in above[q] for q in own)] for own in parents]
