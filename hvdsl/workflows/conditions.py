@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +20,9 @@ from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.data import Splits
 from hvdsl.runtime.data.conditions import made
+from hvdsl.runtime.data.dataset import Dataset
 from hvdsl.runtime.latents import Condition
-from hvdsl.runtime.latents.conditions import absent, conditions_of, fields_of, scored_of
+from hvdsl.runtime.latents.conditions import absent, as_tensors, conditions_of, fields_of, scored_of
 from hvdsl.runtime.training.batches import read_with_fields
 from hvdsl.runtime.training.run import Run
 from hvdsl.workflows.images import ImagesLike, dataset_of, raw_pixels
@@ -170,6 +172,36 @@ def _in_turn(values: Tensor, count: int, name: str) -> Tensor:
     if len(values) > count:
         raise UsageError(f"--given {name}: {len(values)} values for {count} image{'' if count == 1 else 's'}")
     return values[torch.arange(count) % len(values)]
+
+
+def stored_images(module: nn.Module, images: Dataset, places: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return some images of a data set as whole or real numbers `(N, C, H, W)`, and the fields that the model needs.
+
+    Raises:
+        HvdslError: an image cannot be read, or a field is missing.
+    """
+    raw, given = read_with_fields(images, places, fields_of(module))
+    return torch.from_numpy(raw if raw.dtype.kind == "f" else raw.astype(np.int32)), as_tensors(given)
+
+
+class Regiven:
+    """A data set whose images are given something else than what they are."""
+
+    def __init__(self, images: Dataset, values: Mapping[str, Tensor]) -> None:
+        self.name, self._images, self._values = images.name, images, values
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def batch(self, indices: Sequence[int], epoch: int = 0, step: int = 0) -> NDArray[Any]:
+        return self._images.batch(indices, epoch, step)
+
+    def conditioned(
+        self, indices: Sequence[int], fields: Sequence[str], epoch: int = 0, step: int = 0
+    ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+        own = [name for name in fields if name not in self._values]
+        pixels, given = self._images.conditioned(indices, own, epoch, step)
+        return pixels, given | {n: self._values[n][list(indices)].numpy() for n in fields if n in self._values}
 
 
 def images_with_fields(

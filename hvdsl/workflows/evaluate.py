@@ -20,9 +20,12 @@ from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.inference.evaluate import Evaluation, evaluate, score_images
 from hvdsl.runtime.inference.inference import chunks, inference, some
+from hvdsl.runtime.latents.conditions import conditions_of
 from hvdsl.runtime.priors.evaluate import CodeEvaluation, evaluate_codes
 from hvdsl.runtime.protocol import as_vae
+from hvdsl.runtime.training.batches import PixelSource
 from hvdsl.workflows.baselines import histogram_bits_per_dim, png_bits_per_dim
+from hvdsl.workflows.conditions import GivenValue, Regiven, class_names, values_of
 from hvdsl.workflows.images import GivenImages
 from hvdsl.workflows.open import Opened, first_stage
 from hvdsl.workflows.progress import showing
@@ -130,14 +133,19 @@ def evaluate_split(
     batch: int,
     seed: int,
     console: Console | None,
+    given: Mapping[str, GivenValue] | None = None,
 ) -> EvaluationResult:
     """Evaluate a split of a run's data, or all images at a place; see `Trained.evaluate`."""
     settings = opened.spec.model.settings
     images = used_images(opened.run, settings.data, data, split)
+    scored: PixelSource = images
+    if given:
+        own = values_of(conditions_of(opened.module), given, len(images), settings.data, class_names(opened.run))
+        scored = Regiven(images, own)
     with showing("images", console) as show:
         bound = evaluate(
             opened.module,
-            images,
+            scored,
             samples=samples or settings.evaluate.samples,
             batch=batch,
             seed=seed,

@@ -204,7 +204,7 @@ def decode(
     data: Data,
     latents: Mapping[str, Tensor] | Latents,
     *,
-    temperature: float,
+    temperature: float | Sequence[float],
     seed: int,
     batch: int,
     given: Mapping[str, Tensor] = MappingProxyType({}),

@@ -15,14 +15,12 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data, ModelSettings
 from hvdsl.errors import UsageError
-from hvdsl.runtime.data.dataset import Dataset
 from hvdsl.runtime.inference.generate import TEMPERATURE, reconstruct
 from hvdsl.runtime.inference.inference import some
-from hvdsl.runtime.latents.conditions import as_tensors, conditions_of, fields_of
+from hvdsl.runtime.latents.conditions import conditions_of
 from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.priors.sampling import Schedule
 from hvdsl.runtime.protocol import as_vae, is_quantized
-from hvdsl.runtime.training.batches import read_with_fields
 from hvdsl.runtime.training.run import Run
 from hvdsl.workflows.compiling import Compiled, Overrides, spelled
 from hvdsl.workflows.conditions import GivenValue, class_names, images_with_fields, values_of
@@ -114,16 +112,6 @@ class Trained:
         self, images: ImagesLike, given: Mapping[str, GivenValue] | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         return images_with_fields(self.model, images, self._data, given, class_names(self.run))
-
-    def with_fields(self, images: Dataset, places: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return some images of a data set, `(N, C, H, W)`, and what the model is to be given with them.
-
-        Raises:
-            hvdsl.Error: an image cannot be read, or a field is missing.
-        """
-        raw, given = read_with_fields(images, places, fields_of(self.model))
-        pixels = torch.from_numpy(raw if raw.dtype.kind == "f" else raw.astype(np.int32))
-        return pixels, as_tensors(given)
 
     def latents(
         self,
@@ -350,17 +338,15 @@ class Trained:
             batch: images per pass.
             seed: of the posterior samples.
             console: where to show progress.
-            given: what `images` are conditioned on; data bring it with them.
+            given: what the images are conditioned on, in place of what the data bring with them.
 
         Raises:
             hvdsl.Error: there are no images, or the bound is not finite.
         """
         with no_global_effect():
             if images is None:
-                if given is not None:
-                    raise UsageError("data bring their conditions with them: leave out `given`, or give the images")
                 place = None if data is None else Path(data)
-                return evaluate_split(self._opened, place, split, samples, baselines, batch, seed, console)
+                return evaluate_split(self._opened, place, split, samples, baselines, batch, seed, console, given)
             if data is not None or baselines:
                 raise UsageError("given images have no training images beside them: leave out `data` and `baselines`")
             pixels, fields = self._with_fields(images, given)

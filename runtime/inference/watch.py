@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
@@ -48,7 +50,7 @@ def sample_page(
 ) -> Image.Image:
     """Samples at the spec's temperatures; where the model has conditions, under those of `images` in turn."""
     fields = [condition.name for condition in conditions_of(model)]
-    given = {}
+    given: Mapping[str, NDArray[Any]] = {}
     if fields and images is not None:
         _, given = read_with_fields(images, [i % len(images) for i in range(n)], fields)
     temperatures = default_temperatures(as_vae(model).LATENTS, settings.sample.temperature)

@@ -62,12 +62,14 @@ class PixelBatch:
         first: The position of the first image within the whole batch: what its noise is drawn by.
         pixels: Raw pixel values `(N, C, H, W)`.
         given: The fields that stand beside the images, by name.
+        names: What the images are called, where they have names.
     """
 
     step: int
     first: int
     pixels: NDArray[Any]
     given: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    names: Sequence[str] = ()
 
 
 class Order:

@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.runtime.ground.pixels import pixel_bits
     from hvdsl.runtime.inference.image_files import write_images
     from hvdsl.runtime.inference.pictures import labelled_rows, save_png
+    from hvdsl.workflows.conditions import stored_images
     from hvdsl.workflows.runs import spread_indices, used_images
     from hvdsl.workflows.trained import Trained
 
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         output = image_output(args.output, model, "edits.png")
         images = used_images(model.run, data, args.data, args.split)
         chosen = spread_indices(images, args.number)
-        pixels, fields = trained.with_fields(images, chosen)
+        pixels, fields = stored_images(trained.model, images, chosen)
         edits = trained.edit(pixels, dict(args.set_given), given=fields, batch=args.batch or 64)
     if output.form == ".png":
         middle = 2 ** (pixel_bits(data) - 1)

@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.runtime.inference.image_files import write_images
     from hvdsl.runtime.inference.pictures import labelled_rows, save_png
     from hvdsl.runtime.protocol import as_vae
+    from hvdsl.workflows.conditions import stored_images
     from hvdsl.workflows.runs import spread_indices, used_images
     from hvdsl.workflows.trained import Trained
 
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError("--depths is of a page (`-o FILE.png`): elsewhere images are reconstructed by all groups")
         keep = depths(groups, args.depths or (5 if page else 1))
         places = spread_indices(chosen, args.number or (8 if page else len(chosen)))
-        images, fields = trained.with_fields(chosen, places)
+        images, fields = stored_images(trained.model, chosen, places)
         names, given = chosen.names(places), {**fields, **dict(args.given)}
         rows = [
             trained.reconstruct(
