@@ -283,6 +283,7 @@ class Objective(Settings):
     kl: Literal["closed", "sample"] = "closed"
     samples: int = Field(default=1, ge=1)
     bound: Literal["elbo", "iwae"] = "elbo"
+    chunk: int = Field(default=1, ge=1)
     beta: Annotated[float, Field(ge=0)] | Ramp | Anneal | Cyclic | Logistic = 1.0
     balance: BySize | ByRate | None = None
     free: AtLeast | None = None

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from hvdsl.workflows.import_weights import import_weights
     from hvdsl.workflows.latents import GroupLatents, Latents
     from hvdsl.workflows.runs import open_data
+    from hvdsl.workflows.score import Roc, Scores
     from hvdsl.workflows.train import TrainingSummary, train
     from hvdsl.workflows.trained import Trained, load
 
@@ -57,6 +58,8 @@ _PLACES = {
     "GroupLatents": "workflows.latents",
     "ImageElbo": "workflows.evaluate",
     "Latents": "workflows.latents",
+    "Roc": "workflows.score",
+    "Scores": "workflows.score",
     "Source": "grammar.source",
     "Trained": "workflows.trained",
     "TrainingSummary": "workflows.train",
@@ -81,7 +84,9 @@ __all__ = [
     "GroupLatents",
     "ImageElbo",
     "Latents",
+    "Roc",
     "RunError",
+    "Scores",
     "Sink",
     "Source",
     "SpecError",

@@ -102,6 +102,15 @@ def check_objective(objective: Objective, section: tree.Settings, diagnostics: D
     """Check the settings of `objective` against each other."""
     if objective.of_error:
         _check_error(objective, section, diagnostics)
+    if objective.chunk > objective.samples:
+        _refuse(
+            section,
+            "chunk",
+            f"passes of {objective.chunk} samples, where an image has {objective.samples}",
+            f"`chunk` from 1 to {objective.samples}",
+            "remove `chunk`, or give more `samples`",
+            diagnostics,
+        )
     if objective.bound == "iwae":
         if objective.samples == 1:
             _refuse(
@@ -110,6 +119,15 @@ def check_objective(objective: Objective, section: tree.Settings, diagnostics: D
                 "`iwae` of one sample, which is the ELBO",
                 "`samples` of at least 2",
                 "add `samples = 5`, or remove `bound`",
+                diagnostics,
+            )
+        if objective.beta != 1:
+            _refuse(
+                section,
+                "beta",
+                "`beta` with the importance-weighted bound, whose weights are those of β = 1",
+                "`beta = 1`",
+                "train with the ELBO and `beta` first, then with `bound = iwae` in a variant",
                 diagnostics,
             )
         if objective.free is not None or objective.balance is not None:

@@ -149,6 +149,7 @@ def evaluate_split(
             samples=samples or settings.evaluate.samples,
             batch=batch,
             seed=seed,
+            pixels=settings.data,
             progress=lambda done: show(done, len(images)),
         )
     of_codes = is_drawn_from_codes(opened.spec.model) and opened.run is not None
@@ -179,6 +180,7 @@ def evaluate_images(
             samples=samples or settings.evaluate.samples,
             batch=batch,
             seed=seed,
+            pixels=settings.data,
             progress=lambda done: show(done, len(pixels)),
         )
     return EvaluationResult(bound, None, {}, None, opened.step, f"{len(pixels):,} given images")

@@ -30,8 +30,8 @@ class GivenImages:
 
     name = "the given images"
 
-    def __init__(self, pixels: Tensor, fields: Mapping[str, Tensor]) -> None:
-        self.pixels, self.fields = pixels, fields
+    def __init__(self, pixels: Tensor, fields: Mapping[str, Tensor] | None = None) -> None:
+        self.pixels, self.fields = pixels, fields or {}
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -107,6 +107,15 @@ def dataset_of(images: ImagesLike, data: Data) -> Dataset | None:
     files = _Files(paths)
     fields = open_fields(data, files, paths[0].parent)
     return Dataset("the given files", files, data, training=False, fields=fields)
+
+
+def image_names(images: ImagesLike, count: int) -> list[str]:
+    """Return what given images are called: by their files, or by their places."""
+    if isinstance(images, str | os.PathLike):
+        images = [images]
+    if isinstance(images, Sequence) and len(images) == count:
+        return [os.fspath(path) for path in images]
+    return [f"image {i}" for i in range(count)]
 
 
 def _holds_many(path: Path) -> bool:

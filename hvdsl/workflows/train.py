@@ -276,7 +276,7 @@ def train(
     Ctrl-C raises KeyboardInterrupt.
     Afterwards the process is as it was: random state, threads, signal handlers, warning filters.
 
-    Example:
+    Examples:
         >>> result = hvdsl.train("vdvae_digits", steps=200, out="runs/digits")
         >>> trained = hvdsl.load(result.run)
 

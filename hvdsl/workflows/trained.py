@@ -21,16 +21,20 @@ from hvdsl.runtime.latents.conditions import conditions_of
 from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.priors.sampling import Schedule
 from hvdsl.runtime.protocol import as_vae, is_quantized
+from hvdsl.runtime.training.batches import PixelSource
 from hvdsl.runtime.training.run import Run
 from hvdsl.workflows.compiling import Compiled, Overrides, spelled
 from hvdsl.workflows.conditions import GivenValue, class_names, images_with_fields, values_of
 from hvdsl.workflows.edit import Edits, edit_images
 from hvdsl.workflows.evaluate import EvaluationResult, ImageElbo, Split, evaluate_images, evaluate_split, image_elbo
-from hvdsl.workflows.images import ImagesLike, as_pixels
+from hvdsl.workflows.images import GivenImages, ImagesLike, as_pixels, image_names, raw_pixels
+from hvdsl.workflows.interpolate import Curve, interpolate
 from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.latents import Latents, count_of, decode, infer
 from hvdsl.workflows.open import CheckpointName, Opened, open_model
+from hvdsl.workflows.runs import used_images
 from hvdsl.workflows.sample import CodesOf, PerLevel, SampleOptions, Value, draw
+from hvdsl.workflows.score import Scores, score
 
 BATCH = 64
 
@@ -46,7 +50,7 @@ class Trained:
     "none". Every random draw is a function of the `seed` given to the
     method; nothing depends on `batch` but memory.
 
-    Example:
+    Examples:
         >>> trained = hvdsl.load("runs/digits")
         >>> trained.sample(16, temperature=0.8).shape
         torch.Size([16, 1, 8, 8])
@@ -352,6 +356,90 @@ class Trained:
             pixels, fields = self._with_fields(images, given)
             return evaluate_images(self._opened, pixels, fields, samples, batch, seed, console)
 
+    def score(
+        self,
+        images: ImagesLike | None = None,
+        *,
+        data: str | os.PathLike[str] | None = None,
+        split: Split | None = None,
+        samples: int = 1,
+        llr: int | None = None,
+        batch: int = BATCH,
+        seed: int = 0,
+        console: Console | None = None,
+    ) -> Scores:
+        """Score each image by the bound and by a likelihood ratio, with the images' names; see `Scores`.
+
+        Args:
+            images: these; see the class.
+            data: or the images at a place: all of them, in order; of data with parts of their own the test part, or
+                `split`. With neither, those of the run.
+            split: `train`, `validation` or `test` of the data (default: test).
+            samples: posterior samples per image, K; more than 1: also the importance-weighted bound.
+            llr: k of LLR^{>k}, how many of the last groups are drawn from their priors (default: half; 0: no ratio).
+            batch: images per pass.
+            seed: of the posterior samples.
+            console: where to show progress.
+
+        Raises:
+            hvdsl.Error: there are no images, not so many groups, or the likelihood is an error and no density.
+        """
+        with no_global_effect():
+            if images is not None and (data is not None or split is not None):
+                raise UsageError("given images are all that is scored: leave out `data` and `split`")
+            chosen: PixelSource
+            if images is None:
+                chosen = stored = used_images(self.run, self._data, None if data is None else Path(data), split)
+                names = stored.names(range(len(stored)))
+            else:
+                chosen = GivenImages(*self._with_fields(images, None))
+                names = image_names(images, len(chosen))
+            return score(self._opened, chosen, names, samples=samples, llr=llr, batch=batch, seed=seed, console=console)
+
+    def interpolate(
+        self,
+        first: ImagesLike,
+        second: ImagesLike | None = None,
+        *,
+        groups: str | None = None,
+        steps: int = 8,
+        curve: Curve = "spherical",
+        batch: int = BATCH,
+        seed: int = 0,
+    ) -> Tensor:
+        """Return images on the way from one image to another, pixels `(steps, C, H, W)`, the two included.
+
+        The latents of both are posterior means; those of the chosen groups go from the first image's to the second's,
+        all others stay the first image's. Bits and classes change half way.
+
+        Args:
+            first: one image.
+            second: one image; without it the chosen groups go to what their priors draw.
+            groups: places (`3`, `0:10`), names or resolutions (`8x8`), parted by commas (default: all).
+            steps: how many images.
+            curve: `spherical`, on a great circle through each group's values (Shoemake 1985), or `linear`.
+            batch: images per pass.
+            seed: of what priors draw.
+
+        Raises:
+            hvdsl.Error: the images do not fit, there is no such group, or all latents are codes.
+        """
+        pixels = [raw_pixels(images, self._data) for images in (first, second) if images is not None]
+        if any(len(each) != 1 for each in pixels):
+            raise UsageError(f"the way is from one image to one other, and here are {sum(map(len, pixels))}")
+        with no_global_effect():
+            images = interpolate(
+                self.model,
+                self._data,
+                torch.cat(pixels),
+                groups=groups,
+                steps=steps,
+                curve=curve,
+                batch=batch,
+                seed=seed,
+            )
+        return as_pixels(images, self._data)
+
 
 def load(
     run: str | os.PathLike[str] | Run,
@@ -363,7 +451,7 @@ def load(
 ) -> Trained:
     """Open a trained model.
 
-    Example:
+    Examples:
         >>> trained = hvdsl.load("runs/digits", checkpoint="best")
 
     Args:

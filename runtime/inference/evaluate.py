@@ -10,22 +10,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground import metric_names as names
+from hvdsl.runtime.ground.pixels import as_stored, pixel_bits
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import World
-from hvdsl.runtime.inference.inference import chunks, inference, model_batch
-from hvdsl.runtime.latents import LatentGroup, Traversal
+from hvdsl.runtime.inference.inference import chunks, inference, model_batch, to_pixels
+from hvdsl.runtime.inference.quality import ssim
+from hvdsl.runtime.latents import LatentGroup, Source, Traversal
 from hvdsl.runtime.latents.conditions import as_tensors, fields_of
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.objective.elbo import ModelBatch, measure
-from hvdsl.runtime.protocol import as_vae
+from hvdsl.runtime.protocol import HierarchicalVae, as_vae
 from hvdsl.runtime.training.batches import PixelSource, read_with_fields
 
 
@@ -93,6 +97,9 @@ class Evaluation:
         rate: `KL(q || p)`, nats per dimension.
         rate_per_group: Nats per image, in order of generation.
         active_channels: Of each group, the channels whose rate, summed over the map, has a mean above 0.1 nats.
+        psnr_db: Of the reconstructions E[x | z], z from the posterior, as pixel values, over all images together; None
+            where every pixel is exact, or nobody asked.
+        ssim: Of the same, mean over images (Wang et al. 2004); None where nobody asked.
         density: Whether the likelihood is one. Otherwise `distortion` is the mean error of a value, and the bound is
             minus the rate alone: what the codes cost under the prior.
     """
@@ -108,6 +115,8 @@ class Evaluation:
     rate_per_group: tuple[float, ...]
     active_channels: tuple[int, ...]
     density: bool = True
+    psnr_db: float | None = None
+    ssim: float | None = None
 
     @property
     def nats_per_image(self) -> float:
@@ -117,7 +126,7 @@ class Evaluation:
     def as_json(self) -> dict[str, Any]:
         """For `eval --json`."""
         if not self.density:
-            return self._errors()
+            return self._errors() | self._quality()
         return {
             "bits_per_dim": self.bits_per_dim,
             "nats_per_dim": self.nats_per_dim,
@@ -129,7 +138,7 @@ class Evaluation:
             "images": self.images,
             "samples": self.samples,
             "standard_error": self.standard_error,
-        }
+        } | self._quality()
 
     def as_metrics(self) -> dict[str, Any]:
         """For the metrics log: every name carries its unit."""
@@ -149,6 +158,10 @@ class Evaluation:
             names.SAMPLES: self.samples,
         }
 
+    def _quality(self) -> dict[str, Any]:
+        """How near reconstructions are, where it was asked for."""
+        return {} if self.ssim is None else {"psnr_db": self.psnr_db, "ssim": self.ssim}
+
     def _errors(self) -> dict[str, Any]:
         """What is measured where the likelihood is an error."""
         return {
@@ -167,6 +180,7 @@ def evaluate(
     samples: int = 1,
     batch: int = 64,
     seed: int = 0,
+    pixels: Data | None = None,
     world: World | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
@@ -176,6 +190,7 @@ def evaluate(
     distortion are in closed form or of the samples; the importance weights always use the sampled log-ratio.
 
     Args:
+        pixels: What pixel values are; with it, reconstructions are compared too, unless they are real numbers.
         progress: Called with the number of this rank's images that are done.
 
     Raises:
@@ -189,29 +204,50 @@ def evaluate(
         raise HvdslError("several samples per image tighten a bound, and a reconstruction error is none: use 1 sample")
     groups = len(vae.LATENTS)
     channels = [_rated_channels(group) for group in vae.LATENTS]
-    # The bound, its square, the distortion, images, each group's rate, each channel's rate.
-    sums = torch.zeros(4 + groups + sum(channels), dtype=torch.float64)
+    # The bound, its square, the distortion, images, squared errors, similarity, each group's rate, each channel's rate.
+    sums = torch.zeros(6 + groups + sum(channels), dtype=torch.float64)
     scored, fields = torch.zeros((), dtype=torch.float64), fields_of(model)
+    compared = None if pixels is None or pixels.is_real else pixels
     with inference(model) as device:
         mine = world.share(len(data))
         for indices in chunks(mine, batch):
-            pixels, given = read_with_fields(data, indices, fields)
-            v = torch.from_numpy(pixels.astype(np.float32)).to(next(model.parameters()))
+            raw, given = read_with_fields(data, indices, fields)
+            v = torch.from_numpy(raw.astype(np.float32)).to(next(model.parameters()))
             score = score_images(model, v, indices, samples, noise_seed, as_tensors(given))
             bound = score.bound
             scored += score.dims.double().sum().cpu()
             sums[:3] += torch.stack([bound.sum(), bound.square().sum(), score.distortion.sum()]).cpu()
             sums[3] += len(indices)
-            sums[4 : 4 + groups] += score.rates.sum(1).cpu()
-            sums[4 + groups :] += score.channel_rates.cpu()
+            if compared is not None:
+                sums[4:6] += _compare(vae, score.params, v, compared)
+            sums[6 : 6 + groups] += score.rates.sum(1).cpu()
+            sums[6 + groups :] += score.channel_rates.cpu()
             if progress is not None:
                 progress(indices.stop - mine.start)
         sums = torch.cat((sums, scored[None]))
         *totals, scored_values = world.sum(sums.to(device) if world.size > 1 else sums).tolist()
         dims = scored_values / totals[3]
         dims = round(dims) if dims.is_integer() else dims
-    active = _active(totals[4 + groups :], channels, totals[3])
-    return _summary(totals[: 4 + groups], active, samples, dims, data.name, vae.likelihood.density)
+    active = _active(totals[6 + groups :], channels, totals[3])
+    bound_sums = totals[:4] + totals[6 : 6 + groups]
+    result = _summary(bound_sums, active, samples, dims, data.name, vae.likelihood.density)
+    if compared is None:
+        return result
+    psnr = _psnr(totals[3], totals[4], v[0].numel(), compared)
+    return replace(result, psnr_db=psnr, ssim=totals[5] / totals[3])
+
+
+def _compare(vae: HierarchicalVae, params: Tensor, v: Tensor, data: Data) -> Tensor:
+    """The squared errors and the similarity of the reconstructions of a batch, summed over it."""
+    shown = as_stored(to_pixels(vae, vae.likelihood.mean(params), data), data)
+    similarity = ssim(shown, v, 2 ** pixel_bits(data) - 1)
+    return torch.stack([(shown - v).double().square().sum(), similarity.sum()]).cpu()
+
+
+def _psnr(images: float, squares: float, values: int, data: Data) -> float | None:
+    """The ratio over all images together, in dB; None where every pixel is exact."""
+    peak = 2 ** pixel_bits(data) - 1
+    return 10 * math.log10(peak**2 * images * values / squares) if squares else None
 
 
 def _rated_channels(group: LatentGroup) -> int:
@@ -231,7 +267,8 @@ class ImageScores:
 
     `dims` `(N,)` are what each image's nats are divided by.
 
-    `channel_rates` are summed over the images, `(channels of all groups,)`.
+    `channel_rates` are summed over the images, `(channels of all groups,)`; `params` are the likelihood's, of the first
+    sample. `elbo` is -(distortion + rates), and so the bound itself where there is one sample.
     """
 
     bound: Tensor
@@ -239,16 +276,30 @@ class ImageScores:
     rates: Tensor
     channel_rates: Tensor
     dims: Tensor
+    params: Tensor
+
+    @property
+    def elbo(self) -> Tensor:
+        return -self.distortion - self.rates.sum(0)
 
 
 def score_images(
-    model: nn.Module, v: Tensor, indices: range, samples: int, seed: int, given: Mapping[str, Tensor]
+    model: nn.Module,
+    v: Tensor,
+    indices: range,
+    samples: int,
+    seed: int,
+    given: Mapping[str, Tensor] = MappingProxyType({}),
+    from_prior: int = 0,
 ) -> ImageScores:
     """Score each image of a batch, raw pixel values `(N, C, H, W)` with the numbers `indices`, by `samples` samples.
 
     `given` are the fields beside the images.
 
     One sample per pass, the weights summed as they come: memory does not grow with the number of samples.
+
+    Args:
+        from_prior: So many of the last groups are drawn from their priors: the bound L^{>k} of Havtorn et al. 2021.
     """
     vae = as_vae(model)
     images: ModelBatch | None = None
@@ -256,13 +307,17 @@ def score_images(
     distortion = torch.zeros(len(v), dtype=torch.float64, device=v.device)
     rates = torch.zeros(len(vae.LATENTS), len(v), dtype=torch.float64, device=v.device)
     channel_rates = torch.zeros(sum(map(_rated_channels, vae.LATENTS)), dtype=torch.float64, device=v.device)
-    weights = ImportanceBound()
+    weights, params = ImportanceBound(), None
+    sources = [Source.POSTERIOR] * (len(vae.LATENTS) - from_prior) + [Source.PRIOR] * from_prior
     for k in range(samples):
         noise = image_noise(model, vae.LATENTS, seed, indices, k, v.device)
-        latents = Traversal.infer(vae.LATENTS, len(v), noise, densities=samples > 1, detail="channel", device=v.device)
+        latents = Traversal(
+            vae.LATENTS, len(v), noise, sources, densities=samples > 1, detail="channel", device=v.device
+        )
         images = model_batch(model, v, noise, given) if images is None else replace(images, noise=noise)
         elbo = measure(model, images, latents)
         dims = elbo.dims
+        params = elbo.params if params is None else params
         distortion += elbo.distortion.double() / samples
         rates += elbo.rates.double() / samples
         details = [o.rate_detail.double().sum(0) for o in latents.outcomes if o.rate_detail is not None]
@@ -273,8 +328,9 @@ def score_images(
         bound = -rates.sum(0)
     else:
         bound = weights.bound if samples > 1 else -distortion - rates.sum(0)
+    assert params is not None  # there is a sample
     scored = dims if isinstance(dims, Tensor) else torch.full((len(v),), float(dims))
-    return ImageScores(bound, distortion, rates, channel_rates, scored.double())
+    return ImageScores(bound, distortion, rates, channel_rates, scored.double(), params)
 
 
 def _summary(

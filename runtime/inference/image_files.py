@@ -1,7 +1,8 @@
 """Images as files: a folder of them, an array or a page, by the ending of what is to be written.
 
-The one owner of that rule. Whole-number pixels keep all their bits: an array has raw pixel values, a PNG in a folder
-has 8 or 16 bits of depth. What a PNG cannot hold, real numbers and other numbers of channels, is an `.npy` per image.
+The one owner of that rule. What is written reads back as the same pixels under the same `data` section: values of
+fewer bits are scaled to the range of 8 or, above 8 bits, of 16 (with `values = levels`, taken as they are), and real
+numbers are real numbers. What a PNG cannot hold, real numbers and other numbers of channels, is an `.npy` per image.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from hvdsl.runtime.ground.pixels import as_stored, pixel_bits
 from hvdsl.runtime.inference.pictures import grid, save_png
 
 Form = Literal["folder", ".png", ".npy", ".npz"]
-MODES = {1: "L", 3: "RGB"}
+SHOWN = (1, 3)  # channels of a picture without transparency
 DEEP = 16  # bits of a PNG's grey values above 8
 
 
@@ -53,15 +54,18 @@ class ImageOutput:
                 return cls(path, ending)
         raise UsageError(
             f"images cannot be written as `{name}`: give a folder (`{path.with_suffix('')}/`, an image file each), or "
-            "a file that ends in .png (one page of all), .npy or .npz (raw pixel values)"
+            "a file that ends in .png (one page of all), .npy or .npz (an array of all)"
         )
 
 
-def write_images(output: ImageOutput, images: Tensor, data: Data, names: Sequence[str] = ()) -> str:
+def write_images(
+    output: ImageOutput, images: Tensor, data: Data, names: Sequence[str] = (), *, columns: int | None = None
+) -> str:
     """Write images `(N, C, H, W)` in raw pixel values; returns what was written, in words.
 
     Args:
         names: of the images, where they have some: what files in a folder are called after, and `names` in an `.npz`.
+        columns: of a page; about square by default.
 
     Raises:
         DiskError: it cannot be written.
@@ -71,7 +75,7 @@ def write_images(output: ImageOutput, images: Tensor, data: Data, names: Sequenc
         folder.write(range(len(images)), images)
         return folder.what(len(images))
     if output.form == ".png":
-        save_png(grid(images, pixel_bits(data)), output.path)
+        save_png(grid(images, pixel_bits(data), columns), output.path)
         return f"{len(images):,} images on one page{_shown(images, data)}"
     array = as_array(images, data)
     with writing(output.path) as file:
@@ -95,9 +99,9 @@ class ImageFolder:
         self.path, self._data, self._stems = path, data, stems
         self._bits, self._channels = pixel_bits(data), data.shape[0]
         transparent = data.background == "channel" and self._channels in (2, 4)
-        self._mode = MODES.get(self._channels) or ({2: "LA", 4: "RGBA"}[self._channels] if transparent else None)
+        pictured = self._channels in SHOWN or transparent
         deep = self._bits > 8 and self._channels != 1
-        self.suffix = ".npy" if data.is_real or self._mode is None or deep else ".png"
+        self.suffix = ".npy" if data.is_real or not pictured or deep else ".png"
 
     def file(self, index: int) -> Path:
         """The file of an image."""
@@ -128,23 +132,20 @@ class ImageFolder:
         return f"{count:,} .npy files (a PNG cannot hold them)"
 
     def _picture(self, pixels: NDArray[Any]) -> Image.Image:
-        """An image `(H, W, C)` as a picture whose range is that of its bits."""
-        depth = DEEP if self._bits > 8 else 8
-        scaled = np.rint(pixels.astype(np.float64) * ((2**depth - 1) / (2**self._bits - 1)))
-        if depth == DEEP:
-            return Image.fromarray(scaled[..., 0].astype(np.uint16))
-        values = scaled.astype(np.uint8)
-        return Image.fromarray(values[..., 0] if self._channels == 1 else values, self._mode)
+        """An image `(H, W, C)` as a picture: grey of 8 or 16 bits, or 8 bits of colour."""
+        return Image.fromarray(pixels[..., 0] if self._channels == 1 else pixels)
 
 
 def as_array(images: Tensor, data: Data) -> NDArray[Any]:
-    """Raw pixel values `(N, C, H, W)` as `(N, H, W, C)`: uint8, uint16 above 8 bits, or float32 of real numbers."""
+    """Pixel values `(N, C, H, W)` as files have them: `(N, H, W, C)` uint8, uint16 above 8 bits, float32 if real."""
     last = images.detach().cpu().movedim(1, -1)
     if data.is_real:
         return np.ascontiguousarray(last.to(torch.float32).numpy())
-    bits = pixel_bits(data)
-    values = as_stored(last.to(torch.float32), data).clamp(0, 2**bits - 1).numpy()
-    return np.ascontiguousarray(values.astype(np.uint8 if bits <= 8 else np.uint16))
+    bits, depth = pixel_bits(data), 8 if pixel_bits(data) <= 8 else DEEP
+    values = as_stored(last.to(torch.float64), data).clamp(0, 2**bits - 1).numpy()
+    if data.values != "levels":
+        values = np.rint(values * ((2**depth - 1) / (2**bits - 1)))
+    return np.ascontiguousarray(values.astype(np.uint8 if depth == 8 else np.uint16))
 
 
 def file_names(names: Sequence[str], count: int) -> list[str]:
@@ -177,7 +178,7 @@ def _shown(images: Tensor, data: Data) -> str:
         return f", from {images.min().item():.4g} (black) to {images.max().item():.4g} (white)"
     if pixel_bits(data) > 8:
         return ", in 8 bits (a folder, .npy or .npz has all)"
-    if images.shape[1] not in MODES:
+    if images.shape[1] not in SHOWN:
         return (
             f", {'3' if images.shape[1] == 4 else '1'} of {images.shape[1]} channels (a folder, .npy or .npz has all)"
         )

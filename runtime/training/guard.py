@@ -51,12 +51,14 @@ class RecentNorms:
     def __call__(self, norm: Tensor) -> Tensor:
         """The threshold before this norm, which counts from the next one on."""
         self._norms = self._norms.to(norm.device)
-        kept = self._norms
-        enough = kept.isfinite().sum() >= max(20, self._rule.over // 10)
-        bound = torch.where(enough, self._rule.times * torch.nanquantile(kept, self._rule.q), math.inf)
-        seen = norm.detach().float()
-        self._norms = torch.cat([kept[1:], torch.where(seen.isfinite(), seen, math.nan).reshape(1)])
+        bound, seen = self.bound(), norm.detach().float()
+        self._norms = torch.cat([self._norms[1:], torch.where(seen.isfinite(), seen, math.nan).reshape(1)])
         return bound
+
+    def bound(self) -> Tensor:
+        """The threshold of the next norm."""
+        enough = self._norms.isfinite().sum() >= max(20, self._rule.over // 10)
+        return torch.where(enough, self._rule.times * torch.nanquantile(self._norms, self._rule.q), math.inf)
 
     def state(self) -> list[float | None]:
         """The norms as JSON."""
@@ -87,6 +89,13 @@ class SkipGuard:
         self._not_finite = 0  # within the streak
         self._last_norm = math.nan
         self._last_loss = math.nan
+
+    @property
+    def threshold(self) -> float | None:
+        """The limit of the next norm, read from the device where it follows recent norms; None where there is none."""
+        if self._recent is not None:
+            return float(self._recent.bound())
+        return self.limit if isinstance(self.limit, float | int) else None
 
     @property
     def doubtful(self) -> bool:

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from types import MethodType
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.layers import BatchNorm2d, Own, Recipe
+from hvdsl.runtime.layers.norms import statistics_held
 
 
 def checkpoint_groups(model: nn.Module) -> int:
@@ -66,24 +67,11 @@ def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
         norms = [part for part in self.modules() if isinstance(part, BatchNorm2d)]
 
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), _statistics_held(norms)
+            return nullcontext(), statistics_held(norms)
 
         return checkpoint(forward, self, *args, use_reentrant=False, context_fn=contexts)
 
     return wrapped
-
-
-@contextmanager
-def _statistics_held(norms: list[BatchNorm2d]) -> Iterator[None]:
-    """Batch norms whose running statistics stay as they are while the second forward pass runs."""
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
 
 
 MOST_VERSIONS = 64  # graphs of one class: one for each combination of shapes, training or not, gradients or not

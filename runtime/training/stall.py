@@ -81,11 +81,12 @@ def diagnose(model: nn.Module, loss: Callable[[], Tensor], images: Sequence[str]
             handle.remove()
         model.zero_grad(set_to_none=True)
     first = next((f"the parameter `{t.name}`" for t in parameters if t.not_finite), None)
+    number = float(value.detach())
     first = first or next((f"the output of `{t.name}`" for t in outputs if t.not_finite), None)
-    if first is None and not math.isfinite(float(value)):
+    if first is None and not math.isfinite(number):
         first = "the loss, of finite outputs: a likelihood or a rate"
     first = first or next((f"the gradient of `{t.name}`" for t in reversed(gradients) if t.not_finite), None)
-    return Diagnosis(first, float(value), outputs, parameters, gradients, images)
+    return Diagnosis(first, number, outputs, parameters, gradients, images)
 
 
 def at_initialisation(result: StepResult, groups: Sequence[str]) -> str:

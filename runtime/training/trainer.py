@@ -324,7 +324,8 @@ class Trainer:
 
     def _skips(self) -> dict[str, Measurement]:
         guard = self.optimization.guard
-        limit: dict[str, Measurement] = {} if guard.limit is None else {names.GRADIENT_NORM_LIMIT: guard.limit}
+        threshold = guard.threshold
+        limit: dict[str, Measurement] = {} if threshold is None else {names.GRADIENT_NORM_LIMIT: threshold}
         return limit | {
             names.SKIPPED_STEPS: guard.skipped,
             names.SKIP_STREAK_STEPS: guard.streak,

@@ -23,6 +23,8 @@ FUNCTIONS: dict[str, tuple[Callable[..., object], ...]] = {
     "compile": (hvdsl.compile,),
     "train": (hvdsl.train,),
     "eval": (hvdsl.load, hvdsl.Trained.evaluate),
+    "score": (hvdsl.load, hvdsl.Trained.score),
+    "interpolate": (hvdsl.load, hvdsl.Trained.interpolate),
     "sample": (hvdsl.load, hvdsl.Trained.sample),
     "reconstruct": (hvdsl.load, hvdsl.Trained.reconstruct),
     "decode": (hvdsl.load, hvdsl.Trained.decode),
@@ -31,6 +33,8 @@ FUNCTIONS: dict[str, tuple[Callable[..., object], ...]] = {
 SHOWN = {
     "compile": {"output", "standalone", "steps"},  # methods of what is compiled
     "eval": {"output", "json", "threads"},
+    "score": {"output", "json", "threads", "against", "roc"},  # two results, compared by `Scores.roc`
+    "interpolate": {"output", "threads"},
     "sample": {"output", "threads"},
     "reconstruct": {"output", "threads", "number", "depths", "split", "data"},  # which images, and how many rows
     "decode": {"output", "threads"},
@@ -39,6 +43,7 @@ IN_PYTHON = {
     "compile": {"passes", "variant"},
     "train": {"console"},
     "eval": {"images", "console"},
+    "score": {"images", "console"},
     "reconstruct": {"images", "keep"},
     "decode": {"use_ema", "overrides"},
 }

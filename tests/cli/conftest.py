@@ -73,8 +73,11 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import hvdsl
 
     out = tmp_path_factory.mktemp("runs") / "digits"
-    overrides: dict[str, bool | int | float | str] = {"width": 8, "zdim": 2, "train.evaluate_every": 1000}
-    hvdsl.train("vdvae_digits", overrides=overrides, steps=30, batch=32, seed=1, out=out, device="cpu", threads=1)
+    overrides: dict[str, bool | int | float | str] = {
+        "width": 8, "zdim": 2, "train.evaluate_every": 1000, "train.ema": 0.8, "train.warmup": 10,
+        "train.optimizer.lr": 1e-2,
+    }  # fmt: skip
+    hvdsl.train("vdvae_digits", overrides=overrides, steps=80, batch=32, seed=1, out=out, device="cpu", threads=1)
     return out
 
 

@@ -67,6 +67,7 @@ def test_every_json_has_the_reviewed_form(runs: Path, hvdsl: Hvdsl) -> None:
         "explain, of a code": ("explain", "HV0301", "--json"),
         "explain, of a term": ("explain", "spectral", "--json"),
         "eval": ("eval", runs / "run", "--json", "--baselines", *CPU),
+        "score": ("score", runs / "run", "--against", runs / "pictures" / "0.png", "--json", *CPU),
         "eval, of codes": ("eval", runs / "codes", "--json", *CPU),
     }
     forms = []

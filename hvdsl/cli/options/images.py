@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hvdsl.runtime.inference.image_files import ImageOutput
     from hvdsl.workflows.open import Opened
 
-FORMS = "a folder (`out/`, a PNG each), .png (one page), .npy or .npz (raw pixel values)"
+FORMS = "a folder (`out/`, a PNG each), .png (one page), .npy or .npz (an array of all)"
 
 
 def add_image_output(parser: argparse.ArgumentParser, help: str, *, required: bool = False) -> None:

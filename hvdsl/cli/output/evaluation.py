@@ -51,11 +51,20 @@ def _bound_lines(bound: Evaluation, images: str) -> list[str]:
         ),
         f"{sum(bound.rate_per_group):.2f} nats/image of rate in {len(bound.rate_per_group)} latent groups, "
         f"{sum(bound.active_channels)} channels active",
+        *_quality(bound),
     ]
+
+
+def _quality(bound: Evaluation) -> list[str]:
+    if bound.ssim is None:
+        return []
+    psnr = "exact" if bound.psnr_db is None else f"PSNR {bound.psnr_db:.2f} dB"
+    return [f"reconstructions: {psnr}, SSIM {bound.ssim:.4f}"]
 
 
 def _code_lines(codes: CodeEvaluation, bound: Evaluation, images: str) -> list[str]:
     quality = "exact" if codes.psnr_db is None else f"PSNR {codes.psnr_db:.2f} dB"
+    quality += "" if bound.ssim is None else f", SSIM {bound.ssim:.4f}"
     images = f"({images})"
     if bound.density:
         lines = [f"{quality}, distortion {bound.distortion:.4f} nats/dim  {images}"]
