@@ -46,7 +46,13 @@ GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("interpolate", "interpolate", "draw the way from one image to another through its latents"),
         ("codes", "codes", "write the codes of a data set to a file"),
     ),
-    "runs": (("import", "import_", "turn published weights into a run"),),
+    "runs": (
+        ("runs", "runs", "list runs: state, step, best figures, age, size"),
+        ("report", "report", "write a page about runs: curves, rates, pictures, differences"),
+        ("verify", "verify", "check every file of a run against its digest"),
+        ("import", "import_", "turn published weights into a run"),
+    ),
+    "machine": (("doctor", "doctor", "say what this machine can do: devices, compilers, extras, speed"),),
 }
 COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
 
@@ -130,7 +136,7 @@ def _guarded(arguments: list[str]) -> int:
     except OSError as failure:
         return _say(_file_failure(failure), FAILED)
     except Exception as failure:
-        return _bug(failure)
+        return _out_of_memory(failure, arguments) or _bug(failure)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -167,6 +173,22 @@ def _failed(failure: HvdslError) -> int:
     from hvdsl.cli.output.diagnostics import report
 
     return report(diagnostics)
+
+
+def _out_of_memory(failure: Exception, arguments: list[str]) -> int:
+    """Tell of too little memory; 0 if it is something else."""
+    if not isinstance(failure, MemoryError | RuntimeError):
+        return 0
+    from hvdsl.runtime.ground.memory import out_of_memory
+
+    remedy = "take a smaller `--batch`"
+    if "train" in arguments[:1]:
+        remedy += (
+            " (or `--set train.accumulate=4`: the same batch in parts), `--precision bf16`, or "
+            "`--set train.checkpointing=group`, which recomputes activations"
+        )
+    sentence = out_of_memory(failure, remedy)
+    return 0 if sentence is None else _say(sentence, FAILED)
 
 
 def _bug(failure: Exception) -> int:

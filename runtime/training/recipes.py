@@ -91,7 +91,7 @@ def compile_recipes(model: nn.Module) -> int:
     Raises:
         CompilationError: there is no C++ compiler (on a CPU) or no Triton (on an accelerator).
     """
-    _check_machine({p.device.type for p in model.parameters()})
+    check_machine({p.device.type for p in model.parameters()})
     counts = Counter(type(module) for module in model.modules())
     recipes = list(_repeated(model, counts))
     compiled = {type(recipe): _compiled(type(recipe).forward) for recipe in recipes}
@@ -118,7 +118,12 @@ def _repeated(module: nn.Module, counts: Counter[type[nn.Module]]) -> Iterator[n
             yield from _repeated(child, counts)
 
 
-def _check_machine(devices: set[str]) -> None:
+def check_machine(devices: set[str]) -> None:
+    """Refuse to compile where what is needed for it is not installed.
+
+    Raises:
+        CompilationError: it is named, with the way out.
+    """
     compiler = os.environ.get("CXX", "g++")
     if "cpu" in devices and shutil.which(compiler) is None:
         raise CompilationError(
