@@ -37,6 +37,10 @@ class PixelExpression:
     """Marks a text as an expression in the pixel `v`."""
 
 
+class ByPattern:
+    """Marks a mapping whose keys are patterns, written `["encoder.*": frozen]`."""
+
+
 class Duration(Settings):
     """A length of training: a number of steps, of epochs, or a fraction of the whole run."""
 
@@ -352,6 +356,20 @@ class Best(Settings):
     newest: int = Field(default=2, ge=1)
 
 
+class ParameterGroup(Settings):
+    """`trained(lr, weight_decay)` or `frozen`: how the parameters that a pattern matches are trained."""
+
+    WORDS = {"trained": ("lr", "weight_decay"), "frozen": ()}
+
+    kind: Literal["trained", "frozen"]
+    lr: float | None = Field(
+        default=None, gt=0, description="their peak rate, on the schedule of all; none: that of all"
+    )
+    weight_decay: float | None = Field(
+        default=None, ge=0, description="theirs, of the kind that the optimizer's is; none: that of all"
+    )
+
+
 class Train(Settings):
     TAKES = {"precision": {"fp16": ("initial_scale",)}}
 
@@ -359,6 +377,10 @@ class Train(Settings):
     epochs: int | None = Field(default=None, ge=1)
     batch: int = Field(ge=1)  # over all devices
     optimizer: Optimizer
+    groups: Annotated[dict[str, ParameterGroup], ByPattern] = Field(
+        default={},
+        description="by pattern of parameter names (the first that matches): `trained(…)` or `frozen`",
+    )
     schedule: Schedule = Schedule()
     warmup: Duration = Duration(n=0)
     clip: float | None = Field(default=None, gt=0)  # global norm

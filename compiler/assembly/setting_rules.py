@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hvdsl.compiler.diagnostics.settings import DOES_NOT_APPLY
-from hvdsl.compiler.settings import Best, Data, Duration, Objective, RandomCrop, Train, WithBeta
+from hvdsl.compiler.settings import L2, Best, Data, Duration, Objective, RandomCrop, Train, WithBeta
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 
@@ -61,6 +61,16 @@ def check_train(train: Train, section: tree.Settings, diagnostics: Diagnostics) 
             "`decay_only` without `weight_decay`",
             "a weight decay",
             "add `weight_decay`",
+            diagnostics,
+        )
+    decays = [group.weight_decay for group in train.groups.values() if group.weight_decay]
+    if decays and optimizer.kind == "adam" and not isinstance(optimizer.weight_decay, L2):
+        _refuse(
+            section,
+            "groups",
+            "a `weight_decay` of `adam`, which can be meant in two ways",
+            "`adamw`, whose decay is decoupled, or `adam(weight_decay = l2(…))`, whose decay goes into the gradient",
+            f"write `optimizer = adamw(lr = {optimizer.lr:g})`, or `adam(…, weight_decay = l2(0))`",
             diagnostics,
         )
     _check_lengths(train, section, diagnostics)

@@ -7,9 +7,12 @@ from typing import TypeAlias
 
 from hvdsl.compiler.checks.biases import check_biases
 from hvdsl.compiler.checks.causality import check_causality
+from hvdsl.compiler.checks.dead import check_dead_values, check_posteriors, check_unread_latents
 from hvdsl.compiler.checks.flows import check_flows
+from hvdsl.compiler.checks.input_range import check_input_range
 from hvdsl.compiler.checks.leaks import check_leaks
 from hvdsl.compiler.checks.objective import check_objective
+from hvdsl.compiler.checks.parameter_groups import check_parameter_groups
 from hvdsl.compiler.checks.sharing import check_shared
 from hvdsl.compiler.checks.stepwise import check_stepwise
 from hvdsl.compiler.model import Model
@@ -21,9 +24,14 @@ Check: TypeAlias = Callable[[Model], Iterable[Diagnostic]]
 
 CHECKS: tuple[Check, ...] = (
     check_leaks,
+    check_posteriors,
+    check_unread_latents,
+    check_dead_values,
+    check_input_range,
     check_flows,
     check_biases,
     check_objective,
+    check_parameter_groups,
     check_causality,
     check_stepwise,
     check_shared,

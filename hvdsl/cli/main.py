@@ -135,7 +135,7 @@ def _guarded(arguments: list[str]) -> int:
     except OSError as failure:
         return _say(_file_failure(failure), FAILED)
     except Exception as failure:
-        return _bug(failure)
+        return _out_of_memory(failure, arguments) or _bug(failure)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -172,6 +172,22 @@ def _failed(failure: HvdslError) -> int:
     from hvdsl.cli.output.diagnostics import report
 
     return report(diagnostics)
+
+
+def _out_of_memory(failure: Exception, arguments: list[str]) -> int:
+    """Tell of too little memory; 0 if it is something else."""
+    if not isinstance(failure, MemoryError | RuntimeError):
+        return 0
+    from hvdsl.runtime.ground.memory import out_of_memory
+
+    remedy = "take a smaller `--batch`"
+    if "train" in arguments[:1]:
+        remedy += (
+            " (or `--set train.accumulate=4`: the same batch in parts), `--precision bf16`, or "
+            "`--set train.checkpointing=group`, which recomputes activations"
+        )
+    sentence = out_of_memory(failure, remedy)
+    return 0 if sentence is None else _say(sentence, FAILED)
 
 
 def _bug(failure: Exception) -> int:

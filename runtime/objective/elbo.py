@@ -270,7 +270,7 @@ class Objective:
 
     def _detail(self, groups: Sequence[LatentGroup]) -> Detail:
         """The finest detail in which any group's free bits need its rate."""
-        parts = {free.per for group in groups if (free := self._free(group)) is not None}
+        parts = [free.per for free in map(self._free, groups) if free is not None]
         return next((detail for detail in _FINEST_FIRST if detail in parts), "latent")
 
     def _free(self, group: LatentGroup) -> AtLeast | FreeBits | None:

@@ -25,7 +25,7 @@ from hvdsl.runtime.training.checkpoint import Checkpoint, CheckpointError, Tenso
 from hvdsl.runtime.training.ema import Ema
 from hvdsl.runtime.training.graphs import Capture, CapturedStep, capture
 from hvdsl.runtime.training.guard import SkipGuard, TrainingStalledError, clip_gradients, gradient_norm
-from hvdsl.runtime.training.optimizer import build_optimizer, set_learning_rate, update
+from hvdsl.runtime.training.optimizer import build_optimizer, freeze, set_learning_rate, update
 from hvdsl.runtime.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from hvdsl.runtime.training.precision import arithmetic, check_precision, gradient_scaler, train_in
 from hvdsl.runtime.training.readings import Readings
@@ -134,7 +134,8 @@ class Optimization(Generic[P]):
         self.step_number = 0
         self.world = world or World()
         self.rate = LearningRate(train, clock)
-        self.optimizer = build_optimizer(model, train.optimizer)
+        freeze(model, train.groups)
+        self.optimizer = build_optimizer(model, train.optimizer, train.groups)
         self.guard = SkipGuard(train.skip_above)
         self.ema = None if train.ema is None else Ema(model, train.ema)
         self._clip, self._clip_each = train.clip, train.clip_each
