@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hvdsl.compiler.assembly.assemble import Assembled, UnsettledError, assemble
 from hvdsl.compiler.checks import CHECKS
+from hvdsl.compiler.checks.allow import allowed
 from hvdsl.compiler.elaboration.elaborate import elaborate
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.passes import PASSES, chosen
@@ -32,13 +33,15 @@ def check(
 
     `spec` is a file (`model.hv`, `model.hv@NAME`, the name of a shipped spec), a text, or a tree; `overrides`
     are `name=value` and `section.key=value`; `base` is the folder where `use` looks first for a text or tree.
-    `Model.warnings` holds what is questionable. Raises `SpecError` with everything that is wrong.
+    `Model.warnings` holds what is questionable and not allowed by a comment `# hv: allow HV0905` on its line.
+    Raises `SpecError` with everything that is wrong.
     """
     try:
         closed = assemble(spec, overrides, variant, base)
     except UnsettledError as error:
         raise SpecError([*error.diagnostics, *_beside(error.closed)]) from None
     model = elaborate(closed)
+    model = replace(model, warnings=(*model.warnings, *closed.unread))
     diagnostics = Diagnostics()
     for diagnostic in model.warnings:
         diagnostics.add(diagnostic)
@@ -46,7 +49,7 @@ def check(
         for diagnostic in rule(model):
             diagnostics.add(diagnostic)
     diagnostics.stop_if_failed()
-    return replace(model, warnings=tuple(diagnostics))
+    return replace(model, warnings=tuple(d for d in diagnostics if not allowed(d)))
 
 
 def _beside(closed: Assembled | None) -> tuple[Diagnostic, ...]:
