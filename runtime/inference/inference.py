@@ -16,16 +16,22 @@ from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.latents.conditions import arguments_of, scored_of, target_of, weight_of
 from hvdsl.runtime.objective.elbo import ModelBatch
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae
+from hvdsl.runtime.training.precision import arithmetic
 
 
 @contextmanager
 def inference(model: nn.Module) -> Iterator[torch.device]:
-    """The model in evaluation mode and without gradients; gives its device, and puts its mode back."""
+    """The model in evaluation mode, without gradients and in exact float32; gives its device, and puts its mode back.
+
+    What a model was trained in changes nothing of what it is measured by.
+    """
     training = model.training
     model.train(False)
     try:
         with torch.inference_mode():
-            yield next(model.parameters()).device
+            device = next(model.parameters()).device
+            with arithmetic("fp32", device):
+                yield device
     finally:
         model.train(training)
 
