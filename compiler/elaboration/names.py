@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from hvdsl.compiler import graph
 from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.catalogue.structure import GIVEN
-from hvdsl.compiler.catalogue.table import Argument
+from hvdsl.compiler.catalogue.table import Argument, ArgumentType
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import call_parts, static
 from hvdsl.compiler.elaboration.environment import CONTEXT_NAMES, Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.nodes import source
-from hvdsl.compiler.elaboration.program import PUBLIC_OPERATIONS, RESERVED
+from hvdsl.compiler.elaboration.program import PUBLIC_OPERATIONS, RESERVED, Program
 from hvdsl.compiler.elaboration.streams import flowing
 from hvdsl.compiler.elaboration.values import (
     ExpressionStep,
@@ -35,7 +35,10 @@ from hvdsl.compiler.evaluate.expressions import circular, unknown
 from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
 from hvdsl.compiler.graph import Literal, Named, Term
+from hvdsl.compiler.settings import LABEL
+from hvdsl.compiler.suggest import did_you_mean, habit
 from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 from hvdsl.grammar.source import Span
 
 
@@ -45,6 +48,8 @@ def lookup(interpreter: Interpreter, name: tree.Name, environment: Environment, 
     where = environment.find(word)
     if where is not None:
         return where.names[word]
+    if word in interpreter.program.conditions:
+        return condition(interpreter, word, name.span)
     if word in CONTEXT_NAMES:
         return context_name(interpreter, word, environment, name.span)
     program = interpreter.program
@@ -59,6 +64,8 @@ def lookup(interpreter: Interpreter, name: tree.Name, environment: Environment, 
     if word == "skip":
         return interpreter.skip("", environment.owner, environment, name.span)
     if word in PUBLIC_OPERATIONS:
+        if wanted is not None and wanted.type is ArgumentType.WORD:
+            raise no_word(name, wanted)
         return source(interpreter, OPERATIONS[word], name, environment)
     if wanted is not None and word in wanted.words:
         return interpreter.word(word, name, environment, wanted)
@@ -70,8 +77,26 @@ def lookup(interpreter: Interpreter, name: tree.Name, environment: Environment, 
 def unknown_name(interpreter: Interpreter, name: tree.Name, environment: Environment, wanted: Argument | None) -> Fault:
     """Say that a name means nothing here, and which one is near."""
     known = environment.known() | interpreter.program.known() | PUBLIC_OPERATIONS | {"skip", "tap", "parallel"}
-    known |= {*CONTEXT_NAMES, *arithmetic.FUNCTIONS}
+    known |= {*interpreter.program.conditions, *CONTEXT_NAMES, *arithmetic.FUNCTIONS}
+    later = environment.bound_later(name.id, name.span.start)
+    if later is not None:
+        return Fault(
+            name_codes.UNKNOWN_NAME,
+            f"`{name.id}` is not bound yet",
+            name.span,
+            f"`{name.id}`, which line {later.span.line} binds",
+            "a name that a line above binds",
+            f"move line {later.span.line} up, or this one down",
+        )
     return unknown(name, known, wanted, "a name of this recipe, the top level or an operation")
+
+
+def no_word(name: tree.Name, wanted: Argument) -> Fault:
+    """Say that an operation stands where an argument takes words."""
+    words = ", ".join(f"`{word}`" for word in wanted.words)
+    message = f"`{name.id}` is an operation, and no word of `{wanted.name}`"
+    help = habit(name.id, wanted.name) or did_you_mean(name.id, wanted.words)
+    return Fault(name_codes.UNKNOWN_NAME, message, name.span, f"`{name.id}`", f"one of {words}", help)
 
 
 def let_value(interpreter: Interpreter, expr: tree.Name, environment: Environment, wanted: Argument | None) -> Value:
@@ -118,9 +143,9 @@ def context_name(interpreter: Interpreter, name: str, environment: Environment, 
     value: Value = None
     tensor = first(frame.entered)
     if name == "logits":
-        return interpreter.program.logits
-    if name == "label":
-        return _label(interpreter, span)
+        return INVALID if interpreter.program.logits is None else interpreter.program.logits
+    if name == LABEL:
+        return condition(interpreter, name, span)
     if name == "latents":
         value = Deferred(lambda totals: totals.latents)
     elif name == "count" and frame.recipe is not None:
@@ -172,15 +197,61 @@ def square(size: tuple[int, int], span: Span) -> int:
     return size[0]
 
 
-def _label(interpreter: Interpreter, span: Span) -> Tensor:
-    if interpreter.program.classes is None:
+def condition(interpreter: Interpreter, name: str, span: Span) -> Tensor:
+    """Return the tensor of a field beside the image; its node is made at first use.
+
+    Raises:
+        Fault: the data has no such field.
+    """
+    fields = interpreter.program.conditions
+    if name not in fields:
         raise Fault(name_codes.NO_CONTEXT, "the data has no classes", span, expected="`classes = n` in `data`")
-    if interpreter.label_tensor is None:
-        shape = (interpreter.program.classes, 1, 1)
-        args: dict[str, Literal] = {"name": "label", "shape": shape, "classes": shape[0], "source": "field"}
-        node = interpreter.builder.node(GIVEN, args, (), (shape,), span)
-        interpreter.label_tensor = Tensor(graph.Edge(node.index), shape)
-    return interpreter.label_tensor
+    if name not in interpreter.conditions:
+        field = fields[name]
+        if field.classes is None and interpreter.place[0] == "prior":
+            raise Fault(
+                name_codes.NO_CONTEXT,
+                "a prior over codes is given classes, and no numbers",
+                span,
+                f"`{name}`, which has numbers",
+                "a field of classes, or codes of another latent",
+                "condition the decoder on it, or cut its range into classes",
+            )
+        shape = (field.channels, *field.shape[1:])
+        place = list(fields).index(name)
+        args: dict[str, Literal] = {
+            "name": name,
+            "shape": shape,
+            "classes": field.classes,
+            "source": "field",
+            "place": place,
+            "input": None if field.classes is not None or field.input == "v" else field.input,
+            "drop": float(field.drop),
+        }
+        node = interpreter.builder.entry(GIVEN, args, shape, span)
+        interpreter.conditions[name] = Tensor(graph.Edge(node.index), shape)
+    return interpreter.conditions[name]
+
+
+def check_condition_names(spec: tree.Spec, program: Program, diagnostics: Diagnostics) -> None:
+    """Refuse fields of `data` whose names the language or the spec's top level has given away."""
+    settings = (s for i in spec.items if isinstance(i, tree.Settings) and i.kind == "data" for s in i.settings)
+    for setting in settings:
+        if isinstance(setting, tree.Condition) and setting.key.id != LABEL:
+            with diagnostics.collecting():
+                check_name(setting.key)
+    for item in spec.items:
+        if isinstance(item, tree.Let | tree.Recipe | tree.Shared | tree.Prior) and item.name.id in program.conditions:
+            field = item.name
+            diagnostics.add(
+                Diagnostic(
+                    name_codes.RESERVED_NAME,
+                    f"`{field.id}` is a field of `data`, and cannot be defined again",
+                    field.span,
+                    expected="a name of your own",
+                    help="give the field or this another name",
+                )
+            )
 
 
 def check_name(name: tree.Name) -> None:
@@ -233,6 +304,8 @@ def call(
     if name in interpreter.shared:
         return _call_shared(interpreter.shared[name], arguments)
     if name in PUBLIC_OPERATIONS:
+        if wanted is not None and wanted.type is ArgumentType.WORD:
+            raise no_word(function, wanted)
         if block is not None and not OPERATIONS[name].block:
             _no_block(block, f"`{name}`")
         return source(interpreter, OPERATIONS[name], expr, environment)

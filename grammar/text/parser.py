@@ -79,7 +79,7 @@ class Parser:
         """Make a word a keyword, or a brace one of a latent's settings, where the grammar has a place for it here."""
         if token.type == "NAME":
             keyword = self.tables.literals.get(token.text)
-            if keyword and keyword in self.tables.states[self.states[-1]]:
+            if keyword and keyword in self.tables.states[self.states[-1]] and self._accepts(keyword):
                 return token._replace(type=keyword)
         if token.start in self._of_latents and self._accepts(LATENT_BRACE):
             return token._replace(type=LATENT_BRACE)
@@ -178,6 +178,8 @@ class Parser:
 
     def _help(self, token: Token, at: int, accepted: set[str]) -> str:
         last = self.tokens[at - 1] if at else None
+        if token.text == "x" and last is not None and last.type == "NUMBER" and self.tokens[at + 1].type == "NUMBER":
+            return f"a size has no spaces: write `{last.text}x{self.tokens[at + 1].text}`"
         if token.type == "IS" and last is not None:
             return "`=` binds a name at the start of a statement; compare with `==`"
         if token.type == STOP and token.text == ";":
