@@ -31,15 +31,15 @@ def draw(run: Path, out: Path) -> float:
     return histogram_by_class(data.train, data.test)
 
 
-def digits(trained: hvdsl.Trained, images: Dataset, path: Path, each: int = 5) -> None:
-    """Training images on the left, draws from the priors on the right: a row of each class."""
-    chosen = [place for c in range(CLASSES) for place in of_class(images, c)[:each]]
-    real = pixels_of(images, chosen)
-    label = torch.arange(CLASSES).repeat_interleave(each)
+def digits(trained: hvdsl.Trained, images: Dataset, path: Path, each: int = 4) -> None:
+    """Training images on the left, draws from the priors on the right: a column of each class."""
+    places = [of_class(images, c)[i] for i in range(each) for c in range(CLASSES)]
+    label = torch.arange(CLASSES).repeat(each)
     drawn = trained.sample(CLASSES * each, given={"label": label}, temperature=0.85, mean=True)
-    panels = [("real: training images", real), ("drawn by the model, given the class", drawn)]
-    rows = [str(c) for c in range(CLASSES)]
-    save(side_by_side([panel(title, pictures, each, rows) for title, pictures in panels]), path)
+    heads = [str(c) for c in range(CLASSES)]
+    left = panel("Real: training images", pixels_of(images, places), CLASSES, [], heads)
+    right = panel("Drawn by the model, given the class", drawn, CLASSES, [], heads)
+    save(side_by_side([left, right]), path)
 
 
 def counterfactuals(trained: hvdsl.Trained, images: Dataset, path: Path) -> None:
@@ -49,8 +49,8 @@ def counterfactuals(trained: hvdsl.Trained, images: Dataset, path: Path) -> None
     label = torch.from_numpy(classes(images)[places])
     edits = [trained.edit(real, {"label": c}, given={"label": label}).edited for c in range(CLASSES)]
     others = torch.stack(edits, 1).flatten(0, 1)
-    left = panel("real", real, 1, [f"a {c}" for c in label.tolist()])
-    right = panel("the same hand, if it had written", others, CLASSES, [], [str(c) for c in range(CLASSES)])
+    left = panel("Real", real, 1, [f"a {c}" for c in label.tolist()])
+    right = panel("The same hand, had it written", others, CLASSES, [], [str(c) for c in range(CLASSES)])
     save(side_by_side([left, right]), path)
 
 
