@@ -52,7 +52,7 @@ figcaption {{ font-weight: 600; margin-bottom: 2px; overflow-wrap: anywhere; }}
 table {{ border-collapse: collapse; font-size: 13px; }}
 th, td {{ text-align: left; padding: 4px 14px 4px 0; vertical-align: top; border-bottom: 1px solid var(--grid); }}
 th {{ font-weight: 600; color: var(--faint); white-space: nowrap; }}
-td {{ overflow-wrap: anywhere; }}
+td {{ overflow-wrap: break-word; max-width: 34em; }}
 .differs td, td.swatch {{ font-weight: 600; }}
 .swatch::before {{ content: ""; display: inline-block; width: 10px; height: 10px; border-radius: 2px;
   margin-right: 7px; background: currentColor; }}

@@ -304,7 +304,8 @@ class Trainer:
         return f"{first} (report: {path})"
 
     def _group_names(self) -> list[str]:
-        return [group.name for group in self._groups()]
+        """By their paths: the groups of a repeated recipe have one name."""
+        return [group.path for group in self._groups()]
 
     def _measure(self, log: RunLog | None, display: ProgressDisplay) -> None:
         self.optimization.check_scale()
