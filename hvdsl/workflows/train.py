@@ -26,6 +26,7 @@ from hvdsl.runtime.training.run import RESOLVED, Run, default_folder
 from hvdsl.runtime.training.sinks import Sink, find_sinks
 from hvdsl.runtime.training.trainer import Trainer, TrainingResult
 from hvdsl.workflows.compiling import Overrides, checked, spelled
+from hvdsl.workflows.conditions import check_fields, names_of_classes
 from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.runs import create_run, device_of, instantiate, read_model, run_data
 from hvdsl.workflows.start_weights import take_weights
@@ -226,6 +227,7 @@ def _train_autoencoder(
         weights=options.from_,
     )
     start.check_ranks()
+    check_fields(model, splits)
     notes = [] if run is None else consent(run, changed_since(run, start), options.changed)
     module = instantiate(model, settings.train.seed, device, level)
     match = take_weights(module, options.from_) if options.from_ is not None and run is None else None
@@ -237,7 +239,8 @@ def _train_autoencoder(
         if options.spec is None:
             raise AssertionError("a new run has a spec")
         entry = replace(start, noise_scheme=noise_scheme(module)).entry()
-        run = trainer.run = create_run(folder, options.spec, model, options.data, level, entry)
+        classes = names_of_classes(splits)
+        run = trainer.run = create_run(folder, options.spec, model, options.data, level, entry, classes)
         hold(run, held)
         say(console, f"data: {splits.summary}")
         if match is not None:

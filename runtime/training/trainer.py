@@ -21,6 +21,7 @@ from hvdsl.runtime.ground.disk import write_json
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.latents import LatentGroup
+from hvdsl.runtime.latents.conditions import fields_of
 from hvdsl.runtime.quantizers.usage import usage
 from hvdsl.runtime.training.batches import Order, PixelBatch, PixelSource, batches
 from hvdsl.runtime.training.checkpoint import Checkpoint
@@ -187,7 +188,7 @@ class Trainer:
         for line in group_lines(self.model, self.train.groups):
             display.say(line)
         self.model.train()
-        stream = batches(self.data, self.order, start, self._workers)
+        stream = batches(self.data, self.order, start, self._workers, fields_of(self.model))
         try:
             with StopRequest() as stop, display:
                 stopped = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from hvdsl.cli.options.given import add_given
 from hvdsl.cli.options.machine import add_machine, machine
 from hvdsl.cli.options.runs import add_run, add_split, opened
 from hvdsl.cli.options.shared import add_batch, add_data, add_json, add_output, add_set, positive
@@ -20,6 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baselines", action="store_true", help="also say what PNG and a histogram need for the same images"
     )
+    add_given(parser, what="what the images are given in place of what they are")
     add_json(parser)
     add_batch(parser)
     add_data(parser)
@@ -46,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
             batch=args.batch or 64,
             seed=args.seed or 0,
             console=Console(stderr=True),
+            given=dict(args.given),
         )
     if args.json:
         print_json(result.as_json())
