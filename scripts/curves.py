@@ -45,15 +45,20 @@ def curve(run: Path, name: str, dims: int, output: Path) -> None:
     With `dims` above 1, what is logged per dimension is drawn per image.
     """
     figure, axes = plt.subplots(figsize=(6.4, 2.9))
-    rows = [row for row in records(run) if name in row]
-    first = rows[-1]["step"] / 20
-    for event, label, style, colour in (
-        ("train", "training", "-", COLOURS[3]),
-        ("validation", "validation", "o-", COLOURS[1]),
+    rows = records(run)
+    steps = [(row["step"], row[name]) for row in rows if row["event"] == "train" and name in row]
+    first = steps[-1][0] / 20
+    bound = "negative_importance_bound_nats_per_dim"  # what validation measures where `evaluate` has several samples
+    checks = [row for row in rows if row["event"] == "validation"]
+    key = name if checks and name in checks[0] else bound
+    label = "validation" if key == name else "validation, importance-weighted"
+    for points, title, style, colour in (
+        (steps, "training", "-", COLOURS[3]),
+        ([(row["step"], row[key]) for row in checks], label, "o-", COLOURS[1]),
     ):
-        points = [(row["step"], row[name] * dims) for row in rows if row["event"] == event and row["step"] >= first]
-        if points:
-            axes.plot(*zip(*points, strict=True), style, label=label, color=colour, markersize=4, linewidth=1.4)
+        drawn = [(step, value * dims) for step, value in points if step >= first]
+        if drawn:
+            axes.plot(*zip(*drawn, strict=True), style, label=title, color=colour, markersize=4, linewidth=1.4)
     axes.set(xlabel="step", ylabel=NAMES.get(name, name).replace("dimension", "dimension" if dims == 1 else "image"))
     axes.legend(frameon=False)
     save(figure, output)
