@@ -44,7 +44,10 @@ GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("interpolate", "interpolate", "draw the way from one image to another through its latents"),
         ("codes", "codes", "write the codes of a data set to a file"),
     ),
-    "runs": (("import", "import_", "turn published weights into a run"),),
+    "runs": (
+        ("export", "export", "write a trained model for others: .pt2, .onnx, or a folder for a model hub"),
+        ("import", "import_", "turn published weights into a run"),
+    ),
 }
 COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
 
