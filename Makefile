@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 BASE := .venv/ready
 READY := .venv/ready-for-tests
 
-.PHONY: test test-plain test-slow lint demo docs setup clean
+.PHONY: test test-plain test-slow lint demo docs site setup clean
 
 setup: $(READY)
 
@@ -41,5 +41,10 @@ demo: $(BASE)
 docs: $(READY)
 	$(BIN)/python scripts/generate_docs.py
 
+# The site in site/: open site/index.html, no server is needed.
+site: docs
+	$(PIP) --no-build-isolation -e '.[docs]'
+	$(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf .venv build dist demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build dist demo site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -37,6 +37,10 @@ class PixelExpression:
     """Marks a text as an expression in the pixel `v`."""
 
 
+class ByPattern:
+    """Marks a mapping whose keys are patterns, written `["encoder.*": frozen]`."""
+
+
 class Duration(Settings):
     """A length of training: a number of steps, of epochs, or a fraction of the whole run."""
 
@@ -248,6 +252,7 @@ class Objective(Settings):
     kl: Literal["closed", "sample"] = "closed"
     samples: int = Field(default=1, ge=1)
     bound: Literal["elbo", "iwae"] = "elbo"
+    chunk: int = Field(default=1, ge=1)
     beta: Annotated[float, Field(ge=0)] | Ramp | Anneal | Cyclic | Logistic = 1.0
     balance: BySize | ByRate | None = None
     free: AtLeast | None = None
@@ -351,6 +356,20 @@ class Best(Settings):
     newest: int = Field(default=2, ge=1)
 
 
+class ParameterGroup(Settings):
+    """`trained(lr, weight_decay)` or `frozen`: how the parameters that a pattern matches are trained."""
+
+    WORDS = {"trained": ("lr", "weight_decay"), "frozen": ()}
+
+    kind: Literal["trained", "frozen"]
+    lr: float | None = Field(
+        default=None, gt=0, description="their peak rate, on the schedule of all; none: that of all"
+    )
+    weight_decay: float | None = Field(
+        default=None, ge=0, description="theirs, of the kind that the optimizer's is; none: that of all"
+    )
+
+
 class Train(Settings):
     TAKES = {"precision": {"fp16": ("initial_scale",)}}
 
@@ -358,6 +377,10 @@ class Train(Settings):
     epochs: int | None = Field(default=None, ge=1)
     batch: int = Field(ge=1)  # over all devices
     optimizer: Optimizer
+    groups: Annotated[dict[str, ParameterGroup], ByPattern] = Field(
+        default={},
+        description="by pattern of parameter names (the first that matches): `trained(…)` or `frozen`",
+    )
     schedule: Schedule = Schedule()
     warmup: Duration = Duration(n=0)
     clip: float | None = Field(default=None, gt=0)  # global norm

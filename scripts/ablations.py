@@ -77,6 +77,7 @@ def train(study: str, variation: Variation, seed: int, folder: Path) -> dict[str
         "skipped_steps": steps[-1]["skipped_steps"],
         "steps": steps[-1]["step"],
         "rates": rates,
+        "parameters": sum(p.numel() for p in trained.model.parameters()),
         "cpu_seconds": round(time.process_time() - started, 1),
     }
 

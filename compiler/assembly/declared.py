@@ -18,7 +18,7 @@ from hvdsl.compiler import settings
 from hvdsl.compiler.catalogue.table import FROM_ZERO, REQUIRED, Argument, ArgumentType, Bounds, Required, Word
 from hvdsl.compiler.graph import Literal as Value
 from hvdsl.compiler.graph import Term
-from hvdsl.compiler.settings import PixelExpression, Settings
+from hvdsl.compiler.settings import ByPattern, PixelExpression, Settings
 
 M = TypeVar("M", bound=Settings)
 
@@ -88,6 +88,9 @@ def _form(kind: Any, metadata: tuple[Any, ...]) -> Argument:
         if kind is settings.Duration:
             return Argument("", ArgumentType.INTEGER, words=tuple(kind.WORDS), calls=calls, bounds=FROM_ZERO)
         return Argument("", ArgumentType.WORD, words=tuple(kind.WORDS), calls=calls)
+    if ByPattern in metadata:
+        value = get_args(kind)[1]
+        return Argument("", ArgumentType.MAP, items=(_form(value, ()),))
     if PixelExpression in metadata:
         return Argument("", ArgumentType.PIXELS)
     return Argument("", _TYPES[kind], bounds=_bounds(metadata))
@@ -128,6 +131,8 @@ def _as_written(value: Any) -> Value:
         return int(value.n)
     if isinstance(value, Settings):
         return Term(getattr(value, value.TAG))
+    if isinstance(value, dict):
+        return None  # an empty map
     return value  # type: ignore[no-any-return]  # a number, word, tuple or None
 
 
@@ -147,6 +152,16 @@ def fields(section: type[Settings], key: str, value: Value) -> dict[str, Any]:
         takes = _field(section, name).takes(value.name)
         return {name: value.name} | _given(section, value, takes, inner[value.name])
     return {name: _plain(section, name, value)}
+
+
+def of_map(section: type[Settings], key: str, value: Value) -> Settings:
+    """Return the model of one checked value of a map of patterns."""
+    name = next(name for k, name in _keys(section) if k == key)
+    kind: type[Settings] = get_args(section.model_fields[name].annotation)[1]
+    if not isinstance(value, Term):
+        raise TypeError("a map of patterns has words as values")
+    takes = next((call.arguments for call in _form(kind, ()).calls if call.name == value.name), ())
+    return build(kind, {kind.TAG: value.name} | _given(kind, value, takes, kind.WORDS[value.name]))
 
 
 def build(model: type[M], values: Mapping[str, Any]) -> M:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from hvdsl.compiler.assembly import declared
@@ -12,7 +12,7 @@ from hvdsl.compiler.assembly.setting_rules import check_data, check_objective, c
 from hvdsl.compiler.catalogue.table import Argument, ArgumentType, Required
 from hvdsl.compiler.diagnostics import settings as codes
 from hvdsl.compiler.evaluate.arithmetic import describe
-from hvdsl.compiler.evaluate.binding import SETTING, Slot
+from hvdsl.compiler.evaluate.binding import SETTING, Slot, expected
 from hvdsl.compiler.evaluate.constants import Constants
 from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.settings import (
@@ -103,12 +103,51 @@ class _Reader:
         if argument.type is ArgumentType.PIXELS and not _is_none(argument, expr):
             return {key: pixel_map(expr, self._lets).text}
         slot = Slot(argument, "", expr.span, SETTING, f"write `{codes.EXAMPLES.get(key, f'{key} = …')}`")
+        if argument.type is ArgumentType.MAP:
+            return {key: self._by_pattern(model, key, slot, expr)}
         value = self._constants.read(slot, expr)
         try:
             return declared.fields(model, key, value)
         except SettingError as error:
             help = error.help or slot.example
             raise Fault(codes.BAD_SETTING, error.message, expr.span, describe(value), error.expected, help) from None
+
+    def _by_pattern(self, model: type[Settings], key: str, slot: Slot, expr: tree.Expr) -> dict[str, Settings]:
+        """Read `["encoder.*": frozen, …]`: each pattern's value is one of the words that the map takes."""
+        if _is_none(slot.argument, expr):
+            return {}
+        written = self._constants.evaluate(expr)
+        entries = written.entries if isinstance(written, tree.Map) else ()
+        values: dict[str, Settings] = {}
+        for entry in entries:
+            if not isinstance(entry.key, tree.String) or entry.key.value in values:
+                place = expr if entry.key is None else entry.key
+                raise Fault(
+                    codes.BAD_SETTING,
+                    f"`{key}` goes by patterns of parameter names, each once",
+                    place.span,
+                    "`else`" if entry.key is None else f"`{place.span.text}`",
+                    'a pattern in quotes, as `"encoder.*"`',
+                    "leave out the others: they are trained as the optimizer says"
+                    if entry.key is None
+                    else slot.example,
+                )
+            (inner,) = slot.argument.items
+            value = self._constants.read(
+                replace(slot, argument=replace(inner, name=key), span=entry.value.span), entry.value
+            )
+            values[entry.key.value] = declared.of_map(model, key, value)
+        if not entries:
+            found = describe(written)
+            raise Fault(
+                codes.BAD_SETTING,
+                f"this is no value for `{key}`",
+                expr.span,
+                found,
+                expected(slot.argument),
+                slot.example,
+            )
+        return values
 
     def trains(self, spec: tree.Spec) -> dict[str, Any]:
         """Read how the model and its priors are trained."""

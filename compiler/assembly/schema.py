@@ -59,6 +59,8 @@ def _forms(argument: Argument) -> list[dict[str, Any]]:
             forms.append({"enum": ["yes", "no", True, False]})
         case ArgumentType.TEXT:
             forms.append({"type": "string"})
+        case ArgumentType.MAP:
+            forms.append({"type": "string", "pattern": r"^\[.*\]$"})
         case ArgumentType.TUPLE:
             pattern = r"^(\(.*\)|\d+(x\d+)*)$"
             forms.append({"type": "string", "pattern": pattern, "description": f"{len(argument.items)} values"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hvdsl.compiler.diagnostics.settings import DOES_NOT_APPLY
-from hvdsl.compiler.settings import Best, Data, Duration, Objective, RandomCrop, Train, WithBeta
+from hvdsl.compiler.settings import L2, Best, Data, Duration, Objective, RandomCrop, Train, WithBeta
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 
@@ -63,6 +63,16 @@ def check_train(train: Train, section: tree.Settings, diagnostics: Diagnostics) 
             "add `weight_decay`",
             diagnostics,
         )
+    decays = [group.weight_decay for group in train.groups.values() if group.weight_decay]
+    if decays and optimizer.kind == "adam" and not isinstance(optimizer.weight_decay, L2):
+        _refuse(
+            section,
+            "groups",
+            "a `weight_decay` of `adam`, which can be meant in two ways",
+            "`adamw`, whose decay is decoupled, or `adam(weight_decay = l2(…))`, whose decay goes into the gradient",
+            f"write `optimizer = adamw(lr = {optimizer.lr:g})`, or `adam(…, weight_decay = l2(0))`",
+            diagnostics,
+        )
     _check_lengths(train, section, diagnostics)
 
 
@@ -102,6 +112,15 @@ def check_objective(objective: Objective, section: tree.Settings, diagnostics: D
     """Check the settings of `objective` against each other."""
     if objective.of_error:
         _check_error(objective, section, diagnostics)
+    if objective.chunk > objective.samples:
+        _refuse(
+            section,
+            "chunk",
+            f"passes of {objective.chunk} samples, where an image has {objective.samples}",
+            f"`chunk` from 1 to {objective.samples}",
+            "remove `chunk`, or give more `samples`",
+            diagnostics,
+        )
     if objective.bound == "iwae":
         if objective.samples == 1:
             _refuse(
@@ -110,6 +129,15 @@ def check_objective(objective: Objective, section: tree.Settings, diagnostics: D
                 "`iwae` of one sample, which is the ELBO",
                 "`samples` of at least 2",
                 "add `samples = 5`, or remove `bound`",
+                diagnostics,
+            )
+        if objective.beta != 1:
+            _refuse(
+                section,
+                "beta",
+                "`beta` with the importance-weighted bound, whose weights are those of β = 1",
+                "`beta = 1`",
+                "train with the ELBO and `beta` first, then with `bound = iwae` in a variant",
                 diagnostics,
             )
         if objective.free is not None or objective.balance is not None:

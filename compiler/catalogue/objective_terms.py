@@ -89,6 +89,15 @@ TERMS = (
         "A model with one group has nothing to balance and is refused.",
     ),
     Term(
+        "iwae",
+        "-L_K, the importance-weighted bound",
+        (names.NEGATIVE_IMPORTANCE_BOUND_NATS_PER_DIM, names.EFFECTIVE_SAMPLE_SIZE),
+        "`bound = iwae, samples = K` (Burda, Grosse & Salakhutdinov 2016): L_K = log 1/K Σ w_k, log w = log p(x | z) "
+        "+ log p(z) - log q(z | x), in place of D + Σ R. A first run without gradients finds the weights; then "
+        "Σ w ∇ log w, w normalised, is added up in passes of `chunk` samples. With `bound = elbo` the loss is the mean "
+        "over `samples`. Batch norms move their statistics once.",
+    ),
+    Term(
         "spectral",
         "w_s Σ σ, the spectral penalty",
         (

@@ -31,6 +31,7 @@ class ArgumentType(StrEnum):
     STEP = "step"  # `shortcut = …`: elaborated in place
     TUPLE = "tuple"  # `(0.9, 0.999)`: an argument for each of its `items`
     TEXT = "text"  # `"a text"`
+    MAP = "map of patterns"  # `["encoder.*": frozen]`: values are of its one item
     PIXELS = "expression in v"  # what `input` and `target` of `data` are
     ANY = "anything"  # a recipe's parameter or a `let`, which hands on what it is given, words included
 

@@ -10,6 +10,7 @@ from hvdsl.compiler.checks.causality import check_causality
 from hvdsl.compiler.checks.flows import check_flows
 from hvdsl.compiler.checks.leaks import check_leaks
 from hvdsl.compiler.checks.objective import check_objective
+from hvdsl.compiler.checks.parameter_groups import check_parameter_groups
 from hvdsl.compiler.checks.sharing import check_shared
 from hvdsl.compiler.checks.stepwise import check_stepwise
 from hvdsl.compiler.model import Model
@@ -24,6 +25,7 @@ CHECKS: tuple[Check, ...] = (
     check_flows,
     check_biases,
     check_objective,
+    check_parameter_groups,
     check_causality,
     check_stepwise,
     check_shared,

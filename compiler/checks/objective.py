@@ -34,6 +34,16 @@ def check_objective(model: Model) -> Iterator[Diagnostic]:
             "a latent of codes that its posterior can be far from: `codebook` or `lookup_free`",
             "remove `commitment`",
         )
+    certain = next((latent for latent in graph.latents if LATENT_FAMILIES[latent.family].quantized), None)
+    if objective.samples > 1 and certain is not None:
+        yield Diagnostic(
+            codes.DOES_NOT_APPLY,
+            "`samples` does not apply here",
+            _place(spec, "samples"),
+            f"`{certain.name}`, {certain.family}, whose posterior is certain of one code",
+            "latents whose posterior can be drawn from more than once",
+            "remove `samples`",
+        )
     yield from _own_settings(model)
     if not objective.of_error:
         return

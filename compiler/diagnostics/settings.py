@@ -16,6 +16,7 @@ EXAMPLES = {
     "balance": "balance = by_size(square)",
     "free": "free = at_least(2, per = latent)",
     "precision": "precision = bf16",
+    "groups": 'groups = ["encoder.*": frozen]',
     "warmup": "warmup = 100",
 }
 
@@ -145,6 +146,15 @@ RATE_OF_AN_ERROR = Code(
     bad=_ERROR,
     good=spec(),
 )
+NO_PARAMETER = Code(
+    "HV0615",
+    "a pattern for no parameter",
+    'With `groups = ["encoder": frozen]` in `train`, parameters are treated by their names, as checkpoints have them. '
+    "A pattern that is for none of them is a slip, and so is one whose parameters all belong to earlier patterns; and "
+    "something must be left to train.",
+    bad=_train('groups = ["encodr": frozen]'),
+    good=_train('groups = ["encoder": frozen]'),
+)
 REAL_VALUES = Code(
     "HV0620",
     "real numbers where a likelihood wants a grid",
@@ -179,6 +189,7 @@ CODES = (
     UNKNOWN_PRIOR,
     NOTHING_TO_BALANCE,
     RATE_OF_AN_ERROR,
+    NO_PARAMETER,
     REAL_VALUES,
     SOFT_TARGET,
 )

@@ -271,6 +271,7 @@ _KINDS: Mapping[ArgumentType, str] = {
     ArgumentType.SHAPE: "a shape such as `1x28x28`",
     ArgumentType.TEXT: "a text in quotes",
     ArgumentType.PIXELS: "arithmetic on `v`",
+    ArgumentType.MAP: 'a map of patterns such as `["encoder.*": frozen]`',
     ArgumentType.TENSOR: "a tensor",
     ArgumentType.DISTRIBUTION: "a distribution",
     ArgumentType.STEP: "a step",

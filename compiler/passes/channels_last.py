@@ -63,9 +63,13 @@ def _convert_tap(draft: Draft, tap: Node, inside: set[int]) -> None:
 
 
 def _convert(draft: Draft, value: Edge, readers: Sequence[Node], section: Scope) -> None:
-    """Give the readers of a value the converted one, made in the row of the first: so rows of like cells stay alike."""
+    """Give the readers of a value the converted one, made in the row of the first: so rows of like cells stay alike.
+
+    A learned map that a cell has for itself is converted there.
+    """
+    source = draft.nodes[value.node]
     scope, before = section, _holder(section, readers[0])
-    if isinstance(before, Scope) and before.kind == "row":
+    while isinstance(before, Scope) and (before.kind == "row" or any(node is source for node in before.nodes())):
         scope, before = before, _holder(before, readers[0])
     new = _insert(draft, value, scope, before)
     for node in readers:

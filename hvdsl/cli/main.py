@@ -30,6 +30,7 @@ GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("compile", "compile", "write the spec as a PyTorch module"),
         ("explain", "explain", "explain a diagnostic code or a term of the objective"),
         ("viz", "viz", "draw a spec"),
+        ("lsp", "lsp", "serve editors: diagnostics, hover, completion, definitions, rename, format"),
         ("specs", "specs", "list, show or copy the specs that come with hvdsl"),
     ),
     "data": (("data", "data", "say which files are the data, what is in them, and what a spec needs"),),
@@ -45,9 +46,13 @@ GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("codes", "codes", "write the codes of a data set to a file"),
     ),
     "runs": (
+        ("runs", "runs", "list runs: state, step, best figures, age, size"),
+        ("report", "report", "write a page about runs: curves, rates, pictures, differences"),
+        ("verify", "verify", "check every file of a run against its digest"),
         ("export", "export", "write a trained model for others: .pt2, .onnx, or a folder for a model hub"),
         ("import", "import_", "turn published weights into a run"),
     ),
+    "machine": (("doctor", "doctor", "say what this machine can do: devices, compilers, extras, speed"),),
 }
 COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
 
@@ -131,7 +136,7 @@ def _guarded(arguments: list[str]) -> int:
     except OSError as failure:
         return _say(_file_failure(failure), FAILED)
     except Exception as failure:
-        return _bug(failure)
+        return _out_of_memory(failure, arguments) or _bug(failure)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -168,6 +173,22 @@ def _failed(failure: HvdslError) -> int:
     from hvdsl.cli.output.diagnostics import report
 
     return report(diagnostics)
+
+
+def _out_of_memory(failure: Exception, arguments: list[str]) -> int:
+    """Tell of too little memory; 0 if it is something else."""
+    if not isinstance(failure, MemoryError | RuntimeError):
+        return 0
+    from hvdsl.runtime.ground.memory import out_of_memory
+
+    remedy = "take a smaller `--batch`"
+    if "train" in arguments[:1]:
+        remedy += (
+            " (or `--set train.accumulate=4`: the same batch in parts), `--precision bf16`, or "
+            "`--set train.checkpointing=group`, which recomputes activations"
+        )
+    sentence = out_of_memory(failure, remedy)
+    return 0 if sentence is None else _say(sentence, FAILED)
 
 
 def _bug(failure: Exception) -> int:

@@ -121,7 +121,7 @@ def compile(  # the name is the API's; whoever needs Python's own has `builtins`
 ) -> Compiled:
     """Compile a spec to PyTorch. Imports no torch.
 
-    Example:
+    Examples:
         >>> hvdsl.compile("vdvae_digits", overrides={"width": 16})
         <hvdsl.Compiled vdvae_digits: 1x8x8, 26,630 parameters, 8 latent groups>
 
@@ -161,7 +161,7 @@ def build(
     `hvdsl.runtime.latents.Traversal`, and returns the parameters of `module.likelihood`. Arguments and errors
     are those of `compile`.
 
-    Example:
+    Examples:
         >>> model = hvdsl.build("vdvae_digits", seed=1)
     """
     return compile(spec, level=level, variant=variant, overrides=overrides).build(seed)

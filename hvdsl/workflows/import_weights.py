@@ -51,7 +51,7 @@ def import_weights(
 ) -> Run:
     """Turn published weights into a run. Nothing in the files is executed.
 
-    Example:
+    Examples:
         >>> run = hvdsl.import_weights("openai-vdvae", "cifar10.th", spec="vdvae_cifar10", out="runs/cifar10")
 
     Args:

@@ -165,7 +165,7 @@ def open_data(
 ) -> Splits:
     """Open the training, validation and test images of a spec.
 
-    Example:
+    Examples:
         >>> splits = hvdsl.open_data("vdvae_digits")
         >>> splits.train.batch(range(16)).shape
         (16, 1, 8, 8)

@@ -22,12 +22,13 @@ from hvdsl.runtime.ground.world import process_group, world
 from hvdsl.runtime.inference.watch import watch
 from hvdsl.runtime.latents.noise import noise_scheme
 from hvdsl.runtime.training.precision import Precision
-from hvdsl.runtime.training.run import Run, default_folder
+from hvdsl.runtime.training.run import RESOLVED, Run, default_folder
 from hvdsl.runtime.training.sinks import Sink, find_sinks
 from hvdsl.runtime.training.trainer import Trainer, TrainingResult
 from hvdsl.workflows.compiling import Overrides, checked, spelled
 from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.runs import create_run, device_of, instantiate, read_model, run_data
+from hvdsl.workflows.start_weights import take_weights
 from hvdsl.workflows.starts import Start, changed_since, consent, hold, note_start, same_structure, unseen
 from hvdsl.workflows.train_prior import train_prior
 
@@ -42,6 +43,7 @@ class TrainOptions:
     resume: bool | Literal["auto"] = False
     checkpoint: int | None = None
     changed: tuple[str, ...] = ()
+    from_: Path | None = None
     stage: str = AUTOENCODER
     steps: int | None = None
     precision: Precision | None = None
@@ -74,6 +76,7 @@ class TrainingSummary:
         run: the run folder that was made or gone on with.
         steps: of each stage that was trained, the steps done over all resumes.
         signal: what stopped it early, if anything did; the run is saved and can be resumed.
+        saved: the step of the newest checkpoint, where that is not the last one.
         model: the spec that was trained.
     """
 
@@ -81,6 +84,7 @@ class TrainingSummary:
     steps: dict[str, int]
     signal: signal.Signals | None
     model: Model
+    saved: int | None = None
 
     def __repr__(self) -> str:
         done = ", ".join(f"{stage} {step}" for stage, step in self.steps.items())
@@ -96,6 +100,9 @@ def run_training(options: TrainOptions, console: Console | None = None) -> Train
         HvdslError: what is asked for cannot be trained.
         SpecError: with everything that is wrong with the spec.
     """
+    if options.spec is None and options.from_ is not None and (options.from_ / RESOLVED).is_file():
+        own = Run.open(options.from_).read(RESOLVED)
+        options = replace(options, spec=Source(str(options.from_ / RESOLVED), own))
     _check(options)
     find_sinks(options.sinks)
     given = _given(options)
@@ -121,6 +128,8 @@ def _check(options: TrainOptions) -> None:
         raise UsageError("--resume needs --out RUN, the folder of the run to go on with")
     if options.resume is True and options.level is not None:
         raise UsageError("a run goes on at the optimisation level it began with: leave out -O")
+    if options.from_ is not None and (options.resume is True or options.stage not in (AUTOENCODER, "all")):
+        raise UsageError("--from begins a run: leave out --stage, and --resume or write `--resume auto`")
     if (options.begins or options.resume == "auto") and options.spec is None:
         raise UsageError("which spec? Write `hvdsl train SPEC`, or `hvdsl train --resume --out RUN`")
     if not options.begins and options.out is None:
@@ -154,6 +163,7 @@ def _train(
     model = given if given is not None else read_model(_opened(run))
     named, steps = stages(model, options.stage), {}
     stopped: signal.Signals | None = None
+    saved: int | None = None
     for stage in named:
         if run is None or stage == AUTOENCODER:
             run, outcome = _train_autoencoder(options, run, given, device, console, held)
@@ -172,12 +182,12 @@ def _train(
                 held=held,
                 sinks=options.sinks,
             )
-        steps[stage], stopped = outcome.step, outcome.signal
+        steps[stage], stopped, saved = outcome.step, outcome.signal, outcome.saved
         if stopped is not None:
             break
         done = "done" if len(named) == 1 else f"done with {stage}"
         say(console, f"{done}: {outcome.step} steps, {run.folder}")
-    return TrainingSummary(_opened(run), steps, stopped, model)
+    return TrainingSummary(_opened(run), steps, stopped, model, saved)
 
 
 def _opened(run: Run | None) -> Run:
@@ -213,10 +223,12 @@ def _train_autoencoder(
         device=device,
         level=level,
         overrides=options.settings([AUTOENCODER]),
+        weights=options.from_,
     )
     start.check_ranks()
     notes = [] if run is None else consent(run, changed_since(run, start), options.changed)
     module = instantiate(model, settings.train.seed, device, level)
+    match = take_weights(module, options.from_) if options.from_ is not None and run is None else None
     trainer = Trainer(
         module, settings, splits.train, run=run, console=console, workers=options.workers, sinks=options.sinks
     )
@@ -228,6 +240,11 @@ def _train_autoencoder(
         run = trainer.run = create_run(folder, options.spec, model, options.data, level, entry)
         hold(run, held)
         say(console, f"data: {splits.summary}")
+        if match is not None:
+            for line in match.lines():
+                say(console, line)
+            if match.complete:
+                trainer.optimization.begin_from_weights()
         images = f"{len(splits.train):,} images"
         say(console, f"training {settings.model} on {device}: {images}, run folder {run.folder}")
     else:
@@ -254,6 +271,7 @@ def train(
     resume: bool | Literal["auto"] = False,
     checkpoint: int | None = None,
     changed: Sequence[str] = (),
+    from_: str | os.PathLike[str] | None = None,
     stage: str = AUTOENCODER,
     steps: int | None = None,
     precision: Precision | None = None,
@@ -273,7 +291,7 @@ def train(
     Ctrl-C raises KeyboardInterrupt.
     Afterwards the process is as it was: random state, threads, signal handlers, warning filters.
 
-    Example:
+    Examples:
         >>> result = hvdsl.train("vdvae_digits", steps=200, out="runs/digits")
         >>> trained = hvdsl.load(result.run)
 
@@ -284,6 +302,7 @@ def train(
         resume: go on with the run in `out`, bit for bit; `"auto"` begins it where there is none to go on with.
         checkpoint: the step of the checkpoint to go on from; the newest, if it is left out.
         changed: what the run may go on with changed: `data`, `objective`.
+        from_: a run, a checkpoint or a .safetensors file whose weights to begin with; without a spec, the run's.
         stage: of a discrete hierarchy `autoencoder`, a latent whose prior to train in `out`, or `all`.
         steps: length of the whole run.
         precision: arithmetic of the network.
@@ -309,6 +328,7 @@ def train(
         resume=resume,
         checkpoint=checkpoint,
         changed=tuple(changed),
+        from_=None if from_ is None else Path(from_),
         stage=stage,
         steps=steps,
         precision=precision,

@@ -44,7 +44,7 @@ class Trained:
     values in [0, 1] would be scored as nearly black. Every random draw is a function of the `seed` given to the
     method; nothing depends on `batch` but memory.
 
-    Example:
+    Examples:
         >>> trained = hvdsl.load("runs/digits")
         >>> trained.sample(16, temperature=0.8).shape
         torch.Size([16, 1, 8, 8])
@@ -395,7 +395,7 @@ def load(
 ) -> Trained:
     """Open a trained model.
 
-    Example:
+    Examples:
         >>> trained = hvdsl.load("runs/digits", checkpoint="best")
 
     Args:

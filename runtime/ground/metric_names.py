@@ -63,6 +63,9 @@ NEGATIVE_ELBO_NATS_PER_DIM = _metric("negative_elbo_nats_per_dim", _DIM, _BOUND,
 NEGATIVE_IMPORTANCE_BOUND_NATS_PER_DIM = _metric(
     "negative_importance_bound_nats_per_dim", _DIM, "the importance-weighted bound of several samples", "nats/dim"
 )
+EFFECTIVE_SAMPLE_SIZE = _metric(
+    "effective_sample_size", "samples", "(Σ w)² / Σ w² of an image's importance weights, between 1 and K"
+)
 STANDARD_ERROR_BITS_PER_DIM = _metric("standard_error_bits_per_dim", _BITS, "of the mean bound over the images")
 DISTORTION_NATS_PER_DIM = _metric("distortion_nats_per_dim", _DIM, "D", "distortion")
 RATE_NATS_PER_DIM = _metric("rate_nats_per_dim", _DIM, "Σ R", "rate")

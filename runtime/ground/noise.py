@@ -193,6 +193,23 @@ class RecordedNoise:
         return noise
 
 
+class JoinedNoise:
+    """The numbers of several noises one after the other, as of one batch: several samples of the same images."""
+
+    def __init__(self, parts: Sequence[Noise]) -> None:
+        self._parts = tuple(parts)
+
+    @property
+    def batch(self) -> int:
+        return sum(part.batch for part in self._parts)
+
+    def normal(self, stream: str, shape: Sequence[int]) -> Tensor:
+        return torch.cat([part.normal(stream, shape) for part in self._parts])
+
+    def uniform(self, stream: str, shape: Sequence[int], low: float, high: float) -> Tensor:
+        return torch.cat([part.uniform(stream, shape, low, high) for part in self._parts])
+
+
 def latent_stream(group: int) -> str:
     """The stream of a latent group, by its place in the order of generation."""
     return f"latent.{group}"

@@ -402,6 +402,7 @@ class Draw:
         elif isinstance(source, Given):
             z = source.z.to(walk.device)
         else:
-            z = prior.mean.to(walk.device)  # a quantizer without tensors knows no device
+            z = prior.mean
+        z = z.to(walk.device, walk.dtype)  # a quantizer without tensors knows neither
         walk.record(self._group, outcome_of_codes(z, prior, codes, None, self.origin, walk.keeping))
         return z

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -79,6 +81,20 @@ class BatchNorm2d(_Norm):
         super().initial(fill)
         self.running_mean.zero_()
         self.running_var.fill_(1)
+
+
+@contextmanager
+def statistics_held(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Batch norms among `modules` whose running statistics stay as they are while a further forward pass runs."""
+    norms = [module for module in modules if isinstance(module, BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 class BatchNormSiLU(BatchNorm2d):

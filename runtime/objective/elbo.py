@@ -13,8 +13,8 @@ codebooks by gradient.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -24,9 +24,10 @@ from hvdsl.compiler.settings import Anneal, AtLeast, ByRate, BySize, Cyclic, Dur
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground import metric_names as names
-from hvdsl.runtime.ground.noise import Noise
+from hvdsl.runtime.ground.noise import JoinedNoise, Noise
 from hvdsl.runtime.ground.tensors import constants
 from hvdsl.runtime.latents import Detail, FreeBits, LatentGroup, Traversal
+from hvdsl.runtime.layers.norms import statistics_held
 from hvdsl.runtime.likelihoods import Likelihood
 from hvdsl.runtime.objective.scheduled import Scheduled
 
@@ -45,6 +46,9 @@ class ModelBatch:
         given: What the model is conditioned on, by name; each has the batch as its first axis.
         weight: Of each value of the target, `(N, 1, H, W)`; None counts all alike.
         names: What the images are called, where they have names.
+        more: The noise of further posterior samples of the same images, where the objective takes several.
+        share: The part of the samples that this pass takes: losses and terms of all passes add up with these weights.
+        importance: The weights of the samples of this pass, under the importance-weighted bound.
     """
 
     x: Tensor
@@ -53,6 +57,22 @@ class ModelBatch:
     given: Mapping[str, Tensor] = field(default_factory=dict)
     weight: Tensor | None = None
     names: Sequence[str] = ()
+    more: Sequence[Noise] = ()
+    share: float = 1.0
+    importance: Importance | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Importance:
+    """Samples weighed against each other (IWAE, Burda, Grosse & Salakhutdinov 2016).
+
+    `weights` are those of the samples of one pass, `(samples · N,)`, adding up to 1 over all samples of an image;
+    `bound` is log 1/K Σ w and `effective` (Σ w)² / Σ w², both `(N,)` and of all samples.
+    """
+
+    weights: Tensor
+    bound: Tensor
+    effective: Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,9 +149,6 @@ class Objective:
         steps: turns the durations in it into steps.
         across_ranks: the mean of a tensor over all processes, without gradients. Balancing, and free bits after the
             batch mean, are decided by the whole batch, so that one process and two train alike.
-
-    Raises:
-        HvdslError: the section asks for what training cannot do.
     """
 
     def __init__(
@@ -140,7 +157,6 @@ class Objective:
         steps: Callable[[Duration], int],
         across_ranks: Callable[[Tensor], Tensor] = lambda mean: mean,
     ) -> None:
-        _refuse_unsupported(settings)
         self.settings, self._across_ranks = settings, across_ranks
         self._beta = Beta(settings.beta, steps)
         self.scheduled = Scheduled()
@@ -154,10 +170,13 @@ class Objective:
             len(batch.x),
             batch.noise,
             kl=self.settings.kl,
+            densities=batch.importance is not None,
             detail=self._detail(groups),
             device=batch.x.device,
         )
         bound = measure(model, batch, latents)
+        if batch.importance is not None:
+            return self._weighted(bound, latents, batch.importance, batch.share)
         beta = self._beta(step)
         losses, learning = self._quantizers(latents, beta)
         if not bound.density:
@@ -175,6 +194,53 @@ class Objective:
             terms[names.RATE_PER_GROUP_WEIGHT] = weights
         loss = loss / bound.dims if self.settings.unit == "nats_per_dim" else loss
         return loss + learning, terms | losses
+
+    def passes(self, model: nn.Module, batch: ModelBatch) -> Iterator[ModelBatch]:
+        """The passes that a batch takes, `chunk` samples in each; their losses add up by their shares.
+
+        Under the importance-weighted bound a first run without gradients finds the weights, so that the gradient
+        Σ w ∇ log w of all samples is had chunk by chunk and memory does not grow with their number.
+        """
+        noises = (batch.noise, *batch.more)
+        if len(noises) == 1:
+            yield batch
+            return
+        chunks = [noises[at : at + self.settings.chunk] for at in range(0, len(noises), self.settings.chunk)]
+        pieces = [_samples(batch, chunk, len(chunk) / len(noises)) for chunk in chunks]
+        if self.settings.bound == "elbo":
+            yield from pieces
+            return
+        with torch.no_grad(), statistics_held(model.modules()):
+            runs = [self._log_weights(model, piece).view(-1, len(batch.x)) for piece in pieces]
+        log_weights = torch.cat(runs)
+        weights = log_weights.softmax(0)
+        bound, effective = log_weights.logsumexp(0) - math.log(len(noises)), 1 / weights.square().sum(0)
+        for piece, of_chunk in zip(pieces, torch.split(weights, self.settings.chunk), strict=True):
+            yield replace(piece, importance=Importance(of_chunk.flatten(), bound, effective))
+
+    def passes_of(self, batch: ModelBatch) -> int:
+        """How many passes a batch takes."""
+        return math.ceil((1 + len(batch.more)) / self.settings.chunk)
+
+    def _log_weights(self, model: nn.Module, batch: ModelBatch) -> Tensor:
+        """log p(x, z) - log q(z) of each sample, `(samples · N,)` nats."""
+        groups = latent_groups(model)
+        latents = Traversal.infer(groups, len(batch.x), batch.noise, densities=True, device=batch.x.device)
+        elbo = measure(model, batch, latents)
+        return latents.log_weight - elbo.distortion
+
+    def _weighted(
+        self, elbo: Elbo, latents: Traversal, importance: Importance, share: float
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The loss of one importance-weighted pass: its value is the bound's, its gradient Σ w ∇ log w."""
+        log_weights = latents.log_weight - elbo.distortion
+        gradient = -(importance.weights * log_weights).sum() / (len(importance.bound) * share)
+        bound = -importance.bound.mean().to(gradient)
+        loss = gradient + (bound - gradient).detach()
+        terms = elbo.terms()
+        terms[names.NEGATIVE_IMPORTANCE_BOUND_NATS_PER_DIM] = bound / elbo.dims
+        terms[names.EFFECTIVE_SAMPLE_SIZE] = importance.effective.mean()
+        return loss / elbo.dims if self.settings.unit == "nats_per_dim" else loss, terms
 
     def refill(self, step: int) -> None:
         """Put the numbers of that step into the scalars that are held."""
@@ -204,7 +270,7 @@ class Objective:
 
     def _detail(self, groups: Sequence[LatentGroup]) -> Detail:
         """The finest detail in which any group's free bits need its rate."""
-        parts = {free.per for group in groups if (free := self._free(group)) is not None}
+        parts = [free.per for free in map(self._free, groups) if free is not None]
         return next((detail for detail in _FINEST_FIRST if detail in parts), "latent")
 
     def _free(self, group: LatentGroup) -> AtLeast | FreeBits | None:
@@ -335,14 +401,19 @@ def balance_by_rate(mean_rates: Tensor, groups: Sequence[LatentGroup]) -> Tensor
     return len(groups) * per_element / per_element.sum().clamp_min(torch.finfo(per_element.dtype).tiny)
 
 
-def _refuse_unsupported(settings: ObjectiveSettings) -> None:
-    refused = {
-        "bound = iwae": settings.bound == "iwae",
-        f"samples = {settings.samples}": settings.samples > 1,
-    }
-    for setting, asked in refused.items():
-        if asked:
-            raise HvdslError(
-                f"training with `objective.{setting}` is not supported yet; "
-                "take it out of the `objective` section or override it with `--set`"
-            )
+def _samples(batch: ModelBatch, noises: Sequence[Noise], share: float) -> ModelBatch:
+    """Several samples of each image as one pass: all images once for each noise."""
+    n = len(noises)
+
+    def again(values: Tensor) -> Tensor:
+        return values.repeat(n, *(1 for _ in values.shape[1:]))
+
+    return ModelBatch(
+        again(batch.x),
+        again(batch.target),
+        noises[0] if n == 1 else JoinedNoise(noises),
+        given={name: again(values) for name, values in batch.given.items()},
+        weight=None if batch.weight is None else again(batch.weight),
+        names=(*batch.names,) * n,
+        share=share,
+    )

@@ -96,6 +96,10 @@ class StepBuffers(Protocol):
         """A linear map of tensors with `sizes` channels."""
         ...
 
+    def known(self, constant: Tensor) -> Part:
+        """What is known beforehand, `(1 or N, C, 1 or H, 1 or W)`, position by position."""
+        ...
+
     def attention(self, layer: Attention, keys: int, values: int) -> Reading:
         """Causal attention with so many channels of keys and of values; it reads query, key and value side by side."""
         ...

@@ -93,6 +93,12 @@ class Raster:
             self._parts.append(part)
         return part
 
+    def known(self, constant: Tensor) -> RasterKnown:
+        """What is known beforehand, position by position."""
+        part = RasterKnown(self, constant)
+        self._parts.append(part)
+        return part
+
     def attention(self, layer: Attention, keys: int, values: int) -> RasterAttention:
         """Causal attention with so many channels of keys and of values."""
         part = RasterAttention(self, layer, keys, values)
@@ -203,6 +209,21 @@ class RasterLinear:
 
     def begin(self, i: int) -> None:
         self._row.copy_(self._constant.row(i).transpose(0, 1))
+
+
+class RasterKnown:
+    """What no code changes, column by column of the row that is being drawn."""
+
+    def __init__(self, raster: Raster, constant: Tensor) -> None:
+        self._constant = Constant(same, [], [constant], [], raster.blank)
+        self._columns: Sequence[Tensor] = ()
+        self._batch = raster.batch
+
+    def __call__(self, j: int) -> Tensor:
+        return self._columns[j]
+
+    def begin(self, i: int) -> None:
+        self._columns = self._constant.row(i).expand(self._batch, -1, -1).unbind(1)
 
 
 class RasterAttention:

@@ -68,6 +68,9 @@ class Wavefront:
     def linear(self, map: Map, sizes: Sequence[int], constants: Sequence[Tensor] = ()) -> FrontLinear:
         return FrontLinear(self, map, sizes, constants)
 
+    def known(self, constant: Tensor) -> FrontKnown:
+        return FrontKnown(self, constant)
+
     def attention(self, layer: Attention, keys: int, values: int) -> Reading:
         raise HvdslError("a prior with attention sees every position before the last: it is drawn in raster order only")
 
@@ -160,6 +163,16 @@ class FrontConvolution:
     def gated(self, j: int, *, plus: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         value, control = self(j).chunk(2, 1)
         return gate(value, control, plus, out)
+
+
+class FrontKnown:
+    """What no code changes, front by front."""
+
+    def __init__(self, front: Wavefront, constant: Tensor) -> None:
+        self._fronts = front.constants(Constant(same, [], [constant], [], front.blank))
+
+    def __call__(self, j: int) -> Tensor:
+        return self._fronts[j]
 
 
 class FrontLinear:

@@ -24,6 +24,7 @@ except ImportError:  # a system without `flock`
 LOCK, MARK = "lock", "lock.held"
 HEARTBEAT = 10.0  # seconds between two signs of life of a holder where there is no kernel-held lock
 STALE = 60.0  # a mark without one for so long is a dead holder's
+LOCKS = Path("/proc/locks")  # where Linux lists them, each with its file
 _UNSUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL)
 
 
@@ -124,6 +125,41 @@ class RunLock:
                 os.utime(mark)
             except OSError:  # it was taken away: whoever did that now has the run
                 return
+
+
+def is_written(folder: Path) -> bool:
+    """Whether a process holds the lock of a run folder now.
+
+    The kernel is asked, and the lock is not taken to find out. Only where the kernel has no list of locks, or another
+    machine took the lock last, is a shared one tried, for an instant.
+    """
+    mark = folder / MARK
+    if mark.is_file() and not _dead(mark, _described(mark)):
+        return True
+    if not (folder / LOCK).is_file():
+        return False
+    holder = _described(folder / LOCK)
+    try:
+        with (folder / LOCK).open("rb") as file:
+            if LOCKS.is_file() and holder.get("host") in (None, socket.gethostname()):
+                return _is_listed(os.fstat(file.fileno()), holder.get("pid"))
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # it may not be read, or cannot be locked
+        return False
+    return False
+
+
+def _is_listed(about: os.stat_result, pid: object) -> bool:
+    """Whether the kernel lists a lock on a file. Some file systems name another device there: then by its holder."""
+    device = f"{os.major(about.st_dev):02x}:{os.minor(about.st_dev):02x}"
+    for line in LOCKS.read_text().splitlines():
+        words = line.split()  # 1: FLOCK ADVISORY WRITE 4711 fe:00:2335160 0 EOF
+        if len(words) > 5 and words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(about.st_ino):
+            return words[5].rpartition(":")[0] == device or words[4] == str(pid)
+    return False
 
 
 def _same(file: IO[str], path: Path) -> bool:

@@ -48,7 +48,7 @@ def metrics_records(path: str | os.PathLike[str]) -> Iterator[dict[str, Any] | N
     Memory does not grow with the file, whatever is in it.
     """
     path = Path(path)
-    if not path.exists():
+    if not path.is_file():
         return
     with path.open("rb") as file:
         while line := file.readline(LONGEST_LINE):

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol
+from typing import Any, Generic, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from hvdsl.compiler.settings import Quantile, Train
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.latents.noise import noise_scheme, set_noise_scheme
-from hvdsl.runtime.layers.norms import DegenerateBatchError
+from hvdsl.runtime.layers.norms import DegenerateBatchError, statistics_held
 from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.objective.penalties.terms import Penalties
 from hvdsl.runtime.quantizers import Quantizer
@@ -25,7 +25,7 @@ from hvdsl.runtime.training.checkpoint import Checkpoint, CheckpointError, Tenso
 from hvdsl.runtime.training.ema import Ema
 from hvdsl.runtime.training.graphs import Capture, CapturedStep, capture
 from hvdsl.runtime.training.guard import SkipGuard, TrainingStalledError, clip_gradients, gradient_norm
-from hvdsl.runtime.training.optimizer import build_optimizer, set_learning_rate, update
+from hvdsl.runtime.training.optimizer import build_optimizer, freeze, set_learning_rate, update
 from hvdsl.runtime.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from hvdsl.runtime.training.precision import arithmetic, check_precision, gradient_scaler, train_in
 from hvdsl.runtime.training.readings import Readings
@@ -134,7 +134,8 @@ class Optimization(Generic[P]):
         self.step_number = 0
         self.world = world or World()
         self.rate = LearningRate(train, clock)
-        self.optimizer = build_optimizer(model, train.optimizer)
+        freeze(model, train.groups)
+        self.optimizer = build_optimizer(model, train.optimizer, train.groups)
         self.guard = SkipGuard(train.skip_above)
         self.ema = None if train.ema is None else Ema(model, train.ema)
         self._clip, self._clip_each = train.clip, train.clip_each
@@ -209,6 +210,8 @@ class Optimization(Generic[P]):
             "the use of codes is counted on the host": any(isinstance(m, Quantizer) for m in self.model.modules()),
             "the threshold of skipping follows recent norms": isinstance(self.guard.limit, Quantile),
             "noise of scheme 1 is drawn on the host": noise_scheme(self.model) == 1,
+            "several samples of an image are taken one after the other": isinstance(self._measure, Objective)
+            and self._measure.settings.samples > 1,
         }
         for reason, holds in reasons.items():
             if holds:
@@ -351,11 +354,10 @@ class Optimization(Generic[P]):
 
     def _backward(self, parts: Sequence[P]) -> dict[str, Tensor]:
         """Gradients of the mean loss over all parts and ranks; the means of the loss and of every term."""
-        total = sum(len(part.x) for part in parts)
         sums: dict[str, Tensor] = {}
-        for i, part in enumerate(parts):
-            share = len(part.x) / total
-            with self._exchange(i == len(parts) - 1):
+        for part, share, first, last in self._passes(parts):
+            held = nullcontext() if first else statistics_held(self.model.modules())
+            with held, self._exchange(last):
                 loss, terms = self._loss(part)
                 torch.autograd.backward(self.scaler.scale(loss * share if share < 1 else loss))
             for name, value in {"loss": loss, **terms}.items():
@@ -363,6 +365,21 @@ class Optimization(Generic[P]):
                 sums[name] = sums[name] + weighted if name in sums else weighted
         self._began = True
         return self._across_ranks(sums)
+
+    def _passes(self, parts: Sequence[P]) -> Iterator[tuple[P, float, bool, bool]]:
+        """Each forward pass of a step with its share of the loss; whether it is the first of its images or the last.
+
+        Batch norms hear of a batch once, however many samples are taken of its latents.
+        """
+        total = sum(len(part.x) for part in parts)
+        for i, part in enumerate(parts):
+            share, final = len(part.x) / total, i == len(parts) - 1
+            if not isinstance(self._measure, Objective) or not isinstance(part, ModelBatch):
+                yield part, share, True, final
+                continue
+            count = self._measure.passes_of(part)
+            for n, piece in enumerate(self._measure.passes(self.model, part)):
+                yield cast(P, piece), share * piece.share, n == 0, final and n == count - 1
 
     def _loss(self, part: P) -> tuple[Tensor, Mapping[str, Tensor]]:
         try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
-from hvdsl.compiler.settings import L2
+from hvdsl.compiler.parameter_groups import grouped
+from hvdsl.compiler.settings import L2, ParameterGroup
 from hvdsl.compiler.settings import Optimizer as OptimizerSettings
 from hvdsl.errors import HvdslError
 
@@ -106,8 +107,44 @@ class Adamax(torch.optim.Optimizer):
         return list((rate / (1 - group["betas"][0] ** count)).to(first.dtype).unbind())
 
 
-def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """The optimizer for every parameter of `model`.
+Groups = Mapping[str, ParameterGroup]
+"""By pattern of parameter names, the first that matches: how these are trained."""
+
+
+def freeze(model: nn.Module, groups: Groups) -> None:
+    """Let the parameters that are to be frozen take no gradient.
+
+    Raises:
+        HvdslError: a pattern is for no parameter.
+    """
+    named = dict(model.named_parameters())
+    for pattern, names in grouped(named, groups).items():
+        if not names:
+            raise HvdslError(f"`train.groups`: the pattern `{pattern}` is for no parameter of the model")
+        if groups[pattern].kind == "frozen":
+            for name in names:
+                named[name].requires_grad_(False)
+
+
+def group_lines(model: nn.Module, groups: Groups) -> list[str]:
+    """Say of each group how many parameters it has, and how they are trained."""
+    named = dict(model.named_parameters())
+    lines = []
+    for pattern, names in grouped(named, groups).items():
+        own = groups[pattern]
+        values = {"rate": own.lr, "weight decay": own.weight_decay}
+        how = [own.kind, *(f"{what} {value:g}" for what, value in values.items() if value is not None)]
+        count = sum(named[name].numel() for name in names)
+        lines.append(f"{pattern}: {', '.join(how)} ({count:,} parameters)")
+    return lines
+
+
+def build_optimizer(
+    model: nn.Module, settings: OptimizerSettings, groups: Groups | None = None
+) -> torch.optim.Optimizer:
+    """The optimizer for every parameter of `model` that takes gradients.
+
+    Where a group of parameters has a rate of its own, the schedule's rate is scaled to it in every step.
 
     `weight_decay` as a number is decoupled (Loshchilov & Hutter 2019: each weight shrinks by `lr * decay` before the
     update); `adam` takes none, since with it it is `adamw`. `l2(w)` is added to the gradient. With `decay_only =
@@ -122,27 +159,27 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
             f"`{settings.kind}` has no form without bias correction: "
             "use `adamax(bias_correction = no)` or remove `bias_correction`"
         )
-    groups = _groups(model, decay, settings.decay_only == "weights")
+    parts = _groups(model, settings, decay, groups or {})
     lr, betas, eps = settings.lr, settings.betas, settings.eps
-    first: Tensor = groups[0]["params"][0]
+    first: Tensor = parts[0]["params"][0]
     optimizer: torch.optim.Optimizer
     if settings.kind in ("adam", "adamw"):
         kind = torch.optim.Adam if settings.kind == "adam" else torch.optim.AdamW
-        optimizer = kind(groups, lr=lr, betas=betas, eps=eps, fused=True, capturable=first.device.type == "cuda")
+        optimizer = kind(parts, lr=lr, betas=betas, eps=eps, fused=True, capturable=first.device.type == "cuda")
         return _with_rate_on_device(optimizer, first)
-    shrink = [(group["params"], group["weight_decay"]) for group in groups] if decoupled else []
+    shrink = [group["weight_decay"] for group in parts] if decoupled else []
     if decoupled:
-        for group in groups:
+        for group in parts:
             group["weight_decay"] = 0.0
     if settings.kind == "sgd":
-        optimizer = torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, fused=True)
+        optimizer = torch.optim.SGD(parts, lr=lr, momentum=settings.momentum, fused=True)
         if settings.momentum:
-            for p in (p for group in groups for p in group["params"]):
+            for p in (p for group in parts for p in group["params"]):
                 # torch begins with a buffer of arbitrary numbers and relies on the first update being made.
                 optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
     else:
-        optimizer = Adamax(groups, lr=lr, betas=betas, eps=eps, bias_correction=settings.bias_correction)
-    if decay and decoupled:
+        optimizer = Adamax(parts, lr=lr, betas=betas, eps=eps, bias_correction=settings.bias_correction)
+    if any(shrink):
         _decouple(optimizer, shrink)
     return _with_rate_on_device(optimizer, first)
 
@@ -157,9 +194,12 @@ def _with_rate_on_device(optimizer: torch.optim.Optimizer, first: Tensor) -> tor
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The rate of the next update, for all parameters: a number on their device, filled without waiting for it."""
+    """The rate of the next update, for all parameters: a number on their device, filled without waiting for it.
+
+    A group with a rate of its own has it in proportion.
+    """
     for group in optimizer.param_groups:
-        group["lr"].fill_(rate)
+        group["lr"].fill_(rate * group["share"])
 
 
 def update(optimizer: torch.optim.Optimizer, applied: Tensor) -> None:
@@ -204,28 +244,39 @@ def _decay(settings: OptimizerSettings) -> tuple[float, bool]:
     return settings.weight_decay, True
 
 
-def _groups(model: nn.Module, decay: float, only_weights: bool) -> list[dict[str, Any]]:
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    if not only_weights:
-        return [{"params": [p for _, p in named], "weight_decay": decay}]
-    decays = {name for name, p in named if name.rpartition(".")[2] == "weight" and p.dim() > 1}
-    groups = [
-        {"params": [p for name, p in named if name in decays], "weight_decay": decay},
-        {"params": [p for name, p in named if name not in decays], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+def _groups(model: nn.Module, settings: OptimizerSettings, decay: float, groups: Groups) -> list[dict[str, Any]]:
+    """Parameters of one rate and decay together, in the model's order: `share` is their part of the schedule's rate."""
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    patterns = {name: pattern for pattern, names in grouped(named, groups).items() for name in names}
+    parts: dict[tuple[str, bool], dict[str, Any]] = {}
+    for name, p in named.items():
+        own = groups[patterns[name]] if name in patterns else None
+        decays = settings.decay_only == "all" or (name.rpartition(".")[2] == "weight" and p.dim() > 1)
+        part = parts.get((patterns.get(name, ""), decays))
+        if part is None:
+            weight = decay if own is None or own.weight_decay is None else own.weight_decay
+            share = 1.0 if own is None or own.lr is None else own.lr / settings.lr
+            part = {"params": [], "weight_decay": weight if decays else 0.0, "share": share}
+            parts[patterns.get(name, ""), decays] = part
+        part["params"].append(p)
+    # Those that decay first, as they always were.
+    return sorted(parts.values(), key=lambda part: part["weight_decay"] == 0.0)
 
 
-def _decouple(optimizer: torch.optim.Optimizer, shrink: list[tuple[list[Tensor], float]]) -> None:
-    """Shrink weights before each update of an optimizer that has no decoupled decay of its own."""
+def _decouple(optimizer: torch.optim.Optimizer, shrink: list[float]) -> None:
+    """Shrink weights before each update of an optimizer that has no decoupled decay of its own.
+
+    `shrink` has the decay of each of its groups.
+    """
 
     @torch.no_grad()
     def before(optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        rate = optimizer.param_groups[0]["lr"]
-        applied = _applied(getattr(optimizer, "found_inf", None), rate.device)
-        for parameters, decay in shrink:
-            kept = torch.where(applied, 1 - rate * decay, torch.ones_like(rate))
-            for p in parameters:
+        applied = _applied(getattr(optimizer, "found_inf", None), optimizer.param_groups[0]["lr"].device)
+        for group, decay in zip(optimizer.param_groups, shrink, strict=True):
+            if decay == 0:
+                continue
+            kept = torch.where(applied, 1 - group["lr"] * decay, torch.ones_like(group["lr"]))
+            for p in group["params"]:
                 if p.grad is not None:
                     p.mul_(kept)
 

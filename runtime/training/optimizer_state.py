@@ -32,10 +32,13 @@ def load_optimizer_tensors(
     """
     names = {id(p): name for name, p in model.named_parameters()}
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     places = {names[id(p)]: i for i, p in enumerate(parameters)}
     state: dict[int, dict[str, Tensor]] = {}
     for label, tensor in tensors.items():
         key, _, name = label.partition("/")
+        if name in frozen:  # since then; its moments are nobody's any more
+            continue
         if name not in places:
             raise CheckpointError(f"the optimizer in {source} belongs to another model: it remembers `{label}`")
         shape = torch.Size() if key == "step" else parameters[places[name]].shape

@@ -67,7 +67,11 @@ class ProgressDisplay:
                 return
         total = "" if self._total is None else f"/{self._total}"
         label = "" if event == "train" else f"{event}: "
-        self.say(f"step {step}{total}  {label}{format_values(values)}")
+        line = f"step {step}{total}  {label}{format_values(values)}"
+        if self._console is not None and self._view is not None:
+            self._console.print(line, highlight=False, markup=False)  # broken between words
+        else:
+            self.say(line)
 
     def say(self, line: str) -> None:
         """One line that stays."""

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from types import MethodType
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.layers import BatchNorm2d, Own, Recipe
+from hvdsl.runtime.layers.norms import statistics_held
 
 
 def checkpoint_groups(model: nn.Module) -> int:
@@ -66,24 +67,11 @@ def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
         norms = [part for part in self.modules() if isinstance(part, BatchNorm2d)]
 
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), _statistics_held(norms)
+            return nullcontext(), statistics_held(norms)
 
         return checkpoint(forward, self, *args, use_reentrant=False, context_fn=contexts)
 
     return wrapped
-
-
-@contextmanager
-def _statistics_held(norms: list[BatchNorm2d]) -> Iterator[None]:
-    """Batch norms whose running statistics stay as they are while the second forward pass runs."""
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
 
 
 MOST_VERSIONS = 64  # graphs of one class: one for each combination of shapes, training or not, gradients or not
@@ -103,7 +91,7 @@ def compile_recipes(model: nn.Module) -> int:
     Raises:
         CompilationError: there is no C++ compiler (on a CPU) or no Triton (on an accelerator).
     """
-    _check_machine({p.device.type for p in model.parameters()})
+    check_machine({p.device.type for p in model.parameters()})
     counts = Counter(type(module) for module in model.modules())
     recipes = list(_repeated(model, counts))
     compiled = {type(recipe): _compiled(type(recipe).forward) for recipe in recipes}
@@ -130,7 +118,12 @@ def _repeated(module: nn.Module, counts: Counter[type[nn.Module]]) -> Iterator[n
             yield from _repeated(child, counts)
 
 
-def _check_machine(devices: set[str]) -> None:
+def check_machine(devices: set[str]) -> None:
+    """Refuse to compile where what is needed for it is not installed.
+
+    Raises:
+        CompilationError: it is named, with the way out.
+    """
     compiler = os.environ.get("CXX", "g++")
     if "cpu" in devices and shutil.which(compiler) is None:
         raise CompilationError(

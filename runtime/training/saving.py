@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hvdsl.compiler.settings import Best
 from hvdsl.runtime.ground import metric_names as names
-from hvdsl.runtime.training.checkpoint import Checkpoint, Tensors
+from hvdsl.runtime.training.checkpoint import Checkpoint, CheckpointStore, Tensors
 from hvdsl.runtime.training.metrics import Measurement, plain
 from hvdsl.runtime.training.run import Run
 
@@ -49,7 +49,7 @@ class Saver:
     """
 
     def __init__(self, run: Run | None, keep: int | Best, patience: int | None = None) -> None:
-        self._store = None if run is None else run.checkpoints()
+        self._run = run
         self._newest = keep if isinstance(keep, int) else keep.newest
         self._keeps_best = not isinstance(keep, int)
         self._metrics = BEST if isinstance(keep, int) else (keep.metric,)
@@ -58,9 +58,14 @@ class Saver:
         self._measured_at = -1
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
-        self._unproved = False
+        self._unproved = self._proved = False  # whether there is a newest one of which nothing is known, or good
         self.saved: int | None = None
         self.best: BestValidation | None = None
+
+    @property
+    def _store(self) -> CheckpointStore | None:
+        """Where checkpoints are; asked for anew each time, since files of weights hold the run's spec of the time."""
+        return None if self._run is None else self._run.checkpoints()
 
     def restore(self, checkpoint: Checkpoint, log: Sequence[Mapping[str, Any]] = ()) -> None:
         """Go on from a checkpoint; one of version 0.1 says nothing of what was measured, so the run's log does."""
@@ -88,9 +93,9 @@ class Saver:
             self._measured, self._measured_at = {}, step
         self._measured[event] = {name: plain(value) for name, value in values.items()}
         better = event == "validation" and self._judge(step, values)
-        if step == self.saved and self._store is not None:
+        if step == self.saved and (store := self._store) is not None:
             self.wait()
-            self._store.annotate(step, self._notes(step))
+            store.annotate(step, self._notes(step))
         return better
 
     @property
@@ -112,11 +117,12 @@ class Saver:
             CheckpointError: This one or the one before could not be written.
         """
         self.wait()
-        if self._store is None:
+        self._prune()
+        if self._run is None:
             self.saved = step
             return
         copies = parts if wait else {part: _copied(tensors) for part, tensors in parts.items()}
-        self.saved, self._unproved = step, True
+        self.saved, self._unproved, self._proved = step, True, False
         self._thread = threading.Thread(
             target=self._write, args=(step, copies, dict(state) | self._notes(step)), name="checkpoint"
         )
@@ -125,16 +131,21 @@ class Saver:
             self.wait()
 
     def prove(self) -> None:
-        """A later step was sound: remove what is no longer kept, unless a checkpoint is just being written.
+        """A later step was sound: remove what is no longer kept, when the newest checkpoint is written.
 
         Raises:
             CheckpointError: The newest could not be written.
         """
+        self._proved = self._unproved
         if self._thread is not None and not self._thread.is_alive():
             self.wait()
-        if self._store is not None and self._unproved and self._thread is None:
-            self._store.prune(self._newest, self.best.step if self._keeps_best and self.best is not None else None)
-            self._unproved = False
+        if self._thread is None:
+            self._prune()
+
+    def _prune(self) -> None:
+        if self._proved and (store := self._store) is not None:
+            store.prune(self._newest, self.best.step if self._keeps_best and self.best is not None else None)
+            self._unproved = self._proved = False
 
     def wait(self) -> None:
         """Wait for a checkpoint that is being written.
@@ -152,7 +163,7 @@ class Saver:
 
     def last_before(self, step: int) -> int | None:
         """The step of the newest checkpoint that was taken before so many steps were done."""
-        steps = [] if self._store is None else self._store.steps()
+        steps = [] if self._run is None else self._run.checkpoints().steps()
         return max((number for number in steps if number < step), default=None)
 
     def join(self) -> None:
@@ -162,8 +173,8 @@ class Saver:
 
     def _write(self, step: int, parts: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
         try:
-            if self._store is not None:
-                self._store.save(step, parts, state)
+            if (store := self._store) is not None:
+                store.save(step, parts, state)
         except BaseException as error:  # raised again where training hears of it
             self._failure = error
 

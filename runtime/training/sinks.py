@@ -50,7 +50,7 @@ class SinkRun:
 class Sink:
     """Hears of everything that is measured or drawn while a model trains; one of your own overrides what it wants.
 
-    Example:
+    Examples:
         >>> class Curve(hvdsl.Sink):
         ...     def write(self, event, step, values):
         ...         print(event, step, values.get("bits_per_dim"))

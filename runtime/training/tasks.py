@@ -63,11 +63,14 @@ class ImageTask:
         seed = derive_seed(train.seed, "training noise")
         indices = range(batch.first, batch.first + len(pixels))
         size = len(pixels) // train.accumulate
+        seeds = [seed, *(derive_seed(seed, "sample", k) for k in range(1, self._objective.samples))]
         vae, parts = as_vae(model), []
         for at in range(0, len(pixels), size):
             piece = slice(at, at + size)
             v = pixels[piece]
-            noise = image_noise(model, vae.LATENTS, seed, indices[piece], batch.step, v.device)
+            noise, *more = (
+                image_noise(model, vae.LATENTS, of_sample, indices[piece], batch.step, v.device) for of_sample in seeds
+            )
             if isinstance(noise, JointNoise) and v.device.type != "cpu":
                 noise.draw()  # ahead of the step
             parts.append(
@@ -78,6 +81,7 @@ class ImageTask:
                     given={name: values[piece] for name, values in given.items()},
                     weight=None if weight is None else weight[piece],
                     names=batch.names[piece],
+                    more=more,
                 )
             )
         return parts

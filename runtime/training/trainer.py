@@ -28,6 +28,7 @@ from hvdsl.runtime.training.collapse import Collapse
 from hvdsl.runtime.training.guard import TrainingStalledError
 from hvdsl.runtime.training.metrics import Measurement, MetricsLog, plain
 from hvdsl.runtime.training.optimization import StepResult
+from hvdsl.runtime.training.optimizer import group_lines
 from hvdsl.runtime.training.progress import ProgressDisplay
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.saving import Saver
@@ -183,6 +184,8 @@ class Trainer:
         self.log = log = self._open_log(start, display)
         if self._graphs and (reason := self.optimization.use_graphs()) is not None:
             display.say(f"steps are not launched as graphs: {reason}")
+        for line in group_lines(self.model, self.train.groups):
+            display.say(line)
         self.model.train()
         stream = batches(self.data, self.order, start, self._workers)
         try:
@@ -301,7 +304,8 @@ class Trainer:
         return f"{first} (report: {path})"
 
     def _group_names(self) -> list[str]:
-        return [group.name for group in self._groups()]
+        """By their paths: the groups of a repeated recipe have one name."""
+        return [group.path for group in self._groups()]
 
     def _measure(self, log: RunLog | None, display: ProgressDisplay) -> None:
         self.optimization.check_scale()

@@ -69,6 +69,9 @@ def test_every_json_has_the_reviewed_form(runs: Path, hvdsl: Hvdsl) -> None:
         "eval": ("eval", runs / "run", "--json", "--baselines", *CPU),
         "score": ("score", runs / "run", "--against", runs / "pictures" / "0.png", "--json", *CPU),
         "eval, of codes": ("eval", runs / "codes", "--json", *CPU),
+        "runs": ("runs", runs, "--json"),
+        "verify": ("verify", runs / "run", "--json"),
+        "doctor": ("doctor", "--no-speed", "--json"),
     }
     forms = []
     for name, command in commands.items():

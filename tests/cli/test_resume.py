@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from hvdsl.cli.main import main
 from hvdsl.runtime.training.trainer import Trainer
@@ -174,3 +176,55 @@ def test_a_second_trainer_is_refused(hvdsl: Hvdsl, folder: Path) -> None:
         result = hvdsl("train", "--resume", "--out", folder / "run", "--steps", "4", *CPU)
         assert (result.code, f"process {os.getpid()}" in result.err) == (1, True)
         assert hvdsl("eval", folder / "run").code == 0  # who reads never asks
+
+
+def test_too_little_memory_is_one_sentence_with_what_to_change(
+    hvdsl: Hvdsl, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hungry(self: Trainer, batch: object) -> None:
+        torch.empty(1 << 60)
+
+    monkeypatch.setattr(Trainer, "launch", hungry)
+    result = hvdsl("train", folder / "own.hv", "--data", folder / "a.npy", "--out", folder / "big", *CPU)
+    assert result.code == 1
+    assert result.err.startswith("hvdsl: out of memory of the machine: ")
+    assert all(option in result.err for option in ("--batch", "--precision bf16", "train.checkpointing=group"))
+
+
+def test_a_run_begins_with_other_weights_and_says_which_match(hvdsl: Hvdsl, folder: Path) -> None:
+    out = folder / "from"
+    begin = ("train", folder / "own.hv", "--data", folder / "a.npy", "--out", out, *CPU)
+    result = hvdsl(*begin, "--from", folder / "run", "--set", "train.optimizer.lr=1e-12", "--steps", "1")
+    assert result.code == 0
+    assert f"weights from {folder / 'run'}: " in result.out
+    assert "as initialised" not in result.out
+    begun = load_file(out / "checkpoints" / "1" / "model.safetensors")
+    averages = load_file(folder / "run" / "checkpoints" / "3" / "ema.safetensors")
+    assert all(torch.allclose(begun[name], averages[name], atol=1e-9) for name in averages)
+    assert hvdsl("train", "--resume", "--out", out, "--steps", "2", *CPU).code == 0
+    assert entries(out)[0]["weights"] == str(folder / "run")
+
+
+def test_names_that_wrappers_made_are_unwrapped_and_what_does_not_fit_is_named(hvdsl: Hvdsl, folder: Path) -> None:
+    weights = load_file(folder / "run" / "checkpoints" / "3" / "model.safetensors")
+    first, second, *others = weights
+    nested = {f"model.module.{name.replace('.', '._orig_mod.', 1)}": weights[name] for name in others}
+    save_file(nested | {f"model.{second}": torch.zeros(2, 3), "optimizer.x": torch.zeros(1)}, folder / "w.safetensors")
+    begin = ("train", folder / "own.hv", "--data", folder / "a.npy", "--out", folder / "nested", "--steps", "1", *CPU)
+    result = hvdsl(*begin, "--from", folder / "w.safetensors")
+    assert result.code == 0
+    assert f"{len(others)} of the model's {len(weights)} tensors" in result.out
+    assert f"not there, so as initialised: {first}" in result.out
+    assert f"of another shape there, so as initialised: {second} [2, 3], here" in result.out
+    assert "there and not in the model: optimizer.x" in result.out
+
+
+def test_weights_of_nothing_that_the_model_has_are_refused(hvdsl: Hvdsl, folder: Path) -> None:
+    save_file({"unknown": torch.zeros(1)}, folder / "w.safetensors")
+    (folder / "w.pt").write_bytes(b"pickled")
+    begin = ("train", folder / "own.hv", "--data", folder / "a.npy", "--out", folder / "none", *CPU)
+    for source, said in (("w.safetensors", "has none of the model's tensors"), ("w.pt", "no run, checkpoint or .safe")):
+        result = hvdsl(*begin, "--from", folder / source)
+        assert (result.code, said in result.err) == (1, True), result.err
+    assert not (folder / "none").exists()
+    assert hvdsl(*begin, "--from", folder / "run", "--resume").code == 2

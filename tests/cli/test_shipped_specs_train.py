@@ -104,6 +104,7 @@ PRESETS = {
     "ladder_mnist": Preset(binary, ("w=4",)),
     "ladder_mnist@twelve": Preset(binary, ("w=4",)),
     "lvae_mnist": Preset(mnist),
+    "lvae_mnist@iwae": Preset(mnist),
     "lvae_mnist@unshared": Preset(mnist),
     "nvae_celeba64": Preset(lambda f: lmdb(f, [jpeg(i) for i in pictures(218, 178)]), NVAE, slow=True),
     "nvae_celebahq256": Preset(lambda f: lmdb(f, [i.tobytes() for i in pictures(256, 256)]), LARGE_NVAE, slow=True),

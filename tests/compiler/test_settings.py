@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hvdsl.compiler.assembly.assemble import assemble
-from hvdsl.compiler.settings import L2, Duration, ModelSettings, Ramp
+from hvdsl.compiler.pipeline import check
+from hvdsl.compiler.settings import L2, Duration, ModelSettings, ParameterGroup, Ramp
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.source import Source
 from tests.compiler.example_specs import SMALL
@@ -201,3 +202,44 @@ def test_settings_written_at_the_wrong_place_are_shown_the_right_one() -> None:
 
 def test_a_key_of_a_settings_word_is_offered_where_it_is() -> None:
     assert error("train.lr=1e-3").help == "write `train.optimizer.lr`"
+
+
+def test_parameter_groups_go_by_pattern() -> None:
+    read = settings('train.groups=["encoder": frozen, "*.bias": trained(lr = 1e-4, weight_decay = 0)]').train
+    assert read is not None
+    assert read.groups == {
+        "encoder": ParameterGroup(kind="frozen"),
+        "*.bias": ParameterGroup(kind="trained", lr=1e-4, weight_decay=0.0),
+    }
+    named = settings("train.groups=mine", text=SMALL + 'let mine = ["encoder": frozen]\n').train
+    assert named is not None and set(named.groups) == {"encoder"}
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        ("3", "3"),
+        ("[encoder: frozen]", "encoder"),
+        ('["encoder": frozen, else: frozen]', '["encoder": frozen, else: frozen]'),
+        ('["encoder": 3]', "3"),
+        ('["a": trained(lr = 0)]', "lr = 0"),
+        ('["a": frozen, "a": frozen]', '"a"'),
+    ],
+)
+def test_a_mistake_in_parameter_groups_is_told_at_its_place(value: str, place: str) -> None:
+    text = SMALL.replace("lr = 1e-3) }", f"lr = 1e-3), groups = {value} }}")
+    diagnostic = error(text=text)
+    assert (diagnostic.code.id, diagnostic.span.text if diagnostic.span else "") == ("HV0602", place)
+
+
+def test_patterns_are_checked_against_the_parameters_there_are() -> None:
+    def fault(groups: str) -> Diagnostic:
+        with pytest.raises(SpecError) as caught:
+            check(Source("small.hv", SMALL), [f"train.groups={groups}"])
+        (diagnostic,) = caught.value.diagnostics
+        assert diagnostic.code.id == "HV0615"
+        return diagnostic
+
+    assert fault('["encodr": frozen]').help == "did you mean `encoder`?"
+    assert fault('["encoder": frozen, "encoder.r8": trained]').help == "put the narrower pattern first"
+    assert "every parameter is frozen" in fault('["*": frozen]').message

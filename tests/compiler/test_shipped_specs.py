@@ -53,7 +53,7 @@ def test_the_priors_of_vqvae2_have_the_measured_parameters() -> None:
     assert counts == {"z_top": 84_873_280, "z_bottom": 89_762_816}
 
 
-@pytest.mark.parametrize("name", [*specs.names(), "lvae_mnist@unshared"])
+@pytest.mark.parametrize("name", [*specs.names(), "lvae_mnist@iwae", "lvae_mnist@unshared"])
 def test_every_shipped_spec_passes_check_without_a_warning(name: str) -> None:
     model = check(name)
     assert model.settings.model == name.partition("@")[0]

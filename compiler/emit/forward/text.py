@@ -86,6 +86,9 @@ class Forward:
             for v, n in zip(step.outputs, step.names or (None,) * len(step.outputs), strict=True)
         ]
         targets += step.fills
+        if not targets:  # a group whose stream goes nowhere: it still draws
+            self._lines += layout.lines("", expression, depth=depth)
+            return
         head = ", ".join(targets)
         if head != layout.unparse(expression):
             self._lines += layout.assignment(targets, expression, depth)

@@ -62,12 +62,19 @@ class Pointwise:
 
 
 @dataclass(slots=True, eq=False)
+class Known:
+    """What is known before the first code is drawn, where a function or attention takes it position by position."""
+
+    ref: Ref
+
+
+@dataclass(slots=True, eq=False)
 class Attention:
     op: Op
     sources: list[Stage]  # one that holds query, key and value side by side, or these three
 
 
-Stage: TypeAlias = Codes | Taps | Linear | Sum | Pointwise | Attention
+Stage: TypeAlias = Codes | Taps | Linear | Sum | Pointwise | Known | Attention
 
 
 @dataclass(slots=True)
@@ -215,7 +222,7 @@ class _Planner:
         elif op.kind is Kind.POINTWISE:
             self._pointwise(group)
         elif op.kind is Kind.ATTENTION:
-            self._add(Attention(op, _distinct([self._stage_of[r] for r in op.inputs])), group)
+            self._add(Attention(op, self._sources(op.inputs)), group)
         elif self._is_sum(first):
             self._add(Sum([self._stage_of[r] for r in op.inputs]), group)
         elif self._folds_into_taps(first):
@@ -240,11 +247,17 @@ class _Planner:
 
     def _pointwise(self, group: list[Ref]) -> None:
         """Joined functions take the whole of what their map computed, in its order."""
-        sources = _distinct([self._stage_of[r] for ref in group for r in ref[0].inputs])
+        sources = self._sources([r for ref in group for r in ref[0].inputs])
         if len(group) > 1:
             whole = self._parts[sources[0]]
             group = sorted(group, key=lambda ref: whole.index(ref[0].inputs[0]))
         self._add(Pointwise([ref[0] for ref in group], sources), group)
+
+    def _sources(self, refs: Sequence[Ref]) -> list[Stage]:
+        for ref in refs:
+            if ref[0].kind is Kind.STATIC and ref not in self._stage_of:
+                self._add(Known(ref), [ref])
+        return _distinct([self._stage_of[ref] for ref in refs])
 
     def _linear(self, group: list[Ref]) -> None:
         users = self._users.get(group[0], [])
@@ -331,7 +344,7 @@ def owned(stage: Pointwise, users: Users) -> bool:
 
 def _sources(stage: Stage) -> list[Stage]:
     match stage:
-        case Codes():
+        case Codes() | Known():
             return []
         case Taps():
             return [stage.source]

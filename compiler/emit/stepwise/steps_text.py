@@ -11,12 +11,13 @@ from hvdsl.compiler.emit.expressions import Template, fill, slot
 from hvdsl.compiler.emit.forward.variables import allowed
 from hvdsl.compiler.emit.modules.class_text import docstring
 from hvdsl.compiler.emit.modules.instance import given_name
-from hvdsl.compiler.emit.stepwise.graph import Kind, Op, Ref
+from hvdsl.compiler.emit.stepwise.graph import Op, Ref
 from hvdsl.compiler.emit.stepwise.maps import MapWriter, module
 from hvdsl.compiler.emit.stepwise.plan import (
     Attention,
     Codes,
     Gate,
+    Known,
     Linear,
     Map,
     Plan,
@@ -96,8 +97,8 @@ class _Writer:
         for stage in self._plan.stages:
             if isinstance(stage, Codes | Taps | Linear):
                 found.update(dict.fromkeys(stage.map.known))
-            elif isinstance(stage, Pointwise):
-                found.update((r, None) for op in stage.ops for r in op.inputs if r[0].kind is Kind.STATIC)
+            elif isinstance(stage, Known):
+                found[stage.ref] = None
         return list(found)
 
     def _named_parts(self) -> dict[Stage, str]:
@@ -118,6 +119,8 @@ class _Writer:
             return _recipe(stage.convolution.node, "convolution")
         if isinstance(stage, Attention):
             return _recipe(stage.op.node, "attention")
+        if isinstance(stage, Known):
+            return _spec_name(stage.ref) or _recipe(stage.ref[0].node, "known")
         if isinstance(stage, Linear):
             return "logits" if stage is self._plan.stages[-1] else _recipe(stage.map.roots[0][0].node, "linear")
         stateful = isinstance(stage, Pointwise) and stage.ops[0].node.operation.layer is not None
@@ -133,6 +136,8 @@ class _Writer:
             sizes = [literals.constant(ref[0].channels[ref[1]]) for ref in (query, value)]
             made = _buffers("attention", module(stage.op.node, self._graph), *sizes)
             return [Statement((ast.unparse(own),), made)]
+        if isinstance(stage, Known):
+            return [Statement((ast.unparse(own),), _buffers("known", self._maps.static(stage.ref)))]
         if isinstance(stage, Codes):
             kernels = ast.Tuple([self._kernel(op) for op in stage.convolutions], ast.Load())
             return self._with_map(name, stage.map, "codes", kernels, stage.convolutions)
@@ -278,9 +283,7 @@ class _Writer:
         return ast.Name(f"_stage_{self._number[stage]}_", ast.Load())
 
     def _piece(self, ref: Ref) -> ast.expr:
-        """One of the tensors that a stage computes side by side; one that is known beforehand is kept as it is."""
-        if ref not in self._stage_of:
-            return self._maps.static(ref)
+        """One of the tensors that a stage computes side by side."""
         stage = self._stage_of[ref]
         parts = self._plan.parts[stage]
         if len(parts) == 1:

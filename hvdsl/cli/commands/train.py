@@ -39,6 +39,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="with --resume: go on although the `data` are others, or the `objective` is; may be repeated",
     )
     parser.add_argument(
+        "--from",
+        metavar="RUN|WEIGHTS",
+        dest="from_",
+        type=Path,
+        help="begin with the weights of a run, a checkpoint or a .safetensors file, and say which match",
+    )
+    parser.add_argument(
         "--stage",
         metavar="STAGE",
         default="autoencoder",
@@ -79,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
         resume=resume,
         checkpoint=args.checkpoint,
         changed=tuple(args.changed),
+        from_=args.from_,
         stage=args.stage,
         steps=args.steps,
         precision=args.precision,
@@ -103,7 +111,12 @@ def _hint(result: TrainingSummary, stage: str) -> str | None:
     resume = f"hvdsl train --resume --out {shlex.quote(str(result.run.folder))}"
     if result.signal is not None:
         again = resume if stage == "autoencoder" else f"{resume} --stage {stage}"
-        return f"stopped and saved at step {list(result.steps.values())[-1]}; `{again}` goes on"
+        step = list(result.steps.values())[-1]
+        if result.saved is not None:
+            return (
+                f"stopped at step {step}, while updates were being skipped; `{again}` goes on from step {result.saved}"
+            )
+        return f"stopped and saved at step {step}; `{again}` goes on"
     if list(result.steps) == ["autoencoder"] and result.model.priors:
         return f"priors are next: `{resume} --stage all`"
     return None

@@ -1,6 +1,7 @@
 """The importance-weighted bound."""
 
 import gc
+import math
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,15 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.runtime.distributions import Normal
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.inference.evaluate import ImportanceBound
 from hvdsl.runtime.latents import LatentGroup, Traversal
-from hvdsl.runtime.objective.elbo import ModelBatch, measure
+from hvdsl.runtime.layers import initialize
+from hvdsl.runtime.layers.norms import statistics_held
+from hvdsl.runtime.objective.elbo import ModelBatch, Objective, measure
+from tests.runtime.training.tiny_hierarchy import TinyHierarchy
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "family" / "iwae_bound.safetensors"
 
@@ -98,3 +103,77 @@ def test_bound_approaches_the_likelihood():
     assert bound.samples == 2000
     assert bound.bound.tolist() == pytest.approx(truth.tolist(), abs=0.05)
     assert (bound.elbo < truth - 0.1).all()
+
+
+def log_weights_and_gradient(settings, count=5):
+    """The loss of the tiny hierarchy under `settings`, and the gradient of every parameter, by all passes of a step."""
+    model = TinyHierarchy(dropout=0.0).double()
+    initialize(model, 0)
+    objective = Objective(ObjectiveSettings(unit="nats_per_dim", **settings), lambda duration: duration.n)
+    x = torch.linspace(-1, 1, 4 * 64, dtype=torch.float64).reshape(4, 1, 8, 8)
+    noises = [SampleNoise(k, range(4)) for k in range(count)]
+    batch = ModelBatch(x, x, noises[0], more=noises[1:])
+    total = 0.0
+    for n, piece in enumerate(objective.passes(model, batch)):
+        with statistics_held(model.modules() if n else ()):
+            loss, _ = objective(model, piece, 0)
+        (loss * piece.share).backward()
+        total += float(loss.detach()) * piece.share
+    return model, batch, total, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_equal(first, second):
+    assert first.keys() == second.keys()
+    for name, gradient in first.items():
+        torch.testing.assert_close(gradient, second[name], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("bound", ["iwae", "elbo"])
+def test_samples_in_chunks_are_samples_at_once(bound):
+    settings = {"bound": bound, "samples": 5}
+    *_, one, first = log_weights_and_gradient(settings | {"chunk": 5})
+    *_, other, second = log_weights_and_gradient(settings | {"chunk": 2})
+    assert other == pytest.approx(one, rel=1e-12)
+    assert_equal(first, second)
+
+
+def test_the_loss_is_the_bound_and_its_gradient_that_of_the_bound():
+    model, batch, loss, gradients = log_weights_and_gradient({"bound": "iwae", "samples": 5})
+    model.zero_grad()
+    log_weights = []
+    for noise in (batch.noise, *batch.more):
+        latents = Traversal.infer(model.LATENTS, 4, noise, densities=True)
+        distortion = measure(model, ModelBatch(batch.x, batch.target, noise), latents).distortion
+        log_weights.append(latents.log_weight - distortion)
+    bound = torch.stack(log_weights).logsumexp(0) - math.log(5)
+    negative = -bound.mean() / 64
+    negative.backward()
+    assert loss == pytest.approx(negative.item(), rel=1e-12)
+    assert_equal(gradients, {name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+
+
+def test_weights_are_those_that_were_recorded():
+    golden = load_file(GOLDEN)
+    weights = golden["in.log_px"] - golden["in.log_q_minus_log_p"]
+    recorded = Recorded(weights)
+    objective = Objective(ObjectiveSettings(unit="nats_per_image", bound="iwae", samples=16, chunk=3), lambda d: 1)
+    noises = [SampleNoise(k, range(2)) for k in range(16)]
+    x = torch.zeros(2, 1, 1, 1, dtype=torch.float64)
+    objective._log_weights = lambda model, piece: recorded.take(len(piece.x) // 2)
+    pieces = list(objective.passes(nn.Module(), ModelBatch(x, x, noises[0], more=noises[1:])))
+    found = torch.cat([piece.importance.weights.view(-1, 2) for piece in pieces]).t()
+    torch.testing.assert_close(found, golden["out.normalised_weights"], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(pieces[0].importance.bound, golden["out.iwae"], rtol=1e-12, atol=0)
+    torch.testing.assert_close(pieces[0].importance.effective, golden["out.effective_sample_size"], rtol=1e-9, atol=0)
+    assert sum(piece.share for piece in pieces) == pytest.approx(1)
+
+
+class Recorded:
+    """Hands out recorded log-weights `(N, K)`, so many samples at a time."""
+
+    def __init__(self, weights):
+        self._rest = weights.t()
+
+    def take(self, count):
+        taken, self._rest = self._rest[:count], self._rest[count:]
+        return taken.flatten()

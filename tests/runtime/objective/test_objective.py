@@ -12,7 +12,6 @@ from torch import nn
 
 from hvdsl.compiler.settings import Anneal, AtLeast, ByRate, BySize, Cyclic, Duration, Logistic, Ramp
 from hvdsl.compiler.settings import Objective as Settings
-from hvdsl.errors import HvdslError
 from hvdsl.runtime.distributions import Normal
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.noise import SampleNoise
@@ -255,15 +254,3 @@ def test_balancing_is_for_training_while_beta_is_below_one():
     until = ByRate(until=Duration(n=10))
     assert "rate_per_group_weight" in run(balance=until, step=9)[1]
     assert "rate_per_group_weight" not in run(balance=until, step=10)[1]
-
-
-@pytest.mark.parametrize(
-    ("settings", "named"),
-    [
-        ({"samples": 5}, "objective.samples = 5"),
-        ({"bound": "iwae"}, "objective.bound = iwae"),
-    ],
-)
-def test_what_cannot_be_trained_is_refused_by_name(settings, named):
-    with pytest.raises(HvdslError, match=f"training with `{named}` is not supported yet"):
-        run(**settings)

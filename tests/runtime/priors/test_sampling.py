@@ -44,6 +44,8 @@ BODIES = {
     "gates": f"{FIRST} -> elu; a = x -> conv(1x1, 16); b = x -> conv(1x1, 16); (a -> glu) + (b -> glu)",
     "gated": f"{FIRST}; y = x + (x -> elu -> conv(3, 16, mask = causal(all)) -> glu); y + (y -> conv(1x1, 16) -> glu)",
     "apart": f"{FIRST}; (x -> conv(1x1, 8) -> elu -> {FIRST}) * (x -> conv(1x1, 8) -> elu -> {FIRST})",
+    "known factor": f"{FIRST}; k = coordinates(x) -> conv(1x1, 8); x * k -> conv(1x1, 8); x / (k -> softplus)",
+    "known keys": f"{FIRST}; attention(x, coordinates(x) -> conv(1x1, 8), x, causal = strict) + x",
     "coordinates": f"{FIRST}; concat(x, coordinates(x)) -> elu -> conv(3, 8, mask = causal(exclude))",
 }
 BODIES["inclusive"] = BODIES["inclusive"].replace("elu(h)", "h -> elu")

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from hvdsl.compiler.settings import L2, Optimizer
+from hvdsl.compiler.settings import L2, Optimizer, ParameterGroup
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.training.optimizer import build_optimizer, set_learning_rate, update
+from hvdsl.runtime.training.optimizer import build_optimizer, freeze, group_lines, set_learning_rate, update
 from hvdsl.runtime.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
 
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "recorded" / "adamax.json").read_text())
@@ -165,3 +165,65 @@ def test_moments_follow_the_layout_of_their_parameters() -> None:
         tensors = {name: value.contiguous() for name, value in optimizer_tensors(model, optimizer).items()}
         load_optimizer_tensors(model, optimizer, tensors, Path())  # as a checkpoint gives them back
     torch.testing.assert_close(model.weight, plain.weight)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adamax", "sgd"])
+def test_groups_have_rates_and_decays_of_their_own(kind: Any) -> None:
+    """Each group moves as it does alone under an optimizer with its numbers."""
+    torch.manual_seed(0)
+    start = {name: torch.randn(3, 3, dtype=torch.float64) for name in ("weight", "bias", "other")}
+    gradients = {name: torch.randn(3, 3, dtype=torch.float64) for name in start}
+    settings = Optimizer(kind=kind, lr=0.1, weight_decay=0.2)
+    groups = {
+        "b*": ParameterGroup(kind="trained", lr=0.05, weight_decay=0.0),
+        "other": ParameterGroup(kind="frozen"),
+    }
+    model = Holder(**start)
+    freeze(model, groups)
+    optimizer = build_optimizer(model, settings, groups)
+    alone = {
+        "weight": build_optimizer(weight := Holder(weight=start["weight"]), settings),
+        "bias": build_optimizer(bias := Holder(bias=start["bias"]), Optimizer(kind=kind, lr=0.05)),
+    }
+    for factor in (1.0, 0.5):  # of a schedule
+        for one, p in [(model, model.weight), (model, model.bias), (weight, weight.weight), (bias, bias.bias)]:
+            p.grad = gradients["weight" if p is one._parameters.get("weight") else "bias"].clone()
+        set_learning_rate(optimizer, 0.1 * factor)
+        set_learning_rate(alone["weight"], 0.1 * factor)
+        set_learning_rate(alone["bias"], 0.05 * factor)
+        for each in (optimizer, *alone.values()):
+            each.step()
+    torch.testing.assert_close(model.weight, weight.weight, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(model.bias, bias.bias, rtol=1e-12, atol=1e-14)
+    assert model.other.requires_grad is False and torch.equal(model.other, start["other"])
+
+
+def test_groups_are_told_and_a_pattern_for_nothing_is_refused() -> None:
+    model = Holder(weight=torch.zeros(2, 3), bias=torch.zeros(2))
+    groups = {"bias": ParameterGroup(kind="trained", lr=1e-4, weight_decay=0.0), "*": ParameterGroup(kind="frozen")}
+    assert group_lines(model, groups) == [
+        "bias: trained, rate 0.0001, weight decay 0 (2 parameters)",
+        "*: frozen (6 parameters)",
+    ]
+    with pytest.raises(HvdslError, match="`biass` is for no parameter"):
+        freeze(model, {"biass": ParameterGroup(kind="frozen")})
+
+
+def test_a_run_goes_on_when_a_part_is_frozen_or_set_free(tmp_path: Path) -> None:
+    both, frozen = Holder(weight=torch.ones(2), bias=torch.ones(2)), {"bias": ParameterGroup(kind="frozen")}
+    settings = Optimizer(kind="adamw", lr=0.1)
+    optimizer = build_optimizer(both, settings)
+    both.weight.grad, both.bias.grad = torch.ones(2), torch.ones(2)
+    optimizer.step()
+    memory = optimizer_tensors(both, optimizer)
+    later = Holder(weight=both.weight, bias=both.bias)
+    freeze(later, frozen)
+    resumed = build_optimizer(later, settings, frozen)
+    load_optimizer_tensors(later, resumed, memory, tmp_path)
+    assert set(optimizer_tensors(later, resumed)) == {f"{key}/weight" for key in ("exp_avg", "exp_avg_sq", "step")}
+    free = Holder(weight=later.weight, bias=later.bias)
+    again = build_optimizer(free, settings)
+    load_optimizer_tensors(free, again, optimizer_tensors(later, resumed), tmp_path)
+    free.weight.grad, free.bias.grad = torch.ones(2), torch.ones(2)
+    again.step()
+    assert len(optimizer_tensors(free, again)) == 6

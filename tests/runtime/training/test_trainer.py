@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Duration, Optimizer
+from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.metric_names import OF_THE_MACHINE
 from hvdsl.runtime.ground.noise import SampleNoise
@@ -144,6 +146,25 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole() -> None:
         assert two.loss == pytest.approx(one.loss, rel=1e-6)  # logged in float32
         assert two.gradient_norm == pytest.approx(one.gradient_norm, rel=1e-6)
     assert furthest(weights(whole), weights(parts)) < 1e-12
+
+
+def test_an_importance_weighted_step_moves_running_statistics_once() -> None:
+    one, several = tiny(norm=True).double(), tiny(norm=True).double()
+    whole = part(8, dtype=torch.float64)
+    bound = ObjectiveSettings(unit="nats_per_dim", bound="iwae", samples=3)
+    train = settings(warmup=Duration(n=0)).train
+    assert train is not None
+    Optimization(one, train, objective(), Clock(8, None)).step([whole])
+    more = [SampleNoise(k, range(8)) for k in (1, 2)]
+    result = Optimization(several, train, Objective(bound, Clock(8, None).steps), Clock(8, None)).step(
+        [replace(whole, more=more)]
+    )
+    assert 1 <= result.terms["effective_sample_size"][0] <= 3
+    assert result.loss == pytest.approx(result.terms["negative_importance_bound_nats_per_dim"][0], rel=1e-6)
+    statistics = [n for n, _ in one.named_buffers() if "running" in n]
+    assert statistics
+    for name in statistics:
+        torch.testing.assert_close(several.get_buffer(name), one.get_buffer(name), rtol=1e-12, atol=0)
 
 
 def test_accumulation_in_the_loop_equals_the_whole_batch() -> None:

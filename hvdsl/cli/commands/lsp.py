@@ -1,0 +1,24 @@
+"""`hvdsl lsp`: the language server that editors start."""
+
+from __future__ import annotations
+
+import argparse
+
+from hvdsl.errors import UsageError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--stdio", action="store_true", help="speak over standard input and output, which it does anyhow"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        from hvdsl.editor.server import server
+    except ModuleNotFoundError as error:
+        raise UsageError(f"`hvdsl lsp` needs {error.name}: install it with `pip install 'hvdsl[lsp]'`") from None
+    from hvdsl import __version__
+
+    server(__version__).start_io()
+    return 0

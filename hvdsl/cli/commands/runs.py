@@ -1,0 +1,85 @@
+"""`hvdsl runs [FOLDER]`: the runs in a folder, with their states and best figures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hvdsl.cli.options.shared import add_json
+
+if TYPE_CHECKING:
+    from hvdsl.workflows.overview import RunOverview
+
+COLOURS = {"running": "green", "failed": "red", "not begun": "dim", "stopped": "yellow"}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder", metavar="FOLDER", type=Path, nargs="?", default=Path("runs"), help="where they are (default: runs)"
+    )
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from hvdsl.cli.output.json import print_json
+    from hvdsl.workflows.overview import list_runs
+
+    found = list_runs(args.folder)
+    if args.json:
+        print_json({"folder": str(args.folder), "runs": [one.as_json() for one in found]})
+    elif not found:
+        print(f"no runs in {args.folder}")
+    else:
+        _show(found)
+    return 0
+
+
+def _show(found: list[RunOverview]) -> None:
+    import sys
+
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from hvdsl.render.table import PLAIN_WIDTH, in_bytes
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name, justify in (("run", "left"), ("state", "left"), ("step", "right"), ("best validation", "left"),
+                          ("training", "left"), ("changed", "right"), ("size", "right")):  # fmt: skip
+        table.add_column(name, justify="right" if justify == "right" else "left", overflow="fold")
+    for one in found:
+        colour = COLOURS.get(one.state, "")
+        table.add_row(
+            escape(_plain(one.name)),
+            f"[{colour}]{one.state}[/]" if colour else one.state,
+            f"{one.step:,}" if one.steps is None else f"{one.step:,}/{one.steps:,}",
+            "" if one.best is None else f"{_figure(one, one.best)} at {one.best_step:,}",
+            "" if one.last is None else _figure(one, one.last),
+            ago(one.age_seconds),
+            in_bytes(one.bytes),
+        )
+    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    console.print(table)
+    for one in found:
+        if one.problem:
+            console.print(_plain(f"{one.name}: {one.problem}"), markup=False, soft_wrap=True)
+
+
+def _figure(one: RunOverview, value: float) -> str:
+    from hvdsl.runtime.ground.metric_names import METRICS
+
+    return f"{value:.4f} {METRICS[one.judged_by or ''].heading}"
+
+
+def _plain(name: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+
+
+def ago(seconds: float) -> str:
+    """How long ago something was, in its largest unit."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"

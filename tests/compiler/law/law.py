@@ -1,0 +1,153 @@
+"""The law: what `check` accepts compiles, builds, trains, generates and is drawn position by position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from hvdsl import grammar
+from hvdsl.compiler.analysis.reach import untrained
+from hvdsl.compiler.emit import emit_priors, emit_steps
+from hvdsl.compiler.graph import Graph, Role
+from hvdsl.compiler.load import load
+from hvdsl.compiler.model import Model
+from hvdsl.compiler.pipeline import check, write
+from hvdsl.grammar.diagnostics import SpecError
+from hvdsl.grammar.source import Source
+from hvdsl.runtime.ground.noise import SampleNoise
+from hvdsl.runtime.latents import Traversal
+from hvdsl.runtime.layers import initialize
+from hvdsl.runtime.objective.elbo import ModelBatch, Objective
+from hvdsl.runtime.priors.protocol import StepwisePrior
+from hvdsl.runtime.priors.sampling import draw_codes
+
+BATCH = 3
+TRIES = 3  # redraws of all parameters, before a gradient of zero counts
+
+
+@dataclass
+class Verdict:
+    """What became of a text: the codes that `check` refuses it with, or what breaks the law."""
+
+    refused: tuple[str, ...] = ()
+    broken: str = ""
+    warned: tuple[str, ...] = field(default=())
+
+
+def judge(text: str) -> Verdict:
+    """Put a spec to the law."""
+    step = "check"
+    try:
+        model = check(Source("law.hv", text))
+        step = "text -> YAML -> text"
+        _round_trip(text)
+        modules = []
+        for level in (0, 1):
+            step = f"compile -O{level}"
+            source = write(model, level)
+            step = f"build -O{level}"
+            module = load(source, f"law_{level}").Model()
+            initialize(module, 0)
+            modules.append(module.double())
+        step = "forward and backward"
+        _trains(model, modules)
+        step = "generate"
+        _generates(model, modules[1])
+        step = "prior steps"
+        _priors(model)
+    except SpecError as error:
+        if step != "check":
+            return Verdict(broken=f"{step}: refused late: {error}")
+        return Verdict(refused=tuple(sorted({d.code.id for d in error.diagnostics})))
+    except AssertionError as error:
+        return Verdict(broken=f"{step}: {str(error).strip()[:400]}")
+    except Exception as error:
+        return Verdict(broken=f"{step}: {type(error).__name__}: {str(error).strip()[:300]}")
+    return Verdict(warned=tuple(sorted({d.code.id for d in model.warnings})))
+
+
+def _round_trip(text: str) -> None:
+    spec = grammar.read_text(Source("law.hv", text))
+    again = grammar.read_yaml(Source("law.yaml", grammar.print_yaml(spec)))
+    assert grammar.print_text(again) == grammar.print_text(grammar.canonical(spec)), "YAML gives another text"
+
+
+def _shake(module: nn.Module, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
+
+
+def _given(graph: Graph) -> dict[str, Tensor]:
+    fields = [n.args for n in graph.nodes if n.role is Role.GIVEN and n.args["source"] != "codes"]
+    return {str(a["name"]): torch.arange(BATCH) % int(str(a["classes"])) for a in fields if a["classes"]}
+
+
+def _trains(model: Model, modules: list[nn.Module]) -> None:
+    """Losses of both levels agree, and each parameter that the graph does not give up has a gradient."""
+    plain, rewritten = modules
+    silent = set(dict(plain.named_parameters()))
+    v = torch.randint(0, 16, (BATCH, *model.settings.data.shape), generator=torch.Generator().manual_seed(1)).double()
+    if model.settings.data.binarize is not None:
+        v = (v > 7).double()
+    noise = SampleNoise(3, range(BATCH))
+    objective = Objective(model.settings.objective, lambda duration: 1)
+    for attempt in range(TRIES):
+        _shake(plain, attempt)
+        rewritten.load_state_dict(plain.state_dict())
+        losses = []
+        for module, training in ((plain, False), (rewritten, False), (plain, True)):
+            module.train(training)
+            batch = ModelBatch(module.input(v), module.target(v), noise, given=_given(model.graph))
+            losses.append(objective(module, batch, 10)[0])
+        assert losses[2].isfinite(), f"the loss is {losses[2]}"
+        torch.testing.assert_close(losses[1], losses[0], rtol=1e-8, atol=1e-8, equal_nan=True)
+        plain.zero_grad()
+        losses[2].backward()
+        silent -= {n for n, p in plain.named_parameters() if p.grad is not None and bool((p.grad != 0).any())}
+        expected = {path for path, _ in untrained(model)}
+        if silent <= expected:
+            break
+    assert silent <= expected, f"no gradient: {sorted(silent - expected)[:4]}"
+    trained = {n for n, p in plain.named_parameters() if n in expected and n not in silent}
+    assert not trained, f"said to have no gradient: {sorted(trained)[:4]}"
+
+
+def _generates(model: Model, module: nn.Module) -> None:
+    module.eval()
+    with torch.no_grad():
+        latents = Traversal.generate(module.LATENTS, BATCH, SampleNoise(5, range(BATCH)))
+        params = module(None, latents, **_given(model.graph))
+        image = module.likelihood.sample(params, SampleNoise(6, range(BATCH)))
+    assert image.shape == (BATCH, *model.settings.data.shape), f"images of {tuple(image.shape)}"
+
+
+def _priors(model: Model) -> None:
+    """The logits of each position, drawn one after the other, are those of one forward pass over the whole map."""
+    if not model.priors:
+        return
+    steps = load(emit_steps(model), "law_steps").STEPS
+    for latent, cls in load(emit_priors(model), "law_priors").PRIORS.items():
+        module = cls()
+        initialize(module, 1)
+        _drawn_as_forward(StepwisePrior(module.double(), steps[latent]))
+
+
+def _drawn_as_forward(prior: StepwisePrior) -> None:
+    _shake(prior.module, 2)
+    own, generator = prior.model.CODES, torch.Generator().manual_seed(0)
+    noise = 3 * torch.randn(2, own.classes, *own.grid, generator=generator, dtype=torch.float64)
+    given = [torch.randint(0, c.classes, (2, *c.grid), generator=generator) for c in prior.model.CONDITIONS]
+    seen = torch.zeros_like(noise)
+
+    def choose(logits: Tensor, i: int, j: int) -> Tensor:
+        seen[:, :, i, j] = logits
+        return (logits + noise[:, :, i, j]).argmax(1)
+
+    drawn = draw_codes(prior, choose, given, batch=2)
+    with torch.no_grad():
+        full = prior.module.eval()(drawn, *given)
+    torch.testing.assert_close(seen, full, rtol=1e-8, atol=1e-9)

@@ -1,0 +1,143 @@
+"""The language server, by a real client over standard input and output; and what it knows, asked in process."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+from lsprotocol import types as lsp
+from pygls.lsp.client import LanguageClient
+
+from hvdsl.compiler.assembly.files import shipped
+from hvdsl.editor.document import Document
+
+SPEC = """hv 1
+model small
+use "cells.hv"
+let width = 8
+data digits { shape = 1x8x8, bits = 4, input = v / 7.5 - 1 }
+cell block(k = 3) { x + (gelu -> conv(k, width)) }
+group layer {
+  z ~ normal(conv(1x1, 8)) posterior normal(concat(x, skip) -> conv(1x1, 8))
+  x + (z -> conv(1x1, width)) -> block
+}
+encoder { 8: conv(3x3, width) -> wide -> tap }
+decoder { 8: learned(zeros, width) -> layer * 2 -> conv(1x1, logits) }
+likelihood discretized_logistic_mixture(2)
+objective { unit = nats_per_dim }
+train { steps = 2, batch = 4, optimizer = adam(lr = 1e-3) }
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "cells.hv").write_text("hv 1\ncell wide { gelu -> conv(1x1, width) }\n")
+    return tmp_path
+
+
+def at(text: str, word: str) -> int:
+    return text.index(word) + 1
+
+
+def test_a_name_is_known_where_it_is_used(folder: Path) -> None:
+    document = Document(SPEC, folder / "small.hv")
+    assert document.checked[1] == ()
+    assert "2 uses" in (document.hover(at(SPEC, "layer *")) or "")
+    assert "8x8x8 → 8x8x8" in (document.hover(at(SPEC, "layer *")) or "")
+    assert (document.hover(at(SPEC, "concat")) or "").startswith("```hv\nconcat(")
+    assert "whole" in (document.hover(at(SPEC, "batch =")) or "") or "integer" in (
+        document.hover(at(SPEC, "batch =")) or ""
+    )
+    assert document.hover(at(SPEC, "hv 1") + 3) is None
+    wide = document.definition(at(SPEC, "wide ->"))
+    assert wide is not None
+    assert (wide.kind, Path(wide.span.source.name).name, wide.span.line) == ("cell", "cells.hv", 2)
+    k = document.definition(at(SPEC, "k, width"))
+    assert k is not None
+    assert (k.kind, k.span.line) == ("parameter", 6)
+
+
+def test_a_rename_changes_every_place_and_no_other(folder: Path) -> None:
+    text = SPEC.replace("(k = 3)", "(width = 3)").replace("conv(k, width)", "conv(width, 8)")
+    document = Document(text, folder / "small.hv")
+    assert [span.line for span in document.occurrences(at(text, "width = 8"))] == [4, 9, 11, 12]
+    assert [span.line for span in document.occurrences(at(text, "width = 3"))] == [6, 6]
+
+
+def test_what_may_stand_here_depends_on_the_place(folder: Path) -> None:
+    document = Document(SPEC, folder / "small.hv")
+    settings = {choice.name for choice in document.completions(at(SPEC, "steps = 2") - 1)}
+    assert {"steps", "batch", "optimizer", "warmup"} <= settings
+    assert "conv" not in settings
+    names = {choice.name: choice for choice in document.completions(at(SPEC, "gelu -> conv(k") - 1)}
+    assert {"conv", "layer", "width", "k", "wide", "channels"} <= set(names)
+    assert "z" not in names  # another recipe's
+    assert names["avg_pool"].detail.startswith("avg_pool(")
+    assert {"cell", "encoder", "likelihood", "bernoulli"} <= {c.name for c in document.completions(len(SPEC))}
+
+
+def test_half_written_text_has_diagnostics_and_no_failure(folder: Path) -> None:
+    for end in range(0, len(SPEC), 7):
+        document = Document(SPEC[:end], folder / "small.hv")
+        assert document.checked[0] is None
+        for place in (end, end // 2):
+            document.hover(place), document.definition(place), document.completions(place), document.occurrences(place)
+
+
+@pytest.mark.parametrize("spec", sorted(shipped().rglob("*.hv")), ids=lambda path: path.stem)
+def test_every_name_of_the_shipped_specs_has_a_definition_or_is_the_languages_own(spec: Path) -> None:
+    text = spec.read_text(encoding="utf-8")
+    document = Document(text, spec)
+    for definition in document.definitions():
+        assert document.definition(definition.span.start) is not None
+        assert document.occurrences(definition.span.start), definition.name
+    assert document.formatted() == text
+
+
+async def talk(path: Path) -> None:
+    client = LanguageClient("test", "1")
+    told: asyncio.Queue[list[lsp.Diagnostic]] = asyncio.Queue()
+
+    @client.feature(lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)
+    def published(params: lsp.PublishDiagnosticsParams) -> None:
+        told.put_nowait(list(params.diagnostics))
+
+    await client.start_io(sys.executable, "-m", "hvdsl", "lsp", "--stdio")
+    await client.initialize_async(lsp.InitializeParams(lsp.ClientCapabilities()))
+    client.initialized(lsp.InitializedParams())
+    uri, wrong = path.as_uri(), SPEC.replace("layer * 2", "layr * 2")
+    client.text_document_did_open(lsp.DidOpenTextDocumentParams(lsp.TextDocumentItem(uri, "hv", 1, wrong)))
+    (mistake,) = await asyncio.wait_for(told.get(), 60)
+    assert (mistake.code, mistake.range.start.line) == ("HV0301", 11)
+    here = lsp.TextDocumentIdentifier(uri)
+    actions = await client.text_document_code_action_async(
+        lsp.CodeActionParams(here, mistake.range, lsp.CodeActionContext([mistake]))
+    )
+    (edit,) = actions[0].edit.changes[uri]
+    assert edit.new_text == "layer"
+    change = lsp.TextDocumentContentChangePartial(edit.range, edit.new_text)
+    client.text_document_did_change(
+        lsp.DidChangeTextDocumentParams(lsp.VersionedTextDocumentIdentifier(version=2, uri=uri), [change])
+    )
+    assert await asyncio.wait_for(told.get(), 60) == []
+    place = lsp.Position(10, SPEC.splitlines()[10].index("wide") + 1)
+    found = await client.text_document_definition_async(lsp.DefinitionParams(here, place))
+    assert found.uri.endswith("cells.hv")
+    said = await client.text_document_hover_async(lsp.HoverParams(here, place))
+    assert "cell wide" in said.contents.value
+    renamed = await client.text_document_rename_async(lsp.RenameParams(here, lsp.Position(3, 5), "w"))
+    assert {e.range.start.line for e in renamed.changes[uri]} == {3, 5, 8, 10, 11}
+    options = lsp.FormattingOptions(2, True)
+    (formatted,) = await client.text_document_formatting_async(lsp.DocumentFormattingParams(here, options))
+    assert formatted.new_text.startswith("hv 1\nmodel small\n")
+    items = await client.text_document_completion_async(lsp.CompletionParams(here, place))
+    assert "avg_pool" in {item.label for item in items}
+    await client.shutdown_async(None)
+    client.exit(None)
+    await client.stop()
+
+
+def test_a_client_is_served_over_standard_input_and_output(folder: Path) -> None:
+    asyncio.run(talk(folder / "small.hv"))
