@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hvdsl.compiler.assembly.assemble import assemble
 from hvdsl.compiler.checks import CHECKS
+from hvdsl.compiler.checks.allow import allowed
 from hvdsl.compiler.elaboration.elaborate import elaborate
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.passes import PASSES, chosen
@@ -32,9 +33,12 @@ def check(
 
     `spec` is a file (`model.hv`, `model.hv@NAME`, the name of a shipped spec), a text, or a tree; `overrides`
     are `name=value` and `section.key=value`; `base` is the folder where `use` looks first for a text or tree.
-    `Model.warnings` holds what is questionable. Raises `SpecError` with everything that is wrong.
+    `Model.warnings` holds what is questionable and not allowed by a comment `# hv: allow HV0905` on its line.
+    Raises `SpecError` with everything that is wrong.
     """
-    model = elaborate(assemble(spec, overrides, variant, base))
+    closed = assemble(spec, overrides, variant, base)
+    model = elaborate(closed)
+    model = replace(model, warnings=(*model.warnings, *closed.unread))
     diagnostics = Diagnostics()
     for diagnostic in model.warnings:
         diagnostics.add(diagnostic)
@@ -42,7 +46,7 @@ def check(
         for diagnostic in rule(model):
             diagnostics.add(diagnostic)
     diagnostics.stop_if_failed()
-    return replace(model, warnings=tuple(diagnostics))
+    return replace(model, warnings=tuple(d for d in diagnostics if not allowed(d)))
 
 
 def optimise(model: Model, level: int = 1, passes: Sequence[str] | None = None) -> Model:

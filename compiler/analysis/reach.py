@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from hvdsl.compiler.catalogue.table import Needs
-from hvdsl.compiler.graph import Graph, Node
+from hvdsl.compiler.graph import Graph, Node, Role
 from hvdsl.compiler.model import Model
 
 
@@ -18,10 +18,23 @@ def reaching(graph: Graph, ends: Iterable[int]) -> frozenset[int]:
     return frozenset(found)
 
 
+def sees_image(graph: Graph) -> frozenset[int]:
+    """The nodes that depend on the image other than through a latent of the decoder."""
+    found: set[int] = set()
+    for node in graph.nodes:
+        if node.role is Role.IMAGE or (
+            node.role is not Role.LATENT
+            and node.operation.needs is Needs.VALUES
+            and any(edge.node in found for edge in node.inputs)
+        ):
+            found.add(node.index)
+    return frozenset(found)
+
+
 def untrained(model: Model) -> Iterator[tuple[str, Node]]:
     """Each trained parameter that can get no gradient, by its path, and a node that owns it."""
     graph = model.graph
-    ends = {graph.output.node, *(latent.node for latent in graph.latents)}  # which have a rate even where nothing reads
+    ends = (graph.output.node, *(latent.node for latent in graph.latents))  # a rate, even where nothing reads them
     trained = set(_paths(graph.nodes[i] for i in reaching(graph, ends)))
     for node in graph.nodes:
         for path in _paths([node]):

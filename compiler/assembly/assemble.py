@@ -6,7 +6,7 @@ The merged tree prints as a spec of its own (`resolved.hv`), and assembles to it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hvdsl import grammar
@@ -16,6 +16,7 @@ from hvdsl.compiler.assembly.libraries import Defined, Need, check_needs, resolv
 from hvdsl.compiler.assembly.merge import Layer, check_duplicates, describe, key, lets, merge
 from hvdsl.compiler.assembly.read_likelihood import read_likelihood
 from hvdsl.compiler.assembly.read_settings import read_settings
+from hvdsl.compiler.assembly.unread import check_unread
 from hvdsl.compiler.diagnostics.assembly import (
     AMBIGUOUS_USE,
     CIRCULAR_USE,
@@ -43,6 +44,7 @@ class Assembled:
     logits: int  # channels that the decoder must end with
     sources: tuple[Source, ...]  # every text that was read, for digests
     warnings: tuple[Diagnostic, ...] = ()
+    unread: tuple[Diagnostic, ...] = ()  # warnings that are worth saying only of what is otherwise right
 
 
 def assemble(
@@ -67,6 +69,7 @@ def assemble(
         layers = gathered.layers(read_text(spec) if isinstance(spec, Source) else spec, base)
     diagnostics = gathered.diagnostics
     diagnostics.stop_if_failed()
+    unread = tuple(check_unread(layers, gathered.root.span.source))
     for name in variant.split("@") if variant is not None else ():
         layers = [*layers, _variant(layers, name)]
     merged = merge(layers, lets(layers), diagnostics)
@@ -77,7 +80,7 @@ def assemble(
     check_needs(gathered.needs, merged, diagnostics)
     diagnostics.stop_if_failed()
     whole = tree.Spec(_canonical_order(merged), gathered.root.trailing, span=gathered.root.span)
-    return _settle(whole, gathered.sources, diagnostics)
+    return replace(_settle(whole, gathered.sources, diagnostics), unread=unread)
 
 
 def _settle(spec: tree.Spec, sources: Sequence[Source], diagnostics: Diagnostics) -> Assembled:

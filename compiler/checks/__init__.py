@@ -7,7 +7,9 @@ from typing import TypeAlias
 
 from hvdsl.compiler.checks.biases import check_biases
 from hvdsl.compiler.checks.causality import check_causality
+from hvdsl.compiler.checks.dead import check_dead_values, check_posteriors, check_unread_latents
 from hvdsl.compiler.checks.flows import check_flows
+from hvdsl.compiler.checks.input_range import check_input_range
 from hvdsl.compiler.checks.leaks import check_leaks
 from hvdsl.compiler.checks.objective import check_objective
 from hvdsl.compiler.checks.parameter_groups import check_parameter_groups
@@ -22,6 +24,10 @@ Check: TypeAlias = Callable[[Model], Iterable[Diagnostic]]
 
 CHECKS: tuple[Check, ...] = (
     check_leaks,
+    check_posteriors,
+    check_unread_latents,
+    check_dead_values,
+    check_input_range,
     check_flows,
     check_biases,
     check_objective,

@@ -30,6 +30,6 @@ objective {{ unit = nats_per_image }}
 
 LEVEL = """
 group level {
-  z ~ normal(standard(4)) posterior normal(skip -> conv(1x1, 8))
+  z ~ normal(conv(1x1, 8)) posterior normal(skip -> conv(1x1, 8))
   z -> conv(1x1, logits)
 }"""

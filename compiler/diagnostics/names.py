@@ -145,6 +145,21 @@ PRIORS_IN_A_CIRCLE = Code(
     bad=spec(tail="prior a given b { conv(1x1, 4) }\nprior b given a { conv(1x1, 4) }"),
     good=spec(),
 )
+BLIND_HIERARCHY = Code(
+    "HV0317",
+    "no posterior sees the image",
+    "Posteriors are what carries an image into its latents. Where none of them depends on what the encoder taps, the "
+    "model learns one distribution for all images.",
+    bad=spec(top="group level { z ~ normal(standard(4)) posterior normal(learned(zeros, 8)); z -> conv(1x1, logits) }"),
+    good=spec(top=GOOD_GROUP),
+)
+NO_LATENT_REACHES = Code(
+    "HV0318",
+    "an output that no latent reaches",
+    "The decoder draws its latents and computes the output without them: every image would come out alike.",
+    bad=spec(top=f"group level {{ {Z}; learned(zeros, 8) -> conv(1x1, logits) }}"),
+    good=spec(top=GOOD_GROUP),
+)
 
 CODES = (
     UNKNOWN_NAME,
@@ -163,4 +178,6 @@ CODES = (
     NOT_A_DISCRETE_LATENT,
     NAMED_TWICE,
     PRIORS_IN_A_CIRCLE,
+    BLIND_HIERARCHY,
+    NO_LATENT_REACHES,
 )

@@ -24,8 +24,81 @@ FLOW_IN_CONDITIONAL = Code(
     good=spec(encoder="8: conv(3x3, 8) -> (relu if res > 4 else elu) -> tap"),
     severity=Severity.WARNING,
 )
+UNREAD_DEFINITION = Code(
+    "HV0903",
+    "a definition that nothing uses",
+    "A `let`, cell, group or shared instance of the top level that neither the spec nor one of its variants mentions. "
+    "Its names are checked all the same. What a used file brings along need not be used.",
+    bad=spec(top="cell block { relu }"),
+    good=spec(top="cell block { relu }", encoder="8: conv(3x3, 8) -> block -> tap"),
+    severity=Severity.WARNING,
+)
+UNREAD_BINDING = Code(
+    "HV0904",
+    "a name that nothing reads",
+    "What is bound and not read is computed for nobody, and its parameters are never trained. `_` discards on purpose.",
+    bad=spec(encoder="8: { h = conv(3x3, 8)\n conv(3x3, 8) -> tap }"),
+    good=spec(encoder="8: { h = conv(3x3, 8)\n h -> tap }"),
+    severity=Severity.WARNING,
+)
+UNREAD_VALUE = Code(
+    "HV0905",
+    "a value that reaches nothing",
+    "What reaches neither the output nor a latent has no effect, and its parameters get no gradient. Not said of text "
+    "of which another instance counts, such as the last of an encoder's cells, above which nothing is tapped.",
+    bad=spec(encoder="8: conv(3x3, 8) -> tap -> conv(3x3, 8)"),
+    good=spec(encoder="8: conv(3x3, 8) -> conv(3x3, 8) -> tap"),
+    severity=Severity.WARNING,
+)
+UNREAD_LATENT = Code(
+    "HV0906",
+    "a latent that nothing reads",
+    "A latent that does not reach the output costs its rate and carries nothing: its posterior learns to be the prior. "
+    "One that is only `given` to a second-stage prior is read.",
+    bad=spec(
+        top="group level { u ~ normal(standard(2)) posterior normal(skip -> conv(1x1, 4))\n"
+        "z ~ normal(standard(4)) posterior normal(skip -> conv(1x1, 8))\nz -> conv(1x1, logits) }"
+    ),
+    good=spec(
+        top="group level { u ~ normal(standard(2)) posterior normal(skip -> conv(1x1, 4))\n"
+        "z ~ normal(standard(4)) posterior normal(skip -> conv(1x1, 8))\nconcat(z, u) -> conv(1x1, logits) }"
+    ),
+    severity=Severity.WARNING,
+)
+BLIND_POSTERIOR = Code(
+    "HV0907",
+    "a posterior that does not see the image",
+    "What a posterior is made of but for the image the prior has too, so that it cannot be better than the prior: the "
+    "rate goes to 0 and the latent is noise. It may be meant: a generator may want noise.",
+    bad=spec(
+        top="group level { z ~ normal(standard(4)) posterior normal(skip -> conv(1x1, 8))\n"
+        "u ~ normal(standard(2)) posterior normal(z -> conv(1x1, 4))\nconcat(z, u) -> conv(1x1, logits) }"
+    ),
+    good=spec(
+        top="group level { z ~ normal(standard(4)) posterior normal(skip -> conv(1x1, 8))\n"
+        "u ~ normal(standard(2)) posterior normal(concat(z, skip) -> conv(1x1, 4))\nconcat(z, u) -> conv(1x1, logits) }"
+    ),
+    severity=Severity.WARNING,
+)
+LARGE_INPUT = Code(
+    "HV0908",
+    "an encoder that gets large numbers",
+    "Networks are initialised for inputs of about 1. Raw pixels up to 255 saturate what they meet first, and a deep "
+    "hierarchy diverges at its first step. `input` says what the encoder receives.",
+    bad=spec().replace("bits = 4, input = v, binarize = threshold", "bits = 8, input = v, target = v / 255"),
+    good=spec().replace(
+        "bits = 4, input = v, binarize = threshold", "bits = 8, input = v / 127.5 - 1, target = v / 255"
+    ),
+    severity=Severity.WARNING,
+)
 
 CODES = (
     BIAS_BEFORE_BATCH_NORM,
     FLOW_IN_CONDITIONAL,
+    UNREAD_DEFINITION,
+    UNREAD_BINDING,
+    UNREAD_VALUE,
+    UNREAD_LATENT,
+    BLIND_POSTERIOR,
+    LARGE_INPUT,
 )

@@ -34,6 +34,8 @@ def channels_last(graph: Graph) -> Graph:
             source = draft.nodes[value.node]
             if source.role is Role.TAP:
                 _convert_tap(draft, source, inside)
+            elif source.operation.distribution is not None:
+                continue  # no map, but what one is drawn from
             elif (source.index not in own or not source.inputs) and source.operation.layout is not Layout.FREE:
                 _convert(draft, value, [node for node in readers if value in node.inputs], section)
     return draft.graph()

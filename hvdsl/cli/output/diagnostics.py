@@ -21,7 +21,7 @@ def report(diagnostics: Sequence[Diagnostic]) -> int:
 def report_json(diagnostics: Sequence[Diagnostic], **more: object) -> int:
     """Print one JSON object to standard output; return 1 if any diagnostic is an error, else 0."""
     code = exit_code(diagnostics)
-    print_json({"ok": code == 0, **more, "diagnostics": [as_data(d) for d in diagnostics]})
+    print_json({"ok": code == 0} | more | {"diagnostics": [as_data(d) for d in diagnostics]})
     return code
 
 

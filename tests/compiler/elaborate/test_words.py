@@ -8,7 +8,9 @@ from tests.compiler.elaborate.small_models import faults
 
 
 def codes(top: str = "", encoder: str = "8: conv(3x3, 8) -> tap") -> list[tuple[str, str]]:
-    return [(d.code.id, d.span.text if d.span is not None else "") for d in faults(top=top, encoder=encoder)]
+    """What is said, but for definitions of `top` that a case does not use."""
+    found = [d for d in faults(top=top, encoder=encoder) if d.code.id != "HV0903"]
+    return [(d.code.id, d.span.text if d.span is not None else "") for d in found]
 
 
 @pytest.mark.parametrize(

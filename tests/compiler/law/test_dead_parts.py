@@ -1,0 +1,131 @@
+"""Parts that nothing reads are told, with codes and places; what only some place, variant or prior reads is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hvdsl.cli.main import main
+from hvdsl.compiler.pipeline import check
+from hvdsl.grammar.diagnostics import SpecError
+from hvdsl.grammar.source import Source
+
+SPEC = """hv 1
+model small
+data digits {{ shape = 1x8x8, bits = 4, input = v / 7.5 - 1 }}
+{top}
+group layer {{
+  z ~ normal(conv(1x1, 8)) posterior normal({posterior} -> conv(1x1, 8))
+  {body}
+}}
+encoder {{
+  {encoder}
+}}
+decoder {{
+  8: learned(zeros, 8) -> {decoder} -> conv(1x1, logits)
+}}
+likelihood discretized_logistic_mixture(2)
+objective {{ unit = nats_per_dim }}
+{tail}
+"""
+
+
+def spec(
+    top: str = "",
+    posterior: str = "concat(x, skip)",
+    body: str = "x + (z -> conv(1x1, 8))",
+    encoder: str = "8: conv(3x3, 8) -> tap",
+    decoder: str = "layer",
+    tail: str = "",
+) -> str:
+    return SPEC.format(top=top, posterior=posterior, body=body, encoder=encoder, decoder=decoder, tail=tail)
+
+
+def said(text: str, variant: str | None = None) -> list[tuple[str, str]]:
+    """Codes and what they point at."""
+    try:
+        found = check(Source("small.hv", text), variant=variant).warnings
+    except SpecError as error:
+        found = error.diagnostics
+    return [(d.code.id, d.span.text if d.span is not None else "") for d in found]
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ({"top": "let width = 8"}, ("HV0903", "width")),
+        ({"top": "cell block { relu }"}, ("HV0903", "block")),
+        ({"top": "shared part = relu"}, ("HV0903", "part")),
+        ({"top": "cell a { relu }\ncell b { a }"}, ("HV0903", "b")),
+        ({"body": "h = conv(1x1, 8)\n  x + (z -> conv(1x1, 8))"}, ("HV0904", "h")),
+        ({"body": "let n = 8\n  x + (z -> conv(1x1, 8))"}, ("HV0904", "n")),
+        ({"body": "a, b = chunk(2)\n  concat(a, z) -> conv(1x1, 8)"}, ("HV0904", "b")),
+        ({"body": "f = x -> gelu\n  x + (z -> conv(1x1, 8))"}, ("HV0904", "f")),
+        ({"encoder": "8: conv(3x3, 8) -> tap -> avg_pool(2)\n  4: conv(3x3, 8)"}, ("HV0905", "conv(3x3, 8)")),
+        ({"encoder": "8: conv(3x3, 8) -> tap -> relu -> tap(more)"}, ("HV0309", "tap(more)")),
+        ({"decoder": "{ _ = layer\n  layer }"}, ("HV0906", "z")),
+        ({"posterior": "x", "decoder": "layer"}, ("HV0317", "normal(x -> conv(1x1, 8))")),
+        ({"body": "learned(zeros, 8)"}, ("HV0318", "layer -> conv(1x1, logits)")),
+    ],
+)
+def test_what_nothing_reads_is_told(parts: dict[str, str], expected: tuple[str, str]) -> None:
+    found = said(spec(**parts))
+    assert expected[0] in [code for code, _ in found]
+    if expected[0] not in ("HV0906", "HV0318"):
+        assert expected in found
+
+
+@pytest.mark.parametrize(
+    ("parts", "variant"),
+    [
+        ({}, None),
+        ({"body": "_, b = chunk(2)\n  concat(b, z) -> conv(1x1, 8)"}, None),
+        ({"top": "let width = 8", "tail": "variant wide { encoder { 8: conv(3x3, width) -> tap } }"}, None),
+        ({"encoder": "8: conv(3x3, 8) -> tap", "top": "let w = 8", "tail": "variant v { let w = 9 }\n"
+          "variant u { encoder { 8: conv(3x3, w) -> tap } }"}, "v"),
+        ({"top": "cell rise { tap(s) = conv(1x1, 8)\n x + (x -> conv(1x1, 8)) }", "posterior": "skip(s)",
+          "encoder": "8: conv(3x3, 8) -> rise * 2", "decoder": "layer * 2"}, None),
+    ],
+)  # fmt: skip
+def test_what_something_reads_is_not(parts: dict[str, str], variant: str | None) -> None:
+    assert said(spec(**parts), variant) == []
+
+
+def test_one_blind_group_among_others_is_a_warning() -> None:
+    blind = "group noise { u ~ normal(conv(1x1, 8)) posterior normal(conv(1x1, 8))\n x + (u -> conv(1x1, 8)) }"
+    assert said(spec(top=blind, decoder="layer -> noise")) == [("HV0907", "normal(conv(1x1, 8))")]
+
+
+def test_a_binding_and_what_it_computes_are_one_warning() -> None:
+    assert [code for code, _ in said(spec(body="h = conv(1x1, 8)\n  x + (z -> conv(1x1, 8))"))] == ["HV0904"]
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ("bits = 8", True),
+        ("bits = 8, input = v / 127.5 - 1", False),
+        ("bits = 8, input = (v - 120) / 11", True),
+        ("bits = 8, binarize = threshold, target = 2 * v - 1", False),
+    ],
+)
+def test_an_encoder_that_gets_large_numbers_is_told(data: str, told: bool) -> None:
+    text = spec().replace("bits = 4, input = v / 7.5 - 1", data).replace("discretized_logistic_mixture(2)", "normal")
+    assert ("HV0908" in [code for code, _ in said(text)]) is told
+
+
+def test_a_comment_allows_a_warning_on_its_line() -> None:
+    allowed = spec(top="let width = 8  # hv: allow HV0903, HV0904")
+    assert said(allowed) == []
+    assert [code for code, _ in said(allowed.replace("HV0903", "HV0905"))] == ["HV0903"]
+
+
+def test_strict_takes_warnings_for_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "small.hv"
+    file.write_text(spec(top="let width = 8"))
+    assert main(["check", str(file)]) == 0
+    assert main(["check", "--strict", str(file)]) == 1
+    assert "hv: allow" in capsys.readouterr().err
+    file.write_text(spec())
+    assert main(["check", "--strict", str(file)]) == 0
