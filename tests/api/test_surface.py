@@ -106,7 +106,7 @@ def test_every_public_name_says_what_it_is() -> None:
             continue
         assert inspect.getdoc(value), name
         if callable(value) and not isinstance(value, type):
-            assert "Example:" in (inspect.getdoc(value) or ""), name
+            assert "Example" in (inspect.getdoc(value) or ""), name
             assert "Raises:" in (inspect.getdoc(value) or "") or name == "build", name
 
 
