@@ -247,8 +247,13 @@ class Graph:
     def entries(self) -> list[Node]:
         """What `forward` takes: the image, or a prior's own codes; then the conditions, codes before fields."""
         order = {"image": 0, "codes": 1, "field": 2}
-        found = [node for node in self.nodes if node.role in ENTRIES]
-        return sorted(found, key=lambda node: (node.role is Role.GIVEN, order.get(str(node.args.get("source")), 0)))
+
+        def place(node: Node) -> tuple[bool, int, int]:
+            declared = node.args.get("place")
+            given = node.role is Role.GIVEN
+            return given, order.get(str(node.args.get("source")), 0), declared if isinstance(declared, int) else 0
+
+        return sorted((node for node in self.nodes if node.role in ENTRIES), key=place)
 
     def parameter_count(self) -> int:
         """Return how many numbers are trained, the likelihood's own included."""

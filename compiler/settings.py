@@ -192,6 +192,32 @@ class RandomCrop(Settings):
     size: tuple[Size, Size]  # height, width
 
 
+LABEL = "label"
+"""The condition that is the class of an image: `classes = 10` is short for `given label = 10 classes`."""
+
+
+class Condition(Settings):
+    """`given NAME = 3x16x16 { … }` in `data`: a field beside each image, that the model may be told."""
+
+    name: str
+    shape: tuple[Size, Size, Size]  # C, H, W; of classes (classes, 1, 1)
+    classes: int | None = Field(default=None, ge=1)
+    input: Annotated[str, PixelExpression] = "v"  # how the model takes the field's numbers; classes are one-hot
+    drop: Rate = 0.0  # how often training leaves it out
+    source: Literal["image", "box"] | str | None = None  # None: an array of that name, or the images' classes
+    column: str | None = None  # of a table; by default that of its name
+
+    @property
+    def channels(self) -> int:
+        """Channels of the tensor that recipes see: one more says whether a field that may be dropped is there."""
+        return self.shape[0] + (self.drop > 0 and self.classes is None)
+
+    @property
+    def is_map(self) -> bool:
+        """Whether the field has places, as an image has."""
+        return self.shape[1:] != (1, 1)
+
+
 class Data(Settings):
     TAKES = {"binarize": {"bernoulli": ("binarize_every",)}}
 
@@ -203,7 +229,9 @@ class Data(Settings):
     input: Annotated[str, PixelExpression] = (
         "v"  # canonical text of an expression in `v`; `hvdsl.compiler.assembly.pixels` reads it
     )
-    target: Annotated[str, PixelExpression] | None = None  # None: as the input
+    target: Annotated[str, PixelExpression] | None = None  # None: as the input; of `v`, or of one field of its shape
+    weight: Annotated[str, PixelExpression] | None = None  # of each pixel in the likelihood, from fields
+    given: tuple[Condition, ...] = ()
     source: str | None = None
     classes: int | None = Field(default=None, ge=1)
     flip: bool = False
@@ -215,6 +243,13 @@ class Data(Settings):
     binarize_every: Literal["access", "epoch", "once"] = Field(default="access", alias="every")
     holdout: Holdout | None = None
     split_seed: int = 0
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The fields that recipes may name, in order: those of `given`, and `label` where there are `classes`."""
+        if self.classes is None or any(field.name == LABEL for field in self.given):
+            return self.given
+        return (*self.given, Condition(name=LABEL, shape=(self.classes, 1, 1), classes=self.classes))
 
     @property
     def background(self) -> str:
@@ -452,5 +487,5 @@ SECTIONS: dict[str, type[Settings]] = {
 def keys(section: type[Settings]) -> tuple[str, ...]:
     """Return the keys that a spec may set in a section."""
     inner = {field for words in section.TAKES.values() for fields in words.values() for field in fields}
-    outside = {"name"} | inner  # the data's name stands before the braces
+    outside = {"name", "given"} | inner  # what stands before the braces, or has a form of its own
     return tuple(field.alias or name for name, field in section.model_fields.items() if name not in outside)

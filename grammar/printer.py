@@ -242,6 +242,10 @@ def _statement(node: tree.Commented) -> Iterator[_Piece]:
         case tree.Let(name=name, value=value) | tree.Shared(name=name, value=value):
             yield f"{'let' if isinstance(node, tree.Let) else 'shared'} {name.id} = "
             yield from _expression(value, _FLOW, 0)
+        case tree.Condition(key=key, value=value, classes=classes, settings=settings, trailing=trailing):
+            yield f"given {key.id} = {print_expression(value)}" + (" classes" if classes else "")
+            if settings:
+                yield from (" ", _Braces(settings, trailing, ", ", len(settings)))
         case tree.Setting(key=key, value=value):
             yield f"{key.id} = "
             yield from _expression(value, _FLOW, 0)

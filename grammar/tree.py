@@ -194,6 +194,15 @@ class Setting(Commented):
 
 
 @dataclass(slots=True, frozen=True)
+class Condition(Setting):
+    """`given key = value` or `given key = value classes` among the settings of `data`, with settings of its own."""
+
+    classes: bool = False
+    settings: tuple[Setting, ...] = ()
+    trailing: tuple[str, ...] = field(default=(), compare=False, repr=False)
+
+
+@dataclass(slots=True, frozen=True)
 class Default(Commented):
     operation: Name
     settings: tuple[Setting, ...]

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from hvdsl.runtime.training.run import RunError
     from hvdsl.runtime.training.sinks import Sink
     from hvdsl.workflows.compiling import Compiled, build, compile
+    from hvdsl.workflows.edit import Edits
     from hvdsl.workflows.evaluate import EvaluationResult, ImageElbo
     from hvdsl.workflows.import_weights import import_weights
     from hvdsl.workflows.latents import GroupLatents, Latents
@@ -52,6 +53,7 @@ _PLACES = {
     "open_data": "workflows.runs",
     "train": "workflows.train",
     "Compiled": "workflows.compiling",
+    "Edits": "workflows.edit",
     "EvaluationResult": "workflows.evaluate",
     "GroupLatents": "workflows.latents",
     "ImageElbo": "workflows.evaluate",
@@ -76,6 +78,7 @@ __all__ = [
     "CodesError",
     "Compiled",
     "DataError",
+    "Edits",
     "Error",
     "EvaluationResult",
     "GroupLatents",

@@ -29,12 +29,12 @@ class HierarchicalVae(Protocol):
         """Raw pixel values 0 … 2^bits − 1, float `(N, C, H, W)`, as the encoder takes them."""
         ...
 
-    def target(self, v: Tensor) -> Tensor:
-        """The same as the likelihood scores them."""
+    def target(self, v: Tensor, **fields: Tensor) -> Tensor:
+        """The same as the likelihood scores them; or a field in their place."""
         ...
 
-    def __call__(self, x: Tensor | None, latents: Traversal) -> Tensor:
-        """The likelihood's parameters; `x = None` generates."""
+    def __call__(self, x: Tensor | None, latents: Traversal, **given: Tensor) -> Tensor:
+        """The likelihood's parameters; `x = None` generates. `given` is what the model declares in `GIVEN`."""
         ...
 
 

@@ -83,9 +83,11 @@ def check_duplicates(items: Iterable[tree.SpecItem], diagnostics: Diagnostics) -
 def _check_settings(settings: Iterable[tree.Setting], diagnostics: Diagnostics) -> None:
     seen: dict[str, tree.Setting] = {}
     for setting in settings:
-        first = seen.setdefault(setting.key.id, setting)
+        first = seen.setdefault(_meaning_of_key(setting), setting)
         if first is not setting:
             diagnostics.add(_duplicate(f"`{setting.key.id}`", setting.key.span, first.span.line))
+        if isinstance(setting, tree.Condition):
+            _check_settings(setting.settings, diagnostics)
 
 
 def _place(item: tree.SpecItem) -> Span:
@@ -151,7 +153,12 @@ def merge_settings(lower: tuple[tree.Setting, ...], upper: tuple[tree.Setting, .
 
 
 def _meaning(setting: tree.Setting) -> str:
-    return _ALTERNATIVES.get(setting.key.id, setting.key.id)
+    key = _meaning_of_key(setting)
+    return _ALTERNATIVES.get(key, key)
+
+
+def _meaning_of_key(setting: tree.Setting) -> str:
+    return f"given {setting.key.id}" if isinstance(setting, tree.Condition) else setting.key.id
 
 
 def _merge_rows(

@@ -7,8 +7,9 @@ symbolic `v`: the result can be computed here for every pixel value, printed, an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from hvdsl.compiler.diagnostics.settings import BAD_PIXEL_MAP
 from hvdsl.compiler.evaluate import arithmetic
@@ -68,20 +69,43 @@ class PixelMap(Described):
             raise ValueError("a root of a negative number")
         return float(value)
 
-    def torch(self, v: str = "v") -> str:
-        """Return the expression as Python text on a float tensor named `v`, written with `torch.`."""
-        return _torch(self.expr, v)
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The images that it is of, in the order of their names: `v`, or fields."""
+        return tuple(sorted(set(_symbols(self.expr))))
+
+    def torch(self, names: Mapping[str, str] = MappingProxyType({})) -> str:
+        """Return the expression as Python text on float tensors, written with `torch.`; `names` are other names."""
+        return _torch(self.expr, names)
 
 
-def parse_pixel_map(text: str) -> PixelMap:
+V = "v"
+"""The pixel, in an expression."""
+
+
+def parse_pixel_map(text: str, symbols: Sequence[str] = (V,)) -> PixelMap:
     """Return the map that a canonical text, as `Data.input` holds it, stands for."""
-    return pixel_map(read_expression(Source("<pixel map>", text)), {})
+    return pixel_map(read_expression(Source("<pixel map>", text)), {}, symbols)
 
 
-def pixel_map(expr: tree.Expr, lets: Mapping[str, tree.Expr]) -> PixelMap:
-    """Evaluate an expression with a symbolic `v`. Raises `SpecError`."""
-    value = _PixelMaps(lets).evaluate(expr)
+def pixel_map(expr: tree.Expr, lets: Mapping[str, tree.Expr], symbols: Sequence[str] = (V,)) -> PixelMap:
+    """Evaluate an expression with a symbolic `v`, or other `symbols`. Raises `SpecError`."""
+    value = _PixelMaps(lets, symbols).evaluate(expr)
     return _as_map(value, expr.span)
+
+
+def _symbols(expr: tree.Expr) -> Iterator[str]:
+    match expr:
+        case tree.Name():
+            yield expr.id
+        case tree.Unary():
+            yield from _symbols(expr.operand)
+        case tree.Binary():
+            yield from _symbols(expr.left)
+            yield from _symbols(expr.right)
+        case tree.Call():
+            for argument in expr.arguments:
+                yield from _symbols(argument.value)
 
 
 def _as_map(value: object, span: Span) -> PixelMap:
@@ -99,13 +123,12 @@ def _fault(span: Span, message: str, found: str, help: str) -> Fault:
 
 
 class _PixelMaps(Constants):
-    """Constants and the pixel `v`, which hides a `let` of that name."""
+    """Constants and the pixel `v` (or fields), which hide a `let` of that name."""
 
-    places = "`v` or a `let`"
-
-    def __init__(self, lets: Mapping[str, tree.Expr]) -> None:
+    def __init__(self, lets: Mapping[str, tree.Expr], symbols: Sequence[str]) -> None:
         span = Span(Source("<pixel>", "v"), 0, 1)
-        super().__init__(lets, {"v": PixelMap(tree.Name("v", span=span), lambda v: v)})
+        super().__init__(lets, {name: PixelMap(tree.Name(name, span=span), lambda v: v) for name in symbols})
+        self.places = " or ".join([*(f"`{name}`" for name in symbols), "a `let`"])
 
     def operate(self, expr: tree.Binary, left: object, right: object, environment: None) -> object:
         if not isinstance(left, PixelMap) and not isinstance(right, PixelMap):
@@ -160,16 +183,16 @@ def _strength(expr: tree.Expr) -> int:
     return _UNARY if isinstance(expr, tree.Unary) else _ATOM
 
 
-def _torch(expr: tree.Expr, v: str) -> str:
+def _torch(expr: tree.Expr, names: Mapping[str, str]) -> str:
     def inner(part: tree.Expr, least: int) -> str:
-        text = _torch(part, v)
+        text = _torch(part, names)
         return text if _strength(part) >= least else f"({text})"
 
     match expr:
         case tree.Number():
             return repr(expr.value)
         case tree.Name():
-            return v
+            return names.get(expr.id, expr.id)
         case tree.Unary():
             return f"-{inner(expr.operand, _UNARY)}"
         case tree.Binary():
@@ -179,13 +202,13 @@ def _torch(expr: tree.Expr, v: str) -> str:
             right = inner(expr.right, own if right_first else own + 1)
             return f"{left} {expr.operator} {right}"
         case tree.Call(function=tree.Name(id=name)):
-            return _torch_call(name, [a.value for a in expr.arguments], v)
+            return _torch_call(name, [a.value for a in expr.arguments], names)
     raise TypeError(f"{type(expr).__name__} in a checked pixel map")
 
 
-def _torch_call(name: str, arguments: Sequence[tree.Expr], v: str) -> str:
+def _torch_call(name: str, arguments: Sequence[tree.Expr], names: Mapping[str, str]) -> str:
     """`min(v, 3)` is a clamp; two tensors are compared elementwise."""
-    texts = [_torch(a, v) for a in arguments]
+    texts = [_torch(a, names) for a in arguments]
     if name not in _OF_TWO:
         return f"torch.{name}({texts[0]})"
     moving = [not isinstance(a, tree.Number) and not _is_negative(a) for a in arguments]

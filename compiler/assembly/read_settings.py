@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from hvdsl.compiler.assembly import declared
-from hvdsl.compiler.assembly.pixels import PixelMap, pixel_map
+from hvdsl.compiler.assembly.pixels import PixelMap, V, pixel_map
+from hvdsl.compiler.assembly.read_conditions import check_conditions, read_conditions, with_label
 from hvdsl.compiler.assembly.setting_rules import check_data, check_objective, check_train
 from hvdsl.compiler.catalogue.table import Argument, ArgumentType, Required
 from hvdsl.compiler.diagnostics import settings as codes
@@ -72,6 +73,7 @@ class _Reader:
     def __init__(self, lets: Lets, diagnostics: Diagnostics) -> None:
         self._lets, self._diagnostics = lets, diagnostics
         self._constants = Constants(lets, reports=SETTING)
+        self._fields: tuple[str, ...] = ()  # that stand beside an image, by the names in `given`
 
     def section(
         self, section: tree.Settings | None, model: type[M], extra: Mapping[str, Any] | None = None
@@ -83,6 +85,8 @@ class _Reader:
         values: dict[str, Any] = dict(extra or {})
         failed = False
         for setting in section.settings:
+            if isinstance(setting, tree.Condition):
+                continue  # read with `data` by itself
             try:
                 values |= self._setting(section.kind, model, setting)
             except Fault as fault:
@@ -101,7 +105,7 @@ class _Reader:
         if argument is None:
             raise _unknown_key(section, setting, model)
         if argument.type is ArgumentType.PIXELS and not _is_none(argument, expr):
-            return {key: pixel_map(expr, self._lets).text}
+            return {key: self._map(key, expr).text}
         slot = Slot(argument, "", expr.span, SETTING, f"write `{codes.EXAMPLES.get(key, f'{key} = …')}`")
         if argument.type is ArgumentType.MAP:
             return {key: self._by_pattern(model, key, slot, expr)}
@@ -111,6 +115,11 @@ class _Reader:
         except SettingError as error:
             help = error.help or slot.example
             raise Fault(codes.BAD_SETTING, error.message, expr.span, describe(value), error.expected, help) from None
+
+    def _map(self, key: str, expr: tree.Expr) -> PixelMap:
+        """Read an expression on pixels: `target` may be of a field in place of the image, `weight` is of fields."""
+        symbols = {"target": (V, *self._fields), "weight": self._fields}.get(key, (V,))
+        return pixel_map(expr, self._lets, symbols)
 
     def _by_pattern(self, model: type[Settings], key: str, slot: Slot, expr: tree.Expr) -> dict[str, Settings]:
         """Read `["encoder.*": frozen, …]`: each pattern's value is one of the words that the map takes."""
@@ -174,14 +183,19 @@ class _Reader:
         name = section.name.id if isinstance(section.name, tree.Name) else None
         if name not in DATA_NAMES:
             self._diagnostics.add(_unknown_data(section, name))
-        data = self.section(section, Data, {"name": name if name in DATA_NAMES else "images"})
-        if data is None:
+        given = read_conditions(section, self._constants, self._lets, self._diagnostics)
+        self._fields = tuple(s.key.id for s in section.settings if isinstance(s, tree.Condition))
+        own: dict[str, Any] = {"name": name if name in DATA_NAMES else "images", "given": given or ()}
+        data = self.section(section, Data, own)
+        if data is None or given is None:
             return None, None
+        data = with_label(data)
         check_data(data, section, self._diagnostics)
+        check_conditions(data, section, self._diagnostics)
         written = {s.key.id: s.value for s in section.settings if s.value != tree.Name("none", span=s.span)}
         identity = tree.Name("v", span=section.span)
         into = pixel_map(written.get("input", identity), self._lets)
-        target = pixel_map(written["target"], self._lets) if "target" in written else into
+        target = self._map("target", written["target"]) if "target" in written else into
         place = written.get("target", written.get("input"))
         return data, Pixels(into, target, section.span if place is None else place.span)
 

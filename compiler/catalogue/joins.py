@@ -17,7 +17,7 @@ from hvdsl.compiler.catalogue.table import (
     OperationError,
     Saves,
 )
-from hvdsl.compiler.catalogue.values import fraction, optional_term, positive
+from hvdsl.compiler.catalogue.values import fraction, optional_term, positive, positive_pair
 from hvdsl.compiler.graph import Literal, Shape
 
 TENSORS = Argument("tensors", ArgumentType.TENSOR, doc="what to join; `none` is left out", many=True)
@@ -38,6 +38,15 @@ def _concat_channels(inputs: Sequence[Shape], args: Args) -> tuple[tuple[tuple[i
     return (
         tuple((*nothing[:i], 1 << c, *nothing[i + 1 :]) for i, shape in enumerate(inputs) for c in range(shape[0])),
     )
+
+
+def _expand_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+    return ((inputs[0][0], *positive_pair(args, "size")),)
+
+
+def _expand(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
+    height, width = positive_pair(args, "size")
+    return f"({operands[0]}).expand(-1, -1, {height}, {width})"
 
 
 def _mean_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
@@ -62,6 +71,19 @@ CONCAT = Operation(
     locality=Locality.PIXEL,
     channels=_concat_channels,
     linear=True,
+)
+EXPAND = Operation(
+    "expand",
+    Kind.INTERNAL,
+    "A 1x1 map at every position, as `concat` takes it beside larger maps.",
+    (Argument("size", ArgumentType.KERNEL, doc="height and width"),),
+    _expand_shape,
+    expression=_expand,
+    saves=Saves.NOTHING,
+    locality=Locality.ELEMENT,
+    linear=True,
+    view=True,
+    glyph="",
 )
 MEAN = Operation(
     "mean",
@@ -172,4 +194,4 @@ ATTENTION = Operation(
     reads=_attention_reads,
 )
 
-OPERATIONS = (CONCAT, MEAN, ADD, ATTENTION)
+OPERATIONS = (CONCAT, EXPAND, MEAN, ADD, ATTENTION)

@@ -191,6 +191,17 @@ class Builder:
         self.scope.members.append(node)
         return node
 
+    def entry(self, operation: Operation, args: Mapping[str, Literal], shape: Shape, span: Span) -> Node:
+        """Add a node for what the graph is given from outside: it belongs to the whole, wherever it is first read."""
+        scope, self.scope = self.scope, self.root
+        try:
+            node = self.node(operation, args, (), (shape,), span)
+        finally:
+            self.scope = scope
+        entries = sum(isinstance(member, Node) and member.role in graph.ENTRIES for member in self.root.members[:-1])
+        self.root.members.insert(entries, self.root.members.pop())
+        return node
+
     def withdraw(self, tensor: Tensor) -> bool:
         """Take the newest node back, if it is the one that makes `tensor`."""
         if tensor.value.node != len(self.nodes) - 1:

@@ -14,6 +14,7 @@ from hvdsl.compiler.elaboration import expressions, names, pipes, statements
 from hvdsl.compiler.elaboration.builder import Builder
 from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
 from hvdsl.compiler.elaboration.interpreter import Interpreter
+from hvdsl.compiler.elaboration.names import check_condition_names
 from hvdsl.compiler.elaboration.program import Program
 from hvdsl.compiler.elaboration.references import check_program
 from hvdsl.compiler.elaboration.sections import elaborate_prior, elaborate_sections
@@ -115,7 +116,8 @@ def elaborate(closed: Assembled) -> Model:
     for warning in closed.warnings:
         diagnostics.add(warning)
     settings = closed.settings
-    program = Program.of(closed.spec, closed.logits, settings.data.classes)
+    program = Program.of(closed.spec, closed.logits, settings.data.conditions)
+    check_condition_names(closed.spec, program, diagnostics)
     check_program(closed.spec, diagnostics)
     diagnostics.stop_if_failed()
     priors: dict[str, Graph] = {}

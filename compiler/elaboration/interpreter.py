@@ -41,7 +41,7 @@ class Interpreter(Evaluator[Environment]):
         self.shared: dict[str, SharedInstance] = {}
         self.drawn: dict[str, list[Distribution]] = {}  # priors of the latents drawn, by name
         self.failed = False  # some statement was given up, so that what follows is incomplete
-        self.label_tensor: Tensor | None = None
+        self.conditions: dict[str, Tensor] = {}  # fields of the data that were read
         self.depth = 0
         self.calls: list[Span] = []  # of the recipes that are being placed, outermost first
         self._evaluations = 0

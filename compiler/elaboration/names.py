@@ -15,7 +15,7 @@ from hvdsl.compiler.elaboration.arguments import call_parts, static
 from hvdsl.compiler.elaboration.environment import CONTEXT_NAMES, Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.nodes import source
-from hvdsl.compiler.elaboration.program import PUBLIC_OPERATIONS, RESERVED
+from hvdsl.compiler.elaboration.program import PUBLIC_OPERATIONS, RESERVED, Program
 from hvdsl.compiler.elaboration.streams import flowing
 from hvdsl.compiler.elaboration.values import (
     ExpressionStep,
@@ -35,7 +35,9 @@ from hvdsl.compiler.evaluate.expressions import circular, unknown
 from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
 from hvdsl.compiler.graph import Literal, Named, Term
+from hvdsl.compiler.settings import LABEL
 from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 from hvdsl.grammar.source import Span
 
 
@@ -45,6 +47,8 @@ def lookup(interpreter: Interpreter, name: tree.Name, environment: Environment, 
     where = environment.find(word)
     if where is not None:
         return where.names[word]
+    if word in interpreter.program.conditions:
+        return condition(interpreter, word, name.span)
     if word in CONTEXT_NAMES:
         return context_name(interpreter, word, environment, name.span)
     program = interpreter.program
@@ -70,7 +74,7 @@ def lookup(interpreter: Interpreter, name: tree.Name, environment: Environment, 
 def unknown_name(interpreter: Interpreter, name: tree.Name, environment: Environment, wanted: Argument | None) -> Fault:
     """Say that a name means nothing here, and which one is near."""
     known = environment.known() | interpreter.program.known() | PUBLIC_OPERATIONS | {"skip", "tap", "parallel"}
-    known |= {*CONTEXT_NAMES, *arithmetic.FUNCTIONS}
+    known |= {*interpreter.program.conditions, *CONTEXT_NAMES, *arithmetic.FUNCTIONS}
     return unknown(name, known, wanted, "a name of this recipe, the top level or an operation")
 
 
@@ -119,8 +123,8 @@ def context_name(interpreter: Interpreter, name: str, environment: Environment, 
     tensor = first(frame.entered)
     if name == "logits":
         return interpreter.program.logits
-    if name == "label":
-        return _label(interpreter, span)
+    if name == LABEL:
+        return condition(interpreter, name, span)
     if name == "latents":
         value = Deferred(lambda totals: totals.latents)
     elif name == "count" and frame.recipe is not None:
@@ -172,15 +176,61 @@ def square(size: tuple[int, int], span: Span) -> int:
     return size[0]
 
 
-def _label(interpreter: Interpreter, span: Span) -> Tensor:
-    if interpreter.program.classes is None:
+def condition(interpreter: Interpreter, name: str, span: Span) -> Tensor:
+    """Return the tensor of a field beside the image; its node is made at first use.
+
+    Raises:
+        Fault: the data has no such field.
+    """
+    fields = interpreter.program.conditions
+    if name not in fields:
         raise Fault(name_codes.NO_CONTEXT, "the data has no classes", span, expected="`classes = n` in `data`")
-    if interpreter.label_tensor is None:
-        shape = (interpreter.program.classes, 1, 1)
-        args: dict[str, Literal] = {"name": "label", "shape": shape, "classes": shape[0], "source": "field"}
-        node = interpreter.builder.node(GIVEN, args, (), (shape,), span)
-        interpreter.label_tensor = Tensor(graph.Edge(node.index), shape)
-    return interpreter.label_tensor
+    if name not in interpreter.conditions:
+        field = fields[name]
+        if field.classes is None and interpreter.place[0] == "prior":
+            raise Fault(
+                name_codes.NO_CONTEXT,
+                "a prior over codes is given classes, and no numbers",
+                span,
+                f"`{name}`, which has numbers",
+                "a field of classes, or codes of another latent",
+                "condition the decoder on it, or cut its range into classes",
+            )
+        shape = (field.channels, *field.shape[1:])
+        place = list(fields).index(name)
+        args: dict[str, Literal] = {
+            "name": name,
+            "shape": shape,
+            "classes": field.classes,
+            "source": "field",
+            "place": place,
+            "input": None if field.classes is not None or field.input == "v" else field.input,
+            "drop": float(field.drop),
+        }
+        node = interpreter.builder.entry(GIVEN, args, shape, span)
+        interpreter.conditions[name] = Tensor(graph.Edge(node.index), shape)
+    return interpreter.conditions[name]
+
+
+def check_condition_names(spec: tree.Spec, program: Program, diagnostics: Diagnostics) -> None:
+    """Refuse fields of `data` whose names the language or the spec's top level has given away."""
+    settings = (s for i in spec.items if isinstance(i, tree.Settings) and i.kind == "data" for s in i.settings)
+    for setting in settings:
+        if isinstance(setting, tree.Condition) and setting.key.id != LABEL:
+            with diagnostics.collecting():
+                check_name(setting.key)
+    for item in spec.items:
+        if isinstance(item, tree.Let | tree.Recipe | tree.Shared | tree.Prior) and item.name.id in program.conditions:
+            field = item.name
+            diagnostics.add(
+                Diagnostic(
+                    name_codes.RESERVED_NAME,
+                    f"`{field.id}` is a field of `data`, and cannot be defined again",
+                    field.span,
+                    expected="a name of your own",
+                    help="give the field or this another name",
+                )
+            )
 
 
 def check_name(name: tree.Name) -> None:

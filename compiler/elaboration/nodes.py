@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hvdsl.compiler.catalogue.joins import CONCAT, MEAN
+from hvdsl.compiler.catalogue.joins import CONCAT, EXPAND, MEAN
 from hvdsl.compiler.catalogue.sources import LEARNED
 from hvdsl.compiler.catalogue.table import Kind, Operation, OperationError
 from hvdsl.compiler.diagnostics import shapes as shape_codes
@@ -56,6 +56,8 @@ def _place(interpreter: Interpreter, operation: Operation, bound: Bound, span: S
     families = [o.family for o in bound.operands if isinstance(o, Distribution)]
     _check_coupling(operation, families, span)
     operands = [settled(interpreter, o, None, span) for o in bound.operands]
+    if operation is CONCAT:
+        operands = expanded(interpreter, operands, span)
     outputs = place_node(interpreter, operation, bound.args, operands, span)
     entry, draw = operation.distribution, outputs[0]
     if entry is None:
@@ -90,6 +92,15 @@ def settled(
     if isinstance(operand, Unshaped):
         return materialise(interpreter, operand, shape, operand.call.span)
     return Tensor(operand.value, operand.shape)
+
+
+def expanded(interpreter: Interpreter, tensors: Sequence[Tensor], span: Span) -> list[Tensor]:
+    """Bring 1x1 maps to the size of the others, as they are broadcast in sums."""
+    sizes = {tensor.shape[1:] for tensor in tensors} - {(1, 1)}
+    if len(sizes) != 1:
+        return list(tensors)
+    (size,) = sizes
+    return [t if t.shape[1:] == size else add_node(interpreter, EXPAND, {"size": size}, (t,), span) for t in tensors]
 
 
 def add_node(

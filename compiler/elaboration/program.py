@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.catalogue.table import REQUIRED, Argument, ArgumentType, Kind, Word
 from hvdsl.compiler.graph import Term
+from hvdsl.compiler.settings import Condition
 from hvdsl.grammar import tree
 
 RESERVED = frozenset(
@@ -28,7 +29,7 @@ class Program:
     shared: Mapping[str, tree.Shared]
     defaults: Mapping[str, tuple[tree.Setting, ...]]
     logits: int
-    classes: int | None
+    conditions: Mapping[str, Condition]  # the fields beside an image, in order
     _parameters: dict[str, tuple[Argument, ...]] = field(default_factory=dict)
 
     def parameters(self, recipe: tree.Recipe) -> tuple[Argument, ...]:
@@ -46,7 +47,7 @@ class Program:
         return self._parameters[name]
 
     @classmethod
-    def of(cls, spec: tree.Spec, logits: int, classes: int | None) -> Program:
+    def of(cls, spec: tree.Spec, logits: int, conditions: Sequence[Condition]) -> Program:
         """Collect the top level of a merged spec."""
         defaults: dict[str, tuple[tree.Setting, ...]] = {}
         for item in spec.items:
@@ -58,7 +59,7 @@ class Program:
             {i.name.id: i for i in spec.items if isinstance(i, tree.Shared)},
             defaults,
             logits,
-            classes,
+            {field.name: field for field in conditions},
         )
 
     def known(self) -> set[str]:

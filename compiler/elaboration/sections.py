@@ -211,7 +211,7 @@ def elaborate_prior(interpreter: Interpreter, item: tree.Prior, incomplete: bool
     label = z.shape[1:]
     names: dict[str, Value] = {"x": x, **codes_of}
     environment = Environment(Frame("prior", label, x), Owner("prior", item.name.id), names=names)
-    interpreter.section_defaults = environment
+    interpreter.section_defaults, interpreter.place = environment, ("prior", label)
     with builder.enter("section", "prior", item.span):
         interpreter.run(item.body, environment)
     result = environment.names["x"]

@@ -12,6 +12,8 @@ from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 from hvdsl.grammar.source import Span
 from hvdsl.grammar.text.tokens import Token, Tokens
 
+_ConditionHead = tuple[tree.Expr, bool, tuple[tree.Setting, ...], tuple[str, ...]]
+
 
 class Builder:
     """One method per action of the grammar: `(start, end, *parts)` to a node. Parts are tokens and nodes."""
@@ -107,6 +109,20 @@ class Builder:
 
     def setting(self, start: int, end: int, name: Token, value: tree.Expr) -> tree.Setting:
         return tree.Setting(self._name(name), value, **self._commented(start, end))
+
+    def numbers(self, start: int, end: int, size: tree.Expr, *rest: Sequence[tree.Setting]) -> _ConditionHead:
+        return self._condition_head(end, size, rest, classes=False)
+
+    def classes(self, start: int, end: int, size: tree.Expr, *rest: Sequence[tree.Setting]) -> _ConditionHead:
+        return self._condition_head(end, size, rest, classes=True)
+
+    def _condition_head(
+        self, end: int, size: tree.Expr, rest: Sequence[Sequence[tree.Setting]], *, classes: bool
+    ) -> _ConditionHead:
+        return size, classes, tuple(rest[0]) if rest else (), self._trailing(end) if rest else ()
+
+    def condition(self, start: int, end: int, name: Token, head: _ConditionHead) -> tree.Condition:
+        return tree.Condition(self._name(name), *head, **self._commented(start, end))
 
     def settings_item(self, start: int, end: int, kind: Token, *rest: Any) -> tree.Settings:
         name: tree.Name | tree.String | None = None

@@ -19,7 +19,7 @@ from lark.lexer import PatternStr
 
 from hvdsl.grammar.text.tables import Tables
 
-STARTS = ["spec", "statements", "expression", "recipe_head", "prior_head", "needed"]
+STARTS = ["spec", "statements", "expression", "recipe_head", "prior_head", "condition_head", "needed"]
 
 
 def generate() -> Tables:

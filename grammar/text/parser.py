@@ -79,7 +79,7 @@ class Parser:
         """Make a word a keyword, or a brace one of a latent's settings, where the grammar has a place for it here."""
         if token.type == "NAME":
             keyword = self.tables.literals.get(token.text)
-            if keyword and keyword in self.tables.states[self.states[-1]]:
+            if keyword and keyword in self.tables.states[self.states[-1]] and self._accepts(keyword):
                 return token._replace(type=keyword)
         if token.start in self._of_latents and self._accepts(LATENT_BRACE):
             return token._replace(type=LATENT_BRACE)

@@ -144,7 +144,11 @@ def _put_settings(out: dict[str, _Value], item: tree.Settings) -> None:
 def _settings(settings: Iterable[tree.Setting]) -> dict[str, _Value]:
     out: dict[str, _Value] = {}
     for setting in settings:
-        _put(out, setting.key.id, print_expression(setting.value), setting)
+        if isinstance(setting, tree.Condition):
+            key, _, value = print_statement(setting).partition(" = ")
+            _put(out, key, value, setting)
+        else:
+            _put(out, setting.key.id, print_expression(setting.value), setting)
     return out
 
 

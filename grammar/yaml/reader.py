@@ -188,9 +188,18 @@ class _Reader:
 
     def _settings(self, node: Node) -> Iterator[tree.Setting]:
         for key, value in self._entries(node, "settings"):
+            if (tail := _tail(key)) and key.text.split()[0] == "given":
+                yield from self._condition(tail, value)
+                continue
             name, expression = self._name(key), self._expression(value)
             if name and expression:
                 yield tree.Setting(name, expression, span=key.span.to(value.span))
+
+    def _condition(self, key: Scalar, value: Node) -> Iterator[tree.Condition]:
+        """`given label: 10 classes { drop = 0.1 }`: what stands after `=` in the text form."""
+        name, parts = self._name(key), self._parse(value, "condition_head")
+        if name and parts:
+            yield tree.Condition(name, *parts, span=key.span.to(value.span))
 
     def _settings_item(self, kind: str, key: Scalar, value: Node) -> Iterator[tree.Settings]:
         settings = tuple(self._settings(value))

@@ -40,6 +40,7 @@ GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("score", "score", "score each image, and tell two sets of images apart"),
         ("sample", "sample", "draw images from a run"),
         ("reconstruct", "reconstruct", "reconstruct images at several depths of the hierarchy"),
+        ("edit", "edit", "show what images would be under other conditions"),
         ("encode", "encode", "write the latents of images: means, scales, samples, rates, codes"),
         ("decode", "decode", "turn latents or codes back into images"),
         ("interpolate", "interpolate", "draw the way from one image to another through its latents"),

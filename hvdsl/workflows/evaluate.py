@@ -18,11 +18,15 @@ from hvdsl.runtime.data import Splits
 from hvdsl.runtime.data.dataset import Dataset
 from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.ground.seeds import derive_seed
+from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.inference.evaluate import Evaluation, evaluate, score_images
-from hvdsl.runtime.inference.inference import chunks, inference
+from hvdsl.runtime.inference.inference import chunks, inference, some
+from hvdsl.runtime.latents.conditions import conditions_of
 from hvdsl.runtime.priors.evaluate import CodeEvaluation, evaluate_codes
 from hvdsl.runtime.protocol import as_vae
+from hvdsl.runtime.training.batches import PixelSource
 from hvdsl.workflows.baselines import histogram_bits_per_dim, png_bits_per_dim
+from hvdsl.workflows.conditions import GivenValue, Regiven, class_names, values_of
 from hvdsl.workflows.images import GivenImages
 from hvdsl.workflows.open import Opened, first_stage
 from hvdsl.workflows.progress import showing
@@ -40,14 +44,14 @@ class ImageElbo:
         elbo: `(N,)` nats: -(distortion + rates), or with several samples the importance-weighted bound.
         distortion: `(N,)` nats, -log p(x | z).
         rates: `(N, groups)` nats, in order of generation.
-        dims: what "per dimension" divides by.
+        dims: what "per dimension" divides by; `(N,)` where pixels have weights.
         samples: posterior samples per image.
     """
 
     elbo: Tensor
     distortion: Tensor
     rates: Tensor
-    dims: int
+    dims: int | Tensor
     samples: int = 1
 
     @property
@@ -98,23 +102,27 @@ class EvaluationResult:
         return f"<hvdsl.EvaluationResult of {self.images}: {self.bits_per_dim:.4f} bits/dim, step {self.step}>"
 
 
-def image_elbo(module: nn.Module, pixels: Tensor, *, samples: int, batch: int, seed: int) -> ImageElbo:
+def image_elbo(
+    module: nn.Module, pixels: Tensor, given: Mapping[str, Tensor], *, samples: int, batch: int, seed: int
+) -> ImageElbo:
     """Score each image; see `Trained.elbo`."""
     vae, noise_seed = as_vae(module), derive_seed(seed, "evaluation noise")
     if not vae.likelihood.density:
         raise HvdslError("the likelihood of this model is an error and no density, so there is no bound: `evaluate` it")
     if samples < 1:
         raise HvdslError(f"{samples} posterior samples per image are none: ask for 1 or more")
-    bounds, distortions, rates = [], [], []
-    dims = vae.likelihood.dims((pixels.shape[1], pixels.shape[2], pixels.shape[3]))
+    bounds, distortions, rates, dims = [], [], [], []
     with inference(module) as device:
         for indices in chunks(range(len(pixels)), batch):
             part = pixels[indices.start : indices.stop].to(device)
-            scores = score_images(module, part, indices, samples, noise_seed)
+            scores = score_images(module, part, indices, samples, noise_seed, some(given, indices))
             bounds.append(scores.bound.cpu())
             distortions.append(scores.distortion.cpu())
             rates.append(scores.rates.T.cpu())
-    return ImageElbo(torch.cat(bounds), torch.cat(distortions), torch.cat(rates), dims, samples)
+            dims.append(scores.dims.cpu())
+    whole = as_vae(module).likelihood.dims((pixels.shape[1], pixels.shape[2], pixels.shape[3]))
+    counted = torch.cat(dims) if getattr(module, "weight", None) is not None else whole
+    return ImageElbo(torch.cat(bounds), torch.cat(distortions), torch.cat(rates), counted, samples)
 
 
 def evaluate_split(
@@ -126,17 +134,23 @@ def evaluate_split(
     batch: int,
     seed: int,
     console: Console | None,
+    given: Mapping[str, GivenValue] | None = None,
 ) -> EvaluationResult:
     """Evaluate a split of a run's data, or all images at a place; see `Trained.evaluate`."""
     settings = opened.spec.model.settings
     images = used_images(opened.run, settings.data, data, split)
+    scored: PixelSource = images
+    if given:
+        own = values_of(conditions_of(opened.module), given, len(images), settings.data, class_names(opened.run))
+        scored = Regiven(images, own)
     with showing("images", console) as show:
         bound = evaluate(
             opened.module,
-            images,
+            scored,
             samples=samples or settings.evaluate.samples,
             batch=batch,
             seed=seed,
+            world=world(),
             pixels=settings.data,
             progress=lambda done: show(done, len(images)),
         )
@@ -151,14 +165,20 @@ def evaluate_split(
 
 
 def evaluate_images(
-    opened: Opened, pixels: Tensor, samples: int | None, batch: int, seed: int, console: Console | None
+    opened: Opened,
+    pixels: Tensor,
+    given: Mapping[str, Tensor],
+    samples: int | None,
+    batch: int,
+    seed: int,
+    console: Console | None,
 ) -> EvaluationResult:
     """Evaluate given images, raw pixel values `(N, C, H, W)`; see `Trained.evaluate`."""
     settings = opened.spec.model.settings
     with showing("images", console) as show:
         bound = evaluate(
             opened.module,
-            GivenImages(pixels),
+            GivenImages(pixels, given),
             samples=samples or settings.evaluate.samples,
             batch=batch,
             seed=seed,

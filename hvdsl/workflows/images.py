@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvdsl.compiler.settings import Data
+from hvdsl.runtime.data.conditions import open_fields
 from hvdsl.runtime.data.dataset import Dataset
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.open import open_given
@@ -25,18 +26,24 @@ ImagesLike = NDArray[Any] | Tensor | str | os.PathLike[str] | Sequence[str | os.
 
 
 class GivenImages:
-    """Raw pixel values `(N, C, H, W)` that were given, as evaluation reads a data set."""
+    """Raw pixel values `(N, C, H, W)` that were given, and fields beside them, as evaluation reads a data set."""
 
     name = "the given images"
 
-    def __init__(self, pixels: Tensor) -> None:
-        self.pixels = pixels
+    def __init__(self, pixels: Tensor, fields: Mapping[str, Tensor] | None = None) -> None:
+        self.pixels, self.fields = pixels, fields or {}
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def batch(self, indices: Sequence[int], epoch: int = 0, step: int = 0) -> NDArray[Any]:
         return self.pixels[list(indices)].numpy()
+
+    def conditioned(
+        self, indices: Sequence[int], fields: Sequence[str], epoch: int = 0, step: int = 0
+    ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+        chosen = list(indices)
+        return self.batch(chosen), {name: self.fields[name][chosen].numpy() for name in fields}
 
 
 class _Files:
@@ -72,22 +79,34 @@ def raw_pixels(images: ImagesLike, data: Data) -> Tensor:
     Raises:
         DataError: a file cannot be read, or an array has another shape, type or range than the spec says.
     """
-    if isinstance(images, str | os.PathLike) and _holds_many(Path(images)):
-        dataset = open_given(data, Path(images))
+    dataset = dataset_of(images, data)
+    if dataset is not None:
         return torch.from_numpy(dataset.batch(range(len(dataset))).astype(np.float32))
-    if isinstance(images, str | os.PathLike):
-        images = [images]
     if isinstance(images, Tensor):
         return _checked(images.detach().cpu(), data)
-    if isinstance(images, np.ndarray):
-        if images.dtype.kind not in "uif":
-            raise DataError(f"images are numbers, and these are {images.dtype}")
-        return _checked(torch.from_numpy(np.array(images)), data)
+    if not isinstance(images, np.ndarray) or images.dtype.kind not in "uif":
+        raise DataError(f"images are numbers, and these are {getattr(images, 'dtype', type(images).__name__)}")
+    return _checked(torch.from_numpy(np.array(images)), data)
+
+
+def dataset_of(images: ImagesLike, data: Data) -> Dataset | None:
+    """Return image files, or a folder of them, as a data set; None for arrays.
+
+    Raises:
+        DataError: there are none, or they do not fit.
+    """
+    if isinstance(images, Tensor | np.ndarray):
+        return None
+    if isinstance(images, str | os.PathLike):
+        if _holds_many(Path(images)):
+            return open_given(data, Path(images))
+        images = [images]
     paths = [Path(path) for path in images]
     if not paths:
         raise DataError("there are no images")
-    dataset = Dataset("the given files", _Files(paths), data, training=False)
-    return torch.from_numpy(dataset.batch(range(len(paths))).astype(np.float32))
+    files = _Files(paths)
+    fields = open_fields(data, files, paths[0].parent)
+    return Dataset("the given files", files, data, training=False, fields=fields)
 
 
 def image_names(images: ImagesLike, count: int) -> list[str]:

@@ -29,7 +29,9 @@ from hvdsl.runtime.codes.store import autoencoder_digest
 from hvdsl.runtime.data import Dataset
 from hvdsl.runtime.ground.disk import new_folder, read_json, write_json, writing
 from hvdsl.runtime.inference.inference import chunks
+from hvdsl.runtime.latents.conditions import as_tensors, conditions_of
 from hvdsl.runtime.protocol import as_vae
+from hvdsl.runtime.training.batches import read_with_fields
 from hvdsl.workflows.groups import group_names, select_groups
 from hvdsl.workflows.latents import Latents, infer
 from hvdsl.workflows.open import Opened
@@ -81,9 +83,10 @@ def encode_images(
     sink = _Folder(path) if path.suffix != ".npz" else _Archive(path)
     with sink, showing("images", console) as show:
         for indices in chunks(range(len(images)), batch):
-            pixels = torch.from_numpy(images.batch(indices).astype(np.float32))
-            means = infer(module, pixels, sample=False, seed=seed, batch=batch, first=indices.start)
-            drawn = infer(module, pixels, sample=True, seed=seed, batch=batch, first=indices.start)
+            raw, fields = read_with_fields(images, indices, [c.name for c in conditions_of(module)])
+            pixels, given = torch.from_numpy(raw.astype(np.float32)), as_tensors(fields)
+            means = infer(module, pixels, sample=False, seed=seed, batch=batch, first=indices.start, given=given)
+            drawn = infer(module, pixels, sample=True, seed=seed, batch=batch, first=indices.start, given=given)
             sink.add(indices, len(images), _arrays(means, drawn, places))
             show(indices.stop, len(images))
         sink.finish(about, images.names(range(len(images))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, cast, overload
 
 import torch
@@ -15,8 +16,10 @@ from hvdsl.runtime.codes.levels import Level, check_fit
 from hvdsl.runtime.distributions import Distribution, Flowed
 from hvdsl.runtime.distributions.location_scale import LocationScale
 from hvdsl.runtime.ground.seeds import derive_seed
-from hvdsl.runtime.inference.inference import chunks, inference, to_pixels
+from hvdsl.runtime.inference.generate import completed
+from hvdsl.runtime.inference.inference import chunks, inference, some, to_pixels
 from hvdsl.runtime.latents import Given, LatentGroup, Source, Traversal
+from hvdsl.runtime.latents.conditions import arguments_of
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.latents.traversal import Draw
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae
@@ -124,13 +127,23 @@ class _ObservedDraw(Draw):
         return super().draw(prior, posterior)
 
 
-def infer(module: nn.Module, pixels: Tensor, *, sample: bool, seed: int, batch: int, first: int = 0) -> Latents:
+def infer(
+    module: nn.Module,
+    pixels: Tensor,
+    *,
+    sample: bool,
+    seed: int,
+    batch: int,
+    first: int = 0,
+    given: Mapping[str, Tensor] = MappingProxyType({}),
+) -> Latents:
     """Return what the posteriors say of images.
 
     Args:
         pixels: raw pixel values `(N, C, H, W)`.
         sample: draw each z from its posterior; otherwise take its mean (of bits, classes and codes the most probable).
         first: the number of the first image, which is what noise is drawn by.
+        given: the fields beside the images.
     """
     vae, noise_seed = as_vae(module), derive_seed(seed, "evaluation noise")
     source = Source.POSTERIOR if sample else Source.POSTERIOR_MEAN
@@ -140,7 +153,9 @@ def infer(module: nn.Module, pixels: Tensor, *, sample: bool, seed: int, batch: 
             noise = image_noise(module, vae.LATENTS, noise_seed, indices, device=device)
             walk = _ObservedTraversal(vae.LATENTS, len(indices), noise, source, device=device)
             walk.posteriors = {}
-            vae(vae.input(pixels[indices.start - first : indices.stop - first].to(device)), walk)
+            part = range(indices.start - first, indices.stop - first)
+            x = vae.input(pixels[part.start : part.stop].to(device))
+            vae(x, walk, **{n: t.to(device) for n, t in arguments_of(module, some(given, part)).items()})
             parts.append(_groups(vae.LATENTS, walk))
     return Latents(tuple(_joined(groups) for groups in zip(*parts, strict=True)))
 
@@ -192,6 +207,7 @@ def decode(
     temperature: float | Sequence[float],
     seed: int,
     batch: int,
+    given: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Tensor:
     """Return the likelihood's mean under the given latents, raw pixel values `(N, C, H, W)`.
 
@@ -203,6 +219,7 @@ def decode(
     vae = as_vae(module)
     values = latents.values if isinstance(latents, Latents) else dict(latents)
     count = _check(vae, values)
+    given = completed(module, given, count)
     noise_seed = derive_seed(seed, "sampling noise")
     images = []
     with inference(module) as device:
@@ -216,7 +233,8 @@ def decode(
                 walk = Traversal(vae.LATENTS, len(indices), noise, sources, temperature, device=device)
             except ValueError as error:
                 raise HvdslError(str(error)) from error
-            images.append(to_pixels(vae, vae.likelihood.mean(vae(None, walk)), data).cpu())
+            own = {n: t.to(device) for n, t in arguments_of(module, some(given, indices)).items()}
+            images.append(to_pixels(vae, vae.likelihood.mean(vae(None, walk, **own)), data).cpu())
     return torch.cat(images)
 
 
@@ -231,6 +249,11 @@ def given_value(group: LatentGroup, value: Tensor) -> Tensor:
     if group.codes is not None and not value.is_floating_point():
         return value.long().reshape(len(value), group.depth, *group.shape[1:])
     return value
+
+
+def count_of(module: nn.Module, latents: Mapping[str, Tensor] | Latents) -> int:
+    """How many images latents are of; refuses those that are not the model's."""
+    return _check(as_vae(module), latents.values if isinstance(latents, Latents) else dict(latents))
 
 
 def _check(vae: HierarchicalVae, values: Mapping[str, Tensor]) -> int:

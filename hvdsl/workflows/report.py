@@ -24,13 +24,15 @@ from hvdsl.runtime.ground.metric_names import METRICS
 from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.inference.generate import depths, reconstruct
 from hvdsl.runtime.inference.pictures import labelled_rows
+from hvdsl.runtime.latents.conditions import conditions_of
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.history import ENVIRONMENT
 from hvdsl.runtime.training.run import Run
+from hvdsl.workflows.conditions import stored_images
 from hvdsl.workflows.open import CheckpointName, Opened, open_model
 from hvdsl.workflows.overview import RunOverview, overview
 from hvdsl.workflows.progress import showing
-from hvdsl.workflows.runs import read_model, spread, used_images
+from hvdsl.workflows.runs import read_model, spread_indices, used_images
 from hvdsl.workflows.sample import SampleOptions, draw
 
 T = TypeVar("T")
@@ -181,19 +183,27 @@ def _figures(run: Run, options: ReportOptions) -> list[Figure]:
 
 
 def _samples(opened: Opened, options: ReportOptions) -> Image.Image:
-    rows = []
+    rows, conditions = [], {condition.name for condition in conditions_of(opened.module)}
+    fields = _validation(opened)[1] if conditions else {}
+    given = tuple((name, value) for name, value in fields.items() if name in conditions)
     for temperature in options.temperatures:
-        wanted = SampleOptions(n=COLUMNS, temperature=(("", temperature),), seed=options.seed)
+        wanted = SampleOptions(n=COLUMNS, temperature=(("", temperature),), seed=options.seed, given=given)
         rows.append(draw(opened, wanted).float())
     return _page(opened, rows, [f"temperature {t:g}" for t in options.temperatures])
 
 
+def _validation(opened: Opened) -> tuple[Tensor, dict[str, Tensor]]:
+    """Some validation images, raw pixel values, and the fields that the model needs with them."""
+    images = used_images(opened.run, opened.spec.model.settings.data, default="validation")
+    pixels, fields = stored_images(opened.module, images, spread_indices(images, COLUMNS))
+    return pixels.to(torch.float32), fields
+
+
 def _reconstructions(opened: Opened, options: ReportOptions) -> Image.Image:
     data, groups = opened.spec.model.settings.data, len(as_vae(opened.module).LATENTS)
-    pixels, _ = spread(used_images(opened.run, data, default="validation"), COLUMNS)
-    pixels = pixels.to(torch.float32)
+    pixels, fields = _validation(opened)
     keep = depths(groups, DEPTHS)
-    rows = reconstruct(opened.module, data, pixels, keep, seed=options.seed)
+    rows = reconstruct(opened.module, data, pixels, keep, seed=options.seed, given=fields)
     return _page(opened, [pixels, *rows], ["original", *(f"{k} of {groups} groups" for k in keep)])
 
 

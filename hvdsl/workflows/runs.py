@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hvdsl.compiler.assembly.files import locate
 from hvdsl.compiler.assembly.upgrade import upgraded
@@ -80,6 +80,7 @@ def create_run(
     data: Path | None,
     level: int = 1,
     start: Mapping[str, Any] | None = None,
+    class_names: Mapping[str, Sequence[str]] | None = None,
 ) -> Run:
     """Make a run folder with everything that says what is trained; of several processes the first makes it.
 
@@ -87,6 +88,7 @@ def create_run(
 
     Args:
         start: The first line of the run's history, where it is trained.
+        class_names: Of each field of classes whose classes have names.
     """
     name, text = _given(spec)
     resolved = print_text(model.resolved)
@@ -101,7 +103,9 @@ def create_run(
     here = world()
     if here.leads:
         given = spec.name if isinstance(spec, Source) else str(spec)
-        environment = {"spec": given, "data": str(data.resolve()) if data else None, "level": level}
+        environment: dict[str, Any] = {"spec": given, "data": str(data.resolve()) if data else None, "level": level}
+        if class_names:
+            environment["classes"] = {field: list(names) for field, names in class_names.items()}
         Run.create(folder, files, environment)
     here.any(False)  # nobody goes on before the folder is there
     return Run.open(folder)
@@ -149,11 +153,10 @@ def used_images(
     return open_given(settings, data, None if run is None else run.data, split, default)
 
 
-def spread(images: Dataset, number: int) -> tuple[Tensor, list[str]]:
-    """Return up to `number` images spread over a data set, so that they differ: `(N, C, H, W)`, and their names."""
-    chosen = np.linspace(0, len(images) - 1, min(number, len(images))).astype(int).tolist()
-    pixels = images.batch(chosen)
-    return torch.from_numpy(pixels if pixels.dtype.kind == "f" else pixels.astype(np.int32)), images.names(chosen)
+def spread_indices(images: Dataset, number: int) -> list[int]:
+    """Return up to `number` places, spread over a data set, so that the images differ."""
+    places: list[int] = np.linspace(0, len(images) - 1, min(number, len(images))).astype(int).tolist()
+    return places
 
 
 def open_data(

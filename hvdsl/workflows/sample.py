@@ -20,14 +20,16 @@ from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.codes.files import read_codes
 from hvdsl.runtime.codes.levels import LABEL, CodesError, check_fit, decode
 from hvdsl.runtime.ground.pixels import as_stored
-from hvdsl.runtime.inference.generate import sample_batch
-from hvdsl.runtime.inference.inference import chunks
+from hvdsl.runtime.inference.generate import completed, sample_batch
+from hvdsl.runtime.inference.inference import chunks, some
 from hvdsl.runtime.inference.recalibrate import recalibrate_batch_norm
 from hvdsl.runtime.latents import LatentGroup
+from hvdsl.runtime.latents.conditions import conditions_of
 from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.priors.hierarchy import Cut, Kept, coarse_mask, sample_codes
 from hvdsl.runtime.priors.sampling import Progress, Schedule
 from hvdsl.runtime.protocol import as_vae
+from hvdsl.workflows.conditions import GivenValue, class_names, runtime_condition, values_of
 from hvdsl.workflows.groups import at_resolution, group_names, select_groups
 from hvdsl.workflows.images import as_pixels
 from hvdsl.workflows.latent_files import read_latents
@@ -58,6 +60,16 @@ class SampleOptions:
     keep: CodesOf | None = None
     mask: Path | NDArray[np.bool_] | None = None
     schedule: PerLevel[Schedule] = ()
+    given: tuple[tuple[str, GivenValue], ...] = ()
+    guidance: float | None = None
+
+    @property
+    def conditions(self) -> dict[str, GivenValue]:
+        """What is given by name, `label` among it."""
+        label: dict[str, GivenValue] = {LABEL: self.label} if self.label else {}
+        if self.label and any(name == LABEL for name, _ in self.given):
+            raise UsageError("--label is short for `--given label=…`: say it once")
+        return label | dict(self.given)
 
 
 def draw(opened: Opened, options: SampleOptions, console: Console | None = None) -> Tensor:
@@ -100,7 +112,7 @@ def draw_from_latents(
     Raises:
         HvdslError: an option is only for models of codes, or does not fit.
     """
-    of_codes = ("top_k", "top_p", "label", "keep", "mask", "schedule")
+    of_codes = ("top_k", "top_p", "keep", "mask", "schedule")
     stated = [name for name in of_codes if getattr(options, name) not in ((), None)]
     if stated:
         raise UsageError(
@@ -111,11 +123,13 @@ def draw_from_latents(
     temperature = group_temperatures(
         groups, options.temperature, default_temperatures(groups, settings.sample.temperature)
     )
+    given = values_of(conditions_of(module), options.conditions, options.n, settings.data, class_names(opened.run))
+    given = completed(module, given, options.n)
     fixed = _fixed_latents(options, opened)
     passes = settings.sample.recalibrate_batch_norm if options.recalibrate is None else options.recalibrate
     with _own_statistics(module), showing("images", console, done=options.n - sum(map(len, batches))) as show:
         if passes and batches:
-            recalibrate_batch_norm(module, passes, temperature=temperature, seed=options.seed)
+            recalibrate_batch_norm(module, passes, temperature=temperature, seed=options.seed, given=given)
         for indices in batches:
             images = sample_batch(
                 module,
@@ -125,6 +139,8 @@ def draw_from_latents(
                 seed=options.seed,
                 decode="mean" if options.mean else "sample",
                 fixed={place: value[indices.start : indices.stop] for place, value in fixed.items()},
+                given=some(given, indices),
+                guidance=options.guidance,
             )
             yield indices, images
             show(indices.stop, options.n)
@@ -190,15 +206,20 @@ def draw_codes(
     if options.recalibrate:
         raise UsageError("--recalibrate: batch-norm statistics are measured on samples of continuous latents only")
     levels = {level.name: level for level in first.levels}
-    labels = _labels(options, first)
+    given = _given_codes(options, first)
     fixed = _fixed(options, first)
     drawn = [name for name in levels if name not in fixed]
     priors = with_steps(first, open_priors(first, drawn, lambda settings: use_ema and settings.sample.use_ema))
     untrained = [name for name in levels if name not in priors and name not in fixed]
     if untrained:
         raise HvdslError(_untrained(first, untrained))
-    if labels is not None and not any(map.name == LABEL for p in priors.values() for map in p.model.CONDITIONS):
-        raise UsageError("--label: none of the levels that are drawn has a prior that is given the class")
+    read = {map.name for p in priors.values() for map in p.model.CONDITIONS}
+    read |= {condition.name for condition in conditions_of(first.module)}
+    unread = next((name for name in given if name not in read), None)
+    if unread is not None:
+        told = "--label" if unread == LABEL else f"--given {unread}"
+        raise UsageError(f"{told}: none of the levels that are drawn has a prior that is given the class")
+    whole = completed(first.module, {n: t for n, t in given.items() if n not in priors}, options.n)
     kept = _kept(options, first)
     _check_drawn(options, list(levels), drawn)
     cuts = _cuts(options, list(levels), first.model.settings.sample.temperature)
@@ -212,12 +233,14 @@ def draw_codes(
                 cuts=cuts,
                 fixed={name: tensor[indices.start : indices.stop] for name, tensor in fixed.items()},
                 kept={name: _some(k, indices) for name, k in kept.items()},
-                labels=None if labels is None else labels[indices.start : indices.stop],
+                given=some(given, indices),
+                guidance=options.guidance,
                 schedules=schedules,
                 progress=_telling(show, indices),
             )
         data = first.model.settings.data
-        yield indices, as_stored(decode(first.module, data, codes, batch=len(indices)), data)
+        images = decode(first.module, data, codes, batch=len(indices), given=some(whole, indices))
+        yield indices, as_stored(images, data)
 
 
 def per_level(pairs: PerLevel[Value], levels: Sequence[str], option: str) -> dict[str, Value]:
@@ -318,16 +341,13 @@ def _number(codes: Tensor, number: int, source: str | Path) -> Tensor:
     return codes[:number]
 
 
-def _labels(options: SampleOptions, first: Autoencoder) -> Tensor | None:
-    if not options.label:
-        return None
-    classes = first.model.settings.data.classes
-    if classes is None:
+def _given_codes(options: SampleOptions, first: Autoencoder) -> dict[str, Tensor]:
+    """What priors and the decoder are conditioned on."""
+    data = first.model.settings.data
+    if options.label and data.classes is None:
         raise UsageError("--label: this model's data has no classes")
-    if not all(0 <= label < classes for label in options.label):
-        stated = ",".join(map(str, options.label))
-        raise UsageError(f"--label {stated}: classes are whole numbers from 0 to {classes - 1}")
-    return torch.tensor([options.label[i % len(options.label)] for i in range(options.n)])
+    conditions = [runtime_condition(field) for field in data.conditions]
+    return values_of(conditions, options.conditions, options.n, data, class_names(first.run))
 
 
 def _some(kept: Kept, indices: range) -> Kept:

@@ -21,8 +21,9 @@ from hvdsl.runtime.ground.disk import write_output
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.inference.evaluate import score_images
 from hvdsl.runtime.inference.inference import chunks, inference
+from hvdsl.runtime.latents.conditions import as_tensors, fields_of
 from hvdsl.runtime.protocol import as_vae
-from hvdsl.runtime.training.batches import PixelSource
+from hvdsl.runtime.training.batches import PixelSource, read_with_fields
 from hvdsl.workflows.groups import group_names
 from hvdsl.workflows.open import Opened
 from hvdsl.workflows.progress import showing
@@ -186,9 +187,10 @@ def score(
     columns: list[list[Tensor]] = []
     with inference(opened.module) as device, showing("images", console) as show:
         for indices in chunks(range(len(images)), batch):
-            v = torch.from_numpy(images.batch(indices, 0).astype(np.float32)).to(device)
-            whole = score_images(opened.module, v, indices, samples, noise_seed)
-            part = score_images(opened.module, v, indices, samples, noise_seed, from_prior=k) if k else whole
+            raw, fields = read_with_fields(images, indices, fields_of(opened.module))
+            v, given = torch.from_numpy(raw.astype(np.float32)).to(device), as_tensors(fields)
+            whole = score_images(opened.module, v, indices, samples, noise_seed, given)
+            part = score_images(opened.module, v, indices, samples, noise_seed, given, from_prior=k) if k else whole
             tensors = [whole.distortion, whole.rates.T, whole.elbo, whole.bound, whole.bound - part.bound]
             columns.append([tensor.cpu() for tensor in tensors])
             show(indices.stop, len(images))

@@ -82,7 +82,7 @@ def extract(
             images.unaugmented(),
             first.run.folder / "codes" / split,
             first.digest,
-            classes=first.model.settings.data.classes,
+            classes={f.name: f.classes for f in first.model.settings.data.conditions if f.classes is not None},
             batch=batch or 64,
             world=world(),
             progress=show,

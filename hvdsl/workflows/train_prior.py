@@ -11,13 +11,13 @@ from rich.console import Console
 
 from hvdsl.compiler.model import Model
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.codes.levels import LABEL, Level
+from hvdsl.runtime.codes.levels import Level
 from hvdsl.runtime.codes.store import CodeStore, Identity
 from hvdsl.runtime.latents.noise import noise_scheme
 from hvdsl.runtime.priors.stage import PriorTask, check_levels, names_of, score
 from hvdsl.runtime.training.run import Run, RunError
 from hvdsl.runtime.training.sinks import Sink
-from hvdsl.runtime.training.trainer import Periodic, Trainer, TrainingResult
+from hvdsl.runtime.training.trainer import Graphs, Periodic, Trainer, TrainingResult
 from hvdsl.workflows.runs import instantiate_prior, read_model, run_data
 from hvdsl.workflows.stages import (
     Autoencoder,
@@ -44,6 +44,7 @@ def train_prior(
     console: Console | None,
     held: ExitStack,
     sinks: Sequence[str | Sink] | None = None,
+    graphs: Graphs = "auto",
 ) -> TrainingResult:
     """Train the prior of `latent`, or go on with it; extracts the codes first if there are none of this autoencoder.
 
@@ -67,7 +68,7 @@ def train_prior(
         )
     first = open_autoencoder(run, device)
     prior = instantiate_prior(model, latent, train.seed, device)
-    check_levels(prior, [*first.levels, *_label(first)])
+    check_levels(prior, [*first.levels, *_classes(first)])
     splits = run_data(run, model.settings.data, data)
     codes = extract(first, splits.train, "train", console=console)
     held_out = extract(first, splits.validation, "validation", console=console)
@@ -85,9 +86,19 @@ def train_prior(
     start.check_ranks()
     stage = _stage(run, start, latent, codes.identity, begun, held)
     settings = model.settings.model_copy(update={"train": train})
-    task = PriorTask(prior, first.dims)
+    drop = {field.name: field.drop for field in model.settings.data.conditions}
+    task = PriorTask(prior, first.dims, drop)
     trainer = Trainer(
-        prior, settings, codes.rows(names), run=stage, console=console, workers=workers, task=task, sinks=sinks
+        prior,
+        settings,
+        codes.rows(names),
+        run=stage,
+        console=console,
+        workers=workers,
+        task=task,
+        sinks=sinks,
+        graphs=graphs,
+        level=run.level,
     )
     trainer.periodic.append(_validation(trainer, held_out, names, first.dims))
     step = trainer.resume(checkpoint) if begun else 0
@@ -99,9 +110,10 @@ def train_prior(
     return trainer.fit()
 
 
-def _label(first: Autoencoder) -> list[Level]:
-    classes = first.model.settings.data.classes
-    return [] if classes is None else [Level(LABEL, classes, ())]
+def _classes(first: Autoencoder) -> list[Level]:
+    """The classes of the data, as levels that priors may be given."""
+    fields = first.model.settings.data.conditions
+    return [Level(field.name, field.classes, ()) for field in fields if field.classes is not None]
 
 
 def _stage(run: Run, start: Start, latent: str, identity: Identity, begun: bool, held: ExitStack) -> Run:

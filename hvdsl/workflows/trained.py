@@ -16,17 +16,21 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import Data, ModelSettings
 from hvdsl.errors import UsageError
 from hvdsl.runtime.inference.generate import TEMPERATURE, reconstruct
+from hvdsl.runtime.inference.inference import some
+from hvdsl.runtime.latents.conditions import conditions_of
 from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.priors.sampling import Schedule
 from hvdsl.runtime.protocol import as_vae, is_quantized
 from hvdsl.runtime.training.batches import PixelSource
 from hvdsl.runtime.training.run import Run
 from hvdsl.workflows.compiling import Compiled, Overrides, spelled
+from hvdsl.workflows.conditions import GivenValue, class_names, images_with_fields, values_of
+from hvdsl.workflows.edit import Edits, edit_images
 from hvdsl.workflows.evaluate import EvaluationResult, ImageElbo, Split, evaluate_images, evaluate_split, image_elbo
 from hvdsl.workflows.images import GivenImages, ImagesLike, as_pixels, image_names, raw_pixels
 from hvdsl.workflows.interpolate import Curve, interpolate
 from hvdsl.workflows.isolation import no_global_effect
-from hvdsl.workflows.latents import Latents, decode, infer
+from hvdsl.workflows.latents import Latents, count_of, decode, infer
 from hvdsl.workflows.open import CheckpointName, Opened, open_model
 from hvdsl.workflows.runs import used_images
 from hvdsl.workflows.sample import CodesOf, PerLevel, SampleOptions, Value, draw
@@ -41,7 +45,9 @@ class Trained:
     Images go in as raw pixel values in the units of the spec's `data` section, `(N, H, W)`, `(N, H, W, C)` or
     `(N, C, H, W)`, numpy or torch, uint8 (or any whole numbers), or as image files, which go through that section's
     steps; pixels come out as `(N, C, H, W)` tensors of uint8 (uint16 above 8 bits) on the CPU. Floats are refused:
-    values in [0, 1] would be scored as nearly black. Every random draw is a function of the `seed` given to the
+    values in [0, 1] would be scored as nearly black. What a model is conditioned on goes in as `given`, by
+    name: classes by number or by their folder's name, numbers, each taken in turn, a tensor `(N, …)`, image files, or
+    "none". Every random draw is a function of the `seed` given to the
     method; nothing depends on `batch` but memory.
 
     Examples:
@@ -77,7 +83,15 @@ class Trained:
     def _data(self) -> Data:
         return self._settings.data
 
-    def elbo(self, images: ImagesLike, *, samples: int = 1, batch: int = BATCH, seed: int = 0) -> ImageElbo:
+    def elbo(
+        self,
+        images: ImagesLike,
+        *,
+        samples: int = 1,
+        batch: int = BATCH,
+        seed: int = 0,
+        given: Mapping[str, GivenValue] | None = None,
+    ) -> ImageElbo:
         """Score each image.
 
         Args:
@@ -86,6 +100,7 @@ class Trained:
                 (Burda et al. 2016).
             batch: images per pass.
             seed: of the posterior samples. Image i of the batch meets the noise of number i.
+            given: what the images are conditioned on; see the class.
 
         Returns:
             the bound, distortion and rates of each image in nats, float64 on the CPU.
@@ -94,9 +109,23 @@ class Trained:
             hvdsl.Error: the images do not fit, or the likelihood is an error and no density.
         """
         with no_global_effect():
-            return image_elbo(self.model, raw_pixels(images, self._data), samples=samples, batch=batch, seed=seed)
+            pixels, fields = self._with_fields(images, given)
+            return image_elbo(self.model, pixels, fields, samples=samples, batch=batch, seed=seed)
 
-    def latents(self, images: ImagesLike, *, sample: bool = True, batch: int = BATCH, seed: int = 0) -> Latents:
+    def _with_fields(
+        self, images: ImagesLike, given: Mapping[str, GivenValue] | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return images_with_fields(self.model, images, self._data, given, class_names(self.run))
+
+    def latents(
+        self,
+        images: ImagesLike,
+        *,
+        sample: bool = True,
+        batch: int = BATCH,
+        seed: int = 0,
+        given: Mapping[str, GivenValue] | None = None,
+    ) -> Latents:
         """Tell of each latent group what its posterior says of the images: mean, scale, z, rate in nats, codes.
 
         Each group's posterior is given the z of the groups before it: drawn ones, or with `sample = False` the
@@ -106,9 +135,12 @@ class Trained:
             hvdsl.Error: the images do not fit.
         """
         with no_global_effect():
-            return infer(self.model, raw_pixels(images, self._data), sample=sample, seed=seed, batch=batch)
+            pixels, fields = self._with_fields(images, given)
+            return infer(self.model, pixels, sample=sample, seed=seed, batch=batch, given=fields)
 
-    def encode(self, images: ImagesLike, *, batch: int = BATCH) -> dict[str, Tensor]:
+    def encode(
+        self, images: ImagesLike, *, batch: int = BATCH, given: Mapping[str, GivenValue] | None = None
+    ) -> dict[str, Tensor]:
         """Return what `decode` turns back into the reconstruction: of each group its posterior mean, or its codes.
 
         z is `(N, Z, H, W)`, after the group's flow where it has one; codes are `(N, H, W)` int64, or
@@ -117,7 +149,7 @@ class Trained:
         Raises:
             hvdsl.Error: the images do not fit.
         """
-        return self.latents(images, sample=False, batch=batch).values
+        return self.latents(images, sample=False, batch=batch, given=given).values
 
     def decode(
         self,
@@ -126,6 +158,7 @@ class Trained:
         temperature: float | None = None,
         batch: int = BATCH,
         seed: int = 0,
+        given: Mapping[str, GivenValue] | None = None,
     ) -> Tensor:
         """Return the images of latents, pixels `(N, C, H, W)`: the likelihood's mean.
 
@@ -135,6 +168,7 @@ class Trained:
             temperature: factor on the scale of those priors (default: the spec's).
             batch: images per pass.
             seed: of those draws.
+            given: what the images are conditioned on.
 
         Raises:
             hvdsl.Error: there is no such group, a shape does not fit, or a group of codes is absent.
@@ -142,7 +176,14 @@ class Trained:
         own = default_temperatures(as_vae(self.model).LATENTS, self._settings.sample.temperature)
         factor = own if temperature is None else temperature
         with no_global_effect():
-            images = decode(self.model, self._data, latents, temperature=factor, seed=seed, batch=batch)
+            fields = values_of(
+                conditions_of(self.model),
+                given or {},
+                count_of(self.model, latents),
+                self._data,
+                class_names(self.run),
+            )
+            images = decode(self.model, self._data, latents, temperature=factor, seed=seed, batch=batch, given=fields)
         return as_pixels(images, self._data)
 
     def reconstruct(
@@ -153,6 +194,7 @@ class Trained:
         temperature: float | None = None,
         batch: int = BATCH,
         seed: int = 0,
+        given: Mapping[str, GivenValue] | None = None,
     ) -> Tensor:
         """Return the images as their first `keep` latent groups know them (default: all), pixels `(N, C, H, W)`.
 
@@ -166,7 +208,7 @@ class Trained:
             raise UsageError("--temperature is of groups that are drawn; codes that are not kept take their mean")
         groups = len(as_vae(self.model).LATENTS)
         drawn_at = TEMPERATURE if temperature is None else temperature
-        pixels = raw_pixels(images, self._data)
+        pixels, fields = self._with_fields(images, given)
         parts = []
         with no_global_effect():
             for start in range(0, len(pixels), batch):
@@ -178,6 +220,7 @@ class Trained:
                     temperature=drawn_at,
                     seed=seed,
                     first=start,
+                    given=some(fields, range(start, min(start + batch, len(pixels)))),
                 )
                 parts.append(row)
         return as_pixels(torch.cat(parts), self._data)
@@ -198,6 +241,8 @@ class Trained:
         keep: str | os.PathLike[str] | Mapping[str, Tensor] | None = None,
         mask: str | os.PathLike[str] | NDArray[Any] | None = None,
         schedule: Schedule | Mapping[str, Schedule] | None = None,
+        given: Mapping[str, GivenValue] | None = None,
+        guidance: float | None = None,
     ) -> Tensor:
         """Draw `n` images, pixels `(n, C, H, W)`. Image i depends on (seed, i) alone.
 
@@ -212,13 +257,16 @@ class Trained:
             seed: of every random draw.
             top_k: draw from so many most probable codes.
             top_p: draw from the most probable codes that together reach this probability.
-            label: the classes of the images, taken in turn.
+            label: the classes of the images, taken in turn; short for `given = {"label": …}`.
             fix: the latents of some groups, or codes of levels, `(N, …)`, or a file of them; the rest is drawn.
             keep: with `mask`, the codes of images to be painted in, or a file of them.
             mask: what to draw anew, `(H, W)`, or a picture: everything but 0 or black.
             schedule: `raster`, codes one by one (default), or `wavefront`, at once what does not see each other.
+            given: what the images are conditioned on, by name, each taken in turn; see the class.
+            guidance: w of classifier-free guidance (Ho & Salimans 2022), where training left conditions out (`drop`):
+                1 is plain sampling, 0 sampling without conditions, more than 1 goes further the way they point.
 
-        `top_k`, `top_p`, `label`, `keep`, `mask` and `schedule` are for models of codes with trained priors.
+        `top_k`, `top_p`, `keep`, `mask` and `schedule` are for models of codes with trained priors.
 
         Raises:
             hvdsl.Error: a prior is missing, or an argument does not apply or fit.
@@ -238,9 +286,37 @@ class Trained:
             keep=_codes(keep),
             mask=Path(mask) if isinstance(mask, str | os.PathLike) else None if mask is None else np.asarray(mask) > 0,
             schedule=_pairs(schedule),
+            given=tuple((given or {}).items()),
+            guidance=guidance,
         )
         with no_global_effect():
             return draw(self._opened, options)
+
+    def edit(
+        self,
+        images: ImagesLike,
+        changes: Mapping[str, GivenValue],
+        *,
+        given: Mapping[str, GivenValue] | None = None,
+        batch: int = BATCH,
+    ) -> Edits:
+        """Return what images would be under changed conditions: counterfactuals (de Sousa Ribeiro et al. 2023).
+
+        What the model's priors do not explain of each latent group is kept, and so is the pixels' own noise where the
+        likelihood has a location and a scale: unchanged conditions then give the images back exactly.
+
+        Args:
+            images: see the class.
+            changes: conditions as they are to be, as `{"age": 80}`.
+            given: conditions as they are, where the images do not bring them.
+            batch: images per pass.
+
+        Raises:
+            hvdsl.Error: the images do not fit, or there is no such condition.
+        """
+        with no_global_effect():
+            pixels, fields = self._with_fields(images, given)
+            return edit_images(self._opened, pixels, fields, changes, batch)
 
     def evaluate(
         self,
@@ -253,6 +329,7 @@ class Trained:
         batch: int = BATCH,
         seed: int = 0,
         console: Console | None = None,
+        given: Mapping[str, GivenValue] | None = None,
     ) -> EvaluationResult:
         """Evaluate a split of the run's data, or given images, in bits per dimension.
 
@@ -265,6 +342,7 @@ class Trained:
             batch: images per pass.
             seed: of the posterior samples.
             console: where to show progress.
+            given: what the images are conditioned on, in place of what the data bring with them.
 
         Raises:
             hvdsl.Error: there are no images, or the bound is not finite.
@@ -272,10 +350,11 @@ class Trained:
         with no_global_effect():
             if images is None:
                 place = None if data is None else Path(data)
-                return evaluate_split(self._opened, place, split, samples, baselines, batch, seed, console)
+                return evaluate_split(self._opened, place, split, samples, baselines, batch, seed, console, given)
             if data is not None or baselines:
                 raise UsageError("given images have no training images beside them: leave out `data` and `baselines`")
-            return evaluate_images(self._opened, raw_pixels(images, self._data), samples, batch, seed, console)
+            pixels, fields = self._with_fields(images, given)
+            return evaluate_images(self._opened, pixels, fields, samples, batch, seed, console)
 
     def score(
         self,
@@ -313,7 +392,7 @@ class Trained:
                 chosen = stored = used_images(self.run, self._data, None if data is None else Path(data), split)
                 names = stored.names(range(len(stored)))
             else:
-                chosen = GivenImages(raw_pixels(images, self._data))
+                chosen = GivenImages(*self._with_fields(images, None))
                 names = image_names(images, len(chosen))
             return score(self._opened, chosen, names, samples=samples, llr=llr, batch=batch, seed=seed, console=console)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels, en
 from hvdsl.runtime.codes.store import CodeStore, Identity, LabelledImages, Writing, data_digest
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.inference import chunks
+from hvdsl.runtime.latents.conditions import as_tensors, conditions_of
+from hvdsl.runtime.training.batches import read_with_fields
 
 
 def stored_codes(
@@ -24,7 +26,7 @@ def stored_codes(
     folder: Path,
     autoencoder: str,
     *,
-    classes: int | None = None,
+    classes: Mapping[str, int] | None = None,
     batch: int = 64,
     world: World | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -36,7 +38,7 @@ def stored_codes(
 
     Args:
         autoencoder: Its digest.
-        classes: How many the data has; its labels are then stored too.
+        classes: How many each of these fields of the data has; they are then stored too.
         progress: Called with the images done by this process, and how many it has to do.
 
     Raises:
@@ -45,8 +47,9 @@ def stored_codes(
     if len(images) == 0:
         raise CodesError(f"{images.name} has no images to take codes of")
     world = world or World()
-    levels = _levels(model, images, classes)
-    identity = Identity(autoencoder, data_digest(images, labelled=levels[-1].name == LABEL))
+    levels = (*code_levels(model), *_classes(images, classes or {}))
+    labelled = any(level.name == LABEL and not level.grid for level in levels)
+    identity = Identity(autoencoder, data_digest(images, labelled=labelled))
     if not world.any(not _is_current(folder, identity, levels)):
         return CodeStore.open(folder)
     writing = Writing(folder, levels, len(images))
@@ -61,11 +64,10 @@ def stored_codes(
     return CodeStore.open(folder)
 
 
-def _levels(model: nn.Module, images: LabelledImages, classes: int | None) -> tuple[Level, ...]:
-    levels = code_levels(model)
-    if classes is None or images.labels([0]) is None:
-        return levels
-    return (*levels, Level(LABEL, classes, ()))
+def _classes(images: LabelledImages, classes: Mapping[str, int]) -> list[Level]:
+    """The classes of images as levels; `label` where the images have some."""
+    held = {n: k for n, k in classes.items() if n != LABEL or images.labels([0]) is not None}
+    return [Level(name, count, ()) for name, count in held.items()]
 
 
 def _is_current(folder: Path, identity: Identity, levels: tuple[Level, ...]) -> bool:
@@ -85,20 +87,25 @@ def _write(
 ) -> None:
     mine = world.share(len(images))
     for indices in chunks(mine, batch):
-        codes, _ = encode(model, torch.from_numpy(images.batch(indices, 0).astype(np.float32)))
-        parts = [codes[level.name].flatten(1).cpu().numpy() for level in writing.levels if level.name != LABEL]
-        if writing.levels[-1].name == LABEL:
-            parts.append(_labels(images, indices))
+        pixels, given = read_with_fields(images, indices, [c.name for c in conditions_of(model)])
+        codes, _ = encode(model, torch.from_numpy(pixels.astype(np.float32)), as_tensors(given))
+        parts = [codes[level.name].flatten(1).cpu().numpy() for level in writing.levels if level.grid]
+        parts += [_class_of(images, level.name, indices) for level in writing.levels if not level.grid]
         writing.write(indices.start, np.concatenate(parts, 1))
         if progress is not None:
             progress(indices.stop - mine.start, len(mine))
 
 
-def _labels(images: LabelledImages, indices: range) -> NDArray[np.int64]:
-    labels = images.labels(indices)
-    if labels is None:
+def _class_of(images: LabelledImages, field: str, indices: range) -> NDArray[np.int64]:
+    if field != LABEL:
+        _, given = read_with_fields(images, indices, [field])
+        values = given[field]
+    else:
+        labels = images.labels(indices)
+        values = np.full(len(indices), -1) if labels is None else labels
+    if (values < 0).any():
         raise CodesError(f"some images of {images.name} have no class: label all of them, or leave out `data.classes`")
-    return labels[:, None]
+    return np.asarray(values, np.int64)[:, None]
 
 
 def _together(world: World, writing: Writing, work: Callable[[], None]) -> None:

@@ -6,14 +6,16 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.inference.inference import chunks, inference, to_pixels
+from hvdsl.runtime.inference.inference import chunks, inference, some, to_pixels
 from hvdsl.runtime.latents import Given, Source, Traversal
+from hvdsl.runtime.latents.conditions import arguments_of
 from hvdsl.runtime.latents.group import CodeMap
 from hvdsl.runtime.protocol import as_vae
 
@@ -108,13 +110,16 @@ def check_fit(codes: Mapping[str, Tensor], levels: Sequence[Level], source: str)
         raise CodesError(f"{source} has no images")
 
 
-def encode(model: nn.Module, pixels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+def encode(
+    model: nn.Module, pixels: Tensor, given: Mapping[str, Tensor] = MappingProxyType({})
+) -> tuple[dict[str, Tensor], Tensor]:
     """The codes of images, by level, and their reconstruction, from one pass in evaluation mode.
 
     The codes are the nearest of a quantizer, the most probable of a categorical posterior.
 
     Args:
         pixels: Raw pixel values `(N, C, H, W)`.
+        given: The fields beside them.
 
     Returns:
         Codes `(N, H, W)` (`(N, depth, H, W)` in residual quantization), int64, and the likelihood's parameters.
@@ -125,7 +130,8 @@ def encode(model: nn.Module, pixels: Tensor) -> tuple[dict[str, Tensor], Tensor]
     levels, vae = code_levels(model), as_vae(model)
     with inference(model) as device:
         latents = Traversal(vae.LATENTS, len(pixels), sources=Source.POSTERIOR_MEAN, device=device)
-        params = vae(vae.input(pixels.float().to(device)), latents)
+        own = {name: value.to(device) for name, value in arguments_of(model, given).items()}
+        params = vae(vae.input(pixels.float().to(device)), latents, **own)
     codes = {}
     for level, outcome in zip(levels, latents.outcomes, strict=True):
         assert outcome.codes is not None  # an inferred discrete group has codes
@@ -133,7 +139,14 @@ def encode(model: nn.Module, pixels: Tensor) -> tuple[dict[str, Tensor], Tensor]
     return codes, params
 
 
-def decode(model: nn.Module, data: Data, codes: Mapping[str, Tensor], *, batch: int = 64) -> Tensor:
+def decode(
+    model: nn.Module,
+    data: Data,
+    codes: Mapping[str, Tensor],
+    *,
+    batch: int = 64,
+    given: Mapping[str, Tensor] = MappingProxyType({}),
+) -> Tensor:
     """The images of codes, raw pixel values `(N, C, H, W)` on the CPU: the likelihood's mean.
 
     The codes of an image give what `reconstruct` gives for the image, bit for bit, on one device and in equal batches.
@@ -146,10 +159,11 @@ def decode(model: nn.Module, data: Data, codes: Mapping[str, Tensor], *, batch: 
     images = []
     with inference(model) as device:
         for indices in chunks(range(len(codes[levels[0].name])), batch):
-            given = [
+            sources = [
                 Given(codes[level.name][indices.start : indices.stop].long().reshape(-1, level.depth, *level.grid))
                 for level in levels
             ]
-            latents = Traversal(vae.LATENTS, len(indices), sources=given, device=device)
-            images.append(to_pixels(vae, vae.likelihood.mean(vae(None, latents)), data).cpu())
+            latents = Traversal(vae.LATENTS, len(indices), sources=sources, device=device)
+            own = {name: value.to(device) for name, value in arguments_of(model, some(given, indices)).items()}
+            images.append(to_pixels(vae, vae.likelihood.mean(vae(None, latents, **own)), data).cpu())
     return torch.cat(images)

@@ -10,11 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hvdsl.compiler.settings import Data
+from hvdsl.compiler.settings import Condition, Data
+from hvdsl.runtime.data.conditions import formed, made
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.fields import Examples, Field, Value, stack
 from hvdsl.runtime.data.picture import Raster
-from hvdsl.runtime.data.preprocess import Preprocess, random
+from hvdsl.runtime.data.preprocess import Preprocess, random, scaled
 
 Pixels = NDArray[Any]  # (N, C, H, W): uint8 or uint16 0 … 2^bits − 1, or float32 of real numbers
 
@@ -116,6 +117,52 @@ class Dataset:
         if not self._training:
             epoch = step = 0
         return np.stack([self._one(int(i), epoch, step) for i in indices])
+
+    def conditioned(
+        self, indices: Sequence[int], fields: Sequence[str], epoch: int = 0, step: int = 0
+    ) -> tuple[Pixels, dict[str, NDArray[Any]]]:
+        """Return raw pixel values and some of the fields that `data` declares, as a model takes them.
+
+        Classes are (N,) int64, -1 where there is none; numbers (N, C) or (N, C, H, W) float32, NaN where there are
+        none. Geometry is applied alike to the image and to all that has places.
+
+        Raises:
+            DataError: as `batch`; or a field has no value for an image and may not be dropped, or is not what `data`
+                declares.
+        """
+        pixels, turn = self.batch(indices, epoch, step), epoch if self._training else 0
+        declared = {condition.name: condition for condition in self._settings.conditions}
+        missing = next((key for key in fields if key not in declared), None)
+        if missing is not None:
+            raise DataError(f"{self.name} has no field `{missing}`: write `given {missing} = …` in `data`")
+        given = {}
+        for key in fields:
+            rows = zip(pixels, map(int, indices), strict=True)
+            given[key] = np.stack([self._formed(declared[key], row, turn, index) for row, index in rows])
+        return pixels, given
+
+    def _formed(self, condition: Condition, pixels: Pixels, epoch: int, index: int) -> NDArray[Any]:
+        own = made(condition, pixels, (self._settings.split_seed, epoch, index))
+        if own is not None:
+            return own
+        name = self.images.name(index)
+        value = self.fields[condition.name].value(self._origin(index), name)
+        return formed(condition, value, name, lambda numbers: self._moved(condition, numbers, epoch, index, name))
+
+    def _moved(self, condition: Condition, numbers: NDArray[Any], epoch: int, index: int, name: str) -> NDArray[Any]:
+        """Do with (H, W, C) what is done with the image, and bring it to the size that was declared."""
+        size = condition.shape[1:]
+        stored = self.images.image(index, epoch).values.shape[:2]
+        if numbers.shape[:2] == stored:
+            numbers = self._preprocess.geometry(numbers, epoch, index, f"`{condition.name}` of {name}")
+        elif numbers.shape[:2] == size and not self._preprocess.moves:
+            numbers = self._preprocess.flipped(numbers, epoch, index)
+        else:
+            raise DataError(
+                f"`{condition.name}` of {name} is {numbers.shape[0]}x{numbers.shape[1]}, and the image "
+                f"{stored[0]}x{stored[1]}: make them alike"
+            )
+        return np.ascontiguousarray(scaled(numbers, size).transpose(2, 0, 1))
 
     def examples(self, indices: Sequence[int], epoch: int = 0, step: int = 0) -> Examples:
         """Return everything that belongs to some images; geometry is applied alike to all that has places.

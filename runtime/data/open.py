@@ -11,6 +11,7 @@ import numpy as np
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.data.arrays import Arrays, read_arrays
 from hvdsl.runtime.data.cifar10 import read_cifar10
+from hvdsl.runtime.data.conditions import open_fields
 from hvdsl.runtime.data.dataset import Dataset, Images, Splits, Subset, Teller, holdout_split
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.fields import FieldSource, open_field
@@ -103,7 +104,9 @@ def open_data(settings: Data, path: Path | None = None, given: Mapping[str, Fiel
 
     def dataset(title: str, images: Images, *, training: bool = False) -> Dataset:
         stored = images.images if isinstance(images, Subset) else images
-        fields = {key: open_field(key, place, stored, settings.shape[1:]) for key, place in (given or {}).items()}
+        where = path or (Path(settings.source) if settings.source else None)
+        fields = open_fields(settings, stored, where)
+        fields |= {key: open_field(key, place, stored, settings.shape[1:]) for key, place in (given or {}).items()}
         return Dataset(title, images, settings, training=training, tell=tell, fields=fields)
 
     splits = Splits(
@@ -163,7 +166,8 @@ def open_given(
         images = _in_classes(images, settings, noted)
     left = source.summary.partition("; ")[2]
     title = f"{count} of {path}" + (f"; {left}" if left else "")
-    dataset = Dataset(title, images, settings, training=False, tell=tell)
+    fields = open_fields(settings, images, path)
+    dataset = Dataset(title, images, settings, training=False, tell=tell, fields=fields)
     if isinstance(images, Folder | Lmdb):
         images.check(settings)
     probe(dataset, settings, tell, strict=False)

@@ -84,8 +84,19 @@ class Preprocess:
             image = _shifted(image, settings.shift, random(settings.split_seed, epoch, index, _SHIFT))
         if isinstance(settings.crop, RandomCrop):
             image = self._window(image, settings.crop.size, epoch, index, name)
+        return self.flipped(image, epoch, index)
+
+    @property
+    def moves(self) -> bool:
+        """Whether anything but a flip moves pixels: then only what is as large as the image can follow it."""
+        settings = self._settings
+        return bool(settings.crop is not None or settings.pad or (settings.shift and self._training))
+
+    def flipped(self, image: NDArray[Any], epoch: int, index: int) -> NDArray[Any]:
+        """(H, W, C) as it is, or mirrored where the image is."""
+        settings = self._settings
         if settings.flip and self._training and random(settings.split_seed, epoch, index, _FLIP).random() < 0.5:
-            image = image[:, ::-1]
+            return image[:, ::-1]
         return image
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:

@@ -46,6 +46,10 @@ class Distribution(ABC):
     def kl(self, other: Self) -> Tensor | None:
         """KL(self ‖ other), shaped as densities are; None where it has no closed form."""
 
+    @abstractmethod
+    def mixed(self, guidance: float) -> Self:
+        """Of a batch whose first half has conditions and whose second has none, u + w (c - u) of their parameters."""
+
     def value(self, given: Tensor) -> Tensor:
         """A value from outside as a draw: `(N, Z, H, W)`, or the codes of a distribution that has codes."""
         return given.to(self.mode)
@@ -53,6 +57,12 @@ class Distribution(ABC):
     def codes(self, z: Tensor) -> Tensor | None:
         """The numbers of drawn classes, `(N, 1, H, W)` int64; None for what has no codes."""
         return None
+
+
+def mix(values: Tensor, guidance: float) -> Tensor:
+    """u + w (c - u) of the halves (c, u) of a batch; exactly c at w = 1, u at 0."""
+    with_conditions, without = values.chunk(2)
+    return torch.lerp(without, with_conditions, guidance)
 
 
 class Flowed:

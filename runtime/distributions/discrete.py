@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hvdsl.runtime.distributions.base import Distribution
+from hvdsl.runtime.distributions.base import Distribution, mix
 from hvdsl.runtime.ground.tensors import at_least_float32, straight_through
 
 
@@ -30,6 +30,9 @@ class StraightThroughBernoulli(Distribution):
         """1 where logits + t logit(u) > 0: the log-odds are divided by the temperature t, which may be 0."""
         moved = self.logits + temperature * noise.logit()
         return straight_through(moved.sigmoid(), (moved > 0).to(moved))
+
+    def mixed(self, guidance: float) -> Self:
+        return type(self)(mix(self.logits, guidance))
 
     def log_prob(self, z: Tensor) -> Tensor:
         """z log p + (1 - z) log(1 - p)"""
@@ -56,6 +59,9 @@ class StraightThroughCategorical(Distribution):
         """The class of the largest logit + t Gumbel(u): logits are divided by the temperature t, which may be 0."""
         moved = self.logits - temperature * (-noise.log()).log()
         return straight_through(moved.softmax(1), self._one_hot(moved.argmax(1)))
+
+    def mixed(self, guidance: float) -> Self:
+        return type(self)(mix(self.logits, guidance))
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log p of the class, `(N, 1, H, W)`."""

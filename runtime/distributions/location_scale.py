@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hvdsl.runtime.distributions.base import Distribution
+from hvdsl.runtime.distributions.base import Distribution, mix
 from hvdsl.runtime.distributions.maps import MeanMap, ScaleMap, exp, identity
 from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.tensors import at_least_float32
@@ -49,6 +49,18 @@ class LocationScale(Distribution):
     def joined(self, other: Self, mean: Tensor, log_scale: Tensor) -> Self:
         """A distribution of this mean and scale, made of `self` and `other`."""
         return type(self).of(mean, log_scale=log_scale)
+
+    def mixed(self, guidance: float) -> Self:
+        mean, log_scale = mix(self.mean, guidance), mix(self.log_scale, guidance)
+        return self.joined(self, mean, log_scale)
+
+    def standardized(self, z: Tensor) -> Tensor:
+        """(z - μ) / σ: the part of z that is not of the distribution, which `at` turns back."""
+        return (z - self.mean) / self.scale
+
+    def at(self, standard: Tensor) -> Tensor:
+        """μ + σ ε"""
+        return torch.addcmul(self.mean, self.scale, standard)
 
     @property
     def mode(self) -> Tensor:

@@ -8,8 +8,9 @@ for K = 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,14 @@ from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.pixels import as_stored, pixel_bits
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import World
-from hvdsl.runtime.inference.inference import chunks, inference, to_pixels
+from hvdsl.runtime.inference.inference import chunks, inference, model_batch, to_pixels
 from hvdsl.runtime.inference.quality import ssim
 from hvdsl.runtime.latents import LatentGroup, Source, Traversal
+from hvdsl.runtime.latents.conditions import as_tensors, fields_of
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.objective.elbo import ModelBatch, measure
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae
-from hvdsl.runtime.training.batches import PixelSource
+from hvdsl.runtime.training.batches import PixelSource, read_with_fields
 
 
 class ImportanceBound:
@@ -85,7 +87,7 @@ class Evaluation:
 
     Attributes:
         images: How many.
-        dims: What "per dimension" divides by.
+        dims: What "per dimension" divides by: values of an image, or the mean of the sums of its weights.
         samples: Posterior samples per image, K. With one the bound is the ELBO; with more it is
             `log 1/K sum_k p(x, z_k) / q(z_k | x)` (Burda et al. 2016).
         nats_per_dim: The negative bound.
@@ -104,7 +106,7 @@ class Evaluation:
 
     images: int
     samples: int
-    dims: int
+    dims: int | float
     nats_per_dim: float
     bits_per_dim: float
     standard_error: float
@@ -121,6 +123,12 @@ class Evaluation:
         """The negative bound of a whole image: what is customarily reported for small black and white data."""
         return self.nats_per_dim * self.dims
 
+    @property
+    def interval_95(self) -> tuple[float, float]:
+        """The 95 % confidence interval of `bits_per_dim`, by the normal approximation over images."""
+        margin = 1.96 * self.standard_error
+        return self.bits_per_dim - margin, self.bits_per_dim + margin
+
     def as_json(self) -> dict[str, Any]:
         """For `eval --json`."""
         if not self.density:
@@ -136,6 +144,7 @@ class Evaluation:
             "images": self.images,
             "samples": self.samples,
             "standard_error": self.standard_error,
+            "interval_95_bits_per_dim": list(self.interval_95),
         } | self._quality()
 
     def as_metrics(self) -> dict[str, Any]:
@@ -197,6 +206,8 @@ def evaluate(
     if len(data) == 0:
         raise HvdslError(f"{data.name} has no images to evaluate on")
     world = world or World()
+    if len(data) < world.size:
+        raise HvdslError(f"{data.name} has {len(data)} images for {world.size} processes: start at most as many")
     vae, noise_seed = as_vae(model), derive_seed(seed, "evaluation noise")
     if samples > 1 and not vae.likelihood.density:
         raise HvdslError("several samples per image tighten a bound, and a reconstruction error is none: use 1 sample")
@@ -204,13 +215,16 @@ def evaluate(
     channels = [_rated_channels(group) for group in vae.LATENTS]
     # The bound, its square, the distortion, images, squared errors, similarity, each group's rate, each channel's rate.
     sums = torch.zeros(6 + groups + sum(channels), dtype=torch.float64)
+    scored, fields = torch.zeros((), dtype=torch.float64), fields_of(model)
     compared = None if pixels is None or pixels.is_real else pixels
     with inference(model) as device:
         mine = world.share(len(data))
         for indices in chunks(mine, batch):
-            v = torch.from_numpy(data.batch(indices, 0).astype(np.float32)).to(next(model.parameters()))
-            score = score_images(model, v, indices, samples, noise_seed)
+            raw, given = read_with_fields(data, indices, fields)
+            v = torch.from_numpy(raw.astype(np.float32)).to(next(model.parameters()))
+            score = score_images(model, v, indices, samples, noise_seed, as_tensors(given))
             bound = score.bound
+            scored += score.dims.double().sum().cpu()
             sums[:3] += torch.stack([bound.sum(), bound.square().sum(), score.distortion.sum()]).cpu()
             sums[3] += len(indices)
             if compared is not None:
@@ -219,8 +233,10 @@ def evaluate(
             sums[6 + groups :] += score.channel_rates.cpu()
             if progress is not None:
                 progress(indices.stop - mine.start)
-        dims = vae.likelihood.dims((v.shape[1], v.shape[2], v.shape[3]))
-        totals = world.sum(sums.to(device) if world.size > 1 else sums).tolist()
+        sums = torch.cat((sums, scored[None]))
+        *totals, scored_values = world.sum(sums.to(device) if world.size > 1 else sums).tolist()
+        dims = scored_values / totals[3]
+        dims = round(dims) if dims.is_integer() else dims
     active = _active(totals[6 + groups :], channels, totals[3])
     bound_sums = totals[:4] + totals[6 : 6 + groups]
     result = _summary(bound_sums, active, samples, dims, data.name, vae.likelihood.density)
@@ -258,6 +274,8 @@ def _active(rates: list[float], channels: list[int], images: float) -> tuple[int
 class ImageScores:
     """The score of a batch in float64 nats: `bound` and `distortion` `(N,)`, `rates` `(groups, N)`.
 
+    `dims` `(N,)` are what each image's nats are divided by.
+
     `channel_rates` are summed over the images, `(channels of all groups,)`; `params` are the likelihood's, of the first
     sample. `elbo` is -(distortion + rates), and so the bound itself where there is one sample.
     """
@@ -266,6 +284,7 @@ class ImageScores:
     distortion: Tensor
     rates: Tensor
     channel_rates: Tensor
+    dims: Tensor
     params: Tensor
 
     @property
@@ -274,9 +293,17 @@ class ImageScores:
 
 
 def score_images(
-    model: nn.Module, v: Tensor, indices: range, samples: int, seed: int, from_prior: int = 0
+    model: nn.Module,
+    v: Tensor,
+    indices: range,
+    samples: int,
+    seed: int,
+    given: Mapping[str, Tensor] = MappingProxyType({}),
+    from_prior: int = 0,
 ) -> ImageScores:
     """Score each image of a batch, raw pixel values `(N, C, H, W)` with the numbers `indices`, by `samples` samples.
+
+    `given` are the fields beside the images.
 
     One sample per pass, the weights summed as they come: memory does not grow with the number of samples.
 
@@ -284,7 +311,8 @@ def score_images(
         from_prior: So many of the last groups are drawn from their priors: the bound L^{>k} of Havtorn et al. 2021.
     """
     vae = as_vae(model)
-    x, target = vae.input(v), vae.target(v)
+    images: ModelBatch | None = None
+    dims: int | Tensor = 0
     distortion = torch.zeros(len(v), dtype=torch.float64, device=v.device)
     rates = torch.zeros(len(vae.LATENTS), len(v), dtype=torch.float64, device=v.device)
     channel_rates = torch.zeros(sum(map(_rated_channels, vae.LATENTS)), dtype=torch.float64, device=v.device)
@@ -295,7 +323,9 @@ def score_images(
         latents = Traversal(
             vae.LATENTS, len(v), noise, sources, densities=samples > 1, detail="channel", device=v.device
         )
-        elbo = measure(model, ModelBatch(x, target, noise), latents)
+        images = model_batch(model, v, noise, given) if images is None else replace(images, noise=noise)
+        elbo = measure(model, images, latents)
+        dims = elbo.dims
         params = elbo.params if params is None else params
         distortion += elbo.distortion.double() / samples
         rates += elbo.rates.double() / samples
@@ -308,11 +338,12 @@ def score_images(
     else:
         bound = weights.bound if samples > 1 else -distortion - rates.sum(0)
     assert params is not None  # there is a sample
-    return ImageScores(bound, distortion, rates, channel_rates, params)
+    scored = dims if isinstance(dims, Tensor) else torch.full((len(v),), float(dims))
+    return ImageScores(bound, distortion, rates, channel_rates, scored.double(), params)
 
 
 def _summary(
-    totals: list[float], active: tuple[int, ...], samples: int, dims: int, name: str, density: bool
+    totals: list[float], active: tuple[int, ...], samples: int, dims: float, name: str, density: bool
 ) -> Evaluation:
     bound, square, distortion, images, *rates = totals
     n = round(images)

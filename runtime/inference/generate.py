@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -14,10 +15,10 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.pixels import as_stored
 from hvdsl.runtime.ground.seeds import derive_seed
-from hvdsl.runtime.inference.inference import chunks, inference, to_pixels
+from hvdsl.runtime.inference.inference import chunks, inference, some, to_pixels
 from hvdsl.runtime.latents import Given, Source, Traversal
+from hvdsl.runtime.latents.conditions import absent, arguments_of, blank, conditions_of, without
 from hvdsl.runtime.latents.noise import image_noise
-from hvdsl.runtime.objective.elbo import ModelBatch, measure
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae, is_quantized
 
 Decode = Literal["sample", "mean"]
@@ -32,6 +33,8 @@ def sample(
     seed: int = 0,
     batch: int = 64,
     decode: Decode = "sample",
+    given: Mapping[str, Tensor] = MappingProxyType({}),
+    guidance: float | None = None,
 ) -> Tensor:
     """Draw `n` images: raw pixel values `(n, C, H, W)`, whole numbers in float32 on the CPU.
 
@@ -41,12 +44,25 @@ def sample(
         temperature: Factor on the standard deviation of each prior: one for all groups, or one for each in order of
             generation. The likelihood is sampled at temperature 1.
         decode: Draw from the likelihood, or take its mean.
+        given: What the model is conditioned on, by name, `(n, …)`; what may be left out may be absent.
+        guidance: w of classifier-free guidance (Ho & Salimans 2022): each prior's parameters are u + w (c - u) of those
+            without conditions u and with them c. 1 is plain, 0 without conditions.
 
     Raises:
-        HvdslError: The temperature is negative, or not one for each group.
+        HvdslError: The temperature is negative, or not one for each group; a condition is missing or does not fit; or
+            guidance is asked for where nothing was ever left out.
     """
     parts = [
-        sample_batch(model, data, indices, temperature=temperature, seed=seed, decode=decode)
+        sample_batch(
+            model,
+            data,
+            indices,
+            temperature=temperature,
+            seed=seed,
+            decode=decode,
+            given=some(given, indices),
+            guidance=guidance,
+        )
         for indices in chunks(range(n), batch)
     ]
     return torch.cat(parts) if parts else torch.empty(0, *data.shape)
@@ -61,6 +77,8 @@ def sample_batch(
     seed: int = 0,
     decode: Decode = "sample",
     fixed: Mapping[int, Tensor] | None = None,
+    given: Mapping[str, Tensor] = MappingProxyType({}),
+    guidance: float | None = None,
 ) -> Tensor:
     """Draw the images of these numbers in one pass; see `sample`.
 
@@ -71,16 +89,63 @@ def sample_batch(
         HvdslError: As `sample`; or a fixed value has another shape than its group.
     """
     vae, noise_seed = as_vae(model), derive_seed(seed, "sampling noise")
+    given = completed(model, given, len(indices))
+    if guidance is not None:
+        given, guidance = guided(model, given, guidance)
     held = {place: Given(value) for place, value in (fixed or {}).items()}
     sources: list[Source | Given] = [held.get(place, Source.PRIOR) for place in range(len(vae.LATENTS))]
+    if guidance is not None:
+        bare = without(conditions_of(model), given)
+        given = {name: torch.cat((value, bare[name])) for name, value in given.items()}
     with inference(model) as device:
         noise = image_noise(model, vae.LATENTS, noise_seed, indices, device=device)
+        own = {name: value.to(device) for name, value in arguments_of(model, given).items()}
         try:
-            latents = Traversal(vae.LATENTS, len(indices), noise, sources, temperature, device=device)
+            latents = Traversal(
+                vae.LATENTS, len(indices), noise, sources, temperature, guidance=guidance, device=device
+            )
         except ValueError as error:
             raise HvdslError(str(error)) from error
-        decoded = decode_image(vae, vae(None, latents), noise, decode)
+        params = vae(None, latents, **own)[: len(indices)]  # under guidance the half with conditions
+        decoded = decode_image(vae, params, noise, decode)
         return as_stored(to_pixels(vae, decoded, data), data).cpu()
+
+
+def completed(model: nn.Module, given: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+    """What a model is conditioned on, for so many images: what is not given and may be left out is left out.
+
+    Raises:
+        HvdslError: A condition is missing.
+    """
+    found = dict(given)
+    for condition in conditions_of(model):
+        if condition.name not in found:
+            if not condition.droppable and condition.generative:
+                raise HvdslError(
+                    f"the model is conditioned on `{condition.name}`: say which with `--given {condition.name}=…`"
+                )
+            found[condition.name] = absent(condition, count) if condition.droppable else blank(condition, count)
+    return found
+
+
+def guided(model: nn.Module, given: Mapping[str, Tensor], guidance: float) -> tuple[dict[str, Tensor], float | None]:
+    """Conditions and guidance of a pass: one with weight 1 is a plain pass, one with 0 is one without conditions.
+
+    Raises:
+        HvdslError: Nothing was left out in training, so that the model does not know what it is without conditions.
+    """
+    conditions = conditions_of(model)
+    if not any(condition.droppable for condition in conditions):
+        named = next((condition.name for condition in conditions), None)
+        line = f"`given {named} = … {{ drop = 0.1 }}`" if named else "`given label = … { drop = 0.1 }`"
+        raise HvdslError(
+            f"--guidance needs a model that was also trained without its conditions: write {line} in `data`, and train"
+        )
+    if not math.isfinite(guidance):
+        raise HvdslError(f"--guidance is a number, not {guidance}")
+    if guidance == 0:
+        return without(conditions, given), None
+    return dict(given), None if guidance == 1 else guidance
 
 
 def decode_image(vae: HierarchicalVae, params: Tensor, noise: Noise, decode: Decode) -> Tensor:
@@ -106,6 +171,7 @@ def reconstruct(
     seed: int = 0,
     first: int = 0,
     decode: Decode = "mean",
+    given: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> list[Tensor]:
     """The images as the first `keep[i]` latent groups know them, raw pixel values `(N, C, H, W)`, one tensor per entry.
 
@@ -115,6 +181,7 @@ def reconstruct(
     Args:
         pixels: Raw pixel values `(N, C, H, W)`.
         first: The number of the first of them, which is what noise is drawn by.
+        given: What the model is conditioned on, by name.
 
     Raises:
         HvdslError: There are not so many groups.
@@ -130,11 +197,11 @@ def reconstruct(
         v = pixels.to(next(model.parameters()))
         noise_seed = derive_seed(seed, "reconstruction noise")
         noise = image_noise(model, vae.LATENTS, noise_seed, range(first, first + len(v)), device=device)
-        images = ModelBatch(vae.input(v), vae.target(v), noise)
+        x, own = vae.input(v), arguments_of(model, {name: value.to(device) for name, value in given.items()})
         for kept in keep:
             latents = Traversal.reconstruct(
                 vae.LATENTS, len(pixels), noise, keep=kept, rest=rest, temperature=temperature, device=device
             )
-            decoded = decode_image(vae, measure(model, images, latents).params, noise, decode)
+            decoded = decode_image(vae, vae(x, latents, **own), noise, decode)
             rows.append(to_pixels(vae, decoded, data).cpu())
     return rows

@@ -2,27 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
+from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.pixels import pixel_bits
-from hvdsl.runtime.protocol import HierarchicalVae
+from hvdsl.runtime.latents.conditions import arguments_of, scored_of, target_of, weight_of
+from hvdsl.runtime.objective.elbo import ModelBatch
+from hvdsl.runtime.protocol import HierarchicalVae, as_vae
+from hvdsl.runtime.training.precision import arithmetic
 
 
 @contextmanager
 def inference(model: nn.Module) -> Iterator[torch.device]:
-    """The model in evaluation mode and without gradients; gives its device, and puts its mode back."""
+    """The model in evaluation mode, without gradients and in exact float32; gives its device, and puts its mode back.
+
+    What a model was trained in changes nothing of what it is measured by.
+    """
     training = model.training
     model.train(False)
     try:
         with torch.inference_mode():
-            yield next(model.parameters()).device
+            device = next(model.parameters()).device
+            with arithmetic("fp32", device):
+                yield device
     finally:
         model.train(training)
+
+
+def model_batch(model: nn.Module, v: Tensor, noise: Noise, given: Mapping[str, Tensor]) -> ModelBatch:
+    """What a pass of the model takes for raw pixel values `(N, C, H, W)`, and the fields beside them.
+
+    Raises:
+        HvdslError: A field is missing or does not fit, or the weights of an image are all 0.
+    """
+    own = {name: value.to(v.device) for name, value in given.items()}
+    x, target = as_vae(model).input(v), target_of(model, v, own)
+    weight = weight_of(model, own)
+    return ModelBatch(x, target, noise, arguments_of(model, own), None if weight is None else weight.to(v))
+
+
+def some(given: Mapping[str, Tensor], indices: range) -> dict[str, Tensor]:
+    """The fields of some of the images."""
+    return {name: value[indices.start : indices.stop] for name, value in given.items()}
 
 
 def chunks(items: range, size: int) -> Iterator[range]:
@@ -46,7 +74,7 @@ class PixelMap(nn.Module):
             values = torch.tensor([0.0, 1.0], device=device)
         else:
             values = torch.arange(2 ** pixel_bits(data), dtype=torch.float32, device=device)
-        table = vae.target(values.view(-1, 1, 1, 1).expand(-1, channels, 1, 1)).flatten(1)
+        table = _target(vae, values.view(-1, 1, 1, 1).expand(-1, channels, 1, 1)).flatten(1)
         self._real = data.is_real
         self.straight: list[bool] = []  # of each channel
         for c in range(channels):
@@ -82,6 +110,14 @@ def to_pixels(vae: HierarchicalVae, images: Tensor, data: Data) -> Tensor:
     """Images in the target's units as raw pixel values, float; see `PixelMap`."""
     pixels: Tensor = PixelMap(vae, data, images.device)(images)
     return pixels
+
+
+def _target(vae: HierarchicalVae, values: Tensor) -> Tensor:
+    """The target at pixel values `(N, C, 1, 1)`; where it is of a field, at those of the field."""
+    names = set(inspect.signature(vae.target).parameters)
+    fields = {c.argument or c.name for c in scored_of(cast("nn.Module", vae))} & names
+    target: Tensor = vae.target(values, **dict.fromkeys(fields, values))
+    return target
 
 
 def _increasing(levels: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
@@ -14,9 +16,10 @@ from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
 from hvdsl.runtime.inference.generate import depths, reconstruct, sample
 from hvdsl.runtime.inference.pictures import grid, labelled_rows, rate_bars
+from hvdsl.runtime.latents.conditions import as_tensors, conditions_of
 from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.protocol import as_vae, is_quantized
-from hvdsl.runtime.training.batches import PixelSource
+from hvdsl.runtime.training.batches import PixelSource, read_with_fields
 from hvdsl.runtime.training.metrics import Measurement
 from hvdsl.runtime.training.trainer import Periodic, Trainer
 
@@ -42,19 +45,27 @@ def watch(trainer: Trainer, validation: PixelSource) -> None:
     ]
 
 
-def sample_page(model: nn.Module, settings: ModelSettings, n: int = SAMPLES, seed: int = 0) -> Image.Image:
-    """Samples at the spec's temperatures."""
+def sample_page(
+    model: nn.Module, settings: ModelSettings, n: int = SAMPLES, seed: int = 0, images: PixelSource | None = None
+) -> Image.Image:
+    """Samples at the spec's temperatures; where the model has conditions, under those of `images` in turn."""
+    fields = [condition.name for condition in conditions_of(model)]
+    given: Mapping[str, NDArray[Any]] = {}
+    if fields and images is not None:
+        _, given = read_with_fields(images, [i % len(images) for i in range(n)], fields)
     temperatures = default_temperatures(as_vae(model).LATENTS, settings.sample.temperature)
-    images = sample(model, settings.data, n, temperature=temperatures, seed=seed)
-    return grid(images, pixel_bits(settings.data))
+    drawn = sample(model, settings.data, n, temperature=temperatures, seed=seed, given=as_tensors(given))
+    return grid(drawn, pixel_bits(settings.data))
 
 
 def reconstruction_page(model: nn.Module, data: Data, images: PixelSource) -> Image.Image:
     """Some images, and what more and more of the hierarchy keeps of them."""
     groups = len(as_vae(model).LATENTS)
-    pixels = torch.from_numpy(images.batch(range(min(ORIGINALS, len(images))), 0).astype(np.float32))
+    fields = [condition.name for condition in conditions_of(model)]
+    raw, given = read_with_fields(images, range(min(ORIGINALS, len(images))), fields)
+    pixels = torch.from_numpy(raw.astype(np.float32))
     keep = depths(groups, DEPTHS)
-    rows = [pixels, *reconstruct(model, data, pixels, keep)]
+    rows = [pixels, *reconstruct(model, data, pixels, keep, given=as_tensors(given))]
     labels = ["original", *(f"{k} of {groups} groups" for k in keep)]
     return labelled_rows(rows, labels, pixel_bits(data))
 
@@ -84,7 +95,7 @@ def _evaluation(trainer: Trainer, validation: PixelSource, step: int) -> Evaluat
 def _pictures(trainer: Trainer, validation: PixelSource, step: int) -> Mapping[str, Measurement]:
     if trainer.log is not None:
         if not is_quantized(trainer.model):  # uniform codes are no samples: those need priors
-            page = sample_page(trainer.model, trainer.settings, seed=trainer.train.seed)
+            page = sample_page(trainer.model, trainer.settings, seed=trainer.train.seed, images=validation)
             trainer.log.picture("samples", step, page)
         page = reconstruction_page(trainer.model, trainer.settings.data, validation)
         trainer.log.picture("reconstructions", step, page)

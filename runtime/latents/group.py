@@ -68,6 +68,39 @@ class CodeMap:
     grid: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What an image is known by besides its pixels: classes `(N,)`, numbers `(N, C)`, or an image `(N, C, H, W)`.
+
+    Attributes:
+        name: As the data call it.
+        shape: (C, H, W) of the raw numbers; of classes (classes, 1, 1).
+        classes: How many, where it is a class.
+        drop: How often training leaves it out, so that it may be left out later: -1, or NaN.
+        generative: Whether generation reads it; otherwise only inference does.
+        argument: What `forward` calls it, where that is another word.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    classes: int | None = None
+    drop: float = 0.0
+    generative: bool = True
+    argument: str | None = None
+
+    @property
+    def droppable(self) -> bool:
+        """Whether the model knows what it is to be without."""
+        return self.drop > 0
+
+    @property
+    def stored(self) -> tuple[int, ...]:
+        """The shape of one image's value: `()` of a class, `(C,)` of numbers, `(C, H, W)` of an image."""
+        if self.classes is not None:
+            return ()
+        return self.shape if self.shape[1:] != (1, 1) else self.shape[:1]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Given:
     """A source that is the value itself, `(N, Z, H, W)`, or a discrete group's codes, `(N, depth, H, W)` integers."""

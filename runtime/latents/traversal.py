@@ -51,6 +51,8 @@ class Traversal:
         kl: `closed`, the divergence itself where it has a closed form; `sample`, log q - log p at the z that was drawn.
         densities: also keep log q and log p.
         detail: how finely rates are kept beside their sums.
+        guidance: w of classifier-free guidance: the batch is twice as long, its second half without conditions. Each
+            prior is mixed of both, and both halves go on with the same z.
         device: where the model computes; for the constants that it asks for (see `begin`).
 
     A draw is a pure function of its group. The noise is fixed when a group first asks for it and the first outcome is
@@ -73,15 +75,19 @@ class Traversal:
         kl: Literal["closed", "sample"] = "closed",
         densities: bool = False,
         detail: Detail = "latent",
+        guidance: float | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.groups = tuple(groups)
+        self.guidance, self.images = guidance, batch
+        if guidance is not None:
+            batch = 2 * batch
         self.batch, self.noise, self.device, self.dtype = batch, noise, torch.device(device), torch.float32
         self.keeping = Keeping(kl, densities or kl == "sample", detail)
-        self.sources = checked_sources(sources, self.groups, batch)
+        self.sources = checked_sources(sources, self.groups, self.images)
         self.temperatures = checked_temperatures(temperature, self.groups)
-        if noise is not None and noise.batch != batch:
-            raise ValueError(f"the noise is for {noise.batch} images, the batch has {batch}")
+        if noise is not None and noise.batch != self.images:
+            raise ValueError(f"the noise is for {noise.batch} images, the batch has {self.images}")
         self._range = range(len(self.groups))
         self._noise: list[Tensor | None] = [None] * len(self.groups)
         self._outcomes: list[Outcome | None] = [None] * len(self.groups)
@@ -110,14 +116,15 @@ class Traversal:
         temperature: float | Sequence[float] = 1.0,
         *,
         given: Sequence[Tensor] = (),
+        guidance: float | None = None,
         device: torch.device | str = "cpu",
     ) -> Traversal:
-        """The first groups from `given`, all others from their priors."""
+        """The first groups from `given`, all others from their priors; under `guidance`, from mixed ones."""
         if len(given) > len(groups):
             raise ValueError(f"{len(given)} latents are given; the model has {len(groups)} groups")
         sources: list[Source | Given] = [Given(z) for z in given]
         sources += [Source.PRIOR] * (len(groups) - len(given))
-        return cls(groups, batch, noise, sources, temperature, device=device)
+        return cls(groups, batch, noise, sources, temperature, guidance=guidance, device=device)
 
     @classmethod
     def reconstruct(
@@ -357,13 +364,13 @@ class Draw:
 
     def _value(self, prior: Distribution, posterior: Distribution | Flowed | None) -> Tensor:
         """z of a group whose prior is a distribution."""
-        source = self.source
-        if isinstance(source, Given):
-            z = prior.value(source.z)
-        elif source is Source.PRIOR_MEAN:
-            z = prior.mode
-        elif source is Source.PRIOR:
-            z = prior.sample(self.noise(prior), self.temperature)
+        source, guidance = self.source, self._walk.guidance
+        if guidance is not None:
+            z = self._drawn(prior.mixed(guidance)).repeat(2, 1, 1, 1)
+            self._walk.record(self._group, outcome_of_value(z, prior, None, self.origin, self._walk.keeping))
+            return z
+        if isinstance(source, Given) or source in (Source.PRIOR, Source.PRIOR_MEAN):
+            z = self._drawn(prior)
         elif posterior is None:
             raise ValueError(f"group `{self.group.path}` takes its {source.value}, but the model computed no posterior")
         else:
@@ -371,6 +378,16 @@ class Draw:
         used = posterior if self.inferred else None
         self._walk.record(self._group, outcome_of_value(z, prior, used, self.origin, self._walk.keeping))
         return z
+
+    def _drawn(self, prior: Distribution) -> Tensor:
+        """A draw from the prior, its mode, or what is given in its place."""
+        if isinstance(self.source, Given):
+            return prior.value(self.source.z)
+        if self.source is Source.PRIOR_MEAN:
+            return prior.mode
+        if self.source is not Source.PRIOR:
+            raise ValueError(f"group `{self.group.path}` takes its {self.source.value}, and guidance is of generation")
+        return prior.sample(self.noise(prior), self.temperature)
 
     def _inferred(self, posterior: Distribution | Flowed) -> Tensor:
         if isinstance(posterior, Flowed):
@@ -381,6 +398,8 @@ class Draw:
     def _code(self, prior: UniformCodes, posterior: Distribution | Flowed | NearestCode | None) -> Tensor:
         """z of a quantized group. The quantizer learns of a batch when this pass first draws from it."""
         source, walk = self.source, self._walk
+        if walk.guidance is not None:
+            raise ValueError(f"group `{self.group.path}` has equally likely codes, which no conditions can guide")
         if self.inferred:
             if posterior is None or isinstance(posterior, Distribution | Flowed):
                 raise ValueError(

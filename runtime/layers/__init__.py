@@ -12,9 +12,11 @@ from hvdsl.runtime.layers.functional import (
     Recipe,
     Scope,
     avg_pool,
+    condition,
     coordinates,
     one_hot,
     shift,
+    with_presence,
 )
 from hvdsl.runtime.layers.init import (
     Init,
@@ -51,6 +53,7 @@ __all__ = [
     "Scope",
     "WeightNorm",
     "avg_pool",
+    "condition",
     "constant",
     "coordinates",
     "fan_in",
@@ -62,5 +65,6 @@ __all__ = [
     "scaled",
     "shift",
     "uniform",
+    "with_presence",
     "zeros",
 ]

@@ -38,6 +38,18 @@ def one_hot(codes: Tensor, classes: int, like: Tensor) -> Tensor:
     return (codes[..., None] == numbers).permute(0, 3, 1, 2).to(like.dtype)
 
 
+def condition(values: Tensor, shape: tuple[int, int, int], like: Tensor) -> Tensor:
+    """Numbers `(N, C)` or `(N, C, H, W)` as maps `(N, C, H, W)` of the type of `like`; `shape` is (C, H, W)."""
+    return values.reshape(-1, *shape).to(like.dtype)
+
+
+def with_presence(x: Tensor) -> Tensor:
+    """`(N, C, H, W)` with one channel more: 1 where the numbers are given; where they are NaN all channels are 0."""
+    known = ~x.isnan().flatten(1).any(1)[:, None, None, None]
+    presence = known.to(x.dtype).expand(-1, 1, *x.shape[2:])
+    return torch.cat((torch.where(known, x, torch.zeros_like(x)), presence), 1)
+
+
 def avg_pool(
     x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], padding: Sequence[int] = (0, 0, 0, 0)
 ) -> Tensor:

@@ -8,13 +8,18 @@ in float32 or wider.
 from hvdsl.runtime.likelihoods.base import Likelihood
 from hvdsl.runtime.likelihoods.continuous import LaplaceDensity, Mae, Mse, NormalDensity
 from hvdsl.runtime.likelihoods.discrete import Bernoulli, Categorical
-from hvdsl.runtime.likelihoods.discretized_logistic import DiscretizedLogistic, DiscretizedLogisticMixture
+from hvdsl.runtime.likelihoods.discretized_logistic import (
+    DiscretizedLogistic,
+    DiscretizedLogisticMixture,
+    DiscretizedNormal,
+)
 
 __all__ = [
     "Bernoulli",
     "Categorical",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
+    "DiscretizedNormal",
     "LaplaceDensity",
     "Likelihood",
     "Mae",

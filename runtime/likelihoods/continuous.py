@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from hvdsl.runtime.distributions import Laplace, LocationScale, MeanMap, Normal, ScaleMap, exp, identity
 from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.tensors import at_least_float32
+from hvdsl.runtime.likelihoods.base import Summed
 
 
-class _Density(nn.Module):
+class _Density(Summed):
     """A density of each value of the target, from C locations and then C raw scales `(N, 2C, H, W)`.
 
     `mean` and `scale` map raw values, as for latents. Samples and means are clamped to [-1, 1], where the targets lie.
@@ -30,8 +31,8 @@ class _Density(nn.Module):
         super().__init__()
         self._mean, self._scale = mean or identity(), scale or exp()
 
-    def log_prob(self, params: Tensor, target: Tensor) -> Tensor:
-        return self._distribution(params).log_prob(target).flatten(1).sum(1)
+    def log_prob(self, params: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        return self.total(self._distribution(params).log_prob(target), weight)
 
     def sample(self, params: Tensor, noise: Noise, temperature: float = 1.0) -> Tensor:
         """The scale is multiplied by the temperature."""
@@ -42,6 +43,10 @@ class _Density(nn.Module):
     def mean(self, params: Tensor) -> Tensor:
         raw, _ = at_least_float32(params).chunk(2, dim=1)
         return self._mean(raw).clamp(-1, 1)
+
+    def location_scale(self, params: Tensor) -> tuple[Tensor, Tensor] | None:
+        distribution = self._distribution(params)
+        return distribution.mean, distribution.scale
 
     def dims(self, shape: tuple[int, int, int]) -> int:
         return math.prod(shape)
@@ -62,7 +67,7 @@ class LaplaceDensity(_Density):
     family, stream = Laplace, "likelihood.laplace"
 
 
-class _Reconstruction(nn.Module):
+class _Reconstruction(Summed):
     """The output is the image. `log_prob` is minus the total error, a log-density but for its constant and scale."""
 
     density = False
@@ -71,9 +76,9 @@ class _Reconstruction(nn.Module):
     def error(self, params: Tensor, target: Tensor) -> Tensor:
         """The error of each value, `(N, C, H, W)`."""
 
-    def log_prob(self, params: Tensor, target: Tensor) -> Tensor:
+    def log_prob(self, params: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Minus the error summed over each image, `(N,)`."""
-        return -self.error(at_least_float32(params), at_least_float32(target)).flatten(1).sum(1)
+        return -self.total(self.error(at_least_float32(params), at_least_float32(target)), weight)
 
     def sample(self, params: Tensor, noise: Noise, temperature: float = 1.0) -> Tensor:
         """The output itself: an error says nothing of noise around it."""

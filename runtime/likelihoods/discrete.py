@@ -6,17 +6,18 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.tensors import at_least_float32
+from hvdsl.runtime.likelihoods.base import Summed
 
 BERNOULLI_STREAM = "likelihood.bernoulli"
 CATEGORICAL_STREAM = "likelihood.categorical"
 _SMALLEST = 1e-5  # of a uniform number in a double logarithm
 
 
-class Bernoulli(nn.Module):
+class Bernoulli(Summed):
     """A logit for each value of a target in {0, 1}: log p = t log σ(l) + (1 - t) log σ(-l).
 
     `crop` leaves out that many rows and columns at each border, which padding added (NVAE scores 28x28 of a 32x32
@@ -31,10 +32,13 @@ class Bernoulli(nn.Module):
         super().__init__()
         self.crop = crop
 
-    def log_prob(self, params: Tensor, target: Tensor) -> Tensor:
+    def log_prob(self, params: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         logits, target = at_least_float32(params), at_least_float32(target)
         scored = -F.binary_cross_entropy_with_logits(self._cropped(logits), self._cropped(target), reduction="none")
-        return scored.flatten(1).sum(1)
+        return self.total(scored, None if weight is None else self._cropped(weight))
+
+    def weights(self, weight: Tensor, target: Tensor) -> Tensor:
+        return self._cropped(weight.expand_as(target))
 
     def sample(self, params: Tensor, noise: Noise, temperature: float = 1.0) -> Tensor:
         """Bits; logits are divided by the temperature, and 0 gives the likelier bit."""
@@ -55,7 +59,7 @@ class Bernoulli(nn.Module):
         return x[:, :, self.crop : x.shape[2] - self.crop, self.crop : x.shape[3] - self.crop]
 
 
-class Categorical(nn.Module):
+class Categorical(Summed):
     """A softmax over the 2^bits values of the target's grid, for each pixel and channel (cross entropy).
 
     Parameters are `(N, 2^bits · C, H, W)`, the logits of a channel together. The grid is that of a target that takes
@@ -75,10 +79,10 @@ class Categorical(nn.Module):
         self.channels, self.values = channels, 2**bits
         self.low, self.step = low, (high - low) / (2**bits - 1)
 
-    def log_prob(self, params: Tensor, target: Tensor) -> Tensor:
+    def log_prob(self, params: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         places = ((at_least_float32(target) - self.low) / self.step).round().long()
         chosen = self._log_p(params).gather(2, places.clamp(0, self.values - 1)[:, :, None])
-        return chosen.flatten(1).sum(1)
+        return self.total(chosen[:, :, 0], weight)
 
     def sample(self, params: Tensor, noise: Noise, temperature: float = 1.0) -> Tensor:
         """A value each; logits are divided by the temperature, and 0 gives the likeliest (Gumbel-max)."""

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Anneal, AtLeast, ByRate, BySize, Cyclic, Duration, Logistic, Ramp, WithBeta
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
-from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.noise import JoinedNoise, Noise
 from hvdsl.runtime.ground.tensors import constants
@@ -43,9 +42,8 @@ class ModelBatch:
         x: What the encoder takes, `(N, C, H, W)`.
         target: What the likelihood scores, `(N, C, H, W)`.
         noise: Where the latents' noise comes from: drawn, or recorded.
-        given: What the model is conditioned on, by name; each has the batch as its first axis.
-        weight: Of each value of the target, `(N, 1, H, W)`; None counts all alike.
-        names: What the images are called, where they have names.
+        given: What `forward` is given by keyword; each has the batch as its first axis.
+        weight: Of each pixel of the target, `(N, 1, H, W)`; None counts all alike.
         more: The noise of further posterior samples of the same images, where the objective takes several.
         share: The part of the samples that this pass takes: losses and terms of all passes add up with these weights.
         importance: The weights of the samples of this pass, under the importance-weighted bound.
@@ -56,7 +54,6 @@ class ModelBatch:
     noise: Noise
     given: Mapping[str, Tensor] = field(default_factory=dict)
     weight: Tensor | None = None
-    names: Sequence[str] = ()
     more: Sequence[Noise] = ()
     share: float = 1.0
     importance: Importance | None = None
@@ -79,15 +76,22 @@ class Importance:
 class Elbo:
     """The negative ELBO in nats per image: `distortion` `(N,)`, `rates` `(groups, N)`, and the `dims` to divide by.
 
+    Where pixels have weights, the distortion is weighted, and `dims` `(N,)` are the sums of each image's weights.
+
     `params` are the likelihood's parameters, as the model returned them. Where `density` is no, the distortion is an
     error and cannot be added to the rates, which stay what they are.
     """
 
     distortion: Tensor
     rates: Tensor
-    dims: int
+    dims: int | Tensor
     params: Tensor
     density: bool = True
+
+    @property
+    def mean_dims(self) -> float | Tensor:
+        """What a mean over the batch is divided by."""
+        return self.dims.mean() if isinstance(self.dims, Tensor) else self.dims
 
     @property
     def negative_elbo(self) -> Tensor:
@@ -96,21 +100,21 @@ class Elbo:
 
     def terms(self) -> dict[str, Tensor]:
         """Means over the batch by name, units in the names; rates per group as a vector, in order of generation."""
-        distortion, rates = self.distortion.detach().mean(), self.rates.detach().mean(1)
+        distortion, rates, dims = self.distortion.detach().mean(), self.rates.detach().mean(1), self.mean_dims
         if not self.density:
             return {
-                names.ERROR_PER_DIM: distortion / self.dims,
+                names.ERROR_PER_DIM: distortion / dims,
                 names.RATE_BITS_PER_IMAGE: rates.sum() / math.log(2),
-                names.RATE_BITS_PER_DIM: rates.sum() / (self.dims * math.log(2)),
+                names.RATE_BITS_PER_DIM: rates.sum() / (dims * math.log(2)),
                 names.RATE_PER_GROUP_NATS_PER_IMAGE: rates,
             }
         negative_elbo = distortion + rates.sum()
         return {
             names.NEGATIVE_ELBO_NATS_PER_IMAGE: negative_elbo,
-            names.NEGATIVE_ELBO_NATS_PER_DIM: negative_elbo / self.dims,
-            names.BITS_PER_DIM: negative_elbo / (self.dims * math.log(2)),
-            names.DISTORTION_NATS_PER_DIM: distortion / self.dims,
-            names.RATE_NATS_PER_DIM: rates.sum() / self.dims,
+            names.NEGATIVE_ELBO_NATS_PER_DIM: negative_elbo / dims,
+            names.BITS_PER_DIM: negative_elbo / (dims * math.log(2)),
+            names.DISTORTION_NATS_PER_DIM: distortion / dims,
+            names.RATE_NATS_PER_DIM: rates.sum() / dims,
             names.RATE_PER_GROUP_NATS_PER_IMAGE: rates,
         }
 
@@ -124,18 +128,16 @@ def measure(model: nn.Module, batch: ModelBatch, latents: Traversal) -> Elbo:
     """Run the model once along `latents` and score the batch's target.
 
     Training, evaluation, importance weights and reconstructions all come through here.
-
-    Raises:
-        HvdslError: the batch has weights, and likelihoods sum over all values alike.
     """
-    if batch.weight is not None:
-        raise HvdslError("the images have weights, and likelihoods do not weigh values yet: leave the weights out")
     likelihood = cast("Likelihood", model.likelihood)
     params: Tensor = model(batch.x, latents, **batch.given)
-    distortion = -likelihood.log_prob(params, batch.target)
+    weight = () if batch.weight is None else (batch.weight,)
+    distortion = -likelihood.log_prob(params, batch.target, *weight)
     channels, height, width = batch.target.shape[1:]
     rates = latents.rates if len(latents) else distortion.new_zeros(0, len(distortion))
-    dims = likelihood.dims((channels, height, width))
+    dims: int | Tensor = likelihood.dims((channels, height, width))
+    if batch.weight is not None:
+        dims = likelihood.weights(batch.weight, batch.target).flatten(1).sum(1)
     return Elbo(distortion, rates, dims, params, density=likelihood.density)
 
 
@@ -179,8 +181,11 @@ class Objective:
             return self._weighted(bound, latents, batch.importance, batch.share)
         beta = self._beta(step)
         losses, learning = self._quantizers(latents, beta)
+        dims = bound.mean_dims
+        if isinstance(dims, Tensor):
+            dims = self._across_ranks(dims)
         if not bound.density:
-            loss = bound.distortion.mean() / bound.dims + learning
+            loss = bound.distortion.mean() / dims + learning
             return loss, bound.terms() | losses
         rates = self._floored(bound, latents, training=model.training)
         weights = self._weights(bound, groups, step, beta, model.training)
@@ -189,10 +194,10 @@ class Objective:
         loss = bound.distortion.mean() + rate
         terms = bound.terms()
         terms[names.BETA] = weight
-        terms[names.WEIGHTED_RATE_NATS_PER_DIM] = rate.detach() / bound.dims
+        terms[names.WEIGHTED_RATE_NATS_PER_DIM] = rate.detach() / dims
         if weights is not None:
             terms[names.RATE_PER_GROUP_WEIGHT] = weights
-        loss = loss / bound.dims if self.settings.unit == "nats_per_dim" else loss
+        loss = loss / dims if self.settings.unit == "nats_per_dim" else loss
         return loss + learning, terms | losses
 
     def passes(self, model: nn.Module, batch: ModelBatch) -> Iterator[ModelBatch]:
@@ -414,6 +419,5 @@ def _samples(batch: ModelBatch, noises: Sequence[Noise], share: float) -> ModelB
         noises[0] if n == 1 else JoinedNoise(noises),
         given={name: again(values) for name, values in batch.given.items()},
         weight=None if batch.weight is None else again(batch.weight),
-        names=(*batch.names,) * n,
         share=share,
     )

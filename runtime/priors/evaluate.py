@@ -16,10 +16,12 @@ from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels, en
 from hvdsl.runtime.codes.store import LabelledImages
 from hvdsl.runtime.ground.pixels import as_stored, pixel_bits
 from hvdsl.runtime.inference.inference import chunks, inference, to_pixels
+from hvdsl.runtime.latents.conditions import as_tensors, conditions_of
 from hvdsl.runtime.priors.protocol import as_prior
 from hvdsl.runtime.priors.stage import nats
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.quantizers.usage import Usage, usage_of
+from hvdsl.runtime.training.batches import read_with_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,9 @@ def evaluate_codes(
     costs = dict.fromkeys(priors, 0.0)
     squares, low, high = 0.0, math.inf, -math.inf
     for indices in chunks(range(len(images)), batch):
-        v = torch.from_numpy(images.batch(indices, 0).astype(np.float32))
-        codes, params = encode(model, v)
+        pixels, given = read_with_fields(images, indices, [c.name for c in conditions_of(model)])
+        v = torch.from_numpy(pixels.astype(np.float32))
+        codes, params = encode(model, v, as_tensors(given))
         with inference(model):
             shown = as_stored(to_pixels(vae, vae.likelihood.mean(params), data), data).cpu()
         squares += (shown - v).double().square().sum().item()
@@ -157,6 +160,9 @@ def _nats(prior: nn.Module, codes: Mapping[str, Tensor], images: LabelledImages,
                 if labels is None:
                     raise CodesError(f"the prior of `{model.CODES.name}` is given classes, and {images.name} has none")
                 given.append(torch.from_numpy(labels).to(device))
+            elif not map.grid:
+                _, fields = read_with_fields(images, indices, [map.name])
+                given.append(torch.from_numpy(fields[map.name]).to(device))
             else:
                 given.append(codes[map.name].to(device))
         return nats(prior, codes[model.CODES.name].to(device), *given).double().sum().item()

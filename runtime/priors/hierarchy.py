@@ -6,14 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import LABEL, CodesError
+from hvdsl.runtime.distributions.base import mix
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.ground.seeds import derive_seed
+from hvdsl.runtime.latents.conditions import NONE
+from hvdsl.runtime.priors.buffers import Choose
 from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.priors.sampling import Progress, Sampled, Schedule, check_schedule, draw_codes
 
@@ -43,7 +47,8 @@ def sample_codes(
     cuts: Mapping[str, Cut] | None = None,
     fixed: Mapping[str, Tensor] | None = None,
     kept: Mapping[str, Kept] | None = None,
-    labels: Tensor | None = None,
+    given: Mapping[str, Tensor] = MappingProxyType({}),
+    guidance: float | None = None,
     schedules: Mapping[str, Schedule] | None = None,
     progress: Callable[[str, Progress], None] | None = None,
 ) -> dict[str, Tensor]:
@@ -57,7 +62,8 @@ def sample_codes(
         cuts: How each level is drawn; those not named plainly.
         fixed: Codes `(N, H, W)` of levels that are not drawn.
         kept: Levels that are partly given: in-painting.
-        labels: Classes `(N,)`, where a prior is given them.
+        given: Classes `(N,)` by name, where priors are given them.
+        guidance: w of classifier-free guidance: logits are u + w (c - u) of those without classes u and with them c.
         schedules: In what order each level's codes are drawn, as `draw_codes` says; those not named in raster order.
         progress: Called with the level and how far it is.
 
@@ -71,15 +77,21 @@ def sample_codes(
             check_schedule(priors[name], schedule)
     noise = SampleNoise(derive_seed(seed, "code sampling noise"), indices)
     known: dict[str, Tensor] = dict(fixed or {})
-    if labels is not None:
-        known[LABEL] = labels
+    known |= given
     for name in order(priors):
         if name not in known:
             tell = None if progress is None else partial(progress, name)
             known[name] = _draw_level(
-                priors[name], known, noise, cuts.get(name, Cut()), kept.get(name), schedules.get(name, "raster"), tell
+                priors[name],
+                known,
+                noise,
+                cuts.get(name, Cut()),
+                kept.get(name),
+                schedules.get(name, "raster"),
+                tell,
+                guidance,
             )
-    return {name: codes for name, codes in known.items() if name != LABEL}
+    return {name: codes for name, codes in known.items() if name not in given}
 
 
 def _draw_level(
@@ -90,6 +102,7 @@ def _draw_level(
     kept: Kept | None,
     schedule: Schedule,
     progress: Callable[[Progress], None] | None,
+    guidance: float | None,
 ) -> Tensor:
     """The codes of one level, `(N, H, W)`, given those that are `known`."""
     model = prior.model
@@ -98,15 +111,37 @@ def _draw_level(
     if missing:
         raise CodesError(_absent(own.name, missing[0]))
     height, width = own.grid
-    return draw_codes(
+    choose: Choose = Sampled(noise, own.name, own.classes, (height, width), **asdict(cut))
+    values = [known[map.name].to(device) for map in model.CONDITIONS]
+    keep = None if kept is None else (kept.codes.to(device), kept.mask.to(device))
+    classes = [not map.grid for map in model.CONDITIONS]
+    if guidance == 0:
+        values = [torch.full_like(v, NONE) if bare else v for v, bare in zip(values, classes, strict=True)]
+    doubled = guidance is not None and guidance not in (0, 1) and any(classes)
+    if guidance is not None and doubled:
+        pairs = zip(values, classes, strict=True)
+        values = [torch.cat((v, torch.full_like(v, NONE) if bare else v)) for v, bare in pairs]
+        choose = _guided(choose, guidance)
+        keep = None if keep is None else (keep[0].repeat(2, 1, 1), keep[1].repeat(2, 1, 1))
+    codes = draw_codes(
         prior,
-        Sampled(noise, own.name, own.classes, (height, width), **asdict(cut)),
-        [known[map.name].to(device) for map in model.CONDITIONS],
-        batch=noise.batch,
-        keep=None if kept is None else (kept.codes.to(device), kept.mask.to(device)),
+        choose,
+        values,
+        batch=noise.batch * (2 if doubled else 1),
+        keep=keep,
         schedule=schedule,
         progress=progress,
     )
+    return codes[: noise.batch]
+
+
+def _guided(choose: Choose, guidance: float) -> Choose:
+    """Choose by mixed logits of a batch whose second half has no classes; both halves take the same code."""
+
+    def chosen(logits: Tensor, i: int, j: int) -> Tensor:
+        return choose(mix(logits, guidance), i, j).repeat(2)
+
+    return chosen
 
 
 def order(priors: Mapping[str, StepwisePrior]) -> Sequence[str]:

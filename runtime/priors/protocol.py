@@ -95,6 +95,7 @@ def _check(map: CodeMap, codes: Tensor, batch: int) -> None:
         raise HvdslError(f"`{map.name}` must be codes of shape {(batch, *map.grid)}, not {tuple(codes.shape)}")
     if codes.is_floating_point():
         raise HvdslError(f"`{map.name}` must be whole numbers, not {codes.dtype}")
-    if len(codes) and not (int(codes.min()) >= 0 and int(codes.max()) < map.classes):
+    least = 0 if map.grid else -1  # a class may be left out
+    if len(codes) and not (int(codes.min()) >= least and int(codes.max()) < map.classes):
         span = f"{int(codes.min())} to {int(codes.max())}"
         raise HvdslError(f"`{map.name}` holds codes from {span}; the prior knows 0 to {map.classes - 1}")

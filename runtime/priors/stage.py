@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Train
@@ -16,8 +19,10 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import CodesError, Level
 from hvdsl.runtime.codes.store import CodeRows
 from hvdsl.runtime.ground import metric_names as names
+from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.inference import chunks, inference
+from hvdsl.runtime.latents.conditions import NONE
 from hvdsl.runtime.priors.protocol import PriorModel, as_prior
 from hvdsl.runtime.training.batches import PixelBatch
 from hvdsl.runtime.training.optimization import Optimization
@@ -75,10 +80,16 @@ class CodeRate:
 
 
 class PriorTask:
-    """A prior on rows of codes, as `CodeStore.rows(names_of(prior))` gives them."""
+    """A prior on rows of codes, as `CodeStore.rows(names_of(prior))` gives them.
 
-    def __init__(self, prior: nn.Module, dims: int) -> None:
+    Args:
+        dims: Values of an image.
+        drop: How often training leaves out each class that the prior is given, by name.
+    """
+
+    def __init__(self, prior: nn.Module, dims: int, drop: Mapping[str, float] = MappingProxyType({})) -> None:
         self._prior, self._dims = as_prior(prior), dims
+        self._drop = [drop.get(map.name, 0.0) if not map.grid else 0.0 for map in self._prior.CONDITIONS]
 
     def optimization(self, model: nn.Module, train: Train, clock: Clock, world: World) -> Optimization[CodeBatch]:
         """What makes the steps."""
@@ -86,8 +97,23 @@ class PriorTask:
 
     def parts(self, model: nn.Module, batch: PixelBatch, train: Train) -> list[CodeBatch]:
         """Codes as the prior takes them."""
-        rows = on_device(batch.pixels, next(model.parameters()).device)
+        pixels = batch.pixels
+        if any(self._drop):
+            pixels = self._left_out(batch, train)
+        rows = on_device(pixels, next(model.parameters()).device)
         return [_part(self._prior, piece) for piece in rows.chunk(train.accumulate)]
+
+    def _left_out(self, batch: PixelBatch, train: Train) -> NDArray[Any]:
+        """Rows with some classes left out: a function of (seed, step, place in the whole batch)."""
+        rows, last = batch.pixels.copy(), batch.first + len(batch.pixels)
+        seed = derive_seed(train.seed, "given.drop")
+        chance = np.random.default_rng((seed, batch.step)).random(last)[batch.first :]
+        column = math.prod(self._prior.CODES.grid)
+        for map, rate in zip(self._prior.CONDITIONS, self._drop, strict=True):
+            if rate:
+                rows[chance < rate, column] = NONE
+            column += math.prod(map.grid)
+        return rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,32 @@ class PixelSource(Protocol):
         ...
 
 
+class ConditionedSource(PixelSource, Protocol):
+    """A data set whose images have fields beside them."""
+
+    def conditioned(
+        self, indices: Sequence[int], fields: Sequence[str], epoch: int = 0, step: int = 0
+    ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+        """Pixels as `batch` gives them, and fields by name: classes `(N,)`, numbers `(N, C)` or `(N, C, H, W)`."""
+        ...
+
+
+def read_with_fields(
+    images: PixelSource, indices: Sequence[int], fields: Sequence[str], epoch: int = 0, step: int = 0
+) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    """The pixels of some images, and the fields of that name.
+
+    Raises:
+        HvdslError: The images have no fields.
+    """
+    if not fields:
+        return images.batch(indices, epoch, step), {}
+    if not hasattr(images, "conditioned"):
+        wanted = ", ".join(f"`{field}`" for field in fields)
+        raise HvdslError(f"the model is conditioned on {wanted}, which {images.name} have not: give them with `given`")
+    return cast("ConditionedSource", images).conditioned(indices, fields, epoch, step)
+
+
 @dataclass(frozen=True, slots=True)
 class PixelBatch:
     """One rank's part of the batch of a step.
@@ -35,8 +61,7 @@ class PixelBatch:
     Attributes:
         first: The position of the first image within the whole batch: what its noise is drawn by.
         pixels: Raw pixel values `(N, C, H, W)`.
-        given: What the images are conditioned on, by name.
-        weight: Of each value, `(N, 1, H, W)`; None counts all alike.
+        given: The fields that stand beside the images, by name.
         names: What the images are called, where they have names.
     """
 
@@ -44,7 +69,6 @@ class PixelBatch:
     first: int
     pixels: NDArray[Any]
     given: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    weight: NDArray[Any] | None = None
     names: Sequence[str] = ()
 
 
@@ -86,14 +110,19 @@ class Order:
         return epoch, self._permutation[turn * self._batch : (turn + 1) * self._batch][self._mine].tolist()
 
 
-def batches(images: PixelSource, order: Order, start: int, workers: int = 0) -> Generator[PixelBatch, None, None]:
+def batches(
+    images: PixelSource, order: Order, start: int, workers: int = 0, fields: Sequence[str] = ()
+) -> Generator[PixelBatch, None, None]:
     """The batches of steps `start`, `start + 1`, … without end; with `workers`, that many threads read ahead.
+
+    `fields` are what the batches need beside the pixels.
 
     Threads suffice: decoding releases the interpreter's lock, and nothing has to be copied between processes.
     """
 
     def read(step: int, epoch: int, indices: list[int]) -> PixelBatch:
-        return PixelBatch(step, order.first, images.batch(indices, epoch, step))
+        pixels, given = read_with_fields(images, indices, fields, epoch, step)
+        return PixelBatch(step, order.first, pixels, given)
 
     if workers == 0:
         step = start

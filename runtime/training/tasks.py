@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
@@ -13,6 +15,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.noise import JointNoise
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import World
+from hvdsl.runtime.latents.conditions import arguments_of, as_tensors, conditions_of, dropped, target_of, weight_of
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.objective.penalties.terms import Penalties
@@ -21,6 +24,8 @@ from hvdsl.runtime.training.batches import PixelBatch
 from hvdsl.runtime.training.optimization import Optimization
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.transfer import on_device, pixels_on
+
+_WEIGHT = "weight of pixels"  # no name of a field
 
 
 class Task(Protocol):
@@ -58,8 +63,10 @@ class ImageTask:
     def parts(self, model: nn.Module, batch: PixelBatch, train: Train) -> list[ModelBatch]:
         """Images mapped for encoder and likelihood, with the noise that each draws for itself."""
         pixels = pixels_on(batch.pixels, next(model.parameters()))
-        given = {name: on_device(values, pixels.device) for name, values in batch.given.items()}
-        weight = None if batch.weight is None else on_device(batch.weight, pixels.device)
+        arrays = self._left_out(model, batch, train)
+        weight = weight_of(model, as_tensors(batch.given))  # on the host, where it can be looked at
+        on_host = as_tensors(arrays) | ({} if weight is None else {_WEIGHT: weight})
+        given = {name: on_device(values.numpy(), pixels.device) for name, values in on_host.items()}
         seed = derive_seed(train.seed, "training noise")
         indices = range(batch.first, batch.first + len(pixels))
         size = len(pixels) // train.accumulate
@@ -73,15 +80,17 @@ class ImageTask:
             )
             if isinstance(noise, JointNoise) and v.device.type != "cpu":
                 noise.draw()  # ahead of the step
-            parts.append(
-                ModelBatch(
-                    vae.input(v),
-                    vae.target(v),
-                    noise,
-                    given={name: values[piece] for name, values in given.items()},
-                    weight=None if weight is None else weight[piece],
-                    names=batch.names[piece],
-                    more=more,
-                )
-            )
+            own = {name: values[piece] for name, values in given.items()}
+            weights = own.pop(_WEIGHT, None)
+            target = target_of(model, v, own)
+            parts.append(ModelBatch(vae.input(v), target, noise, arguments_of(model, own), weights, more))
         return parts
+
+    def _left_out(self, model: nn.Module, batch: PixelBatch, train: Train) -> dict[str, NDArray[Any]]:
+        """The fields of a batch, some of them left out: a function of (seed, step, place in the whole batch)."""
+        conditions = conditions_of(model)
+        if not any(condition.droppable for condition in conditions):
+            return dict(batch.given)
+        seed, last = derive_seed(train.seed, "given.drop"), batch.first + len(batch.pixels)
+        chance = np.random.default_rng((seed, batch.step)).random(last)[batch.first :]
+        return dropped(conditions, batch.given, chance)

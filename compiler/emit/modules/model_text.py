@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from hvdsl.compiler.assembly.pixels import parse_pixel_map
+from hvdsl.compiler.assembly.pixels import V, parse_pixel_map
 from hvdsl.compiler.catalogue.likelihoods import LIKELIHOODS
 from hvdsl.compiler.emit import layout, literals, runtime_index
+from hvdsl.compiler.emit.expressions import substitute
 from hvdsl.compiler.emit.forward.signature import Signature
 from hvdsl.compiler.emit.forward.text import Forward
 from hvdsl.compiler.emit.forward.variables import allowed
@@ -17,7 +18,7 @@ from hvdsl.compiler.emit.modules.constructor import REPEATED
 from hvdsl.compiler.emit.modules.instance import given_name
 from hvdsl.compiler.emit.modules.tree import ModuleTree
 from hvdsl.compiler.emit.names import camel, identifier, word
-from hvdsl.compiler.graph import Graph, LatentGroup, Literal, Node, Term
+from hvdsl.compiler.graph import Graph, LatentGroup, Literal, Node, Shape, Term
 from hvdsl.compiler.settings import AtLeast, Data
 
 
@@ -32,19 +33,20 @@ def model_class(module_class: ModuleClass, tree: ModuleTree, scored: Term, data:
         "",
     ]
     lines += latent_groups(tree.graph.latents)
+    lines += _conditions(signature, tree, data)
     lines += ["", *constructor(module_class)]
     lines += layout.lines("self.likelihood = ", likelihood(scored, channels), depth=2)
     shape = f"(N, {channels}, {height}, {width})"
     lines += _pixels("input", data.input, f"Map raw pixels {numbers}, {shape}, to what the encoder takes.")
-    target = data.input if data.target is None else data.target
-    lines += _pixels("target", target, f"Map raw pixels {numbers}, {shape}, to what the likelihood scores.")
+    lines += _target(data, f"raw pixels {numbers}, {shape},")
+    lines += _weight(data)
     lines += ["", *signature.text]
     summary = "Return the likelihood's parameters for the mapped image `x`; without an image, generate."
-    classes = [(node, name) for node, name in signature.conditions if node.args.get("classes") is not None]
-    given = [f"`{name}` are classes `(N,)`, -1 where none is given." for _, name in classes]
-    lines.append(docstring(summary, layout.INDENT * 2, given))
+    lines.append(docstring(summary, layout.INDENT * 2, [_described(*each) for each in signature.conditions]))
     lines.append("        latents.begin(self, x)")
-    lines += [_one_hot(node, name) for node, name in classes if node.index in tree.uses.live]
+    for node, name in signature.conditions:
+        if node.index in tree.uses.live:
+            lines += _as_map(node, name)
     return lines + Forward(module_class, tree, signature).lines()
 
 
@@ -56,6 +58,118 @@ def _pixels(name: str, text: str, summary: str) -> list[str]:
         docstring(summary, layout.INDENT * 2),
         *layout.lines("return ", tree, depth=2),
     ]
+
+
+def _target(data: Data, raw: str) -> list[str]:
+    """`target(v)`, or of a field in the image's place `target(v, *, clean)`."""
+    text = data.input if data.target is None else data.target
+    names = [field.name for field in data.given]
+    pixels = parse_pixel_map(text, (V, *names))
+    fields = [name for name in pixels.symbols if name != V]
+    if not fields:
+        return _pixels("target", text, f"Map {raw} to what the likelihood scores.")
+    own = allowed(fields[0])
+    tree = ast.parse(pixels.torch({fields[0]: own}), mode="eval").body
+    return [
+        "",
+        f"    def target(self, v: Tensor, *, {own}: Tensor) -> Tensor:",
+        docstring(f"Map `{own}`, which stands beside {raw} to what the likelihood scores.", layout.INDENT * 2),
+        *layout.lines("return ", tree, depth=2),
+    ]
+
+
+def _weight(data: Data) -> list[str]:
+    """`weight(*, mask)`, where pixels count differently."""
+    if data.weight is None:
+        return []
+    pixels = parse_pixel_map(data.weight, [field.name for field in data.given])
+    names = {name: allowed(name) for name in pixels.symbols}
+    tree = ast.parse(pixels.torch(names), mode="eval").body
+    return [
+        "",
+        f"    def weight(self, *, {', '.join(f'{own}: Tensor' for own in names.values())}) -> Tensor:",
+        docstring("Return how much each pixel counts in the likelihood, `(N, 1, H, W)`.", layout.INDENT * 2),
+        *layout.lines("return ", tree, depth=2),
+    ]
+
+
+def scored_fields(data: Data) -> tuple[str, ...]:
+    """The fields that `target` and `weight` are of, in the order in which they are declared."""
+    names = [field.name for field in data.given]
+    texts = [text for text in (data.target, data.weight) if text is not None]
+    used = {symbol for text in texts for symbol in parse_pixel_map(text, (V, *names)).symbols}
+    return tuple(name for name in names if name in used)
+
+
+def _conditions(signature: Signature, tree: ModuleTree, data: Data) -> list[str]:
+    """`GIVEN = (…)`: what `forward` is given besides the image; `SCORED = (…)`: what `target` and `weight` are of."""
+    lines: list[str] = []
+    if signature.conditions:
+        entries = [_declared(n, own, n.index in tree.uses.generative) for n, own in signature.conditions]
+        lines += ["    GIVEN = (", *(f"        {entry}," for entry in entries), "    )"]
+    fields = {field.name: field for field in data.given}
+    scored = [fields[name] for name in scored_fields(data)]
+    if scored:
+        entries = [_condition(f.name, f.shape, f.classes, f.drop, allowed(f.name)) for f in scored]
+        lines += ["    SCORED = (", *(f"        {entry}," for entry in entries), "    )"]
+    return lines
+
+
+def _declared(node: Node, own: str | None = None, generative: bool = True) -> str:
+    classes = node.args["classes"]
+    return _condition(
+        given_name(node),
+        raw_shape(node),
+        classes if isinstance(classes, int) else None,
+        float(str(node.args["drop"])),
+        own,
+        generative,
+    )
+
+
+def _condition(
+    name: str, shape: Shape, classes: int | None, drop: float, own: str | None = None, generative: bool = True
+) -> str:
+    """`Condition("age", (1, 1, 1), drop=0.1)`."""
+    sizes = ", ".join(str(int(n)) for n in shape)
+    options = f", classes={int(classes)}" if classes is not None else ""
+    options += f", drop={float(drop)}" if drop else ""
+    options += "" if generative else ", generative=False"
+    options += f', argument="{identifier(own)}"' if own is not None and own != name else ""
+    return f'Condition("{word(name)}", ({sizes}){options})'
+
+
+def _described(node: Node, name: str) -> str:
+    """What an argument of `forward` is."""
+    if node.args["classes"] is not None:
+        return f"`{name}` are classes `(N,)`, -1 where none is given."
+    channels, height, width = raw_shape(node)
+    shape = f"(N, {channels})" if (height, width) == (1, 1) else f"(N, {channels}, {height}, {width})"
+    return f"`{name}` are raw numbers `{shape}`" + (", NaN where none are given." if node.args["drop"] else ".")
+
+
+def raw_shape(node: Node) -> Shape:
+    """The shape of a field's numbers, without the channel that says whether they are there."""
+    channels, height, width = node.shapes[0]
+    return channels - bool(node.args["drop"] and node.args["classes"] is None), height, width
+
+
+def as_map(node: Node, argument: ast.expr, like: ast.expr) -> ast.expr:
+    """What makes an argument of `forward` the tensor that recipes see: one-hot classes, mapped numbers."""
+    classes, text = node.args["classes"], node.args.get("input")
+    if classes is not None:
+        return literals.call("one_hot", argument, literals.literal(classes), like)
+    value: ast.expr = literals.call("condition", argument, literals.literal(raw_shape(node)), like)
+    if isinstance(text, str):
+        mapped = ast.parse(parse_pixel_map(text).torch(), mode="eval").body
+        value = substitute(mapped, {V: value})
+    return literals.call("with_presence", value) if node.args["drop"] else value
+
+
+def _as_map(node: Node, name: str) -> list[str]:
+    """The line that does so."""
+    like = literals.call("next", literals.call(literals.dotted("self", "parameters")))
+    return layout.lines(f"{name} = ", as_map(node, literals.name(name), like), depth=2)
 
 
 def prior_class(module_class: ModuleClass, name: str, graph: Graph, tree: ModuleTree) -> list[str]:
@@ -77,16 +191,13 @@ def prior_class(module_class: ModuleClass, name: str, graph: Graph, tree: Module
     live = {v.node for v in instance.inputs}
     for node, argument in zip(given, names, strict=True):
         if node.index in live:
-            lines.append(_one_hot(node, argument))
+            lines += _as_map(node, argument)
     return lines + Forward(module_class, tree, Signature(instance, tree, instance.outputs)).lines()
 
 
-def _one_hot(node: Node, argument: str) -> str:
-    """The line that makes a map of classes or codes."""
-    return f"        {argument} = one_hot({argument}, {int(str(node.args['classes']))}, next(self.parameters()))"
-
-
 def _code_map(node: Node) -> ast.expr:
+    if node.args["classes"] is None:
+        return ast.parse(_declared(node), mode="eval").body
     _, height, width = node.shapes[0]
     grid = () if node.args.get("source") == "field" else (height, width)
     return literals.call(

@@ -10,6 +10,7 @@ from hvdsl.compiler.emit import literals
 from hvdsl.compiler.emit.expressions import Template, fill, slot, substitute
 from hvdsl.compiler.emit.forward.variables import allowed
 from hvdsl.compiler.emit.modules.instance import given_name
+from hvdsl.compiler.emit.modules.model_text import as_map
 from hvdsl.compiler.emit.stepwise.graph import Kind, Op, Ref
 from hvdsl.compiler.emit.stepwise.plan import Map
 from hvdsl.compiler.emit.stepwise.statements import Function, Result, Statement, named, unused
@@ -118,8 +119,7 @@ class MapWriter:
     def _value(self, op: Op, operands: Sequence[ast.expr]) -> ast.expr:
         node = op.node
         if node.role in ENTRIES:
-            name, classes = literals.name(allowed(given_name(node))), literals.literal(node.args["classes"])
-            return literals.call("one_hot", name, classes, literals.dotted("buffers", "blank"))
+            return as_map(node, literals.name(allowed(given_name(node))), literals.dotted("buffers", "blank"))
         if node.operation is COORDINATES:
             return literals.call("coordinates", literals.dotted("buffers", "blank"))
         if node.operation.expression is None:

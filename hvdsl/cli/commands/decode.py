@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from hvdsl.cli.options.given import add_given
 from hvdsl.cli.options.images import add_image_output, image_output
 from hvdsl.cli.options.machine import add_machine, machine
 from hvdsl.cli.options.runs import add_checkpoint, add_run_folder, opened
@@ -25,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--temperature", metavar="T", type=temperature, help="of the groups that are drawn (default: the spec's)"
     )
+    add_given(parser)
     add_batch(parser)
     add_machine(parser)
 
@@ -39,7 +41,11 @@ def run(args: argparse.Namespace) -> int:
         output = image_output(args.output, model, "decoded.png")
         latents = read_latents(args.latents, model)
         images = Trained(model).decode(
-            latents, temperature=args.temperature, batch=args.batch or 64, seed=args.seed or 0
+            latents,
+            temperature=args.temperature,
+            batch=args.batch or 64,
+            seed=args.seed or 0,
+            given=dict(args.given),
         )
     written = write_images(output, images, model.spec.model.settings.data)
     print(f"wrote {output.path}: {written}", file=sys.stderr)

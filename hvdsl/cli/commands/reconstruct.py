@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from hvdsl.cli.options.given import add_given
 from hvdsl.cli.options.images import add_image_output, image_output
 from hvdsl.cli.options.machine import add_machine, machine
 from hvdsl.cli.options.runs import add_run, add_split, opened
@@ -25,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=temperature,
         help="of the groups that are not kept (default 0.1)",
     )
+    add_given(parser, what="what the images are given in place of what they are")
     add_split(parser, "test")
     add_image_output(parser, "what to write (default: RUN/pictures/reconstructions.png, with several depths)")
     add_batch(parser)
@@ -38,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.runtime.inference.image_files import write_images
     from hvdsl.runtime.inference.pictures import labelled_rows, save_png
     from hvdsl.runtime.protocol import as_vae
-    from hvdsl.workflows.runs import spread, used_images
+    from hvdsl.workflows.conditions import stored_images
+    from hvdsl.workflows.runs import spread_indices, used_images
     from hvdsl.workflows.trained import Trained
 
     with machine(args):
@@ -50,10 +53,17 @@ def run(args: argparse.Namespace) -> int:
         if args.depths and not page:
             raise UsageError("--depths is of a page (`-o FILE.png`): elsewhere images are reconstructed by all groups")
         keep = depths(groups, args.depths or (5 if page else 1))
-        images, names = spread(chosen, args.number or (8 if page else len(chosen)))
+        places = spread_indices(chosen, args.number or (8 if page else len(chosen)))
+        images, fields = stored_images(trained.model, chosen, places)
+        names, given = chosen.names(places), {**fields, **dict(args.given)}
         rows = [
             trained.reconstruct(
-                images, keep=kept, temperature=args.temperature, batch=args.batch or 64, seed=args.seed or 0
+                images,
+                keep=kept,
+                temperature=args.temperature,
+                batch=args.batch or 64,
+                seed=args.seed or 0,
+                given=given,
             )
             for kept in keep
         ]

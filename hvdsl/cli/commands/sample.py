@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from hvdsl.cli.options.codes import add_code_options
+from hvdsl.cli.options.given import add_given
 from hvdsl.cli.options.images import add_image_output, image_output, temperatures
 from hvdsl.cli.options.machine import add_machine, machine
 from hvdsl.cli.options.runs import add_run, opened
@@ -34,6 +35,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="first measure batch-norm statistics on so many passes of prior samples (default: the spec's; 0: do not)",
     )
     parser.add_argument("--mean", action="store_true", help="show the likelihood's mean, not a draw from it")
+    add_given(parser)
+    parser.add_argument(
+        "--guidance",
+        metavar="W",
+        type=float,
+        help="classifier-free guidance, where training left conditions out (`drop`): 1 is plain, 0 without conditions",
+    )
     add_code_options(parser)
     add_image_output(parser, "what to write (default: RUN/pictures/samples.png)")
     add_batch(parser)
@@ -60,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
         keep=args.keep,
         mask=args.mask,
         schedule=tuple(args.schedule),
+        given=tuple(args.given),
+        guidance=args.guidance,
     )
     with machine(args):
         model = opened(args)

@@ -20,6 +20,21 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
+def processes(args: argparse.Namespace) -> Iterator[bool]:
+    """Join the others where `torchrun` started several, each with its accelerator; whether this one is to speak."""
+    import os
+
+    from hvdsl.runtime.ground.world import process_group, world
+    from hvdsl.workflows.runs import device_of
+
+    device = device_of(args.device)
+    with process_group(device.type):
+        if world().size > 1 and device.type != "cpu":
+            args.device = f"{device.type}:{os.environ.get('LOCAL_RANK', '0')}"
+        yield world().leads
+
+
+@contextmanager
 def machine(args: argparse.Namespace) -> Iterator[None]:
     """Apply `--threads` while a command works."""
     from hvdsl.workflows.isolation import no_global_effect

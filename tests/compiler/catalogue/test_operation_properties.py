@@ -37,6 +37,7 @@ CASES: list[Case] = [
     *((op, [(c, min(h, 4), min(w, 4)) for c, h, w in inputs], given) for op, inputs, given in EXPRESSIONS),
     ("shift", [X], {"down": 1, "right": -1}),
     ("shift", [X], {}),
+    ("expand", [(4, 1, 1)], {"size": (3, 4)}),
     ("split", [X], {"sizes": (1, 3)}),
     ("chunk", [X], {"n": 2}),
     ("channels_last", [X], {}),

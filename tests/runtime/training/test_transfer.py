@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hvdsl.runtime.ground.noise import JointNoise, RecordedNoise
+from hvdsl.runtime.latents import Condition
 from hvdsl.runtime.latents.noise import noise_layout
 from hvdsl.runtime.objective.elbo import ModelBatch
 from hvdsl.runtime.training.batches import PixelBatch
@@ -31,7 +32,7 @@ def test_sixteen_bits_keep_their_upper_half() -> None:
 def test_every_tensor_of_a_batch_is_known() -> None:
     x, target, low = torch.zeros(2, 1), torch.ones(2, 1), torch.ones(2, 3)
     noise = JointNoise(0, [0, 1], layout=noise_layout(tiny().LATENTS))
-    batch = ModelBatch(x, target, noise, given={"low": low}, names=("a", "b"))
+    batch = ModelBatch(x, target, noise, given={"low": low})
     assert [t.shape for t in tensors_of([batch])] == [x.shape, target.shape, (2, 192), (2, 0), low.shape]
     assert next(tensors_of([ModelBatch(x, target, RecordedNoise(2))])) is x
 
@@ -39,12 +40,12 @@ def test_every_tensor_of_a_batch_is_known() -> None:
 def test_conditions_go_with_their_images() -> None:
     model, train = tiny(), settings(accumulate=2).train
     assert train is not None
+    model.GIVEN = (Condition("label", (4, 1, 1), classes=4),)  # type: ignore[assignment]  # no module or tensor
     pixels = Blobs(4).batch(range(4))
     label = np.arange(4)
-    batch = PixelBatch(3, 8, pixels, given={"label": label}, names=("a", "b", "c", "d"))
+    batch = PixelBatch(3, 8, pixels, given={"label": label})
     first, second = ImageTask(settings().objective).parts(model, batch, train)
     assert (first.given["label"].tolist(), second.given["label"].tolist()) == ([0, 1], [2, 3])
-    assert (list(first.names), list(second.names)) == (["a", "b"], ["c", "d"])
     assert torch.equal(torch.cat([first.x, second.x]), model.input(torch.from_numpy(pixels.astype(np.float32))))
 
 

@@ -1,0 +1,246 @@
+"""What a user says of images besides their pixels: classes by number or name, numbers, files, tensors."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hvdsl.compiler.assembly.pixels import V, parse_pixel_map
+from hvdsl.compiler.model import Model
+from hvdsl.compiler.settings import Condition as DeclaredCondition
+from hvdsl.compiler.settings import Data
+from hvdsl.errors import HvdslError, UsageError
+from hvdsl.runtime.data import Splits
+from hvdsl.runtime.data.conditions import made
+from hvdsl.runtime.data.dataset import Dataset
+from hvdsl.runtime.latents import Condition
+from hvdsl.runtime.latents.conditions import absent, as_tensors, conditions_of, fields_of, scored_of
+from hvdsl.runtime.training.batches import read_with_fields
+from hvdsl.runtime.training.run import Run
+from hvdsl.workflows.images import ImagesLike, dataset_of, raw_pixels
+
+GivenValue = int | float | str | os.PathLike[str] | Sequence[int | float | str] | NDArray[np.generic] | Tensor
+"""Classes by number or name, or numbers, taken in turn; a tensor `(N, …)`; images as files or a folder of them."""
+
+NOTHING = "none"  # says that a condition is not given
+CLASSES = "classes"  # where a run's environment keeps the names of classes, by field
+
+
+def class_names(run: Run | None) -> Mapping[str, Sequence[str]]:
+    """The names of classes that a run has kept, by field."""
+    noted = {} if run is None else run.environment().get(CLASSES, {})
+    return noted if isinstance(noted, Mapping) else {}
+
+
+def names_of_classes(splits: Splits) -> dict[str, Sequence[str]]:
+    """The names of classes that the training data has, by field."""
+    fields = {name: field.classes for name, field in splits.train.fields.items()}
+    return {name: names for name, names in fields.items() if names}
+
+
+def check_fields(model: Model, splits: Splits) -> None:
+    """Read the fields that any stage of a spec needs, of one image of each part.
+
+    Raises:
+        DataError: the data has no such field, or it is not what the spec declares.
+    """
+    data = model.settings.data
+    graphs = (model.graph, *model.priors.values())
+    read = {str(n.args["name"]) for g in graphs for n in g.nodes if n.args.get("source") == "field"}
+    texts = [text for text in (data.target, data.weight) if text is not None]
+    names = [field.name for field in data.given]
+    read |= {symbol for text in texts for symbol in parse_pixel_map(text, (V, *names)).symbols} - {V}
+    for part in (splits.train, splits.validation):
+        read_with_fields(part, [0], sorted(read))
+
+
+def runtime_condition(field: DeclaredCondition) -> Condition:
+    """A field of the spec's `data`, as the runtime knows conditions."""
+    return Condition(field.name, field.shape, field.classes, field.drop)
+
+
+def values_of(
+    conditions: Iterable[Condition],
+    given: Mapping[str, GivenValue],
+    count: int,
+    data: Data,
+    names: Mapping[str, Sequence[str]],
+) -> dict[str, Tensor]:
+    """Return what is given for `count` images: classes `(N,)`, numbers `(N, C)`, images `(N, C, H, W)`.
+
+    Raises:
+        UsageError: there is no such condition, or a value is none of it.
+    """
+    known = {condition.name: condition for condition in conditions}
+    values = {}
+    for name, value in given.items():
+        if name not in known:
+            there = ", ".join(f"`{n}`" for n in known)
+            expected = f"it is conditioned on {there}" if there else "it has no conditions"
+            raise UsageError(f"--given {name}: the model knows no `{name}`; {expected}")
+        values[name] = _in_turn(_value(known[name], value, data, names.get(name, ())), count, name)
+    return values
+
+
+def _value(condition: Condition, value: GivenValue, data: Data, names: Sequence[str]) -> Tensor:
+    """Any number of values of one condition, one after the other."""
+    if isinstance(value, Tensor | np.ndarray):
+        return _tensor(condition, torch.as_tensor(value))
+    if isinstance(value, str) and value == NOTHING:
+        if not condition.droppable:
+            raise UsageError(
+                f"--given {condition.name}=none: the model was never trained without it: write `drop = 0.1` with the "
+                "field in `data`, and train"
+            )
+        return absent(condition, 1)
+    if condition.shape[1:] != (1, 1):
+        if not isinstance(value, str | os.PathLike):
+            raise UsageError(f"--given {condition.name}: give an image file, a folder of images, or a tensor")
+        return _images(condition, Path(value), data)
+    words = value.split(",") if isinstance(value, str) else value if isinstance(value, Sequence) else [value]
+    if condition.classes is not None:
+        return torch.tensor([_class(condition, word, names) for word in words])
+    numbers = [_number(condition, word) for word in words]
+    width = condition.shape[0]
+    if len(numbers) % width:
+        raise UsageError(f"--given {condition.name}: {len(numbers)} numbers; each image has {width}")
+    return torch.tensor(numbers).reshape(-1, width)
+
+
+def _tensor(condition: Condition, value: Tensor) -> Tensor:
+    value = value[:, None] if condition.stored == (1,) and value.dim() == 1 else value
+    if tuple(value.shape[1:]) != condition.stored or value.dim() == 0 or len(value) == 0:
+        shape = ", ".join(map(str, ("N", *condition.stored)))
+        raise UsageError(f"--given {condition.name}: a tensor {tuple(value.shape)}; expected ({shape})")
+    if condition.classes is None:
+        return value.detach().cpu().float()
+    if value.is_floating_point() or int(value.min()) < -1 or int(value.max()) >= condition.classes:
+        raise UsageError(f"--given {condition.name}: classes are whole numbers from 0 to {condition.classes - 1}")
+    return value.detach().cpu().long()
+
+
+def _class(condition: Condition, word: object, names: Sequence[str]) -> int:
+    text = str(word).strip()
+    if text in names:
+        return list(names).index(text)
+    if text.isdecimal() and int(text) < (condition.classes or 0):
+        return int(text)
+    called = f", or {', '.join(names)}" if names else ""
+    last = (condition.classes or 0) - 1
+    raise UsageError(f"--given {condition.name}={text}: classes are whole numbers from 0 to {last}{called}")
+
+
+def _number(condition: Condition, word: object) -> float:
+    try:
+        number = float(str(word))
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise UsageError(f"--given {condition.name}={word}: expected a number")
+    return number
+
+
+def _images(condition: Condition, place: Path, data: Data) -> Tensor:
+    """Image files as a field holds them: of the image's own depth where the field is made of it, else as they are."""
+    own = next((field for field in data.given if field.name == condition.name), None)
+    of_image = own is not None and own.source == "image"
+    changes = {
+        "shape": condition.shape,
+        "resize": condition.shape[1:],
+        "crop": None,
+        "pad": 0,
+        "bits": data.bits if of_image else 8,
+        "binarize": "none",
+        "given": (),
+        "weight": None,
+        "target": None,
+    }
+    pixels = raw_pixels(place, data.model_copy(update=changes))
+    return (pixels > 0).float() if own is not None and own.source == "box" else pixels
+
+
+def _in_turn(values: Tensor, count: int, name: str) -> Tensor:
+    """`count` values: those there are, again and again."""
+    if len(values) > count:
+        raise UsageError(f"--given {name}: {len(values)} values for {count} image{'' if count == 1 else 's'}")
+    return values[torch.arange(count) % len(values)]
+
+
+def stored_images(module: nn.Module, images: Dataset, places: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return some images of a data set as whole or real numbers `(N, C, H, W)`, and the fields that the model needs.
+
+    Raises:
+        HvdslError: an image cannot be read, or a field is missing.
+    """
+    raw, given = read_with_fields(images, places, fields_of(module))
+    return torch.from_numpy(raw if raw.dtype.kind == "f" else raw.astype(np.int32)), as_tensors(given)
+
+
+class Regiven:
+    """A data set whose images are given something else than what they are."""
+
+    def __init__(self, images: Dataset, values: Mapping[str, Tensor]) -> None:
+        self.name, self._images, self._values = images.name, images, values
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def batch(self, indices: Sequence[int], epoch: int = 0, step: int = 0) -> NDArray[Any]:
+        return self._images.batch(indices, epoch, step)
+
+    def conditioned(
+        self, indices: Sequence[int], fields: Sequence[str], epoch: int = 0, step: int = 0
+    ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+        own = [name for name in fields if name not in self._values]
+        pixels, given = self._images.conditioned(indices, own, epoch, step)
+        return pixels, given | {n: self._values[n][list(indices)].numpy() for n in fields if n in self._values}
+
+
+def images_with_fields(
+    module: nn.Module,
+    images: ImagesLike,
+    data: Data,
+    given: Mapping[str, GivenValue] | None = None,
+    names: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return images as raw pixel values, and all fields that the model needs beside them.
+
+    What is `given` comes first; then what stands with the images where they are files; what is made of the image; what
+    may be left out is left out.
+
+    Raises:
+        HvdslError: the images do not fit, or a field is missing.
+    """
+    conditions = {c.name: c for c in (*conditions_of(module), *scored_of(module))}
+    wanted = [name for name in fields_of(module) if name not in (given or {})]
+    dataset = dataset_of(images, data) if wanted else None
+    if dataset is not None:
+        raw, arrays = read_with_fields(dataset, range(len(dataset)), wanted)
+        pixels = torch.from_numpy(raw.astype(np.float32))
+        fields = {name: torch.from_numpy(value) for name, value in arrays.items()}
+    else:
+        pixels = raw_pixels(images, data)
+        fields = {name: _made(conditions[name], pixels, data) for name in wanted}
+    fields |= values_of(conditions.values(), given or {}, len(pixels), data, names or {})
+    return pixels, fields
+
+
+def _made(condition: Condition, pixels: Tensor, data: Data) -> Tensor:
+    own = next((field for field in data.given if field.name == condition.name), None)
+    rows = [] if own is None else [made(own, p.numpy(), (data.split_seed, 0, i)) for i, p in enumerate(pixels)]
+    if own is not None and own.source in ("image", "box"):
+        return torch.stack([torch.from_numpy(row) for row in rows if row is not None])
+    if condition.droppable:
+        return absent(condition, len(pixels))
+    raise HvdslError(
+        f"the model is conditioned on `{condition.name}`, which the images do not bring with them: give it, as "
+        f'`given = {{"{condition.name}": …}}`'
+    )
