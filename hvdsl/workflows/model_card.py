@@ -11,8 +11,9 @@ from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.inference.generate import depths
 from hvdsl.runtime.inference.pictures import grid, labelled_rows, save_png
 from hvdsl.runtime.protocol import as_vae, is_quantized
+from hvdsl.workflows.images import raw_pixels
 from hvdsl.workflows.open import Opened
-from hvdsl.workflows.runs import spread, used_images
+from hvdsl.workflows.runs import spread_indices, used_images
 
 PAGE = """---
 license: {license}
@@ -95,7 +96,8 @@ def _pictures(opened: Opened, folder: Path) -> str:
         save_png(grid(trained.sample(16), pixel_bits(data)), folder / "samples.png")
         lines.append("![samples](samples.png)")
     try:
-        images, _ = spread(used_images(opened.run, data), 8)
+        chosen = used_images(opened.run, data)
+        images = raw_pixels(chosen.batch(spread_indices(chosen, 8)), data)
     except HvdslError:
         images = None  # the card is written wherever the run is, also where its data are not
     if images is not None:
