@@ -57,6 +57,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_batch(parser)
     add_data(parser)
     add_level(parser)
+    parser.add_argument(
+        "--graphs",
+        choices=("on", "off", "auto"),
+        default="auto",
+        help="launch whole steps as CUDA graphs where that can be (default: auto, which is off until it is measured)",
+    )
     parser.add_argument("--workers", metavar="N", type=natural, default=0, help="threads that read ahead (default 0)")
     parser.add_argument(
         "--sink",
@@ -94,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         data=args.data,
         level=args.level,
+        graphs=args.graphs,
         workers=args.workers,
         device=args.device,
         sinks=None if args.sinks is None else tuple(args.sinks),
