@@ -51,6 +51,7 @@ GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("runs", "runs", "list runs: state, step, best figures, age, size"),
         ("report", "report", "write a page about runs: curves, rates, pictures, differences"),
         ("verify", "verify", "check every file of a run against its digest"),
+        ("export", "export", "write a trained model for others: .pt2, .onnx, or a folder for a model hub"),
         ("import", "import_", "turn published weights into a run"),
     ),
     "machine": (("doctor", "doctor", "say what this machine can do: devices, compilers, extras, speed"),),
