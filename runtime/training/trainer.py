@@ -32,6 +32,7 @@ from hvdsl.runtime.training.metrics import Measurement, MetricsLog, plain
 from hvdsl.runtime.training.optimization import StepResult
 from hvdsl.runtime.training.optimizer import group_lines
 from hvdsl.runtime.training.progress import ProgressDisplay
+from hvdsl.runtime.training.replicas import check_replicas
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.saving import Saver
 from hvdsl.runtime.training.schedule import Clock
@@ -274,6 +275,7 @@ class Trainer:
         every = self.clock.every(self.train.checkpoint_every)
         if every is not None and done % every == 0:
             self._hear(log, display)
+            check_replicas(self.optimization.tensors(), self.world, done)
             self._save()  # before anything that may fail
             self._since = time.perf_counter()
         self._do_periodic(log, display)
