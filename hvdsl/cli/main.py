@@ -27,6 +27,7 @@ GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("fmt", "fmt", "print or rewrite specs in the canonical form"),
         ("convert", "convert", "turn a spec from text to YAML or back"),
         ("info", "info", "show parameters, costs and latents per resolution"),
+        ("schema", "schema", "print a JSON schema of a spec's settings in YAML, for editors"),
         ("compile", "compile", "write the spec as a PyTorch module"),
         ("explain", "explain", "explain a diagnostic code or a term of the objective"),
         ("viz", "viz", "draw a spec"),

@@ -11,7 +11,7 @@ from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.inference.generate import depths
 from hvdsl.runtime.inference.pictures import grid, labelled_rows, save_png
 from hvdsl.runtime.protocol import as_vae, is_quantized
-from hvdsl.workflows.images import raw_pixels
+from hvdsl.workflows.conditions import stored_images
 from hvdsl.workflows.open import Opened
 from hvdsl.workflows.runs import spread_indices, used_images
 
@@ -97,7 +97,7 @@ def _pictures(opened: Opened, folder: Path) -> str:
         lines.append("![samples](samples.png)")
     try:
         chosen = used_images(opened.run, data)
-        images = raw_pixels(chosen.batch(spread_indices(chosen, 8)), data)
+        images, _ = stored_images(opened.module, chosen, spread_indices(chosen, 8))
     except HvdslError:
         images = None  # the card is written wherever the run is, also where its data are not
     if images is not None:

@@ -33,6 +33,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., object], ...]] = {
 }
 SHOWN = {
     "compile": {"output", "standalone", "steps"},  # methods of what is compiled
+    "train": {"dry_run", "world_size", "device_memory", "throughput"},  # what is said before there is a run
     "eval": {"output", "json", "threads"},
     "score": {"output", "json", "threads", "against", "roc"},  # two results, compared by `Scores.roc`
     "export": {"threads"},
