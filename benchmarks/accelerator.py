@@ -356,7 +356,7 @@ def _stepper(case: Case, device: torch.device) -> Callable[[int], None]:
     settings, model = _model(case.spec, case.level, **overrides)
     model.to(device)
     if case.level == 2:
-        from hvdsl.runtime.training.compilation import compile_recipes
+        from hvdsl.runtime.training.recipes import compile_recipes
 
         compile_recipes(model)
     train, task = settings.train, ImageTask(settings.objective)

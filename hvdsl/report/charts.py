@@ -12,7 +12,7 @@ COLOURS = 8
 WIDTH, HEIGHT = 560.0, 290.0
 LEFT, RIGHT, TOP, BOTTOM = 64.0, 12.0, 12.0, 44.0
 INNER_WIDTH, INNER_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-HEADROOM = 0.06  # above the largest value, as a share of all
+HEADROOM = 0.06  # above the largest value, and half of it below the least, as a share of all
 PATIENCE = 3.0  # how often the rest of a curve may fit above it before its beginning is cut
 
 Point = tuple[float, float]
@@ -87,7 +87,8 @@ class _Drawing:
             low, high = _apart(math.log10(min(positive)), math.log10(max(positive)))
         else:
             low, high = _apart(0.0 if chart.zero and min(heights) >= 0 else min(heights), max(heights))
-        self.y_ends = low, high + HEADROOM * (high - low)
+        room = HEADROOM * (high - low)
+        self.y_ends = low if chart.zero and low == 0 else low - room / 2, high + room
 
     def figure(self) -> str:
         chart = self.chart
@@ -97,13 +98,14 @@ class _Drawing:
             f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-label="{clean(chart.title)}">',
             *self._bands(),
             *self._axes(),
-            *self._levels(),
             *self._marks(),
             # A picture of its own, so that nothing leaves the axes.
             f'<svg x="{LEFT:g}" y="{TOP:g}" width="{INNER_WIDTH:g}" height="{INNER_HEIGHT:g}" '
             f'viewBox="{LEFT:g} {TOP:g} {INNER_WIDTH:g} {INNER_HEIGHT:g}">',
             *(self._line(line) for line in chart.lines),
-            "</svg></svg>",
+            "</svg>",
+            *self._levels(),
+            "</svg>",
             self._legend(),
             "</figure>",
         ]
@@ -125,7 +127,7 @@ class _Drawing:
             y = self._y(value)
             parts.append(f'<path class="grid" d="M{LEFT:g} {y:.1f}H{right:g}"/>')
             parts.append(_words("tick", LEFT - 6, y + 3.6, _label(value), "end"))
-        for value in ticks(*self.x_ends, 6):
+        for value in ticks(*self.x_ends, 6, whole=True):
             x = self._x(value)
             parts.append(f'<path class="axis" d="M{x:.1f} {bottom:g}v4"/>')
             parts.append(_words("tick", x, bottom + 16, _label(value)))
@@ -142,7 +144,8 @@ class _Drawing:
         step = max(1, math.ceil((high - low) / 6))
         factors = (1, 2, 5) if high - low < 3 else (1,)
         powers = range(math.floor(low), math.floor(high) + 1, step)
-        return [m * 10.0**e for e in powers for m in factors if low <= math.log10(m) + e <= high]
+        found = [m * 10.0**e for e in powers for m in factors if low <= math.log10(m) + e <= high]
+        return found if len(found) > 1 else ticks(10.0**low, 10.0**high, 4)
 
     def _bands(self) -> list[str]:
         """Every second stretch a little darker; its name where there is room."""
@@ -166,7 +169,7 @@ class _Drawing:
             y = self._y(value)
             if TOP <= y <= HEIGHT - BOTTOM:
                 parts.append(f'<path class="level" d="M{LEFT:g} {y:.1f}H{WIDTH - RIGHT:g}"/>')
-                parts.append(_words("tick", WIDTH - RIGHT - 4, y - 4, label, "end"))
+                parts.append(_words("tick over", WIDTH - RIGHT - 4, y - 4, label, "end"))
         return parts
 
     def _marks(self) -> list[str]:
@@ -226,13 +229,14 @@ def _words(css: str, x: float, y: float, text: str, anchor: str = "middle") -> s
     return f'<text class="{css}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{clean(text)}</text>'
 
 
-def ticks(low: float, high: float, most: int) -> list[float]:
-    """Round numbers between two ends: steps of 1, 2 or 5 times a power of ten."""
+def ticks(low: float, high: float, most: int, *, whole: bool = False) -> list[float]:
+    """Round numbers between two ends: steps of 1, 2 or 5 times a power of ten; of steps and groups whole ones."""
     span = high - low
     if not (span > 0 and math.isfinite(span)):
         return [low]
     power = 10.0 ** math.floor(math.log10(span / most))
     step = next(power * m for m in (1, 2, 5, 10) if span / (power * m) <= most)
+    step = max(1.0, step) if whole else step
     first = math.ceil(low / step - 1e-9)
     return [n * step for n in range(first, first + most + 2) if n * step <= high + 1e-9 * span]
 

@@ -18,6 +18,7 @@ from hvdsl.runtime.ground.metric_names import METRICS
 BUCKETS = 280  # of a curve: each gives its least and its largest value
 TEXT_LINES, TEXT_WIDTH = 3_000, 400
 MOST_LEVELS = 32  # of codes
+SHORT = 24  # characters of a cell that stay on one line
 STEPS = "step"
 CURVES = (
     names.BITS_PER_DIM,
@@ -98,11 +99,16 @@ def _runs(runs: Sequence[RunReport]) -> str:
     rows = []
     for i, run in enumerate(runs):
         facts = dict(run.facts)
-        cells = "".join(f"<td>{clean(facts.get(title, ''))}</td>" for title in titles)
+        cells = "".join(_cell(facts.get(title, "")) for title in titles)
         rows.append(f'<tr><td class="swatch c{i % COLOURS}">{clean(run.name)}</td>{cells}</tr>')
     head = "".join(f"<th>{clean(title)}</th>" for title in ("run", *titles))
     notes = [f"{run.name}: {note}" for run in runs for note in run.notes]
     return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>{_list(notes)}'
+
+
+def _cell(text: str) -> str:
+    css = ' class="short"' if len(text) <= SHORT else ""
+    return f"<td{css}>{clean(text)}</td>"
 
 
 def _curves(runs: Sequence[RunReport]) -> str:

@@ -39,6 +39,7 @@ figcaption {{ font-weight: 600; margin-bottom: 2px; overflow-wrap: anywhere; }}
 .mark {{ stroke: var(--mark); stroke-width: 1.4; }}
 .level {{ stroke: var(--mark); stroke-dasharray: 5 4; }}
 .tick {{ font-size: 11px; fill: var(--faint); }}
+.over {{ paint-order: stroke; stroke: var(--paper); stroke-width: 3px; }}
 .name {{ font-size: 12px; fill: var(--ink); }}
 .line {{ fill: none; stroke: currentColor; stroke-width: 1.5; stroke-linejoin: round; }}
 .dashed {{ stroke-dasharray: 6 4; }}
@@ -53,6 +54,7 @@ table {{ border-collapse: collapse; font-size: 13px; }}
 th, td {{ text-align: left; padding: 4px 14px 4px 0; vertical-align: top; border-bottom: 1px solid var(--grid); }}
 th {{ font-weight: 600; color: var(--faint); white-space: nowrap; }}
 td {{ overflow-wrap: break-word; max-width: 34em; }}
+.short {{ white-space: nowrap; }}
 .differs td, td.swatch {{ font-weight: 600; }}
 .swatch::before {{ content: ""; display: inline-block; width: 10px; height: 10px; border-radius: 2px;
   margin-right: 7px; background: currentColor; }}

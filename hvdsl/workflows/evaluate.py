@@ -18,6 +18,7 @@ from hvdsl.runtime.data import Splits
 from hvdsl.runtime.data.dataset import Dataset
 from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.ground.seeds import derive_seed
+from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.inference.evaluate import Evaluation, evaluate, score_images
 from hvdsl.runtime.inference.inference import chunks, inference, some
 from hvdsl.runtime.latents.conditions import conditions_of
@@ -149,6 +150,7 @@ def evaluate_split(
             samples=samples or settings.evaluate.samples,
             batch=batch,
             seed=seed,
+            world=world(),
             pixels=settings.data,
             progress=lambda done: show(done, len(images)),
         )

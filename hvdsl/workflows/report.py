@@ -141,7 +141,9 @@ def _environment(run: Run) -> list[tuple[str, str]]:
 
 
 def _facts(state: RunOverview, model: Model | None) -> list[tuple[str, str]]:
-    steps = f"{state.step:,}" if state.steps is None else f"{state.step:,} of {state.steps:,}"
+    train = None if model is None else model.settings.train
+    whole = state.steps if train is None or state.steps is not None else train.steps
+    steps = f"{state.step:,}" if whole is None else f"{state.step:,} of {whole:,}"
     facts = [("state", state.state), ("step", steps)]
     if state.judged_by is not None:
         unit = METRICS[state.judged_by].heading

@@ -21,10 +21,11 @@ from hvdsl.runtime.data.digest import dataset_digest
 from hvdsl.runtime.ground.world import process_group, world
 from hvdsl.runtime.inference.watch import watch
 from hvdsl.runtime.latents.noise import noise_scheme
+from hvdsl.runtime.training.fast_paths import default_level
 from hvdsl.runtime.training.precision import Precision
 from hvdsl.runtime.training.run import RESOLVED, Run, default_folder
 from hvdsl.runtime.training.sinks import Sink, find_sinks
-from hvdsl.runtime.training.trainer import Trainer, TrainingResult
+from hvdsl.runtime.training.trainer import Graphs, Trainer, TrainingResult
 from hvdsl.workflows.compiling import Overrides, checked, spelled
 from hvdsl.workflows.conditions import check_fields, names_of_classes
 from hvdsl.workflows.isolation import no_global_effect
@@ -52,6 +53,7 @@ class TrainOptions:
     seed: int | None = None
     data: Path | None = None
     level: int | None = None
+    graphs: Graphs = "auto"
     workers: int = 0
     device: str = "auto"
     sinks: tuple[str | Sink, ...] | None = None
@@ -182,6 +184,7 @@ def _train(
                 console=console,
                 held=held,
                 sinks=options.sinks,
+                graphs=options.graphs,
             )
         steps[stage], stopped, saved = outcome.step, outcome.signal, outcome.saved
         if stopped is not None:
@@ -213,7 +216,7 @@ def _train_autoencoder(
     settings = model.settings
     if settings.train is None:
         raise HvdslError(f"`{settings.model}` has no `train` section: add one, or give its values with `--set train.…`")
-    level = run.level if run is not None else 1 if options.level is None else options.level
+    level = run.level if run is not None else default_level(device) if options.level is None else options.level
     data = options.data if options.data is not None or run is None else run.data
     splits = run_data(run, settings.data, data)
     start = Start(
@@ -232,7 +235,15 @@ def _train_autoencoder(
     module = instantiate(model, settings.train.seed, device, level)
     match = take_weights(module, options.from_) if options.from_ is not None and run is None else None
     trainer = Trainer(
-        module, settings, splits.train, run=run, console=console, workers=options.workers, sinks=options.sinks
+        module,
+        settings,
+        splits.train,
+        run=run,
+        console=console,
+        workers=options.workers,
+        sinks=options.sinks,
+        graphs=options.graphs,
+        level=level,
     )
     if run is None:  # made last: what cannot be trained leaves no folder behind
         folder = options.out or default_folder(settings.model)
@@ -282,6 +293,7 @@ def train(
     seed: int | None = None,
     data: str | os.PathLike[str] | None = None,
     level: int | None = None,
+    graphs: Graphs = "auto",
     workers: int = 0,
     device: str = "auto",
     threads: int | None = None,
@@ -312,7 +324,9 @@ def train(
         batch: images per step over all devices.
         seed: of every random draw.
         data: where the spec's data is read from.
-        level: the optimisation level, 0, 1 or 2.
+        level: the optimisation level, 0, 1 or 2 (default: by the kind of device, 1).
+        graphs: `on` launches whole steps as CUDA graphs where that can be, and says why where it cannot; `auto` is
+            `off` until that has been measured.
         workers: threads that read ahead.
         device: `cpu`, `cuda`, `cuda:1`, …; `auto` is an accelerator if there is one.
         threads: of one operation on the CPU, while it works.
@@ -339,6 +353,7 @@ def train(
         seed=seed,
         data=None if data is None else Path(data),
         level=level,
+        graphs=graphs,
         workers=workers,
         device=device,
         sinks=None if sinks is None else tuple(sinks),

@@ -17,7 +17,7 @@ from hvdsl.runtime.latents.noise import noise_scheme
 from hvdsl.runtime.priors.stage import PriorTask, check_levels, names_of, score
 from hvdsl.runtime.training.run import Run, RunError
 from hvdsl.runtime.training.sinks import Sink
-from hvdsl.runtime.training.trainer import Periodic, Trainer, TrainingResult
+from hvdsl.runtime.training.trainer import Graphs, Periodic, Trainer, TrainingResult
 from hvdsl.workflows.runs import instantiate_prior, read_model, run_data
 from hvdsl.workflows.stages import (
     Autoencoder,
@@ -44,6 +44,7 @@ def train_prior(
     console: Console | None,
     held: ExitStack,
     sinks: Sequence[str | Sink] | None = None,
+    graphs: Graphs = "auto",
 ) -> TrainingResult:
     """Train the prior of `latent`, or go on with it; extracts the codes first if there are none of this autoencoder.
 
@@ -88,7 +89,16 @@ def train_prior(
     drop = {field.name: field.drop for field in model.settings.data.conditions}
     task = PriorTask(prior, first.dims, drop)
     trainer = Trainer(
-        prior, settings, codes.rows(names), run=stage, console=console, workers=workers, task=task, sinks=sinks
+        prior,
+        settings,
+        codes.rows(names),
+        run=stage,
+        console=console,
+        workers=workers,
+        task=task,
+        sinks=sinks,
+        graphs=graphs,
+        level=run.level,
     )
     trainer.periodic.append(_validation(trainer, held_out, names, first.dims))
     step = trainer.resume(checkpoint) if begun else 0

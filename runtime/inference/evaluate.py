@@ -123,6 +123,12 @@ class Evaluation:
         """The negative bound of a whole image: what is customarily reported for small black and white data."""
         return self.nats_per_dim * self.dims
 
+    @property
+    def interval_95(self) -> tuple[float, float]:
+        """The 95 % confidence interval of `bits_per_dim`, by the normal approximation over images."""
+        margin = 1.96 * self.standard_error
+        return self.bits_per_dim - margin, self.bits_per_dim + margin
+
     def as_json(self) -> dict[str, Any]:
         """For `eval --json`."""
         if not self.density:
@@ -138,6 +144,7 @@ class Evaluation:
             "images": self.images,
             "samples": self.samples,
             "standard_error": self.standard_error,
+            "interval_95_bits_per_dim": list(self.interval_95),
         } | self._quality()
 
     def as_metrics(self) -> dict[str, Any]:
@@ -199,6 +206,8 @@ def evaluate(
     if len(data) == 0:
         raise HvdslError(f"{data.name} has no images to evaluate on")
     world = world or World()
+    if len(data) < world.size:
+        raise HvdslError(f"{data.name} has {len(data)} images for {world.size} processes: start at most as many")
     vae, noise_seed = as_vae(model), derive_seed(seed, "evaluation noise")
     if samples > 1 and not vae.likelihood.density:
         raise HvdslError("several samples per image tighten a bound, and a reconstruction error is none: use 1 sample")

@@ -17,7 +17,7 @@ Sides = tuple[int, int, int, int]  # top, bottom, left, right
 Padding = Literal["symmetric", "tf", "reflect"] | Sides
 
 ONEDNN_POSITIONS = 128  # of a batch's maps together, from which a 1x1 convolution is faster in oneDNN
-_HAS_ONEDNN = torch.backends.mkldnn.is_available()
+_HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 class _Weighted(Layer):

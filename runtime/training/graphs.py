@@ -50,13 +50,20 @@ class CapturedStep(Generic[P, R]):
     Args:
         run: The step: a function of its input that reads nothing from the device.
         record: How it is captured.
+        undo: Called where capturing failed, before the step is run as it is: what the attempt left behind, such as
+            gradients in memory of the graph that was not made, is none of that step's.
 
     Attributes:
         refused: Why steps run as they are, where capturing one has failed.
     """
 
-    def __init__(self, run: Callable[[Sequence[P]], R], record: Capture[R] = capture) -> None:
-        self._run, self._record = run, record
+    def __init__(
+        self,
+        run: Callable[[Sequence[P]], R],
+        record: Capture[R] = capture,
+        undo: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._run, self._record, self._undo = run, record, undo
         self._met: Counter[Hashable] = Counter()
         self._captured: dict[Hashable, _Captured[R]] = {}
         self.refused: str | None = None
@@ -85,6 +92,7 @@ class CapturedStep(Generic[P, R]):
             replay = self._record(lambda: self._run(copied))
         except RuntimeError as error:
             self.refused = f"a step could not be captured: {str(error).splitlines()[0]}"
+            self._undo()
             return False
         self._captured[key] = _Captured(list(tensors_of(copied)), replay)
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, cast
 
@@ -103,6 +103,18 @@ class _Objective(nn.Module, Generic[P]):
         return self._loss(self.model, part, step)
 
 
+@contextmanager
+def _strides_untold() -> Iterator[None]:
+    """Without what DDP says once, where it first meets gradients whose strides have another spelling.
+
+    Those of 1x1 kernels in channels-last regions have. DDP copies gradients into its buckets whatever their strides
+    are, and nobody can act on being told.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        yield
+
+
 class Optimization(Generic[P]):
     """A model under training.
 
@@ -159,11 +171,9 @@ class Optimization(Generic[P]):
             # Emitted models have no control flow: what the first step uses, every step uses. So DDP may learn from the
             # first backward pass which parameters the objective never reaches, instead of searching in each step.
             self._objective = nn.parallel.DistributedDataParallel(self._objective, static_graph=True)
-            # Gradients of 1x1 kernels in channels-last regions have strides of another spelling. DDP copies gradients
-            # into its buckets whatever their strides are, and nobody can act on being told.
-            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         self._began = False
         self._captured: CapturedStep[P, _Numbers] | None = None
+        self._refusal_told = False
         self._readings: Readings[_Note] = Readings(self._device)
 
     def step(self, parts: Sequence[P]) -> StepResult:
@@ -218,8 +228,16 @@ class Optimization(Generic[P]):
                 return reason
         for scheduled in self._scheduled():
             scheduled.scheduled.hold()
-        self._captured = CapturedStep(self._on_device, record)
+        self._captured = CapturedStep(self._on_device, record, lambda: self.optimizer.zero_grad(set_to_none=True))
         return None
+
+    def refused_graphs(self) -> str | None:
+        """Why a step that was to be a graph could not be captured: told once."""
+        captured = self._captured
+        if captured is None or captured.refused is None or self._refusal_told:
+            return None
+        self._refusal_told = True
+        return captured.refused
 
     def _on_device(self, parts: Sequence[P]) -> _Numbers:
         """Everything of a step that the device does: loss, norm, whether it counts and all terms as one vector."""
@@ -357,7 +375,7 @@ class Optimization(Generic[P]):
         sums: dict[str, Tensor] = {}
         for part, share, first, last in self._passes(parts):
             held = nullcontext() if first else statistics_held(self.model.modules())
-            with held, self._exchange(last):
+            with held, self._exchange(last), _strides_untold() if self._exchanges_first else nullcontext():
                 loss, terms = self._loss(part)
                 torch.autograd.backward(self.scaler.scale(loss * share if share < 1 else loss))
             for name, value in {"loss": loss, **terms}.items():
@@ -365,6 +383,10 @@ class Optimization(Generic[P]):
                 sums[name] = sums[name] + weighted if name in sums else weighted
         self._began = True
         return self._across_ranks(sums)
+
+    @property
+    def _exchanges_first(self) -> bool:
+        return self.world.size > 1 and not self._began
 
     def _passes(self, parts: Sequence[P]) -> Iterator[tuple[P, float, bool, bool]]:
         """Each forward pass of a step with its share of the loss; whether it is the first of its images or the last.

@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.layers import BatchNorm2d, Own, Recipe
 from hvdsl.runtime.layers.norms import statistics_held
+from hvdsl.runtime.training.fast_paths import compilation_cache
 
 
 def checkpoint_groups(model: nn.Module) -> int:
@@ -86,12 +87,14 @@ def compile_recipes(model: nn.Module) -> int:
 
     What draws keeps running as it is written, and so do a traversal's records, noise and conditions; the recipes inside
     it are compiled. Instances of one class share their graphs. Compilation itself happens when a graph is first
-    needed, 5 to 15 seconds for each.
+    needed, 5 to 15 seconds for each; what it generates is kept in the user's folder for caches, unless
+    `TORCHINDUCTOR_CACHE_DIR` names another.
 
     Raises:
         CompilationError: there is no C++ compiler (on a CPU) or no Triton (on an accelerator).
     """
     check_machine({p.device.type for p in model.parameters()})
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compilation_cache()))
     counts = Counter(type(module) for module in model.modules())
     recipes = list(_repeated(model, counts))
     compiled = {type(recipe): _compiled(type(recipe).forward) for recipe in recipes}
@@ -102,9 +105,22 @@ def compile_recipes(model: nn.Module) -> int:
 
 def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
     """Static shapes: they are few and known, and generated code is better for them."""
-    options: dict[str, Any] = {"dynamic": False, "recompile_limit": MOST_VERSIONS}
-    compiled: Callable[..., Any] = torch.compile(forward, **options)
-    return compiled
+    if "recompile_limit" in inspect.signature(torch.compile).parameters:
+        options: dict[str, Any] = {"recompile_limit": MOST_VERSIONS}
+        compiled: Callable[..., Any] = torch.compile(forward, dynamic=False, **options)
+        return compiled
+    return _limited(torch.compile(forward, dynamic=False), forward)
+
+
+def _limited(compiled: Callable[..., Any], forward: Callable[..., Any]) -> Callable[..., Any]:
+    """The same limit while it is called, by the compiler's own settings: torch before 2.13 takes none of a function."""
+
+    @functools.wraps(forward)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        with torch._dynamo.config.patch(recompile_limit=MOST_VERSIONS):
+            return compiled(*args, **kwargs)
+
+    return called
 
 
 def _repeated(module: nn.Module, counts: Counter[type[nn.Module]]) -> Iterator[nn.Module]:

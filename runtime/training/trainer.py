@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -26,11 +26,13 @@ from hvdsl.runtime.quantizers.usage import usage
 from hvdsl.runtime.training.batches import Order, PixelBatch, PixelSource, batches
 from hvdsl.runtime.training.checkpoint import Checkpoint
 from hvdsl.runtime.training.collapse import Collapse
+from hvdsl.runtime.training.fast_paths import fast_paths
 from hvdsl.runtime.training.guard import TrainingStalledError
 from hvdsl.runtime.training.metrics import Measurement, MetricsLog, plain
 from hvdsl.runtime.training.optimization import StepResult
 from hvdsl.runtime.training.optimizer import group_lines
 from hvdsl.runtime.training.progress import ProgressDisplay
+from hvdsl.runtime.training.replicas import check_replicas
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.saving import Saver
 from hvdsl.runtime.training.schedule import Clock
@@ -40,6 +42,8 @@ from hvdsl.runtime.training.stall import at_initialisation, diagnose
 from hvdsl.runtime.training.tasks import ImageTask, Task
 from hvdsl.runtime.training.transfer import Ahead
 from hvdsl.runtime.training.window import Window, peak_memory
+
+Graphs = Literal["on", "off", "auto"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,9 @@ class Trainer:
         workers: Threads that read ahead; at least one where the model is on an accelerator.
         task: What the model is trained for; by default the spec's objective on images.
         sinks: What hears of the run beside its folder, by name or as objects (default: TensorBoard, if installed).
-        graphs: Launch steps as CUDA graphs where that can be; where not, training says why and runs them as they are.
+        graphs: Whether to launch steps as CUDA graphs; where that cannot be, training says why and runs them as they
+            are. `auto` is `off` until graphs have been measured on a device.
+        level: The optimisation level that the model was built at, for the line that tells which fast paths are on.
 
     Raises:
         HvdslError: There is no `train` section, the batch fits neither the data nor the processes, or there is no such
@@ -101,7 +107,8 @@ class Trainer:
         workers: int = 0,
         task: Task | None = None,
         sinks: Sequence[str | Sink] | None = None,
-        graphs: bool = False,
+        graphs: Graphs = "auto",
+        level: int | None = None,
     ) -> None:
         if settings.train is None:
             raise HvdslError(
@@ -121,7 +128,7 @@ class Trainer:
         self._device = next(model.parameters()).device
         # Where the host is to stay ahead of the device, images are never decoded on its thread.
         self._workers = workers if self._device.type == "cpu" else max(1, workers)
-        self._graphs = graphs
+        self._graphs, self._level = graphs, level
         self._ahead, self._vote = Ahead(self._device), StopVote(self.world)
         self._read, self._since = 0, 0.0  # steps whose results were read, and when the last of them was
         self._saver = Saver(None, self.train.keep, self.train.patience)
@@ -183,8 +190,7 @@ class Trainer:
             self._saver = self._new_saver()
         display = self._display(start)
         self.log = log = self._open_log(start, display)
-        if self._graphs and (reason := self.optimization.use_graphs()) is not None:
-            display.say(f"steps are not launched as graphs: {reason}")
+        display.say(self._fast_paths())
         for line in group_lines(self.model, self.train.groups):
             display.say(line)
         self.model.train()
@@ -217,6 +223,18 @@ class Trainer:
             if log is not None:
                 log.close()
 
+    def _fast_paths(self) -> str:
+        """Begin to launch steps as graphs where that is wanted and can be; tell what is on and what is not."""
+        reasons = {"auto": "not measured yet, `--graphs on`", "off": "`--graphs off`"}
+        return fast_paths(
+            self._device,
+            level=self._level,
+            precision=self.train.precision,
+            graphs=self.optimization.use_graphs() if self._graphs == "on" else reasons[self._graphs],
+            optimizer=self.optimization.optimizer,
+            workers=self._workers,
+        )
+
     def _display(self, start: int) -> ProgressDisplay:
         resolutions = [f"{g.shape[1]}x{g.shape[2]}" for g in self._groups()]
         return ProgressDisplay(self._console, start, self.clock.total, self.settings.model, resolutions)
@@ -248,6 +266,8 @@ class Trainer:
     def _one_step(self, stream: Iterator[PixelBatch], log: RunLog | None, display: ProgressDisplay) -> None:
         """Launch a step and hear of those that are done: on a CPU of itself, on an accelerator of the one before."""
         self.launch(next(stream))
+        if (refused := self.optimization.refused_graphs()) is not None:
+            display.say(f"steps are no longer launched as graphs: {refused}")
         self._hear(log, display, outstanding=1)
         done = self.optimization.step_number
         if done == self.clock.total:
@@ -255,6 +275,7 @@ class Trainer:
         every = self.clock.every(self.train.checkpoint_every)
         if every is not None and done % every == 0:
             self._hear(log, display)
+            check_replicas(self.optimization.tensors(), self.world, done)
             self._save()  # before anything that may fail
             self._since = time.perf_counter()
         self._do_periodic(log, display)

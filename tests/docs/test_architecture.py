@@ -22,7 +22,7 @@ NAMES = sorted(
 def defined() -> dict[str, ast.stmt]:
     """What the modules of the project define at their top."""
     found: dict[str, ast.stmt] = {}
-    for folder in ("grammar", "compiler", "runtime", "hvdsl/cli", "hvdsl/workflows"):
+    for folder in ("grammar", "compiler", "runtime", "hvdsl/cli", "hvdsl/workflows", "hvdsl/report"):
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.parse(path.read_text(encoding="utf-8")).body:
                 for name in names_of(node):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from hvdsl.cli.options.given import add_given
-from hvdsl.cli.options.machine import add_machine, machine
+from hvdsl.cli.options.machine import add_machine, machine, processes
 from hvdsl.cli.options.runs import add_run, add_split, opened
 from hvdsl.cli.options.shared import add_batch, add_data, add_json, add_output, add_set, positive
 
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.output is not None:
         check_chart(args.output)
-    with machine(args):
+    with machine(args), processes(args) as leads:
         trained = Trained(opened(args))
         result = trained.evaluate(
             data=args.data,
@@ -47,9 +47,11 @@ def run(args: argparse.Namespace) -> int:
             baselines=args.baselines,
             batch=args.batch or 64,
             seed=args.seed or 0,
-            console=Console(stderr=True),
+            console=Console(stderr=True) if leads else None,
             given=dict(args.given),
         )
+    if not leads:
+        return 0
     if args.json:
         print_json(result.as_json())
     else:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import shutil
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ import torch
 import hvdsl
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.latents import Source as From
+from hvdsl.runtime.training import recipes
 from hvdsl.runtime.training.recipes import CompilationError, compile_recipes
 from tests.compiler.emit.emit_specs import HEAD, SHARING
 from tests.compiler.emit.test_emitted_code import assert_same, compiled, images, shaken, walk
@@ -44,6 +48,39 @@ def test_the_outermost_repeated_recipes_without_latents_are_compiled() -> None:
     assert "forward" in vars(module.decoder.r4.layer[0].block[0])
     assert "forward" not in vars(module.decoder.r4.layer[0]) and "forward" not in vars(module.encoder)
     assert list(module.state_dict()) == names
+
+
+def test_torch_that_takes_no_limit_of_a_function_gets_it_from_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch 2.11 does."""
+    limits: list[int] = []
+
+    def compile_of_old(forward: Callable[..., Any], *, dynamic: bool) -> Callable[..., Any]:
+        def called(*args: Any) -> Any:
+            limits.append(torch._dynamo.config.recompile_limit)
+            return forward(*args)
+
+        return called
+
+    monkeypatch.setattr(torch, "compile", compile_of_old)
+    monkeypatch.setattr(recipes, "check_machine", lambda devices: None)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/elsewhere")
+    before = torch._dynamo.config.recompile_limit
+    module = compiled("vdvae").build().double()
+    recipes.compile_recipes(module)
+    module(images(), walk(module))
+    assert set(limits) == {recipes.MOST_VERSIONS} and torch._dynamo.config.recompile_limit == before
+
+
+def test_what_is_generated_is_kept_in_the_users_folder_for_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "check_machine", lambda devices: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/home/somebody/caches")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # so that it is put back, whatever it was
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    recipes.compile_recipes(compiled("vdvae").build())
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/home/somebody/caches/hvdsl/compiled"
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/elsewhere")
+    recipes.compile_recipes(compiled("vdvae").build())
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/elsewhere"
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ SMALL: dict[str, dict[str, int] | None] = {  # None: its widths are a table by r
     "nvae_mnist": NVAE,
     "vdvae_cifar10": VDVAE,
     "vdvae_digits": VDVAE,
-    "vdvae_digits_conditional": VDVAE,
+    "vdvae_digits_conditional": {"w": 8},
     "vdvae_ffhq1024": None,
     "vdvae_ffhq256": VDVAE,
     "vdvae_imagenet32": VDVAE,

@@ -79,6 +79,24 @@ def test_a_step_that_cannot_be_captured_is_run() -> None:
         assert torch.equal(tensor, refused.state_dict()[name]), name
 
 
+def test_a_failed_capture_leaves_nothing_to_the_step_that_is_run_instead(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is captured computes nothing, so gradients of the attempt hold whatever lay in their memory."""
+    plain, refused = tiny(), tiny()
+    made = Trainer(refused, settings(), Blobs(20), console=Console(width=200))
+
+    def broken(run: Callable[[], Any]) -> Callable[[], Any]:
+        for p in refused.parameters():
+            p.grad = torch.full_like(p, torch.nan)
+        raise RuntimeError("out of memory")
+
+    assert made.optimization.use_graphs(broken) is None
+    made.fit()
+    trainer_of(plain).fit()
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(tensor, refused.state_dict()[name]), name
+    assert capsys.readouterr().out.count("a step could not be captured: out of memory") == 1
+
+
 def trainer_of(model: TinyHierarchy, **train: Any) -> Trainer:
     return Trainer(model, settings(**train), Blobs(20))
 
@@ -106,5 +124,5 @@ def test_what_cannot_be_a_graph_says_why(capsys: pytest.CaptureFixture[str]) -> 
     assert reason(first) == "noise of scheme 1 is drawn on the host"
     assert reason(tiny(), checkpointing="group") == "activation checkpointing keeps random states on the host"
     assert reason(tiny(), precision="fp16") == "fp16 adapts its scale to what a step gave"
-    Trainer(tiny(), settings(steps=1), Blobs(20), console=Console(width=200), graphs=True).fit()
-    assert "steps are not launched as graphs: graphs are of CUDA devices" in capsys.readouterr().out
+    Trainer(tiny(), settings(steps=1), Blobs(20), console=Console(width=200), graphs="on").fit()
+    assert "graphs (graphs are of CUDA devices)" in capsys.readouterr().out.replace("\n", " ")

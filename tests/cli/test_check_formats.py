@@ -1,0 +1,102 @@
+"""`hvdsl check` of several specs, folders and standard input, and its forms for programs."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import Hvdsl
+
+ROOT = Path(__file__).parents[2]
+BROKEN = """hv 1
+model broken
+data digits { shape = 1x8x8, bits = 4, input = v / 7.5 - 1 }
+encoder { 8: con(3x3, 4) -> tap }
+group layer { z ~ normal(conv(1x1, 8)) posterior normal(concat(x, skip) -> conv(1x1, 8)); x + (z -> conv(1x1, 4)) }
+decoder { 8: learned(zeros, 4) -> layer -> conv(1x1, logits) }
+likelihood discretized_logistic_mixture(2)
+objective { unit = nats_per_dim }
+train { steps = 2, batch = 4, optimizer = adam(lr = 1e-3) }
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny: Path) -> Path:
+    place = tmp_path / "specs"
+    (place / "lib").mkdir(parents=True)
+    (place / ".hidden").mkdir()
+    (place / "good.hv").write_text(tiny.read_text())
+    (place / "lib" / "cells.hv").write_text("hv 1\ncell a(n) { gelu -> conv(1x1, n) }\n")
+    (place / ".hidden" / "bad.hv").write_text("nonsense")
+    return place
+
+
+def test_a_folder_stands_for_its_specs_and_recipes_are_read(hvdsl: Hvdsl, folder: Path) -> None:
+    done = hvdsl("check", folder)
+    assert done.code == 0, done.err
+    assert "good.hv: " in done.out
+    assert "cells.hv: recipes" in done.out
+    (folder / "bad.hv").write_text(BROKEN)
+    done = hvdsl("check", folder, "vdvae_digits")
+    assert done.code == 1
+    assert "HV0301" in done.err
+    assert "vdvae_digits is fine" in done.out  # one bad spec hides no other
+
+
+def test_a_folder_without_specs_is_told(hvdsl: Hvdsl, tmp_path: Path) -> None:
+    done = hvdsl("check", tmp_path)
+    assert done.code == 2
+    assert "holds no .hv" in done.err
+
+
+def test_standard_input(hvdsl: Hvdsl, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(tiny.read_text()))
+    assert hvdsl("check", "-").out.startswith("<stdin>: ")
+    monkeypatch.setattr("sys.stdin", io.StringIO(BROKEN))
+    done = hvdsl("check", "-", "--format", "concise")
+    assert done.code == 1
+    assert done.out.startswith("<stdin>:")
+
+
+def test_a_line_for_each_mistake(hvdsl: Hvdsl, tmp_path: Path) -> None:
+    (tmp_path / "b.hv").write_text(BROKEN)
+    lines = hvdsl("check", tmp_path / "b.hv", "--format", "concise").out.splitlines()
+    assert any(line.startswith(f"{tmp_path}/b.hv:4:14: error[HV0301]: ") for line in lines), lines
+
+
+def test_annotations_escape_what_would_end_them(hvdsl: Hvdsl, tmp_path: Path) -> None:
+    (tmp_path / "a,b.hv").write_text(BROKEN)
+    lines = hvdsl("check", tmp_path / "a,b.hv", "--format", "github").out.splitlines()
+    assert all(line.startswith("::error title=HV0") and line.count("::") == 2 for line in lines)
+    assert any("a%2Cb.hv,line=4,col=14,endLine=4,endColumn=17::" in line for line in lines)
+
+
+def test_sarif_has_a_rule_and_a_region_for_every_result(hvdsl: Hvdsl, tmp_path: Path) -> None:
+    (tmp_path / "b.hv").write_text(BROKEN)
+    report = json.loads(hvdsl("check", tmp_path / "b.hv", "--format", "sarif").out)
+    (run,) = report["runs"]
+    rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+    assert report["version"] == "2.1.0"
+    assert set(report) == {"$schema", "version", "runs"}
+    for result in run["results"]:
+        assert rules[result["ruleIndex"]] == result["ruleId"]
+    assert {"startLine": 4, "startColumn": 14, "endLine": 4, "endColumn": 17} in [
+        r["locations"][0]["physicalLocation"]["region"] for r in run["results"] if "locations" in r
+    ]
+
+
+def test_several_specs_as_json(hvdsl: Hvdsl, folder: Path) -> None:
+    report = json.loads(hvdsl("check", folder, "--json").out)
+    assert report["ok"]
+    assert [Path(spec["spec"]).name for spec in report["specs"]] == ["good.hv", "cells.hv"]
+
+
+def test_the_hooks_for_commits_call_commands_that_exist(hvdsl: Hvdsl) -> None:
+    for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text()):
+        words = hook["entry"].split()
+        assert words[0] == "hvdsl"
+        assert hvdsl(*words[1:], ROOT / "specs" / "vdvae_digits.hv").code == 0
