@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hvdsl.compiler.assembly.assemble import assemble
+from hvdsl.compiler.assembly.assemble import Assembled, UnsettledError, assemble
 from hvdsl.compiler.checks import CHECKS
 from hvdsl.compiler.checks.allow import allowed
 from hvdsl.compiler.elaboration.elaborate import elaborate
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.passes import PASSES, chosen
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Diagnostics
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, SpecError
 from hvdsl.grammar.source import Source
 
 __all__ = ["CHECKS", "PASSES", "check", "optimise", "write"]
@@ -36,7 +36,10 @@ def check(
     `Model.warnings` holds what is questionable and not allowed by a comment `# hv: allow HV0905` on its line.
     Raises `SpecError` with everything that is wrong.
     """
-    closed = assemble(spec, overrides, variant, base)
+    try:
+        closed = assemble(spec, overrides, variant, base)
+    except UnsettledError as error:
+        raise SpecError([*error.diagnostics, *_beside(error.closed)]) from None
     model = elaborate(closed)
     model = replace(model, warnings=(*model.warnings, *closed.unread))
     diagnostics = Diagnostics()
@@ -47,6 +50,17 @@ def check(
             diagnostics.add(diagnostic)
     diagnostics.stop_if_failed()
     return replace(model, warnings=tuple(d for d in diagnostics if not allowed(d)))
+
+
+def _beside(closed: Assembled | None) -> tuple[Diagnostic, ...]:
+    """What is wrong in the rest of a spec whose settings are wrong."""
+    if closed is None:
+        return ()
+    try:
+        elaborate(closed)
+    except SpecError as error:
+        return error.diagnostics
+    raise TypeError("a spec with wrong settings was elaborated to the end")
 
 
 def optimise(model: Model, level: int = 1, passes: Sequence[str] | None = None) -> Model:

@@ -30,6 +30,21 @@ _HABITS = {
 }
 
 
+_INIT = {
+    "xavier": "`fan_in`, PyTorch's own and the default, or `gaussian(s)` with the deviation that you mean",
+    "kaiming": "`fan_in`, PyTorch's own, which is the default",
+    "normal": "`gaussian(s)` with its standard deviation",
+    "constant": "`zeros` or `ones`; another number is `uniform(a, a)`",
+}
+_OF_ARGUMENT = {
+    "init": _INIT | {"he": _INIT["kaiming"], "glorot": _INIT["xavier"]},
+    "mask": {
+        "a": "`causal(exclude)`, which leaves out the position itself (PixelCNN's mask A)",
+        "b": "`causal(upto)`, which takes the position itself as well (PixelCNN's mask B)",
+    },
+}
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known name that `word` most likely stands for, or None where none is near."""
     found = get_close_matches(word, list(known), n=1, cutoff=0.6)
@@ -45,7 +60,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return "known here: " + ", ".join(f"`{n}`" for n in names) if names else "none is known here"
 
 
-def habit(name: str) -> str:
-    """Return a help text for a name of PyTorch or of the papers; empty for any other."""
-    here = _HABITS.get(name) or _HABITS.get(name.lower())
+def habit(name: str, argument: str = "") -> str:
+    """Return a help text for a name of PyTorch or of the papers; empty for any other.
+
+    `argument` is the one whose word it would be.
+    """
+    own = next((words for a, words in _OF_ARGUMENT.items() if argument == a or argument.endswith(f"_{a}")), {})
+    here = own.get(name.lower()) or _HABITS.get(name) or _HABITS.get(name.lower())
     return f"here this is {here}" if here else ""

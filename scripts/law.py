@@ -9,7 +9,6 @@ the rest.
 from __future__ import annotations
 
 import argparse
-import random
 import re
 import sys
 import time
@@ -20,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 
-from tests.compiler.law.generate import generate, mutate
 from tests.compiler.law.law import judge
+from tests.compiler.law.test_law import text_of
 
 
 def main() -> int:
@@ -37,7 +36,7 @@ def main() -> int:
     warned: Counter[str] = Counter()
     accepted, begin = 0, time.process_time()
     for case in range(args.start, args.start + args.count):
-        text = text_of(args.seed, case)
+        text = text_of(str(args.seed), case)
         verdict = judge(text)
         if verdict.broken:
             kind = re.sub(r"\d+", "N", verdict.broken)[:160]
@@ -57,16 +56,6 @@ def main() -> int:
     for kind, cases in sorted(kinds.items(), key=lambda kind: -len(kind[1])):
         print(f"{len(cases):5}  {kind}  (cases {', '.join(map(str, cases[:5]))})")
     return 1 if kinds else 0
-
-
-def text_of(seed: int, case: int) -> str:
-    """The text of a case: even ones are generated, odd ones are mutants."""
-    rng = random.Random(f"{seed} {case}")
-    text = generate(rng)
-    if case % 2:
-        for _ in range(rng.randint(1, 2)):
-            text = mutate(text, generate(rng), rng)
-    return text
 
 
 if __name__ == "__main__":

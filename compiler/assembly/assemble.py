@@ -5,7 +5,7 @@ The merged tree prints as a spec of its own (`resolved.hv`), and assembles to it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from hvdsl.compiler.diagnostics.assembly import (
     UNKNOWN_VARIANT,
     USED_FILE_HOLDS_MORE,
 )
+from hvdsl.compiler.diagnostics.settings import MISSING_SETTING
 from hvdsl.compiler.graph import Term
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.compiler.suggest import did_you_mean
@@ -41,7 +42,7 @@ class Assembled:
     spec: tree.Spec  # no `use`, `extends` or `variant` left
     settings: ModelSettings
     likelihood: Term  # complete: every argument named, defaults filled in
-    logits: int  # channels that the decoder must end with
+    logits: int | None  # channels that the decoder must end with; None: unknown, since the likelihood is wrong
     sources: tuple[Source, ...]  # every text that was read, for digests
     warnings: tuple[Diagnostic, ...] = ()
     unread: tuple[Diagnostic, ...] = ()  # warnings that are worth saying only of what is otherwise right
@@ -88,12 +89,24 @@ def _settle(spec: tree.Spec, sources: Sequence[Source], diagnostics: Diagnostics
     _check_whole(spec, diagnostics)
     values = lets([spec.items])
     settings, pixels = read_settings(spec, values, diagnostics)
-    likelihood = read_likelihood(spec, settings, pixels, values, diagnostics)
-    diagnostics.stop_if_failed()
-    if settings is None or likelihood is None:
-        raise RuntimeError("settings or likelihood are missing without a diagnostic")
+    whole = settings is not None and not any(d.code in (MISSING_SETTING, MISSING_ITEM) for d in diagnostics)
+    likelihood = read_likelihood(spec, settings if whole else None, pixels, values, diagnostics)
     warnings = tuple(d for d in diagnostics if d.severity is Severity.WARNING)
-    return Assembled(spec, settings, likelihood.term, likelihood.logits, tuple(sources), warnings)
+    if settings is not None and likelihood is not None and not diagnostics.failed:
+        return Assembled(spec, settings, likelihood.term, likelihood.logits, tuple(sources), warnings)
+    closed = None
+    if settings is not None:
+        logits = None if likelihood is None else likelihood.logits
+        closed = Assembled(spec, settings, Term("unknown"), logits, tuple(sources))
+    raise UnsettledError(diagnostics, closed)
+
+
+class UnsettledError(SpecError):
+    """Settings are wrong. `closed` is the spec with those that could be read, where its rest can be looked at."""
+
+    def __init__(self, diagnostics: Iterable[Diagnostic], closed: Assembled | None) -> None:
+        super().__init__(diagnostics)
+        self.closed = closed
 
 
 class _Gathering:

@@ -31,7 +31,8 @@ def locate(name: str | Path) -> tuple[Path, str | None]:
         if _plain_name(place, path) and path.is_file():
             return path, variant or None
     known = sorted(p.stem for p in shipped().glob("*.hv"))
-    near = nearest(Path(place).stem, known)
+    elsewhere = _below(place, Path())
+    near, kind = (elsewhere, "") if elsewhere else (nearest(Path(place).stem, known), "the shipped ")
     raise SpecError(
         [
             Diagnostic(
@@ -40,7 +41,7 @@ def locate(name: str | Path) -> tuple[Path, str | None]:
                 None,
                 found="a folder" if place and Path(place).is_dir() else "no such file",
                 expected="a file that ends in `.hv` or `.yaml`, or the name of a shipped spec",
-                help=f"did you mean the shipped `{near}`?" if near else "`hvdsl specs list` names the shipped ones",
+                help=f"did you mean {kind}`{near}`?" if near else "`hvdsl specs list` names the shipped ones",
             )
         ]
     )
@@ -58,6 +59,25 @@ def variants_of(header: tree.Header, path: Path) -> list[str]:
     name = header.value.value if isinstance(header.value, tree.String) else ""
     file, variants = split_variants(name)
     return variants.split("@") if variants and Path(file).name == path.name else []
+
+
+MOST_FOLDERS = 200  # that a search for a file of some name looks into
+
+
+def _below(name: str, root: Path | None) -> str | None:
+    """Return where below a folder, at most two deep, there is a file of this name."""
+    wanted = PurePosixPath(name).name
+    if root is None or not wanted or "\\" in name:
+        return None
+    try:
+        for at, folder in enumerate(folder for pattern in ("*/", "*/*/") for folder in root.glob(pattern)):
+            if at == MOST_FOLDERS:
+                break
+            if (folder / wanted).is_file():
+                return (folder / wanted).relative_to(root).as_posix()
+    except OSError:  # a folder that may not be read
+        return None
+    return None
 
 
 def _plain_name(place: str, path: Path) -> bool:
@@ -87,7 +107,7 @@ def find(header: tree.Header, beside: Path | None) -> Path:
             raise _unsafe(header, name, f"a link that leads out of {root.name or 'its folder'}")
         return candidate
     known = [p.name for root in (beside, folder) if root for s in SUFFIXES for p in sorted(root.glob(f"*{s}"))]
-    near = nearest(name, known)
+    near = _below(name, beside) or nearest(name, known)
     raise SpecError(
         [
             Diagnostic(

@@ -45,13 +45,16 @@ class Pixels:
 
 
 def read_settings(spec: tree.Spec, lets: Lets, diagnostics: Diagnostics) -> tuple[ModelSettings | None, Pixels | None]:
-    """Return the validated settings of a spec and its pixel maps; None after recording what is wrong."""
+    """Return the validated settings of a spec and its pixel maps.
+
+    What is wrong is recorded. Then the settings are those that could be read, so that the rest of the spec can be
+    looked at all the same: None where these say no shape.
+    """
     sections = {item.kind: item for item in spec.items if isinstance(item, tree.Settings) and item.kind != "train"}
-    before = sum(1 for _ in diagnostics)
     reader = _Reader(lets, diagnostics)
     data, pixels = reader.data(sections.get("data"))
     objective = reader.section(sections.get("objective"), Objective)
-    if objective is not None:
+    if objective is not None and reader.is_whole(sections["objective"]):
         check_objective(objective, sections["objective"], diagnostics)
     values: dict[str, Any] = {"data": data, "objective": objective}
     for kind in ("evaluate", "sample"):
@@ -60,11 +63,13 @@ def read_settings(spec: tree.Spec, lets: Lets, diagnostics: Diagnostics) -> tupl
     values |= reader.trains(spec)
     headers = {item.kind: item.value for item in spec.items if isinstance(item, tree.Header)}
     model, title = headers.get("model"), headers.get("title")
-    failed = sum(1 for _ in diagnostics) > before or data is None or objective is None
-    if failed or not isinstance(model, tree.Name):
+    if data is None:
         return None, pixels
+    values["objective"] = objective or Objective(unit="nats_per_image")
+    name = model.id if isinstance(model, tree.Name) else "model"
     text = title.value if isinstance(title, tree.String) else ""
-    return ModelSettings(model=model.id, title=text, **values), pixels
+    known = {key: value for key, value in values.items() if value is not None}
+    return ModelSettings(model=name, title=text, **known), pixels
 
 
 class _Reader:
@@ -74,16 +79,24 @@ class _Reader:
         self._lets, self._diagnostics = lets, diagnostics
         self._constants = Constants(lets, reports=SETTING)
         self._fields: tuple[str, ...] = ()  # that stand beside an image, by the names in `given`
+        self._incomplete: list[tree.Settings] = []
+
+    def is_whole(self, section: tree.Settings) -> bool:
+        """Whether every setting of a section that was read is as it should be."""
+        return not any(section is one for one in self._incomplete)
 
     def section(
         self, section: tree.Settings | None, model: type[M], extra: Mapping[str, Any] | None = None
     ) -> M | None:
-        """Read one section. All settings are tried, so that one run reports every mistake."""
+        """Read one section. All settings are tried, so that one run reports every mistake.
+
+        Those that are wrong are left out; None where one is missing that has no default.
+        """
         if section is None:
             return None
         arguments = declared.arguments(model)
         values: dict[str, Any] = dict(extra or {})
-        failed = False
+        lacking = False
         for setting in section.settings:
             if isinstance(setting, tree.Condition):
                 continue  # read with `data` by itself
@@ -91,13 +104,15 @@ class _Reader:
                 values |= self._setting(section.kind, model, setting)
             except Fault as fault:
                 self._diagnostics.add(fault.diagnostic)
-                failed = True
+                self._incomplete.append(section)
         written = {setting.key.id for setting in section.settings}
+        fields = {field.alias or name: name for name, field in model.model_fields.items()}
         for key, argument in arguments.items():
-            if isinstance(argument.default, Required) and key not in written:
-                self._diagnostics.add(_missing(section, key))
-                failed = True
-        return None if failed else declared.build(model, values)
+            if isinstance(argument.default, Required) and fields[key] not in values:
+                lacking = True
+                if key not in written:
+                    self._diagnostics.add(_missing(section, key))
+        return None if lacking else declared.build(model, values)
 
     def _setting(self, section: str, model: type[Settings], setting: tree.Setting) -> dict[str, Any]:
         key, expr = setting.key.id, setting.value
@@ -166,12 +181,12 @@ class _Reader:
             if not isinstance(section, tree.Settings) or section.kind != "train":
                 continue
             train = self.section(section, Train)
-            if train is not None:
+            if train is not None and self.is_whole(section):
                 check_train(train, section, self._diagnostics)
             if section.name is None:
                 values["train"] = train
             elif isinstance(section.name, tree.Name) and section.name.id in priors:
-                values["train_priors"][section.name.id] = train
+                values["train_priors"] |= {} if train is None else {section.name.id: train}
             else:
                 self._diagnostics.add(_unknown_prior(section.name, priors))
         return values
@@ -187,8 +202,8 @@ class _Reader:
         self._fields = tuple(s.key.id for s in section.settings if isinstance(s, tree.Condition))
         own: dict[str, Any] = {"name": name if name in DATA_NAMES else "images", "given": given or ()}
         data = self.section(section, Data, own)
-        if data is None or given is None:
-            return None, None
+        if data is None or given is None or not self.is_whole(section):
+            return None if given is None else data and with_label(data), None
         data = with_label(data)
         check_data(data, section, self._diagnostics)
         check_conditions(data, section, self._diagnostics)

@@ -10,6 +10,12 @@ from hvdsl.compiler.catalogue.table import Argument, ArgumentType, OperationErro
 from hvdsl.compiler.catalogue.values import text
 from hvdsl.compiler.graph import Literal, Shape, Term
 
+SIDES = Argument(
+    "sides",
+    ArgumentType.TUPLE,
+    items=tuple(Argument(side, ArgumentType.INTEGER) for side in ("top", "bottom", "left", "right")),
+)
+"""Padding side by side: `pad = (1, 1, 2, 2)`."""
 PAD = Argument(
     "pad",
     ArgumentType.WORD,
@@ -17,6 +23,7 @@ PAD = Argument(
     ("same", "tf", "none", "reflect"),
     "zeros: `same` on both sides alike; `tf` the odd one at the bottom and right; `none`; `reflect`; "
     "`(top, bottom, left, right)`",
+    other=SIDES,
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.padding import Padding, output_size, resolve, sliding
+from hvdsl.compiler.catalogue.padding import SIDES, Padding, output_size, resolve, sliding
 from hvdsl.compiler.catalogue.reads import Reads, Window
 from hvdsl.compiler.catalogue.rules import short, show, template
 from hvdsl.compiler.catalogue.table import (
@@ -30,6 +30,7 @@ POOL_ARGUMENTS = (
         Term("same"),
         ("same", "tf", "none"),
         "where the window passes the border only what is inside counts; forms as for `conv`",
+        other=SIDES,
     ),
 )
 COUNT_PADDING = Argument(

@@ -24,7 +24,7 @@ from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid, Totals
 from hvdsl.compiler.graph import Edge, Graph, Shape, Written
 from hvdsl.compiler.model import Model
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity, SpecError
 from hvdsl.grammar.printer import print_expression
 from hvdsl.grammar.source import Span
 
@@ -119,7 +119,8 @@ def elaborate(closed: Assembled) -> Model:
     program = Program.of(closed.spec, closed.logits, settings.data.conditions)
     check_condition_names(closed.spec, program, diagnostics)
     check_program(closed.spec, diagnostics)
-    diagnostics.stop_if_failed()
+    if any(d.code in _DECISIVE for d in diagnostics):
+        diagnostics.stop_if_failed()
     priors: dict[str, Graph] = {}
     try:
         graph, elaborator = _model(closed, program, diagnostics)
@@ -132,10 +133,16 @@ def elaborate(closed: Assembled) -> Model:
         diagnostics.add(limit.diagnostic)
         graph = None
     diagnostics.stop_if_failed()
+    if graph is None and closed.likelihood.name not in LIKELIHOODS:
+        raise SpecError(diagnostics)  # the settings are wrong, and nothing else is
     if graph is None:
         raise TypeError("a graph without output, and no diagnostic that says why")
     warnings = tuple(d for d in diagnostics if d.severity is Severity.WARNING)
     return Model(settings, closed.likelihood, graph, priors, closed.spec, warnings)
+
+
+# Errors of the top level that others would only follow from.
+_DECISIVE = (name_codes.RECURSION, name_codes.PRIORS_IN_A_CIRCLE, name_codes.RESERVED_NAME)
 
 
 def _model(closed: Assembled, program: Program, diagnostics: Diagnostics) -> tuple[Graph | None, Elaborator]:
@@ -153,8 +160,12 @@ def _model(closed: Assembled, program: Program, diagnostics: Diagnostics) -> tup
     if isinstance(out, Invalid) or elaborator.failed or out is None:
         return None, elaborator
     tensor, span = out
+    if closed.logits is None:
+        return None, elaborator
     if tensor.shape != (closed.logits, *shape[1:]):
         diagnostics.add(_wrong_output(tensor, span, closed.logits, shape, builder))
+        return None, elaborator
+    if closed.likelihood.name not in LIKELIHOODS:
         return None, elaborator
     output = builder.node(OUTPUT, {}, (tensor,), (tensor.shape,), span)
     builder.settle(Totals(elaborator.counts, len(builder.latents)))

@@ -12,6 +12,21 @@ from hvdsl.grammar import tree
 CONTEXT_NAMES = ("channels", "res", "height", "width_px", "index", "count", "latents", "logits", "label")
 
 
+def bound_by(statement: tree.Statement) -> list[str]:
+    """Return the names that a statement binds."""
+    match statement:
+        case tree.Bare():
+            return ["x"]
+        case tree.Bind():
+            return [t.id for t in statement.targets if isinstance(t, tree.Name)]
+        case tree.Latent():
+            return [n.id for n in statement.names]
+        case tree.Let():
+            return [statement.name.id]
+        case _:
+            return []
+
+
 @dataclass(slots=True, eq=False)
 class Owner:
     """Whose text something is: an instance of a recipe, a row, or a prior. Taps are read per owner."""
@@ -52,6 +67,7 @@ class Environment:
     parent: Environment | None = None
     names: dict[str, Value] = field(default_factory=dict)
     defaults: dict[str, list[tuple[tree.Setting, Environment]]] = field(default_factory=dict)
+    body: tree.Block | None = None  # whose statements are being executed here
 
     def find(self, name: str) -> Environment | None:
         """Return the innermost table that has `name`."""
@@ -70,6 +86,16 @@ class Environment:
             names |= here.names.keys()
             here = here.parent
         return names
+
+    def bound_later(self, name: str, offset: int) -> tree.Statement | None:
+        """Return the statement of this text, behind the character `offset`, that is going to bind a name."""
+        here: Environment | None = self
+        while here is not None:
+            for statement in here.body.statements if here.body is not None else ():
+                if statement.span.start > offset and name in bound_by(statement):
+                    return statement
+            here = here.parent
+        return None
 
     def default(self, operation: str) -> dict[str, tuple[tree.Setting, Environment]]:
         """Return what the `default`s in this text say of an operation, by argument; the nearest wins."""

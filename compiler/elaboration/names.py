@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hvdsl.compiler import graph
 from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.catalogue.structure import GIVEN
-from hvdsl.compiler.catalogue.table import Argument
+from hvdsl.compiler.catalogue.table import Argument, ArgumentType
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import call_parts, static
@@ -36,6 +36,7 @@ from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
 from hvdsl.compiler.graph import Literal, Named, Term
 from hvdsl.compiler.settings import LABEL
+from hvdsl.compiler.suggest import did_you_mean, habit
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 from hvdsl.grammar.source import Span
@@ -63,6 +64,8 @@ def lookup(interpreter: Interpreter, name: tree.Name, environment: Environment, 
     if word == "skip":
         return interpreter.skip("", environment.owner, environment, name.span)
     if word in PUBLIC_OPERATIONS:
+        if wanted is not None and wanted.type is ArgumentType.WORD:
+            raise no_word(name, wanted)
         return source(interpreter, OPERATIONS[word], name, environment)
     if wanted is not None and word in wanted.words:
         return interpreter.word(word, name, environment, wanted)
@@ -75,7 +78,25 @@ def unknown_name(interpreter: Interpreter, name: tree.Name, environment: Environ
     """Say that a name means nothing here, and which one is near."""
     known = environment.known() | interpreter.program.known() | PUBLIC_OPERATIONS | {"skip", "tap", "parallel"}
     known |= {*interpreter.program.conditions, *CONTEXT_NAMES, *arithmetic.FUNCTIONS}
+    later = environment.bound_later(name.id, name.span.start)
+    if later is not None:
+        return Fault(
+            name_codes.UNKNOWN_NAME,
+            f"`{name.id}` is not bound yet",
+            name.span,
+            f"`{name.id}`, which line {later.span.line} binds",
+            "a name that a line above binds",
+            f"move line {later.span.line} up, or this one down",
+        )
     return unknown(name, known, wanted, "a name of this recipe, the top level or an operation")
+
+
+def no_word(name: tree.Name, wanted: Argument) -> Fault:
+    """Say that an operation stands where an argument takes words."""
+    words = ", ".join(f"`{word}`" for word in wanted.words)
+    message = f"`{name.id}` is an operation, and no word of `{wanted.name}`"
+    help = habit(name.id, wanted.name) or did_you_mean(name.id, wanted.words)
+    return Fault(name_codes.UNKNOWN_NAME, message, name.span, f"`{name.id}`", f"one of {words}", help)
 
 
 def let_value(interpreter: Interpreter, expr: tree.Name, environment: Environment, wanted: Argument | None) -> Value:
@@ -122,7 +143,7 @@ def context_name(interpreter: Interpreter, name: str, environment: Environment, 
     value: Value = None
     tensor = first(frame.entered)
     if name == "logits":
-        return interpreter.program.logits
+        return INVALID if interpreter.program.logits is None else interpreter.program.logits
     if name == LABEL:
         return condition(interpreter, name, span)
     if name == "latents":
@@ -283,6 +304,8 @@ def call(
     if name in interpreter.shared:
         return _call_shared(interpreter.shared[name], arguments)
     if name in PUBLIC_OPERATIONS:
+        if wanted is not None and wanted.type is ArgumentType.WORD:
+            raise no_word(function, wanted)
         if block is not None and not OPERATIONS[name].block:
             _no_block(block, f"`{name}`")
         return source(interpreter, OPERATIONS[name], expr, environment)

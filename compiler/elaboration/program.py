@@ -28,7 +28,7 @@ class Program:
     recipes: Mapping[str, tree.Recipe]
     shared: Mapping[str, tree.Shared]
     defaults: Mapping[str, tuple[tree.Setting, ...]]
-    logits: int
+    logits: int | None  # None: unknown
     conditions: Mapping[str, Condition]  # the fields beside an image, in order
     _parameters: dict[str, tuple[Argument, ...]] = field(default_factory=dict)
 
@@ -47,7 +47,7 @@ class Program:
         return self._parameters[name]
 
     @classmethod
-    def of(cls, spec: tree.Spec, logits: int, conditions: Sequence[Condition]) -> Program:
+    def of(cls, spec: tree.Spec, logits: int | None, conditions: Sequence[Condition]) -> Program:
         """Collect the top level of a merged spec."""
         defaults: dict[str, tuple[tree.Setting, ...]] = {}
         for item in spec.items:

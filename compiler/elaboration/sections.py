@@ -18,6 +18,7 @@ from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.faults import Exhausted, Fault
 from hvdsl.compiler.evaluate.values import INVALID, Invalid
 from hvdsl.compiler.graph import Literal
+from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic
 from hvdsl.grammar.source import Span
@@ -147,6 +148,7 @@ def _row(interpreter: Interpreter, row: tree.Row, label: tuple[int, int], outer:
     name = f"r{grid(label)}"
     with interpreter.builder.enter("row", name, row.span):
         if isinstance(row.value, tree.Block):
+            environment.body = row.value
             for statement in row.value.statements:
                 execute(interpreter, statement, environment)
         else:
@@ -222,10 +224,16 @@ def elaborate_prior(interpreter: Interpreter, item: tree.Prior, incomplete: bool
     raise Fault(
         shape_codes.WRONG_PRIOR,
         f"the prior of `{item.name.id}` does not end with its logits",
-        item.name.span,
+        item.body.statements[-1].span if item.body.statements else item.name.span,
         describe(result),
         f"{show((z.classes or 0, *label))}: a logit for each code at each position",
+        f"end it with `conv(1x1, {z.classes})`",
     )
+
+
+def _discrete(interpreter: Interpreter) -> list[str]:
+    """Return the latents that have codes."""
+    return [name for name, drawn in interpreter.drawn.items() if len(drawn) == 1 and drawn[0].classes is not None]
 
 
 def _drawn(interpreter: Interpreter, name: tree.Name, incomplete: bool) -> Distribution | None:
@@ -247,6 +255,7 @@ def _drawn(interpreter: Interpreter, name: tree.Name, incomplete: bool) -> Distr
             name.span,
             found,
             "a discrete latent that the decoder draws in one place",
+            did_you_mean(name.id, discrete) if (discrete := _discrete(interpreter)) else "",
         )
     depth = drawn[0].depth
     if depth > 1:

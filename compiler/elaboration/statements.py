@@ -6,7 +6,7 @@ from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import check_default, static
-from hvdsl.compiler.elaboration.environment import Environment
+from hvdsl.compiler.elaboration.environment import Environment, bound_by
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.latents import latent, remember
 from hvdsl.compiler.elaboration.names import check_name, tap_name
@@ -22,6 +22,7 @@ from hvdsl.grammar import tree
 
 def run(interpreter: Interpreter, body: tree.Block, environment: Environment) -> None:
     """Execute statements in order."""
+    environment.body = body
     for statement in body.statements:
         execute(interpreter, statement, environment)
 
@@ -34,22 +35,8 @@ def execute(interpreter: Interpreter, statement: tree.Statement, environment: En
         raise
     except Fault as fault:
         interpreter.report(fault)
-        for name in _bound(statement):
+        for name in bound_by(statement):
             environment.names[name] = INVALID
-
-
-def _bound(statement: tree.Statement) -> list[str]:
-    match statement:
-        case tree.Bare():
-            return ["x"]
-        case tree.Bind():
-            return [t.id for t in statement.targets if isinstance(t, tree.Name)]
-        case tree.Latent():
-            return [n.id for n in statement.names]
-        case tree.Let():
-            return [statement.name.id]
-        case _:
-            return []
 
 
 def _execute(interpreter: Interpreter, statement: tree.Statement, environment: Environment) -> None:

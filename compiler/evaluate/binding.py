@@ -216,8 +216,6 @@ def _fit(argument: Argument, value: object, slot: Slot) -> Literal | _Misfit:
                     return tuple(p for p in parts if not isinstance(p, _Misfit))
         case ArgumentType.TEXT:
             return value if isinstance(value, str) else _MISFIT
-        case ArgumentType.WORD if isinstance(value, tuple) and argument.default is not None and not argument.items:
-            return value  # `pad = (1, 1, 2, 2)`: the operation checks it
     return _MISFIT
 
 

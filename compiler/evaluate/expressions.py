@@ -266,7 +266,7 @@ def unknown(name: tree.Name, known: Iterable[str], wanted: Argument | None, plac
         name.span,
         f"`{name.id}`",
         expected,
-        help if name.id.lower() in names else habit(name.id) or help,
+        help if name.id.lower() in names else habit(name.id, wanted.name if wanted is not None else "") or help,
     )
 
 

@@ -178,6 +178,8 @@ class Parser:
 
     def _help(self, token: Token, at: int, accepted: set[str]) -> str:
         last = self.tokens[at - 1] if at else None
+        if token.text == "x" and last is not None and last.type == "NUMBER" and self.tokens[at + 1].type == "NUMBER":
+            return f"a size has no spaces: write `{last.text}x{self.tokens[at + 1].text}`"
         if token.type == "IS" and last is not None:
             return "`=` binds a name at the start of a statement; compare with `==`"
         if token.type == STOP and token.text == ";":

@@ -207,6 +207,8 @@ class _Scanner:
         help_ = "take it out; text belongs in a comment or between double quotes"
         if text == "'":
             help_ = 'strings are written in double quotes: `"…"`'
+        if text == "?":
+            help_ = "choose by `a if test else b`"
         self._error(codes.STRANGE, f"`{shown}` has no place in a spec", start, end, shown, "", help_)
         return None
 

@@ -122,7 +122,7 @@ def _run_lengths(turns: Sequence[object]) -> list[int]:
 
 
 def _used_behind(items: Sequence[Item], after: frozenset[Edge]) -> list[frozenset[Edge]]:
-    behind = [after]
+    behind = [after] if items else []
     for item in reversed(items[1:]):
         used = frozenset(v for s in steps((item,)) for v in s.inputs if isinstance(v, Edge))
         behind.append(behind[-1] | used)
