@@ -116,6 +116,7 @@ PRESETS = {
     "nvae_mnist": Preset(mnist, NVAE),
     "vdvae_cifar10": Preset(cifar10, (*VDVAE, "data.holdout=5")),
     "vdvae_digits": Preset(ships, VDVAE),
+    "vdvae_digits_conditional": Preset(ships, ("w=4",)),
     "vdvae_ffhq1024": Preset(pngs(1024), ("w=[else: 4]", "zdim=1", "data.holdout=1"), slow=True),
     "vdvae_ffhq256": Preset(arrays(256), (*VDVAE, "data.holdout=2"), slow=True),
     "vdvae_imagenet32": Preset(arrays(32), (*VDVAE, "data.holdout=2"), slow=True),
