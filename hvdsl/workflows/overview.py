@@ -15,7 +15,7 @@ from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.training.checkpoint import Checkpoint, CheckpointStore
 from hvdsl.runtime.training.history import ENVIRONMENT
 from hvdsl.runtime.training.lock import is_written
-from hvdsl.workflows.open import BEST
+from hvdsl.runtime.training.saving import BEST
 
 State = Literal["running", "finished", "stopped", "failed", "not begun"]
 DEEPEST, MOST_FOLDERS, MOST_FILES = 4, 20_000, 200_000

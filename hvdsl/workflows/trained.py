@@ -440,6 +440,29 @@ class Trained:
             )
         return as_pixels(images, self._data)
 
+    def export(
+        self, output: str | os.PathLike[str], *, license: str | None = None, console: Console | None = None
+    ) -> list[Path]:
+        """Write the model for others; returns the files, once each gave the same in a process without this package.
+
+        `model.pt2` holds exported programs (`torch.export`), `model.onnx` stands for a graph each
+        (`model.encode.onnx`, …): encode, decode, reconstruct by means, and sample, with the noise as input and any
+        number of images. A folder holds what model hubs take: weights with their spec, a `model.py` that needs torch
+        alone, the spec, and a model card with numbers and pictures.
+
+        Args:
+            output: a file that ends in `.pt2` or `.onnx`, or a folder that is not there yet.
+            license: of the weights, for the model card.
+            console: where to show progress.
+
+        Raises:
+            hvdsl.Error: the ending is none of these, an extra is missing, the model is conditioned, or what was
+                written does not give what the model gives.
+        """
+        from hvdsl.workflows.export import export  # which draws pictures with this class
+
+        return export(self._opened, output, license=license, console=console)
+
 
 def load(
     run: str | os.PathLike[str] | Run,

@@ -32,6 +32,8 @@ def nearest(vectors: Tensor, codes: Tensor, budget: int = BUDGET_BYTES) -> Tenso
     Returns:
         `(M,)` int64.
     """
+    if torch.compiler.is_exporting():  # a graph has no loop over vectors of an unknown number
+        return torch.addmm(codes.square().sum(1), vectors, codes.t(), alpha=-2).argmin(1)
     block = min(_BLOCK, len(codes))
     blocks = -(-len(codes) // block)
     table = torch.cat([codes.mul(-2), codes.square().sum(1, keepdim=True)], 1)

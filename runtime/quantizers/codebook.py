@@ -77,7 +77,7 @@ class Codebook(Quantizer):
         starting = self.start == "kmeans" and self.training and self._starts(rows)
         value = torch.zeros_like(rows)
         left, inputs, codes = rows, [], []
-        commitment = rows.new_zeros(len(rows))
+        commitment = rows.new_zeros(rows.shape[0])
         codebook: Tensor | None = None
         for level in range(self.depth):
             if starting and level < self.tables:

@@ -47,7 +47,7 @@ class FiniteScalar(Quantizer):
         value = self._value(rounded, levels)
         digits = digits.detach().round().long()
         codes = (digits * constants(self._bases, digits)).sum(1, keepdim=True)
-        return QuantizedRows(value, codes, rows.new_zeros(len(rows)))
+        return QuantizedRows(value, codes, rows.new_zeros(rows.shape[0]))
 
     def look_up_rows(self, codes: Tensor) -> Tensor:
         bases, levels = constants(self._bases, codes), constants(self.levels, codes)
@@ -130,7 +130,7 @@ class LookupFree(Quantizer):
         """The loss, the same for every row: `(M,)`."""
         sure, spread = code_entropies(2 * self.inverse_temperature * self._size * rows)
         loss = self.entropy * (sure - self.diversity * spread)
-        return loss.expand(len(rows))
+        return loss.expand(rows.shape[0])
 
 
 def code_entropies(logits: Tensor) -> tuple[Tensor, Tensor]:

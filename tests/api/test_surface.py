@@ -24,6 +24,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., object], ...]] = {
     "train": (hvdsl.train,),
     "eval": (hvdsl.load, hvdsl.Trained.evaluate),
     "score": (hvdsl.load, hvdsl.Trained.score),
+    "export": (hvdsl.load, hvdsl.Trained.export),
     "interpolate": (hvdsl.load, hvdsl.Trained.interpolate),
     "sample": (hvdsl.load, hvdsl.Trained.sample),
     "reconstruct": (hvdsl.load, hvdsl.Trained.reconstruct),
@@ -32,8 +33,10 @@ FUNCTIONS: dict[str, tuple[Callable[..., object], ...]] = {
 }
 SHOWN = {
     "compile": {"output", "standalone", "steps"},  # methods of what is compiled
+    "train": {"dry_run", "world_size", "device_memory", "throughput"},  # what is said before there is a run
     "eval": {"output", "json", "threads"},
     "score": {"output", "json", "threads", "against", "roc"},  # two results, compared by `Scores.roc`
+    "export": {"threads"},
     "interpolate": {"output", "threads"},
     "sample": {"output", "threads"},
     "reconstruct": {"output", "threads", "number", "depths", "split", "data"},  # which images, and how many rows
@@ -44,6 +47,7 @@ IN_PYTHON = {
     "train": {"console"},
     "eval": {"images", "console"},
     "score": {"images", "console"},
+    "export": {"console", "device"},  # programs are traced on the CPU
     "reconstruct": {"images", "keep"},
     "decode": {"use_ema", "overrides"},
 }
@@ -103,7 +107,7 @@ def test_every_public_name_says_what_it_is() -> None:
             continue
         assert inspect.getdoc(value), name
         if callable(value) and not isinstance(value, type):
-            assert "Example:" in (inspect.getdoc(value) or ""), name
+            assert "Example" in (inspect.getdoc(value) or ""), name
             assert "Raises:" in (inspect.getdoc(value) or "") or name == "build", name
 
 

@@ -6,9 +6,14 @@ import json
 import re
 
 import pytest
+import yaml
 
+from hvdsl import specs
+from hvdsl.cli.main import main
+from hvdsl.compiler.assembly.assemble import assemble
 from hvdsl.compiler.assembly.schema import schema
 from hvdsl.compiler.settings import SECTIONS, keys
+from hvdsl.grammar.yaml.printer import print_yaml
 
 PROPERTIES = schema()["properties"]
 
@@ -56,3 +61,20 @@ def accepts(section: str, key: str, value: object) -> bool:
 )
 def test_forms_and_bounds(section: str, key: str, value: object, taken: bool) -> None:
     assert accepts(section, key, value) is taken
+
+
+@pytest.mark.parametrize("name", specs.names())
+def test_the_settings_of_every_shipped_spec_fit_it(name: str) -> None:
+    written = yaml.safe_load(print_yaml(assemble(name).spec))
+    for key, value in written.items():
+        section = key.split()[0]
+        if section not in SECTIONS or not isinstance(value, dict):
+            continue
+        declared = PROPERTIES[section]
+        assert set(value) <= set(declared["properties"]), key
+        assert set(declared.get("required", ())) <= set(value), key
+
+
+def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(schema()))

@@ -13,7 +13,7 @@ from hvdsl.cli.options.shared import add_batch, add_data, add_level, add_set, na
 from hvdsl.errors import UsageError
 
 if TYPE_CHECKING:
-    from hvdsl.workflows.train import TrainingSummary
+    from hvdsl.workflows.train import TrainingSummary, TrainOptions
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +54,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", metavar="N", type=positive, help="length of the whole run")
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16", "fp16"), help="arithmetic of the network")
+    dry = parser.add_argument_group("before it begins")
+    dry.add_argument("--dry-run", action="store_true", help="say what a process would need and a step costs, and end")
+    dry.add_argument("--world-size", metavar="N", type=positive, help="with --dry-run: processes (default 1)")
+    dry.add_argument("--device-memory", metavar="SIZE", help="with --dry-run: of each process, as 80GiB")
+    dry.add_argument("--throughput", metavar="N", type=positive, help="with --dry-run: images/s, for the time")
     add_batch(parser)
     add_data(parser)
     add_level(parser)
@@ -105,12 +110,33 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         sinks=None if args.sinks is None else tuple(args.sinks),
     )
+    if args.dry_run:
+        return _dry_run(args, options)
+    for flag in ("world_size", "device_memory", "throughput"):
+        if getattr(args, flag) is not None:
+            raise UsageError(f"--{flag.replace('_', '-')} is about a run that is not begun: add --dry-run")
     console = Console()
     with machine(args):
         result = run_training(options, console)
     if os.environ.get("RANK", "0") == "0" and (hint := _hint(result, args.stage)):
         say(console, hint)
     return 0 if result.signal is None else 128 + result.signal
+
+
+def _dry_run(args: argparse.Namespace, options: TrainOptions) -> int:
+    from hvdsl.compiler.stages import AUTOENCODER
+    from hvdsl.workflows.compiling import checked
+    from hvdsl.workflows.plan import check_fits, make_plan, parse_size
+
+    if options.spec is None or options.resume or options.stage != AUTOENCODER:
+        raise UsageError("--dry-run is about a new run: `hvdsl train SPEC --dry-run`, without --resume and --stage")
+    model, processes = checked(options.spec, options.settings([AUTOENCODER])), args.world_size or 1
+    plan = make_plan(model, processes)
+    print("\n".join(plan.lines(processes, args.throughput)))
+    if args.device_memory is not None:
+        check_fits(model, plan, processes, parse_size(args.device_memory))
+        print(f"fits into {args.device_memory}")
+    return 0
 
 
 def _hint(result: TrainingSummary, stage: str) -> str | None:

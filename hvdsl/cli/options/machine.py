@@ -12,6 +12,10 @@ from hvdsl.cli.options.shared import natural, positive
 def add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, … (default: an accelerator, if any)")
     parser.add_argument("--seed", metavar="N", type=natural, help="seed of every random draw")
+    add_threads(parser)
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", metavar="N", type=positive, help="threads of one operation on the CPU")
 
 

@@ -59,10 +59,10 @@ def checkpoint(text: str) -> CheckpointName:
         raise argparse.ArgumentTypeError(f"expected last, best or a step, found `{text}`") from None
 
 
-def opened(args: argparse.Namespace) -> Opened:
-    """Open the run that a command names, as its options say."""
+def opened(args: argparse.Namespace, device: str | None = None) -> Opened:
+    """Open the run that a command names, as its options say, or on another `device`."""
     from hvdsl.workflows.open import open_model
 
     use_ema = getattr(args, "use_ema", True)
     overrides = tuple(getattr(args, "overrides", ()))
-    return open_model(args.run, args.checkpoint, use_ema, overrides, args.device)
+    return open_model(args.run, args.checkpoint, use_ema, overrides, device or args.device)

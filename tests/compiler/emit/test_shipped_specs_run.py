@@ -12,6 +12,7 @@ import hvdsl
 from hvdsl.compiler.assembly.files import shipped
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import Traversal
+from hvdsl.runtime.latents.conditions import blank, conditions_of
 
 BATCH = 2
 VDVAE = {"width": 8, "zdim": 2}
@@ -33,12 +34,15 @@ SMALL: dict[str, dict[str, int] | None] = {  # None: its widths are a table by r
     "nvae_mnist": NVAE,
     "vdvae_cifar10": VDVAE,
     "vdvae_digits": VDVAE,
+    "vdvae_digits_conditional": {"w": 8},
     "vdvae_ffhq1024": None,
     "vdvae_ffhq256": VDVAE,
     "vdvae_imagenet32": VDVAE,
     "vdvae_imagenet64": VDVAE,
     "vdvae_mnist": VDVAE,
     "vdvae_photos": {},
+    "vdvae_photos_inpainting": {},
+    "vdvae_photos_upscaling": {},
     "vqvae2_256": {**CODES, "inner": 4},
     "vqvae2_ffhq1024": {**CODES, "inner": 4},
     "vqvae2_mnist": {**CODES, "inner": 4},
@@ -74,7 +78,8 @@ def test_it_trains_for_a_pass_and_generates(name: str) -> None:
     module = done.build()
     x, target = images(module, done.model.settings.data.shape, "cpu")
     latents = Traversal.infer(module.LATENTS, BATCH, SampleNoise(0, range(BATCH)))
-    output = module(x, latents)
+    given = {c.argument or c.name: blank(c, BATCH) for c in conditions_of(module)}
+    output = module(x, latents, **given)
     log_prob = module.likelihood.log_prob(output, target)
     assert log_prob.shape == (BATCH,) and log_prob.isfinite().all() and latents.rates.isfinite().all()
     (latents.rates.sum() - log_prob.sum()).backward()
@@ -83,7 +88,7 @@ def test_it_trains_for_a_pass_and_generates(name: str) -> None:
         assert gradients and all(g.isfinite().all() for g in gradients)
     module.eval()
     with torch.no_grad():
-        generated = module(None, Traversal.generate(module.LATENTS, BATCH, SampleNoise(1, range(BATCH))))
+        generated = module(None, Traversal.generate(module.LATENTS, BATCH, SampleNoise(1, range(BATCH))), **given)
     assert generated.shape == output.shape and generated.isfinite().all()
 
 

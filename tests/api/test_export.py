@@ -1,0 +1,113 @@
+"""A trained model for others: exported programs, ONNX graphs, a folder for a model hub."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+import hvdsl
+from hvdsl.grammar import print_text
+from hvdsl.runtime.training.weights import save_weights
+from hvdsl.workflows import export
+
+from .conftest import Loaded
+
+SMALL = """hv 1
+model small
+data digits { shape = 1x8x8, bits = 4, input = v / 7.5 - 1 }
+encoder { 8: conv(3x3, 4) -> tap }
+decoder { 8: {
+  x = learned(zeros, 4)
+  z ~ normal(x) posterior normal(concat(x, skip) -> conv(1x1, 4))
+  z -> conv(1x1, logits)
+} }
+likelihood discretized_logistic
+objective { unit = nats_per_dim }
+"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> hvdsl.Trained:
+    compiled = hvdsl.compile(hvdsl.Source("small.hv", SMALL))
+    path = tmp_path_factory.mktemp("small") / "small.safetensors"
+    save_weights(compiled.build(1), path, print_text(compiled.model.resolved), step=3)
+    return hvdsl.load(path, device="cpu")
+
+
+@pytest.mark.slow
+def test_programs_take_noise_and_any_number_of_images(small: hvdsl.Trained, tmp_path: Path) -> None:
+    from torch.export.pt2_archive._package import load_pt2
+
+    [path] = small.export(tmp_path / "model.pt2")
+    images = torch.randint(0, 16, (7, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    reconstruct = torch.export.load(path).module()
+    assert torch.equal(reconstruct(images.float()).round().to(torch.uint8), small.reconstruct(images))
+    programs = load_pt2(path).exported_programs
+    assert set(programs) == {"encode", "decode", "model", "sample"}
+    [z] = programs["encode"].module()(images.float())
+    assert torch.allclose(z, small.encode(images)["z"], atol=1e-6)
+    assert torch.allclose(programs["decode"].module()(z), reconstruct(images.float()), atol=1e-4)
+    with zipfile.ZipFile(path) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith("programs.json")]
+        about = json.loads(archive.read(name))
+    noise = [torch.rand(2, *(2, 8, 8)) if kind == "normal" else torch.rand(2, 1, 8, 8) for kind in
+             about["sample"]["noise"].values()]  # fmt: skip
+    drawn = programs["sample"].module()(*noise)
+    assert drawn.shape == (2, 1, 8, 8) and not torch.equal(drawn[0], drawn[1])
+
+
+def test_what_gives_something_else_is_refused(
+    small: hvdsl.Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other(module: torch.nn.Module, path: Path, spec: str, *, step: int) -> Path:
+        return save_weights(hvdsl.build(hvdsl.Source("small.hv", SMALL), seed=2), path, spec, step=step)
+
+    monkeypatch.setattr(export, "save_weights", other)
+    with pytest.raises(hvdsl.Error, match=r"does not give what the model gives: .* differ"):
+        small.export(tmp_path / "hub")
+    assert not (tmp_path / "hub").exists()
+
+
+def test_a_folder_is_what_a_model_hub_takes(small: hvdsl.Trained, tmp_path: Path) -> None:
+    assert small.export(tmp_path / "hub", license="cc-by-4.0") == [tmp_path / "hub"]
+    names = {path.name for path in (tmp_path / "hub").iterdir()}
+    assert names >= {"README.md", "model.safetensors", "model.py", "spec.hv", "samples.png", "reconstructions.png"}
+    card = (tmp_path / "hub" / "README.md").read_text("utf-8")
+    assert "license: cc-by-4.0" in card and "# small" in card
+    assert hvdsl.load(tmp_path / "hub" / "model.safetensors").step == 3
+    plain = card.split("```python\n")[2].split("```")[0]
+    block = "import sys\nsys.modules['hvdsl'] = None\nsys.path.insert(0, '.')\n" + plain + "print(parameters.shape)"
+    done = subprocess.run([sys.executable, "-B", "-c", block], cwd=tmp_path / "hub", capture_output=True, text=True)
+    assert done.stdout.startswith("torch.Size([1, 1, 8, 8])"), done.stderr
+    with pytest.raises(hvdsl.Error, match="there already"):
+        small.export(tmp_path / "hub")
+
+
+def test_other_endings_are_refused(small: hvdsl.Trained, tmp_path: Path) -> None:
+    with pytest.raises(hvdsl.UsageError, match=r"\.pt2 or \.onnx"):
+        small.export(tmp_path / "model.pt")
+    with pytest.raises(hvdsl.UsageError, match="model card of a folder"):
+        small.export(tmp_path / "model.pt2", license="mit")
+
+
+@pytest.mark.slow
+def test_onnx_graphs_take_any_number_of_images(small: hvdsl.Trained, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    files = small.export(tmp_path / "model.onnx")
+    assert [file.name for file in files] == [f"model.{n}.onnx" for n in ("encode", "decode", "reconstruct", "sample")]
+    images = torch.randint(0, 16, (7, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    session = onnxruntime.InferenceSession(tmp_path / "model.reconstruct.onnx")
+    [pixels] = session.run(None, {"pixels": images.float().numpy()})
+    assert (torch.from_numpy(pixels) - small.reconstruct(images).float()).abs().max() <= 0.51
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["families", "codes", "nvae", "flows"])
+def test_every_family_can_be_exported(name: str, loaded: Loaded, tmp_path: Path) -> None:
+    assert loaded(name).export(tmp_path / "model.pt2") == [tmp_path / "model.pt2"]
