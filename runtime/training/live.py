@@ -12,14 +12,13 @@ from rich.text import Text
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.metric_names import METRICS, metric
 from hvdsl.runtime.training.metrics import Measurement
+from hvdsl.runtime.training.saving import BEST
 
 WIDEST = 110  # columns that are used of a wide terminal
 CELL = 28  # columns of a name and its number
 BARS = ("▏▎▍▌▋▊▉█", "▁▂▃▄▅▆▇█")
 IN_LINES = frozenset({names.GRADIENT_NORM, names.GRADIENT_NORM_LIMIT, names.RATE_PER_GROUP_NATS_PER_IMAGE})
 """Measurements that have a line of their own."""
-BOUNDS = (names.BITS_PER_DIM, names.ERROR_PER_DIM, names.NATS_PER_CODE)
-"""What a validation is judged by: the first of these that it measured."""
 
 
 class LiveView:
@@ -49,7 +48,7 @@ class LiveView:
         if event == "train":
             self._values, self._measured_at = dict(values), step
         elif event == "validation":
-            name = next((n for n in BOUNDS if isinstance(values.get(n), int | float)), None)
+            name = next((n for n in BEST if isinstance(values.get(n), int | float)), None)
             value = values.get(name) if name is not None else None
             if name is not None and isinstance(value, int | float) and math.isfinite(value):
                 last = (float(value), step, METRICS[name].heading)

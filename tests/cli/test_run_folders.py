@@ -55,7 +55,7 @@ def test_a_run_is_running_while_its_lock_is_held(run: Path) -> None:
 
 def test_looking_at_a_run_never_keeps_a_trainer_out(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
-    monkeypatch.setattr(lock.fcntl, "flock", lambda file, how: taken.append(how))
+    monkeypatch.setattr("fcntl.flock", lambda file, how: taken.append(how))
     (run / lock.LOCK).write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
     assert not is_written(run)
     assert taken == [] or not lock.LOCKS.is_file()
