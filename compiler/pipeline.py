@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hvdsl.compiler.assembly.assemble import Assembled, UnsettledError, assemble
 from hvdsl.compiler.checks import CHECKS
 from hvdsl.compiler.checks.allow import allowed
 from hvdsl.compiler.elaboration.elaborate import elaborate
 from hvdsl.compiler.model import Model
-from hvdsl.compiler.passes import PASSES, chosen
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, SpecError
 from hvdsl.grammar.source import Source
+
+if TYPE_CHECKING:
+    from hvdsl.compiler.passes import PASSES
 
 __all__ = ["CHECKS", "PASSES", "check", "optimise", "write"]
 
@@ -71,6 +74,8 @@ def optimise(model: Model, level: int = 1, passes: Sequence[str] | None = None) 
     Raises:
         SpecError: HV0802 for an unknown pass, HV0804 for an unknown level.
     """
+    from hvdsl.compiler.passes import chosen  # which `check` and `info` do not need
+
     graph = model.graph
     for step in chosen(level, passes):
         graph = step.rewrite(graph)
@@ -86,3 +91,11 @@ def write(model: Model, level: int = 1, passes: Sequence[str] | None = None) -> 
     from hvdsl.compiler.emit import emit  # which `check` and `info` do not need
 
     return emit(optimise(model, level, passes))
+
+
+def __getattr__(name: str) -> object:
+    if name == "PASSES":
+        from hvdsl.compiler.passes import PASSES
+
+        return PASSES
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,8 @@ def reaching(graph: Graph, ends: Iterable[int]) -> frozenset[int]:
     found = set(ends)
     for node in reversed(graph.nodes):
         if node.index in found and node.operation.needs is Needs.VALUES:
-            found.update(edge.node for edge in node.inputs)
+            for edge in node.inputs:
+                found.add(edge.node)
     return frozenset(found)
 
 

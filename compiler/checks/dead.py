@@ -58,6 +58,8 @@ def check_unread_latents(model: Model) -> Iterator[Diagnostic]:
             "use `z` after `z ~ …`, as in `x + (z -> conv(1x1, channels))`",
         )
         return
+    if all(latent.node in alive for latent in graph.latents):
+        return
     given = {name.id for item in model.resolved.items if isinstance(item, tree.Prior) for name in item.given}
     useful = _spans(graph, alive)
     for latent in graph.latents:

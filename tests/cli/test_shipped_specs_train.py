@@ -123,6 +123,8 @@ PRESETS = {
     "vdvae_imagenet64": Preset(arrays(64), (*VDVAE, "data.holdout=2"), slow=True),
     "vdvae_mnist": Preset(mnist, VDVAE),
     "vdvae_photos": Preset(ships, ("w=[else: 4]", "zdim=[else: 2]")),
+    "vdvae_photos_inpainting": Preset(ships, ("w=[else: 4]", "zdim=[else: 2]")),
+    "vdvae_photos_upscaling": Preset(ships, ("w=[else: 4]", "zdim=[else: 2]")),
     "vqvae2_256": Preset(pngs(256), (*CODES, "hidden=16"), slow=True),
     "vqvae2_ffhq1024": Preset(pngs(1024), (*CODES, "hidden=16", "units_top=4", "units=4"), slow=True),
     "vqvae2_mnist": Preset(mnist, CODES),

@@ -12,6 +12,7 @@ import hvdsl
 from hvdsl.compiler.assembly.files import shipped
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import Traversal
+from hvdsl.runtime.latents.conditions import blank, conditions_of
 
 BATCH = 2
 VDVAE = {"width": 8, "zdim": 2}
@@ -40,6 +41,8 @@ SMALL: dict[str, dict[str, int] | None] = {  # None: its widths are a table by r
     "vdvae_imagenet64": VDVAE,
     "vdvae_mnist": VDVAE,
     "vdvae_photos": {},
+    "vdvae_photos_inpainting": {},
+    "vdvae_photos_upscaling": {},
     "vqvae2_256": {**CODES, "inner": 4},
     "vqvae2_ffhq1024": {**CODES, "inner": 4},
     "vqvae2_mnist": {**CODES, "inner": 4},
@@ -75,7 +78,7 @@ def test_it_trains_for_a_pass_and_generates(name: str) -> None:
     module = done.build()
     x, target = images(module, done.model.settings.data.shape, "cpu")
     latents = Traversal.infer(module.LATENTS, BATCH, SampleNoise(0, range(BATCH)))
-    given = {condition.name: torch.zeros(BATCH, dtype=torch.int64) for condition in getattr(module, "GIVEN", ())}
+    given = {c.argument or c.name: blank(c, BATCH) for c in conditions_of(module)}
     output = module(x, latents, **given)
     log_prob = module.likelihood.log_prob(output, target)
     assert log_prob.shape == (BATCH,) and log_prob.isfinite().all() and latents.rates.isfinite().all()

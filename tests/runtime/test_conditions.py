@@ -1,0 +1,146 @@
+"""Conditions from the spec to the sample: fields of the data, dropping, weights, guidance, counterfactuals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import hvdsl
+from hvdsl.compiler.pipeline import check
+from hvdsl.grammar.diagnostics import SpecError
+from hvdsl.grammar.printer import print_text
+from hvdsl.grammar.source import Source
+from hvdsl.grammar.text.reader import read_text
+from hvdsl.grammar.yaml.printer import canonical, print_yaml
+from hvdsl.grammar.yaml.reader import read_yaml
+from hvdsl.runtime.latents.conditions import dropped
+from hvdsl.runtime.likelihoods import DiscretizedNormal
+
+SPEC = """hv 1
+model tiny
+data digits {
+  shape = 1x8x8, bits = 4, input = v / 7.5 - 1
+  given label = 10 classes { drop = 0.2 }
+  given low = 1x4x4 { source = image, input = v / 7.5 - 1 }
+  given hole = 1x8x8 { source = box }
+  weight = 1 - hole
+}
+group layer {
+  z ~ normal(concat(x, label) -> conv(1x1, 8)) posterior normal(concat(x, skip, label) -> conv(1x1, 8))
+  x + (z -> conv(3x3, 8)) + (label -> conv(1x1, 8))
+}
+encoder {
+  8: conv(3x3, 8) -> gelu -> tap -> avg_pool(2)
+  4: concat(x, low) -> conv(3x3, 8) -> gelu -> tap
+}
+decoder {
+  4: learned(zeros, 8) -> layer
+  8: nearest(2) -> layer -> gelu -> conv(1x1, logits)
+}
+likelihood discretized_normal(scale = exp)
+objective { unit = nats_per_dim }
+train { steps = 2, batch = 8, optimizer = adam(lr = 2e-3) }
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> hvdsl.Trained:
+    result = hvdsl.train(Source("tiny.hv", SPEC), out=tmp_path_factory.mktemp("conditions") / "run", device="cpu")
+    return hvdsl.load(result.run, device="cpu")
+
+
+def test_text_and_yaml_say_the_same() -> None:
+    tree = read_text(Source("tiny.hv", SPEC))
+    assert read_text(Source("again.hv", print_text(tree))) == tree
+    assert canonical(read_yaml(Source("tiny.yaml", print_yaml(tree)))) == canonical(tree)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("given low", "given layer", "`layer` is a field of `data`"),
+        ("given low", "given conv", "`conv` is an operation"),
+        ("given low", "given bits", "`bits` is a setting of `data`"),
+        ("weight = 1 - hole", "weight = 1 - label", "weights are of pixels"),
+        ("weight = 1 - hole", "target = low", "the target has not the image's shape"),
+        ("weight = 1 - hole", "classes = 10", "the classes are said twice"),
+    ],
+)
+def test_what_cannot_be_a_field_is_refused(old: str, new: str, told: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        check(Source("wrong.hv", SPEC.replace(old, new)))
+    assert any(told in diagnostic.message for diagnostic in caught.value.diagnostics)
+
+
+def test_a_local_hides_a_field() -> None:
+    hidden = SPEC.replace("  x + (z ->", "  low = z\n  x + (low ->")
+    assert not any(
+        node.args.get("name") == "low" and node.scope.kind == "group"
+        for node in check(Source("h.hv", hidden)).graph.nodes
+    )
+
+
+def test_conditions_are_dropped_together_and_by_rate(trained: hvdsl.Trained) -> None:
+    conditions = trained.model.GIVEN
+    label = {"label": np.arange(4)}
+    assert dropped(conditions, label, np.array([0.1, 0.2, 0.19, 0.9]))["label"].tolist() == [-1, 1, -1, 3]
+
+
+def test_guidance_of_one_is_plain_and_of_none_is_without_conditions(trained: hvdsl.Trained) -> None:
+    given = {"label": [1, 2, 3]}
+    plain = trained.sample(3, given=given)
+    assert torch.equal(trained.sample(3, given=given, guidance=1.0), plain)
+    assert torch.equal(trained.sample(3, given=given, guidance=0.0), trained.sample(3))
+    assert not torch.equal(trained.sample(3, given=given, guidance=4.0), plain)
+
+
+def test_unchanged_conditions_give_the_image_back(trained: hvdsl.Trained) -> None:
+    images = np.random.default_rng(0).integers(0, 16, (4, 8, 8)).astype(np.uint8)
+    label = {"label": [1, 2, 3, 4]}
+    same = trained.edit(images, label, given=label)
+    assert same.own_noise and torch.equal(same.edited, same.original)
+    assert not torch.equal(trained.edit(images, {"label": 9}, given=label).edited, same.original)
+
+
+def test_what_has_no_weight_does_not_count(trained: hvdsl.Trained) -> None:
+    images = np.full((2, 8, 8), 7, np.uint8)
+    half = np.zeros((2, 1, 8, 8), np.float32)
+    half[:, :, :, 4:] = 1  # a hole where the right half is
+    given = {"label": 0, "low": np.zeros((2, 1, 4, 4), np.float32), "hole": half}
+    scores = trained.elbo(images, given=given)
+    assert torch.equal(torch.as_tensor(scores.dims), torch.full((2,), 32.0, dtype=torch.float64))
+    params = torch.randn(2, 2, 8, 8)
+    likelihood, target = (
+        DiscretizedNormal(bits=4, bin=2 / 15, scale=trained.model.likelihood.scale),
+        torch.zeros(2, 1, 8, 8),
+    )
+    whole = likelihood.log_prob(params, target, torch.from_numpy(1 - half))
+    torch.testing.assert_close(whole, likelihood.log_prob(params[..., :4], target[..., :4]))
+    with pytest.raises(hvdsl.Error, match="of all pixels of an image is 0"):
+        trained.elbo(images, given={**given, "hole": np.ones((2, 1, 8, 8), np.float32)})
+
+
+def test_the_masses_of_a_discretised_normal_add_up_to_one(trained: hvdsl.Trained) -> None:
+    likelihood = DiscretizedNormal(bits=4, bin=2 / 15, scale=trained.model.likelihood.scale)
+    grid = torch.linspace(-1, 1, 16).view(16, 1, 1, 1)
+    for mean, log_scale in ((0.0, 0.0), (0.9, -3.0), (-2.0, -1.0), (0.3, 4.0)):
+        params = torch.tensor([mean, log_scale]).view(1, 2, 1, 1).expand(16, -1, -1, -1).double()
+        assert likelihood.log_prob(params, grid.double()).exp().sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_missing_class_is_told_before_training(tmp_path: Path) -> None:
+    spec = SPEC.replace("data digits", "data photos").replace("1x8x8", "3x8x8").replace("1x4x4", "3x4x4")
+    spec = spec.replace("given hole = 3x8x8 { source = box }", "").replace("weight = 1 - hole", "")
+    spec = spec.replace(" { drop = 0.2 }", "").replace("bits = 4, input = v / 7.5 - 1", "input = v / 127.5 - 1")
+    with pytest.raises(hvdsl.Error, match="label"):
+        hvdsl.train(Source("none.hv", spec), out=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("value", ["eleven", "10", 12])
+def test_a_class_that_is_none_is_refused(trained: hvdsl.Trained, value: str | int) -> None:
+    with pytest.raises(hvdsl.UsageError, match="from 0 to 9"):
+        trained.sample(1, given={"label": value})
