@@ -100,7 +100,12 @@ class SkipGuard:
     @property
     def doubtful(self) -> bool:
         """Whether the weights may be broken: the loss is not finite, or updates were skipped again and again."""
-        return self.streak >= DOUBTFUL or (self.streak > 0 and not math.isfinite(self._last_loss))
+        return self.streak >= DOUBTFUL or self.broken
+
+    @property
+    def broken(self) -> bool:
+        """Whether the weights give no finite loss."""
+        return self.streak > 0 and not math.isfinite(self._last_loss)
 
     @property
     def lost_numbers(self) -> bool:

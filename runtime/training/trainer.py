@@ -209,10 +209,11 @@ class Trainer:
                         display.say(f"{self._save(wait=True)}, as SIGUSR1 asks")
                 stopped = self._vote.count() or stopped
                 self._hear(log, display)
-                self._save(wait=True)
+                self._save(wait=True, at_end=not stopped)
                 if not stopped:
                     self._do_periodic(log, display, at_end=True)
-                    self._saver.prove()
+                    if not self.optimization.guard.doubtful:
+                        self._saver.prove()
                     self._tell_of_the_best(display)
                 saved = None if self._saver.saved == self.optimization.step_number else self._saver.saved
                 return TrainingResult(self.optimization.step_number, self._vote.stop if stopped else None, saved)
@@ -396,10 +397,13 @@ class Trainer:
     def _new_saver(self) -> Saver:
         return Saver(self.run if self.world.leads else None, self.train.keep, self.train.patience)
 
-    def _save(self, wait: bool = False) -> str:
-        """Save, unless the weights may be broken; says what was done."""
-        step, newest = self.optimization.step_number, self._saver.saved
-        if self.optimization.guard.doubtful:
+    def _save(self, wait: bool = False, at_end: bool = False) -> str:
+        """Save, unless the weights may be broken; says what was done.
+
+        What training ends with is saved wherever its loss is a number: earlier checkpoints stay beside it.
+        """
+        step, newest, guard = self.optimization.step_number, self._saver.saved, self.optimization.guard
+        if guard.broken if at_end else guard.doubtful:
             return f"not saved at step {step}, since updates are being skipped"
         if step != newest:
             state = self.optimization.state() | self._circumstances()
