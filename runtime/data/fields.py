@@ -153,7 +153,10 @@ class ClassField:
     def value(self, index: int, name: str) -> Value:
         label = self._images.label(index)
         if label is None and not self._droppable:
-            raise DataError(f"{name} has no class: move it into a folder of one, or let the field be dropped")
+            raise DataError(
+                f"there is no `label` of {name}: move it into the folder of its class, or write "
+                "`given label = … { drop = 0.1 }`, with which it may be absent"
+            )
         return label
 
 

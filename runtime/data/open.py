@@ -187,25 +187,32 @@ def probe(dataset: Dataset, settings: Data, tell: Teller, *, strict: bool) -> No
     """Read some images, evenly spread, so that what does not fit is said before anything is written.
 
     Raises:
-        DataError: one cannot be used; or (`strict`) all are so dark that their bits would be cut off.
+        DataError: one cannot be used; or all are so dark that cutting their bits leaves nothing (of a single image
+            this is only told unless `strict`), or, `strict`, fewer levels than they had.
     """
     if len(dataset) == 0:
         raise DataError(f"{dataset.name} has no images")
     indices = np.unique(np.linspace(0, len(dataset) - 1, min(_PROBES, len(dataset))).astype(int)).tolist()
-    least, most, depth = np.inf, -np.inf, 0
+    least, most, depth, brightest = np.inf, -np.inf, 0, 0
     for index in indices:
         raster = dataset.images.image(index, 0)
         colours = raster.values[:, :, :-1] if raster.alpha else raster.values
-        least, most = min(least, float(colours.min())), max(most, float(colours.max()))
+        if float(colours.max()) > most:
+            most, brightest = float(colours.max()), index
+        least = min(least, float(colours.min()))
         depth = max(depth, 8 * colours.dtype.itemsize if colours.dtype.kind == "u" else 0)
         dataset.batch([index])
-    top = 2**settings.bits - 1
-    if settings.values == "scaled" and depth > settings.bits and 0 < most <= top and len(indices) > 1:
+    top, cut = 2**settings.bits - 1, max(0, depth - settings.bits)
+    if settings.values == "scaled" and cut and 0 < most <= max(top, 2**cut - 1):
+        levels = "levels" if most <= top else f"levels, bits = {int(most).bit_length()}"
+        nothing = most < 2**cut
         sentence = (
-            f"{dataset.name}: values reach {most:g} of {2**depth - 1:,}, and `bits = {settings.bits}` would cut all of "
-            "them to 0: write `values = levels` in `data` to take them as they are"
+            f"{dataset.images.name(brightest)}: values reach {most:g} of {2**depth - 1:,} and no more in "
+            f"{len(indices):,} images looked at; `bits = {settings.bits}` would cut "
+            f"{'all of them to 0' if nothing else f'them to 0 … {int(most) >> cut}'}: write `values = {levels}` in "
+            "`data` to take them as they are"
         )
-        if strict:
+        if strict or (nothing and len(indices) > 1):
             raise DataError(sentence)
         tell("dark", sentence)
     elif settings.values == "scaled" and depth == 16 and 0 < most < 1 << 13:

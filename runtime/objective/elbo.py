@@ -44,6 +44,8 @@ class ModelBatch:
         noise: Where the latents' noise comes from: drawn, or recorded.
         given: What `forward` is given by keyword; each has the batch as its first axis.
         weight: Of each pixel of the target, `(N, 1, H, W)`; None counts all alike.
+        dims: Where pixels have weights, their sum in an image, a mean over the whole batch of which this is a piece;
+            None where it is the whole.
         more: The noise of further posterior samples of the same images, where the objective takes several.
         share: The part of the samples that this pass takes: losses and terms of all passes add up with these weights.
         importance: The weights of the samples of this pass, under the importance-weighted bound.
@@ -54,6 +56,7 @@ class ModelBatch:
     noise: Noise
     given: Mapping[str, Tensor] = field(default_factory=dict)
     weight: Tensor | None = None
+    dims: Tensor | None = None
     more: Sequence[Noise] = ()
     share: float = 1.0
     importance: Importance | None = None
@@ -89,18 +92,16 @@ class Elbo:
     density: bool = True
 
     @property
-    def mean_dims(self) -> float | Tensor:
-        """What a mean over the batch is divided by."""
-        return self.dims.mean() if isinstance(self.dims, Tensor) else self.dims
-
-    @property
     def negative_elbo(self) -> Tensor:
         """D + Σ R, `(N,)` nats per image."""
         return self.distortion + self.rates.sum(0)
 
-    def terms(self) -> dict[str, Tensor]:
-        """Means over the batch by name, units in the names; rates per group as a vector, in order of generation."""
-        distortion, rates, dims = self.distortion.detach().mean(), self.rates.detach().mean(1), self.mean_dims
+    def terms(self, dims: float | Tensor) -> dict[str, Tensor]:
+        """Means over the batch by name, units in the names; rates per group as a vector, in order of generation.
+
+        `dims` are what a mean over the batch is divided by.
+        """
+        distortion, rates = self.distortion.detach().mean(), self.rates.detach().mean(1)
         if not self.density:
             return {
                 names.ERROR_PER_DIM: distortion / dims,
@@ -177,22 +178,20 @@ class Objective:
             device=batch.x.device,
         )
         bound = measure(model, batch, latents)
+        dims = self._dims(bound, batch)
         if batch.importance is not None:
-            return self._weighted(bound, latents, batch.importance, batch.share)
+            return self._weighted(bound, latents, batch.importance, batch.share, dims)
         beta = self._beta(step)
         losses, learning = self._quantizers(latents, beta)
-        dims = bound.mean_dims
-        if isinstance(dims, Tensor):
-            dims = self._across_ranks(dims)
         if not bound.density:
             loss = bound.distortion.mean() / dims + learning
-            return loss, bound.terms() | losses
+            return loss, bound.terms(dims) | losses
         rates = self._floored(bound, latents, training=model.training)
         weights = self._weights(bound, groups, step, beta, model.training)
         weight = self.scheduled("beta", beta, bound.rates)
         rate = weight * (rates if weights is None else weights * rates).sum()
         loss = bound.distortion.mean() + rate
-        terms = bound.terms()
+        terms = bound.terms(dims)
         terms[names.BETA] = weight
         terms[names.WEIGHTED_RATE_NATS_PER_DIM] = rate.detach() / dims
         if weights is not None:
@@ -227,6 +226,15 @@ class Objective:
         """How many passes a batch takes."""
         return math.ceil((1 + len(batch.more)) / self.settings.chunk)
 
+    def _dims(self, bound: Elbo, batch: ModelBatch) -> float | Tensor:
+        """What means over the batch are divided by: one number for all pieces and ranks, so that these do not matter.
+
+        Dividing each piece by its own weights would count a pixel more where few others have a weight.
+        """
+        if not isinstance(bound.dims, Tensor):
+            return bound.dims
+        return self._across_ranks(bound.dims.mean() if batch.dims is None else batch.dims)
+
     def _log_weights(self, model: nn.Module, batch: ModelBatch) -> Tensor:
         """log p(x, z) - log q(z) of each sample, `(samples · N,)` nats."""
         groups = latent_groups(model)
@@ -235,17 +243,17 @@ class Objective:
         return latents.log_weight - elbo.distortion
 
     def _weighted(
-        self, elbo: Elbo, latents: Traversal, importance: Importance, share: float
+        self, elbo: Elbo, latents: Traversal, importance: Importance, share: float, dims: float | Tensor
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss of one importance-weighted pass: its value is the bound's, its gradient Σ w ∇ log w."""
         log_weights = latents.log_weight - elbo.distortion
         gradient = -(importance.weights * log_weights).sum() / (len(importance.bound) * share)
         bound = -importance.bound.mean().to(gradient)
         loss = gradient + (bound - gradient).detach()
-        terms = elbo.terms()
-        terms[names.NEGATIVE_IMPORTANCE_BOUND_NATS_PER_DIM] = bound / elbo.dims
+        terms = elbo.terms(dims)
+        terms[names.NEGATIVE_IMPORTANCE_BOUND_NATS_PER_DIM] = bound / dims
         terms[names.EFFECTIVE_SAMPLE_SIZE] = importance.effective.mean()
-        return loss / elbo.dims if self.settings.unit == "nats_per_dim" else loss, terms
+        return loss / dims if self.settings.unit == "nats_per_dim" else loss, terms
 
     def refill(self, step: int) -> None:
         """Put the numbers of that step into the scalars that are held."""
@@ -419,5 +427,6 @@ def _samples(batch: ModelBatch, noises: Sequence[Noise], share: float) -> ModelB
         noises[0] if n == 1 else JoinedNoise(noises),
         given={name: again(values) for name, values in batch.given.items()},
         weight=None if batch.weight is None else again(batch.weight),
+        dims=batch.dims,
         share=share,
     )

@@ -16,14 +16,16 @@ class Collapse:
     """Remembers for how many records in a row each group was silent, or its codes too few."""
 
     def __init__(self) -> None:
-        self._windows: dict[str, int] = {}
+        self._windows: dict[
+            tuple[str, str], int
+        ] = {}  # by "codes" or "rate", which may hold of one group, and its name
 
     def codes(self, levels: Sequence[Usage]) -> list[str]:
         """What to say of levels of codes."""
         return [
             level.warning
             for level in levels
-            if self._turn(level.level, level.warning is not None) == CODE_WINDOWS and level.warning is not None
+            if self._turn("codes", level.level, level.warning is not None) == CODE_WINDOWS and level.warning is not None
         ]
 
     def rates(self, groups: Sequence[str], rates: Sequence[float | None]) -> list[str]:
@@ -35,7 +37,7 @@ class Collapse:
         """
         silent = []
         for name, rate in zip(groups, rates, strict=True):
-            if self._turn(name, rate is not None and rate < SILENT_NATS) == SILENT_WINDOWS:
+            if self._turn("rate", name, rate is not None and rate < SILENT_NATS) == SILENT_WINDOWS:
                 silent.append(name)
         if not silent:
             return []
@@ -46,6 +48,7 @@ class Collapse:
             "rise of `beta` keep groups in use"
         ]
 
-    def _turn(self, name: str, holds: bool) -> int:
-        self._windows[name] = self._windows.get(name, 0) + 1 if holds else 0
-        return self._windows[name]
+    def _turn(self, kind: str, name: str, holds: bool) -> int:
+        key = kind, name
+        self._windows[key] = self._windows.get(key, 0) + 1 if holds else 0
+        return self._windows[key]

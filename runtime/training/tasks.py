@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -83,8 +85,12 @@ class ImageTask:
             own = {name: values[piece] for name, values in given.items()}
             weights = own.pop(_WEIGHT, None)
             target = target_of(model, v, own)
-            parts.append(ModelBatch(vae.input(v), target, noise, arguments_of(model, own), weights, more))
-        return parts
+            parts.append(ModelBatch(vae.input(v), target, noise, arguments_of(model, own), weights, more=more))
+        if weight is None or len(parts) == 1:
+            return parts
+        scored = [vae.likelihood.weights(p.weight, p.target).flatten(1).sum(1) for p in parts if p.weight is not None]
+        dims = torch.cat(scored).mean()
+        return [replace(part, dims=dims) for part in parts]
 
     def _left_out(self, model: nn.Module, batch: PixelBatch, train: Train) -> dict[str, NDArray[Any]]:
         """The fields of a batch, some of them left out: a function of (seed, step, place in the whole batch)."""

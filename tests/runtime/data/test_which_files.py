@@ -134,13 +134,29 @@ def test_a_wrong_size_is_found_at_the_start_and_by_its_name(tmp_path: Path) -> N
 
 def test_dark_levels_are_not_floored_to_nothing(tmp_path: Path) -> None:
     levels = np.random.default_rng(0).integers(0, 16, (10, 8, 8, 3), dtype=np.uint8)
+    (tmp_path / "pictures").mkdir()
     for i, image in enumerate(levels):
-        Pillow.fromarray(image).save(tmp_path / f"{i}.png")
-    np.save(tmp_path / "x.npz.npy", levels)
-    with pytest.raises(DataError, match=r"values reach 15 of 255, and `bits = 4` would cut.*`values = levels`"):
-        open_data(settings(bits=4), tmp_path)
-    taken = open_data(settings(bits=4, values="levels"), tmp_path).train.batch(range(9))
-    assert taken.max() == 15
+        Pillow.fromarray(image).save(tmp_path / "pictures" / f"{i}.png")
+    np.save(tmp_path / "x.npy", levels)
+    refusal = r"^{}: values reach 15 of 255 .* `bits = 4` would cut all of them to 0: write `values = levels` in `data`"
+    for place, named in ((tmp_path / "pictures", r"\d.png"), (tmp_path / "x.npy", r"image \d of .*x.npy")):
+        for opened in (open_data, open_given):
+            with pytest.raises(DataError, match=refusal.format(named)):
+                opened(settings(bits=4), place)
+        taken = open_data(settings(bits=4, values="levels"), place).train.batch(range(9))
+        assert taken.max() == 15
+        assert np.array_equal(
+            open_given(settings(bits=4, values="levels"), place).batch([3])[0], np.moveaxis(levels[3], 2, 0)
+        )
+
+
+def test_levels_that_fit_in_fewer_bits_than_are_cut_are_refused_with_the_line_to_write(tmp_path: Path) -> None:
+    levels = np.random.default_rng(0).integers(0, 21, (10, 8, 8, 3), dtype=np.uint8)
+    np.save(tmp_path / "x.npy", levels)
+    with pytest.raises(DataError, match=r"`bits = 3` would cut all of them to 0: write `values = levels, bits = 5`"):
+        open_data(settings(bits=3), tmp_path / "x.npy")
+    with pytest.raises(DataError, match=r"`bits = 5` would cut them to 0 … 2: write `values = levels` in"):
+        open_data(settings(bits=5), tmp_path / "x.npy")
 
 
 def test_a_single_value_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
