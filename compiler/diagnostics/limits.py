@@ -8,7 +8,8 @@ from hvdsl.grammar.diagnostics import Code
 TOO_MANY_NODES = Code(
     "HV0711",
     "too many operations",
-    "A spec may expand to at most 100,000 operations. Published models have some thousands.",
+    "A spec may expand to at most 20,000 operations, or as many as the environment variable "
+    "`HVDSL_MOST_OPERATIONS` says. Published models have some thousands.",
     bad=spec(top="cell many { relu * 9_999 }", encoder="8: conv(3x3, 8) -> many * 100 -> tap"),
     good=spec(top="cell many { relu * 10 }", encoder="8: conv(3x3, 8) -> many * 10 -> tap"),
 )
@@ -41,7 +42,8 @@ TENSOR_TOO_LARGE = Code(
 TOO_MUCH_WORK = Code(
     "HV0715",
     "the spec takes too long to expand",
-    "Expanding a spec may take at most 400,000 evaluations; recipes that call each other many times "
+    "Expanding a spec may take at most 20 evaluations for each operation it may have "
+    "(HV0711), 400,000 by default; recipes that call each other many times "
     "over, without placing anything, reach that.",
     bad=spec(
         top="cell a0 { x }\n" + "\n".join(f"cell a{i + 1} {{ a{i} * 60 }}" for i in range(6)),

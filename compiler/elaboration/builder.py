@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,12 +17,28 @@ from hvdsl.compiler.evaluate.faults import Exhausted, Fault
 from hvdsl.compiler.evaluate.values import Totals, is_deferred, resolve
 from hvdsl.compiler.graph import Literal, Node, Parameter, Scope, Shape
 from hvdsl.compiler.reserved import attribute
+from hvdsl.errors import UsageError
 from hvdsl.grammar.source import Span
 
-MOST_NODES = 100_000
+MOST_NODES = 20_000  # unless the variable says otherwise; the largest shipped model has some three thousand
+MOST_NODES_VARIABLE = "HVDSL_MOST_OPERATIONS"
 MOST_ELEMENTS = 2**48  # of one tensor or parameter
 
 ScopeKind = Choice["section", "row", "recipe", "binding", "part", "repeat", "turn", "shared"]
+
+
+def most_nodes() -> int:
+    """Return how many operations one graph may have: `HVDSL_MOST_OPERATIONS`, or 20,000.
+
+    Raises:
+        UsageError: if the variable is no whole number above 0.
+    """
+    text = os.environ.get(MOST_NODES_VARIABLE, "")
+    if not text:
+        return MOST_NODES
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) > 0):
+        raise UsageError(f"{MOST_NODES_VARIABLE} is a whole number from 1 to 999999999, not {text[:20]!r}")
+    return int(text)
 
 
 class Builder:
@@ -29,6 +46,7 @@ class Builder:
 
     def __init__(self, name: str, span: Span) -> None:
         self.name = name
+        self.most_nodes = most_nodes()
         self.root = Scope("model", name, None, None, span)
         self.scope = self.root
         self.path = ""
@@ -177,19 +195,29 @@ class Builder:
         span: Span,
     ) -> Node:
         """Add a node in the current scope."""
-        if len(self.nodes) >= MOST_NODES:
-            raise Exhausted(
-                limits.TOO_MANY_NODES,
-                "the expanded model has too many operations",
-                span,
-                f"more than {MOST_NODES:,}",
-                f"at most {MOST_NODES:,}",
-                "repeat less",
-            )
+        if len(self.nodes) >= self.most_nodes:
+            raise self._too_many(span)
         node = Node(len(self.nodes), operation, args, tuple(t.value for t in inputs), shapes, self.scope, span)
         self.nodes.append(node)
         self.scope.members.append(node)
         return node
+
+    def _too_many(self, span: Span) -> Exhausted:
+        """Say that there are too many nodes, at the outermost repeat that they are in."""
+        scope: Scope | None = self.scope
+        repeats: Scope | None = None
+        while scope is not None:
+            repeats = scope if scope.kind == "repeat" else repeats
+            scope = scope.parent
+        inside = "" if repeats is None else f", {sum(1 for _ in repeats.nodes()):,} of them in this repeat so far"
+        return Exhausted(
+            limits.TOO_MANY_NODES,
+            "the expanded model has too many operations",
+            span if repeats is None else repeats.span,
+            f"more than {self.most_nodes:,}{inside}",
+            f"at most {self.most_nodes:,}",
+            f"repeat less, or set the environment variable {MOST_NODES_VARIABLE} to a larger number",
+        )
 
     def entry(self, operation: Operation, args: Mapping[str, Literal], shape: Shape, span: Span) -> Node:
         """Add a node for what the graph is given from outside: it belongs to the whole, wherever it is first read."""

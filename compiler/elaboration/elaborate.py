@@ -35,7 +35,10 @@ class Elaborator(Interpreter):
     def evaluate(self, expr: tree.Expr, environment: Environment, wanted: Argument | None = None) -> Value:
         self.deepen(expr.span)
         try:
-            return cast(Value, _with_text(self.worth(expr, environment, wanted), expr))
+            value = self.worth(expr, environment, wanted)
+            if isinstance(expr, tree.Binary | tree.Call):
+                value = _with_text(value, expr)
+            return cast(Value, value)
         finally:
             self.depth -= 1
 
@@ -98,11 +101,10 @@ class Elaborator(Interpreter):
 
 def _with_text(value: object, expr: tree.Expr) -> object:
     """Let a fraction that was computed say from what."""
-    if isinstance(expr, tree.Binary | tree.Call):
-        if type(value) is float:
-            return Written(value, print_expression(expr))
-        if isinstance(value, Deferred):
-            value.text = print_expression(expr)
+    if type(value) is float:
+        return Written(value, print_expression(expr))
+    if isinstance(value, Deferred):
+        value.text = print_expression(expr)
     return value
 
 

@@ -24,7 +24,7 @@ from hvdsl.grammar.diagnostics import Diagnostics
 from hvdsl.grammar.source import Span
 
 DEEPEST = 100  # evaluations within evaluations, some forty nested recipes; one takes up to seven Python frames
-MOST_EVALUATIONS = 400_000  # ten times what the largest published model takes
+EVALUATIONS_PER_NODE = 20  # at the limit of nodes; published models take about six
 
 
 class Interpreter(Evaluator[Environment]):
@@ -45,6 +45,7 @@ class Interpreter(Evaluator[Environment]):
         self.depth = 0
         self.calls: list[Span] = []  # of the recipes that are being placed, outermost first
         self._evaluations = 0
+        self._most_evaluations = EVALUATIONS_PER_NODE * builder.most_nodes
 
     def report(self, fault: Fault) -> None:
         """Record a fault; one in a used file says from where in the spec that part of it was reached."""
@@ -63,12 +64,12 @@ class Interpreter(Evaluator[Environment]):
             Fault: at the limit of either.
         """
         self._evaluations += 1
-        if self._evaluations > MOST_EVALUATIONS:
+        if self._evaluations > self._most_evaluations:
             raise Exhausted(
                 limits.TOO_MUCH_WORK,
                 "the spec takes too long to expand",
                 span,
-                expected=f"at most {MOST_EVALUATIONS:,} evaluations",
+                expected=f"at most {self._most_evaluations:,} evaluations",
                 help="look for recipes that repeat each other many times over",
             )
         if self.depth >= DEEPEST:
