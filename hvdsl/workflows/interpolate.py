@@ -12,6 +12,7 @@ from hvdsl.errors import UsageError
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.inference.inference import inference
 from hvdsl.runtime.latents import Given, LatentGroup, Source, Traversal
+from hvdsl.runtime.latents.conditions import conditions_of
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.workflows.groups import group_names, select_groups
@@ -37,9 +38,16 @@ def interpolate(
     See `Trained.interpolate`.
 
     Raises:
-        UsageError: there are fewer than 2 steps, no groups for one image, or all latents are codes.
+        UsageError: there are fewer than 2 steps, no groups for one image, all latents are codes, or the model is
+            conditioned.
     """
     own = as_vae(module).LATENTS
+    if conditions := conditions_of(module):
+        names = ", ".join(f"`{condition.name}`" for condition in conditions)
+        raise UsageError(
+            f"this model is conditioned on {names}, and `interpolate` goes between latents alone: `edit` changes what "
+            "an image is conditioned on"
+        )
     if steps < 2:
         raise UsageError(f"{steps} images are no way from one to another: ask for 2 steps or more")
     if all(group.codes is not None for group in own):

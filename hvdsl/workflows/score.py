@@ -62,7 +62,7 @@ class Scores:
             et al. 2021, equation 11), high where those groups carry what the others do not know; None where k is 0.
         k: how many groups that are.
         samples: posterior samples per image, K.
-        dims: what "per dimension" divides by.
+        dims: what "per dimension" divides by; `(N,)` where pixels have weights, the sums of each image's.
         images: which and how many, in words.
     """
 
@@ -75,7 +75,7 @@ class Scores:
     llr: Tensor | None
     k: int
     samples: int
-    dims: int
+    dims: int | Tensor
     images: str = field(default="given images")
 
     @property
@@ -191,10 +191,10 @@ def score(
             v, given = torch.from_numpy(raw.astype(np.float32)).to(device), as_tensors(fields)
             whole = score_images(opened.module, v, indices, samples, noise_seed, given)
             part = score_images(opened.module, v, indices, samples, noise_seed, given, from_prior=k) if k else whole
-            tensors = [whole.distortion, whole.rates.T, whole.elbo, whole.bound, whole.bound - part.bound]
+            tensors = [whole.distortion, whole.rates.T, whole.elbo, whole.bound, whole.bound - part.bound, whole.dims]
             columns.append([tensor.cpu() for tensor in tensors])
             show(indices.stop, len(images))
-    distortion, rates, elbo, bound, ratio = (torch.cat(parts) for parts in zip(*columns, strict=True))
+    distortion, rates, elbo, bound, ratio, dims = (torch.cat(parts) for parts in zip(*columns, strict=True))
     return Scores(
         names=tuple(names),
         groups=tuple(group_names(vae.LATENTS)),
@@ -205,7 +205,7 @@ def score(
         llr=ratio if k else None,
         k=k,
         samples=samples,
-        dims=vae.likelihood.dims((v.shape[1], v.shape[2], v.shape[3])),
+        dims=dims if hasattr(vae, "weight") else vae.likelihood.dims((v.shape[1], v.shape[2], v.shape[3])),
         images=images.name,
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,14 +12,19 @@ import torch
 
 import hvdsl
 from hvdsl.compiler.pipeline import check
+from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.printer import print_text
 from hvdsl.grammar.source import Source
 from hvdsl.grammar.text.reader import read_text
 from hvdsl.grammar.yaml.printer import canonical, print_yaml
 from hvdsl.grammar.yaml.reader import read_yaml
+from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.latents.conditions import dropped
 from hvdsl.runtime.likelihoods import DiscretizedNormal
+from hvdsl.runtime.training.batches import PixelBatch
+from hvdsl.runtime.training.schedule import Clock
+from hvdsl.runtime.training.tasks import ImageTask
 
 SPEC = """hv 1
 model tiny
@@ -121,6 +128,48 @@ def test_what_has_no_weight_does_not_count(trained: hvdsl.Trained) -> None:
     torch.testing.assert_close(whole, likelihood.log_prob(params[..., :4], target[..., :4]))
     with pytest.raises(hvdsl.Error, match="of all pixels of an image is 0"):
         trained.elbo(images, given={**given, "hole": np.ones((2, 1, 8, 8), np.float32)})
+
+
+def test_evaluate_divides_by_the_weights(trained: hvdsl.Trained) -> None:
+    images = np.random.default_rng(1).integers(0, 16, (2, 8, 8)).astype(np.uint8)
+    half = np.zeros((2, 1, 8, 8), np.float32)
+    half[:, :, :, 4:] = 1
+    given = {"label": 0, "low": np.zeros((2, 1, 4, 4), np.float32), "hole": half}
+    bound, single = trained.evaluate(images, given=given).bound, trained.elbo(images, given=given)
+    assert bound.dims == 32
+    assert bound.distortion == pytest.approx(single.distortion.mean().item() / 32, rel=1e-6)
+
+
+def test_a_score_divides_by_the_weights(trained: hvdsl.Trained) -> None:
+    scores = trained.score(split="test")
+    assert isinstance(scores.dims, torch.Tensor) and ((scores.dims > 0) & (scores.dims < 64)).all()
+    torch.testing.assert_close(scores.bits_per_dim, scores.negative_elbo / (scores.dims * np.log(2)))
+
+
+@pytest.mark.parametrize("settings", [{"bound": "elbo"}, {"bound": "iwae", "samples": 3, "chunk": 2}])
+def test_pieces_of_a_weighted_batch_are_the_batch(settings: dict[str, Any]) -> None:
+    spec = SPEC.replace("  given low = 1x4x4 { source = image, input = v / 7.5 - 1 }\n", "").replace("x, low", "x")
+    rng = np.random.default_rng(0)
+    holes = (rng.random((4, 1, 8, 8)) < np.array([0.0, 0.2, 0.5, 0.9]).reshape(4, 1, 1, 1)).astype(np.float32)
+    pixels = rng.integers(0, 16, (4, 1, 8, 8)).astype(np.uint8)
+    batch = PixelBatch(0, 0, pixels, {"label": np.arange(4), "hole": holes})
+    model = hvdsl.build(Source("tiny.hv", spec), seed=0).double()
+    objective = ObjectiveSettings(unit="nats_per_dim", **settings)
+    train = check(Source("tiny.hv", spec)).settings.train
+    found = []
+    for accumulate in (1, 2):
+        task, own = ImageTask(objective), train.model_copy(update={"accumulate": accumulate})
+        made = task.optimization(copy.deepcopy(model), own, Clock(1, 2), World())
+        found.append(made.step(task.parts(made.model, batch, own)))
+    whole, pieces = found
+    assert whole.gradient_norm == pytest.approx(pieces.gradient_norm, rel=1e-6)
+    assert whole.loss == pytest.approx(pieces.loss, rel=1e-6)
+    assert whole.terms["bits_per_dim"] == pytest.approx(pieces.terms["bits_per_dim"], rel=1e-6)
+
+
+def test_a_conditioned_model_is_not_interpolated(trained: hvdsl.Trained) -> None:
+    with pytest.raises(hvdsl.UsageError, match="conditioned on `label`, `low`"):
+        trained.interpolate(np.zeros((1, 8, 8), np.uint8), np.ones((1, 8, 8), np.uint8))
 
 
 def test_the_masses_of_a_discretised_normal_add_up_to_one(trained: hvdsl.Trained) -> None:
