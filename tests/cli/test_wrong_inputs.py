@@ -50,9 +50,7 @@ def test_images_of_another_size_than_the_spec_s_leave_no_run_folder(hvdsl: Hvdsl
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("command", "option"), [("sample", "--data"), ("eval", "--workers"), ("reconstruct", "--batch"), ("eval", "--out")]
-)
+@pytest.mark.parametrize(("command", "option"), [("sample", "--data"), ("eval", "--workers"), ("eval", "--out")])
 def test_an_option_without_effect_does_not_exist(hvdsl: Hvdsl, tmp_path: Path, command: str, option: str) -> None:
     result = hvdsl(command, tmp_path, option, "2")
     assert result.code == 2
@@ -98,7 +96,7 @@ def test_specs_shows_shipped_ones_only(hvdsl: Hvdsl, tiny: Path) -> None:
 
 
 def test_a_folder_is_no_spec(hvdsl: Hvdsl, tmp_path: Path) -> None:
-    result = hvdsl("check", tmp_path)
+    result = hvdsl("info", tmp_path)
     assert result.code == 1
     assert "found: a folder" in result.err
 
