@@ -12,7 +12,7 @@ SECTIONS = (
     *("hv", "title", "use", "needs", "extends", "data", "objective", "evaluate", "sample", "train"),
     *("encoder", "decoder", "likelihood"),
 )
-WORDS = ("posterior", "given", "as", "if", "else", "and", "or", "not")
+WORDS = ("posterior", "given", "classes", "as", "if", "else", "and", "or", "not")
 CONSTANTS = ("yes", "no", "none")
 CONTEXT = ("x", "skip", "channels", "res", "height", "width_px", "index", "count", "latents", "logits", "label")
 

@@ -17,6 +17,7 @@ def blocks() -> list[tuple[str, str]]:
     return [(match[1], match[2]) for match in BLOCK.finditer(PAGE.read_text("utf-8"))]
 
 
+@pytest.mark.slow
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
