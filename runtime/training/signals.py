@@ -34,8 +34,8 @@ class StopRequest:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # Python delivers signals nowhere else
             for number in (*STOPPING, *(() if SAVING is None else (SAVING,))):
-                # `nohup` has hang-ups ignored, and they stay so. Shells ignore interrupts for what they start behind them,
-                # but whoever sends one to training means it.
+                # `nohup` has hang-ups ignored, and they stay so. Shells ignore interrupts for what they start behind
+                # them, but whoever sends one to training means it.
                 if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._note)
         return self
