@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import random
 import time
 
@@ -48,7 +47,7 @@ def test_a_handful_of_specs_keeps_the_law() -> None:
 
 @pytest.mark.slow
 def test_the_specs_of_the_day_keep_the_law() -> None:
-    assert keep(datetime.date.today().isoformat(), 1000) >= 100
+    assert keep("1", 600) >= 60
 
 
 FOUND = """hv 1
