@@ -13,6 +13,14 @@ from hvdsl.compiler.settings import SECTIONS
 
 _EXPRESSION = {"type": "string", "description": "an expression, as `2 * width`, or the name of a `let`"}
 
+_FIELD = {
+    "description": "a field beside each image: its shape or number of classes, then its settings in braces",
+    "anyOf": [
+        {"type": "integer", "minimum": 1},
+        {"type": "string", "pattern": r"^\S+( classes)?( \{.*\})?$"},
+    ],
+}
+
 
 def schema() -> dict[str, Any]:
     """Return a JSON schema (draft 2020-12) of the settings sections and the likelihood of a spec in YAML.
@@ -35,8 +43,10 @@ def _section(name: str) -> dict[str, Any]:
     if name == "data":  # the word behind `data` in the text form
         properties["source"] = {"type": "string", "description": "a known data set, or the place of the images"}
     required = [key for key, argument in declared.items() if isinstance(argument.default, Required)]
-    found = {"type": "object", "properties": properties, "additionalProperties": False}
-    return found | ({"required": required} if required else {})
+    section = {"type": "object", "properties": properties, "additionalProperties": False}
+    if name == "data":
+        section["patternProperties"] = {r"^given [A-Za-z_]\w*$": _FIELD}
+    return section | ({"required": required} if required else {})
 
 
 def _argument(argument: Argument) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 import yaml
@@ -27,7 +28,11 @@ def test_it_is_plain_json_with_every_key_of_every_section() -> None:
 
 def accepts(section: str, key: str, value: object) -> bool:
     """Whether a form other than "any expression" takes a value."""
-    for form in PROPERTIES[section]["properties"][key]["anyOf"][:-1]:
+    return matches_one(PROPERTIES[section]["properties"][key]["anyOf"][:-1], value)
+
+
+def matches_one(forms: list[dict[str, Any]], value: object) -> bool:
+    for form in forms:
         if "enum" in form and value in form["enum"]:
             return True
         if "pattern" in form and isinstance(value, str) and re.search(form["pattern"], value):
@@ -71,7 +76,12 @@ def test_the_settings_of_every_shipped_spec_fit_it(name: str) -> None:
         if section not in SECTIONS or not isinstance(value, dict):
             continue
         declared = PROPERTIES[section]
-        assert set(value) <= set(declared["properties"]), key
+        patterns = declared.get("patternProperties", {})
+        for setting, text in value.items():
+            fields = [form for pattern, form in patterns.items() if re.search(pattern, setting)]
+            assert setting in declared["properties"] or fields, (key, setting)
+            for form in fields:
+                assert matches_one(form["anyOf"], text), (setting, text)
         assert set(declared.get("required", ())) <= set(value), key
 
 
