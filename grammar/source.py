@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from hvdsl.grammar.record import Record, record
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+@record
+class Source(Record):
     """A named text. `name` is what diagnostics print: a path as the user gave it, or `<string>`."""
 
     name: str
@@ -31,8 +33,8 @@ class Source:
         return self.text[start:end].rstrip("\r")
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+@record
+class Span(Record):
     """Characters `start` up to `end` of a source."""
 
     source: Source
