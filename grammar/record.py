@@ -19,6 +19,11 @@ def _compared(kind: type) -> tuple[str, ...]:
     return tuple(f.name for f in fields(kind) if f.compare)
 
 
+@cache
+def _shown(kind: type) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(kind) if f.compare and f.repr)
+
+
 class Record:
     """Equal to another of its class with equal fields; those of `compare=False`, such as a span, take no part."""
 
@@ -27,18 +32,16 @@ class Record:
     def __eq__(self, other: object) -> bool:
         if other.__class__ is not self.__class__:
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self._compared())
+        kind: type = self.__class__
+        return all(getattr(self, name) == getattr(other, name) for name in _compared(kind))
 
     def __hash__(self) -> int:
-        return hash((self.__class__, *[getattr(self, name) for name in self._compared()]))
+        kind: type = self.__class__
+        return hash((kind, *[getattr(self, name) for name in _compared(kind)]))
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._compared())
-        return f"{self.__class__.__name__}({shown})"
-
-    def _compared(self) -> tuple[str, ...]:
         kind: type = self.__class__
-        return _compared(kind)
+        return f"{kind.__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in _shown(kind))})"
 
 
 @dataclass_transform(eq_default=False, frozen_default=True, field_specifiers=(field,))

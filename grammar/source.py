@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from hvdsl.grammar.record import Record, record
 
 
-@record
-class Source(Record):
+@dataclass(frozen=True, slots=True)
+class Source:
     """A named text. `name` is what diagnostics print: a path as the user gave it, or `<string>`."""
 
     name: str
-    text: str
+    text: str = field(repr=False)
     _starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

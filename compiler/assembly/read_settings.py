@@ -16,16 +16,8 @@ from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.binding import SETTING, Slot, expected
 from hvdsl.compiler.evaluate.constants import Constants
 from hvdsl.compiler.evaluate.faults import Fault
-from hvdsl.compiler.settings import (
-    DATA_NAMES,
-    SECTIONS,
-    Data,
-    ModelSettings,
-    Objective,
-    SettingError,
-    Settings,
-    Train,
-)
+from hvdsl.compiler.setting_words import SettingError, Settings
+from hvdsl.compiler.settings import DATA_NAMES, SECTIONS, Data, ModelSettings, Objective, Train
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
