@@ -7,7 +7,8 @@ from collections.abc import Generator
 
 import pytest
 
-# One thread to a worker: several workers share the cores, and threads that wait for each other spin. What is set outside holds.
+# One thread to a worker: several workers share the cores, and threads that wait for each other spin. What is set
+# outside holds.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 LIMIT = 5.0  # seconds of processor time, on the machine that the project is developed on
