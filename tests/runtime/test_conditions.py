@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import hvdsl
+from hvdsl.compiler.graph import Role
 from hvdsl.compiler.pipeline import check
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.grammar.diagnostics import SpecError
@@ -25,6 +26,7 @@ from hvdsl.runtime.likelihoods import DiscretizedNormal
 from hvdsl.runtime.training.batches import PixelBatch
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.tasks import ImageTask
+from hvdsl.workflows.conditions import GivenValue
 
 SPEC = """hv 1
 model tiny
@@ -83,11 +85,9 @@ def test_what_cannot_be_a_field_is_refused(old: str, new: str, told: str) -> Non
 
 
 def test_a_local_hides_a_field() -> None:
-    hidden = SPEC.replace("  x + (z ->", "  low = z\n  x + (low ->")
-    assert not any(
-        node.args.get("name") == "low" and node.scope.kind == "group"
-        for node in check(Source("h.hv", hidden)).graph.nodes
-    )
+    only_local = SPEC.replace("  x + (z ->", "  low = z\n  x + (low ->").replace("concat(x, low) -> ", "")
+    fields = {node.args["name"] for node in check(Source("h.hv", only_local)).graph.nodes if node.role is Role.GIVEN}
+    assert fields == {"label"}  # what weighs pixels is not in the graph
 
 
 def test_conditions_are_dropped_together_and_by_rate(trained: hvdsl.Trained) -> None:
@@ -116,7 +116,7 @@ def test_what_has_no_weight_does_not_count(trained: hvdsl.Trained) -> None:
     images = np.full((2, 8, 8), 7, np.uint8)
     half = np.zeros((2, 1, 8, 8), np.float32)
     half[:, :, :, 4:] = 1  # a hole where the right half is
-    given = {"label": 0, "low": np.zeros((2, 1, 4, 4), np.float32), "hole": half}
+    given: dict[str, GivenValue] = {"label": 0, "low": np.zeros((2, 1, 4, 4), np.float32), "hole": half}
     scores = trained.elbo(images, given=given)
     assert torch.equal(torch.as_tensor(scores.dims), torch.full((2,), 32.0, dtype=torch.float64))
     params = torch.randn(2, 2, 8, 8)
@@ -134,7 +134,7 @@ def test_evaluate_divides_by_the_weights(trained: hvdsl.Trained) -> None:
     images = np.random.default_rng(1).integers(0, 16, (2, 8, 8)).astype(np.uint8)
     half = np.zeros((2, 1, 8, 8), np.float32)
     half[:, :, :, 4:] = 1
-    given = {"label": 0, "low": np.zeros((2, 1, 4, 4), np.float32), "hole": half}
+    given: dict[str, GivenValue] = {"label": 0, "low": np.zeros((2, 1, 4, 4), np.float32), "hole": half}
     bound, single = trained.evaluate(images, given=given).bound, trained.elbo(images, given=given)
     assert bound.dims == 32
     assert bound.distortion == pytest.approx(single.distortion.mean().item() / 32, rel=1e-6)
