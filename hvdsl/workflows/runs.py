@@ -121,7 +121,7 @@ def _given(spec: str | Path | Source) -> tuple[str, str]:
 
 def read_model(run: Run, overrides: Sequence[str] = ()) -> Model:
     """Return the model of a run, from its `resolved.hv`."""
-    return read_resolved(Source(str(run.folder / "resolved.hv"), run.read("resolved.hv")), overrides)
+    return read_resolved(Source(str(run.folder / "resolved.hv"), run.spec()), overrides)
 
 
 def read_resolved(spec: Source, overrides: Sequence[str] = ()) -> Model:

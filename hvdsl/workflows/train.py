@@ -104,7 +104,7 @@ def run_training(options: TrainOptions, console: Console | None = None) -> Train
         SpecError: with everything that is wrong with the spec.
     """
     if options.spec is None and options.from_ is not None and (options.from_ / RESOLVED).is_file():
-        own = Run.open(options.from_).read(RESOLVED)
+        own = Run.open(options.from_).spec()
         options = replace(options, spec=Source(str(options.from_ / RESOLVED), own))
     _check(options)
     find_sinks(options.sinks)
