@@ -65,6 +65,8 @@ def export(
     settings = opened.spec.model.settings
     with no_global_effect(), _quiet():
         made = programs(opened.module, settings)
+        if ending == ".onnx":
+            _need_straight_target(made)
         example = examples(made, settings.data, TRACED, 0)
         traced = {}
         with showing("programs", console) as show:
@@ -102,10 +104,6 @@ def _graphs(
     path: Path, made: Mapping[str, Program], traced: Mapping[str, torch.export.ExportedProgram]
 ) -> dict[str, Path]:
     """Write a file for each program, since an ONNX file holds one graph."""
-    decode = made["decode"].module
-    assert isinstance(decode, Decode)
-    if not all(decode.pixels.straight):
-        raise HvdslError("the spec's `target` is no straight line, which ONNX graphs cannot invert: export .pt2")
     files = {}
     for name, program in made.items():
         files[name] = path.with_name(f"{path.stem}.{name}{path.suffix}")
@@ -147,6 +145,13 @@ def _need_onnx() -> None:
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise HvdslError(f"writing ONNX needs `{missing[0]}`: install it with `pip install 'hvdsl[onnx]'`")
+
+
+def _need_straight_target(made: Mapping[str, Program]) -> None:
+    decode = made["decode"].module
+    assert isinstance(decode, Decode)
+    if not all(decode.pixels.straight):
+        raise HvdslError("the spec's `target` is no straight line, which ONNX graphs cannot invert: export .pt2")
 
 
 def _compare_programs(files: Mapping[str, Path], kind: str, made: Mapping[str, Program], opened: Opened) -> None:

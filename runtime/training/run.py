@@ -127,7 +127,7 @@ class Run:
         if not (self.folder / RESOLVED).is_file():
             return None
         prior_of = self.folder.name if "codes" in self.environment() else None
-        return weights_metadata(self.read(RESOLVED), prior_of)
+        return weights_metadata(self.spec(), prior_of)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Everything measured so far."""
@@ -163,9 +163,20 @@ class Run:
 
     @property
     def level(self) -> int:
-        """The optimisation level that it was made with. Raises RunError where the note is no number."""
+        """The optimisation level that it was made with.
+
+        Raises:
+            RunError: The note is no number, or not what its first start says.
+        """
         noted = self._noted("level", int, "0, 1 or 2")
-        return 1 if noted is None else noted
+        level = 1 if noted is None else noted
+        began = self.history.entries()[0].get("level", level)
+        if began != level:
+            raise RunError(
+                f"{self.folder / ENVIRONMENT} says `level` is {level}, and {HISTORY} that the run began with "
+                f"{json.dumps(began)[:40]}: restore the one that was changed"
+            )
+        return level
 
     def _noted(self, key: str, kind: type[T], wanted: str) -> T | None:
         value = self.environment().get(key)
@@ -173,8 +184,19 @@ class Run:
             return value
         raise RunError(f"{self.folder / ENVIRONMENT} says `{key}` is {json.dumps(value)[:40]}, where {wanted} belongs")
 
+    def spec(self) -> str:
+        """The text of its resolved spec.
+
+        Raises:
+            RunError: It is not there, or not text.
+            HistoryError: It is not the one that the run noted when it was started.
+        """
+        text = self.read(RESOLVED)
+        self.history.check_spec(text)
+        return text
+
     def read(self, name: str) -> str:
-        """The text of one of the run's files, such as `resolved.hv`.
+        """The text of one of the run's files.
 
         Raises:
             RunError: It is not there, or not text.

@@ -15,8 +15,10 @@ import hvdsl
 from hvdsl.grammar import print_text
 from hvdsl.runtime.training.weights import save_weights
 from hvdsl.workflows import export
+from hvdsl.workflows.programs import examples, programs
 
 from .conftest import Loaded
+from .models import CODES
 
 SMALL = """hv 1
 model small
@@ -60,6 +62,36 @@ def test_programs_take_noise_and_any_number_of_images(small: hvdsl.Trained, tmp_
              about["sample"]["noise"].values()]  # fmt: skip
     drawn = programs["sample"].module()(*noise)
     assert drawn.shape == (2, 1, 8, 8) and not torch.equal(drawn[0], drawn[1])
+
+
+CLASSES = """hv 1
+model classes
+data digits { shape = 1x8x8, bits = 4, input = v / 7.5 - 1 }
+encoder { 8: conv(4x4, 4, stride = 4) -> tap }
+decoder {
+  2: { k ~ categorical(learned(zeros, 4)) posterior categorical(skip)
+       k }
+  8: upconv(4x4, logits, stride = 4)
+}
+likelihood discretized_logistic
+objective { unit = nats_per_dim }
+"""
+
+
+@pytest.mark.parametrize("text", [CLASSES, CODES])
+def test_classes_and_codes_go_through_programs_of_any_number_of_images(text: str) -> None:
+    compiled = hvdsl.compile(hvdsl.Source("small.hv", text))
+    made = programs(compiled.build(1), compiled.model.settings)
+    assert ("sample" in made) == (text is CLASSES)  # codes start from priors of their own
+    for name in ("encode", "decode"):
+        traced = made[name].trace(examples(made, compiled.model.settings.data, 3, seed=0)[name]).module()
+        inputs = examples(made, compiled.model.settings.data, 5, seed=1)[name]
+        for found, expected in zip(_tuple(traced(*inputs)), _tuple(made[name].module(*inputs)), strict=True):
+            assert torch.allclose(found, expected, atol=1e-4)  # kernels of a graph round in another order
+
+
+def _tuple(outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def test_what_gives_something_else_is_refused(
@@ -108,6 +140,6 @@ def test_onnx_graphs_take_any_number_of_images(small: hvdsl.Trained, tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["nvae", "flows"])
+@pytest.mark.parametrize("name", ["families", "codes", "nvae", "flows"])
 def test_every_family_can_be_exported(name: str, loaded: Loaded, tmp_path: Path) -> None:
     assert loaded(name).export(tmp_path / "model.pt2") == [tmp_path / "model.pt2"]

@@ -289,7 +289,11 @@ def test_codes_of_another_model_of_equal_shape_are_refused(hvdsl: Hvdsl, run: Pa
 
 def test_a_damaged_store_is_one_sentence(hvdsl: Hvdsl, run: Path, tmp_path: Path) -> None:
     matrix = run / "codes/validation/codes.npy"
-    matrix.write_bytes(matrix.read_bytes()[:-100])
+    whole = matrix.read_bytes()
+    matrix.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # another code, if it is one
+    assert "damaged" in refusal(hvdsl, "codes", run, "--split", "validation", "-o", tmp_path / "c.npz")
+    assert "codes/validation" in hvdsl("verify", run).out.partition("DAMAGED")[2]
+    matrix.write_bytes(whole[:-100])
     assert "damaged" in refusal(hvdsl, "codes", run, "--split", "validation", "-o", tmp_path / "c.npz")
     (run / "codes/validation/manifest.json").write_text('{"format": 1, "levels": [{}]}')
     assert "damaged" in refusal(hvdsl, "codes", run, "--split", "validation", "-o", tmp_path / "c.npz")
