@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
-from hvdsl.compiler.settings import Data
+from hvdsl.compiler.settings import LABEL, Data
 from hvdsl.runtime.data.arrays import Arrays, read_array_folder, read_arrays
 from hvdsl.runtime.data.cifar10 import read_cifar10
-from hvdsl.runtime.data.conditions import open_fields
+from hvdsl.runtime.data.conditions import Unopened, open_fields
 from hvdsl.runtime.data.dataset import Dataset, Images, Splits, Subset, Teller, holdout_split
 from hvdsl.runtime.data.errors import DataError
-from hvdsl.runtime.data.fields import FieldSource, open_field
 from hvdsl.runtime.data.folder import Folder
 from hvdsl.runtime.data.idx import read_idx_file, read_mnist
 from hvdsl.runtime.data.imagenet import read_imagenet
@@ -77,20 +77,26 @@ def find_source(settings: Data, path: Path | None = None, *, shaped: bool = True
     return _from_files(name, place, settings.shape[0] if shaped else None)
 
 
-def open_data(settings: Data, path: Path | None = None, given: Mapping[str, FieldSource] | None = None) -> Splits:
+def open_data(
+    settings: Data, path: Path | None = None, classes: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> Splits:
     """Open the training, validation and test images that a `data` section names, as `find_source` finds them.
 
     Where the data has no validation images of its own, `holdout` of the training images (default a tenth) are held out;
-    where it has no test images, the validation images serve. `given` says where conditions come from, by name; a
-    `weight` among them says how much each pixel counts.
+    where it has no test images, the validation images serve.
+
+    Args:
+        classes: By field, the names of classes that a model was trained with, among which those of the data count.
 
     Raises:
         DataError: missing, damaged, or not what the section says: the heads of all files and some images are read.
     """
     source = find_source(settings, path)
-    if settings.classes is not None:
-        _check_folders(source.parts, settings.classes)
     parts = dict(source.parts)
+    if settings.classes is not None and not _is_told(settings):
+        _check_folders(parts, settings.classes)
+        if LABEL in classes:
+            parts = {part: _among(images, classes[LABEL]) for part, images in parts.items()}
     train = parts.get(TRAIN, parts.get(ALL))
     if train is None:
         held = " and ".join(part for part in PARTS if part in parts)
@@ -109,8 +115,7 @@ def open_data(settings: Data, path: Path | None = None, given: Mapping[str, Fiel
     def dataset(title: str, images: Images, *, training: bool = False) -> Dataset:
         stored = images.images if isinstance(images, Subset) else images
         where = path or (Path(settings.source) if settings.source else None)
-        fields = open_fields(settings, stored, where)
-        fields |= {key: open_field(key, place, stored, settings.shape[1:]) for key, place in (given or {}).items()}
+        fields = open_fields(settings, stored, where, classes)
         return Dataset(title, images, settings, training=training, tell=tell, fields=fields)
 
     splits = Splits(
@@ -129,7 +134,12 @@ def open_data(settings: Data, path: Path | None = None, given: Mapping[str, Fiel
 
 
 def open_given(
-    settings: Data, path: Path | None, noted: Path | None = None, split: str | None = None, default: str = TEST
+    settings: Data,
+    path: Path | None,
+    noted: Path | None = None,
+    split: str | None = None,
+    default: str = TEST,
+    classes: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Dataset:
     """Open the images that a use of a trained run speaks of; the data set's name says which and how many.
 
@@ -138,13 +148,14 @@ def open_given(
 
     Args:
         noted: Where the run's own data is.
+        classes: As of `open_data`.
 
     Raises:
         DataError: as `open_data`; or there is no such part.
     """
     if path is None:
         part = split or default
-        splits = open_data(settings, noted)
+        splits = open_data(settings, noted, classes)
         dataset: Dataset = getattr(splits, part)
         dataset.name = f"{len(dataset):,} {part} images"
         return dataset
@@ -152,7 +163,7 @@ def open_given(
         settings = settings.model_copy(update={"name": "images", "source": None})
     source = find_source(settings, path)
     if split is not None and set(source.parts) == {ALL}:
-        splits = open_data(settings, path)
+        splits = open_data(settings, path, classes)
         dataset = getattr(splits, split)
         dataset.name = f"{len(dataset):,} {split} images of {path}, as `holdout` divides it"
         return dataset
@@ -166,16 +177,40 @@ def open_given(
     which = "" if part == ALL else f"{part} "
     count = f"{len(images):,} {which}image{'' if len(images) == 1 else 's'}"
     tell = Teller()
-    if settings.classes is not None and isinstance(images, Folder):
+    if settings.classes is not None and LABEL in classes:
+        images = _among(images, classes[LABEL])
+    elif settings.classes is not None and isinstance(images, Folder):
         images = _in_classes(images, settings, noted)
     left = source.listing.left if source.listing is not None else ""
     title = f"{count} of {path}" + (f"; {left}" if left else "")
-    fields = open_fields(settings, images, path)
+    whole = noted if noted is not None and path.resolve().is_relative_to(noted.resolve()) else None
+    fields = open_fields(settings, images, path, classes, whole)
     dataset = Dataset(title, images, settings, training=False, tell=tell, fields=fields)
     if isinstance(images, Folder | Lmdb):
         images.check(settings)
     probe(dataset, settings, tell, strict=False)
+    dataset.name += "".join(_without(dataset, settings))
     return dataset
+
+
+def _without(dataset: Dataset, settings: Data) -> Iterator[str]:
+    """Which fields that may be absent are so, to be told with the data set's name."""
+    for condition in settings.conditions:
+        source = dataset.fields.get(condition.name)
+        if condition.drop and source is not None and not isinstance(source, Unopened):
+            count = dataset.absent(condition.name)
+            if count:
+                yield f"; {count:,} without `{condition.name}`"
+
+
+def _is_told(settings: Data) -> bool:
+    """Whether the classes come from somewhere else than the images' own folders or labels."""
+    return any(field.name == LABEL and field.source is not None for field in settings.given)
+
+
+def _among(images: Images, classes: Sequence[str]) -> Images:
+    """Count the classes of folders among those of these names."""
+    return images.with_classes(classes) if isinstance(images, Folder) and images.classes else images
 
 
 def _in_classes(images: Folder, settings: Data, noted: Path | None) -> Folder:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import xml.etree.ElementTree as ET
 from functools import cache
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ from hvdsl.draw.items import Kind
 from hvdsl.draw.ladder import Ladder, ladder
 from hvdsl.draw.latents import latents
 from hvdsl.draw.layout import layout
-from hvdsl.draw.picture import Picture, Polygon, Text, Wire, text_width
+from hvdsl.draw.picture import Circle, Picture, Point, Polygon, Text, Wire, text_width
 from hvdsl.grammar.source import Source
 from hvdsl.workflows.compiling import checked
 
@@ -173,17 +175,51 @@ def test_recipes_show_the_arguments_that_tell_them_apart() -> None:
     assert names == ["mix", "layer(wide = yes)", "layer(wide = no) × 2"]
 
 
+@pytest.mark.parametrize("name", SPECS)
+def test_every_line_ends_at_the_edge_of_what_it_leads_to(name: str) -> None:
+    shapes = layout(drawn(name)).shapes
+    for wire in (s for s in shapes if isinstance(s, Wire) and s.arrow):
+        assert any(_distance(wire.points[-1], s) < 3 for s in shapes if isinstance(s, Polygon | Circle)), wire
+
+
+def _distance(point: Point, shape: Polygon | Circle) -> float:
+    """From a point to an outline."""
+    if isinstance(shape, Circle):
+        return abs(math.dist(point, shape.centre) - shape.radius)
+    return min(_to_side(point, a, b) for a, b in pairwise((*shape.points, shape.points[0])))
+
+
+def _to_side(point: Point, a: Point, b: Point) -> float:
+    (x, y), length = (b[0] - a[0], b[1] - a[1]), math.dist(a, b)
+    along = ((point[0] - a[0]) * x + (point[1] - a[1]) * y) / length**2
+    along = min(max(along, 0.0), 1.0)
+    return math.dist(point, (a[0] + along * x, a[1] + along * y))
+
+
 @pytest.mark.parametrize("name", ["vqvae2_photos", "vqvae2_256", "vqvae2_ffhq1024"])
-def test_the_arrow_of_a_prior_ends_beside_its_latent_and_over_no_text(name: str) -> None:
+def test_the_arrow_of_a_prior_ends_at_its_latent_and_passes_over_no_text(name: str) -> None:
     shapes = layout(drawn(name)).shapes
     arrows = [s for s in shapes if isinstance(s, Wire) and s.dashed]
     texts = [s for s in shapes if isinstance(s, Text) and s.anchor == "start"]
     assert len(arrows) == len(drawn(name).priors)
     for arrow in arrows:
-        (x, y), ends = arrow.points[-1], [t.at[0] + text_width(t.text, t.size, t.face) for t in texts]
-        near = [end for t, end in zip(texts, ends, strict=True) if abs(t.at[1] - y) < 16 and end <= x]
-        assert near and x - max(near) < 12
-        assert not [t for t, end in zip(texts, ends, strict=True) if abs(t.at[1] - y) < 4 and t.at[0] < x < end]
+        x, y = arrow.points[-1]
+        assert any(isinstance(s, Circle) and _distance((x, y), s) < 3 for s in shapes)
+        spans = [(t, t.at[0] + text_width(t.text, t.size, t.face)) for t in texts if abs(t.at[1] - y) < t.size / 2 + 2]
+        assert not [t for t, end in spans if end > x]
+
+
+def test_conditions_are_told_where_they_enter_and_change_no_outline() -> None:
+    columns = drawn("vdvae_photos_upscaling")
+    assert columns.facts.endswith("given low (3×16×16)")
+    layers = [item for item in columns.decoder() if item.title == "layer"]
+    assert {item.scale for item in layers} == {1.0}  # though `low` enters at another size
+    assert all(detail(item).endswith("given low") for item in layers)
+    assert drawn("vdvae_digits_conditional").facts.endswith("given label (10 classes)")
+    (top, bottom) = drawn("vqvae2_mnist").priors
+    assert [item.title for item in top.items][:2] == ["conv 1×1 → 64 (label)", "stem"]
+    assert detail(bottom.items[0]).endswith("given z_top")
+    assert not [1 for source, target in top.flows if target.title == "stem"]  # the stem reads codes, not the label
 
 
 def inside(picture: Picture) -> bool:
@@ -212,6 +248,8 @@ def test_latents_are_drawn_as_the_chain_that_generation_is() -> None:
     texts = [s.text for s in latents(model_of("vdvae_cifar10")).shapes if isinstance(s, Text)]
     assert "43 latent groups · stochastic depth 43 · all inferred from the image" in texts
     assert [t for t in texts if t.startswith("×")] == [f"× {n}, one after the other" for n in (3, 6, 11, 22)]
+    dashed = [s for s in latents(model_of("vqvae2_ffhq1024")).shapes if isinstance(s, Wire) and s.dashed]
+    assert len(dashed) == 3  # the middle codes given the top ones, the bottom ones given both
     wires = [s for s in latents(model_of("biva_cifar10")).shapes if isinstance(s, Wire)]
     assert len(wires) == 2 + 4 * 13 + 2  # the top latent to a pair, pairs to pairs, the last pair to the image
 
