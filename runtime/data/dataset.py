@@ -59,6 +59,40 @@ class Subset:
         return self.images.name(int(self.indices[index]))
 
 
+class Chain:
+    """The images of several sources, one after the other."""
+
+    def __init__(self, sources: Sequence[Images]) -> None:
+        self.sources = tuple(sources)
+        self._ends = np.cumsum([len(source) for source in sources])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def image(self, index: int, epoch: int) -> Raster:
+        source, place = self._place(index)
+        return source.image(place, epoch)
+
+    def label(self, index: int) -> int | None:
+        source, place = self._place(index)
+        return source.label(place)
+
+    def name(self, index: int) -> str:
+        source, place = self._place(index)
+        return source.name(place)
+
+    @property
+    def fields(self) -> dict[str, NDArray[Any]]:
+        """The arrays that stand beside the images of all sources, by name."""
+        held = [dict(getattr(source, "fields", {})) for source in self.sources]
+        common = set(held[0]).intersection(*held[1:])
+        return {name: np.concatenate([fields[name] for fields in held]) for name in sorted(common)}
+
+    def _place(self, index: int) -> tuple[Images, int]:
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return self.sources[number], index - (int(self._ends[number - 1]) if number else 0)
+
+
 class Teller:
     """Says each kind of thing that was done to images once, by the first image that it was done to."""
 
@@ -217,7 +251,8 @@ class Dataset:
         wrong = next((i for i, label in enumerate(known) if label < 0 or (classes and label >= classes)), None)
         if wrong is not None:
             name = self.images.name(int(indices[wrong]))
-            raise DataError(f"{name} is of class {known[wrong]}, and `data.classes` is {classes}")
+            limit = f", and `data.classes` is {classes}" if classes else ""
+            raise DataError(f"{name} is of class {known[wrong]}{limit}: classes count from 0")
         return np.asarray(known, np.int64)
 
     def _one(self, index: int, epoch: int, step: int) -> Pixels:
