@@ -25,7 +25,7 @@ def header_of(path: Path) -> Header:
     try:
         return read_header(path)
     except UnreadableError as error:
-        return _of_array(_by_tifffile(path, error))
+        return _of_array(_by_tifffile(path, error).values)
 
 
 def _of_array(array: NDArray[Any]) -> Header:
@@ -40,19 +40,25 @@ def read_image(path: Path) -> Raster:
     try:
         return read_picture(path)
     except UnreadableError as error:
-        return Raster(_by_tifffile(path, error))
+        return _by_tifffile(path, error)
 
 
-def _by_tifffile(path: Path, error: UnreadableError) -> NDArray[Any]:
-    """TIFF files that Pillow cannot read: several channels, 32 bits, floats in tiles."""
-    if path.suffix.lower() not in _TIFF:
+def _by_tifffile(path: Path, error: UnreadableError) -> Raster:
+    """The first page of a TIFF file that Pillow cannot read: several channels, 32 bits, floats in tiles."""
+    if path.suffix.lower() not in _TIFF or error.kind != "damaged":
         raise error
     if find_spec("tifffile") is None:
         raise UnreadableError(f"{error} (tifffile, which reads more, is not installed)", kind=".tif (unreadable)")
     import tifffile
 
     try:
-        return _as_image(tifffile.imread(path))
+        with tifffile.TiffFile(path) as file:
+            page, pages = file.pages[0], len(file.pages)
+            if page.photometric.name not in ("MINISBLACK", "RGB"):
+                raise UnreadableError(f"its colour space {page.photometric.name} is not read: convert it to RGB")
+            return Raster(_as_image(page.asarray()), frames=pages)
+    except UnreadableError:
+        raise
     except Exception as failure:  # of damaged files it raises almost anything
         raise UnreadableError(f"damaged ({failure})") from failure
 
