@@ -65,6 +65,11 @@ class Item:
             yield self
 
 
+def key(item: Item, prior: str = "") -> str:
+    """Return a name that no other piece of a drawing has; `prior` is the latent whose prior it is a piece of."""
+    return f"{prior}:{item.kind}{item.nodes[0].index}"
+
+
 def signature(items: Sequence[Item]) -> tuple[object, ...]:
     """What must agree for repetitions to be folded: the pieces and their operations, not their sizes."""
     return tuple((*_kind(item), item.count, len(item.nodes), signature(item.children)) for item in items)

@@ -7,20 +7,24 @@ from pathlib import PurePath
 
 from hvdsl.draw import columns, labels, style
 from hvdsl.draw.columns import Place
-from hvdsl.draw.items import Item, Kind, Mark
+from hvdsl.draw.items import Item, Kind, Mark, key
 from hvdsl.draw.picture import Anchor, Circle, Face, Picture, Point, Polygon, Text, Wire, box, text_width
 
 
 class Painter:
     """Paints items into a picture."""
 
-    def __init__(self, picture: Picture, places: Mapping[int, Place]) -> None:
+    def __init__(self, picture: Picture, places: Mapping[int, Place], prior: str = "") -> None:
+        self._prior = prior
         self._shapes = picture.shapes
         self._places = places
         self.latents: dict[str, Point] = {}  # by name: the right end of the first of that name in the column
 
     def place(self, item: Item) -> Place:
         return self._places[id(item)]
+
+    def _key(self, item: Item) -> str:
+        return key(item, self._prior)
 
     def item(self, item: Item, ink: style.Ink, circles: float) -> None:
         """Paint an item; `circles` is the middle of the latents beside the column."""
@@ -30,7 +34,9 @@ class Painter:
             for child in item.children:
                 self.item(child, ink, circles)
         elif item.kind is Kind.TAP:
-            self._shapes.append(Circle((place.middle, place.centre), 3.6, ink.stroke, about=_about(item)))
+            self._shapes.append(
+                Circle((place.middle, place.centre), 3.6, ink.stroke, about=_about(item), key=self._key(item))
+            )
         elif item.kind is Kind.LATENT:
             self._latent(item.marks[0], (place.middle, place.centre), item)
             self.latents.setdefault(item.marks[0].name, (place.right, place.centre))
@@ -75,7 +81,9 @@ class Painter:
     def _box(self, item: Item, place: Place, ink: style.Ink) -> None:
         plain = item.kind is Kind.OPERATIONS
         fill = style.PAPER if plain else ink.fill
-        self._shapes.append(Polygon(_outline(item, place), fill, ink.stroke, radius=5, about=_about(item)))
+        self._shapes.append(
+            Polygon(_outline(item, place), fill, ink.stroke, radius=5, about=_about(item), key=self._key(item))
+        )
         if plain:
             rows = columns.lines(item)
             for n, line in enumerate(rows):
@@ -99,9 +107,8 @@ class Painter:
     def _latent(self, mark: Mark, centre: Point, item: Item) -> None:
         about = f"latent {mark.name}, {labels.shapes(mark.shapes)}, {len(mark.shapes)} in the model\n{_about(item)}"
         ink = style.LATENT
-        self._shapes.append(
-            Circle(centre, style.CIRCLE, ink.fill, ink.stroke, 1.5, dashed=mark.on_the_way_up, about=about)
-        )
+        circle = Circle(centre, style.CIRCLE, ink.fill, ink.stroke, 1.5, mark.on_the_way_up, about, self._key(item))
+        self._shapes.append(circle)
         self._shapes.extend(name_inside(mark.name, centre))
 
     @staticmethod

@@ -85,7 +85,7 @@ def _fill(picture: Picture, places: dict[int, Place], prior: PriorColumn, card: 
     picture.shapes.append(Text(facts, (card.middle, card.y + 35), style.DETAIL, style.FAINT))
     inner = card.width - 2 * PADDING
     places |= columns.stack(prior.items, card.middle, card.y + HEADING, inner, upwards=False)
-    paint = Painter(picture, places)
+    paint = Painter(picture, places, prior.name)
     for source, target in prior.flows:
         paint.flow(source, target)
     draw_beside(picture, prior.links, places, card.right - PADDING - 5)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shutil
+import subprocess
 import xml.etree.ElementTree as ET
 from functools import cache
 from io import BytesIO
@@ -18,6 +21,7 @@ from hvdsl.compiler.model import Model
 from hvdsl.draw import draw
 from hvdsl.draw.cell import cell, recipes
 from hvdsl.draw.columns import detail, heading
+from hvdsl.draw.details import details
 from hvdsl.draw.items import Kind
 from hvdsl.draw.ladder import Ladder, ladder
 from hvdsl.draw.latents import latents
@@ -28,6 +32,7 @@ from hvdsl.workflows.compiling import checked
 
 from .conftest import Hvdsl
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SPECS = sorted(path.stem for path in shipped().glob("*.hv"))
 
 
@@ -262,3 +267,43 @@ def test_the_inside_of_a_recipe_from_the_command_line(hvdsl: Hvdsl, tmp_path: Pa
     assert wrong.code == 2
     assert "it uses `block`" in wrong.err
     assert hvdsl("viz", "cell", "vdvae_digits", "layer", "-o", str(tmp_path / "a.dot")).code == 2
+
+
+def test_every_piece_of_the_html_form_has_its_code_its_instances_and_a_recipe_its_inside() -> None:
+    page = draw(model_of("vqvae2_mnist"), ".html").decode()
+    known = json.loads(page.partition('id="details">')[2].partition("</script>")[0])
+    keys = re.findall(r'data-key="([^"]+)"', page)
+    assert len(keys) == len(set(keys)) and set(keys) == set(known["pieces"])
+    pieces = {(key.partition(":")[0], piece["title"]): piece for key, piece in known["pieces"].items()}
+    trunk, attentive = pieces["", "trunk"], pieces["z_top", "attentive × 2"]
+    assert trunk["code"] == "cell trunk { conv(3x3, ch) -> block * 2 -> relu }"
+    assert [i["path"] for i in attentive["instances"]] == ["prior.attentive.0", "prior.attentive.1"]
+    assert attentive["place"].startswith("pixelsnail.hv:") and attentive["code"].endswith("}")
+    assert "attention" in known["drawings"][attentive["inside"]]
+
+
+def test_a_repeat_around_others_is_told_instance_by_instance() -> None:
+    model = model_of("nvae_mnist")
+    pieces = details(model, ladder(model))["pieces"].values()
+    cells = next(piece for piece in pieces if piece["title"] == "dec_cell(expand = 6) × 2")
+    assert [i["path"] for i in cells["instances"]] == [f"decoder.r4.dec_cell.{n}" for n in range(8)]  # 4 turns of 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_a_click_opens_what_a_piece_is_and_the_buttons_zoom(tmp_path: Path) -> None:
+    script = """<script>
+      const before = drawing.viewBox.baseVal.width;
+      document.getElementById('nearer').click();
+      document.title = 'nearer ' + (drawing.viewBox.baseVal.width < before);
+      [...document.querySelectorAll('main .item')].find(i => known.pieces[i.dataset.key].title.startsWith('layer'))
+        .dispatchEvent(new MouseEvent('click', { bubbles: true }));
+      document.getElementById('details').remove();
+    </script></body>"""
+    page = draw(model_of("vdvae_digits"), ".html").decode()
+    (tmp_path / "page.html").write_text(page.replace("</body>", script), "utf-8")
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    done = subprocess.run([*command, (tmp_path / "page.html").as_uri()], capture_output=True, text=True, timeout=120)
+    assert "<title>nearer true</title>" in done.stdout
+    panel = done.stdout.partition('<aside id="panel">')[2]  # no longer hidden
+    assert "group layer(" in panel and "decoder.r1.layer.1" in panel and "<svg" in panel
