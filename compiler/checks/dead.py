@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hvdsl.compiler.analysis.reach import reaching, sees_image
+from hvdsl.compiler.analysis.reach import reaching, sees_image, untrained
 from hvdsl.compiler.diagnostics import names as errors
 from hvdsl.compiler.diagnostics import warnings as codes
 from hvdsl.compiler.graph import Graph, Node, Role, Scope
@@ -104,6 +104,27 @@ def check_posteriors(model: Model) -> Iterator[Diagnostic]:
                 "a posterior that reads what the encoder taps",
                 "read `skip` in it, or allow the noise",
             )
+
+
+def check_untrained_priors(model: Model) -> Iterator[Diagnostic]:
+    """Priors with parameters that only a rate would train, which the objective gives no weight (HV0909)."""
+    graph = model.graph
+    silent = {node.index for _, node in untrained(model)}
+    told: set[Span] = set()
+    for latent in graph.latents:
+        span = graph.nodes[latent.prior.node].span
+        if span in told or not silent & reaching(graph, [latent.prior.node]):
+            continue
+        beta = "`beta = 0`" if model.settings.objective.beta == 0 else f"`weight = 0` of `{latent.name}`"
+        told.add(span)
+        yield Diagnostic(
+            codes.UNTRAINED_PRIOR,
+            f"nothing trains the prior of `{latent.name}`",
+            span,
+            f"{beta}, so that its rate counts for nothing: what is generated comes from a prior as it was initialised",
+            "a weight above 0, or a prior without parameters",
+            "give its rate a small weight, or write `normal(standard(n))`",
+        )
 
 
 def _within(inner: Span, outer: Span) -> bool:

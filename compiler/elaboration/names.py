@@ -254,8 +254,8 @@ def check_condition_names(spec: tree.Spec, program: Program, diagnostics: Diagno
             )
 
 
-def check_name(name: tree.Name) -> None:
-    """Refuse to define what the language has already defined.
+def check_name(name: tree.Name, *, local: bool = False) -> None:
+    """Refuse to define what the language has already defined; a `local` may hide a field, `label` among them.
 
     Raises:
         Fault: for keywords, operations and context names.
@@ -266,7 +266,7 @@ def check_name(name: tree.Name) -> None:
         else "an operation"
         if name.id in PUBLIC_OPERATIONS
         else "a context name"
-        if name.id in CONTEXT_NAMES
+        if name.id in CONTEXT_NAMES and not (local and name.id == LABEL)
         else ""
     )
     if kind:

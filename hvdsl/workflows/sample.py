@@ -29,13 +29,14 @@ from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.priors.hierarchy import Cut, Kept, coarse_mask, sample_codes
 from hvdsl.runtime.priors.sampling import Progress, Schedule
 from hvdsl.runtime.protocol import as_vae
-from hvdsl.workflows.conditions import GivenValue, class_names, runtime_condition, values_of
+from hvdsl.workflows.conditions import GivenValue, runtime_condition, values_of
 from hvdsl.workflows.groups import at_resolution, group_names, select_groups
 from hvdsl.workflows.images import as_pixels
 from hvdsl.workflows.latent_files import read_latents
 from hvdsl.workflows.latents import given_value
 from hvdsl.workflows.open import Opened, first_stage, sampling_weights
 from hvdsl.workflows.progress import Show, showing
+from hvdsl.workflows.runs import class_names
 from hvdsl.workflows.stages import Autoencoder, open_priors, with_steps
 
 Value = TypeVar("Value")
@@ -123,7 +124,8 @@ def draw_from_latents(
     temperature = group_temperatures(
         groups, options.temperature, default_temperatures(groups, settings.sample.temperature)
     )
-    given = values_of(conditions_of(module), options.conditions, options.n, settings.data, class_names(opened.run))
+    names = class_names(opened.run)
+    given = values_of(conditions_of(module), options.conditions, options.n, settings.data, names, generating=True)
     given = completed(module, given, options.n)
     fixed = _fixed_latents(options, opened)
     passes = settings.sample.recalibrate_batch_norm if options.recalibrate is None else options.recalibrate

@@ -167,7 +167,7 @@ def open_prior(first: Autoencoder, latent: str, use_ema: Callable[[ModelSettings
 
 def _model_of(stage: Run, first: Autoencoder, latent: str) -> Model:
     """The spec that a prior was trained from."""
-    alike = stage.read("resolved.hv") == first.run.read("resolved.hv")
+    alike = stage.spec() == first.run.spec()
     model = first.model if alike else read_model(stage, first.overrides)
     if latent not in model.priors:
         raise HvdslError(f"{stage.folder}/resolved.hv has no `prior {latent}`: the folder is of another latent")

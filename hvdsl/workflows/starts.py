@@ -140,6 +140,7 @@ def hold(run: Run, held: ExitStack) -> None:
     here = world()
     if here.leads:
         held.enter_context(run.lock())
+        run.clear_remains()
         run.history.settle()
     here.any(False)  # the others end with the first, where it is refused
 

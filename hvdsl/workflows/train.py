@@ -104,7 +104,7 @@ def run_training(options: TrainOptions, console: Console | None = None) -> Train
         SpecError: with everything that is wrong with the spec.
     """
     if options.spec is None and options.from_ is not None and (options.from_ / RESOLVED).is_file():
-        own = Run.open(options.from_).read(RESOLVED)
+        own = Run.open(options.from_).spec()
         options = replace(options, spec=Source(str(options.from_ / RESOLVED), own))
     _check(options)
     find_sinks(options.sinks)
@@ -230,7 +230,7 @@ def _train_autoencoder(
         weights=options.from_,
     )
     start.check_ranks()
-    check_fields(model, splits)
+    fields = check_fields(model, splits)
     notes = [] if run is None else consent(run, changed_since(run, start), options.changed)
     module = instantiate(model, settings.train.seed, device, level)
     match = take_weights(module, options.from_) if options.from_ is not None and run is None else None
@@ -254,6 +254,8 @@ def _train_autoencoder(
         run = trainer.run = create_run(folder, options.spec, model, options.data, level, entry, classes)
         hold(run, held)
         say(console, f"data: {splits.summary}")
+        if fields:
+            say(console, f"fields: {fields}")
         if match is not None:
             for line in match.lines():
                 say(console, line)

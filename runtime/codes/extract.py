@@ -51,7 +51,9 @@ def stored_codes(
     labelled = any(level.name == LABEL and not level.grid for level in levels)
     identity = Identity(autoencoder, data_digest(images, labelled=labelled))
     if not world.any(not _is_current(folder, identity, levels)):
-        return CodeStore.open(folder)
+        store = CodeStore.open(folder)
+        store.check()
+        return store
     writing = Writing(folder, levels, len(images))
     try:
         _together(world, writing, lambda: writing.begin() if world.leads else None)

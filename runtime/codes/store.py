@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hvdsl.runtime.codes.levels import CodesError, Level
+from hvdsl.runtime.ground.arrays import read_array
 from hvdsl.runtime.ground.disk import DiskError, read_json, remove_folder, sync, write_json
 from hvdsl.runtime.training.batches import PixelSource
 from hvdsl.runtime.training.weights import model_tensors
@@ -85,6 +86,7 @@ class CodeStore:
     levels: tuple[Level, ...]
     identity: Identity
     matrix: Codes  # (images, codes per image), memory-mapped
+    digest: str | None = None  # SHA-256 of the matrix's file; version 0.1 wrote none
 
     @classmethod
     def open(cls, folder: Path) -> CodeStore:
@@ -95,16 +97,25 @@ class CodeStore:
         """
         try:
             manifest = read_json(folder / MANIFEST)
-            matrix = np.load(folder / MATRIX, mmap_mode="r", allow_pickle=False)
+            matrix = read_array(folder / MATRIX)
         except FileNotFoundError as error:
             raise CodesError(f"there are no codes in {folder}") from error
-        except (DiskError, OSError, ValueError, EOFError) as error:
-            raise _damaged(folder, str(error).splitlines()[0]) from error
+        except DiskError as error:
+            raise _damaged(folder, error.reason) from error
         levels, identity = _read_manifest(folder, manifest)
         size = sum(level.size for level in levels)
         if matrix.ndim != 2 or matrix.dtype != code_type(levels) or matrix.shape != (manifest.get("images"), size):
             raise _damaged(folder, f"{MATRIX} holds {matrix.dtype} of shape {matrix.shape}, not what it should")
-        return cls(folder, levels, identity, matrix)
+        return cls(folder, levels, identity, matrix, manifest.get("sha256"))
+
+    def check(self) -> None:
+        """Read all codes once. Raises CodesError where they are not those that were written."""
+        if self.digest is None:
+            return
+        with (self.folder / MATRIX).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != self.digest:
+            raise _damaged(self.folder, f"the SHA-256 of {MATRIX} is not the manifest's")
 
     def __len__(self) -> int:
         return len(self.matrix)
@@ -191,6 +202,7 @@ class Writing:
             "images": self.images,
             "levels": [asdict(level) for level in self.levels],
             "identity": asdict(identity),
+            "sha256": self._digest(),
         }
         write_json(self._temporary / MANIFEST, manifest, indent=1)
         sync(self._temporary / MATRIX)
@@ -198,6 +210,10 @@ class Writing:
             remove_folder(self.folder)
         self._temporary.rename(self.folder)
         sync(self.folder.parent)
+
+    def _digest(self) -> str:
+        with (self._temporary / MATRIX).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def discard(self) -> None:
         """Leave nothing behind."""

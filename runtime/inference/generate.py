@@ -132,8 +132,14 @@ def guided(model: nn.Module, given: Mapping[str, Tensor], guidance: float) -> tu
     """Conditions and guidance of a pass: one with weight 1 is a plain pass, one with 0 is one without conditions.
 
     Raises:
-        HvdslError: Nothing was left out in training, so that the model does not know what it is without conditions.
+        HvdslError: Nothing was left out in training, so that the model does not know what it is without conditions; or
+            its codes are drawn uniformly.
     """
+    uniform = next((group.path for group in as_vae(model).LATENTS if group.quantized), None)
+    if uniform is not None:
+        raise HvdslError(
+            f"--guidance: the codes of `{uniform}` are equally likely without a prior over them: train one"
+        )
     conditions = conditions_of(model)
     if not any(condition.droppable for condition in conditions):
         named = next((condition.name for condition in conditions), None)

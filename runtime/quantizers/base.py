@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hvdsl.runtime.ground.agreement import Agreement
-from hvdsl.runtime.ground.tensors import Gradient, at_least_float32
+from hvdsl.runtime.ground.tensors import Gradient, at_least_float32, require_codes
 from hvdsl.runtime.layers.init import Layer
 from hvdsl.runtime.quantizers.clustering import counted
 
@@ -110,7 +110,7 @@ class Quantizer(Layer):
         super().__init__()
         self.codes_per_level, self.dim, self.grid, self.depth = codes_per_level, dim, grid, depth
         self.agreement = Agreement()
-        # No buffers: they are neither saved nor broadcast, and begin anew with the process.
+        # No buffers: they are no weights, and are not broadcast.
         self._counts: Tensor | None = None
         self._window: Tensor | None = None
 
@@ -147,11 +147,8 @@ class Quantizer(Layer):
         Raises:
             ValueError: a code is not one of the K.
         """
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codes_per_level:
-            raise ValueError(
-                f"codes run from {int(codes.min())} to {int(codes.max())}; this quantizer has {self.codes_per_level}, "
-                f"numbered from 0: were they made by another model?"
-            )
+        owner = "this quantizer has {}, numbered from 0: were they made by another model?"
+        require_codes(codes, self.codes_per_level, owner)
         batch, depth, height, width = codes.shape
         vectors = self.look_up_rows(codes.long().permute(0, 2, 3, 1).reshape(-1, depth))
         return vectors.view(batch, height, width, self.dim).permute(0, 3, 1, 2).contiguous()
@@ -189,8 +186,17 @@ class Quantizer(Layer):
 
     def take_window(self) -> Tensor:
         """How often each code was chosen since this was last asked, over all ranks, `(depth, K)`."""
-        window, self._window = self._window, None
-        return torch.zeros(self.depth, self.codes_per_level) if window is None else window
+        window, self._window = self.window, None
+        return window
+
+    @property
+    def window(self) -> Tensor:
+        """The same, without beginning anew; to go on with the counts of a checkpoint, it may be set."""
+        return torch.zeros(self.depth, self.codes_per_level) if self._window is None else self._window
+
+    @window.setter
+    def window(self, counts: Tensor | None) -> None:
+        self._window = None if counts is None else counts.to(_device(self))
 
     def _summed(self, applied: Tensor) -> Tensor:
         """How often each code was chosen in this step, over all ranks, `(depth, K)`; for the window if `applied`."""

@@ -100,9 +100,10 @@ async def talk(path: Path) -> None:
     client = LanguageClient("test", "1")
     told: asyncio.Queue[list[lsp.Diagnostic]] = asyncio.Queue()
 
-    @client.feature(lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)
     def published(params: lsp.PublishDiagnosticsParams) -> None:
         told.put_nowait(list(params.diagnostics))
+
+    client.feature(lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)(published)
 
     await client.start_io(sys.executable, "-m", "hvdsl", "lsp", "--stdio")
     await client.initialize_async(lsp.InitializeParams(lsp.ClientCapabilities()))
