@@ -7,6 +7,7 @@ Spans and comments take no part in equality: `parse(print(t)) == t` speaks of th
 from __future__ import annotations
 
 from dataclasses import field
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from hvdsl.grammar.record import Record, record
@@ -29,14 +30,19 @@ class Commented(Node):
 # -- expressions ------------------------------------------------------------------------------------------
 
 
+@lru_cache(1024)
+def _number(text: str) -> int | float:
+    plain = text.replace("_", "")
+    return float(plain) if any(c in plain for c in ".eE") else int(plain)
+
+
 @record
 class Number(Node):
     text: str  # as written: `1_100_000`, `2e-4`
 
     @property
     def value(self) -> int | float:
-        plain = self.text.replace("_", "")
-        return float(plain) if any(c in plain for c in ".eE") else int(plain)
+        return _number(self.text)
 
 
 @record
