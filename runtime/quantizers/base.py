@@ -110,7 +110,7 @@ class Quantizer(Layer):
         super().__init__()
         self.codes_per_level, self.dim, self.grid, self.depth = codes_per_level, dim, grid, depth
         self.agreement = Agreement()
-        # No buffers: they are neither saved nor broadcast, and begin anew with the process.
+        # No buffers: they are no weights, and are not broadcast.
         self._counts: Tensor | None = None
         self._window: Tensor | None = None
 
@@ -189,8 +189,17 @@ class Quantizer(Layer):
 
     def take_window(self) -> Tensor:
         """How often each code was chosen since this was last asked, over all ranks, `(depth, K)`."""
-        window, self._window = self._window, None
-        return torch.zeros(self.depth, self.codes_per_level) if window is None else window
+        window, self._window = self.window, None
+        return window
+
+    @property
+    def window(self) -> Tensor:
+        """The same, without beginning anew; to go on with the counts of a checkpoint, it may be set."""
+        return torch.zeros(self.depth, self.codes_per_level) if self._window is None else self._window
+
+    @window.setter
+    def window(self, counts: Tensor | None) -> None:
+        self._window = None if counts is None else counts.to(_device(self))
 
     def _summed(self, applied: Tensor) -> Tensor:
         """How often each code was chosen in this step, over all ranks, `(depth, K)`; for the window if `applied`."""

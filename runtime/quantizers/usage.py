@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +13,8 @@ from hvdsl.runtime.quantizers.base import LOWER_RATE, Quantizer
 
 COLLAPSED = 0.05
 """Perplexity over the number of codes, or of chances to choose one where those are fewer, that is called a collapse."""
+CHOSEN = "chosen"
+"""The part of a checkpoint that holds how often codes were chosen since the last record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,17 @@ def usage(model: nn.Module) -> list[Usage]:
             name = level if quantizer.depth == 1 else f"{level}, depth {depth}"
             levels.append(replace(usage_of(name, counts), remedy=quantizer.remedy))
     return levels
+
+
+def chosen_codes(model: nn.Module) -> dict[str, Tensor]:
+    """How often each code was chosen since `usage` was last asked, `(depth, K)`, by the path of its quantizer."""
+    return {path: quantizer.window for path, quantizer in _quantizers(model)}
+
+
+def load_chosen_codes(model: nn.Module, chosen: Mapping[str, Tensor]) -> None:
+    """Go on counting from `chosen_codes()`; from nothing where a quantizer is not in it."""
+    for path, quantizer in _quantizers(model):
+        quantizer.window = chosen.get(path)
 
 
 def usage_of(level: str, counts: Tensor) -> Usage:

@@ -20,7 +20,7 @@ from hvdsl.runtime.layers.norms import DegenerateBatchError, statistics_held
 from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.objective.penalties.terms import Penalties
 from hvdsl.runtime.quantizers import Quantizer
-from hvdsl.runtime.quantizers.usage import agree, settle
+from hvdsl.runtime.quantizers.usage import CHOSEN, agree, chosen_codes, load_chosen_codes, settle
 from hvdsl.runtime.training.checkpoint import Checkpoint, CheckpointError, Tensors
 from hvdsl.runtime.training.ema import Ema
 from hvdsl.runtime.training.graphs import Capture, CapturedStep, capture
@@ -320,6 +320,8 @@ class Optimization(Generic[P]):
             parts["ema"] = self.ema.state_dict()
         if self._penalties is not None and (vectors := self._penalties.tensors()):
             parts["penalties"] = vectors
+        if chosen := chosen_codes(self.model):
+            parts[CHOSEN] = chosen
         return parts
 
     def state(self) -> dict[str, Any]:
@@ -347,6 +349,7 @@ class Optimization(Generic[P]):
         vectors = {}
         if self._penalties is not None and "penalties" in checkpoint:
             vectors = checkpoint.tensors("penalties", self._penalties.expected())
+        chosen = checkpoint.tensors(CHOSEN, chosen_codes(self.model)) if CHOSEN in checkpoint else {}
         moments, scheme = checkpoint.load("optimizer"), checkpoint.noise_scheme
         guard = SkipGuard(self.guard.limit)
         try:
@@ -364,6 +367,7 @@ class Optimization(Generic[P]):
             self.ema.load_state_dict(averages)
         if self._penalties is not None and vectors:
             self._penalties.load(vectors)
+        load_chosen_codes(self.model, chosen)
         set_noise_scheme(self.model, scheme)
         self._started = self._started or checkpoint.state.get("started_from_batch") is True
         self.step_number = checkpoint.step

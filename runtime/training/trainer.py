@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from rich.console import Console
@@ -24,7 +24,7 @@ from hvdsl.runtime.latents import LatentGroup
 from hvdsl.runtime.latents.conditions import fields_of
 from hvdsl.runtime.quantizers.usage import usage
 from hvdsl.runtime.training.batches import Order, PixelBatch, PixelSource, batches
-from hvdsl.runtime.training.checkpoint import Checkpoint
+from hvdsl.runtime.training.circumstances import circumstances, differences
 from hvdsl.runtime.training.collapse import Collapse
 from hvdsl.runtime.training.fast_paths import fast_paths
 from hvdsl.runtime.training.guard import TrainingStalledError
@@ -41,7 +41,7 @@ from hvdsl.runtime.training.sinks import RunLog, Sink, find_sinks
 from hvdsl.runtime.training.stall import at_initialisation, diagnose
 from hvdsl.runtime.training.tasks import ImageTask, Task
 from hvdsl.runtime.training.transfer import Ahead
-from hvdsl.runtime.training.window import Window, peak_memory
+from hvdsl.runtime.training.window import WINDOW, Window, peak_memory
 
 Graphs = Literal["on", "off", "auto"]
 
@@ -162,11 +162,13 @@ class Trainer:
             self._say(f"{self.run.folder} has no complete checkpoint: training begins anew")
         else:
             step = checkpoint.step
+            window = Window.of(checkpoint)
             self.optimization.load(checkpoint)
+            self._window = window
             self._saver.restore(checkpoint, self.run.metrics())
             if self.world.leads and (aside := store.put_aside(step)):
                 self._say(f"newer checkpoints are put aside in {aside}")
-            for note in self._differences(checkpoint):
+            for note in differences(checkpoint, circumstances(self.train, self.world, self._device)):
                 self._say(note)
         if self.world.leads:
             log = MetricsLog(self.run.metrics_path)
@@ -406,7 +408,8 @@ class Trainer:
         if guard.broken if at_end else guard.doubtful:
             return f"not saved at step {step}, since updates are being skipped"
         if step != newest:
-            state = self.optimization.state() | self._circumstances()
+            state = self.optimization.state() | circumstances(self.train, self.world, self._device)
+            state[WINDOW] = self._window.state_dict()
             self._saver.save(step, self.optimization.tensors(), state, wait=wait)
         elif wait:
             self._saver.wait()
@@ -420,34 +423,5 @@ class Trainer:
                 f"step {best.step} ({best.value:.4f})"
             )
 
-    def _circumstances(self) -> dict[str, Any]:
-        """What bitwise continuation depends on beside the state."""
-        return {
-            "threads": torch.get_num_threads(),
-            "processes": self.world.size,
-            "device": self._device.type,
-            "torch": torch.__version__,
-            "train": self.train.model_dump(mode="json", by_alias=True),
-        }
-
-    def _differences(self, checkpoint: Checkpoint) -> list[str]:
-        """One line for each thing that keeps the continuation from being bit for bit what it would have been."""
-        now, notes = self._circumstances(), []
-        for name in ("threads", "processes", "device", "torch"):
-            before = checkpoint.state.get(name)
-            if before != now[name]:
-                notes.append(f"resuming with {name} {now[name]}, not {before}: results will differ in the last digits")
-        before = checkpoint.state.get("train")
-        for key, value in now["train"].items():
-            if isinstance(before, Mapping) and before.get(key) != value and key not in _HARMLESS:
-                notes.append(f"resuming with `train.{key}` changed from {before.get(key)} to {value}")
-        return notes
-
     def _say(self, line: str) -> None:
         ProgressDisplay(self._console, 0, None).say(line)
-
-
-# Settings of `train` that do not touch what is learned; `steps` and `epochs` are what one changes to go on for longer.
-_HARMLESS = frozenset(
-    {"log_every", "evaluate_every", "sample_every", "checkpoint_every", "keep", "patience", "steps", "epochs"}
-)

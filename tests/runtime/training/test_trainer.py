@@ -271,17 +271,18 @@ def test_resuming_continues_bit_for_bit(extra: dict[str, Any], tmp_path: Path) -
     assert all(same(dict(theirs[name]), dict(ours[name])) for name in ("model", "optimizer", "ema"))
 
 
-def test_a_resumed_log_equals_that_of_a_straight_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("log_every", [1, 3])
+def test_a_resumed_log_equals_that_of_a_straight_run(log_every: int, tmp_path: Path) -> None:
     a, b = Run.create(tmp_path / "a", {}), Run.create(tmp_path / "b", {})
-    trainer(tiny(), a).fit()
-    trainer(tiny(), b, steps=5, checkpoint_every=Duration(n=4)).fit()
+    trainer(tiny(), a, log_every=log_every).fit()
+    trainer(tiny(), b, log_every=log_every, steps=5, checkpoint_every=Duration(n=4)).fit()
     shutil.rmtree(b.folder / "checkpoints" / "5")  # as if killed before the last one was complete
-    second = trainer(tiny(seed=3), b)
+    second = trainer(tiny(seed=3), b, log_every=log_every)
     assert second.resume() == 4
     second.fit()
     logs = [[{k: v for k, v in r.items() if k not in OF_THE_MACHINE} for r in run.metrics()] for run in (a, b)]
     assert logs[0] == logs[1]
-    assert [r["step"] for r in logs[0]] == [1, 2, 3, 4, 5, 6]
+    assert [r["step"] for r in logs[0]] == list(range(log_every, 7, log_every))
     expected = {
         "rate_per_group_nats_per_image",
         "gradient_norm",
@@ -423,6 +424,7 @@ def damaged(run: Run, damage: Any) -> None:
         (lambda parts, state: state.pop("guard"), "is not that of a training run"),
         (lambda parts, state: state.update(guard=[]), "is not that of a training run"),
         (lambda parts, state: state.update(guard={"skipped": {}}), "is not that of a training run"),
+        (lambda parts, state: state.update(window={"steps": "many"}), "is not what was measured since a record"),
         (
             lambda parts, state: parts["optimizer"].update({"step/encoder.x": torch.ones(())}),
             "remembers `step/encoder.x`",
