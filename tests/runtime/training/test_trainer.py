@@ -15,8 +15,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hvdsl.compiler.settings import Duration, Optimizer
+from hvdsl.compiler.setting_words import Duration
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
+from hvdsl.compiler.settings import Optimizer
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.metric_names import OF_THE_MACHINE
 from hvdsl.runtime.ground.noise import SampleNoise
