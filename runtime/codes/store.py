@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hvdsl.runtime.codes.levels import CodesError, Level
+from hvdsl.runtime.ground.arrays import read_array
 from hvdsl.runtime.ground.disk import DiskError, read_json, remove_folder, sync, write_json
 from hvdsl.runtime.training.batches import PixelSource
 from hvdsl.runtime.training.weights import model_tensors
@@ -106,11 +107,11 @@ class CodeStore:
         """
         try:
             manifest = read_json(folder / MANIFEST)
-            matrix = np.load(folder / MATRIX, mmap_mode="r", allow_pickle=False)
+            matrix = read_array(folder / MATRIX)
         except FileNotFoundError as error:
             raise CodesError(f"there are no codes in {folder}") from error
-        except (DiskError, OSError, ValueError, EOFError) as error:
-            raise _damaged(folder, str(error).splitlines()[0]) from error
+        except DiskError as error:
+            raise _damaged(folder, error.reason) from error
         levels, identity = _read_manifest(folder, manifest)
         size = sum(level.size for level in levels)
         if matrix.ndim != 2 or matrix.dtype != code_type(levels) or matrix.shape != (manifest.get("images"), size):

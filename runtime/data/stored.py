@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from hvdsl.runtime.data.picture import FORMATS, Header, Raster, UnreadableError, read_header, read_picture
+from hvdsl.runtime.ground.arrays import read_array
+from hvdsl.runtime.ground.disk import DiskError
 
 SUFFIXES = frozenset(s for s, format in Pillow.registered_extensions().items() if format in FORMATS) | {".npy"}
 _TIFF = (".tif", ".tiff")
@@ -63,12 +65,9 @@ def _by_tifffile(path: Path, error: UnreadableError) -> Raster:
 
 def _array(path: Path) -> NDArray[Any]:
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, TypeError, SyntaxError, MemoryError, OverflowError) as error:
-        raise UnreadableError(f"not an array file ({error})") from error
-    if not isinstance(loaded, np.ndarray):
-        raise UnreadableError("not a single array")
-    return _as_image(loaded)
+        return _as_image(read_array(path))
+    except (FileNotFoundError, DiskError) as error:
+        raise UnreadableError(f"not an array file ({getattr(error, 'reason', error)})") from error
 
 
 def _as_image(array: NDArray[Any]) -> NDArray[Any]:
