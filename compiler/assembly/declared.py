@@ -18,7 +18,7 @@ from hvdsl.compiler import settings
 from hvdsl.compiler.catalogue.table import FROM_ZERO, REQUIRED, Argument, ArgumentType, Bounds, Required, Word
 from hvdsl.compiler.graph import Literal as Value
 from hvdsl.compiler.graph import Term
-from hvdsl.compiler.settings import ByPattern, PixelExpression, Settings
+from hvdsl.compiler.setting_words import ByPattern, Duration, PixelExpression, Settings
 
 M = TypeVar("M", bound=Settings)
 
@@ -85,7 +85,7 @@ def _form(kind: Any, metadata: tuple[Any, ...]) -> Argument:
         return Argument("", ArgumentType.TUPLE, items=tuple(_form(*item) for item in items))
     if isinstance(kind, type) and issubclass(kind, Settings):
         calls = tuple(Word(word, tuple(_field(kind, name) for name in fields)) for word, fields in kind.WORDS.items())
-        if kind is settings.Duration:
+        if kind is Duration:
             return Argument("", ArgumentType.INTEGER, words=tuple(kind.WORDS), calls=calls, bounds=FROM_ZERO)
         return Argument("", ArgumentType.WORD, words=tuple(kind.WORDS), calls=calls)
     if ByPattern in metadata:
@@ -127,7 +127,7 @@ def _default(field: FieldInfo) -> Value | Required:
 
 def _as_written(value: Any) -> Value:
     """Return a default as a spec would write it."""
-    if isinstance(value, settings.Duration) and value.unit == "steps":
+    if isinstance(value, Duration) and value.unit == "steps":
         return int(value.n)
     if isinstance(value, Settings):
         return Term(getattr(value, value.TAG))

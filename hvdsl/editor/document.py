@@ -22,7 +22,8 @@ from hvdsl.compiler.elaboration.environment import CONTEXT_NAMES
 from hvdsl.compiler.graph import Scope
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.pipeline import check
-from hvdsl.compiler.settings import Data, Evaluate, Objective, Sample, Settings, Train
+from hvdsl.compiler.setting_words import Settings
+from hvdsl.compiler.settings import Data, Evaluate, Objective, Sample, Train
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.files import format_text, read
