@@ -6,12 +6,12 @@ Counts are for one image and float32. The likelihood is outside the graph and ou
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from hvdsl.compiler.analysis.places import segments
 from hvdsl.compiler.catalogue.rules import size
 from hvdsl.compiler.catalogue.table import Saves
 from hvdsl.compiler.graph import Edge, Graph, Node, Role
+from hvdsl.grammar.record import Record, record
 
 FLOAT32 = 4  # bytes
 
@@ -20,8 +20,8 @@ FLOAT32 = 4  # bytes
 KEPT_PER_DRAW = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+@record
+class Cost(Record):
     """`parameters` and `buffers` in elements, `macs` for one image."""
 
     parameters: int = 0
@@ -32,8 +32,8 @@ class Cost:
         return Cost(self.parameters + other.parameters, self.buffers + other.buffers, self.macs + other.macs)
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+@record
+class Memory(Record):
     """Bytes of one training step with one image; multiply by the batch.
 
     `saved`: what the backward pass keeps. `peak`: the allocator's peak over the step, without parameters,

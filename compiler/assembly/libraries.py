@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from hvdsl.compiler.assembly.merge import Layer
@@ -13,6 +13,7 @@ from hvdsl.compiler.diagnostics.names import UNKNOWN_NAME
 from hvdsl.compiler.suggest import did_you_mean, habit, nearest
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
+from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Source, Span
 
 N = TypeVar("N")
@@ -21,8 +22,8 @@ Aliases = Mapping[str, Mapping[str, str]]
 """By the name that a file is used under: what it defines, and what that is called in the closed spec."""
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+@record
+class Need(Record):
     """A `needs` of a used file, and where that file is used."""
 
     needs: tree.Needs
@@ -150,8 +151,8 @@ def check_needs(needs: Iterable[Need], items: Layer, diagnostics: Diagnostics) -
                 diagnostics.add(_not_defined(need, name, defined))
 
 
-@dataclass(frozen=True, slots=True)
-class _Reached:
+@record
+class _Reached(Record):
     """The names that the sections of a spec mention, and the definitions behind them; with the definitions met."""
 
     names: frozenset[str]

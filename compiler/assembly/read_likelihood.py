@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from hvdsl.compiler.assembly.pixels import V
 from hvdsl.compiler.assembly.read_settings import Pixels
@@ -21,13 +20,14 @@ from hvdsl.compiler.settings import Data, ModelSettings, Objective
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
+from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Span
 
 _TOLERANCE = 1e-6  # of a target at the edge of its range, from rounding
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+@record
+class Scored(Record):
     """A likelihood with every argument, and the channels that its parameters take."""
 
     term: Term

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from hvdsl.compiler.assembly import declared
@@ -16,27 +16,20 @@ from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.binding import SETTING, Slot, expected
 from hvdsl.compiler.evaluate.constants import Constants
 from hvdsl.compiler.evaluate.faults import Fault
-from hvdsl.compiler.settings import (
-    DATA_NAMES,
-    SECTIONS,
-    Data,
-    ModelSettings,
-    Objective,
-    SettingError,
-    Settings,
-    Train,
-)
+from hvdsl.compiler.setting_words import SettingError, Settings
+from hvdsl.compiler.settings import DATA_NAMES, SECTIONS, Data, ModelSettings, Objective, Train
 from hvdsl.compiler.suggest import did_you_mean, synonym
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
+from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Span
 
 Lets = Mapping[str, tree.Expr]
 M = TypeVar("M", bound=Settings)
 
 
-@dataclass(frozen=True, slots=True)
-class Pixels:
+@record
+class Pixels(Record):
     """The two pixel maps of `data`, and where the target is written."""
 
     input: PixelMap

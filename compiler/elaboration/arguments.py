@@ -19,6 +19,7 @@ from hvdsl.compiler.evaluate.values import INVALID, Invalid
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
+from hvdsl.grammar.record import Record, record
 
 _OPERANDS = (ArgumentType.TENSOR, ArgumentType.DISTRIBUTION)
 
@@ -86,8 +87,8 @@ def _defaults(
 _ONE_TENSOR = "mean and raw scale are the halves of one tensor: `normal(concat(m, s))`"
 
 
-@dataclass(frozen=True, slots=True)
-class _Binding:
+@record
+class _Binding(Record):
     """Puts what arguments are worth where it belongs: literals, operands or steps."""
 
     interpreter: Interpreter

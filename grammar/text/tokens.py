@@ -11,6 +11,7 @@ from typing import NamedTuple, NoReturn
 from hvdsl.grammar import diagnostic_codes as codes
 from hvdsl.grammar import limits
 from hvdsl.grammar.diagnostics import Code, Diagnostic, Diagnostics, SpecError
+from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Source, Span
 from hvdsl.grammar.text import tables
 
@@ -37,8 +38,8 @@ _HABITS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Fragment:
+@record
+class Fragment(Record):
     """Text to be read, and where it stands in its source.
 
     `places` maps each character (and the end) to its offset there: a scalar of a YAML file is seldom what

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
 import yaml
@@ -11,12 +10,13 @@ import yaml
 from hvdsl.grammar import diagnostic_codes as codes
 from hvdsl.grammar import limits
 from hvdsl.grammar.diagnostics import Code, Diagnostic, Diagnostics, SpecError
+from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Source, Span
 from hvdsl.grammar.text.tokens import Fragment
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+@record
+class Scalar(Record):
     fragment: Fragment  # the text as YAML means it, and where each character stands
     span: Span
 
@@ -25,14 +25,14 @@ class Scalar:
         return self.fragment.text
 
 
-@dataclass(frozen=True, slots=True)
-class Sequence:
+@record
+class Sequence(Record):
     items: tuple[Node, ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Mapping:
+@record
+class Mapping(Record):
     entries: tuple[tuple[Scalar, Node], ...]
     span: Span
 

@@ -28,6 +28,7 @@ from hvdsl.runtime.codes.files import DIGEST, METADATA, NAMES, check_origin, rea
 from hvdsl.runtime.codes.levels import CodesError
 from hvdsl.runtime.codes.store import autoencoder_digest
 from hvdsl.runtime.data import Dataset
+from hvdsl.runtime.ground.arrays import read_array
 from hvdsl.runtime.ground.disk import new_folder, read_json, write_json, writing
 from hvdsl.runtime.inference.inference import chunks
 from hvdsl.runtime.latents.conditions import as_tensors, conditions_of
@@ -211,7 +212,7 @@ def _read_folder(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str
     try:
         about = read_json(path / f"{METADATA}.json")
         held = sorted(file.stem for file in path.glob("*.npy"))
-        arrays = {n: np.load(path / f"{n}.npy", allow_pickle=False, mmap_mode="c") for n in wanted if n in held}
+        arrays = {n: read_array(path / f"{n}.npy", "c") for n in wanted if n in held}
         return held, {name: torch.from_numpy(array) for name, array in arrays.items()}, about
     except FileNotFoundError as error:
         raise CodesError(f"{path} holds no latents: `hvdsl encode RUN -o {path}/` writes them") from error

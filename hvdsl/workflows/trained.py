@@ -471,8 +471,8 @@ class Trained:
             console: where to show progress.
 
         Raises:
-            hvdsl.Error: the ending is none of these, an extra is missing, the model is conditioned, or what was
-                written does not give what the model gives.
+            hvdsl.Error: the ending is none of these, an extra is missing, or what was written does not give what the
+                model gives.
         """
         from hvdsl.workflows.export import export  # which draws pictures with this class
 

@@ -59,6 +59,40 @@ class Subset:
         return self.images.name(int(self.indices[index]))
 
 
+class Chain:
+    """The images of several sources, one after the other."""
+
+    def __init__(self, sources: Sequence[Images]) -> None:
+        self.sources = tuple(sources)
+        self._ends = np.cumsum([len(source) for source in sources])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def image(self, index: int, epoch: int) -> Raster:
+        source, place = self._place(index)
+        return source.image(place, epoch)
+
+    def label(self, index: int) -> int | None:
+        source, place = self._place(index)
+        return source.label(place)
+
+    def name(self, index: int) -> str:
+        source, place = self._place(index)
+        return source.name(place)
+
+    @property
+    def fields(self) -> dict[str, NDArray[Any]]:
+        """The arrays that stand beside the images of all sources, by name."""
+        held = [dict(getattr(source, "fields", {})) for source in self.sources]
+        common = set(held[0]).intersection(*held[1:])
+        return {name: np.concatenate([fields[name] for fields in held]) for name in sorted(common)}
+
+    def _place(self, index: int) -> tuple[Images, int]:
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return self.sources[number], index - (int(self._ends[number - 1]) if number else 0)
+
+
 class Teller:
     """Says each kind of thing that was done to images once, by the first image that it was done to."""
 
@@ -183,6 +217,12 @@ class Dataset:
             count += bool((row == NONE).all() if condition.classes is not None else np.isnan(row).any())
         return count
 
+    def stamp(self, field: str) -> bytes:
+        """Return what tells the values of a field from others, as far as can be said without reading images."""
+        source = self.fields.get(field)  # none where it is made of the image
+        rows = range(len(self)) if source is not None else ()
+        return b"\0".join(source.stamp(self._origin(i), self.images.name(i)) for i in rows if source is not None)
+
     def _origin(self, index: int) -> int:
         """The place of an image among those of the source, by which its fields are stored."""
         return int(self.images.indices[index]) if isinstance(self.images, Subset) else index
@@ -217,7 +257,8 @@ class Dataset:
         wrong = next((i for i, label in enumerate(known) if label < 0 or (classes and label >= classes)), None)
         if wrong is not None:
             name = self.images.name(int(indices[wrong]))
-            raise DataError(f"{name} is of class {known[wrong]}, and `data.classes` is {classes}")
+            limit = f", and `data.classes` is {classes}" if classes else ""
+            raise DataError(f"{name} is of class {known[wrong]}{limit}: classes count from 0")
         return np.asarray(known, np.int64)
 
     def _one(self, index: int, epoch: int, step: int) -> Pixels:

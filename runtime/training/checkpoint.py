@@ -44,6 +44,8 @@ SPEC, DIGEST, STEP = "hvdsl.spec", "hvdsl.spec_sha256", "hvdsl.step"
 NOISE_SCHEME, PRIOR_OF = "hvdsl.noise_scheme", "hvdsl.prior"
 """Metadata of a file of weights: the text of the resolved spec and its SHA-256, the steps of training, the noise
 scheme, and the latent whose prior they are of, where they are not the model's."""
+CONTENT = "hvdsl.sha256"
+"""The SHA-256 of everything else in the file; those of version 0.1 have none."""
 
 Tensors = Mapping[str, Tensor]
 
@@ -269,10 +271,31 @@ def tensor_file(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> 
         return data
     # The library writes metadata in an order of chance, so its header is written anew.
     length = int.from_bytes(data[:8], "little")
-    header = {"__metadata__": dict(sorted(metadata.items()))} | json.loads(data[8 : 8 + length])
-    text = json.dumps(header, separators=(",", ":")).encode()
+    tensors, numbers = json.loads(data[8 : 8 + length]), memoryview(data)[8 + length :]
+    about = dict(sorted(metadata.items()))
+    digest = hashlib.sha256(_header(about, tensors))
+    digest.update(numbers)
+    text = _header(about | {CONTENT: digest.hexdigest()}, tensors)
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
-    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(data)[8 + length :]))
+    return b"".join((len(text).to_bytes(8, "little"), text, numbers))
+
+
+def content_is_whole(path: Path) -> bool:
+    """Whether a file of weights holds what was written; yes where it does not say. Raises OSError or ValueError."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(min(length, path.stat().st_size)))
+        about = header.pop("__metadata__", {})
+        noted = about.pop(CONTENT, None)
+        digest = hashlib.sha256(_header(about, header))
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return noted in (None, digest.hexdigest())
+
+
+def _header(metadata: Mapping[str, str], tensors: Mapping[str, Any]) -> bytes:
+    """The JSON text at the beginning of a safetensors file."""
+    return json.dumps({"__metadata__": metadata, **tensors}, separators=(",", ":")).encode()
 
 
 def _entry(data: bytes) -> dict[str, Any]:

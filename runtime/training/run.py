@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import torch
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.ground.disk import DiskError, new_folder, read_json, write_file, write_json
+from hvdsl.runtime.ground.disk import DiskError, disk_error, new_folder, read_json, write_file, write_json
 from hvdsl.runtime.training.checkpoint import CheckpointStore, weights_metadata
-from hvdsl.runtime.training.history import CURRENT, ENVIRONMENT, HISTORY, History
+from hvdsl.runtime.training.history import CURRENT, ENVIRONMENT, HISTORY, VERSIONS, History
 from hvdsl.runtime.training.lock import RunLock
 from hvdsl.runtime.training.metrics import read_metrics
 
@@ -100,6 +100,20 @@ class Run:
             return False
         own = all(path.name in _OWN or path.name.startswith(("spec.", ".")) for path in self.folder.iterdir())
         return own and not self.checkpoints().numbers()
+
+    def clear_remains(self) -> None:
+        """Remove what a killed trainer left half written among the run's own files; for the holder of its lock.
+
+        Raises:
+            DiskError: One cannot be removed.
+        """
+        own = tuple(f".{name}." for name in _OWN)
+        places = [p for p in self.folder.glob(".*.tmp") if p.name.startswith(own)]
+        for path in [*places, *self.pictures.glob(".*.tmp"), *(self.folder / VERSIONS).glob(".*.tmp")]:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise disk_error(path, error) from error
 
     def lock(self) -> RunLock:
         """The right to write to it, to be entered or acquired; see there."""

@@ -90,6 +90,53 @@ def test_classes_and_codes_go_through_programs_of_any_number_of_images(text: str
             assert torch.allclose(found, expected, atol=1e-4)  # kernels of a graph round in another order
 
 
+CONDITIONED = """hv 1
+model conditioned
+data digits {
+  shape = 1x8x8, bits = 4, input = v / 7.5 - 1
+  given label = 10 classes { drop = 0.1 }
+  given noise = 1 { drop = 0.1 }
+  given low = 1x4x4 { source = image }
+}
+encoder { 8: concat(x, low -> nearest(2)) -> conv(3x3, 4) -> tap }
+decoder { 8: {
+  x = learned(zeros, 4)
+  z ~ normal(concat(x, label, noise) -> conv(1x1, 8)) posterior normal(concat(x, skip, label) -> conv(1x1, 8))
+  concat(z, label) -> conv(1x1, logits)
+} }
+likelihood discretized_logistic
+objective { unit = nats_per_dim }
+"""
+
+
+def test_programs_take_conditions_by_their_names() -> None:
+    compiled = hvdsl.compile(hvdsl.Source("small.hv", CONDITIONED))
+    made, data = programs(compiled.build(1), compiled.model.settings), compiled.model.settings.data
+    names = {name: [condition.name for condition in program.given] for name, program in made.items()}
+    assert names["encode"] == names["reconstruct"] == ["label", "noise", "low"]
+    assert names["decode"] == names["sample"] == ["label", "noise"]  # only the encoder reads `low`
+    traced = made["decode"].trace(examples(made, data, 3, seed=0)["decode"]).module()
+    z, label, age = examples(made, data, 5, seed=1)["decode"]
+    assert label[-1] == -1 and torch.isnan(age[-1])
+    expected = made["decode"]((z, label, age))[0]
+    assert torch.allclose(traced(z, label=label, noise=age), expected, atol=1e-4)
+    assert not torch.allclose(traced(z, label=9 - label.clamp_min(0), noise=age), expected, atol=1e-2)
+    with pytest.raises(ValueError, match="keyword"):
+        traced(z, label, age)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [".pt2", ".onnx", ""])
+def test_a_conditioned_model_is_loaded_back_and_gives_the_same(ending: str, tmp_path: Path) -> None:
+    if ending == ".onnx":
+        pytest.importorskip("onnxruntime")
+    compiled = hvdsl.compile(hvdsl.Source("small.hv", CONDITIONED))
+    weights = save_weights(
+        compiled.build(1), tmp_path / "small.safetensors", print_text(compiled.model.resolved), step=3
+    )
+    hvdsl.load(weights, device="cpu").export(tmp_path / f"out{ending}")
+
+
 def _tuple(outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     return outputs if isinstance(outputs, tuple) else (outputs,)
 

@@ -293,8 +293,9 @@ def test_a_damaged_store_is_one_sentence(hvdsl: Hvdsl, run: Path, tmp_path: Path
     matrix.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # another code, if it is one
     assert "damaged" in refusal(hvdsl, "codes", run, "--split", "validation", "-o", tmp_path / "c.npz")
     assert "codes/validation" in hvdsl("verify", run).out.partition("DAMAGED")[2]
-    matrix.write_bytes(whole[:-100])
-    assert "damaged" in refusal(hvdsl, "codes", run, "--split", "validation", "-o", tmp_path / "c.npz")
+    for header in (whole[:-100], whole[:30] + b"(" * 40 + whole[70:]):  # cut short; no Python any more
+        matrix.write_bytes(header)
+        assert "damaged" in refusal(hvdsl, "codes", run, "--split", "validation", "-o", tmp_path / "c.npz")
     (run / "codes/validation/manifest.json").write_text('{"format": 1, "levels": [{}]}')
     assert "damaged" in refusal(hvdsl, "codes", run, "--split", "validation", "-o", tmp_path / "c.npz")
     assert not (tmp_path / "c.npz").exists()
