@@ -59,7 +59,7 @@ def summary(scores: dict[str, float], by_class: float, seconds: float) -> str:
         "digits.png": "digits drawn by class, beside real ones",
         "counterfactuals.png": "the same hand, other digits",
         "depths.png": "what each depth of the hierarchy knows of an image",
-        "graph.png": "the hierarchy (graph.html folds out)",
+        "graph.png": "the hierarchy; graph.html zooms, and shows what a piece is on click",
         "report.html": "the run on one page: curves, rates, samples",
         "model.py": "the PyTorch module that the spec became",
         "run": "the run folder: metrics, checkpoints, spec",

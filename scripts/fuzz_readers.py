@@ -31,8 +31,8 @@ from PIL import Image as Pillow
 
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.data import DataError
-from hvdsl.runtime.data.fields import read_table
 from hvdsl.runtime.data.open import find_source
+from hvdsl.runtime.data.tables import read_table
 
 SLOWEST = 10.0  # seconds for one file
 MEMORY = 6 << 30  # bytes of address space

@@ -4,10 +4,10 @@
     python scripts/kill_campaign.py --spec codes --signal TERM --kills 30
 
 Each start is `hvdsl train SPEC --stage all --resume auto` in a process of its own, ended by a signal after a random
-time: while the folder is made, in steps, checkpoints, validation, between the stages of a model of codes. Every file of
-the last checkpoint of every stage must be the same bit for bit, and so must every log but for its times. A process that
-SIGTERM, SIGHUP or SIGINT ends has either not begun to train, or says that it stopped and saved, and exits with 128 and
-the signal's number.
+part of its time: while the folder is made, in steps, checkpoints, validation, between the stages of a model of codes.
+Every file of the last checkpoint of every stage must be the same bit for bit, and so must every log but for its times.
+A process that SIGTERM, SIGHUP or SIGINT ends says that it stopped and how to go on, and exits with 128 and the signal's
+number.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import random
 import signal
@@ -24,7 +25,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from hvdsl.cli.main import main as hvdsl
+from hvdsl.cli.main import main as hvdsl_command
 
 LADDER = """hv 1
 model ladder
@@ -64,6 +65,16 @@ train z { steps = 120, batch = 16, log_every = 10, checkpoint_every = 7, evaluat
 SPECS = {"ladder": LADDER, "codes": CODES}
 TIMES = {"images_per_second", "seconds_per_step", "peak_memory_bytes"}
 """What no two runs have in common."""
+FOREVER = 3600.0
+
+
+def prepare(spec: Path) -> None:
+    """Import and compute beforehand what every process needs; no thread may have been started when one is forked."""
+    import hvdsl.runtime.priors.stage
+    import hvdsl.workflows.train  # noqa: F401
+
+    if hvdsl_command(["compile", str(spec), "-o", os.devnull]) != 0:
+        raise SystemExit(f"{spec} is no spec")
 
 
 def start(spec: Path, run: Path, output: Path) -> int:
@@ -78,22 +89,36 @@ def start(spec: Path, run: Path, output: Path) -> int:
         os.dup2(out, 1)
         os.dup2(out, 2)
         machine = ["--device", "cpu", "--threads", "1", "--sink", "none"]
-        code = hvdsl(["train", str(spec), "--out", str(run), "--stage", "all", "--resume", "auto", *machine])
+        code = hvdsl_command(["train", str(spec), "--out", str(run), "--stage", "all", "--resume", "auto", *machine])
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
         os._exit(code)
 
 
-def ended(child: int, seconds: float) -> int | None:
-    """Wait for so long at most; the exit code, or minus the signal that it died of, or None if it goes on."""
-    limit = time.monotonic() + seconds
+def ended(child: int, seconds: float, extra: float = 0.0) -> int | None:
+    """Wait until the process has used so many seconds of processor time, and a moment of the clock more.
+
+    Processor time, since how far a process has come by the clock depends on what else the machine does.
+
+    Returns:
+        The exit code, or minus the signal that it died of, or None if it goes on.
+    """
+    limit = math.inf
     while time.monotonic() < limit:
         number, status = os.waitpid(child, os.WNOHANG)
         if number:
             return os.waitstatus_to_exitcode(status)
+        if limit == math.inf and spent(child) >= seconds:
+            limit = time.monotonic() + extra
         time.sleep(0.005)
     return None
+
+
+def spent(child: int) -> float:
+    """Seconds of processor time."""
+    fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def stages(run: Path) -> dict[str, Path]:
@@ -145,30 +170,34 @@ def stopped_well(code: int, number: signal.Signals, output: str) -> bool:
     if number == signal.SIGKILL:
         return code == -signal.SIGKILL
     if code == 128 + number:
-        return "stopped" in output and "goes on" in output
-    early = "training ladder" not in output and "training codes" not in output and "going on with" not in output
-    return early and (code == -number or (number == signal.SIGINT and code == 130))
+        return "stopped" in output and ("goes on" in output or "begins anew" in output)
+    if number == signal.SIGINT and code == 130:
+        return "interrupted" in output
+    return code == -number and not output  # it came while modules were still imported
 
 
 def campaign(spec: Path, place: Path, number: signal.Signals, count: int, moments: random.Random, share: float) -> bool:
     """Send a signal so many times; whether all was as it should be."""
     straight, output = place / "straight", place / "output"
-    began = time.monotonic()
-    if (code := ended(start(spec, straight, output), 3600)) != 0:
+    before = os.times()
+    if (code := ended(start(spec, straight, output), FOREVER)) != 0:
         print(f"the run that nothing happens to ended with {code}: {output.read_text()[-500:]}")
         return False
-    longest = share * (time.monotonic() - began)
-    print(f"a whole run takes {time.monotonic() - began:.1f} s here; signals come within {longest:.1f} s", flush=True)
+    after = os.times()
+    whole = after.children_user + after.children_system - before.children_user - before.children_system
+    longest = share * whole
+    print(f"a whole run takes {whole:.1f} s of processor time; signals come within {longest:.1f} s", flush=True)
     sent, runs, places, codes = 0, 0, Counter[str](), Counter[int]()
     while sent < count:
         run = place / f"run-{runs}"
         while True:
             child = start(spec, run, output)
-            code = ended(child, moments.uniform(0.0, longest) if sent < count else 3600)
+            moment = moments.uniform(0.0, longest) if sent < count else FOREVER
+            code = ended(child, moment, moments.uniform(0.0, 0.05))
             if code is not None:
                 break
             os.kill(child, number)
-            code = ended(child, 120)
+            code = ended(child, FOREVER)
             sent += 1
             if code == 0:  # it came when all was done
                 break
@@ -197,12 +226,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--spec", default="ladder", help=f"a file, or {' or '.join(SPECS)}")
     parser.add_argument("--signal", default="KILL", choices=("KILL", "TERM", "HUP", "INT"))
-    parser.add_argument("--share", type=float, default=0.3, help="the latest moment, as part of a whole run's time")
+    parser.add_argument("--share", type=float, default=0.3, help="the latest moment, as a part of a whole run")
     parser.add_argument("--keep", type=Path, help="where runs are made and kept (default: a folder that is removed)")
     args = parser.parse_args()
     number = signal.Signals[f"SIG{args.signal}"]
-    import hvdsl.workflows.train  # noqa: F401  # before processes are forked, which then need not import torch
-
     with tempfile.TemporaryDirectory() as temporary:
         place = args.keep or Path(temporary)
         place.mkdir(parents=True, exist_ok=True)
@@ -210,6 +237,7 @@ def main() -> int:
         if args.spec in SPECS:
             spec = place / f"{args.spec}.hv"
             spec.write_text(SPECS[args.spec])
+        prepare(spec)
         return 0 if campaign(spec, place, number, args.kills, random.Random(args.seed), args.share) else 1
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from hvdsl.compiler.graph import Graph, Node, Role
+from hvdsl.grammar.record import Record, record
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+@record
+class Cost(Record):
     """`parameters` and `buffers` in elements, `macs` for one image."""
 
     parameters: int = 0

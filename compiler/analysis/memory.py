@@ -7,7 +7,6 @@ The likelihood is outside the graph and outside these numbers; at the end of a f
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from hvdsl.compiler.analysis.cost import macs
@@ -15,6 +14,7 @@ from hvdsl.compiler.analysis.places import segments
 from hvdsl.compiler.catalogue.rules import size
 from hvdsl.compiler.catalogue.table import Locality, Saves
 from hvdsl.compiler.graph import Edge, Graph, Node, Role, Scope
+from hvdsl.grammar.record import Record, record
 
 FLOAT32, LOW = 4, 2  # bytes
 
@@ -34,8 +34,8 @@ class Kept(NamedTuple):
     reader: int = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+@record
+class Memory(Record):
     """Bytes of one training step.
 
     `saved`: what the backward pass keeps of an image. `peak`: the allocator's peak over forward and backward pass for
@@ -52,8 +52,8 @@ class Memory:
         return self.peak * images + self.weights
 
 
-@dataclass(frozen=True, slots=True)
-class Recomputation:
+@record
+class Recomputation(Record):
     """Recipe instances to run again in the backward pass, by path, and the memory of a step that does."""
 
     paths: tuple[str, ...]

@@ -4,40 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
 from hvdsl.compiler.catalogue.table import Needs
-from hvdsl.compiler.graph import Graph, Node, Role
+from hvdsl.compiler.graph import Graph, LatentGroup, Node, Role
 from hvdsl.compiler.model import Model
+from hvdsl.compiler.settings import Objective
 
 
 def reaching(graph: Graph, ends: Iterable[int]) -> frozenset[int]:
     """The nodes that any of `ends` depends on, themselves included; a latent depends on its prior and posterior."""
-    found = set(ends)
+    reached = set(ends)
     for node in reversed(graph.nodes):
-        if node.index in found and node.operation.needs is Needs.VALUES:
-            for edge in node.inputs:
-                found.add(edge.node)
-    return frozenset(found)
+        if node.index in reached and node.operation.needs is Needs.VALUES:
+            reached.update([edge.node for edge in node.inputs])
+    return frozenset(reached)
 
 
 def sees_image(graph: Graph) -> frozenset[int]:
     """The nodes that depend on the image other than through a latent of the decoder."""
-    found: set[int] = set()
+    seeing: set[int] = set()
     for node in graph.nodes:
-        if node.role is Role.IMAGE or (
-            node.role is not Role.LATENT
-            and node.operation.needs is Needs.VALUES
-            and any(edge.node in found for edge in node.inputs)
-        ):
-            found.add(node.index)
+        operation = node.operation
+        if operation.role is Role.IMAGE:
+            seeing.add(node.index)
+        elif operation.role is not Role.LATENT and operation.needs is Needs.VALUES:
+            for edge in node.inputs:
+                if edge.node in seeing:
+                    seeing.add(node.index)
+                    break
+    return frozenset(seeing)
+
+
+def learning(model: Model) -> frozenset[int]:
+    """The nodes that the objective's gradient comes to, whatever only generation reads left out.
+
+    Rates without a weight and quantizers without a commitment give none: what only they read never learns.
+    """
+    graph, objective = model.graph, model.settings.objective
+    found = {graph.output.node}
+    for latent in graph.latents:
+        family = LATENT_FAMILIES[latent.family]
+        if family.quantized:
+            found.add(latent.prior.node)  # whose codebook has a loss of its own
+            found |= {latent.posterior.node} if family.commits and objective.commitment != 0 else set()
+        elif _weighs(latent, objective):
+            found |= {edge.node for edge in graph.nodes[latent.node].inputs}
+    priors = {latent.node: latent.prior for latent in graph.latents}
+    for node in reversed(graph.nodes):
+        if node.index in found and node.operation.needs is Needs.VALUES:
+            found |= {edge.node for edge in node.inputs if edge != priors.get(node.index)}  # training draws from others
     return frozenset(found)
+
+
+def _weighs(latent: LatentGroup, objective: Objective) -> bool:
+    """Whether the rate of a latent is trained at all."""
+    own = latent.settings
+    return objective.bound == "iwae" or (objective.beta != 0 and (own is None or own.weight != 0))
 
 
 def untrained(model: Model) -> Iterator[tuple[str, Node]]:
     """Each trained parameter that can get no gradient, by its path, and a node that owns it."""
-    graph = model.graph
-    ends = (graph.output.node, *(latent.node for latent in graph.latents))  # a rate, even where nothing reads them
-    trained = set(_paths(graph.nodes[i] for i in reaching(graph, ends)))
-    for node in graph.nodes:
+    trained = set(_paths(model.graph.nodes[i] for i in learning(model)))
+    for node in model.graph.nodes:
         for path in _paths([node]):
             if path not in trained:
                 trained.add(path)

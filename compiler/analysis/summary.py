@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from hvdsl.compiler.analysis.cost import Cost, node_cost
@@ -13,13 +13,14 @@ from hvdsl.compiler.analysis.memory import StepMemory, Storages
 from hvdsl.compiler.analysis.places import holders, label, row_of
 from hvdsl.compiler.catalogue.rules import size
 from hvdsl.compiler.graph import Graph, Node, Scope
+from hvdsl.grammar.record import Record, record
 
 if TYPE_CHECKING:
     from hvdsl.compiler.analysis.export import Json
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+@record
+class Resolution(Record):
     """The rows at one label, whole, wherever in them the map changes size. Work and memory are per image."""
 
     height: int
@@ -32,8 +33,8 @@ class Resolution:
     activation_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+@record
+class Summary(Record):
     """Totals for one image and float32; the likelihood's own work and memory are not in them, its parameters are.
 
     `receptive_field`: height and width in pixels of the largest direct field of any posterior.

@@ -7,7 +7,12 @@ from typing import TypeAlias
 
 from hvdsl.compiler.checks.biases import check_biases
 from hvdsl.compiler.checks.causality import check_causality
-from hvdsl.compiler.checks.dead import check_dead_values, check_posteriors, check_unread_latents
+from hvdsl.compiler.checks.dead import (
+    check_dead_values,
+    check_posteriors,
+    check_unread_latents,
+    check_untrained_priors,
+)
 from hvdsl.compiler.checks.flows import check_flows
 from hvdsl.compiler.checks.input_range import check_input_range
 from hvdsl.compiler.checks.leaks import check_leaks
@@ -27,6 +32,7 @@ CHECKS: tuple[Check, ...] = (
     check_posteriors,
     check_unread_latents,
     check_dead_values,
+    check_untrained_priors,
     check_input_range,
     check_flows,
     check_biases,

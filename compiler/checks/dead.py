@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hvdsl.compiler.analysis.reach import reaching, sees_image
+from hvdsl.compiler.analysis.reach import reaching, sees_image, untrained
 from hvdsl.compiler.diagnostics import names as errors
 from hvdsl.compiler.diagnostics import warnings as codes
 from hvdsl.compiler.graph import Graph, Node, Role, Scope
@@ -17,20 +17,20 @@ from hvdsl.grammar.source import Span
 def check_dead_values(model: Model) -> Iterator[Diagnostic]:
     """Operations and taps whose results reach nothing (HV0905), wherever their text stands."""
     graph = model.graph
-    read = {edge.node for node in graph.nodes for edge in node.inputs}
     alive = reaching(graph, (graph.output.node, *(latent.node for latent in graph.latents)))
     dead = [node for node in graph.nodes if node.index not in alive and node.role is not Role.IMAGE]
     if not dead:
         return
+    read = {edge.node for node in graph.nodes for edge in node.inputs}
     useful = _spans(graph, alive)
-    told = [d.span for d in model.warnings if d.span is not None]
+    reported = [d.span for d in model.warnings if d.span is not None]
     for node in dead:
         if node.index in read:
             continue
         place, span = _outermost(node, alive)
-        if span in useful or any(_within(other, span) for other in told):
+        if span in useful or any(_within(other, span) for other in reported):
             continue
-        told.append(span)
+        reported.append(span)
         nodes = list(place.nodes()) if isinstance(place, Scope) else [node]
         count = sum(p.size for n in nodes for p in n.parameters if p.trainable)
         what = f"`{place.name}`" if isinstance(place, Scope) and place.name else f"`{node.operation.name}`"
@@ -91,11 +91,11 @@ def check_posteriors(model: Model) -> Iterator[Diagnostic]:
             "read `skip` in it, as in `posterior normal(concat(x, skip) -> conv(1x1, 16))`",
         )
         return
-    told: set[Span] = set()
+    reported: set[Span] = set()
     for latent in blind:
         span = graph.nodes[latent.posterior.node].span
-        if span not in told:
-            told.add(span)
+        if span not in reported:
+            reported.add(span)
             yield Diagnostic(
                 codes.BLIND_POSTERIOR,
                 f"the posterior of `{latent.name}` does not see the image",
@@ -104,6 +104,27 @@ def check_posteriors(model: Model) -> Iterator[Diagnostic]:
                 "a posterior that reads what the encoder taps",
                 "read `skip` in it, or allow the noise",
             )
+
+
+def check_untrained_priors(model: Model) -> Iterator[Diagnostic]:
+    """Priors with parameters that only a rate would train, which the objective gives no weight (HV0909)."""
+    graph = model.graph
+    silent = {node.index for _, node in untrained(model)}
+    told: set[Span] = set()
+    for latent in graph.latents:
+        span = graph.nodes[latent.prior.node].span
+        if span in told or not silent & reaching(graph, [latent.prior.node]):
+            continue
+        beta = "`beta = 0`" if model.settings.objective.beta == 0 else f"`weight = 0` of `{latent.name}`"
+        told.add(span)
+        yield Diagnostic(
+            codes.UNTRAINED_PRIOR,
+            f"nothing trains the prior of `{latent.name}`",
+            span,
+            f"{beta}, so that its rate counts for nothing: what is generated comes from a prior as it was initialised",
+            "a weight above 0, or a prior without parameters",
+            "give its rate a small weight, or write `normal(standard(n))`",
+        )
 
 
 def _within(inner: Span, outer: Span) -> bool:

@@ -91,6 +91,15 @@ LARGE_INPUT = Code(
     ),
     severity=Severity.WARNING,
 )
+UNTRAINED_PRIOR = Code(
+    "HV0909",
+    "a prior that nothing trains",
+    "Only its rate trains what a prior alone is made of. Without a weight on the rate the model reconstructs, and "
+    "draws samples from a prior that was never trained.",
+    bad=spec().replace("nats_per_image", "nats_per_image, beta = 0"),
+    good=spec().replace("nats_per_image", "nats_per_image, beta = 0.1"),
+    severity=Severity.WARNING,
+)
 
 CODES = (
     BIAS_BEFORE_BATCH_NORM,
@@ -101,4 +110,5 @@ CODES = (
     UNREAD_LATENT,
     BLIND_POSTERIOR,
     LARGE_INPUT,
+    UNTRAINED_PRIOR,
 )

@@ -208,15 +208,6 @@ def condition(interpreter: Interpreter, name: str, span: Span) -> Tensor:
         raise Fault(name_codes.NO_CONTEXT, "the data has no classes", span, expected="`classes = n` in `data`")
     if name not in interpreter.conditions:
         field = fields[name]
-        if field.classes is None and interpreter.place[0] == "prior":
-            raise Fault(
-                name_codes.NO_CONTEXT,
-                "a prior over codes is given classes, and no numbers",
-                span,
-                f"`{name}`, which has numbers",
-                "a field of classes, or codes of another latent",
-                "condition the decoder on it, or cut its range into classes",
-            )
         shape = (field.channels, *field.shape[1:])
         place = list(fields).index(name)
         args: dict[str, Literal] = {
@@ -254,8 +245,8 @@ def check_condition_names(spec: tree.Spec, program: Program, diagnostics: Diagno
             )
 
 
-def check_name(name: tree.Name) -> None:
-    """Refuse to define what the language has already defined.
+def check_name(name: tree.Name, *, local: bool = False) -> None:
+    """Refuse to define what the language has already defined; a `local` may hide a field, `label` among them.
 
     Raises:
         Fault: for keywords, operations and context names.
@@ -266,7 +257,7 @@ def check_name(name: tree.Name) -> None:
         else "an operation"
         if name.id in PUBLIC_OPERATIONS
         else "a context name"
-        if name.id in CONTEXT_NAMES
+        if name.id in CONTEXT_NAMES and not (local and name.id == LABEL)
         else ""
     )
     if kind:

@@ -25,7 +25,7 @@ def check_program(spec: tree.Spec, diagnostics: Diagnostics) -> None:
             recipes[item.name.id] = item
             for parameter in item.parameters:
                 with diagnostics.collecting():
-                    check_name(parameter.name)
+                    check_name(parameter.name, local=True)
         if isinstance(item, tree.Default):
             for fault in check_default(OPERATIONS, item):
                 diagnostics.add(fault.diagnostic)

@@ -62,7 +62,7 @@ def _execute(interpreter: Interpreter, statement: tree.Statement, environment: E
 
 
 def _let(interpreter: Interpreter, statement: tree.Let, environment: Environment) -> None:
-    check_name(statement.name)
+    check_name(statement.name, local=True)
     value = interpreter.evaluate(statement.value, environment, ANYTHING)
     environment.names[statement.name.id] = value
     scope = environment.frame.scope
@@ -90,7 +90,7 @@ def _bind(interpreter: Interpreter, statement: tree.Bind, environment: Environme
         if not isinstance(target, tree.Name):
             raise Fault(codes.WRONG_KIND, "only a name can be bound", target.span, expected="a name")
         if target.id != "_":
-            check_name(target)
+            check_name(target, local=True)
         names.append(target)
     start = len(interpreter.builder.nodes)
     named = next((n.id for n in names if n.id != "_"), "x")

@@ -29,7 +29,13 @@ def draw(model: Model, form: str) -> bytes:
         return mermaid(drawn).encode()
     from hvdsl.draw.layout import layout
 
-    return render(layout(drawn), form)
+    picture = layout(drawn)
+    if form != ".html":
+        return render(picture, form)
+    from hvdsl.draw.details import details
+    from hvdsl.draw.page import page
+
+    return page(picture, details(model, drawn)).encode()
 
 
 def draw_cell(model: Model, name: str, form: str) -> bytes:
@@ -56,10 +62,12 @@ def render(picture: Picture, form: str) -> bytes:
         from hvdsl.draw.png import png
 
         return png(picture)
-    from hvdsl.draw.svg import page, svg
-
     if form == ".html":
+        from hvdsl.draw.page import page
+
         return page(picture).encode()
+    from hvdsl.draw.svg import svg
+
     return svg(picture).encode()
 
 

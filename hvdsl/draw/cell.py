@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hvdsl.compiler.catalogue.table import Kind
 from hvdsl.compiler.graph import Edge, Graph, Node, Role, Scope
 from hvdsl.draw import style
-from hvdsl.draw.folding import Folder
+from hvdsl.draw.folding import Folder, tap_name
 from hvdsl.draw.labels import operation, shape, silent, size
 from hvdsl.draw.layered import Arrow, Look, Vertex, layered
 from hvdsl.draw.picture import Picture
@@ -32,17 +32,22 @@ def cell(model: Model, name: str) -> Picture:
     if graph is None or scope is None:
         known = ", ".join(f"`{n}`" for n in dict.fromkeys(s.name for _, s in uses))
         raise UsageError(f"`{model.settings.model}` uses no recipe `{name}`; it uses {known or 'none'}")
-    inside = list(scope.nodes())
-    if len(inside) > MOST:
-        raise UsageError(f"`{name}` is {len(inside):,} operations, which no figure holds: draw a recipe inside of it")
-    drawing = _Drawing(graph, scope)
+    nodes = list(scope.nodes())
+    if len(nodes) > MOST:
+        raise UsageError(f"`{name}` is {len(nodes):,} operations, which no figure holds: draw a recipe inside of it")
     count = sum(s.name == name for _, s in uses)
-    owned = sum(p.size for node in inside for p in node.parameters if p.trainable)
+    owned = sum(p.size for node in nodes for p in node.parameters if p.trainable)
     kind = scope.definition[0] if scope.definition else "recipe"
     place = PurePath((scope.definition[1] if scope.definition else scope.span).source.name).name
     number = f"{count} use{'' if count == 1 else 's'}"
-    facts = f"{kind} of {place} · {number} · {size(owned)} parameters, as {scope.path} has it"
-    return layered(name, facts, drawing.vertices, drawing.arrows, style.DECODER if kind == "group" else style.ENCODER)
+    return inside(graph, scope, f"{kind} of {place} · {number} · {size(owned)} parameters, as {scope.path} has it")
+
+
+def inside(graph: Graph, scope: Scope, facts: str) -> Picture:
+    """Return the drawing of one instance of a recipe."""
+    drawing = _Drawing(graph, scope)
+    ink = style.DECODER if scope.definition and scope.definition[0] == "group" else style.ENCODER
+    return layered(scope.name, facts, drawing.vertices, drawing.arrows, ink)
 
 
 def recipes(scope: Scope) -> Iterator[Scope]:
@@ -114,7 +119,8 @@ class _Drawing:
             if source is not None:
                 self._owner[node.index] = source
                 return
-        text = operation(node) or node.operation.name.replace("_", " ")
+        text = f"tap {tap_name(node)}".strip() if node.role is Role.TAP else operation(node)
+        text = text or node.operation.name.replace("_", " ")
         vertex = self._add(Vertex((text,), Look.STEP, f"{text}, out {shape(*node.shapes[0])}"))
         self._owner[node.index] = vertex
         for edge in tensors:

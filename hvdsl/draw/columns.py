@@ -11,6 +11,7 @@ from hvdsl.draw.picture import text_width
 
 ARGUMENT_COLUMNS = 30  # characters of arguments in a name; all of them are told on hovering
 OPERATION_COLUMNS = 26  # characters of a line in a box of plain operations
+SLANT = 13.0  # of the sides of a box that changes the resolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,16 @@ class Place:
         return self.x + self.width
 
 
+def side(item: Item, place: Place, y: float, towards: int) -> float:
+    """Return where the outline of an item is at a height, on its right (`towards` 1) or its left (-1)."""
+    half = place.width / 2
+    if item.kind is Kind.LATENT:
+        half = max(half**2 - (y - place.centre) ** 2, 0.0) ** 0.5
+    elif item.kind is not Kind.FRAME and item.scale != 1.0 and place.height:
+        half -= SLANT * (place.bottom - y) / place.height
+    return place.middle + towards * half
+
+
 def heading(item: Item) -> str:
     """Return the name of a recipe with the arguments that tell it apart, and how often it stands there."""
     arguments = item.arguments if len(item.arguments) <= ARGUMENT_COLUMNS else f"{item.arguments[:ARGUMENT_COLUMNS]}…"
@@ -51,6 +62,8 @@ def detail(item: Item) -> str:
     facts = [f"{item.channels} ch"]
     if item.parameters:
         facts.append(labels.size(item.parameters))
+    if item.given:
+        facts.append(f"given {', '.join(item.given)}")
     if item.shared:
         facts.append("shared")
     if item.beside:

@@ -9,7 +9,7 @@ from hvdsl.compiler.catalogue import resampling
 from hvdsl.compiler.catalogue.convolutions import UPCONV
 from hvdsl.compiler.catalogue.joins import ADD
 from hvdsl.compiler.catalogue.table import Kind as OperationKind
-from hvdsl.compiler.graph import Graph, Node, Role, Scope
+from hvdsl.compiler.graph import ENTRIES, Graph, Node, Role, Scope
 from hvdsl.draw.items import Item, Kind, Mark, add_mark, alike, join, signature
 from hvdsl.draw.labels import literal, operation, silent
 
@@ -23,6 +23,7 @@ class Folder:
         for node in graph.nodes:
             for value in node.inputs:
                 self._users.setdefault(value.node, []).append(node)
+        self._aside = _of_conditions(graph)
         self._uses: dict[str, list[Scope]] = {}  # of each recipe
         self._collect(graph.root)
 
@@ -40,17 +41,24 @@ class Folder:
         runs = _join_runs(list(self._pieces(scope, latents)))
         for item in runs:
             item.scale = self._scale(item)
+            item.given = self._given(item)
         return _fold_neighbours(runs)
 
     def _scale(self, item: Item) -> float:
-        inside = {node.index for node in item.nodes}
-        entering = next((v for node in item.nodes for v in node.inputs if v.node not in inside), None)
+        """Compare what leaves with the stream that enters: a condition beside it may be of any size."""
+        outside = {node.index for node in item.nodes} | self._aside
+        entering = next((v for node in item.nodes for v in node.inputs if v.node not in outside), None)
         return item.nodes[-1].shapes[0][1] / self._graph.shape(entering)[1] if entering else 1.0
+
+    def _given(self, item: Item) -> tuple[str, ...]:
+        sources = [self._graph.nodes[value.node] for node in item.nodes for value in node.inputs]
+        return tuple(dict.fromkeys(str(node.args["name"]) for node in sources if node.role is Role.GIVEN))
 
     def _pieces(self, scope: Scope, latents: set[str]) -> Iterator[Item]:
         for member in scope.members:
             if isinstance(member, Node):
-                yield from self._node(member)
+                if member.role not in ENTRIES:
+                    yield from self._node(member)
             elif member.kind in ("recipe", "shared"):
                 yield self._recipe(member)
             elif member.kind == "repeat":
@@ -65,7 +73,7 @@ class Folder:
             name = str(node.args["name"])
             yield Item(Kind.LATENT, name, [node], marks=[self._mark(node)], scope=node.scope)
         elif node.role is Role.TAP:
-            yield Item(Kind.TAP, _tap_name(node), [node], scope=node.scope)
+            yield Item(Kind.TAP, tap_name(node), [node], scope=node.scope)
         elif self._belongs_to_latent(node):
             owner = next(user for user in self._users[node.index] if user.role is Role.LATENT)
             yield Item(Kind.LATENT, str(owner.args["name"]), [node], scope=node.scope)
@@ -160,10 +168,22 @@ class Folder:
             source = self._graph.nodes[value.node]
             if node.operation is ADD and self._swallowed(source):
                 text += f" {operation(source)}"
+            elif source.role is Role.GIVEN:
+                text += f" ({source.args['name']})"
         return text
 
 
-def _tap_name(node: Node) -> str:
+def _of_conditions(graph: Graph) -> set[int]:
+    """Return the nodes that are made of conditions alone; codes of other latents are not counted among those."""
+    conditional: set[int] = set()
+    for node in graph.nodes:
+        condition = node.role is Role.GIVEN and node.args["source"] != "codes"
+        if condition or (node.inputs and all(value.node in conditional for value in node.inputs)):
+            conditional.add(node.index)
+    return conditional
+
+
+def tap_name(node: Node) -> str:
     name = node.args.get("name")
     return name if isinstance(name, str) and name != "tap" else ""
 

@@ -46,6 +46,7 @@ class Item:
     shared: bool = False  # a use of an instance that has its parameters where it is first used
     beside: bool = False  # the repetitions stand side by side, on one input
     scale: float = 1.0  # height of what leaves one instance over the height of what enters it
+    given: tuple[str, ...] = ()  # conditions that it reads
 
     @property
     def channels(self) -> int:
@@ -62,6 +63,11 @@ class Item:
                 yield from child.leaves()
         else:
             yield self
+
+
+def key(item: Item, prior: str = "") -> str:
+    """Return a name that no other piece of a drawing has; `prior` is the latent whose prior it is a piece of."""
+    return f"{prior}:{item.kind}{item.nodes[0].index}"
 
 
 def signature(items: Sequence[Item]) -> tuple[object, ...]:
@@ -99,6 +105,7 @@ def join(first: Item, others: Iterable[Item], *, counts: bool) -> Item:
     """Fold later instances into the first. `counts`: they follow each other; else a frame around them counts."""
     for other in others:
         first.nodes += other.nodes
+        first.given = tuple(dict.fromkeys((*first.given, *other.given)))
         if counts:
             first.count += other.count
         for mark in other.marks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hvdsl.compiler.catalogue.resampling import AVG_POOL, MAX_POOL
-from hvdsl.compiler.graph import Literal, Node, Role, Shape, Term
+from hvdsl.compiler.graph import Literal, Node, Shape, Term
 
 
 def silent(node: Node) -> bool:
@@ -16,8 +16,6 @@ def silent(node: Node) -> bool:
 def operation(node: Node) -> str:
     """Return the short name of an operation: `conv 4×4 /2`, `avg pool 2×2`, `gelu`."""
     entry = node.operation
-    if node.role is Role.GIVEN:
-        return str(node.args["name"]) if node.args["source"] == "field" else ""
     text = entry.name.replace("_", " ") if entry.glyph is None else entry.glyph
     kernel, factor = node.args.get("kernel"), node.args.get("factor")
     if isinstance(kernel, tuple):
@@ -56,6 +54,11 @@ def size(count: int) -> str:
             digits = 2 if scaled < 10 else 1 if scaled < 100 else 0
             return f"{scaled:.{digits}f}{unit}"
     return str(count)
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number and what it counts: `1 latent group`, `412 k latent scalars`."""
+    return f"{size(count)} {what}{'' if count == 1 else 's'}"
 
 
 def shape(channels: str | int, height: int, width: int) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from hvdsl.compiler.graph import Graph, Role, Scope
+from hvdsl.compiler.graph import Graph, Node, Role, Scope
 from hvdsl.draw.folding import Folder
 from hvdsl.draw.items import Item, Kind
-from hvdsl.draw.labels import shape, size
+from hvdsl.draw.labels import counted, shape, size
 
 if TYPE_CHECKING:
     from hvdsl.compiler.model import Model
@@ -90,9 +90,23 @@ def ladder(model: Model) -> Ladder:
 def _facts(model: Model) -> str:
     latents = model.graph.latents
     scalars = sum(a.shape[0] * a.shape[1] * a.shape[2] for a in latents)
-    facts = [f"{size(model.graph.parameter_count())} parameters", f"{len(latents)} latent groups"]
-    facts.append(f"{size(scalars)} latent scalars")
+    facts = [f"{size(model.graph.parameter_count())} parameters", counted(len(latents), "latent group")]
+    facts.append(counted(scalars, "latent scalar"))
+    given = {str(node.args["name"]): node for node in _conditions(model)}
+    if given:
+        facts.append(f"given {', '.join(f'{name} ({_kind_of(node)})' for name, node in given.items())}")
     return " · ".join(facts)
+
+
+def _conditions(model: Model) -> Iterable[Node]:
+    """The conditions that the model or its priors read, codes of other latents apart."""
+    for graph in (model.graph, *model.priors.values()):
+        yield from (node for node in graph.entries() if node.role is Role.GIVEN and node.args["source"] != "codes")
+
+
+def _kind_of(condition: Node) -> str:
+    classes = condition.args.get("classes")
+    return f"{classes} classes" if isinstance(classes, int) else shape(*condition.shapes[0])
 
 
 def _bands(graph: Graph) -> list[Band]:

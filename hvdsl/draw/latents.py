@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hvdsl.compiler.analysis.generation import LatentStructure, latent_structure, latents_that_see_the_image
 from hvdsl.compiler.graph import Graph
-from hvdsl.draw.labels import shape
+from hvdsl.draw.labels import counted, shape
 from hvdsl.draw.layered import Arrow, Look, Vertex, layered
 from hvdsl.draw.picture import Picture
 
@@ -27,10 +27,25 @@ def latents(model: Model) -> Picture:
     out = Vertex(("p(x | z)", model.likelihood.name.replace("_", " ")), Look.END)
     arrows = [Arrow(vertices[p], vertices[n]) for n, own in enumerate(direct) for p in own]
     arrows += [Arrow(vertices[n], out) for n in last]
-    facts = [f"{len(graph.latents)} latent groups", f"stochastic depth {structure.depth}"]
+    second = _second_stage(model, {run[0]: vertex for run, vertex in zip(runs, vertices, strict=True)})
+    facts = [counted(len(graph.latents), "latent group"), f"stochastic depth {structure.depth}"]
     whole = len(seen) == len(graph.latents)
     facts.append("all inferred from the image" if whole else "dashed: inferred without the image")
-    return layered(model.settings.title or model.settings.model, " · ".join(facts), [*vertices, out], arrows)
+    if second:
+        facts.append("dashed lines: what second-stage priors are given")
+    return layered(model.settings.title or model.settings.model, " · ".join(facts), [*vertices, out], arrows + second)
+
+
+def _second_stage(model: Model, vertices: Mapping[int, Vertex]) -> list[Arrow]:
+    """Return an arrow for each latent that the second-stage prior of another one is given."""
+    of = {model.graph.latents[k].name: vertex for k, vertex in vertices.items()}
+    given = {name: [str(node.args["name"]) for node in prior.entries()] for name, prior in model.priors.items()}
+    return [
+        Arrow(of[source], of[name], dashed=True)
+        for name, sources in given.items()
+        for source in sources
+        if source in of and source != name
+    ]
 
 
 def _runs(graph: Graph, structure: LatentStructure) -> list[list[int]]:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from hvdsl.draw import style
+from hvdsl.draw.paint import name_inside
 from hvdsl.draw.picture import Anchor, Circle, Picture, Point, Polygon, Text, Wire, box, text_width
 
 MARGIN, TOP = 26.0, 84.0
@@ -251,8 +252,7 @@ def _draw_vertex(picture: Picture, slot: _Slot, ink: style.Ink) -> None:
         picture.shapes.append(
             Circle(centre, style.CIRCLE, colours.fill, colours.stroke, 1.5, vertex.dashed, vertex.about)
         )
-        shrink = min(1.0, (2 * style.CIRCLE - 7) / text_width(vertex.lines[0], 14.0, "Italic"))
-        picture.shapes.append(Text(vertex.lines[0], centre, 14.0 * shrink, style.TEXT, "Italic"))
+        picture.shapes.extend(name_inside(vertex.lines[0], centre))
         for n, line in enumerate(vertex.aside):
             y = centre[1] + (n - (len(vertex.aside) - 1) / 2) * 13
             at = (slot.x + style.CIRCLE + 7, y)

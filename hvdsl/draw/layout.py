@@ -53,7 +53,7 @@ def layout(ladder: Ladder) -> Picture:
         for item in band.decoder:
             edge = sheet.decoder + sheet.decoder_width / 2 + sheet.lanes * LANE
             paint.item(item, style.DECODER, edge + reach)
-    bottom = max(bottom, draw_priors(sheet.picture, ladder, sheet.places, paint.beside_latents, sheet.right + 34))
+    bottom = max(bottom, draw_priors(sheet.picture, ladder, sheet.places, paint.latents, sheet.right + 34))
     _header(sheet)
     sheet.picture.height = _legend(sheet, bottom + 16)
     return sheet.picture

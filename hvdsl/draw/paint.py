@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 
 from hvdsl.draw import columns, labels, style
 from hvdsl.draw.columns import Place
-from hvdsl.draw.items import Item, Kind, Mark
+from hvdsl.draw.items import Item, Kind, Mark, key
 from hvdsl.draw.picture import Anchor, Circle, Face, Picture, Point, Polygon, Text, Wire, box, text_width
-
-SLANT = 13.0  # of the sides of a box that changes the resolution
 
 
 class Painter:
     """Paints items into a picture."""
 
-    def __init__(self, picture: Picture, places: Mapping[int, Place]) -> None:
+    def __init__(self, picture: Picture, places: Mapping[int, Place], prior: str = "") -> None:
+        self._prior = prior
         self._shapes = picture.shapes
         self._places = places
-        self.beside_latents: dict[str, Point] = {}  # by name: right of the first latent and of what is written there
+        self.latents: dict[str, Point] = {}  # by name: the right end of the first of that name in the column
 
     def place(self, item: Item) -> Place:
         return self._places[id(item)]
+
+    def _key(self, item: Item) -> str:
+        return key(item, self._prior)
 
     def item(self, item: Item, ink: style.Ink, circles: float) -> None:
         """Paint an item; `circles` is the middle of the latents beside the column."""
@@ -32,11 +34,15 @@ class Painter:
             for child in item.children:
                 self.item(child, ink, circles)
         elif item.kind is Kind.TAP:
-            self._shapes.append(Circle((place.middle, place.centre), 3.6, ink.stroke, about=_about(item)))
+            self._shapes.append(
+                Circle((place.middle, place.centre), 3.6, ink.stroke, about=_about(item), key=self._key(item))
+            )
         elif item.kind is Kind.LATENT:
             self._latent(item.marks[0], (place.middle, place.centre), item)
-            # Above the middle: what passes over the next pieces leaves on this side, too.
-            self._mark_text(item.marks[0], place.right + 8, place.centre - 8, "start")
+            self.latents.setdefault(item.marks[0].name, (place.right, place.centre))
+            # Above the middle: its prior points there, and what passes over the next pieces leaves below.
+            lines = len(self.mark_lines(item.marks[0]))
+            self._mark_text(item.marks[0], place.right + 5, place.centre - 4.5 - 6.5 * lines, "start")
         else:
             self._box(item, place, ink)
             for n, mark in enumerate(item.marks):
@@ -75,7 +81,9 @@ class Painter:
     def _box(self, item: Item, place: Place, ink: style.Ink) -> None:
         plain = item.kind is Kind.OPERATIONS
         fill = style.PAPER if plain else ink.fill
-        self._shapes.append(Polygon(_outline(item, place), fill, ink.stroke, radius=5, about=_about(item)))
+        self._shapes.append(
+            Polygon(_outline(item, place), fill, ink.stroke, radius=5, about=_about(item), key=self._key(item))
+        )
         if plain:
             rows = columns.lines(item)
             for n, line in enumerate(rows):
@@ -89,7 +97,7 @@ class Painter:
     def _beside(self, mark: Mark, place: Place, centre: Point, item: Item) -> None:
         x, y = centre
         side = 1 if x > place.middle else -1
-        inner, outer = (x - side * style.CIRCLE, y), (place.right if side > 0 else place.x, y)
+        inner, outer = (x - side * style.CIRCLE, y), (columns.side(item, place, y, side), y)
         # Bottom-up the box gives the latent its distribution; top-down the latent flows back into the box.
         ends = (outer, inner) if side < 0 else (inner, outer)
         self._shapes.append(Wire(ends, style.LATENT.stroke))
@@ -99,18 +107,9 @@ class Painter:
     def _latent(self, mark: Mark, centre: Point, item: Item) -> None:
         about = f"latent {mark.name}, {labels.shapes(mark.shapes)}, {len(mark.shapes)} in the model\n{_about(item)}"
         ink = style.LATENT
-        self._shapes.append(
-            Circle(centre, style.CIRCLE, ink.fill, ink.stroke, 1.5, dashed=mark.on_the_way_up, about=about)
-        )
-        name, _, index = mark.name.partition("_")
-        size, small = 14.0, 9.0
-        total = text_width(name, size, "Italic") + text_width(index, small, "Italic")
-        shrink = min(1.0, (2 * style.CIRCLE - 7) / total)
-        x = centre[0] - total * shrink / 2
-        self._shapes.append(Text(name, (x, centre[1] - 0.5), size * shrink, style.TEXT, "Italic", "start"))
-        if index:
-            x += text_width(name, size * shrink, "Italic")
-            self._shapes.append(Text(index, (x, centre[1] + 4), small * shrink, style.TEXT, "Italic", "start"))
+        circle = Circle(centre, style.CIRCLE, ink.fill, ink.stroke, 1.5, mark.on_the_way_up, about, self._key(item))
+        self._shapes.append(circle)
+        self._shapes.extend(name_inside(mark.name, centre))
 
     @staticmethod
     def mark_lines(mark: Mark) -> list[str]:
@@ -124,9 +123,6 @@ class Painter:
 
     def _mark_text(self, mark: Mark, x: float, y: float, anchor: Anchor) -> None:
         facts = self.mark_lines(mark)
-        if anchor == "start":
-            end = x + max(text_width(line, style.DETAIL, "SemiBold") for line in facts)
-            self.beside_latents.setdefault(mark.name, (end, y))
         for n, line in enumerate(facts):
             at = (x, y + (n - (len(facts) - 1) / 2) * 13)
             counts = line.startswith("×")
@@ -135,13 +131,26 @@ class Painter:
             self._shapes.append(Text(line, at, style.DETAIL, colour, face, anchor, halo=style.BANDS[0]))
 
 
+def name_inside(name: str, centre: Point) -> Iterator[Text]:
+    """Write the name of a latent into its circle: `z`, or `z` with what follows `_` as its index."""
+    stem, _, index = name.partition("_")
+    size, small = 14.0, 9.0
+    total = text_width(stem, size, "Italic") + text_width(index, small, "Italic")
+    shrink = min(1.0, (2 * style.CIRCLE - 4) / total)
+    x = centre[0] - total * shrink / 2
+    yield Text(stem, (x, centre[1] - 0.5), size * shrink, style.TEXT, "Italic", "start")
+    if index:
+        x += text_width(stem, size * shrink, "Italic")
+        yield Text(index, (x, centre[1] + 4), small * shrink, style.TEXT, "Italic", "start")
+
+
 def _outline(item: Item, place: Place) -> tuple[Point, ...]:
     """Return a rectangle, or a trapezoid that is narrow where the map is small (the coarse end is always up)."""
     if item.scale == 1.0:
         return box(place.x, place.y, place.width, place.height)
     return (
-        (place.x + SLANT, place.y),
-        (place.right - SLANT, place.y),
+        (place.x + columns.SLANT, place.y),
+        (place.right - columns.SLANT, place.y),
         (place.right, place.bottom),
         (place.x, place.bottom),
     )

@@ -27,6 +27,7 @@ class Polygon:
     radius: float = 5.0
     dashed: bool = False
     about: str = ""  # what it stands for, shown on hovering
+    key: str = ""  # which piece of the ladder it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Circle:
     line: float = 1.2
     dashed: bool = False
     about: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ PADDING = 30.0  # room for what passes over pieces
 HEADING = 50.0
 BETWEEN = 30.0
 FIRST = 104.0  # where the bands begin, too
-CLEAR = 8.0  # between what is written beside a latent and the arrow of its prior
+CLEAR = 1.5  # between a latent and the arrow of its prior
 NAME_LINE = 18.0  # from the top of a card to the middle of its name
 
 
@@ -29,7 +29,7 @@ def draw_priors(
 ) -> float:
     """Draw a card for each prior, its left side at `x`; return where the last one ends.
 
-    `latents` says, by name, where what is written beside a latent ends: there its prior points.
+    `latents` says, by name, where the right end of a latent is: there its prior points.
     """
     width = priors_width(ladder)
     cards: dict[str, Place] = {}
@@ -85,7 +85,7 @@ def _fill(picture: Picture, places: dict[int, Place], prior: PriorColumn, card: 
     picture.shapes.append(Text(facts, (card.middle, card.y + 35), style.DETAIL, style.FAINT))
     inner = card.width - 2 * PADDING
     places |= columns.stack(prior.items, card.middle, card.y + HEADING, inner, upwards=False)
-    paint = Painter(picture, places)
+    paint = Painter(picture, places, prior.name)
     for source, target in prior.flows:
         paint.flow(source, target)
     draw_beside(picture, prior.links, places, card.right - PADDING - 5)

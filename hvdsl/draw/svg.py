@@ -11,71 +11,32 @@ DASHES = "4 3"
 _WEIGHT = {"Regular": "", "SemiBold": ' font-weight="600"', "Italic": ' font-style="italic"'}
 
 
-_STYLE = """
-body { margin: 0; font: 14px/1.45 Inter, "Helvetica Neue", Helvetica, Arial, sans-serif;
-       color: #1d2226; background: #fff; }
-main { padding: 12px; }
-svg { max-width: 100%; height: auto; }
-.item { cursor: default; }
-.item:hover { filter: brightness(0.94) saturate(1.25); stroke-width: 2.4; }
-#about { position: fixed; display: none; max-width: 420px; padding: 8px 12px; border-radius: 6px; pointer-events: none;
-         background: #1d2226; color: #fff; font-size: 12.5px; white-space: pre-line; box-shadow: 0 4px 16px #0003; }
-"""
-
-_SCRIPT = """
-const about = document.getElementById('about');
-for (const item of document.querySelectorAll('.item')) {
-  const title = item.querySelector('title');
-  const words = title.textContent;
-  title.remove();
-  item.addEventListener('mousemove', event => {
-    about.textContent = words;
-    about.style.display = 'block';
-    const right = event.clientX + about.offsetWidth + 24 > window.innerWidth;
-    about.style.left = (right ? event.clientX - about.offsetWidth - 14 : event.clientX + 14) + 'px';
-    about.style.top = Math.min(event.clientY + 14, window.innerHeight - about.offsetHeight - 8) + 'px';
-  });
-  item.addEventListener('mouseleave', () => { about.style.display = 'none'; });
-}
-"""
-
-
-def svg(picture: Picture) -> str:
-    """Return a whole SVG document."""
+def svg(picture: Picture, *, keyed: bool = False) -> str:
+    """Return a whole SVG document; `keyed` says of each piece which one it is, for a script."""
     size = f'width="{_n(picture.width)}" height="{_n(picture.height)}"'
     view = f'viewBox="0 0 {_n(picture.width)} {_n(picture.height)}"'
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} {view} font-family="{FAMILY}" role="img">',
         f"<title>{escape(picture.title)}</title>",
         '<rect width="100%" height="100%" fill="#ffffff"/>',
-        *(_shape(shape) for shape in picture.shapes),
+        *(_shape(shape, keyed) for shape in picture.shapes),
         "</svg>",
     ]
     return "\n".join(lines) + "\n"
 
 
-def page(picture: Picture) -> str:
-    """Return an HTML document that needs nothing else: the SVG, and what an item stands for on hovering."""
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(picture.title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
-        f'<body>\n<main>\n{svg(picture)}</main>\n<div id="about"></div>\n<script>{_SCRIPT}</script>\n</body>\n</html>\n'
-    )
-
-
-def _shape(shape: Shape) -> str:
+def _shape(shape: Shape, keyed: bool) -> str:
     if isinstance(shape, Polygon):
-        return _element("path", f'd="{_path(shape.points, shape.radius, closed=True)}"', shape)
+        return _element("path", f'd="{_path(shape.points, shape.radius, closed=True)}"', shape, keyed)
     if isinstance(shape, Circle):
         place = f'cx="{_n(shape.centre[0])}" cy="{_n(shape.centre[1])}" r="{_n(shape.radius)}"'
-        return _element("circle", place, shape)
+        return _element("circle", place, shape, keyed)
     if isinstance(shape, Wire):
         return _wire(shape)
     return _text(shape)
 
 
-def _element(tag: str, geometry: str, shape: Polygon | Circle) -> str:
+def _element(tag: str, geometry: str, shape: Polygon | Circle, keyed: bool) -> str:
     paint = f'fill="{shape.fill or "none"}"'
     if shape.stroke:
         paint += f' stroke="{shape.stroke}" stroke-width="{_n(shape.line)}"'
@@ -83,7 +44,8 @@ def _element(tag: str, geometry: str, shape: Polygon | Circle) -> str:
         paint += f' stroke-dasharray="{DASHES}"'
     if not shape.about:
         return f"<{tag} {geometry} {paint}/>"
-    return f'<{tag} {geometry} {paint} class="item"><title>{escape(shape.about)}</title></{tag}>'
+    key = f' data-key="{escape(shape.key)}"' if keyed and shape.key else ""
+    return f'<{tag} {geometry} {paint} class="item"{key}><title>{escape(shape.about)}</title></{tag}>'
 
 
 def _wire(wire: Wire) -> str:

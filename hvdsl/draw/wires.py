@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hvdsl.draw import style
-from hvdsl.draw.columns import Place
+from hvdsl.draw.columns import Place, side
 from hvdsl.draw.items import Kind
 from hvdsl.draw.ladder import Ladder, Link
 from hvdsl.draw.picture import Anchor, Picture, Point, Text, Wire
@@ -57,7 +57,7 @@ def draw_links(
     up = {id(item) for item in ladder.encoder()}
     draw_beside(picture, [link for link in inside if id(link.source) not in up], places, decoder[0] + decoder[1] / 2)
     edge = encoder[0] - encoder[1] / 2
-    draw_beside(picture, [link for link in inside if id(link.source) in up], places, edge, side=-1)
+    draw_beside(picture, [link for link in inside if id(link.source) in up], places, edge, towards=-1)
 
 
 def _across(picture: Picture, links: Sequence[Link], places: Mapping[int, Place], left: float, right: float) -> None:
@@ -67,9 +67,10 @@ def _across(picture: Picture, links: Sequence[Link], places: Mapping[int, Place]
     most = max(1, int((right - left - 40) / LANE))
     for link in links:
         source, target = places[id(link.source)], places[id(link.target)]
-        start = (source.middle if link.source.kind is Kind.TAP else source.right, ports.source(link, source))
-        y = ports.level(link, start[1], target)
-        end = (target.x, y)
+        height = ports.source(link, source)
+        start = (source.middle if link.source.kind is Kind.TAP else side(link.source, source, height, 1), height)
+        y = ports.level(link, height, target)
+        end = (side(link.target, target, y, -1), y)
         if y == start[1]:
             _wire(picture, (start, end), link.label, ((left + right) / 2, y - 9), "middle")
             continue
@@ -87,14 +88,14 @@ def _wire(picture: Picture, points: tuple[Point, ...], label: str, at: Point, an
 
 
 def draw_beside(
-    picture: Picture, links: Sequence[Link], places: Mapping[int, Place], edge: float, side: int = 1
+    picture: Picture, links: Sequence[Link], places: Mapping[int, Place], edge: float, towards: int = 1
 ) -> None:
     """Draw what passes over pieces of its own column: out at the side, along it, and in again."""
     for n, link in enumerate(links):
         a, b = places[id(link.source)], places[id(link.target)]
-        x = edge + side * (12 + LANE * (n % 4))
-        out, into = (a.right, b.right) if side > 0 else (a.x, b.x)
+        x = edge + towards * (12 + LANE * (n % 4))
         down = 1 if a.y < b.y else -1
         start, end = a.centre + down * a.height * 0.28, b.centre - down * b.height * 0.28
+        out, into = side(link.source, a, start, towards), side(link.target, b, end, towards)
         points = ((out, start), (x, start), (x, end), (into, end))
         picture.shapes.append(Wire(points, style.STREAM, 1.1, radius=7))

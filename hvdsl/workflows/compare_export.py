@@ -30,8 +30,9 @@ def main(folder: Path) -> None:
         place = (task["file"], task["program"])
         if place not in programs:
             programs[place] = open_program(*place)
-        key = task["key"]
-        results = programs[place](*(tensors[f"{key}/in/{i}"] for i in range(len(task["inputs"]))))
+        key, first = task["key"], len(task["inputs"])
+        given = {name: tensors[f"{key}/in/{first + i}"] for i, name in enumerate(task["given"])}
+        results = programs[place](*(tensors[f"{key}/in/{i}"] for i in range(first)), **given)
         if len(results) != task["outputs"]:
             sys.exit(f"{key} gives {len(results)} tensors, not {task['outputs']}")
         for i, result in enumerate(results):
@@ -51,9 +52,9 @@ def _exported(file: str, program: str) -> Callable[..., list[Any]]:
 
     module = load_pt2(file).exported_programs[program].module()
 
-    def run(*inputs: Any) -> list[Any]:
+    def run(*inputs: Any, **given: Any) -> list[Any]:
         with torch.no_grad():
-            results = module(*map(torch.from_numpy, inputs))
+            results = module(*map(torch.from_numpy, inputs), **{n: torch.from_numpy(v) for n, v in given.items()})
         return [t.numpy() for t in (results if isinstance(results, tuple | list) else (results,))]
 
     return run
@@ -65,8 +66,8 @@ def _onnx(file: str, program: str) -> Callable[..., list[Any]]:
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
 
-    def run(*inputs: Any) -> list[Any]:
-        results: list[Any] = session.run(None, dict(zip(names, inputs, strict=True)))
+    def run(*inputs: Any, **given: Any) -> list[Any]:
+        results: list[Any] = session.run(None, dict(zip(names, inputs, strict=False)) | given)
         return results
 
     return run
@@ -83,12 +84,12 @@ def _standalone(folder: str, program: str) -> Callable[..., list[Any]]:
     module.load_state_dict(load_file(f"{folder}/model.safetensors"))
     module.eval()
 
-    def run(pixels: Any) -> list[Any]:
+    def run(pixels: Any, **given: Any) -> list[Any]:
         v = torch.from_numpy(pixels)
         source = standalone.Source.POSTERIOR_MEAN
         with torch.no_grad():
             latents = standalone.Traversal(module.LATENTS, v.shape[0], None, source)
-            return [module(module.input(v), latents).numpy()]
+            return [module(module.input(v), latents, **{n: torch.from_numpy(t) for n, t in given.items()}).numpy()]
 
     return run
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +15,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hvdsl.compiler.assembly.pixels import V, parse_pixel_map
+from hvdsl.compiler.graph import Graph
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.settings import Condition as DeclaredCondition
 from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError, UsageError
-from hvdsl.runtime.data import Splits
+from hvdsl.runtime.data import DataError, Splits
 from hvdsl.runtime.data.conditions import made
 from hvdsl.runtime.data.dataset import Dataset
 from hvdsl.runtime.latents import Condition
 from hvdsl.runtime.latents.conditions import absent, as_tensors, conditions_of, fields_of, scored_of
 from hvdsl.runtime.training.batches import read_with_fields
-from hvdsl.runtime.training.run import Run
 from hvdsl.workflows.images import ImagesLike, dataset_of, raw_pixels
 
 GivenValue = int | float | str | os.PathLike[str] | Sequence[int | float | str] | NDArray[np.generic] | Tensor
 """Classes by number or name, or numbers, taken in turn; a tensor `(N, …)`; images as files or a folder of them."""
 
 NOTHING = "none"  # says that a condition is not given
-CLASSES = "classes"  # where a run's environment keeps the names of classes, by field
-
-
-def class_names(run: Run | None) -> Mapping[str, Sequence[str]]:
-    """The names of classes that a run has kept, by field."""
-    noted = {} if run is None else run.environment().get(CLASSES, {})
-    return noted if isinstance(noted, Mapping) else {}
+MOST = 12  # classes that a line names
 
 
 def names_of_classes(splits: Splits) -> dict[str, Sequence[str]]:
@@ -46,20 +41,40 @@ def names_of_classes(splits: Splits) -> dict[str, Sequence[str]]:
     return {name: names for name, names in fields.items() if names}
 
 
-def check_fields(model: Model, splits: Splits) -> None:
-    """Read the fields that any stage of a spec needs, of one image of each part.
+def fields_read(graphs: Iterable[Graph]) -> set[str]:
+    """Return the names of the fields that graphs read."""
+    return {str(n.args["name"]) for graph in graphs for n in graph.nodes if n.args.get("source") == "field"}
+
+
+def check_fields(model: Model, splits: Splits) -> str:
+    """Check the fields that any stage of a spec needs, and say in one line what they are; empty where there are none.
 
     Raises:
-        DataError: the data has no such field, or it is not what the spec declares.
+        DataError: the data has no such field, an image lacks it that may not, or it is not what the spec declares.
     """
     data = model.settings.data
-    graphs = (model.graph, *model.priors.values())
-    read = {str(n.args["name"]) for g in graphs for n in g.nodes if n.args.get("source") == "field"}
+    read = fields_read((model.graph, *model.priors.values()))
     texts = [text for text in (data.target, data.weight) if text is not None]
     names = [field.name for field in data.given]
     read |= {symbol for text in texts for symbol in parse_pixel_map(text, (V, *names)).symbols} - {V}
-    for part in (splits.train, splits.validation):
-        read_with_fields(part, [0], sorted(read))
+    lines = []
+    for name in (field.name for field in data.conditions if field.name in read):
+        parts = (splits.train, splits.validation)
+        for part in parts:
+            read_with_fields(part, [0], [name])
+        field, absent = splits.train.fields.get(name), [part.absent(name) for part in parts]
+        if field is None:
+            continue
+        if absent[0] == len(splits.train):
+            called = splits.train.names([0])[0]
+            raise DataError(f"no image has a value of `{name}` in {field.place}: images are called as {called}")
+        line = f"`{name}` from {field.place}"
+        if field.classes and field.classes != splits.classes:
+            line += f", which are {', '.join(field.classes[:MOST])}" + (", …" if len(field.classes) > MOST else "")
+        if sum(absent):
+            line += f" ({sum(absent):,} of {sum(map(len, parts)):,} images have none)"
+        lines.append(line)
+    return "; ".join(lines)
 
 
 def runtime_condition(field: DeclaredCondition) -> Condition:
@@ -73,20 +88,39 @@ def values_of(
     count: int,
     data: Data,
     names: Mapping[str, Sequence[str]],
+    *,
+    option: str = "--given",
+    generating: bool = False,
 ) -> dict[str, Tensor]:
     """Return what is given for `count` images: classes `(N,)`, numbers `(N, C)`, images `(N, C, H, W)`.
 
+    Args:
+        names: Of classes, by field.
+        option: What it is given by, for messages.
+        generating: Images are made of latents, for which only some conditions are read.
+
     Raises:
-        UsageError: there is no such condition, or a value is none of it.
+        UsageError: there is no such condition, it is not read, or a value is none of it.
     """
     known = {condition.name: condition for condition in conditions}
     values = {}
     for name, value in given.items():
         if name not in known:
             there = ", ".join(f"`{n}`" for n in known)
+            near = get_close_matches(name, known, 1)
             expected = f"it is conditioned on {there}" if there else "it has no conditions"
-            raise UsageError(f"--given {name}: the model knows no `{name}`; {expected}")
-        values[name] = _in_turn(_value(known[name], value, data, names.get(name, ())), count, name)
+            expected += f"; did you mean `{near[0]}`?" if near else ""
+            raise UsageError(f"{option} {name}: the model knows no `{name}`; {expected}")
+        if generating and not known[name].generative:
+            raise UsageError(
+                f"{option} {name}: only the encoder reads `{name}`, so that it changes nothing of what is drawn: leave "
+                "it out"
+            )
+        try:
+            values[name] = _in_turn(_value(known[name], value, data, names.get(name, ())), count)
+        except ValueError as error:
+            text = f"={value}" if isinstance(value, str | int | float | os.PathLike) else ""
+            raise UsageError(f"{option} {name}{text}: {error}") from error
     return values
 
 
@@ -96,14 +130,14 @@ def _value(condition: Condition, value: GivenValue, data: Data, names: Sequence[
         return _tensor(condition, torch.as_tensor(value))
     if isinstance(value, str) and value == NOTHING:
         if not condition.droppable:
-            raise UsageError(
-                f"--given {condition.name}=none: the model was never trained without it: write `drop = 0.1` with the "
-                "field in `data`, and train"
+            raise ValueError(
+                f"the model was never trained without it: write `given {condition.name} = … {{ drop = 0.1 }}` in "
+                "`data`, and train"
             )
         return absent(condition, 1)
     if condition.shape[1:] != (1, 1):
         if not isinstance(value, str | os.PathLike):
-            raise UsageError(f"--given {condition.name}: give an image file, a folder of images, or a tensor")
+            raise ValueError("give an image file, a folder of images, or a tensor")
         return _images(condition, Path(value), data)
     words = value.split(",") if isinstance(value, str) else value if isinstance(value, Sequence) else [value]
     if condition.classes is not None:
@@ -111,7 +145,7 @@ def _value(condition: Condition, value: GivenValue, data: Data, names: Sequence[
     numbers = [_number(condition, word) for word in words]
     width = condition.shape[0]
     if len(numbers) % width:
-        raise UsageError(f"--given {condition.name}: {len(numbers)} numbers; each image has {width}")
+        raise ValueError(f"{len(numbers)} number{'' if len(numbers) == 1 else 's'}; each image has {width}")
     return torch.tensor(numbers).reshape(-1, width)
 
 
@@ -119,11 +153,11 @@ def _tensor(condition: Condition, value: Tensor) -> Tensor:
     value = value[:, None] if condition.stored == (1,) and value.dim() == 1 else value
     if tuple(value.shape[1:]) != condition.stored or value.dim() == 0 or len(value) == 0:
         shape = ", ".join(map(str, ("N", *condition.stored)))
-        raise UsageError(f"--given {condition.name}: a tensor {tuple(value.shape)}; expected ({shape})")
+        raise ValueError(f"a tensor {tuple(value.shape)}; expected ({shape})")
     if condition.classes is None:
         return value.detach().cpu().float()
     if value.is_floating_point() or int(value.min()) < -1 or int(value.max()) >= condition.classes:
-        raise UsageError(f"--given {condition.name}: classes are whole numbers from 0 to {condition.classes - 1}")
+        raise ValueError(f"classes are whole numbers from 0 to {condition.classes - 1}")
     return value.detach().cpu().long()
 
 
@@ -134,8 +168,8 @@ def _class(condition: Condition, word: object, names: Sequence[str]) -> int:
     if text.isdecimal() and int(text) < (condition.classes or 0):
         return int(text)
     called = f", or {', '.join(names)}" if names else ""
-    last = (condition.classes or 0) - 1
-    raise UsageError(f"--given {condition.name}={text}: classes are whole numbers from 0 to {last}{called}")
+    called += f"; did you mean `{near[0]}`?" if (near := get_close_matches(text, names, 1)) else ""
+    raise ValueError(f"classes are whole numbers from 0 to {(condition.classes or 0) - 1}{called}")
 
 
 def _number(condition: Condition, word: object) -> float:
@@ -144,7 +178,7 @@ def _number(condition: Condition, word: object) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise UsageError(f"--given {condition.name}={word}: expected a number")
+        raise ValueError(f"expected a number, not `{word}`")
     return number
 
 
@@ -167,21 +201,26 @@ def _images(condition: Condition, place: Path, data: Data) -> Tensor:
     return (pixels > 0).float() if own is not None and own.source == "box" else pixels
 
 
-def _in_turn(values: Tensor, count: int, name: str) -> Tensor:
+def _in_turn(values: Tensor, count: int) -> Tensor:
     """`count` values: those there are, again and again."""
     if len(values) > count:
-        raise UsageError(f"--given {name}: {len(values)} values for {count} image{'' if count == 1 else 's'}")
+        raise ValueError(f"{len(values)} values for {count} image{'' if count == 1 else 's'}")
     return values[torch.arange(count) % len(values)]
 
 
-def stored_images(module: nn.Module, images: Dataset, places: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+def stored_images(
+    module: nn.Module, images: Dataset, places: Sequence[int], given: Container[str] = ()
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Return some images of a data set as whole or real numbers `(N, C, H, W)`, and the fields that the model needs.
+
+    Args:
+        given: The names of fields that are given otherwise.
 
     Raises:
         HvdslError: an image cannot be read, or a field is missing.
     """
-    raw, given = read_with_fields(images, places, fields_of(module))
-    return torch.from_numpy(raw if raw.dtype.kind == "f" else raw.astype(np.int32)), as_tensors(given)
+    raw, fields = read_with_fields(images, places, [name for name in fields_of(module) if name not in given])
+    return torch.from_numpy(raw if raw.dtype.kind == "f" else raw.astype(np.int32)), as_tensors(fields)
 
 
 class Regiven:
@@ -193,6 +232,9 @@ class Regiven:
     def __len__(self) -> int:
         return len(self._images)
 
+    def names(self, indices: Sequence[int]) -> list[str]:
+        return self._images.names(indices)
+
     def batch(self, indices: Sequence[int], epoch: int = 0, step: int = 0) -> NDArray[Any]:
         return self._images.batch(indices, epoch, step)
 
@@ -202,6 +244,42 @@ class Regiven:
         own = [name for name in fields if name not in self._values]
         pixels, given = self._images.conditioned(indices, own, epoch, step)
         return pixels, given | {n: self._values[n][list(indices)].numpy() for n in fields if n in self._values}
+
+
+def regiven(
+    module: nn.Module,
+    images: Dataset,
+    given: Mapping[str, GivenValue] | None,
+    data: Data,
+    names: Mapping[str, Sequence[str]],
+    others: Iterable[Condition] = (),
+) -> Dataset | Regiven:
+    """Return a data set whose images are `given` something in place of what they are.
+
+    Args:
+        others: what else may be given than what the module reads: what priors do.
+
+    Raises:
+        UsageError: there is no such condition, or a value is none of it.
+    """
+    values = values_of((*_known(module), *others), given or {}, len(images), data, names)
+    return Regiven(images, values) if values else images
+
+
+def known_values(
+    module: nn.Module,
+    given: Mapping[str, GivenValue] | None,
+    count: int,
+    data: Data,
+    names: Mapping[str, Sequence[str]],
+) -> dict[str, Tensor]:
+    """Return what is given of anything that stands beside `count` images; see `values_of`."""
+    return values_of(_known(module), given or {}, count, data, names)
+
+
+def _known(module: nn.Module) -> list[Condition]:
+    """All that stands beside an image: what the model is given, and what its target and weight are of."""
+    return list({c.name: c for c in (*scored_of(module), *conditions_of(module))}.values())
 
 
 def images_with_fields(
@@ -219,9 +297,9 @@ def images_with_fields(
     Raises:
         HvdslError: the images do not fit, or a field is missing.
     """
-    conditions = {c.name: c for c in (*conditions_of(module), *scored_of(module))}
+    conditions = {c.name: c for c in _known(module)}
     wanted = [name for name in fields_of(module) if name not in (given or {})]
-    dataset = dataset_of(images, data) if wanted else None
+    dataset = dataset_of(images, data, names or {}) if wanted else None
     if dataset is not None:
         raw, arrays = read_with_fields(dataset, range(len(dataset)), wanted)
         pixels = torch.from_numpy(raw.astype(np.float32))
@@ -235,7 +313,7 @@ def images_with_fields(
 
 def _made(condition: Condition, pixels: Tensor, data: Data) -> Tensor:
     own = next((field for field in data.given if field.name == condition.name), None)
-    rows = [] if own is None else [made(own, p.numpy(), (data.split_seed, 0, i)) for i, p in enumerate(pixels)]
+    rows = [] if own is None else [made(data, own, p.numpy(), 0, i) for i, p in enumerate(pixels)]
     if own is not None and own.source in ("image", "box"):
         return torch.stack([torch.from_numpy(row) for row in rows if row is not None])
     if condition.droppable:

@@ -12,9 +12,10 @@ from hvdsl.errors import UsageError
 from hvdsl.runtime.inference.edit import edit
 from hvdsl.runtime.inference.inference import chunks, some
 from hvdsl.runtime.latents.conditions import conditions_of
-from hvdsl.workflows.conditions import GivenValue, class_names, values_of
+from hvdsl.workflows.conditions import GivenValue, values_of
 from hvdsl.workflows.images import as_pixels
 from hvdsl.workflows.open import Opened
+from hvdsl.workflows.runs import class_names
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -58,7 +59,8 @@ def edit_images(
     if not changes:
         named = ", ".join(f"{condition.name}=…" for condition in conditions)
         raise UsageError(f"--set-given says what to change: one of {named}")
-    changed = values_of(conditions, changes, len(pixels), data, class_names(opened.run))
+    names = class_names(opened.run)
+    changed = values_of(conditions, changes, len(pixels), data, names, option="--set-given", generating=True)
     parts = [
         edit(module, data, pixels[i.start : i.stop], some(fields, i), some(changed, i))
         for i in chunks(range(len(pixels)), batch)

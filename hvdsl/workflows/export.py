@@ -65,6 +65,8 @@ def export(
     settings = opened.spec.model.settings
     with no_global_effect(), _quiet():
         made = programs(opened.module, settings)
+        if ending == ".onnx":
+            _need_straight_target(made)
         example = examples(made, settings.data, TRACED, 0)
         traced = {}
         with showing("programs", console) as show:
@@ -84,7 +86,10 @@ def _archive(
     from torch.export.pt2_archive._package import package_pt2  # what torch.export.save calls, for one program
 
     file = io.BytesIO()
-    about = {name: {"inputs": p.inputs, "outputs": p.outputs, "noise": dict(p.noise)} for name, p in made.items()}
+    about = {
+        name: {"inputs": p.inputs, "given": _given(p), "outputs": p.outputs, "noise": dict(p.noise)}
+        for name, p in made.items()
+    }
     package_pt2(
         file,
         exported_programs={_PROGRAM_NAMES.get(name, name): program for name, program in traced.items()},
@@ -92,6 +97,14 @@ def _archive(
     )
     write_output(path, file.getvalue())
     return dict.fromkeys(made, path)
+
+
+def _given(program: Program) -> dict[str, str]:
+    """What a program takes by name, in words."""
+    shapes = {c.name: ", ".join(map(str, ("N", *c.stored))) for c in program.given}
+    none = {c.name: (", -1 for none" if c.classes else ", NaN for none") if c.droppable else "" for c in program.given}
+    kinds = {c.name: f"classes 0 to {c.classes - 1}" if c.classes else "numbers" for c in program.given}
+    return {name: f"{kinds[name]} ({shape}){none[name]}" for name, shape in shapes.items()}
 
 
 _PROGRAM_NAMES = {"reconstruct": "model"}
@@ -102,10 +115,6 @@ def _graphs(
     path: Path, made: Mapping[str, Program], traced: Mapping[str, torch.export.ExportedProgram]
 ) -> dict[str, Path]:
     """Write a file for each program, since an ONNX file holds one graph."""
-    decode = made["decode"].module
-    assert isinstance(decode, Decode)
-    if not all(decode.pixels.straight):
-        raise HvdslError("the spec's `target` is no straight line, which ONNX graphs cannot invert: export .pt2")
     files = {}
     for name, program in made.items():
         files[name] = path.with_name(f"{path.stem}.{name}{path.suffix}")
@@ -114,7 +123,7 @@ def _graphs(
             torch.onnx.export(
                 traced[name],
                 f=graph,
-                input_names=list(program.inputs),
+                input_names=[*program.inputs, *(c.name for c in program.given)],
                 output_names=list(program.outputs),
                 dynamo=True,
                 external_data=False,
@@ -149,6 +158,13 @@ def _need_onnx() -> None:
         raise HvdslError(f"writing ONNX needs `{missing[0]}`: install it with `pip install 'hvdsl[onnx]'`")
 
 
+def _need_straight_target(made: Mapping[str, Program]) -> None:
+    decode = made["decode"].module
+    assert isinstance(decode, Decode)
+    if not all(decode.pixels.straight):
+        raise HvdslError("the spec's `target` is no straight line, which ONNX graphs cannot invert: export .pt2")
+
+
 def _compare_programs(files: Mapping[str, Path], kind: str, made: Mapping[str, Program], opened: Opened) -> None:
     """Load what was written in a process without this package, and refuse what gives something else."""
     tensors: dict[str, Tensor] = {}
@@ -157,8 +173,7 @@ def _compare_programs(files: Mapping[str, Path], kind: str, made: Mapping[str, P
         inputs = examples(made, opened.spec.model.settings.data, count, seed=count)
         for name, program in made.items():
             with torch.no_grad():
-                results = program.module(*inputs[name])
-            outputs = results if isinstance(results, tuple) else (results,)
+                outputs = program(inputs[name])
             key = f"{name}/{count}"
             tensors |= {f"{key}/in/{i}": t.clone().contiguous() for i, t in enumerate(inputs[name])}
             tensors |= {f"{key}/out/{i}": t.clone().contiguous() for i, t in enumerate(outputs)}
@@ -168,6 +183,7 @@ def _compare_programs(files: Mapping[str, Path], kind: str, made: Mapping[str, P
                     "file": str(files[name].resolve()),
                     "program": _PROGRAM_NAMES.get(name, name),
                     "inputs": list(program.inputs),
+                    "given": [condition.name for condition in program.given],
                     "outputs": len(outputs),
                 }
             )
@@ -209,11 +225,15 @@ def _compare_folder(opened: Opened, folder: Path) -> None:
     tensors: dict[str, Tensor] = {}
     tasks: list[dict[str, Any]] = []
     for count in COMPARED:
-        [pixels] = examples(made, opened.spec.model.settings.data, count, seed=count)["reconstruct"]
+        inputs = examples(made, opened.spec.model.settings.data, count, seed=count)["reconstruct"]
+        given = {c.argument or c.name: t for c, t in zip(made["reconstruct"].given, inputs[1:], strict=True)}
         with torch.no_grad():
             vae = as_vae(made["reconstruct"].module.get_submodule("model"))
-            params = vae(vae.input(pixels), Traversal(vae.LATENTS, count, None, Source.POSTERIOR_MEAN))
+            walk = Traversal(vae.LATENTS, count, None, Source.POSTERIOR_MEAN)
+            params = vae(vae.input(inputs[0]), walk, **given)
         key = f"reconstruct/{count}"
-        tensors |= {f"{key}/in/0": pixels, f"{key}/out/0": params.clone().contiguous()}
-        tasks.append({"key": key, "file": str(folder.resolve()), "program": "", "inputs": ["pixels"], "outputs": 1})
+        tensors |= {f"{key}/in/{i}": t.clone().contiguous() for i, t in enumerate(inputs)}
+        tensors[f"{key}/out/0"] = params.clone().contiguous()
+        task = {"key": key, "file": str(folder.resolve()), "program": "", "inputs": ["pixels"], "outputs": 1}
+        tasks.append(task | {"given": list(given)})
     _compare("folder", tasks, tensors)

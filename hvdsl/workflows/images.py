@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -89,8 +90,13 @@ def raw_pixels(images: ImagesLike, data: Data) -> Tensor:
     return _checked(torch.from_numpy(np.array(images)), data)
 
 
-def dataset_of(images: ImagesLike, data: Data) -> Dataset | None:
+def dataset_of(
+    images: ImagesLike, data: Data, classes: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> Dataset | None:
     """Return image files, or a folder of them, as a data set; None for arrays.
+
+    Args:
+        classes: By field, the names of classes that a model was trained with.
 
     Raises:
         DataError: there are none, or they do not fit.
@@ -99,13 +105,13 @@ def dataset_of(images: ImagesLike, data: Data) -> Dataset | None:
         return None
     if isinstance(images, str | os.PathLike):
         if _holds_many(Path(images)):
-            return open_given(data, Path(images))
+            return open_given(data, Path(images), classes=classes)
         images = [images]
     paths = [Path(path) for path in images]
     if not paths:
         raise DataError("there are no images")
     files = _Files(paths)
-    fields = open_fields(data, files, paths[0].parent)
+    fields = open_fields(data, files, paths[0].parent, classes)
     return Dataset("the given files", files, data, training=False, fields=fields)
 
 

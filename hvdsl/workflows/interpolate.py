@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -12,7 +14,7 @@ from hvdsl.errors import UsageError
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.inference.inference import inference
 from hvdsl.runtime.latents import Given, LatentGroup, Source, Traversal
-from hvdsl.runtime.latents.conditions import conditions_of
+from hvdsl.runtime.latents.conditions import arguments_of
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.workflows.groups import group_names, select_groups
@@ -32,22 +34,19 @@ def interpolate(
     curve: Curve = "spherical",
     batch: int = 64,
     seed: int = 0,
+    fields: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Tensor:
     """Return `steps` images from the first of one or two images to the other, raw pixel values `(steps, C, H, W)`.
 
     See `Trained.interpolate`.
 
+    Args:
+        fields: what the one or two images are conditioned on.
+
     Raises:
-        UsageError: there are fewer than 2 steps, no groups for one image, all latents are codes, or the model is
-            conditioned.
+        UsageError: there are fewer than 2 steps, no groups for one image, or all latents are codes.
     """
     own = as_vae(module).LATENTS
-    if conditions := conditions_of(module):
-        names = ", ".join(f"`{condition.name}`" for condition in conditions)
-        raise UsageError(
-            f"this model is conditioned on {names}, and `interpolate` goes between latents alone: `edit` changes what "
-            "an image is conditioned on"
-        )
     if steps < 2:
         raise UsageError(f"{steps} images are no way from one to another: ask for 2 steps or more")
     if all(group.codes is not None for group in own):
@@ -55,19 +54,30 @@ def interpolate(
     if groups is None and len(pixels) == 1:
         raise UsageError("one image has no other to go to: give a second one, or say with `--groups` what to vary")
     places = list(range(len(own))) if groups is None else select_groups(own, groups, "--groups")
-    latents = infer(module, pixels, sample=False, seed=seed, batch=2)
+    latents = infer(module, pixels, sample=False, seed=seed, batch=2, given=fields)
     starts = [latents[place].value[:1] for place in range(len(own))]
     ends = [latents[place].value[1:] for place in range(len(own))] if len(pixels) > 1 else None
-    ends = ends or _drawn(module, starts, places, seed)
-    fractions = torch.linspace(0, 1, steps)
+    ends = ends or _drawn(module, starts, places, seed, {name: value[:1] for name, value in fields.items()})
+    fractions = torch.linspace(0, 1, steps).tolist()
     values = {}
     for place, (name, group) in enumerate(zip(group_names(own), own, strict=True)):
         start, end = starts[place], ends[place] if place in places else starts[place]
-        values[name] = torch.cat([_between(group, start, end, t, curve) for t in fractions.tolist()])
-    return decode(module, data, values, temperature=1.0, seed=seed, batch=batch)
+        values[name] = torch.cat([_between(group, start, end, t, curve) for t in fractions])
+    given = {name: torch.cat([_mixed(value[:1], value[-1:], t) for t in fractions]) for name, value in fields.items()}
+    return decode(module, data, values, temperature=1.0, seed=seed, batch=batch, given=given)
 
 
-def _drawn(module: nn.Module, values: list[Tensor], places: list[int], seed: int) -> list[Tensor]:
+def _mixed(start: Tensor, end: Tensor, t: float) -> Tensor:
+    """A condition at a fraction `t` of the way; of classes, and where an end has none, that of the nearer end."""
+    known = start.is_floating_point() and bool((start.isfinite() & end.isfinite()).all())
+    if t in (0.0, 1.0) or not known:
+        return start if t < 0.5 else end
+    return torch.lerp(start, end, t)
+
+
+def _drawn(
+    module: nn.Module, values: list[Tensor], places: list[int], seed: int, given: Mapping[str, Tensor]
+) -> list[Tensor]:
     """The same latents of one image with the groups at `places` drawn from their priors."""
     vae = as_vae(module)
     groups = zip(vae.LATENTS, values, strict=True)
@@ -75,7 +85,7 @@ def _drawn(module: nn.Module, values: list[Tensor], places: list[int], seed: int
     with inference(module) as device:
         noise = image_noise(module, vae.LATENTS, derive_seed(seed, "sampling noise"), range(1), device=device)
         walk = Traversal(vae.LATENTS, 1, noise, sources, device=device)
-        vae(None, walk)
+        vae(None, walk, **{name: value.to(device) for name, value in arguments_of(module, given).items()})
         return [z.cpu() if value.is_floating_point() else value for z, value in zip(walk.z, values, strict=True)]
 
 

@@ -2,7 +2,8 @@
 
 Of each group NAME there are the arrays `NAME`, what `decode` takes (z, after a flow where there is one; codes of a
 discrete group), `NAME.mean` and `NAME.scale` of its posterior before a flow, `NAME.sample`, a value drawn from it, and
-`NAME.rate`, `(N,)` nats; `names` of the images; and in `metadata` what they are of. `NAME`, mean and scale are given
+`NAME.rate`, `(N,)` nats; of each condition of the model `NAME.given`; `names` of the images; and in `metadata` what
+they are of. `NAME`, mean and scale are given
 the means of the groups before, sample and rate are given their samples, as in evaluation.
 """
 
@@ -27,18 +28,22 @@ from hvdsl.runtime.codes.files import DIGEST, METADATA, NAMES, check_origin, rea
 from hvdsl.runtime.codes.levels import CodesError
 from hvdsl.runtime.codes.store import autoencoder_digest
 from hvdsl.runtime.data import Dataset
+from hvdsl.runtime.ground.arrays import read_array
 from hvdsl.runtime.ground.disk import new_folder, read_json, write_json, writing
 from hvdsl.runtime.inference.inference import chunks
 from hvdsl.runtime.latents.conditions import as_tensors, conditions_of
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import read_with_fields
+from hvdsl.workflows.conditions import GivenValue, regiven
 from hvdsl.workflows.groups import group_names, select_groups
 from hvdsl.workflows.latents import Latents, infer
 from hvdsl.workflows.open import Opened
 from hvdsl.workflows.progress import showing
+from hvdsl.workflows.runs import class_names
 
 Arrays = dict[str, NDArray[Any]]
 FORMAT = 1
+GIVEN = "given"  # what the arrays of conditions end in
 
 
 def check_latents_output(text: str | os.PathLike[str]) -> Path:
@@ -62,8 +67,12 @@ def encode_images(
     batch: int = 64,
     seed: int = 0,
     console: Console | None = None,
+    given: Mapping[str, GivenValue] | None = None,
 ) -> list[str]:
     """Write the latents of images to a file or folder; returns the groups that are in it.
+
+    Args:
+        given: what the images are conditioned on, in place of what they bring with them.
 
     Raises:
         HvdslError: there is no such group, or an image or the file does not do.
@@ -80,14 +89,16 @@ def encode_images(
         "seed": str(seed),
         "groups": json.dumps([{**asdict(own[i]), "name": names[i]} for i in places]),
     }
+    source = regiven(module, images, given, opened.spec.model.settings.data, class_names(opened.run))
     sink = _Folder(path) if path.suffix != ".npz" else _Archive(path)
     with sink, showing("images", console) as show:
         for indices in chunks(range(len(images)), batch):
-            raw, fields = read_with_fields(images, indices, [c.name for c in conditions_of(module)])
-            pixels, given = torch.from_numpy(raw.astype(np.float32)), as_tensors(fields)
-            means = infer(module, pixels, sample=False, seed=seed, batch=batch, first=indices.start, given=given)
-            drawn = infer(module, pixels, sample=True, seed=seed, batch=batch, first=indices.start, given=given)
-            sink.add(indices, len(images), _arrays(means, drawn, places))
+            raw, fields = read_with_fields(source, indices, [c.name for c in conditions_of(module)])
+            pixels, conditions = torch.from_numpy(raw.astype(np.float32)), as_tensors(fields)
+            means = infer(module, pixels, sample=False, seed=seed, batch=batch, first=indices.start, given=conditions)
+            drawn = infer(module, pixels, sample=True, seed=seed, batch=batch, first=indices.start, given=conditions)
+            beside = {f"{name}.{GIVEN}": value for name, value in fields.items()}
+            sink.add(indices, len(images), _arrays(means, drawn, places) | beside)
             show(indices.stop, len(images))
         sink.finish(about, images.names(range(len(images))))
     return [names[i] for i in places]
@@ -112,6 +123,17 @@ def read_latents(path: Path, opened: Opened, wanted: Sequence[str] | None = None
         shown = ", ".join(held[:8]) + (", …" if len(held) > 8 else "")
         raise CodesError(f"{path} has no {what}; it holds {shown or 'nothing'}")
     return tensors
+
+
+def read_given(path: Path, opened: Opened) -> dict[str, Tensor]:
+    """Return what the images of a file or folder of latents are conditioned on, as far as images made of them are.
+
+    Raises:
+        CodesError: it cannot be read.
+    """
+    names = {f"{c.name}.{GIVEN}": c.name for c in conditions_of(opened.module) if c.generative}
+    _, tensors, _ = _read_folder(path, list(names)) if path.is_dir() else read_tensors(path, list(names))
+    return {names[key]: value for key, value in tensors.items()}
 
 
 def model_digest(opened: Opened) -> str:
@@ -190,7 +212,7 @@ def _read_folder(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str
     try:
         about = read_json(path / f"{METADATA}.json")
         held = sorted(file.stem for file in path.glob("*.npy"))
-        arrays = {n: np.load(path / f"{n}.npy", allow_pickle=False, mmap_mode="c") for n in wanted if n in held}
+        arrays = {n: read_array(path / f"{n}.npy", "c") for n in wanted if n in held}
         return held, {name: torch.from_numpy(array) for name, array in arrays.items()}, about
     except FileNotFoundError as error:
         raise CodesError(f"{path} holds no latents: `hvdsl encode RUN -o {path}/` writes them") from error

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.inference.generate import depths
 from hvdsl.runtime.inference.pictures import grid, labelled_rows, save_png
+from hvdsl.runtime.latents.conditions import conditions_of
 from hvdsl.runtime.protocol import as_vae, is_quantized
 from hvdsl.workflows.conditions import stored_images
 from hvdsl.workflows.open import Opened
@@ -54,7 +57,7 @@ from safetensors.torch import load_file
 net = model.Model()
 net.load_state_dict(load_file("model.safetensors"))
 latents = model.Traversal(net.LATENTS, 1, None, model.Source.POSTERIOR_MEAN)
-parameters = net.eval()(net.input(torch.zeros(1, {shape})), latents)  # of the likelihood
+parameters = net.eval()(net.input(torch.zeros(1, {shape})), latents{given})  # of the likelihood
 ```
 
 `spec.hv` is the model as text: `hvdsl check`, `info`, `viz graph` and `train` take it. The weights have it in their
@@ -82,9 +85,25 @@ def model_card(opened: Opened, folder: Path, license: str | None) -> str:
         pictures=_pictures(opened, folder),
         numbers=_numbers(opened),
         data=_data(opened),
-        use="encode(images)" if is_quantized(opened.module) else "sample(16)",
+        use=_use(opened.module),
+        given="".join(f", {name}={value}" for name, value in _keywords(opened.module).items()),
         licence=license or "Nobody has said under which licence these weights are: `hvdsl export --license` does.",
     )
+
+
+def _use(module: nn.Module) -> str:
+    """A first call of the library."""
+    quantized = is_quantized(module)
+    values = [f'"{c.name}": …' for c in conditions_of(module) if c.generative or quantized]
+    given = f", given={{{', '.join(values)}}}" if values else ""
+    return f"encode(images{given})" if quantized else f"sample(16{given})"
+
+
+def _keywords(module: nn.Module) -> dict[str, str]:
+    """What a model's `forward` takes by keyword, for one image of class 0 and zeros."""
+    zeros = {c: f"torch.zeros({', '.join(map(str, (1, *c.stored)))})" for c in conditions_of(module)}
+    classes = "torch.zeros(1, dtype=torch.int64)"
+    return {c.argument or c.name: zero if c.classes is None else classes for c, zero in zeros.items()}
 
 
 def _pictures(opened: Opened, folder: Path) -> str:
@@ -92,18 +111,21 @@ def _pictures(opened: Opened, folder: Path) -> str:
     from hvdsl.workflows.trained import Trained
 
     trained, data, lines = Trained(opened), opened.spec.model.settings.data, []
-    if not is_quantized(opened.module):
-        save_png(grid(trained.sample(16), pixel_bits(data)), folder / "samples.png")
-        lines.append("![samples](samples.png)")
+    given: dict[str, Tensor] = {}
     try:
         chosen = used_images(opened.run, data)
-        images, _ = stored_images(opened.module, chosen, spread_indices(chosen, 8))
+        images, given = stored_images(opened.module, chosen, spread_indices(chosen, 8))
     except HvdslError:
         images = None  # the card is written wherever the run is, also where its data are not
+    conditions = [c for c in conditions_of(opened.module) if c.generative]
+    if not is_quantized(opened.module) and all(c.droppable or c.name in given for c in conditions):
+        own = {c.name: given[c.name] for c in conditions if c.name in given}
+        save_png(grid(trained.sample(16, given=own), pixel_bits(data)), folder / "samples.png")
+        lines.append("![samples](samples.png)")
     if images is not None:
         groups = len(as_vae(opened.module).LATENTS)
         keep = depths(groups, 4)
-        rows = [images, *(trained.reconstruct(images, keep=kept) for kept in keep)]
+        rows = [images, *(trained.reconstruct(images, keep=kept, given=given) for kept in keep)]
         labels = ["images", *(f"{kept} of {groups} groups" for kept in keep)]
         save_png(labelled_rows(rows, labels, pixel_bits(data)), folder / "reconstructions.png")
         lines.append("![images and their reconstructions](reconstructions.png)")

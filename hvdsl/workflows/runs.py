@@ -105,7 +105,7 @@ def create_run(
         given = spec.name if isinstance(spec, Source) else str(spec)
         environment: dict[str, Any] = {"spec": given, "data": str(data.resolve()) if data else None, "level": level}
         if class_names:
-            environment["classes"] = {field: list(names) for field, names in class_names.items()}
+            environment[CLASSES] = {field: list(names) for field, names in class_names.items()}
         Run.create(folder, files, environment)
     here.any(False)  # nobody goes on before the folder is there
     return Run.open(folder)
@@ -121,12 +121,21 @@ def _given(spec: str | Path | Source) -> tuple[str, str]:
 
 def read_model(run: Run, overrides: Sequence[str] = ()) -> Model:
     """Return the model of a run, from its `resolved.hv`."""
-    return read_resolved(Source(str(run.folder / "resolved.hv"), run.read("resolved.hv")), overrides)
+    return read_resolved(Source(str(run.folder / "resolved.hv"), run.spec()), overrides)
 
 
 def read_resolved(spec: Source, overrides: Sequence[str] = ()) -> Model:
     """Return the model of a resolved spec, as any version wrote it."""
     return checked(upgraded(read_text(spec)), overrides)
+
+
+CLASSES = "classes"  # where a run's environment keeps the names of classes, by field
+
+
+def class_names(run: Run | None) -> Mapping[str, Sequence[str]]:
+    """Return the names of classes that a run has kept, by field."""
+    noted = {} if run is None else run.environment().get(CLASSES, {})
+    return noted if isinstance(noted, Mapping) else {}
 
 
 def run_data(run: Run | None, settings: Data, data: Path | None = None) -> Splits:
@@ -139,7 +148,7 @@ def run_data(run: Run | None, settings: Data, data: Path | None = None) -> Split
     """
     if data is None and run is not None:
         data = run.data
-    return open_splits(settings, data)
+    return open_splits(settings, data, class_names(run))
 
 
 def used_images(
@@ -150,7 +159,7 @@ def used_images(
     Raises:
         DataError: they are missing, damaged, or not what the spec says.
     """
-    return open_given(settings, data, None if run is None else run.data, split, default)
+    return open_given(settings, data, None if run is None else run.data, split, default, class_names(run))
 
 
 def spread_indices(images: Dataset, number: int) -> list[int]:

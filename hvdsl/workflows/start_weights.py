@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.training.checkpoint import MANIFEST, Checkpoint, CheckpointStore
+from hvdsl.runtime.training.checkpoint import MANIFEST, Checkpoint, CheckpointStore, content_is_whole
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.weights import model_tensors
 
@@ -118,7 +118,10 @@ def _read(source: Path) -> dict[str, Tensor]:
             "`hvdsl import`"
         )
     try:
-        return load_file(source)
+        tensors = load_file(source)
+        if content_is_whole(source):
+            return tensors
+        raise HvdslError(f"{source} is damaged: its content is not what the SHA-256 in its metadata says")
     except (SafetensorError, OSError, ValueError) as error:
         raise HvdslError(f"{source} cannot be read as safetensors ({error})") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -23,8 +24,10 @@ from hvdsl.runtime.ground.world import process_group, world
 from hvdsl.runtime.inference.watch import watch
 from hvdsl.runtime.latents.noise import noise_scheme
 from hvdsl.runtime.training.fast_paths import default_level
+from hvdsl.runtime.training.history import ENVIRONMENT
 from hvdsl.runtime.training.precision import Precision
 from hvdsl.runtime.training.run import RESOLVED, Run, default_folder
+from hvdsl.runtime.training.signals import Stopped, stopping_at_once
 from hvdsl.runtime.training.sinks import Sink, find_sinks
 from hvdsl.runtime.training.trainer import Graphs, Trainer, TrainingResult
 from hvdsl.workflows.compiling import Overrides, checked, spelled
@@ -97,16 +100,45 @@ class TrainingSummary:
         return f"<hvdsl.TrainingSummary {self.run.folder}: steps of {done}{stopped}>"
 
 
+class StoppedError(HvdslError):
+    """A signal ended what comes before training, or between two stages of it.
+
+    Attributes:
+        signal: the signal.
+    """
+
+    def __init__(self, message: str, number: signal.Signals) -> None:
+        super().__init__(message)
+        self.signal = number
+
+
 def run_training(options: TrainOptions, console: Console | None = None) -> TrainingSummary:
     """Train the stages that the options name, in order; tell how it goes on `console`.
 
     Raises:
         UsageError: an option is missing, contradicts another, or names nothing that there is.
+        StoppedError: SIGTERM or SIGHUP came before training began, or between stages.
         HvdslError: what is asked for cannot be trained.
         SpecError: with everything that is wrong with the spec.
     """
+    try:
+        with stopping_at_once():
+            return _run(options, console)
+    except Stopped as stopped:
+        raise StoppedError(f"{stopped} while nothing was being trained: {_way_on(options)}", stopped.signal) from None
+
+
+def _way_on(options: TrainOptions) -> str:
+    """What to write after a start that came to nothing."""
+    if options.out is None or not (options.out / ENVIRONMENT).is_file() or Run(options.out).began_nothing:
+        return "nothing was lost, and the same command begins anew"
+    stage = "" if options.stage == AUTOENCODER else f" --stage {options.stage}"
+    return f"`hvdsl train --resume --out {shlex.quote(str(options.out))}{stage}` goes on"
+
+
+def _run(options: TrainOptions, console: Console | None) -> TrainingSummary:
     if options.spec is None and options.from_ is not None and (options.from_ / RESOLVED).is_file():
-        own = Run.open(options.from_).read(RESOLVED)
+        own = Run.open(options.from_).spec()
         options = replace(options, spec=Source(str(options.from_ / RESOLVED), own))
     _check(options)
     find_sinks(options.sinks)
@@ -124,7 +156,7 @@ def run_training(options: TrainOptions, console: Console | None = None) -> Train
 def _has_begun(options: TrainOptions) -> bool:
     """Whether there is a run to go on with, as the first process sees it."""
     folder = _out(options)
-    begun = (folder / "environment.json").is_file() and not Run(folder).began_nothing
+    begun = (folder / ENVIRONMENT).is_file() and not Run(folder).began_nothing
     return world().texts(str(begun))[0] == str(True)
 
 
@@ -232,7 +264,7 @@ def _train_autoencoder(
         weights=options.from_,
     )
     start.check_ranks()
-    check_fields(model, splits)
+    fields = check_fields(model, splits)
     notes = [] if run is None else consent(run, changed_since(run, start), options.changed)
     module = instantiate(model, settings.train.seed, device, level)
     match = take_weights(module, options.from_) if options.from_ is not None and run is None else None
@@ -257,6 +289,8 @@ def _train_autoencoder(
         run = trainer.run = create_run(folder, options.spec, model, options.data, level, entry, classes)
         hold(run, held)
         say(console, f"data: {splits.summary}")
+        if fields:
+            say(console, f"fields: {fields}")
         if match is not None:
             for line in match.lines():
                 say(console, line)

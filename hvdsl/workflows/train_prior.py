@@ -71,8 +71,8 @@ def train_prior(
     prior = instantiate_prior(model, latent, train.seed, device)
     check_levels(prior, [*first.levels, *_classes(first)])
     splits = run_data(run, model.settings.data, data)
-    codes = extract(first, splits.train, "train", console=console)
-    held_out = extract(first, splits.validation, "validation", console=console)
+    codes = extract(first, splits.train, "train", console=console, model=model)
+    held_out = extract(first, splits.validation, "validation", console=console, model=model)
     names = names_of(prior)
     start = Start(
         model=model,

@@ -24,15 +24,15 @@ from hvdsl.runtime.protocol import as_vae, is_quantized
 from hvdsl.runtime.training.batches import PixelSource
 from hvdsl.runtime.training.run import Run
 from hvdsl.workflows.compiling import Compiled, Overrides, spelled
-from hvdsl.workflows.conditions import GivenValue, class_names, images_with_fields, values_of
+from hvdsl.workflows.conditions import GivenValue, images_with_fields, known_values, regiven, values_of
 from hvdsl.workflows.edit import Edits, edit_images
 from hvdsl.workflows.evaluate import EvaluationResult, ImageElbo, Split, evaluate_images, evaluate_split, image_elbo
-from hvdsl.workflows.images import GivenImages, ImagesLike, as_pixels, image_names, raw_pixels
+from hvdsl.workflows.images import GivenImages, ImagesLike, as_pixels, image_names
 from hvdsl.workflows.interpolate import Curve, interpolate
 from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.latents import Latents, count_of, decode, infer
 from hvdsl.workflows.open import CheckpointName, Opened, open_model
-from hvdsl.workflows.runs import used_images
+from hvdsl.workflows.runs import class_names, used_images
 from hvdsl.workflows.sample import CodesOf, PerLevel, SampleOptions, Value, draw
 from hvdsl.workflows.score import Scores, score
 
@@ -182,6 +182,7 @@ class Trained:
                 count_of(self.model, latents),
                 self._data,
                 class_names(self.run),
+                generating=True,
             )
             images = decode(self.model, self._data, latents, temperature=factor, seed=seed, batch=batch, given=fields)
         return as_pixels(images, self._data)
@@ -367,6 +368,7 @@ class Trained:
         batch: int = BATCH,
         seed: int = 0,
         console: Console | None = None,
+        given: Mapping[str, GivenValue] | None = None,
     ) -> Scores:
         """Score each image by the bound and by a likelihood ratio, with the images' names; see `Scores`.
 
@@ -380,6 +382,7 @@ class Trained:
             batch: images per pass.
             seed: of the posterior samples.
             console: where to show progress.
+            given: what the images are conditioned on, in place of what they bring with them.
 
         Raises:
             hvdsl.Error: there are no images, not so many groups, or the likelihood is an error and no density.
@@ -389,10 +392,11 @@ class Trained:
                 raise UsageError("given images are all that is scored: leave out `data` and `split`")
             chosen: PixelSource
             if images is None:
-                chosen = stored = used_images(self.run, self._data, None if data is None else Path(data), split)
+                stored = used_images(self.run, self._data, None if data is None else Path(data), split)
+                chosen = regiven(self.model, stored, given, self._data, class_names(self.run))
                 names = stored.names(range(len(stored)))
             else:
-                chosen = GivenImages(*self._with_fields(images, None))
+                chosen = GivenImages(*self._with_fields(images, given))
                 names = image_names(images, len(chosen))
             return score(self._opened, chosen, names, samples=samples, llr=llr, batch=batch, seed=seed, console=console)
 
@@ -406,11 +410,13 @@ class Trained:
         curve: Curve = "spherical",
         batch: int = BATCH,
         seed: int = 0,
+        given: Mapping[str, GivenValue] | None = None,
     ) -> Tensor:
         """Return images on the way from one image to another, pixels `(steps, C, H, W)`, the two included.
 
         The latents of both are posterior means; those of the chosen groups go from the first image's to the second's,
-        all others stay the first image's. Bits and classes change half way.
+        all others stay the first image's, and what the images are conditioned on goes with them, in a straight line.
+        Bits and classes change half way.
 
         Args:
             first: one image.
@@ -420,23 +426,32 @@ class Trained:
             curve: `spherical`, on a great circle through each group's values (Shoemake 1985), or `linear`.
             batch: images per pass.
             seed: of what priors draw.
+            given: what the images are conditioned on, in place of what they bring with them: one value, or two, the
+                first image's and the second's.
 
         Raises:
             hvdsl.Error: the images do not fit, there is no such group, or all latents are codes.
         """
-        pixels = [raw_pixels(images, self._data) for images in (first, second) if images is not None]
-        if any(len(each) != 1 for each in pixels):
-            raise UsageError(f"the way is from one image to one other, and here are {sum(map(len, pixels))}")
         with no_global_effect():
+            ends = [images for images in (first, second) if images is not None]
+            values = known_values(self.model, given, len(ends), self._data, class_names(self.run))
+            parts = [
+                self._with_fields(images, {name: value[i : i + 1] for name, value in values.items()})
+                for i, images in enumerate(ends)
+            ]
+            if any(len(pixels) != 1 for pixels, _ in parts):
+                count = sum(len(pixels) for pixels, _ in parts)
+                raise UsageError(f"the way is from one image to one other, and here are {count}")
             images = interpolate(
                 self.model,
                 self._data,
-                torch.cat(pixels),
+                torch.cat([pixels for pixels, _ in parts]),
                 groups=groups,
                 steps=steps,
                 curve=curve,
                 batch=batch,
                 seed=seed,
+                fields={name: torch.cat([fields[name] for _, fields in parts]) for name in parts[0][1]},
             )
         return as_pixels(images, self._data)
 
@@ -456,8 +471,8 @@ class Trained:
             console: where to show progress.
 
         Raises:
-            hvdsl.Error: the ending is none of these, an extra is missing, the model is conditioned, or what was
-                written does not give what the model gives.
+            hvdsl.Error: the ending is none of these, an extra is missing, or what was written does not give what the
+                model gives.
         """
         from hvdsl.workflows.export import export  # which draws pictures with this class
 

@@ -17,6 +17,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.grammar import read_text
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
+from hvdsl.runtime.codes.store import CodeStore
 from hvdsl.runtime.ground.disk import read_json
 from hvdsl.runtime.training.checkpoint import DIGEST, STEP, WEIGHTS, Checkpoint, CheckpointStore
 from hvdsl.runtime.training.history import CURRENT, ENVIRONMENT, HISTORY, VERSIONS, History
@@ -177,6 +178,8 @@ def _files(run: Run) -> Iterator[Check]:
         yield _checked(HISTORY, lambda: _counted(len(History(run.folder).entries()), "start"))
     if run.metrics_path.exists():
         yield _checked(run.metrics_path.name, lambda: _log(run.metrics_path))
+    for path in sorted((run.folder / "codes").glob("*/manifest.json")):
+        yield _checked(f"codes/{path.parent.name}", partial(_codes, path.parent))
     for path in sorted(run.pictures.glob("*.png")) if run.pictures.is_dir() else []:
         yield _checked(f"pictures/{path.name}", partial(_picture, path))
 
@@ -193,12 +196,18 @@ def _json(path: Path) -> str:
 
 
 def _spec(run: Run) -> str:
-    text = run.read(CURRENT)
+    text = run.spec()
     try:
         read_text(Source(CURRENT, text))
     except SpecError as error:
         raise HvdslError(f"does not parse: {error.diagnostics[0].message}") from error
     return _counted(len(text.splitlines()), "line")
+
+
+def _codes(folder: Path) -> str:
+    store = CodeStore.open(folder)
+    store.check()
+    return f"the codes of {_counted(len(store), 'image')}"
 
 
 def _log(path: Path) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hvdsl.importers.names import WeightsError
 from hvdsl.runtime.ground.noise import SCHEMES
-from hvdsl.runtime.training.checkpoint import DIGEST, NOISE_SCHEME, PRIOR_OF, SPEC, STEP
+from hvdsl.runtime.training.checkpoint import CONTENT, DIGEST, NOISE_SCHEME, PRIOR_OF, SPEC, STEP, content_is_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,14 @@ def read_weights_file(path: Path) -> WeightsFile:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        whole = content_is_whole(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read as safetensors ({error})") from error
+    if not whole:
+        raise WeightsError(
+            f"{path} is damaged: its content is not what the SHA-256 in its metadata says; where it was changed on "
+            f"purpose, leave `{CONTENT}` out of the metadata"
+        )
     if SPEC not in metadata:
         raise WeightsError(
             f"{path} has no spec in its metadata: give the run folder, or import it with `hvdsl import … --spec SPEC`"

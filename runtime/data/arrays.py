@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hvdsl.runtime.data.dataset import Chain, Images
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.names import ALL, part_in
 from hvdsl.runtime.data.picture import Raster
 
 _LABELS = re.compile(r"(^|_)(labels?|y|targets?|classes|fine_labels)($|_)", re.IGNORECASE)
+_NUMBER = re.compile(r"[-_]?(\d+)$")  # of a shard
 _IMAGES = ("images", "image", "x", "data", "samples", "arr_0")
 _LARGEST = 1 << 30  # bytes of a compressed member that may unfold to more than
 _RATIO = 100  # times its size
@@ -45,6 +47,8 @@ class Arrays:
                 f"{name} holds {images.dtype} of shape {images.shape}: images are numbers "
                 "(N, H, W), (N, H, W, C) or (N, C, H, W), best uint8"
             )
+        if len(images) == 0:
+            raise DataError(f"{name} holds no images")
         if labels is not None and labels.shape != (len(images),):
             raise DataError(f"{name} has {len(images)} images but labels of shape {labels.shape}")
         self.name_of_file = name
@@ -99,15 +103,62 @@ def read_arrays(path: Path, channels: int | None = None) -> dict[str, Arrays]:
     Raises:
         DataError: not readable, not images, or an object array (which would need a pickle).
     """
+    if path.suffix.lower() == ".npy":
+        return {ALL: Arrays(str(path), read_npy(path), channels=channels)}
+    return _parts(path, read_npz(path), channels)
+
+
+def read_array_folder(files: Sequence[Path], channels: int | None) -> dict[str, Images] | None:
+    """Return the parts that `.npy` and `.npz` files beside each other hold; None where each seems to be one image.
+
+    They are read as one `.npz` would be whose arrays are called as the files. Files that differ in a number at their
+    end (`x_train_0.npy`, `y_train_0.npy`, `x_train_1.npy`, …) are read one after the other.
+
+    Raises:
+        DataError: as `read_arrays`.
+    """
+    if not files or not (len(files) == 1 or any(_is_set(file) for file in files)):
+        return None
+    shards: dict[int, dict[str, NDArray[Any]]] = {}
+    for file in files:
+        number = _NUMBER.search(file.stem)
+        stem = file.stem[: number.start()] if number else file.stem
+        stored = {stem: read_npy(file)} if file.suffix.lower() == ".npy" else read_npz(file)
+        if file.suffix.lower() == ".npz" and part_in(stem) and not any(map(part_in, stored)):
+            stored = {f"{stem}_{key}": array for key, array in stored.items()}
+        shard = shards.setdefault(int(number[1]) if number else -1, {})
+        if repeated := shard.keys() & stored.keys():
+            raise DataError(f"{file} and another file beside it both hold `{min(repeated)}`: give one of the two")
+        shard |= stored
+    place, parts = files[0].parent, dict[str, list[Images]]()
+    for _, stored in sorted(shards.items()):
+        for part, images in _parts(place, stored, channels).items():
+            parts.setdefault(part, []).append(images)
+    return {part: held[0] if len(held) == 1 else Chain(held) for part, held in parts.items()}
+
+
+def _is_set(file: Path) -> bool:
+    """Whether an array file holds many images, not one: by its name, or its four axes."""
+    if file.suffix.lower() == ".npz" or part_in(file.stem) is not None or file.stem.lower() in ("images", "labels"):
+        return True
     try:
-        if path.suffix == ".npy":
-            return {ALL: Arrays(str(path), np.load(path, mmap_mode="r", allow_pickle=False), channels=channels)}
-        stored = read_npz(path)
+        return read_npy(file).ndim == 4
     except DataError:
-        raise
+        return False
+
+
+def read_npy(path: Path) -> NDArray[Any]:
+    """Return the array of an `.npy` file, memory-mapped.
+
+    Raises:
+        DataError: damaged, or it holds Python objects.
+    """
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # NumPy raises almost anything of damaged headers
-        raise DataError(f"{path} cannot be read as an array file: {error}") from error
-    return _parts(path, stored, channels)
+        objects = "it holds Python objects, which would be executed" if "object" in str(error).lower() else error
+        raise DataError(f"{path} cannot be read as an array file: {objects}") from error
+    return array
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
@@ -174,10 +225,9 @@ def _only(path: Path, stored: Mapping[str, NDArray[Any]]) -> str:
     """The name of the one array of images in a file that has no parts."""
     candidates = [key for key in stored if not _LABELS.search(key)]
     named = [key for key in _IMAGES if key in candidates]
-    if named:
-        return named[0]
-    if len(candidates) == 1:
-        return candidates[0]
+    shaped = [key for key in candidates if stored[key].ndim >= 3]
+    if named or len(candidates) == 1 or len(shaped) == 1:
+        return (named or (candidates if len(candidates) == 1 else shaped))[0]
     raise DataError(
         f"{path} holds {', '.join(sorted(stored)) or 'nothing'}: give one array `images` (with `labels` if there "
         "are classes), or arrays named train, validation and test"
@@ -186,10 +236,12 @@ def _only(path: Path, stored: Mapping[str, NDArray[Any]]) -> str:
 
 def _one(path: Path, stored: Mapping[str, NDArray[Any]], part: str, key: str, channels: int | None) -> Arrays:
     beside = {k: a for k, a in stored.items() if k != key and (part_in(k) or ALL) == part}
-    labels = next((k for k in beside if _LABELS.search(k)), None)
+    called = [k for k in beside if _LABELS.search(k)]
+    flat = [k for k in called if beside[k].ndim == 1 or beside[k].shape[1:] == (1,)]
+    labels = next(iter([*flat, *(k for k in called if _LABELS.fullmatch(_field(k, part)))]), None)
     count = len(stored[key]) if stored[key].ndim else 0
     fields = {_field(k, part): a for k, a in beside.items() if k != labels and a.ndim and len(a) == count}
-    name = str(path) if part == ALL else f"{path}[{key}]"
+    name = str(path) if part == ALL and key in _IMAGES else f"{path}[{key}]"
     return Arrays(name, stored[key], _integers(path, beside.get(labels or "")), channels=channels, fields=fields)
 
 

@@ -11,15 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvdsl.compiler.settings import Condition, Data
-from hvdsl.runtime.data.conditions import formed, made
+from hvdsl.runtime.data.conditions import NONE, formed, made
 from hvdsl.runtime.data.errors import DataError
-from hvdsl.runtime.data.fields import Examples, Field, Value, stack
+from hvdsl.runtime.data.fields import Field
 from hvdsl.runtime.data.picture import Raster
 from hvdsl.runtime.data.preprocess import Preprocess, random, scaled
 
 Pixels = NDArray[Any]  # (N, C, H, W): uint8 or uint16 0 … 2^bits − 1, or float32 of real numbers
-
-WEIGHT = "weight"
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +59,40 @@ class Subset:
         return self.images.name(int(self.indices[index]))
 
 
+class Chain:
+    """The images of several sources, one after the other."""
+
+    def __init__(self, sources: Sequence[Images]) -> None:
+        self.sources = tuple(sources)
+        self._ends = np.cumsum([len(source) for source in sources])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def image(self, index: int, epoch: int) -> Raster:
+        source, place = self._place(index)
+        return source.image(place, epoch)
+
+    def label(self, index: int) -> int | None:
+        source, place = self._place(index)
+        return source.label(place)
+
+    def name(self, index: int) -> str:
+        source, place = self._place(index)
+        return source.name(place)
+
+    @property
+    def fields(self) -> dict[str, NDArray[Any]]:
+        """The arrays that stand beside the images of all sources, by name."""
+        held = [dict(getattr(source, "fields", {})) for source in self.sources]
+        common = set(held[0]).intersection(*held[1:])
+        return {name: np.concatenate([fields[name] for fields in held]) for name in sorted(common)}
+
+    def _place(self, index: int) -> tuple[Images, int]:
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return self.sources[number], index - (int(self._ends[number - 1]) if number else 0)
+
+
 class Teller:
     """Says each kind of thing that was done to images once, by the first image that it was done to."""
 
@@ -80,7 +112,7 @@ class Dataset:
     uninterrupted one would have seen.
 
     Args:
-        fields: What else belongs to each image, by name; `weight` says how much each pixel counts.
+        fields: What else belongs to each image, by name.
     """
 
     def __init__(
@@ -142,12 +174,13 @@ class Dataset:
         return pixels, given
 
     def _formed(self, condition: Condition, pixels: Pixels, epoch: int, index: int) -> NDArray[Any]:
-        own = made(condition, pixels, (self._settings.split_seed, epoch, index))
+        own = made(self._settings, condition, pixels, epoch, index)
         if own is not None:
             return own
         name = self.images.name(index)
-        value = self.fields[condition.name].value(self._origin(index), name)
-        return formed(condition, value, name, lambda numbers: self._moved(condition, numbers, epoch, index, name))
+        source = self.fields[condition.name]
+        value = source.value(self._origin(index), name)
+        return formed(condition, value, name, source.place, lambda n: self._moved(condition, n, epoch, index, name))
 
     def _moved(self, condition: Condition, numbers: NDArray[Any], epoch: int, index: int, name: str) -> NDArray[Any]:
         """Do with (H, W, C) what is done with the image, and bring it to the size that was declared."""
@@ -164,39 +197,31 @@ class Dataset:
             )
         return np.ascontiguousarray(scaled(numbers, size).transpose(2, 0, 1))
 
-    def examples(self, indices: Sequence[int], epoch: int = 0, step: int = 0) -> Examples:
-        """Return everything that belongs to some images; geometry is applied alike to all that has places.
+    def absent(self, field: str) -> int:
+        """Return how many images have no value of a field of `data`, as far as can be said without reading images.
 
         Raises:
-            DataError: as `batch`; or a field has no value for an image and may not be dropped, or is of another size.
+            DataError: one has none and may not be without, or one that is not what `data` declares.
         """
-        turn = epoch if self._training else 0
-        names = self.names(indices)
-        given, present = {}, {}
-        for key, source in self.fields.items():
-            values = [
-                self._placed(source.value(self._origin(int(i)), name), key, turn, int(i), name)
-                for i, name in zip(indices, names, strict=True)
-            ]
-            given[key], present[key] = stack(key, values)
-        weight = given.pop(WEIGHT, None)
-        if weight is not None and (weight < 0).any():
-            raise DataError(f"a weight of {names[int(np.argmax((weight < 0).any((1, 2, 3))))]} is below 0")
-        present.pop(WEIGHT, None)
-        return Examples(self.batch(indices, epoch, step), given, present, weight, tuple(names))
+        condition = next(condition for condition in self._settings.conditions if condition.name == field)
+        source = self.fields.get(field)
+        if source is None:  # made of the image
+            return 0
+        count = 0
+        for index in range(len(self)):
+            name = self.images.name(index)
+            if condition.is_map and source.holds(self._origin(index), name):
+                continue
+            value = None if condition.is_map else source.value(self._origin(index), name)
+            row = formed(condition, value, name, source.place, np.asarray)
+            count += bool((row == NONE).all() if condition.classes is not None else np.isnan(row).any())
+        return count
 
-    def _placed(self, value: Value, what: str, epoch: int, index: int, name: str) -> Value:
-        """Move a value that has places as its image is moved: (H, W, C) to (C, H, W)."""
-        if not isinstance(value, np.ndarray) or value.ndim != 3:
-            return value
-        stored = self.images.image(index, epoch).values.shape[:2]
-        if value.shape[:2] != stored:
-            raise DataError(
-                f"`{what}` of {name} is {value.shape[0]}x{value.shape[1]}, and the image {stored[0]}x{stored[1]}: "
-                "make them alike"
-            )
-        moved = self._preprocess.geometry(value.astype(np.float32), epoch, index, f"`{what}` of {name}")
-        return np.ascontiguousarray(moved.transpose(2, 0, 1))
+    def stamp(self, field: str) -> bytes:
+        """Return what tells the values of a field from others, as far as can be said without reading images."""
+        source = self.fields.get(field)  # none where it is made of the image
+        rows = range(len(self)) if source is not None else ()
+        return b"\0".join(source.stamp(self._origin(i), self.images.name(i)) for i in rows if source is not None)
 
     def _origin(self, index: int) -> int:
         """The place of an image among those of the source, by which its fields are stored."""
@@ -232,7 +257,8 @@ class Dataset:
         wrong = next((i for i, label in enumerate(known) if label < 0 or (classes and label >= classes)), None)
         if wrong is not None:
             name = self.images.name(int(indices[wrong]))
-            raise DataError(f"{name} is of class {known[wrong]}, and `data.classes` is {classes}")
+            limit = f", and `data.classes` is {classes}" if classes else ""
+            raise DataError(f"{name} is of class {known[wrong]}{limit}: classes count from 0")
         return np.asarray(known, np.int64)
 
     def _one(self, index: int, epoch: int, step: int) -> Pixels:

@@ -8,6 +8,7 @@ import numpy as np
 
 from hvdsl.runtime.data.arrays import Arrays
 from hvdsl.runtime.data.dataset import Dataset, Images, Subset
+from hvdsl.runtime.data.fields import ImageField
 from hvdsl.runtime.data.folder import Folder
 
 PROBES = 64
@@ -22,9 +23,9 @@ BLIND_SPOT = f"other pixels in images that are none of the {PROBES} compared, wh
 def dataset_digest(dataset: Dataset) -> str:
     """SHA-256 of the stored images of a part, and of the conditions beside them; where they lie has no part in it.
 
-    It covers their number, the names and sizes of files, fields, classes, and the pixels of 64 images that are evenly
-    spread; of an array of up to a GiB all of it. What settings make of the images is not in it, nor which of them are
-    held out: those are compared as settings.
+    It covers their number, the names and sizes of files, classes and numbers beside all of them, and the pixels of 64
+    images that are evenly spread and of the second images of these; of an array of up to a GiB all of it. What
+    settings make of the images is not in it, nor which of them are held out: those are compared as settings.
     """
     images: Images = dataset.images.images if isinstance(dataset.images, Subset) else dataset.images
     digest = hashlib.sha256(f"{len(images)}".encode())
@@ -36,12 +37,15 @@ def dataset_digest(dataset: Dataset) -> str:
     if stored is not None and stored.nbytes <= WHOLE:
         digest.update(f"\0{stored.dtype.str} {stored.shape}\0".encode())
         digest.update(np.ascontiguousarray(stored).data)
+    for name, field in sorted(dataset.fields.items()):
+        digest.update(f"\0{name}".encode())
+        for index in range(len(images)):
+            digest.update(b"\0" + field.stamp(index, images.name(index)))
     for index in np.unique(np.linspace(0, max(0, len(images) - 1), min(PROBES, len(images))).astype(int)).tolist():
         values = images.image(index, 0).values
         digest.update(f"\0{index} {values.dtype.str} {values.shape} {images.label(index)}\0".encode())
         digest.update(np.ascontiguousarray(values).data)
-        for name, field in sorted(dataset.fields.items()):
-            value = field.value(index, images.name(index))
-            held = value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
-            digest.update(f"\0{name}\0".encode() + held)
+        for field in (field for field in dataset.fields.values() if isinstance(field, ImageField)):
+            second = field.value(index, images.name(index))
+            digest.update(b"\0" if second is None else np.ascontiguousarray(second).data)
     return digest.hexdigest()

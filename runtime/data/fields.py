@@ -1,11 +1,9 @@
-"""What else belongs to an image: conditions (`given`) and weights, from arrays, class folders, tables and folders."""
+"""What else belongs to an image: fields (`given`) from arrays, class folders, tables and second folders."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TypeAlias
 
@@ -15,124 +13,59 @@ from numpy.typing import NDArray
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.picture import UnreadableError
 from hvdsl.runtime.data.stored import SUFFIXES, read_image
+from hvdsl.runtime.data.tables import Column
 
 Value: TypeAlias = "NDArray[Any] | int | None"
 """(H, W, C) numbers that have places, (K,) numbers that have none, a class, or None: not known."""
 
-_LARGEST_TABLE = 1 << 30  # bytes
-_NAME_COLUMNS = ("file", "file_name", "filename", "name", "path", "image", "image_id", "id")
-_MISSING = ("", "nan", "na", "null", "none")
-
 
 class Field(Protocol):
-    """One condition of every image.
+    """One field of every image.
 
     Attributes:
-        classes: Names of the classes, where values are classes.
+        place: What it is read from, for messages: `table.csv`, `the folder edges`.
+        classes: Names of the classes, where values are classes that have names.
     """
+
+    @property
+    def place(self) -> str: ...
 
     @property
     def classes(self) -> tuple[str, ...] | None: ...
 
     def value(self, index: int, name: str) -> Value: ...
 
+    def holds(self, index: int, name: str) -> bool:
+        """Whether there is a value of an image, as far as can be said without reading images."""
+        ...
 
-class Conditioned(Protocol):
-    """Stored images, as far as conditions need them."""
+    def stamp(self, index: int, name: str) -> bytes:
+        """What tells a value from another, as far as can be said without reading images."""
+        ...
+
+
+class Labelled(Protocol):
+    """Stored images, as far as their classes go."""
 
     def label(self, index: int) -> int | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Examples:
-    """Everything that belongs to N images.
-
-    Attributes:
-        pixels: Raw values (N, C, H, W).
-        given: Conditions by name: classes (N,) as int64, −1 where there is none; other numbers as float32, (N, K) or,
-            where they have places, (N, C, H, W), 0 where there are none.
-        present: Which images have a value of each condition, (N,) booleans.
-        weight: How much each pixel counts, (N, 1, H, W) as float32; None counts all alike.
-        names: The images' names.
-    """
-
-    pixels: NDArray[Any]
-    given: Mapping[str, NDArray[Any]]
-    present: Mapping[str, NDArray[np.bool_]]
-    weight: NDArray[np.float32] | None
-    names: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FieldSource:
-    """Where a condition comes from.
-
-    Attributes:
-        place: None: an array of that name beside the images, or `label`, their classes. A folder: images of the same
-            names. A table (`.csv`, `.tsv`, `.jsonl`): one of its columns.
-        column: Of the table; by default that of the condition's name.
-        droppable: An image without a value is one whose condition is dropped; otherwise it is an error.
-    """
-
-    place: Path | None = None
-    column: str | None = None
-    droppable: bool = False
-
-
-def open_field(name: str, source: FieldSource, images: Conditioned, size: tuple[int, int]) -> Field:
-    """Open a condition of stored images.
+class ArrayField:
+    """Rows of an array: whole numbers are classes, (N, K) vectors, (N, H, W[, C]) or (N, C, H, W) have places.
 
     Args:
-        size: Height and width of the images, by which arrays (N, C, H, W) are told from (N, H, W, C).
-
-    Raises:
-        DataError: there is no such array, folder, table or column.
+        shape: (C, H, W) as declared, by which (N, C, H, W) is told from (N, H, W, C).
     """
-    if source.place is None:
-        arrays: Mapping[str, NDArray[Any]] = getattr(images, "fields", {})
-        if name in arrays:
-            return ArrayField(name, arrays[name], size)
-        if name == "label":
-            classes: Sequence[str] | None = getattr(images, "classes", None)
-            return ClassField(images, classes, droppable=source.droppable)
-        held = ", ".join(arrays) or "none"
-        raise DataError(f"there is no array `{name}` beside the images (there are: {held}): give its folder or table")
-    if source.place.is_dir():
-        return ImageField(name, source.place, droppable=source.droppable)
-    columns, column = read_table(source.place), source.column or name
-    if column not in columns:
-        raise DataError(f"{source.place} has no column `{column}`: it has {', '.join(columns)}")
-    return TableField(column, columns[column], droppable=source.droppable)
 
+    classes: tuple[str, ...] | None = None
 
-def stack(name: str, values: Sequence[Value]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Join the values of N images, and say which have one.
-
-    Raises:
-        DataError: some are classes and some are not, or their shapes differ.
-    """
-    present = np.asarray([value is not None for value in values], np.bool_)
-    known = [value for value in values if value is not None]
-    if all(isinstance(value, int) for value in known):
-        return np.asarray([-1 if value is None else value for value in values], np.int64), present
-    shapes = {np.shape(value) for value in known}
-    if len(shapes) != 1:
-        raise DataError(f"values of `{name}` have different shapes: {', '.join(map(str, sorted(shapes)))}")
-    empty = np.zeros(shapes.pop(), np.float32)
-    return np.stack([empty if value is None else np.asarray(value, np.float32) for value in values]), present
-
-
-class ArrayField:
-    """Rows of an array: whole numbers are classes, (N, K) vectors, (N, H, W[, C]) or (N, C, H, W) have places."""
-
-    def __init__(self, name: str, array: NDArray[Any], size: tuple[int, int] | None = None) -> None:
+    def __init__(self, name: str, array: NDArray[Any], shape: tuple[int, int, int]) -> None:
         if array.dtype.kind not in "buif":
             raise DataError(f"the field `{name}` holds {array.dtype}: fields are numbers")
-        self.classes: tuple[str, ...] | None = None
-        self._name, self._array = name, array
-        self._planar = (
-            array.ndim == 4 and array.shape[1] < array.shape[3] and array.shape[2:] == (size or array.shape[2:])
-        )
+        self.place = f"the array `{name}`"
+        self._array = array
+        self._planar = array.ndim == 4 and array.shape[1] == shape[0] and array.shape[3] != shape[0]
+        self._planar |= array.shape[1:] == shape
 
     def value(self, index: int, name: str) -> Value:
         row = np.asarray(self._array[index])
@@ -140,137 +73,190 @@ class ArrayField:
             return int(row) if row.dtype.kind in "bui" else row[None]
         if row.ndim == 2:
             return row[:, :, None]
-        return row.transpose(1, 2, 0) if self._planar else row
+        return row.transpose(1, 2, 0) if row.ndim == 3 and self._planar else row
+
+    def holds(self, index: int, name: str) -> bool:
+        row = np.asarray(self._array[index])
+        return row.ndim > 1 or row.dtype.kind != "f" or bool(np.isfinite(row).all())
+
+    def stamp(self, index: int, name: str) -> bytes:
+        return np.asarray(self._array[index]).tobytes()
 
 
 class ClassField:
-    """The class that the images themselves say: of their folder, or of the array `labels`."""
+    """The class that the images themselves say: of their folder, or of the array `labels`.
 
-    def __init__(self, images: Conditioned, classes: Sequence[str] | None, *, droppable: bool = False) -> None:
-        self.classes: tuple[str, ...] | None = None if classes is None else tuple(classes)
-        self._images, self._droppable = images, droppable
+    Args:
+        root: Where the images are, which may be the folder of a class.
+    """
 
-    def value(self, index: int, name: str) -> Value:
+    def __init__(self, images: Labelled, classes: Sequence[str] | None, root: Path | None = None) -> None:
+        self.classes: tuple[str, ...] | None = tuple(classes) if classes else None
+        self._images, self._root = images, root
+        named = ", ".join(self.classes or ())
+        self.place = f"the folders of classes, which are {named}" if named else "the array `labels`"
+
+    def value(self, index: int, name: str) -> int | None:
         label = self._images.label(index)
-        if label is None and not self._droppable:
-            raise DataError(
-                f"there is no `label` of {name}: move it into the folder of its class, or write "
-                "`given label = … { drop = 0.1 }`, with which it may be absent"
-            )
-        return label
+        if label is not None or self.classes is None:
+            return label
+        folder = PurePosixPath(_path(self._root, name)).parent.name
+        return self.classes.index(folder) if folder in self.classes else None
+
+    def holds(self, index: int, name: str) -> bool:
+        return self.value(index, name) is not None
+
+    def stamp(self, index: int, name: str) -> bytes:
+        return repr(self.value(index, name)).encode()
 
 
 class ImageField:
-    """A second folder with an image of the same name (whatever its suffix) for every image."""
+    """A second folder with an image of the same name, whatever its suffix, for every image.
 
-    def __init__(self, name: str, root: Path, *, droppable: bool = False) -> None:
-        if not root.is_dir():
-            raise DataError(f"the field `{name}` is read from {root}, which is no folder")
-        self.classes: tuple[str, ...] | None = None
-        self._name, self._root, self._droppable = name, root, droppable
+    Folders on the way to an image are folders in it, too, as many as there are.
+
+    Args:
+        images: Where the images are.
+    """
+
+    classes: tuple[str, ...] | None = None
+
+    def __init__(self, root: Path, images: Path | None = None) -> None:
+        self.place = f"the folder {root}"
+        self._root, self._place = root, images
+        self._images: dict[Path, str] = {}  # by file, the image that has it
+
+    def _file(self, name: str) -> Path | None:
+        """The file that belongs to an image.
+
+        Raises:
+            DataError: it may belong to two.
+        """
+        parts = PurePosixPath(_path(self._place, name)).with_suffix("").parts
+        for start in range(1, len(parts)):
+            stem = self._root.joinpath(*parts[start:])
+            path = next((p for s in sorted(SUFFIXES) if (p := stem.with_name(stem.name + s)).is_file()), None)
+            if path is not None:
+                other = self._images.setdefault(path, name)
+                if other != name:
+                    raise DataError(f"{path} may belong to {other} or to {name}: put it into folders as they are")
+                return path
+        return None
 
     def value(self, index: int, name: str) -> Value:
-        stem = PurePosixPath(name).with_suffix("")
-        folder = self._root / stem.parent
-        path = next((p for s in sorted(SUFFIXES) if (p := folder / f"{stem.name}{s}").is_file()), None)
+        path = self._file(name)
         if path is None:
-            if self._droppable:
-                return None
-            raise DataError(
-                f"the field `{self._name}` has no image for {name} in {self._root}: add it, or let the field be dropped"
-            )
+            return None
         try:
             return read_image(path).values
         except UnreadableError as error:
             raise DataError(f"{path} cannot be read: {error}") from error
 
+    def holds(self, index: int, name: str) -> bool:
+        return self._file(name) is not None
+
+    def stamp(self, index: int, name: str) -> bytes:
+        path = self._file(name)
+        return b"" if path is None else f"{path.name} {path.stat().st_size}".encode()
+
 
 class TableField:
-    """One column of a table beside a folder: numbers, or words, which are classes in the order of the alphabet."""
+    """One column of a table: numbers, several numbers, or words, which are classes in the order of the alphabet.
 
-    def __init__(self, name: str, table: Mapping[str, str], *, droppable: bool = False) -> None:
-        self._name, self._droppable = name, droppable
-        self._values = {key: text for key, text in table.items() if text.strip().lower() not in _MISSING}
-        try:
-            numbers = [float(text) for text in self._values.values()]
-            whole = all(n.is_integer() for n in numbers) and all(n >= 0 for n in numbers)
-            self.classes = None
-        except ValueError:
-            numbers, whole = [], False
-            self.classes = tuple(sorted(set(self._values.values())))
-        self._whole = whole
+    A row belongs to the image whose path ends with the row's file name, or is the end of it; suffixes may differ.
+
+    Args:
+        classes: Names of the classes, where words are to be counted among these.
+        images: Where the images are.
+    """
+
+    def __init__(
+        self, path: Path, column: Column, classes: Sequence[str] | None = None, images: Path | None = None
+    ) -> None:
+        self.place, self._name, self._place = str(path), column.name, images
+        self._numbers = column.numbers()
+        self._texts = {_plain(file): text for file, text in column.texts.items()}
+        self.classes: tuple[str, ...] | None = None
+        if self._numbers is None:
+            self.classes = tuple(classes or sorted(set(column.present.values())))
         self._places = {text: place for place, text in enumerate(self.classes or ())}
+        self._present = frozenset(column.present.values())
+        self._rows: dict[str, list[str]] = {}  # by a row's file name
+        self._ends: dict[str, list[str]] = {}  # by an end of it
+        for key in self._texts:
+            for form in forms(key):
+                self._rows.setdefault(form, []).append(key)
+            for tail in tails(key):
+                self._ends.setdefault(tail, []).append(key)
+        self._images: dict[str, str] = {}  # by row, the image that has it
 
-    classes: tuple[str, ...] | None
+    def _text(self, name: str) -> str | None:
+        """What the table says of an image.
+
+        Raises:
+            DataError: two rows may be meant, or one row by two images.
+        """
+        own = _plain(name)
+        places = [self._rows.get(tail) for tail in tails(_plain(_path(self._place, name)))]
+        places += [self._ends.get(form) for form in forms(own)]
+        keys = next((keys for keys in places if keys), [])
+        keys = [own] if own in keys else keys
+        if not keys:
+            return None
+        if len(keys) > 1:
+            raise DataError(f"{self.place} has rows for {keys[0]} and {keys[1]}, either of which may be {name}")
+        other = self._images.setdefault(keys[0], name)
+        if other != name:
+            raise DataError(
+                f"the row {keys[0]} of {self.place} may be of {other} or of {name}: write the folder before the "
+                "file's name in the table"
+            )
+        text = self._texts[keys[0]]
+        return text if text in self._present else None
 
     def value(self, index: int, name: str) -> Value:
-        text = next((self._values[key] for key in _keys(name) if key in self._values), None)
+        text = self._text(name)
         if text is None:
-            if self._droppable:
-                return None
-            raise DataError(f"the table has no value of `{self._name}` for {name}: add it, or let the field be dropped")
-        if self.classes is not None:
-            return self._places[text]
-        return int(float(text)) if self._whole else np.asarray([float(text)], np.float32)
+            return None
+        if self._numbers is not None:
+            values = self._numbers[text]
+            whole = len(values) == 1 and values[0].is_integer() and values[0] >= 0
+            return int(values[0]) if whole else np.asarray(values, np.float32)
+        if text not in self._places:
+            held = ", ".join(self._places)
+            raise DataError(f"`{self._name}` of {name} in {self.place} is `{text}`; the classes are {held}")
+        return self._places[text]
+
+    def holds(self, index: int, name: str) -> bool:
+        return self._text(name) is not None
+
+    def stamp(self, index: int, name: str) -> bytes:
+        return (self._text(name) or "").encode()
+
+    @property
+    def example(self) -> str:
+        """How the table calls a file."""
+        return next(iter(self._texts), "nothing")
 
 
-def _keys(name: str) -> tuple[str, ...]:
-    """What a table may call a file: its path, its name, either without suffix."""
-    path = PurePosixPath(name)
-    return (name, path.name, str(path.with_suffix("")), path.stem)
+def _path(root: Path | None, name: str) -> str:
+    """An image's whole path, if it is a file."""
+    return str((root or Path()).absolute() / name)
 
 
-def read_table(path: Path) -> dict[str, dict[str, str]]:
-    """Return the columns of a CSV, TSV or JSON-lines table: column, then file name, then text.
-
-    The column of file names is called `file`, `file_name`, `name`, `path`, `image` or `id`, or is the first.
-
-    Raises:
-        DataError: not readable, no rows, or two rows for one file.
-    """
-    try:
-        if path.stat().st_size > _LARGEST_TABLE:
-            raise DataError(f"{path} is larger than {_LARGEST_TABLE:,} bytes: this is no table of images")
-        text = path.read_text(encoding="utf-8-sig")
-        rows = _json_rows(text) if path.suffix in (".jsonl", ".ndjson", ".json") else _csv_rows(text, path.suffix)
-    except DataError:
-        raise
-    except (OSError, ValueError, csv.Error, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as a table: {error}") from error
-    if not rows:
-        raise DataError(f"{path} has no rows")
-    key = next((c for c in _NAME_COLUMNS for have in rows[0] if have.lower() == c), next(iter(rows[0])))
-    key = next(have for have in rows[0] if have.lower() == key.lower())
-    columns: dict[str, dict[str, str]] = {column: {} for row in rows for column in row if column != key}
-    seen: set[str] = set()
-    for number, row in enumerate(rows, 1):
-        name = row.get(key, "")
-        if name in seen:
-            raise DataError(f"{path} has two rows for {name} (the second is row {number}): keep one")
-        seen.add(name)
-        for column, value in row.items():
-            if column != key:
-                columns[column][name] = value
-    return columns
+def _plain(name: str) -> str:
+    """A name as it is compared: however a system writes accents and folders."""
+    return unicodedata.normalize("NFC", name).replace("\\", "/").removeprefix("./")
 
 
-def _csv_rows(text: str, suffix: str) -> list[dict[str, str]]:
-    reader = csv.DictReader(text.splitlines(), delimiter="\t" if suffix == ".tsv" else ",", restkey="", restval="")
-    rows = []
-    for row in reader:
-        if row.pop("", None):
-            raise ValueError(f"line {reader.line_num} has more values than there are columns")
-        rows.append({key.strip(): value.strip() for key, value in row.items()})
-    return rows
+def forms(path: str) -> list[str]:
+    """A path with and without the suffix of an image."""
+    whole = PurePosixPath(path)
+    return [str(whole), str(whole.with_suffix(""))] if whole.suffix.lower() in SUFFIXES else [str(whole)]
 
 
-def _json_rows(text: str) -> list[dict[str, str]]:
-    rows: list[dict[str, str]] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        row = json.loads(line)
-        if not isinstance(row, dict):
-            raise ValueError(f"line {number} is no object")
-        rows.append({str(key): "" if value is None else str(value) for key, value in row.items()})
-    return rows
+def tails(name: str) -> Iterator[str]:
+    """The ends of a path, longest first, each with and without the suffix of an image."""
+    parts = PurePosixPath(name).parts
+    for start in range(parts[:1] == ("/",), len(parts)):
+        yield from forms(str(PurePosixPath(*parts[start:])))

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 import struct
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hvdsl.runtime.data.arrays import Arrays
 from hvdsl.runtime.data.errors import DataError
+from hvdsl.runtime.data.names import ALL, TEST, TRAIN
 
 _LARGEST = 1 << 31  # bytes of a file: forty times MNIST
 _BYTES = 0x08  # the type code of unsigned bytes
-_PARTS = {"train": "train", "test": "t10k"}
+_PARTS = {"train": TRAIN, "t10k": TEST, "test": TEST}
+_PUBLISHED = re.compile(r"(.*?)(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(?:\.gz)?")
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
@@ -46,23 +50,53 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 def read_mnist(root: Path) -> dict[str, Arrays] | None:
     """Return the training and test images of a folder with MNIST's four files (or two, without labels), else None.
 
+    Whatever stands before `train-images-idx3-ubyte` (EMNIST's `emnist-letters-`) has to be the same before all four.
+
     Raises:
-        DataError: a file is damaged, or the test images are missing.
+        DataError: a file is damaged, the test images are missing, or there are files of several sets.
     """
-    folders = (root, root / "raw", root / "MNIST" / "raw")
-    folder = next((f for f in folders if _file(f, "train-images-idx3-ubyte") is not None), None)
-    if folder is None:
-        return None
-    found = {}
-    for split, part in _PARTS.items():
-        images, labels = _file(folder, f"{part}-images-idx3-ubyte"), _file(folder, f"{part}-labels-idx1-ubyte")
-        if images is None:
-            raise DataError(f"{folder} has no {part}-images-idx3-ubyte: put MNIST's test files beside the others")
-        found[split] = Arrays(
-            str(images), read_idx(images), None if labels is None else read_idx(labels).astype(np.int64)
-        )
-    return found
+    for folder in (root, root / "raw", root / "MNIST" / "raw"):
+        images = {(name.set, name.part): path for path, name in _named(folder) if name.holds == "images"}
+        sets = sorted({name for name, part in images if part == TRAIN})
+        if len(sets) > 1:
+            raise DataError(f"{folder} holds files of several sets, {', '.join(sets)}: keep those of one of them")
+        if sets and (sets[0], TEST) not in images:
+            missing = f"{sets[0]}t10k-images-idx3-ubyte"
+            raise DataError(f"{folder} has no {missing}: put MNIST's test files beside the others")
+        if sets:
+            return {part: _with_labels(images[sets[0], part]) for part in (TRAIN, TEST)}
+    return None
 
 
-def _file(folder: Path, name: str) -> Path | None:
-    return next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
+def read_idx_file(path: Path) -> dict[str, Arrays] | None:
+    """Return the images of one IDX file under its published name, with the labels beside it; None for other names."""
+    name = _name(path)
+    return None if name is None or name.holds != "images" else {ALL: _with_labels(path)}
+
+
+class _Name(NamedTuple):
+    """What the published name of an IDX file says: what stands before the part, the part, and `images` or `labels`."""
+
+    set: str
+    part: str
+    holds: str
+
+
+def _name(path: Path) -> _Name | None:
+    match = _PUBLISHED.fullmatch(path.name)
+    return None if match is None else _Name(match[1], _PARTS[match[2]], match[3])
+
+
+def _named(folder: Path) -> list[tuple[Path, _Name]]:
+    """The files of a folder under such names, uncompressed ones last: they are taken where both are there."""
+    if not folder.is_dir():
+        return []
+    files = sorted((p for p in folder.iterdir() if p.is_file()), key=lambda p: (p.suffix != ".gz", p.name))
+    return [(path, name) for path in files if (name := _name(path)) is not None]
+
+
+def _with_labels(images: Path) -> Arrays:
+    own = _name(images)
+    wanted = own and own._replace(holds="labels")
+    labels = [path for path, name in _named(images.parent) if name == wanted]
+    return Arrays(str(images), read_idx(images), read_idx(labels[-1]).astype(np.int64) if labels else None)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hvdsl.runtime.data.errors import DataError
-from hvdsl.runtime.data.names import ALL, PARTS, TEST, TRAIN, VALIDATION, is_hidden, is_wrapper, parts_of
+from hvdsl.runtime.data.names import ALL, PARTS, TEST, TRAIN, VALIDATION, is_hidden, part_in, part_of, places_of
 from hvdsl.runtime.data.picture import Header, UnreadableError
 from hvdsl.runtime.data.stored import SUFFIXES, header_of
 
@@ -21,6 +21,7 @@ _OTHER_PICTURES = frozenset(
 )
 _DEEPEST, _MOST = 32, 20_000_000  # folders inside each other; files
 _THREADS, _CHUNK = 16, 256  # that read heads, so many files at a time
+_NAMED = 4  # classes that the sentence names
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +76,32 @@ class Listing:
         return tuple(sorted({r.folder for r in self.taken if r.folder is not None and r.part == first}))
 
     def sentence(self) -> str:
-        """`22 images in 3 classes (train 12, test 10); left out: 5 .heic (not read), 2 hidden`."""
+        """`22 images in 2 folders: cat, dog (train 12, test 10); left out: 5 .heic (not read), 2 hidden`."""
         taken = self.taken
         text = f"{len(taken):,} image{'' if len(taken) == 1 else 's'}"
         if self.classes:
             text += f" in {len(self.classes)} {'folder' if len(self.classes) == 1 else 'folders'}"
+            text += f": {', '.join(self.classes)}" if len(self.classes) <= _NAMED else ""
         counts = Counter(record.part for record in taken)
         if self.parts != (ALL,):
             text += " (" + ", ".join(f"{part} {counts[part]:,}" for part in self.parts) + ")"
+        return "; ".join([text, *([self.left] if self.left else []), *self._doubts()])
+
+    @property
+    def left(self) -> str:
+        """`left out: 5 .heic (not read), 2 hidden`; empty where all files are taken."""
         left = Counter(record.kind for record in self.records if record.left_out)
-        if left:
-            text += "; left out: " + ", ".join(f"{count:,} {kind}" for kind, count in sorted(left.items()))
-        return text
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(left.items()))
+        return f"left out: {counts}" if left else ""
+
+    def _doubts(self) -> list[str]:
+        """What may be meant otherwise: a class that is called as a part is, files called *test* among others."""
+        doubts = [f"`{name}` is taken for a class" for name in self.classes if part_of(name) is not None]
+        tests = [r for r in self.taken if r.part in (ALL, TRAIN) and part_in(r.path.stem) == TEST]
+        if tests and len(tests) < len(self.taken):
+            many = f"{len(tests):,} names say *test*" if len(tests) > 1 else "1 name says *test*"
+            doubts.append(f"{many}, as {tests[0].name}: what is not for training belongs into a folder `test`")
+        return doubts
 
 
 def list_files(root: Path) -> Listing:
@@ -99,7 +114,7 @@ def list_files(root: Path) -> Listing:
     Raises:
         DataError: nothing is there to read.
     """
-    records = _placed(list(_walk(root)))
+    records = _placed(_without_arrays(list(_walk(root))))
     records = _resolved(_without_repeats(root, records))
     return Listing(root, tuple(_with_headers(records)))
 
@@ -160,33 +175,27 @@ def _record(path: Path, name: str, linked: bool) -> FileRecord:
     return FileRecord(path, name, left_out="no picture", kind="other files")
 
 
+def _without_arrays(records: list[FileRecord]) -> list[FileRecord]:
+    """Leave out `.npy` files beside pictures: they hold something about them."""
+    arrays = [record.path.suffix.lower() == ".npy" and not record.left_out for record in records]
+    if sum(arrays) == sum(not record.left_out for record in records):
+        return records
+    return [
+        replace(record, left_out="an array beside pictures", kind=".npy beside pictures") if array else record
+        for record, array in zip(records, arrays, strict=True)
+    ]
+
+
 def _placed(records: Sequence[FileRecord]) -> list[FileRecord]:
     """Say part and class by the folders that files are in."""
-    beside: dict[str, set[str]] = {}  # names of the folders in a folder
+    places = iter(places_of([record.name for record in records if not record.left_out]))
+    placed = []
     for record in records:
-        above = ""
-        for name in record.name.split("/")[:-1]:
-            beside.setdefault(above, set()).add(name)
-            above += f"{name}/"
-    parts = {above: parts_of(names) for above, names in beside.items()}
-
-    def placed(record: FileRecord) -> FileRecord:
-        above, part = "", ALL
-        named: list[str] = []
-        for name in record.name.split("/")[:-1]:
-            found = parts[above].get(name)
-            if found is None:
-                named.append(name)
-            elif part == ALL:
-                part = found
-            above += f"{name}/"
-        while len(named) > 1 and is_wrapper(named[0]):
-            named.pop(0)
-        if part != ALL and named and is_wrapper(named[0]):
-            named.pop(0)
-        return replace(record, part=part, folder=named[0] if named else None)
-
-    return [placed(record) for record in records]
+        if not record.left_out:
+            part, folder = next(places)
+            record = replace(record, part=part, folder=folder)
+        placed.append(record)
+    return placed
 
 
 def _without_repeats(root: Path, records: list[FileRecord]) -> list[FileRecord]:

@@ -31,7 +31,10 @@ def read_mat(path: Path) -> dict[str, Arrays]:
 
 def _images(path: Path, key: str, values: object) -> NDArray[np.uint8]:
     if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "fu":
-        raise DataError(f"{path} has no array `{key}` of characters: it should hold `data` and `testdata`")
+        raise DataError(
+            f"{path} has no array `{key}` of characters: of MATLAB files only OMNIGLOT's `chardata.mat` is read, which "
+            "holds `data` and `testdata`; save other arrays as .npz"
+        )
     side = round(values.shape[0] ** 0.5)
     if side * side != values.shape[0] or not 0 <= float(values.min()) <= float(values.max()) <= 1:
         raise DataError(f"`{key}` in {path} is {values.shape}: each column is a square image of values from 0 to 1")

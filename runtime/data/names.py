@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
 
 TRAIN, VALIDATION, TEST, ALL = "train", "validation", "test", "all"
 PARTS = (TRAIN, VALIDATION, TEST)
@@ -11,7 +12,7 @@ PARTS = (TRAIN, VALIDATION, TEST)
 _WORDS = {
     **dict.fromkeys(("train", "training", "trn"), TRAIN),
     **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "devel", "eval", "evaluation"), VALIDATION),
-    **dict.fromkeys(("test", "testing", "tst", "t10k"), TEST),
+    **dict.fromkeys(("test", "tests", "testing", "tst", "t10k", "holdout", "heldout"), TEST),
 }
 # Words beside a part's that say nothing of what is in it.
 _NEUTRAL = frozenset(
@@ -21,6 +22,7 @@ _NEUTRAL = frozenset(
 _HIDDEN = ("@eadir", "__macosx", "thumbs.db", "desktop.ini", "lost+found", "$recycle.bin", "__pycache__")
 _TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _JOINED = re.compile(r"^(train(?:ing)?|val(?:id(?:ation)?)?|dev|test(?:ing)?)(set|data|images|imgs)$")
+_INSIDE = re.compile(r"train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?")  # in a word, as in `mytrain`
 
 
 def is_hidden(name: str) -> bool:
@@ -31,6 +33,7 @@ def is_hidden(name: str) -> bool:
 def _tokens(name: str) -> list[str]:
     if name.lower() == "t10k" or name.lower().startswith("t10k"):
         return ["t10k"]
+    name = re.sub(r"(?i)(held|hold)[-_ ]out", r"\1out", name)
     tokens: list[str] = []
     for token in (found.lower() for found in _TOKEN.findall(name)):
         joined = _JOINED.match(token)
@@ -54,14 +57,18 @@ def part_of(name: str) -> str | None:
 
 
 def parts_of(names: Iterable[str]) -> dict[str, str]:
-    """The parts that folders beside each other mean: also of `seg_train` and `seg_test`, alike but for that word."""
+    """The parts that folders beside each other mean: also of `seg_train` and `seg_test`, or `mytrain` and `mytest`,
+    which are alike but for that word."""
     parts = {name: part for name in names if (part := part_of(name)) is not None}
     by_rest: dict[tuple[str, ...], dict[str, str]] = {}
     for name in names:
-        part = part_in(name)
+        part, inside = part_in(name), _INSIDE.search(name.lower())
         if part is not None:
             rest = tuple(token for token in _tokens(name) if token not in _WORDS)
             by_rest.setdefault(rest, {})[name] = part
+        elif inside is not None:
+            around = (name[: inside.start()].lower(), name[inside.end() :].lower())
+            by_rest.setdefault(("inside", *around), {})[name] = _WORDS[inside[0]]
     for alike in by_rest.values():
         if len(set(alike.values())) > 1:
             parts |= alike
@@ -80,3 +87,47 @@ def is_wrapper(name: str) -> bool:
     """Whether a folder's name, as `images`, says nothing of the class of what is in it."""
     tokens = _tokens(name)
     return bool(tokens) and all(token in _NEUTRAL and len(token) > 1 for token in tokens)
+
+
+def places_of(names: Sequence[str]) -> list[tuple[str, str | None]]:
+    """The part of each file and the folder that says its class, by the paths of all of them, with `/`.
+
+    The first folder of a path whose name means a part says the part. The first other one says the class, unless it
+    only wraps: `images`, a part's name once more (`seg_train/seg_train`), or a folder that all files are in. Where no
+    folder says a part and the name of every file does (`train_01.png`, `test_01.png`), those do.
+    """
+    beside: dict[str, set[str]] = {}  # names of the folders in a folder
+    for name in names:
+        above = ""
+        for step in name.split("/")[:-1]:
+            beside.setdefault(above, set()).add(step)
+            above += f"{step}/"
+    parts = {above: parts_of(steps) for above, steps in beside.items()}
+    placed = [_placed(name, parts) for name in names]
+    while len({folders[0] for _, folders in placed if folders}) == 1 and all(len(folders) > 1 for _, folders in placed):
+        placed = [(part, folders[1:]) for part, folders in placed]
+    if all(part == ALL for part, _ in placed):
+        by_name = [part_in(PurePosixPath(name).stem) or ALL for name in names]
+        if ALL not in by_name and len(set(by_name)) > 1:
+            placed = [(part, folders) for part, (_, folders) in zip(by_name, placed, strict=True)]
+    return [(part, folders[0] if folders else None) for part, folders in placed]
+
+
+def _placed(name: str, parts: Mapping[str, Mapping[str, str]]) -> tuple[str, list[str]]:
+    """The part that a path says, and its other folders without those that only wrap."""
+    above, part = "", ALL
+    others: list[str] = []
+    passed: set[str] = set()
+    for step in name.split("/")[:-1]:
+        meant = parts[above].get(step)
+        if meant is None and step not in passed:
+            others.append(step)
+        elif part == ALL and meant is not None:
+            part = meant
+            passed.add(step)
+        above += f"{step}/"
+    while len(others) > 1 and is_wrapper(others[0]):
+        others.pop(0)
+    if part != ALL and others and is_wrapper(others[0]):
+        others.pop(0)
+    return part, others

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
-from hvdsl.compiler.settings import Data
-from hvdsl.runtime.data.arrays import Arrays, read_arrays
+from hvdsl.compiler.settings import LABEL, Data
+from hvdsl.runtime.data.arrays import Arrays, read_array_folder, read_arrays
 from hvdsl.runtime.data.cifar10 import read_cifar10
-from hvdsl.runtime.data.conditions import open_fields
+from hvdsl.runtime.data.conditions import Unopened, open_fields
 from hvdsl.runtime.data.dataset import Dataset, Images, Splits, Subset, Teller, holdout_split
 from hvdsl.runtime.data.errors import DataError
-from hvdsl.runtime.data.fields import FieldSource, open_field
 from hvdsl.runtime.data.folder import Folder
-from hvdsl.runtime.data.idx import read_mnist
+from hvdsl.runtime.data.idx import read_idx_file, read_mnist
 from hvdsl.runtime.data.imagenet import read_imagenet
 from hvdsl.runtime.data.listing import Listing, list_file, list_files
 from hvdsl.runtime.data.lmdb import Lmdb
@@ -28,6 +28,7 @@ from hvdsl.runtime.data.stored import SUFFIXES
 
 _DEFAULT_HOLDOUT = 0.1
 _SHIPPED = ("digits", "photos")
+_ARCHIVES = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _PROBES = 32  # images of each part that are decoded when data is opened
 
 
@@ -76,20 +77,26 @@ def find_source(settings: Data, path: Path | None = None, *, shaped: bool = True
     return _from_files(name, place, settings.shape[0] if shaped else None)
 
 
-def open_data(settings: Data, path: Path | None = None, given: Mapping[str, FieldSource] | None = None) -> Splits:
+def open_data(
+    settings: Data, path: Path | None = None, classes: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> Splits:
     """Open the training, validation and test images that a `data` section names, as `find_source` finds them.
 
     Where the data has no validation images of its own, `holdout` of the training images (default a tenth) are held out;
-    where it has no test images, the validation images serve. `given` says where conditions come from, by name; a
-    `weight` among them says how much each pixel counts.
+    where it has no test images, the validation images serve.
+
+    Args:
+        classes: By field, the names of classes that a model was trained with, among which those of the data count.
 
     Raises:
         DataError: missing, damaged, or not what the section says: the heads of all files and some images are read.
     """
     source = find_source(settings, path)
-    if settings.classes is not None:
-        _check_folders(source.parts, settings.classes)
     parts = dict(source.parts)
+    if settings.classes is not None and not _is_told(settings):
+        _check_folders(parts, settings.classes)
+        if LABEL in classes:
+            parts = {part: _among(images, classes[LABEL]) for part, images in parts.items()}
     train = parts.get(TRAIN, parts.get(ALL))
     if train is None:
         held = " and ".join(part for part in PARTS if part in parts)
@@ -97,7 +104,10 @@ def open_data(settings: Data, path: Path | None = None, given: Mapping[str, Fiel
     validation = parts.get(VALIDATION)
     held_out = validation is None or bool(settings.holdout)
     if held_out:
-        kept, held_indices = holdout_split(len(train), settings.holdout or _DEFAULT_HOLDOUT, settings.split_seed)
+        if len(train) == 1 and not settings.holdout:
+            raise DataError(f"{path or settings.name} has one training image and none for validation: give more images")
+        holdout = settings.holdout or max(1, round(_DEFAULT_HOLDOUT * len(train)))
+        kept, held_indices = holdout_split(len(train), holdout, settings.split_seed)
         train, validation = Subset(train, kept), Subset(train, held_indices)
     assert validation is not None  # held out, or found
     name, tell = settings.source if settings.source in _SHIPPED else settings.name, Teller()
@@ -105,8 +115,7 @@ def open_data(settings: Data, path: Path | None = None, given: Mapping[str, Fiel
     def dataset(title: str, images: Images, *, training: bool = False) -> Dataset:
         stored = images.images if isinstance(images, Subset) else images
         where = path or (Path(settings.source) if settings.source else None)
-        fields = open_fields(settings, stored, where)
-        fields |= {key: open_field(key, place, stored, settings.shape[1:]) for key, place in (given or {}).items()}
+        fields = open_fields(settings, stored, where, classes)
         return Dataset(title, images, settings, training=training, tell=tell, fields=fields)
 
     splits = Splits(
@@ -125,7 +134,12 @@ def open_data(settings: Data, path: Path | None = None, given: Mapping[str, Fiel
 
 
 def open_given(
-    settings: Data, path: Path | None, noted: Path | None = None, split: str | None = None, default: str = TEST
+    settings: Data,
+    path: Path | None,
+    noted: Path | None = None,
+    split: str | None = None,
+    default: str = TEST,
+    classes: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Dataset:
     """Open the images that a use of a trained run speaks of; the data set's name says which and how many.
 
@@ -134,13 +148,14 @@ def open_given(
 
     Args:
         noted: Where the run's own data is.
+        classes: As of `open_data`.
 
     Raises:
         DataError: as `open_data`; or there is no such part.
     """
     if path is None:
         part = split or default
-        splits = open_data(settings, noted)
+        splits = open_data(settings, noted, classes)
         dataset: Dataset = getattr(splits, part)
         dataset.name = f"{len(dataset):,} {part} images"
         return dataset
@@ -148,7 +163,7 @@ def open_given(
         settings = settings.model_copy(update={"name": "images", "source": None})
     source = find_source(settings, path)
     if split is not None and set(source.parts) == {ALL}:
-        splits = open_data(settings, path)
+        splits = open_data(settings, path, classes)
         dataset = getattr(splits, split)
         dataset.name = f"{len(dataset):,} {split} images of {path}, as `holdout` divides it"
         return dataset
@@ -162,16 +177,40 @@ def open_given(
     which = "" if part == ALL else f"{part} "
     count = f"{len(images):,} {which}image{'' if len(images) == 1 else 's'}"
     tell = Teller()
-    if settings.classes is not None and isinstance(images, Folder):
+    if settings.classes is not None and LABEL in classes:
+        images = _among(images, classes[LABEL])
+    elif settings.classes is not None and isinstance(images, Folder):
         images = _in_classes(images, settings, noted)
-    left = source.summary.partition("; ")[2]
+    left = source.listing.left if source.listing is not None else ""
     title = f"{count} of {path}" + (f"; {left}" if left else "")
-    fields = open_fields(settings, images, path)
+    whole = noted if noted is not None and path.resolve().is_relative_to(noted.resolve()) else None
+    fields = open_fields(settings, images, path, classes, whole)
     dataset = Dataset(title, images, settings, training=False, tell=tell, fields=fields)
     if isinstance(images, Folder | Lmdb):
         images.check(settings)
     probe(dataset, settings, tell, strict=False)
+    dataset.name += "".join(_without(dataset, settings))
     return dataset
+
+
+def _without(dataset: Dataset, settings: Data) -> Iterator[str]:
+    """Which fields that may be absent are so, to be told with the data set's name."""
+    for condition in settings.conditions:
+        source = dataset.fields.get(condition.name)
+        if condition.drop and source is not None and not isinstance(source, Unopened):
+            count = dataset.absent(condition.name)
+            if count:
+                yield f"; {count:,} without `{condition.name}`"
+
+
+def _is_told(settings: Data) -> bool:
+    """Whether the classes come from somewhere else than the images' own folders or labels."""
+    return any(field.name == LABEL and field.source is not None for field in settings.given)
+
+
+def _among(images: Images, classes: Sequence[str]) -> Images:
+    """Count the classes of folders among those of these names."""
+    return images.with_classes(classes) if isinstance(images, Folder) and images.classes else images
 
 
 def _in_classes(images: Folder, settings: Data, noted: Path | None) -> Folder:
@@ -193,7 +232,7 @@ def probe(dataset: Dataset, settings: Data, tell: Teller, *, strict: bool) -> No
     if len(dataset) == 0:
         raise DataError(f"{dataset.name} has no images")
     indices = np.unique(np.linspace(0, len(dataset) - 1, min(_PROBES, len(dataset))).astype(int)).tolist()
-    least, most, depth, brightest = np.inf, -np.inf, 0, 0
+    least, most, depth, brightest = np.inf, -np.inf, 0, 0  # depth: bits of the stored numbers
     for index in indices:
         raster = dataset.images.image(index, 0)
         colours = raster.values[:, :, :-1] if raster.alpha else raster.values
@@ -215,11 +254,11 @@ def probe(dataset: Dataset, settings: Data, tell: Teller, *, strict: bool) -> No
         if strict or (nothing and len(indices) > 1):
             raise DataError(sentence)
         tell("dark", sentence)
-    elif settings.values == "scaled" and depth == 16 and 0 < most < 1 << 13:
+    elif settings.values == "scaled" and least < most < 2**depth >> (1 if depth == 16 else 2) and len(indices) > 1:
         tell(
             "dark",
-            f"{dataset.name}: values reach {most:g} of 65,535, so that all images are nearly black: for fewer "
-            f"bits write `values = levels, bits = {int(most).bit_length()}`",
+            f"{dataset.name}: values reach {most:g} of {2**depth - 1:,}, so that all images are dark: for fewer bits "
+            f"write `values = levels, bits = {int(most).bit_length()}`",
         )
     if least == most:
         tell("constant", f"{dataset.name}: all {len(indices)} images looked at hold the single value {most:g}")
@@ -253,6 +292,10 @@ def _from_files(name: str, place: Path, channels: int | None) -> Source:
         return Source(dict(read_packed(place) or {}))
     if suffix in SUFFIXES:
         return _from_listing(list_file(place))
+    if (published := read_idx_file(place)) is not None:
+        return Source(dict(published))
+    if suffix in _ARCHIVES:
+        raise DataError(f"{place} is packed: unpack it, and give the folder")
     raise DataError(
         f"{place} is neither an image nor an .npy, .npz, .mat or .lmdb file: give one of these, or a folder of images"
     )
@@ -262,23 +305,32 @@ def _from_folder(place: Path, channels: int | None) -> Source:
     published = read_mnist(place) or read_imagenet(place)
     if published is not None:
         return Source(dict(published))
-    if not _has_pictures(place) and (packed := read_packed(place)) is not None:
+    pictures = _has_pictures(place)
+    if not pictures and (packed := read_packed(place)) is not None:
         return Source(dict(packed))
-    parts: dict[str, Images] = {}
-    files = sorted(p for p in place.iterdir() if p.suffix.lower() in (".npy", ".npz") and p.is_file())
-    for file in files:
-        part = part_in(file.stem)
-        if part is not None and not file.stem.lower().startswith("y_") and "label" not in file.stem.lower():
-            stored = read_arrays(file, channels)
-            parts[part] = stored.get(ALL) or next(iter(stored.values()))
-    for folder in sorted(place.glob("*.lmdb")):
-        part = part_in(folder.stem)
-        if part is not None:
-            parts[part] = Lmdb(folder)
-    if parts:
-        return Source({part: parts[part] for part in PARTS if part in parts})
-    if len(files) == 1 and not _has_pictures(place):
-        return Source(dict(read_arrays(files[0], channels)))
+    files = sorted(
+        p for p in place.iterdir() if p.suffix.lower() in (".npy", ".npz") and p.is_file() and not is_hidden(p.name)
+    )
+    databases = sorted(p for p in place.glob("*.lmdb") if not is_hidden(p.name))
+    if pictures:
+        named = [p.name for p in (*files, *databases) if part_in(p.stem) is not None]
+        if named:
+            raise DataError(
+                f"{place} holds pictures, and also {named[0]}, which is called as a part of the data: give "
+                f"`--data {place / named[0]}`, or a folder of pictures without it"
+            )
+        return _from_listing(list_files(place))
+    if databases:
+        parts: dict[str, Images] = {}
+        for database in databases:
+            part = part_in(database.stem) or ALL
+            if part in parts:
+                raise DataError(f"{place} holds several files of the same part, as {database.name}: give one of them")
+            parts[part] = Lmdb(database)
+        return Source({part: parts[part] for part in (*PARTS, ALL) if part in parts})
+    arrays = read_array_folder(files, channels)
+    if arrays is not None:
+        return Source({part: arrays[part] for part in (*PARTS, ALL) if part in arrays})
     return _from_listing(list_files(place))
 
 
@@ -291,9 +343,8 @@ def _has_pictures(place: Path) -> bool:
 def _from_listing(listing: Listing) -> Source:
     damaged = [record for record in listing.records if record.kind.startswith("damaged")]
     if not listing.taken and not damaged:
-        left = listing.sentence().partition("; ")[2]
         raise DataError(
-            f"{listing.root} holds no .png, .jpg or other image files{f' ({left})' if left else ''}: "
+            f"{listing.root} holds no .png, .jpg or other image files{f' ({listing.left})' if listing.left else ''}: "
             "give the folder that the images are in"
         )
     if not listing.taken:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import tarfile
@@ -13,7 +14,7 @@ import numpy as np
 
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.extras import optional
-from hvdsl.runtime.data.names import ALL, is_hidden, part_in, part_of
+from hvdsl.runtime.data.names import ALL, PARTS, TRAIN, is_hidden, part_in, part_of, places_of
 from hvdsl.runtime.data.picture import Raster, UnreadableError, read_picture
 from hvdsl.runtime.data.stored import SUFFIXES
 
@@ -25,14 +26,18 @@ _LABEL = 32  # bytes of a `.cls` member
 
 
 class Tars:
-    """Pictures in uncompressed tar files, in the order in which they stand there; `K.cls` is the class of `K.png`."""
+    """Pictures in uncompressed tar files, in the order in which they stand there.
+
+    `K.cls` is the class of `K.png`; where there are none, the folders inside say classes, as those of a folder do.
+    """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = tuple(paths)
+        self.classes: tuple[str, ...] = ()
         names: list[str] = []
         places: list[tuple[int, int, int]] = []  # file, offset, size
         labels: dict[str, int] = {}
-        self._keys: list[str] = []
+        keys: list[str] = []
         for number, path in enumerate(self._paths):
             for name, offset, size in _members(path):
                 folder, _, base = name.rpartition("/")
@@ -40,7 +45,7 @@ class Tars:
                 key = f"{number}/{folder}/{key}"
                 if f".{kind.rpartition('.')[2].lower()}" in _PICTURES:
                     names.append(name)
-                    self._keys.append(key)
+                    keys.append(key)
                     places.append((number, offset, size))
                 elif kind == "cls":
                     labels[key] = _number(path, name, _read(path, offset, min(size, _LABEL)))
@@ -48,7 +53,32 @@ class Tars:
                     raise DataError(f"{path}: more than {_MOST:,} pictures")
         if not names:
             raise DataError(f"{', '.join(map(str, paths[:3]))} hold no pictures")
-        self._names, self._places, self._labels = names, np.asarray(places, np.int64), labels
+        self._names, self._places = names, np.asarray(places, np.int64)
+        self._labels: list[int | None] = [labels.get(key) for key in keys]
+
+    def divided(self, part: str) -> dict[str, Tars]:
+        """The same pictures by part: all of them `part`, where that is known; else as the folders inside say."""
+        found = places_of(self._names)
+        classes = tuple(sorted({folder for _, folder in found if folder is not None}))
+        if all(label is None for label in self._labels) and len(classes) > 1:
+            self.classes = classes
+            numbers = {name: number for number, name in enumerate(classes)}
+            self._labels = [None if folder is None else numbers[folder] for _, folder in found]
+        if part != ALL or {p for p, _ in found} == {ALL}:
+            return {part: self}
+        train = TRAIN if TRAIN not in {p for p, _ in found} else None  # what is in no part, where none is for training
+        by_part: dict[str, list[int]] = {}
+        for index, (p, _) in enumerate(found):
+            if (meant := p if p != ALL else train) is not None:
+                by_part.setdefault(meant, []).append(index)
+        return {p: self._only(by_part[p]) for p in PARTS if p in by_part}
+
+    def _only(self, indices: Sequence[int]) -> Tars:
+        some = copy.copy(self)
+        some._names = [self._names[i] for i in indices]
+        some._labels = [self._labels[i] for i in indices]
+        some._places = self._places[indices]
+        return some
 
     def __len__(self) -> int:
         return len(self._names)
@@ -61,7 +91,7 @@ class Tars:
             raise DataError(f"{self.name(index)} cannot be read: {error}") from error
 
     def label(self, index: int) -> int | None:
-        return self._labels.get(self._keys[index])
+        return self._labels[index]
 
     def name(self, index: int) -> str:
         return f"{self._names[index]} in {self._paths[int(self._places[index][0])].name}"
@@ -168,15 +198,20 @@ def read_packed(place: Path) -> dict[str, Tars | Table] | None:
         DataError: they are damaged, hold no pictures, or need a package that is not installed.
     """
     for suffixes, kind in ((TARS, Tars), (TABLES, Table)):
-        files = [place] if place.is_file() and place.suffix in suffixes else []
+        files = [place] if place.is_file() and place.suffix.lower() in suffixes else []
         if place.is_dir():
-            inside = (p for p in place.rglob("*") if p.suffix in suffixes and p.is_file() and not is_hidden(p.name))
+            inside = (
+                p for p in place.rglob("*") if p.suffix.lower() in suffixes and p.is_file() and not is_hidden(p.name)
+            )
             files = sorted(p for p in inside if not p.name.startswith("cache-"))
         if files:
             parts: dict[str, list[Path]] = {}
             for file in files:
                 parts.setdefault(_part(place, file), []).append(file)
-            return {part: kind(paths) for part, paths in parts.items()}
+            opened = {part: kind(paths) for part, paths in parts.items()}
+            if len(opened) == 1 and isinstance(only := next(iter(opened.values())), Tars):
+                return dict(only.divided(next(iter(opened))))
+            return opened
     return None
 
 

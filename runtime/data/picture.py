@@ -43,6 +43,7 @@ class Raster:
     alpha: bool = False  # whether the last channel is opacity
     shallow: bool = False  # whether its file has 16 bits per colour, of which the upper 8 are here
     frames: int = 1  # in its file, of which this is the first
+    profile: bool = False  # whether its file has an ICC profile, which is not applied
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def read_header(source: Path | bytes) -> Header:
         height, width = picture.height, picture.width
         if _orientation(picture) in _SIDEWAYS:
             height, width = width, height
-        mode, alpha = picture.mode, _has_alpha(picture)
+        mode, alpha = _mode(picture), _has_alpha(picture)
         grey = mode in ("1", "L", "LA", "La", "I", "F", *_SIXTEEN)
         return Header(height, width, 1 if grey else 3, alpha, mode)
 
@@ -120,8 +121,8 @@ def read_picture(source: Path | bytes) -> Raster:
     with _opened(source) as picture:
         frames = int(getattr(picture, "n_frames", 1)) if picture.format != "MPO" else 1  # those are views of one scene
         shallow = _is_shallow(picture)
-        alpha, mode, format = _has_alpha(picture), picture.mode, picture.format
-        key = picture.info.get("transparency")
+        alpha, mode, format = _has_alpha(picture), _mode(picture), picture.format
+        key, profile = picture.info.get("transparency"), bool(picture.info.get("icc_profile"))
         picture.load()
         upright = ImageOps.exif_transpose(picture) if not _TAGGED.isdisjoint(picture.info) else picture
         if mode in _SIXTEEN or mode in ("I", "F"):
@@ -130,25 +131,42 @@ def read_picture(source: Path | bytes) -> Raster:
                 values = _integers(values, format)
             if alpha and isinstance(key, int):
                 opaque = np.where(values == key, 0, np.iinfo(values.dtype).max).astype(values.dtype)
-                return Raster(np.stack([values, opaque], axis=2), True, frames=frames)
-            return Raster(values[:, :, None], frames=frames)
-        return Raster(_eight_bits(upright, mode, alpha), alpha, shallow, frames)
+                return Raster(np.stack([values, opaque], axis=2), True, frames=frames, profile=profile)
+            return Raster(values[:, :, None], frames=frames, profile=profile)
+        return Raster(_eight_bits(upright, mode, alpha), alpha, shallow, frames, profile)
 
 
 def _eight_bits(picture: Pillow.Image, mode: str, alpha: bool) -> NDArray[np.uint8]:
-    if alpha:
-        wanted = _WITH_ALPHA.get(mode) or ("LA" if mode in ("1", "L") else "RGBA")
-    elif mode in _PLAIN:
-        wanted = _PLAIN[mode]
-    else:
-        raise UnreadableError(f"its colour space {mode} is not read: convert it to RGB")
+    with_alpha = _WITH_ALPHA.get(mode, "LA" if mode in ("1", "L") else "RGBA")
+    wanted = with_alpha if alpha else _PLAIN[mode]
     if mode == "RGBa":  # Pillow converts premultiplied colours only to RGBA
         picture = picture.convert("RGBA")
-    if alpha and mode in ("1", "L"):  # a transparent grey level; Pillow turns it into alpha by way of RGBA
+    if wanted == "LA" and picture.mode not in ("LA", "La"):  # a transparent level, or 16 bits: by way of RGBA
         values = np.asarray(picture.convert("RGBA"))[:, :, [0, 3]]
     else:
         values = np.asarray(picture if picture.mode == wanted else picture.convert(wanted))
     return values[:, :, None] if values.ndim == 2 else values
+
+
+def _mode(picture: Pillow.Image) -> str:
+    """The mode of a file's pixels: Pillow opens grey with opacity of 16 bits each as colours.
+
+    Raises:
+        UnreadableError: a colour space that is not read.
+    """
+    if picture.mode == "RGBA" and any(part.startswith("LA;16") for part in _raw_modes(picture)):
+        return "LA"
+    if picture.mode not in _PLAIN and picture.mode not in _WITH_ALPHA and picture.mode not in ("I", "F", *_SIXTEEN):
+        reason = f"its colour space {picture.mode} is not read: convert it to RGB"
+        raise UnreadableError(reason, kind=f"of colour space {picture.mode} (not read)")
+    return picture.mode
+
+
+def _raw_modes(picture: Pillow.Image) -> list[str]:
+    """How the pixels stand in the file, by Pillow's names."""
+    tiles = getattr(picture, "tile", None) or ()
+    raw = [part for tile in tiles for part in (tile[3] if isinstance(tile[3], tuple) else (tile[3],))]
+    return [part for part in raw if isinstance(part, str)]
 
 
 def _integers(values: NDArray[Any], format: str | None) -> NDArray[Any]:
@@ -176,9 +194,7 @@ def _has_alpha(picture: Pillow.Image) -> bool:
 
 def _is_shallow(picture: Pillow.Image) -> bool:
     """Whether the file has 16 bits per colour, of which Pillow keeps 8."""
-    tiles = getattr(picture, "tile", None) or ()
-    raw = [part for tile in tiles for part in (tile[3] if isinstance(tile[3], tuple) else (tile[3],))]
-    return picture.mode not in _SIXTEEN and any(isinstance(part, str) and ";16" in part for part in raw)
+    return picture.mode not in _SIXTEEN and any(";16" in part for part in _raw_modes(picture))
 
 
 def unreadable(what: str, error: UnreadableError) -> DataError:

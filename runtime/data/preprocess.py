@@ -51,6 +51,8 @@ class Preprocess:
         settings = self._settings
         if raster.frames > 1:
             self._tell("frames", f"{name} has {raster.frames} frames: the first is taken")
+        if raster.profile:
+            self._tell("profile", f"{name} has an ICC profile: it is ignored, colours are taken as their numbers stand")
         image, opacity = self._opacity(raster, name)
         image = self._depth(image, raster.shallow, name)
         image = self._channels(image, settings.shape[0] - (opacity is not None), name)

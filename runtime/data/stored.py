@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from hvdsl.runtime.data.picture import FORMATS, Header, Raster, UnreadableError, read_header, read_picture
+from hvdsl.runtime.ground.arrays import read_array
+from hvdsl.runtime.ground.disk import DiskError
 
 SUFFIXES = frozenset(s for s, format in Pillow.registered_extensions().items() if format in FORMATS) | {".npy"}
 _TIFF = (".tif", ".tiff")
@@ -23,7 +25,7 @@ def header_of(path: Path) -> Header:
     try:
         return read_header(path)
     except UnreadableError as error:
-        return _of_array(_by_tifffile(path, error))
+        return _of_array(_by_tifffile(path, error).values)
 
 
 def _of_array(array: NDArray[Any]) -> Header:
@@ -38,31 +40,34 @@ def read_image(path: Path) -> Raster:
     try:
         return read_picture(path)
     except UnreadableError as error:
-        return Raster(_by_tifffile(path, error))
+        return _by_tifffile(path, error)
 
 
-def _by_tifffile(path: Path, error: UnreadableError) -> NDArray[Any]:
-    """TIFF files that Pillow cannot read: several channels, 32 bits, floats in tiles."""
-    if path.suffix.lower() not in _TIFF:
+def _by_tifffile(path: Path, error: UnreadableError) -> Raster:
+    """The first page of a TIFF file that Pillow cannot read: several channels, 32 bits, floats in tiles."""
+    if path.suffix.lower() not in _TIFF or error.kind != "damaged":
         raise error
     if find_spec("tifffile") is None:
         raise UnreadableError(f"{error} (tifffile, which reads more, is not installed)", kind=".tif (unreadable)")
     import tifffile
 
     try:
-        return _as_image(tifffile.imread(path))
+        with tifffile.TiffFile(path) as file:
+            page, pages = file.pages[0], len(file.pages)
+            if page.photometric.name not in ("MINISBLACK", "RGB"):
+                raise UnreadableError(f"its colour space {page.photometric.name} is not read: convert it to RGB")
+            return Raster(_as_image(page.asarray()), frames=pages)
+    except UnreadableError:
+        raise
     except Exception as failure:  # of damaged files it raises almost anything
         raise UnreadableError(f"damaged ({failure})") from failure
 
 
 def _array(path: Path) -> NDArray[Any]:
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, TypeError, SyntaxError, MemoryError, OverflowError) as error:
-        raise UnreadableError(f"not an array file ({error})") from error
-    if not isinstance(loaded, np.ndarray):
-        raise UnreadableError("not a single array")
-    return _as_image(loaded)
+        return _as_image(read_array(path))
+    except (FileNotFoundError, DiskError) as error:
+        raise UnreadableError(f"not an array file ({getattr(error, 'reason', error)})") from error
 
 
 def _as_image(array: NDArray[Any]) -> NDArray[Any]:

@@ -215,6 +215,10 @@ def _digests(images: Images, source: Source) -> Iterator[tuple[str, bytes, int]]
         for index in range(len(images)):
             row = np.ascontiguousarray(images.stored[index])
             yield images.name(index), hashlib.blake2b(row.tobytes(), digest_size=16).digest(), row.nbytes
+    else:  # packed in larger files: by their pixels
+        for index, raster in enumerate(_rasters(images, range(len(images)))):
+            values = np.ascontiguousarray(raster.values)
+            yield images.name(index), hashlib.blake2b(values.tobytes(), digest_size=16).digest(), values.nbytes
 
 
 def _size(path: Path) -> int:

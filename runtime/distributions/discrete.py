@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hvdsl.runtime.distributions.base import Distribution, mix
-from hvdsl.runtime.ground.tensors import at_least_float32, straight_through
+from hvdsl.runtime.ground.tensors import at_least_float32, require_codes, straight_through
 
 
 class StraightThroughBernoulli(Distribution):
@@ -80,11 +80,7 @@ class StraightThroughCategorical(Distribution):
         """
         if given.is_floating_point():
             return given.to(self.logits)
-        classes = self.logits.shape[1]
-        if given.numel() and not 0 <= int(given.min()) <= int(given.max()) < classes:
-            raise ValueError(
-                f"codes run from {int(given.min())} to {int(given.max())}; there are {classes} classes, numbered from 0"
-            )
+        require_codes(given, self.logits.shape[1], "there are {} classes, numbered from 0")
         return self._one_hot(given[:, 0].to(self.logits.device))
 
     def codes(self, z: Tensor) -> Tensor:

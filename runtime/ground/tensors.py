@@ -22,6 +22,19 @@ def constants(values: Sequence[float], like: Tensor) -> Tensor:
     return torch.stack([torch.full((), value, dtype=like.dtype, device=like.device) for value in values])
 
 
+def require_codes(codes: Tensor, count: int, owner: str) -> None:
+    """Refuse what is not a number from 0 to `count` - 1; in a program that is exported the lookup itself does.
+
+    Raises:
+        ValueError: a code is below 0 or above the last; the message ends in `owner`, with `count` in its braces.
+    """
+    if torch.compiler.is_exporting() or not codes.numel():  # a traced graph cannot read values
+        return
+    lowest, highest = int(codes.min()), int(codes.max())
+    if not 0 <= lowest <= highest < count:
+        raise ValueError(f"codes run from {lowest} to {highest}; {owner.format(count)}")
+
+
 def passed(z: Tensor, code: Tensor, gradient: Gradient) -> Tensor:
     """The value of `code`, exactly, with a gradient to `z`; both `(M, D)`."""
     return straight_through(z, code) if gradient == "straight_through" else rotated(z, code)

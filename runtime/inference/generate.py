@@ -16,7 +16,7 @@ from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.pixels import as_stored
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.inference.inference import chunks, inference, some, to_pixels
-from hvdsl.runtime.latents import Given, Source, Traversal
+from hvdsl.runtime.latents import Condition, Given, Source, Traversal
 from hvdsl.runtime.latents.conditions import absent, arguments_of, blank, conditions_of, without
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae, is_quantized
@@ -132,9 +132,27 @@ def guided(model: nn.Module, given: Mapping[str, Tensor], guidance: float) -> tu
     """Conditions and guidance of a pass: one with weight 1 is a plain pass, one with 0 is one without conditions.
 
     Raises:
-        HvdslError: Nothing was left out in training, so that the model does not know what it is without conditions.
+        HvdslError: Nothing was left out in training, so that the model does not know what it is without conditions; or
+            its codes are drawn uniformly.
     """
+    uniform = next((group.path for group in as_vae(model).LATENTS if group.quantized), None)
+    if uniform is not None:
+        raise HvdslError(
+            f"--guidance: the codes of `{uniform}` are equally likely without a prior over them: train one"
+        )
     conditions = conditions_of(model)
+    check_guidance(conditions, guidance)
+    if guidance == 0:
+        return without(conditions, given), None
+    return dict(given), None if guidance == 1 else guidance
+
+
+def check_guidance(conditions: Sequence[Condition], guidance: float) -> None:
+    """Refuse to guide a model that was never trained without its conditions.
+
+    Raises:
+        HvdslError: Nothing was left out in training; or the weight is no number.
+    """
     if not any(condition.droppable for condition in conditions):
         named = next((condition.name for condition in conditions), None)
         line = f"`given {named} = … {{ drop = 0.1 }}`" if named else "`given label = … { drop = 0.1 }`"
@@ -143,9 +161,6 @@ def guided(model: nn.Module, given: Mapping[str, Tensor], guidance: float) -> tu
         )
     if not math.isfinite(guidance):
         raise HvdslError(f"--guidance is a number, not {guidance}")
-    if guidance == 0:
-        return without(conditions, given), None
-    return dict(given), None if guidance == 1 else guidance
 
 
 def decode_image(vae: HierarchicalVae, params: Tensor, noise: Noise, decode: Decode) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hvdsl.runtime.ground.agreement import Agreement
-from hvdsl.runtime.ground.tensors import Gradient, at_least_float32
+from hvdsl.runtime.ground.tensors import Gradient, at_least_float32, require_codes
 from hvdsl.runtime.layers.init import Layer
 from hvdsl.runtime.quantizers.clustering import counted
 
@@ -147,11 +147,8 @@ class Quantizer(Layer):
         Raises:
             ValueError: a code is not one of the K.
         """
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codes_per_level:
-            raise ValueError(
-                f"codes run from {int(codes.min())} to {int(codes.max())}; this quantizer has {self.codes_per_level}, "
-                f"numbered from 0: were they made by another model?"
-            )
+        owner = "this quantizer has {}, numbered from 0: were they made by another model?"
+        require_codes(codes, self.codes_per_level, owner)
         batch, depth, height, width = codes.shape
         vectors = self.look_up_rows(codes.long().permute(0, 2, 3, 1).reshape(-1, depth))
         return vectors.view(batch, height, width, self.dim).permute(0, 3, 1, 2).contiguous()

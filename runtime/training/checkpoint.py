@@ -1,8 +1,9 @@
 """Checkpoints: `checkpoints/<step>/` with safetensors and a JSON manifest. Nothing is ever pickled.
 
-The manifest has the size and the SHA-256 of every file, and the folder takes its name when all of it is on the disk. So
-a folder whose name is a step is whole, whatever happened to the process that wrote it, and a failure leaves the ones
-before it as they were. A file of weights also says in its metadata of which spec they are: it is a model by itself.
+The manifest has the size and the SHA-256 of every file and of itself, and the folder takes its name when all of it is
+on the disk. So a folder whose name is a step is whole, whatever happened to the process that wrote it, and a failure
+leaves the ones before it as they were. A file of weights also says in its metadata of which spec they are: it is a
+model by itself.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ from hvdsl.runtime.ground.disk import (
 )
 from hvdsl.runtime.ground.noise import SCHEMES
 
-FORMAT = 1
+FORMAT, UNSEALED = 2, 1
+"""Of manifests: since 2 they hold a digest of themselves; those of version 0.1 have none."""
+SEAL = "sha256"
 MANIFEST = "manifest.json"
 WEIGHTS = ("model", "ema")
 """Parts that are weights of the model, as trained and averaged; the others are the optimisation's."""
@@ -41,6 +44,8 @@ SPEC, DIGEST, STEP = "hvdsl.spec", "hvdsl.spec_sha256", "hvdsl.step"
 NOISE_SCHEME, PRIOR_OF = "hvdsl.noise_scheme", "hvdsl.prior"
 """Metadata of a file of weights: the text of the resolved spec and its SHA-256, the steps of training, the noise
 scheme, and the latent whose prior they are of, where they are not the model's."""
+CONTENT = "hvdsl.sha256"
+"""The SHA-256 of everything else in the file; those of version 0.1 have none."""
 
 Tensors = Mapping[str, Tensor]
 
@@ -173,7 +178,7 @@ class CheckpointStore:
                     write_file(folder / f"{name}.safetensors", data)
                     files[f"{name}.safetensors"] = _entry(data)
                 manifest = {"format": FORMAT, "complete": True, "step": step, "files": files, "state": state}
-                write_json(folder / MANIFEST, manifest, indent=1)
+                write_json(folder / MANIFEST, _sealed(manifest), indent=1)
         except (DiskError, OSError) as error:
             raise CheckpointError(self._failure(step, error)) from error
         return final
@@ -202,6 +207,8 @@ class CheckpointStore:
         try:
             manifest = read_json(path / MANIFEST)
             manifest["state"] |= entries
+            if manifest["format"] == FORMAT:
+                manifest = _sealed(manifest)
             write_json(path / MANIFEST, manifest, indent=1)
         except (DiskError, OSError) as error:
             raise CheckpointError(f"cannot write into the checkpoint of step {step}: {error}") from error
@@ -264,10 +271,31 @@ def tensor_file(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> 
         return data
     # The library writes metadata in an order of chance, so its header is written anew.
     length = int.from_bytes(data[:8], "little")
-    header = {"__metadata__": dict(sorted(metadata.items()))} | json.loads(data[8 : 8 + length])
-    text = json.dumps(header, separators=(",", ":")).encode()
+    tensors, numbers = json.loads(data[8 : 8 + length]), memoryview(data)[8 + length :]
+    about = dict(sorted(metadata.items()))
+    digest = hashlib.sha256(_header(about, tensors))
+    digest.update(numbers)
+    text = _header(about | {CONTENT: digest.hexdigest()}, tensors)
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
-    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(data)[8 + length :]))
+    return b"".join((len(text).to_bytes(8, "little"), text, numbers))
+
+
+def content_is_whole(path: Path) -> bool:
+    """Whether a file of weights holds what was written; yes where it does not say. Raises OSError or ValueError."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(min(length, path.stat().st_size)))
+        about = header.pop("__metadata__", {})
+        noted = about.pop(CONTENT, None)
+        digest = hashlib.sha256(_header(about, header))
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return noted in (None, digest.hexdigest())
+
+
+def _header(metadata: Mapping[str, str], tensors: Mapping[str, Any]) -> bytes:
+    """The JSON text at the beginning of a safetensors file."""
+    return json.dumps({"__metadata__": metadata, **tensors}, separators=(",", ":")).encode()
 
 
 def _entry(data: bytes) -> dict[str, Any]:
@@ -284,8 +312,8 @@ def _read_manifest(path: Path, step: int) -> tuple[Mapping[str, Any], Mapping[st
         raise CheckpointError(f"there is no complete checkpoint of step {step} in {path.parent}") from error
     except DiskError as error:
         raise CheckpointError(f"{error}{_way_out(path)}") from error
-    if manifest.get("format") != FORMAT:
-        raise CheckpointError(f"{path / MANIFEST} is not a manifest of format {FORMAT}{_way_out(path)}")
+    if manifest.get("format") not in (FORMAT, UNSEALED):
+        raise CheckpointError(f"{path / MANIFEST} is not a manifest of format {FORMAT} or {UNSEALED}{_way_out(path)}")
     state, files = manifest.get("state"), manifest.get("files")
     if manifest.get("complete") is not True or manifest.get("step") != step:
         raise CheckpointError(f"{path / MANIFEST} does not say that step {step} is complete{_way_out(path)}")
@@ -295,7 +323,16 @@ def _read_manifest(path: Path, step: int) -> tuple[Mapping[str, Any], Mapping[st
         or not all(isinstance(f, dict) for f in files.values())
     ):
         raise CheckpointError(f"{path / MANIFEST} lacks `state` or `files`{_way_out(path)}")
+    sealed = manifest["format"] == FORMAT or SEAL in manifest
+    if sealed and (manifest["format"] == UNSEALED or manifest != _sealed(manifest)):
+        raise CheckpointError(f"{path / MANIFEST} is damaged: its content is not what its SHA-256 says{_way_out(path)}")
     return state, files
+
+
+def _sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest with the digest of all that it holds."""
+    content = {key: value for key, value in manifest.items() if key != SEAL}
+    return {SEAL: hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(), **content}
 
 
 def _mismatch(file: Path, key: str, expected: Any, actual: Any) -> str:

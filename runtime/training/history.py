@@ -7,6 +7,7 @@ begun.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from hvdsl.runtime.ground.disk import append_line, read_json, sync, write_file
 
 HISTORY, VERSIONS, CURRENT = "history.jsonl", "resolved", "resolved.hv"
 ENVIRONMENT = "environment.json"
+SPEC_DIGEST = "spec_sha256"
+"""The entry of a start that holds the SHA-256 of its spec."""
 
 
 class HistoryError(HvdslError):
@@ -27,10 +30,18 @@ class HistoryError(HvdslError):
 def first_line(entry: Mapping[str, Any], resolved: str) -> dict[str, str]:
     """The files with which the history of a new run begins, by name."""
     return {
-        HISTORY: json.dumps({"start": 0, **entry, "resolved": f"{VERSIONS}/0.hv"}) + "\n",
+        HISTORY: json.dumps(_line(0, entry, resolved)) + "\n",
         f"{VERSIONS}/0.hv": resolved,
         CURRENT: resolved,
     }
+
+
+def _line(number: int, entry: Mapping[str, Any], resolved: str) -> dict[str, Any]:
+    return {"start": number, **entry, "resolved": f"{VERSIONS}/{number}.hv", SPEC_DIGEST: _digest(resolved)}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class History:
@@ -81,10 +92,29 @@ class History:
             write_file(self.folder / HISTORY, "".join(json.dumps(e) + "\n" for e in entries))
         number = len(entries)
         write_file(self.folder / VERSIONS / f"{number}.hv", resolved)
-        line = {"start": number, **entry, "resolved": f"{VERSIONS}/{number}.hv"}
-        append_line(self.folder / HISTORY, json.dumps(line))
+        append_line(self.folder / HISTORY, json.dumps(_line(number, entry, resolved)))
         sync(self.folder / HISTORY)
         write_file(self.folder / CURRENT, resolved)
+
+    def check_spec(self, text: str) -> None:
+        """Refuse a spec of the run that is not the one that its last start noted.
+
+        One start may have been noted whose spec is not in place yet, so that of the start before it is good too. A run
+        that noted none, as those of version 0.1, has what it has.
+
+        Raises:
+            HistoryError: The spec was changed behind the run's back.
+        """
+        if not (self.folder / HISTORY).is_file():
+            return
+        entries = self.entries()
+        noted = [entry[SPEC_DIGEST] for entry in entries[-2:] if SPEC_DIGEST in entry]
+        if noted and _digest(text) not in noted:
+            path, version = self.folder / CURRENT, self.folder / VERSIONS / f"{len(entries) - 1}.hv"
+            raise HistoryError(
+                f"{path} is not the spec that the run was trained with: it was changed or damaged; restore it from "
+                f"{version}, and change settings with `--set`"
+            )
 
     def settle(self) -> None:
         """Finish a start whose process died between noting it and putting its spec in place."""

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import torch
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.ground.disk import DiskError, new_folder, read_json, write_file, write_json
+from hvdsl.runtime.ground.disk import DiskError, disk_error, new_folder, read_json, write_file, write_json
 from hvdsl.runtime.training.checkpoint import CheckpointStore, weights_metadata
-from hvdsl.runtime.training.history import CURRENT, ENVIRONMENT, HISTORY, History
+from hvdsl.runtime.training.history import CURRENT, ENVIRONMENT, HISTORY, VERSIONS, History
 from hvdsl.runtime.training.lock import RunLock
 from hvdsl.runtime.training.metrics import read_metrics
 
@@ -101,6 +101,20 @@ class Run:
         own = all(path.name in _OWN or path.name.startswith(("spec.", ".")) for path in self.folder.iterdir())
         return own and not self.checkpoints().numbers()
 
+    def clear_remains(self) -> None:
+        """Remove what a killed trainer left half written among the run's own files; for the holder of its lock.
+
+        Raises:
+            DiskError: One cannot be removed.
+        """
+        own = tuple(f".{name}." for name in _OWN)
+        places = [p for p in self.folder.glob(".*.tmp") if p.name.startswith(own)]
+        for path in [*places, *self.pictures.glob(".*.tmp"), *(self.folder / VERSIONS).glob(".*.tmp")]:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise disk_error(path, error) from error
+
     def lock(self) -> RunLock:
         """The right to write to it, to be entered or acquired; see there."""
         return RunLock(self.folder)
@@ -127,7 +141,7 @@ class Run:
         if not (self.folder / RESOLVED).is_file():
             return None
         prior_of = self.folder.name if "codes" in self.environment() else None
-        return weights_metadata(self.read(RESOLVED), prior_of)
+        return weights_metadata(self.spec(), prior_of)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Everything measured so far."""
@@ -163,9 +177,20 @@ class Run:
 
     @property
     def level(self) -> int:
-        """The optimisation level that it was made with. Raises RunError where the note is no number."""
+        """The optimisation level that it was made with.
+
+        Raises:
+            RunError: The note is no number, or not what its first start says.
+        """
         noted = self._noted("level", int, "0, 1 or 2")
-        return 1 if noted is None else noted
+        level = 1 if noted is None else noted
+        began = self.history.entries()[0].get("level", level)
+        if began != level:
+            raise RunError(
+                f"{self.folder / ENVIRONMENT} says `level` is {level}, and {HISTORY} that the run began with "
+                f"{json.dumps(began)[:40]}: restore the one that was changed"
+            )
+        return level
 
     def _noted(self, key: str, kind: type[T], wanted: str) -> T | None:
         value = self.environment().get(key)
@@ -173,8 +198,19 @@ class Run:
             return value
         raise RunError(f"{self.folder / ENVIRONMENT} says `{key}` is {json.dumps(value)[:40]}, where {wanted} belongs")
 
+    def spec(self) -> str:
+        """The text of its resolved spec.
+
+        Raises:
+            RunError: It is not there, or not text.
+            HistoryError: It is not the one that the run noted when it was started.
+        """
+        text = self.read(RESOLVED)
+        self.history.check_spec(text)
+        return text
+
     def read(self, name: str) -> str:
-        """The text of one of the run's files, such as `resolved.hv`.
+        """The text of one of the run's files.
 
         Raises:
             RunError: It is not there, or not text.

@@ -230,7 +230,7 @@ class RunLog:
         self._own, self._named = sinks.own, dict[str, Sink]()
         if sinks.note:
             tell(sinks.note)
-        spec = run.read(RESOLVED) if (run.folder / RESOLVED).is_file() else ""
+        spec = run.spec() if (run.folder / RESOLVED).is_file() else ""
         told = SinkRun(run.folder, spec, settings.model_dump(mode="json", by_alias=True), groups, step)
         for name, opened in sinks.named:
             try:

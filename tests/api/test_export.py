@@ -15,8 +15,10 @@ import hvdsl
 from hvdsl.grammar import print_text
 from hvdsl.runtime.training.weights import save_weights
 from hvdsl.workflows import export
+from hvdsl.workflows.programs import examples, programs
 
 from .conftest import Loaded
+from .models import CODES
 
 SMALL = """hv 1
 model small
@@ -60,6 +62,83 @@ def test_programs_take_noise_and_any_number_of_images(small: hvdsl.Trained, tmp_
              about["sample"]["noise"].values()]  # fmt: skip
     drawn = programs["sample"].module()(*noise)
     assert drawn.shape == (2, 1, 8, 8) and not torch.equal(drawn[0], drawn[1])
+
+
+CLASSES = """hv 1
+model classes
+data digits { shape = 1x8x8, bits = 4, input = v / 7.5 - 1 }
+encoder { 8: conv(4x4, 4, stride = 4) -> tap }
+decoder {
+  2: { k ~ categorical(learned(zeros, 4)) posterior categorical(skip)
+       k }
+  8: upconv(4x4, logits, stride = 4)
+}
+likelihood discretized_logistic
+objective { unit = nats_per_dim }
+"""
+
+
+@pytest.mark.parametrize("text", [CLASSES, CODES])
+def test_classes_and_codes_go_through_programs_of_any_number_of_images(text: str) -> None:
+    compiled = hvdsl.compile(hvdsl.Source("small.hv", text))
+    made = programs(compiled.build(1), compiled.model.settings)
+    assert ("sample" in made) == (text is CLASSES)  # codes start from priors of their own
+    for name in ("encode", "decode"):
+        traced = made[name].trace(examples(made, compiled.model.settings.data, 3, seed=0)[name]).module()
+        inputs = examples(made, compiled.model.settings.data, 5, seed=1)[name]
+        for found, expected in zip(_tuple(traced(*inputs)), _tuple(made[name].module(*inputs)), strict=True):
+            assert torch.allclose(found, expected, atol=1e-4)  # kernels of a graph round in another order
+
+
+CONDITIONED = """hv 1
+model conditioned
+data digits {
+  shape = 1x8x8, bits = 4, input = v / 7.5 - 1
+  given label = 10 classes { drop = 0.1 }
+  given noise = 1 { drop = 0.1 }
+  given low = 1x4x4 { source = image }
+}
+encoder { 8: concat(x, low -> nearest(2)) -> conv(3x3, 4) -> tap }
+decoder { 8: {
+  x = learned(zeros, 4)
+  z ~ normal(concat(x, label, noise) -> conv(1x1, 8)) posterior normal(concat(x, skip, label) -> conv(1x1, 8))
+  concat(z, label) -> conv(1x1, logits)
+} }
+likelihood discretized_logistic
+objective { unit = nats_per_dim }
+"""
+
+
+def test_programs_take_conditions_by_their_names() -> None:
+    compiled = hvdsl.compile(hvdsl.Source("small.hv", CONDITIONED))
+    made, data = programs(compiled.build(1), compiled.model.settings), compiled.model.settings.data
+    names = {name: [condition.name for condition in program.given] for name, program in made.items()}
+    assert names["encode"] == names["reconstruct"] == ["label", "noise", "low"]
+    assert names["decode"] == names["sample"] == ["label", "noise"]  # only the encoder reads `low`
+    traced = made["decode"].trace(examples(made, data, 3, seed=0)["decode"]).module()
+    z, label, age = examples(made, data, 5, seed=1)["decode"]
+    assert label[-1] == -1 and torch.isnan(age[-1])
+    expected = made["decode"]((z, label, age))[0]
+    assert torch.allclose(traced(z, label=label, noise=age), expected, atol=1e-4)
+    assert not torch.allclose(traced(z, label=9 - label.clamp_min(0), noise=age), expected, atol=1e-2)
+    with pytest.raises(ValueError, match="keyword"):
+        traced(z, label, age)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [".pt2", ".onnx", ""])
+def test_a_conditioned_model_is_loaded_back_and_gives_the_same(ending: str, tmp_path: Path) -> None:
+    if ending == ".onnx":
+        pytest.importorskip("onnxruntime")
+    compiled = hvdsl.compile(hvdsl.Source("small.hv", CONDITIONED))
+    weights = save_weights(
+        compiled.build(1), tmp_path / "small.safetensors", print_text(compiled.model.resolved), step=3
+    )
+    hvdsl.load(weights, device="cpu").export(tmp_path / f"out{ending}")
+
+
+def _tuple(outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def test_what_gives_something_else_is_refused(
@@ -108,6 +187,6 @@ def test_onnx_graphs_take_any_number_of_images(small: hvdsl.Trained, tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["nvae", "flows"])
+@pytest.mark.parametrize("name", ["families", "codes", "nvae", "flows"])
 def test_every_family_can_be_exported(name: str, loaded: Loaded, tmp_path: Path) -> None:
     assert loaded(name).export(tmp_path / "model.pt2") == [tmp_path / "model.pt2"]

@@ -18,6 +18,7 @@ from hvdsl.workflows.images import raw_pixels
 from hvdsl.workflows.latents import decode
 
 from .conftest import Loaded
+from .models import one_file
 
 UPWARDS = pytest.param("upwards", marks=pytest.mark.slow)
 FAMILIES = ["families", "codes", "vdvae", "nvae", "flows", UPWARDS]
@@ -221,10 +222,13 @@ def test_files_that_are_no_models_are_refused_in_a_sentence(loaded: Loaded, tmp_
 
     save_file({"a": torch.zeros(1)}, tmp_path / "plain.safetensors")
     (tmp_path / "damaged.safetensors").write_bytes(b"nothing")
+    whole = one_file("vdvae", tmp_path).read_bytes()
+    (tmp_path / "changed.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     (tmp_path / "model.pt").write_bytes(b"nothing")
     refused = {
         "no spec in its metadata": "plain.safetensors",
         "cannot be read": "damaged.safetensors",
+        "its content is not what the SHA-256": "changed.safetensors",
         "not a .safetensors file": "model.pt",
         "no run folder": "absent",
     }

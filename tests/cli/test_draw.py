@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+import shutil
+import subprocess
 import xml.etree.ElementTree as ET
 from functools import cache
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,16 +21,18 @@ from hvdsl.compiler.model import Model
 from hvdsl.draw import draw
 from hvdsl.draw.cell import cell, recipes
 from hvdsl.draw.columns import detail, heading
+from hvdsl.draw.details import details
 from hvdsl.draw.items import Kind
 from hvdsl.draw.ladder import Ladder, ladder
 from hvdsl.draw.latents import latents
 from hvdsl.draw.layout import layout
-from hvdsl.draw.picture import Picture, Polygon, Text, Wire, text_width
+from hvdsl.draw.picture import Circle, Picture, Point, Polygon, Text, Wire, text_width
 from hvdsl.grammar.source import Source
 from hvdsl.workflows.compiling import checked
 
 from .conftest import Hvdsl
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SPECS = sorted(path.stem for path in shipped().glob("*.hv"))
 
 
@@ -173,17 +180,51 @@ def test_recipes_show_the_arguments_that_tell_them_apart() -> None:
     assert names == ["mix", "layer(wide = yes)", "layer(wide = no) × 2"]
 
 
+@pytest.mark.parametrize("name", SPECS)
+def test_every_line_ends_at_the_edge_of_what_it_leads_to(name: str) -> None:
+    shapes = layout(drawn(name)).shapes
+    for wire in (s for s in shapes if isinstance(s, Wire) and s.arrow):
+        assert any(_distance(wire.points[-1], s) < 3 for s in shapes if isinstance(s, Polygon | Circle)), wire
+
+
+def _distance(point: Point, shape: Polygon | Circle) -> float:
+    """From a point to an outline."""
+    if isinstance(shape, Circle):
+        return abs(math.dist(point, shape.centre) - shape.radius)
+    return min(_to_side(point, a, b) for a, b in pairwise((*shape.points, shape.points[0])))
+
+
+def _to_side(point: Point, a: Point, b: Point) -> float:
+    (x, y), length = (b[0] - a[0], b[1] - a[1]), math.dist(a, b)
+    along = ((point[0] - a[0]) * x + (point[1] - a[1]) * y) / length**2
+    along = min(max(along, 0.0), 1.0)
+    return math.dist(point, (a[0] + along * x, a[1] + along * y))
+
+
 @pytest.mark.parametrize("name", ["vqvae2_photos", "vqvae2_256", "vqvae2_ffhq1024"])
-def test_the_arrow_of_a_prior_ends_beside_its_latent_and_over_no_text(name: str) -> None:
+def test_the_arrow_of_a_prior_ends_at_its_latent_and_passes_over_no_text(name: str) -> None:
     shapes = layout(drawn(name)).shapes
     arrows = [s for s in shapes if isinstance(s, Wire) and s.dashed]
     texts = [s for s in shapes if isinstance(s, Text) and s.anchor == "start"]
     assert len(arrows) == len(drawn(name).priors)
     for arrow in arrows:
-        (x, y), ends = arrow.points[-1], [t.at[0] + text_width(t.text, t.size, t.face) for t in texts]
-        near = [end for t, end in zip(texts, ends, strict=True) if abs(t.at[1] - y) < 16 and end <= x]
-        assert near and x - max(near) < 12
-        assert not [t for t, end in zip(texts, ends, strict=True) if abs(t.at[1] - y) < 4 and t.at[0] < x < end]
+        x, y = arrow.points[-1]
+        assert any(isinstance(s, Circle) and _distance((x, y), s) < 3 for s in shapes)
+        spans = [(t, t.at[0] + text_width(t.text, t.size, t.face)) for t in texts if abs(t.at[1] - y) < t.size / 2 + 2]
+        assert not [t for t, end in spans if end > x]
+
+
+def test_conditions_are_told_where_they_enter_and_change_no_outline() -> None:
+    columns = drawn("vdvae_photos_upscaling")
+    assert columns.facts.endswith("given low (3×16×16)")
+    layers = [item for item in columns.decoder() if item.title == "layer"]
+    assert {item.scale for item in layers} == {1.0}  # though `low` enters at another size
+    assert all(detail(item).endswith("given low") for item in layers)
+    assert drawn("vdvae_digits_conditional").facts.endswith("given label (10 classes)")
+    (top, bottom) = drawn("vqvae2_mnist").priors
+    assert [item.title for item in top.items][:2] == ["conv 1×1 → 64 (label)", "stem"]
+    assert detail(bottom.items[0]).endswith("given z_top")
+    assert not [1 for source, target in top.flows if target.title == "stem"]  # the stem reads codes, not the label
 
 
 def inside(picture: Picture) -> bool:
@@ -212,6 +253,8 @@ def test_latents_are_drawn_as_the_chain_that_generation_is() -> None:
     texts = [s.text for s in latents(model_of("vdvae_cifar10")).shapes if isinstance(s, Text)]
     assert "43 latent groups · stochastic depth 43 · all inferred from the image" in texts
     assert [t for t in texts if t.startswith("×")] == [f"× {n}, one after the other" for n in (3, 6, 11, 22)]
+    dashed = [s for s in latents(model_of("vqvae2_ffhq1024")).shapes if isinstance(s, Wire) and s.dashed]
+    assert len(dashed) == 3  # the middle codes given the top ones, the bottom ones given both
     wires = [s for s in latents(model_of("biva_cifar10")).shapes if isinstance(s, Wire)]
     assert len(wires) == 2 + 4 * 13 + 2  # the top latent to a pair, pairs to pairs, the last pair to the image
 
@@ -224,3 +267,43 @@ def test_the_inside_of_a_recipe_from_the_command_line(hvdsl: Hvdsl, tmp_path: Pa
     assert wrong.code == 2
     assert "it uses `block`" in wrong.err
     assert hvdsl("viz", "cell", "vdvae_digits", "layer", "-o", str(tmp_path / "a.dot")).code == 2
+
+
+def test_every_piece_of_the_html_form_has_its_code_its_instances_and_a_recipe_its_inside() -> None:
+    page = draw(model_of("vqvae2_mnist"), ".html").decode()
+    known = json.loads(page.partition('id="details">')[2].partition("</script>")[0])
+    keys = re.findall(r'data-key="([^"]+)"', page)
+    assert len(keys) == len(set(keys)) and set(keys) == set(known["pieces"])
+    pieces = {(key.partition(":")[0], piece["title"]): piece for key, piece in known["pieces"].items()}
+    trunk, attentive = pieces["", "trunk"], pieces["z_top", "attentive × 2"]
+    assert trunk["code"] == "cell trunk { conv(3x3, ch) -> block * 2 -> relu }"
+    assert [i["path"] for i in attentive["instances"]] == ["prior.attentive.0", "prior.attentive.1"]
+    assert attentive["place"].startswith("pixelsnail.hv:") and attentive["code"].endswith("}")
+    assert "attention" in known["drawings"][attentive["inside"]]
+
+
+def test_a_repeat_around_others_is_told_instance_by_instance() -> None:
+    model = model_of("nvae_mnist")
+    pieces = details(model, ladder(model))["pieces"].values()
+    cells = next(piece for piece in pieces if piece["title"] == "dec_cell(expand = 6) × 2")
+    assert [i["path"] for i in cells["instances"]] == [f"decoder.r4.dec_cell.{n}" for n in range(8)]  # 4 turns of 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_a_click_opens_what_a_piece_is_and_the_buttons_zoom(tmp_path: Path) -> None:
+    script = """<script>
+      const before = drawing.viewBox.baseVal.width;
+      document.getElementById('nearer').click();
+      document.title = 'nearer ' + (drawing.viewBox.baseVal.width < before);
+      [...document.querySelectorAll('main .item')].find(i => known.pieces[i.dataset.key].title.startsWith('layer'))
+        .dispatchEvent(new MouseEvent('click', { bubbles: true }));
+      document.getElementById('details').remove();
+    </script></body>"""
+    page = draw(model_of("vdvae_digits"), ".html").decode()
+    (tmp_path / "page.html").write_text(page.replace("</body>", script), "utf-8")
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    done = subprocess.run([*command, (tmp_path / "page.html").as_uri()], capture_output=True, text=True, timeout=120)
+    assert "<title>nearer true</title>" in done.stdout
+    panel = done.stdout.partition('<aside id="panel">')[2]  # no longer hidden
+    assert "group layer(" in panel and "decoder.r1.layer.1" in panel and "<svg" in panel

@@ -83,11 +83,21 @@ def test_states(run: Path, change: Any, state: str) -> None:
     assert list_runs(run.parent)[0].state == state
 
 
+MANIFEST = "checkpoints/3/manifest.json"
+
+
 def _edit(run: Path, **train: Any) -> None:
-    path = run / "checkpoints" / "3" / "manifest.json"
+    path = run / MANIFEST
     manifest = json.loads(path.read_text())
     manifest["state"]["train"] |= train
-    path.write_text(json.dumps(manifest))
+    path.write_bytes(_as_of_0_1(json.dumps(manifest).encode()))
+
+
+def _as_of_0_1(manifest: bytes) -> bytes:
+    """The manifest without a digest of itself, as older ones are: its content may be changed."""
+    older = json.loads(manifest) | {"format": 1}
+    del older["sha256"]
+    return json.dumps(older).encode()
 
 
 def _append(run: Path, record: dict[str, Any]) -> None:
@@ -123,10 +133,12 @@ def test_a_whole_run_is_verified(run: Path, hvdsl: Hvdsl) -> None:
     [
         ("checkpoints/3/model.safetensors", lambda data: data[:-1], r"has [0-9,]+ bytes where the manifest says"),
         ("checkpoints/3/ema.safetensors", lambda data: data[:-1] + b"\x55", "SHA-256 is not the manifest's"),
-        ("checkpoints/3/manifest.json", lambda data: b"{}", "is not a manifest of format"),
-        ("checkpoints/3/manifest.json", lambda data: data.replace(b'"model.s', b'"../model.s'), "no name of a file"),
-        ("checkpoints/3/manifest.json", lambda data: data.replace(b'"optimizer.', b'"other.'), "is missing"),
-        ("resolved.hv", lambda data: b"hv 1\nmodel {", "does not parse"),
+        (MANIFEST, lambda data: b"{}", "is not a manifest of format"),
+        (MANIFEST, lambda data: _as_of_0_1(data).replace(b'"model.s', b'"../model.s'), "no name of a file"),
+        (MANIFEST, lambda data: _as_of_0_1(data).replace(b'"optimizer.', b'"other.'), "is missing"),
+        (MANIFEST, lambda data: data.replace(b'"threads": 1', b'"threads": 2'), "not what its SHA-256 says"),
+        ("resolved.hv", lambda data: data.replace(b"lr = 1e-3", b"lr = 2e-3"), "not the spec that the run was"),
+        ("resolved.hv", lambda data: b"hv 1\nmodel {", "not the spec that the run was"),
         ("environment.json", lambda data: b"[]", "a list where a JSON object belongs"),
         ("metrics.jsonl", lambda data: b"x\n" + data, "1 line of [0-9]+ are no records"),
         ("pictures/rate_per_group.png", lambda data: data[:40], "no picture that can be read"),
@@ -148,6 +160,7 @@ def test_damage_is_named_and_the_newest_good_checkpoint_too(
 
 def test_weights_of_another_spec_are_no_part_of_a_run(run: Path) -> None:
     text = (run / "resolved.hv").read_text()
+    (run / "history.jsonl").unlink()  # a run of version 0.1
     for path in (run / "resolved.hv", run / "resolved" / "0.hv"):
         path.write_text(text + "# another\n")
     (found,) = verify(run)

@@ -79,6 +79,13 @@ def binary(folder: Path) -> None:
     np.savez(folder / "images.npz", **{part: pictures(28, 28)[..., 0] for part in ("train", "validation", "test")})
 
 
+def morphomnist(folder: Path) -> None:
+    images, i = pictures(28, 28)[..., 0], np.arange(COUNT)
+    beside = {"thickness": 1 + i / 2, "intensity": 100 + 9.5 * i, "digit": i % 10}
+    fields = {f"{part}_{name}": values for part in ("train", "test") for name, values in beside.items()}
+    np.savez(folder / "morphomnist.npz", train=images, test=images, **fields)
+
+
 def ships(folder: Path) -> None:
     """`digits` and `photos` need no files."""
 
@@ -99,6 +106,7 @@ LARGE_NVAE = ("c=2", "zdim=2", "most=4", "least=2", FP32)
 CODES = ("ch=4", "inner=2", "codes=8", "dim=4")
 PRESETS = {
     "biva_cifar10": Preset(cifar10, ("c=2",), slow=True),
+    "chvae_morphomnist": Preset(morphomnist, ("width=[else: 4]", "zdim=2")),
     "evdvae_cifar10": Preset(cifar10, VDVAE),
     "iaf_cifar10": Preset(cifar10, ("h=4", "zdim=2")),
     "ladder_mnist": Preset(binary, ("w=4",)),
@@ -157,6 +165,9 @@ def test_it_trains_two_steps_of_every_stage(name: str, hvdsl: Hvdsl, tmp_path: P
         steps = [row for row in rows if row["event"] == "train"]
         assert steps[-1]["step"] == 2
         assert all(math.isfinite(row["objective"]) for row in steps)
+    if name == "chvae_morphomnist":
+        edited = hvdsl("edit", run, "--data", data, "--set-given", "thickness=6", "-o", tmp_path / "edit.png")
+        assert edited.code == 0 and (tmp_path / "edit.png").exists(), edited.err
     model = check(name, preset.overrides)
     assert len(stages) == 1 + len(model.priors)
     if model.settings.objective.spectral:

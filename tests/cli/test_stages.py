@@ -289,8 +289,13 @@ def test_codes_of_another_model_of_equal_shape_are_refused(hvdsl: Hvdsl, run: Pa
 
 def test_a_damaged_store_is_one_sentence(hvdsl: Hvdsl, run: Path, tmp_path: Path) -> None:
     matrix = run / "codes/validation/codes.npy"
-    matrix.write_bytes(matrix.read_bytes()[:-100])
+    whole = matrix.read_bytes()
+    matrix.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # another code, if it is one
     assert "damaged" in refusal(hvdsl, "codes", run, "--split", "validation", "-o", tmp_path / "c.npz")
+    assert "codes/validation" in hvdsl("verify", run).out.partition("DAMAGED")[2]
+    for header in (whole[:-100], whole[:30] + b"(" * 40 + whole[70:]):  # cut short; no Python any more
+        matrix.write_bytes(header)
+        assert "damaged" in refusal(hvdsl, "codes", run, "--split", "validation", "-o", tmp_path / "c.npz")
     (run / "codes/validation/manifest.json").write_text('{"format": 1, "levels": [{}]}')
     assert "damaged" in refusal(hvdsl, "codes", run, "--split", "validation", "-o", tmp_path / "c.npz")
     assert not (tmp_path / "c.npz").exists()

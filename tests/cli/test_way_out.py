@@ -13,7 +13,6 @@ from PIL import Image
 import hvdsl as library
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.inference.image_files import ImageFolder, ImageOutput, file_names, write_images
-from hvdsl.workflows import sample_files
 from hvdsl.workflows.images import raw_pixels
 
 from .conftest import Hvdsl
@@ -78,10 +77,10 @@ def test_a_folder_of_samples_goes_on_where_it_was_left(
             write(self, [index], image[None])
             written += 1
 
-    monkeypatch.setattr(sample_files.ImageFolder, "write", stop_at_six)
+    monkeypatch.setattr(ImageFolder, "write", stop_at_six)
     assert hvdsl(*arguments, "-o", f"{tmp_path}/parts/").code == 130
     assert len(list((tmp_path / "parts").glob("*.png"))) == 6
-    monkeypatch.setattr(sample_files.ImageFolder, "write", write)
+    monkeypatch.setattr(ImageFolder, "write", write)
     again = hvdsl(*arguments, "-o", f"{tmp_path}/parts/")
     assert again.code == 0 and "20 PNGs, 6 of them from before" in again.err
     for file in (tmp_path / "whole").iterdir():

@@ -17,6 +17,7 @@ SIZES = {
     "vdvae_ffhq1024": (109_366_904, 70, 27_588_640),
 }
 PARAMETERS = {
+    "chvae_morphomnist": 4_622_130,
     "nvae_celeba64": 153_281_364,
     "nvae_celebahq256": 330_798_664,
     "nvae_cifar10": 130_852_480,

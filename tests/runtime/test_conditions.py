@@ -20,11 +20,15 @@ from hvdsl.grammar.text.reader import read_text
 from hvdsl.grammar.yaml.printer import canonical, print_yaml
 from hvdsl.grammar.yaml.reader import read_yaml
 from hvdsl.runtime.ground.world import World
+from hvdsl.runtime.latents import Source as TraversalSource
+from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.latents.conditions import dropped
-from hvdsl.runtime.likelihoods import DiscretizedNormal
+from hvdsl.runtime.likelihoods import DiscretizedLogisticMixture, DiscretizedNormal
 from hvdsl.runtime.training.batches import PixelBatch
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.tasks import ImageTask
+from hvdsl.workflows.latent_files import encode_images, read_given, read_latents
+from hvdsl.workflows.runs import used_images
 
 SPEC = """hv 1
 model tiny
@@ -83,11 +87,12 @@ def test_what_cannot_be_a_field_is_refused(old: str, new: str, told: str) -> Non
 
 
 def test_a_local_hides_a_field() -> None:
-    hidden = SPEC.replace("  x + (z ->", "  low = z\n  x + (low ->")
-    assert not any(
-        node.args.get("name") == "low" and node.scope.kind == "group"
-        for node in check(Source("h.hv", hidden)).graph.nodes
-    )
+    plain = SPEC.replace(" + (label -> conv(1x1, 8))", "")
+    for name in ("low", "label"):
+        hidden = plain.replace("  x + (z ->", f"  {name} = z\n  x + ({name} ->")
+        models = [hvdsl.build(Source("h.hv", text), seed=0).state_dict() for text in (plain, hidden)]
+        assert list(models[0]) == list(models[1])
+        assert all(torch.equal(a, b) for a, b in zip(models[0].values(), models[1].values(), strict=True))
 
 
 def test_conditions_are_dropped_together_and_by_rate(trained: hvdsl.Trained) -> None:
@@ -116,7 +121,7 @@ def test_what_has_no_weight_does_not_count(trained: hvdsl.Trained) -> None:
     images = np.full((2, 8, 8), 7, np.uint8)
     half = np.zeros((2, 1, 8, 8), np.float32)
     half[:, :, :, 4:] = 1  # a hole where the right half is
-    given = {"label": 0, "low": np.zeros((2, 1, 4, 4), np.float32), "hole": half}
+    given: dict[str, Any] = {"label": 0, "low": np.zeros((2, 1, 4, 4), np.float32), "hole": half}
     scores = trained.elbo(images, given=given)
     assert torch.equal(torch.as_tensor(scores.dims), torch.full((2,), 32.0, dtype=torch.float64))
     params = torch.randn(2, 2, 8, 8)
@@ -126,6 +131,10 @@ def test_what_has_no_weight_does_not_count(trained: hvdsl.Trained) -> None:
     )
     whole = likelihood.log_prob(params, target, torch.from_numpy(1 - half))
     torch.testing.assert_close(whole, likelihood.log_prob(params[..., :4], target[..., :4]))
+    mixture = DiscretizedLogisticMixture(3, channels=3, bits=4)
+    params, target = torch.randn(2, 30, 8, 8).double(), torch.randint(0, 16, (2, 3, 8, 8)).double() / 7.5 - 1
+    whole = mixture.log_prob(params, target, torch.from_numpy(1 - half).double())
+    torch.testing.assert_close(whole, mixture.log_prob(params[..., :4], target[..., :4]))
     with pytest.raises(hvdsl.Error, match="of all pixels of an image is 0"):
         trained.elbo(images, given={**given, "hole": np.ones((2, 1, 8, 8), np.float32)})
 
@@ -167,9 +176,56 @@ def test_pieces_of_a_weighted_batch_are_the_batch(settings: dict[str, Any]) -> N
     assert whole.terms["bits_per_dim"] == pytest.approx(pieces.terms["bits_per_dim"], rel=1e-6)
 
 
-def test_a_conditioned_model_is_not_interpolated(trained: hvdsl.Trained) -> None:
-    with pytest.raises(hvdsl.UsageError, match="conditioned on `label`, `low`"):
-        trained.interpolate(np.zeros((1, 8, 8), np.uint8), np.ones((1, 8, 8), np.uint8))
+def test_conditions_go_with_their_images_from_one_to_the_other(trained: hvdsl.Trained) -> None:
+    ends = np.random.default_rng(2).integers(0, 16, (2, 8, 8)).astype(np.uint8)
+    low = torch.rand(2, 1, 4, 4) * 15
+    way = trained.interpolate(ends[:1], ends[1:], steps=5, given={"label": [3, 7], "low": low})
+    for place, (end, label) in {0: (0, 3), 4: (1, 7)}.items():
+        alone = trained.reconstruct(ends[end : end + 1], given={"label": label, "low": low[end : end + 1]})
+        assert torch.equal(way[place : place + 1], alone)
+    assert not torch.equal(way, trained.interpolate(ends[:1], ends[1:], steps=5, given={"label": 3, "low": low}))
+    varied = trained.interpolate(ends[:1], groups="0", steps=3, given={"label": 3, "low": low[:1]})
+    assert torch.equal(varied[0], way[0]) and not torch.equal(varied[2], way[0])
+    with pytest.raises(hvdsl.UsageError, match="--given label: 3 values for 2 images"):
+        trained.interpolate(ends[:1], ends[1:], given={"label": [1, 2, 3]})
+
+
+def test_what_is_encoded_is_decoded_with_its_conditions(trained: hvdsl.Trained, tmp_path: Path) -> None:
+    images = np.random.default_rng(3).integers(0, 16, (5, 8, 8)).astype(np.uint8)
+    given = {"label": torch.tensor([1, 2, -1, 4, 5])}
+    whole = trained.reconstruct(images, given=given)
+    assert torch.equal(trained.decode(trained.encode(images, given=given), given=given), whole)
+    np.savez(tmp_path / "x.npz", images=images * 17, labels=np.array([1, 2, 3, 4, 5]))
+    opened = trained._opened
+    stored = used_images(None, trained.spec.model.settings.data, tmp_path / "x.npz")
+    for output in (tmp_path / "latents.npz", tmp_path / "latents"):
+        encode_images(opened, stored, output)
+        beside = read_given(output, opened)
+        assert set(beside) == {"label"} and beside["label"].tolist() == [1, 2, 3, 4, 5]  # only the encoder reads `low`
+        decoded = trained.decode(read_latents(output, opened), given=beside)
+        assert torch.equal(decoded, trained.reconstruct(images, given={"label": [1, 2, 3, 4, 5]}))
+
+
+def test_a_class_that_is_not_given_is_zeros(trained: hvdsl.Trained) -> None:
+    deaf = copy.deepcopy(trained.model)
+    with torch.no_grad():
+        for name, weight in deaf.named_parameters():
+            if ".layer." in name and weight.dim() == 4 and weight.shape[1] in (10, 18, 26):
+                weight[:, -10:] = 0  # label is joined last, or alone
+    x, low, walk = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 4, 4), []
+    for model, label in ((trained.model, [-1, -1]), (deaf, [3, 4])):
+        latents = Traversal(model.LATENTS, 2, None, TraversalSource.POSTERIOR_MEAN)
+        walk.append(model(x, latents, label=torch.tensor(label), low=low))
+    torch.testing.assert_close(*walk)
+
+
+def test_only_what_is_read_can_be_given(trained: hvdsl.Trained) -> None:
+    with pytest.raises(hvdsl.UsageError, match="--given low: only the encoder reads `low`"):
+        trained.sample(1, given={"low": torch.zeros(1, 1, 4, 4)})
+    with pytest.raises(hvdsl.UsageError, match=r"--given lable: .*did you mean `label`\?"):
+        trained.sample(1, given={"lable": 1})
+    with pytest.raises(hvdsl.UsageError, match="--set-given label=12: classes are whole numbers from 0 to 9"):
+        trained.edit(np.zeros((1, 8, 8), np.uint8), {"label": 12}, given={"label": 1})
 
 
 def test_the_masses_of_a_discretised_normal_add_up_to_one(trained: hvdsl.Trained) -> None:

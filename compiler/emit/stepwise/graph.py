@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from hvdsl.compiler.analysis.causality import own_codes, reaches
 from hvdsl.compiler.catalogue.convolutions import CONV, DEPTHWISE
-from hvdsl.compiler.catalogue.joins import ATTENTION, CONCAT
+from hvdsl.compiler.catalogue.joins import ATTENTION, CONCAT, EXPAND
 from hvdsl.compiler.catalogue.reads import OWN, Reads
 from hvdsl.compiler.catalogue.reshaping import SHIFT
 from hvdsl.compiler.catalogue.table import AtRest, Locality
@@ -63,6 +63,8 @@ Ref: TypeAlias = tuple[Op, int]
 def is_linear(node: Node, graph: Graph) -> bool:
     """Whether each position of the result is a linear map of that position, up to a constant."""
     entry = node.operation
+    if entry is EXPAND:  # it names the whole map's size, and so is known whole, or not at all
+        return False
     if not entry.linear and entry.at_rest is not AtRest.LINEAR:
         return False
     return not entry.reads_around or all(reads.offsets == (OWN,) for reads in _reads(node, graph))

@@ -26,14 +26,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--temperature", metavar="T", type=temperature, help="of the groups that are drawn (default: the spec's)"
     )
-    add_given(parser)
+    add_given(parser, what="what the images are given in place of what was encoded")
     add_batch(parser)
     add_machine(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from hvdsl.runtime.inference.image_files import write_images
-    from hvdsl.workflows.latent_files import read_latents
+    from hvdsl.workflows.latent_files import read_given, read_latents
     from hvdsl.workflows.trained import Trained
 
     with machine(args):
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
             temperature=args.temperature,
             batch=args.batch or 64,
             seed=args.seed or 0,
-            given=dict(args.given),
+            given={**read_given(args.latents, model), **dict(args.given)},
         )
     written = write_images(output, images, model.spec.model.settings.data)
     print(f"wrote {output.path}: {written}", file=sys.stderr)

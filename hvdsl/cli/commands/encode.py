@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from hvdsl.cli.options.given import add_given
 from hvdsl.cli.options.machine import add_machine, machine
 from hvdsl.cli.options.runs import add_run, add_split, opened
 from hvdsl.cli.options.shared import add_batch, add_data, add_set
@@ -13,6 +14,7 @@ from hvdsl.cli.options.shared import add_batch, add_data, add_set
 def configure(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_set(parser)
+    add_given(parser, what="what the images are given in place of what they are")
     add_split(parser, "test")
     parser.add_argument(
         "-o", "--output", metavar="FILE", required=True, help="an .npz file, or a folder of .npy files (`latents/`)"
@@ -43,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
             batch=args.batch or 64,
             seed=args.seed or 0,
             console=Console(stderr=True),
+            given=dict(args.given),
         )
     print(f"wrote {args.output}: {len(groups)} latent groups of {images.name}", file=sys.stderr)
     return 0

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from hvdsl.cli.options.given import add_given
 from hvdsl.cli.options.images import add_image_output, image_output
 from hvdsl.cli.options.machine import add_machine, machine
 from hvdsl.cli.options.runs import add_run, opened
@@ -32,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="spherical",
         help="on a great circle through each group's values (default), or a straight line",
     )
+    add_given(parser, what="what the images are given in place of what they are, A's and B's")
     add_image_output(parser, "what to write (default: RUN/pictures/interpolation.png)")
     add_batch(parser)
     add_machine(parser)
@@ -52,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
             curve=args.curve,
             batch=args.batch or 64,
             seed=args.seed or 0,
+            given=dict(args.given),
         )
     written = write_images(output, images, model.spec.model.settings.data, columns=len(images))
     print(f"wrote {output.path}: {written}", file=sys.stderr)

@@ -54,8 +54,9 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError("--depths is of a page (`-o FILE.png`): elsewhere images are reconstructed by all groups")
         keep = depths(groups, args.depths or (5 if page else 1))
         places = spread_indices(chosen, args.number or (8 if page else len(chosen)))
-        images, fields = stored_images(trained.model, chosen, places)
-        names, given = chosen.names(places), {**fields, **dict(args.given)}
+        changed = dict(args.given)
+        images, fields = stored_images(trained.model, chosen, places, changed)
+        names, given = chosen.names(places), {**fields, **changed}
         rows = [
             trained.reconstruct(
                 images,

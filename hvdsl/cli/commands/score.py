@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from hvdsl.cli.options.given import add_given
 from hvdsl.cli.options.machine import add_machine, machine
 from hvdsl.cli.options.runs import add_run, add_split, opened
 from hvdsl.cli.options.shared import add_batch, add_data, add_json, add_output, add_set, natural, positive
@@ -14,6 +15,7 @@ from hvdsl.errors import UsageError
 def configure(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_set(parser)
+    add_given(parser, what="what the images are given in place of what they are")
     add_split(parser, "test")
     add_output(parser, "a .csv with a row for each image")
     parser.add_argument(
@@ -66,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
                 batch=args.batch or 64,
                 seed=args.seed or 0,
                 console=Console(stderr=True),
+                given=dict(args.given),
             )
             scored.append(scores)
     first, *others = scored

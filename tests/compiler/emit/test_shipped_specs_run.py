@@ -21,6 +21,7 @@ NVAE_LARGE = {"c": 4, "zdim": 1, "most": 2, "least": 1}
 CODES = {"ch": 4, "dim": 4, "codes": 8}
 SMALL: dict[str, dict[str, int] | None] = {  # None: its widths are a table by resolution, so it is run for shapes only
     "biva_cifar10": {"c": 8},
+    "chvae_morphomnist": {},
     "evdvae_cifar10": VDVAE,
     "iaf_cifar10": {"h": 8, "zdim": 2},
     "ladder_mnist": {"w": 8},

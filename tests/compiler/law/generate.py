@@ -97,6 +97,25 @@ _LIKELIHOODS = {  # how pixels enter, and what scores them
     "categorical": ("v / 7.5 - 1", ""),
     "bernoulli": ("v", ", binarize = threshold"),
 }
+_CONDITIONED_PRIORS = (
+    "h = conv(3, 8, mask = causal(exclude)); h + (FIELD -> conv(1x1, 8)) -> elu -> conv(1x1, K)",
+    "concat(x -> conv(3, 8, mask = causal(exclude)), FIELD) -> conv(1x1, 8) -> gelu -> conv(1x1, K)",
+)
+_BETAS = (
+    "ramp(from = 0.1, length = fraction(0.5))",
+    "linear(from = 0, to = 2, length = 20)",
+    "cosine(from = 0.5, to = 1, length = 20)",
+    "cyclic(length = 10)",
+    "logistic(middle = 10, width = 3)",
+    "0.5",
+)
+_LATENT_SETTINGS = (
+    "weight = 1 / (1 + index)",
+    "free = at_least(0.1)",
+    "free = none",
+    "temperature = 0.9",
+    "weight = 0",
+)
 _QUANTIZERS = {
     "codebook(6, D)": "nearest_code",
     "codebook(6, D, update = gradient, distance = cosine)": "nearest_code",
@@ -115,7 +134,9 @@ class Writer:
         self.quantized = rng.random() < 0.3
         self.sizes = [8, 4, rng.choice((2, 1))][: rng.randint(1, 3)]
         self.channels = rng.choice((1, 3, 1, 2, 4))
-        self.labelled = rng.random() < 0.2
+        self.fields: list[str] = []  # of any size of map: classes and numbers
+        self.classes: list[str] = []  # those of them that are classes, which priors over codes take
+        self.maps: dict[str, int] = {}  # fields with places, by their size
         self.upward = not self.quantized and rng.random() < 0.25
         self.lines: list[str] = []
         self._indent = 0
@@ -129,9 +150,11 @@ class Writer:
         if scored == "bernoulli":
             self.channels = 1
         mapped, more = _LIKELIHOODS.get(scored, ("v / 7.5 - 1", ""))
-        more += ", classes = 10" if self.labelled else ""
         self.say("hv 1", "model law", f"let w = {_W}", f"let zdim = {_Z}")
-        self.say(f"data images {{ shape = {self.channels}x8x8, bits = 4, input = {mapped}{more} }}")
+        with self.block("data images"):
+            self.say(f"shape = {self.channels}x8x8, bits = 4, input = {mapped}{more}")
+            if rng.random() < 0.4:
+                self.conditions(mapped, density=scored != "mse" and "threshold" not in more)
         if rng.random() < 0.3:
             self.say("default conv { bias_init = zeros }")
         self.say("shared common = conv(1x1, w) -> gelu")
@@ -151,11 +174,15 @@ class Writer:
         self.lines += rows
         self.say(f"likelihood {scored}")
         unit = "mean_square" if self.quantized else rng.choice(("nats_per_dim", "nats_per_image"))
-        self.say(f"objective {{ unit = {unit}{', commitment = 0.25' if self.commits else ''} }}")
+        beta = f", beta = {rng.choice(_BETAS)}" if not self.quantized and rng.random() < 0.3 else ""
+        self.say(f"objective {{ unit = {unit}{', commitment = 0.25' if self.commits else ''}{beta} }}")
         for name, classes in discrete:
             with self.block(f"prior {name}"):
-                self.say(*rng.choice(_PRIORS).replace("K", str(classes)).split("; "))
-        self.say("train { steps = 2, batch = 2, optimizer = adam(lr = 1e-3) }")
+                forms = _CONDITIONED_PRIORS if self.classes and rng.random() < 0.6 else _PRIORS
+                field = rng.choice(self.classes) if self.classes else ""
+                self.say(*rng.choice(forms).replace("FIELD", field).replace("K", str(classes)).split("; "))
+        groups = ', groups = ["encoder": frozen, "*.bias": trained(lr = 1e-4)]' if rng.random() < 0.1 else ""
+        self.say(f"train {{ steps = 2, batch = 2, optimizer = adam(lr = 1e-3){groups} }}")
         return "\n".join(self.lines) + "\n"
 
     def say(self, *lines: str) -> None:
@@ -169,9 +196,43 @@ class Writer:
         self._indent -= 1
         self.say("}")
 
+    def conditions(self, mapped: str, density: bool) -> None:
+        """Write what else is known of an image; `density` where pixels may have weights and another target."""
+        rng, pixels = self.rng, f"{self.channels}x8x8"
+        drop = rng.choice(("", "", "drop = 0.1"))
+        braces = f" {{ {drop} }}" if drop else ""
+        label = rng.choice(("", "", "classes = 10", f"given label = 5 classes{braces}"))
+        if label:
+            self.say(label)
+            self.classes.append("label")
+        if rng.random() < 0.3:
+            self.say(f"given sex = 2 classes{braces}")
+            self.classes.append("sex")
+        self.fields += self.classes
+        if rng.random() < 0.5:
+            self.say(f"given age = {rng.choice((1, 3))} {{ input = (v - 5) / 3{', ' + drop if drop else ''} }}")
+            self.fields.append("age")
+        if rng.random() < 0.4:
+            own = rng.choice((f"input = {mapped}", "source = image, input = v / 7.5 - 1"))
+            size = rng.choice((4, 8))
+            self.say(f"given low = {self.channels}x{size}x{size} {{ {own}{', ' + drop if drop else ''} }}")
+            self.maps["low"] = size
+        if density and rng.random() < 0.3:
+            self.say(f"given clean = {pixels}", f"target = clean{' / 7.5 - 1' if '/' in mapped else ''}")
+        if density and rng.random() < 0.3:
+            self.say(f"given mask = 1x8x8{rng.choice(('', ' { source = box }'))}", "weight = mask + 0.1")
+
+    def field(self, size: int) -> str:
+        """A field, or the map of one at this size; empty where there is none."""
+        here = [f if at == size else f"(low -> nearest({size} // {at}))" for f, at in self.maps.items() if at <= size]
+        here += [f"(low -> avg_pool({at // size}))" for at in self.maps.values() if at > size]
+        return self.rng.choice([*self.fields, *here]) if self.fields or here else ""
+
     def step(self, size: int, depth: int = 1) -> str:
         """Something that keeps the shape of the stream."""
         rng = self.rng
+        if (field := self.field(size)) and rng.random() < 0.2:
+            return rng.choice((f"{{ x + ({field} -> conv(1x1, w)) }}", f"{{ concat(x, {field}) -> conv(1x1, w) }}"))
         if depth and rng.random() < 0.3:
             body, n = self.flow(size, depth - 1), rng.randint(1, 2)
             return rng.choice(
@@ -226,7 +287,8 @@ class Writer:
         sizes = self.sizes[::-1]
         for i, size in enumerate(sizes):
             start = "learned(zeros, w)" if i == 0 else f"nearest({size // sizes[i - 1]}) -> add(learned(ones))"
-            label = " -> { x + (label -> conv(1x1, w)) }" if self.labelled and rng.random() < 0.5 else ""
+            field = self.field(size) if rng.random() < 0.5 else ""
+            label = f" -> {{ x + ({field} -> conv(1x1, w)) }}" if field else ""
             group, once = f"level{size}", taps[size] == 1
             classes = self.group(group, f"z{size}", size)
             if classes and once and rng.random() < 0.7:
@@ -242,7 +304,8 @@ class Writer:
         """Write one group; the number of its codes where it is quantized to one code at each position."""
         rng = self.rng
         body = f" -> {self.step(size)}" if rng.random() < 0.4 else ""
-        q = f"q = concat(x, skip) -> conv(1x1, w){body} -> conv(1x1, "
+        field = self.field(size) if rng.random() < 0.5 else ""
+        q = f"q = concat(x, skip{', ' + field if field else ''}) -> conv(1x1, w){body} -> conv(1x1, "
         classes = 0
         with self.block(f"group {name}"):
             if self.quantized:
@@ -252,27 +315,39 @@ class Writer:
                 self.say(f"{q}{2 if posterior == 'round_code' else 3})", f"{z} ~ {prior} posterior {posterior}(q)")
                 classes = 0 if "depth" in prior else 6 if "codebook" in prior else 12 if "finite" in prior else 8
             else:
-                self.continuous(q, z)
+                self.continuous(q, z, self.field(size) if rng.random() < 0.5 else "")
             self.say(rng.choice((f"x + ({z} -> conv(1x1, w, init = scaled(0.5)))", f"concat(x, {z}) -> conv(1x1, w)")))
         return classes
 
-    def continuous(self, q: str, z: str) -> None:
+    def continuous(self, q: str, z: str, field: str) -> None:
+        """Write a latent of a continuous family, or of bits and classes; `field` is what its prior is told."""
         rng = self.rng
+        seen = f"concat(x, {field}) -> " if field else ""
+        own = f" {{ {rng.choice(_LATENT_SETTINGS)} }}" if rng.random() < 0.2 else ""
         family = rng.choice(("normal", "normal", "normal", "laplace", "logistic", "bernoulli", "categorical"))
         if family in ("bernoulli", "categorical"):
-            self.say(f"{q}2 * zdim)", "p = gelu -> conv(1x1, 2 * zdim)", f"{z} ~ {family}(p) posterior {family}(q)")
+            self.say(
+                f"{q}2 * zdim)",
+                f"p = {seen}gelu -> conv(1x1, 2 * zdim)",
+                f"{z} ~ {family}(p) posterior {family}(q){own}",
+            )
             return
         scale = rng.choice(("", ", scale = softplus", ", scale = exp(soft_clamp = 5, add = 0.01)"))
         self.say(f"{q}2 * zdim)")
         prior = rng.choice(
-            ("standard(zdim)", "gelu -> conv(1x1, 2 * zdim)", "learned(zeros, 2 * zdim)", f"conv(1x1, 2 * zdim){scale}")
+            (
+                "standard(zdim)",
+                f"{seen}gelu -> conv(1x1, 2 * zdim)",
+                "learned(zeros, 2 * zdim)",
+                f"{seen}conv(1x1, 2 * zdim){scale}",
+            )
         )
         posterior = rng.choice(("{f}(q)", "relative({f}(q), t)", "product(normal(q), t)"))
         if family != "normal" and "product" in posterior:
             posterior = "{f}(q)"
         posterior = posterior.replace("{f}", family)
         flow = f" -> {rng.choice(_FLOWS)}" if rng.random() < 0.3 and posterior == f"{family}(q)" else ""
-        self.say(f"t = {family}({prior})", f"{z} ~ t posterior {posterior}{flow}")
+        self.say(f"t = {family}({prior})", f"{z} ~ t posterior {posterior}{flow}{own}")
 
 
 def generate(rng: random.Random) -> str:

@@ -10,20 +10,23 @@ from torch import Tensor, nn
 from hvdsl import grammar
 from hvdsl.compiler.analysis.reach import untrained
 from hvdsl.compiler.emit import emit_priors, emit_steps
-from hvdsl.compiler.graph import Graph, Role
 from hvdsl.compiler.load import load
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.pipeline import check, write
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.noise import SampleNoise
-from hvdsl.runtime.latents import Traversal
+from hvdsl.runtime.inference.generate import sample
+from hvdsl.runtime.latents.conditions import arguments_of, conditions_of, target_of, weight_of
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.priors.sampling import draw_codes
+from hvdsl.runtime.training.schedule import Clock
 
 BATCH = 3
+DEAD = {"HV0309", "HV0904", "HV0905", "HV0906", "HV0907", "HV0909"}  # warnings of what gets no gradient
+CLOCK = Clock(per_epoch=10, total=20)
 TRIES = 3  # redraws of all parameters, before a gradient of zero counts
 
 
@@ -84,9 +87,19 @@ def _shake(module: nn.Module, seed: int) -> None:
             )
 
 
-def _given(graph: Graph) -> dict[str, Tensor]:
-    fields = [n.args for n in graph.nodes if n.role is Role.GIVEN and n.args["source"] != "codes"]
-    return {str(a["name"]): torch.arange(BATCH) % int(str(a["classes"])) for a in fields if a["classes"]}
+def _fields(model: Model) -> dict[str, Tensor]:
+    """Values of all fields beside an image; where one may be dropped, the last image has none."""
+    fields = {}
+    for i, condition in enumerate(model.settings.data.conditions):
+        stored = condition.shape if condition.is_map else condition.shape[:1]
+        values = torch.randint(0, 16, (BATCH, *stored), generator=torch.Generator().manual_seed(i)).double()
+        none = torch.nan
+        if condition.classes is not None:
+            values, none = torch.arange(BATCH) % condition.classes, -1
+        if condition.drop:
+            values[-1] = none
+        fields[condition.name] = values
+    return fields
 
 
 def _trains(model: Model, modules: list[nn.Module]) -> None:
@@ -96,16 +109,18 @@ def _trains(model: Model, modules: list[nn.Module]) -> None:
     v = torch.randint(0, 16, (BATCH, *model.settings.data.shape), generator=torch.Generator().manual_seed(1)).double()
     if model.settings.data.binarize != "none":
         v = (v > 7).double()
-    noise = SampleNoise(3, range(BATCH))
-    objective = Objective(model.settings.objective, lambda duration: 1)
+    fields, noise = _fields(model), SampleNoise(3, range(BATCH))
+    objective = Objective(model.settings.objective, CLOCK.steps)
     for attempt in range(TRIES):
         _shake(plain, attempt)
         rewritten.load_state_dict(plain.state_dict())
         losses = []
         for module, training in ((plain, False), (rewritten, False), (plain, True)):
             module.train(training)
-            batch = ModelBatch(module.input(v), module.target(v), noise, given=_given(model.graph))
-            losses.append(objective(module, batch, 10)[0])
+            given, weight = arguments_of(module, fields), weight_of(module, fields)
+            target = target_of(module, v, fields)
+            batch = ModelBatch(module.input(v), target, noise, given=given, weight=weight)
+            losses.append(objective(module, batch, 7)[0])
         assert attempt or losses[2].isfinite(), f"the loss is {losses[2]}"
         torch.testing.assert_close(losses[1], losses[0], rtol=1e-8, atol=1e-8, equal_nan=True)
         plain.zero_grad()
@@ -115,17 +130,19 @@ def _trains(model: Model, modules: list[nn.Module]) -> None:
         if silent <= expected:
             break
     assert silent <= expected, f"no gradient: {sorted(silent - expected)[:4]}"
+    assert not expected or DEAD & {d.code.id for d in model.warnings}, f"not told: {sorted(expected)[:4]}"
     trained = {n for n, p in plain.named_parameters() if n in expected and n not in silent}
     assert not trained, f"said to have no gradient: {sorted(trained)[:4]}"
 
 
 def _generates(model: Model, module: nn.Module) -> None:
-    module.eval()
-    with torch.no_grad():
-        latents = Traversal.generate(module.LATENTS, BATCH, SampleNoise(5, range(BATCH)))
-        params = module(None, latents, **_given(model.graph))
-        image = module.likelihood.sample(params, SampleNoise(6, range(BATCH)))
-    assert image.shape == (BATCH, *model.settings.data.shape), f"images of {tuple(image.shape)}"
+    """Images are drawn, under guidance where a condition may be dropped."""
+    conditions, fields = conditions_of(module), _fields(model)
+    guided = any(c.droppable for c in conditions) and not any(group.quantized for group in module.LATENTS)
+    guidance = 2.0 if guided else None
+    given = {condition.name: fields[condition.name] for condition in conditions}
+    images = sample(module, model.settings.data, BATCH, given=given, guidance=guidance)
+    assert images.shape == (BATCH, *model.settings.data.shape), f"images of {tuple(images.shape)}"
 
 
 def _priors(model: Model) -> None:

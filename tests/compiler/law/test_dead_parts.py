@@ -97,6 +97,23 @@ def test_one_blind_group_among_others_is_a_warning() -> None:
     assert said(spec(top=blind, decoder="layer -> noise")) == [("HV0907", "normal(conv(1x1, 8))")]
 
 
+@pytest.mark.parametrize(
+    ("own", "beta", "told"),
+    [
+        ("", "", False),
+        (" { weight = 0.5 }", "", False),
+        (" { weight = 0 }", "", True),
+        ("", ", beta = 0", True),
+        ("", ", beta = linear(from = 0, to = 1, length = 10)", False),
+    ],
+)
+def test_a_prior_whose_rate_has_no_weight_is_told(own: str, beta: str, told: bool) -> None:
+    text = spec(posterior="concat(x, skip)").replace("-> conv(1x1, 8))\n  x", f"-> conv(1x1, 8)){own}\n  x")
+    text = text.replace("nats_per_dim", f"nats_per_dim{beta}")
+    assert said(text) == ([("HV0909", "normal(conv(1x1, 8))")] if told else [])
+    assert said(text.replace("z ~ normal(conv(1x1, 8))", "z ~ normal(standard(4))")) == []
+
+
 def test_a_binding_and_what_it_computes_are_one_warning() -> None:
     assert [code for code, _ in said(spec(body="h = conv(1x1, 8)\n  x + (z -> conv(1x1, 8))"))] == ["HV0904"]
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.data import DataError, open_data
+from hvdsl.runtime.data.open import find_source
 from hvdsl.runtime.data.picture import Raster
 from hvdsl.runtime.data.plain_pickle import RefusedError, read_plain
 from hvdsl.runtime.data.preprocess import Preprocess
@@ -124,6 +125,70 @@ def test_an_npz_with_named_splits_and_labels(tmp_path: Path) -> None:
     splits = open_data(settings("arrays"), tmp_path / "x.npz")
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (5, 2, 2)
     assert splits.test.labels([0, 1]).tolist() == [3, 1]  # type: ignore[union-attr]  # given above
+
+
+ROWS, KINDS = random_images(6), np.arange(6) % 3
+FILES: dict[str, tuple[dict[str, Any], dict[str, int], list[int] | None]] = {
+    "parts": ({"train.npy": ROWS, "test.npy": ROWS[:2]}, {"train": 6, "test": 2}, None),
+    "labels beside": (
+        {"x_train.npy": ROWS, "y_train.npy": KINDS, "x_test.npy": ROWS[:2]}, {"train": 6, "test": 2}, [0, 1],
+    ),
+    "shards": ({"train_1.npy": ROWS, "train_2.npy": ROWS[:3]}, {"train": 9}, None),
+    "shards with labels": (
+        {"x_train_0.npy": ROWS[:2], "y_train_0.npy": KINDS[:2], "x_train_1.npy": ROWS[2:], "y_train_1.npy": KINDS[2:]},
+        {"train": 6},
+        [0, 1],
+    ),
+    "years": ({"train2017.npy": ROWS, "val2017.npy": ROWS[:2]}, {"train": 6, "validation": 2}, None),
+    "images and labels": ({"images.npy": ROWS, "labels.npy": KINDS}, {"all": 6}, [0, 1]),
+    "archives": (
+        {"train.npz": {"images": ROWS, "labels": KINDS}, "test.npz": {"images": ROWS}}, {"train": 6, "test": 6}, [0, 1],
+    ),
+    "one, upper case": ({"X.NPY": ROWS}, {"all": 6}, None),
+    "one image each": ({f"{i}.npy": row for i, row in enumerate(ROWS)}, {"all": 6}, None),
+    "an odd name": ({"x.npz": {"pictures": ROWS, "ages": KINDS}}, {"all": 6}, None),
+    "classes of factors": ({"x.npz": {"imgs": ROWS, "latents_classes": np.zeros((6, 4), int)}}, {"all": 6}, None),
+    "a column": ({"x.npz": {"images": ROWS, "labels": KINDS[:, None]}}, {"all": 6}, [0, 1]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_array_files_beside_each_other(tmp_path: Path, case: str) -> None:
+    files, expected, labels = FILES[case]
+    for name, held in files.items():
+        with (tmp_path / name).open("wb") as file:
+            np.savez(file, **held) if isinstance(held, dict) else np.save(file, held)
+    parts = find_source(settings(), tmp_path).parts
+    assert {part: len(images) for part, images in parts.items()} == expected
+    first = next(iter(parts.values()))
+    assert np.array_equal(first.image(5, 0).values, ROWS[5])
+    assert labels is None or [first.label(0), first.label(1)] == labels
+    assert labels is not None or first.label(0) is None
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a.npy": ROWS, "b.npy": ROWS}, "holds a, b: give one array `images`"),
+        ({"train.npy": ROWS, "sub/x.png": None}, "holds pictures, and also train.npy"),
+        ({"x.npy": ROWS[:0]}, "holds no images"),
+        ({"train.npz": {"images": ROWS}, "x.npz": {"train_images": ROWS}}, "both hold `train_images`"),
+        ({"x.zip": None}, "x.zip is packed: unpack it"),
+    ],
+)
+def test_arrays_that_may_mean_several_things_are_refused(tmp_path: Path, files: dict[str, Any], message: str) -> None:
+    (tmp_path / "sub").mkdir()
+    for name, held in files.items():
+        with (tmp_path / name).open("wb") as file:
+            if held is None:
+                Image.new("RGB", (8, 8)).save(file, "PNG")
+            elif isinstance(held, dict):
+                np.savez(file, **held)
+            else:
+                np.save(file, held)
+    place = tmp_path / "x.zip" if "x.zip" in files else tmp_path
+    with pytest.raises(DataError, match=message):
+        find_source(settings(), place)
 
 
 @pytest.mark.parametrize("labels", [np.array([0.0, 1.0]), np.array([[0, 1], [1, 0]]), np.array([0])])

@@ -12,6 +12,7 @@ from PIL import Image as Pillow
 
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.data import DataError, open_data
+from hvdsl.runtime.data.open import find_source
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)
 SETTINGS = Data(name="images", shape=(3, 8, 8), holdout=2)
@@ -43,6 +44,19 @@ def test_tar_shards_by_their_names(tmp_path: Path) -> None:
     labels = splits.test.labels(range(3))
     assert labels is not None and labels.tolist() == [1, 2, 0]
     assert len(open_data(SETTINGS, tmp_path / "train-000000.tar").train) == 2
+
+
+def test_folders_in_a_tar_file_say_parts_and_classes(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w:") as archive:
+        for i, folder in enumerate(("train/cat", "train/dog", "test/dog", "train/cat", "notes")):
+            member = tarfile.TarInfo(f"set/{folder}/{i}.png")
+            member.size = len(png(IMAGES[i]))
+            archive.addfile(member, io.BytesIO(png(IMAGES[i])))
+    parts = find_source(SETTINGS, tmp_path / "x.tar").parts
+    assert {part: len(images) for part, images in parts.items()} == {"train": 3, "test": 1}
+    assert [parts["train"].label(i) for i in range(3)] == [0, 1, 0]
+    assert parts["test"].label(0) == 1
+    assert np.array_equal(parts["test"].image(0, 0).values, IMAGES[2])
 
 
 def test_damaged_and_compressed_tar_files_are_sentences(tmp_path: Path) -> None:

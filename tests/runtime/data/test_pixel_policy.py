@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -114,23 +116,37 @@ def test_eight_bits_do_not_serve_more() -> None:
         pixels(Raster(COLOUR), settings(bits=12))
 
 
-def test_deep_colours_are_told_where_more_than_8_bits_are_wanted() -> None:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        import struct
-        import zlib
+def deep_png(values: Any, colour_type: int) -> bytes:
+    """A PNG file of 16 bits a channel."""
 
+    def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    import struct
-    import zlib
+    rows = b"".join(b"\0" + row.tobytes() for row in values.astype(">u2"))
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, colour_type, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
-    deep = np.full((2, 3, 3), 0x1234, ">u2")
-    rows = b"".join(b"\0" + row.tobytes() for row in deep)
-    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 3, 2, 16, 2, 0, 0, 0))
-    raster = read_picture(png + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+def test_deep_colours_are_told_where_more_than_8_bits_are_wanted() -> None:
+    raster = read_picture(deep_png(np.full((2, 3, 3), 0x1234), 2))
     assert (pixels(raster, settings((3, 2, 3))) == 0x12).all()
     with pytest.raises(DataError, match="of the 16 bits of its colours 8 can be read"):
         pixels(raster, settings((3, 2, 3), bits=16))
+
+
+def test_deep_grey_with_opacity_is_grey() -> None:
+    png = deep_png(np.stack([DEEP, np.full_like(DEEP, 65535)], axis=2), 4)
+    assert (read_header(png).channels, read_header(png).alpha) == (1, True)
+    assert np.array_equal(pixels(read_picture(png), settings((1, 6, 9)))[0], DEEP >> 8)
+
+
+def test_a_colour_profile_is_ignored_and_told(tmp_path: Path) -> None:
+    Pillow.fromarray(COLOUR).save(tmp_path / "x.png", icc_profile=b"a profile of a camera")
+    notes: list[str] = []
+    preprocess = Preprocess(settings(), training=False, tell=lambda kind, sentence: notes.append(sentence))
+    found = preprocess(read_picture(tmp_path / "x.png"), 0, 0, "x.png")
+    assert np.array_equal(found.transpose(1, 2, 0), COLOUR)
+    assert notes == ["x.png has an ICC profile: it is ignored, colours are taken as their numbers stand"]
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L", "1"])

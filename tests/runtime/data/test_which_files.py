@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.data import DataError, Splits, open_data, open_given
 from hvdsl.runtime.data.listing import list_files
-from hvdsl.runtime.data.names import part_of
+from hvdsl.runtime.data.names import part_of, places_of
 
 
 def settings(**options: Any) -> Data:
@@ -37,6 +37,7 @@ def sizes(splits: Splits) -> tuple[int, int, int]:
         *((name, "train") for name in ("train", "Train", "TRAINING", "train2017", "train_images", "trainset")),
         *((name, "validation") for name in ("val", "Valid", "validation", "dev", "val2012", "valid-32x32", "eval")),
         *((name, "test") for name in ("test", "Testing", "test_images", "crash_test_dummies", "Test Data", "testset")),
+        *((name, "test") for name in ("holdout", "held_out", "Tests", "split=test", "02_test")),
         *((name, None) for name in ("cat", "trainer", "contest", "training_shoes", "valley", "images", "attestation")),
     ],
 )  # fmt: skip
@@ -57,7 +58,7 @@ def test_linked_folders_are_followed_once(tmp_path: Path, linked: tuple[str, ...
     (tmp_path / "data" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     splits = open_data(settings(classes=2, holdout=2), tmp_path / "data")
     assert sizes(splits) == (10, 2, 2)
-    assert splits.summary.startswith("12 images in 2 folders; left out: ")
+    assert splits.summary.startswith("12 images in 2 folders: ")
     for words in ("1 broken links", "6 links to the same images", "links in a circle"):
         assert words in splits.summary
 
@@ -69,7 +70,7 @@ def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"no image")
     splits = open_data(settings(classes=2, holdout=2), tmp_path)
     assert sizes(splits) == (10, 2, 2)
-    assert splits.summary == "12 images in 2 folders; left out: 7 hidden; 2 held out for validation"
+    assert splits.summary == "12 images in 2 folders: cat, dog; left out: 7 hidden; 2 held out for validation"
 
 
 def test_other_formats_are_read_or_counted(tmp_path: Path) -> None:
@@ -97,6 +98,9 @@ def test_other_formats_are_read_or_counted(tmp_path: Path) -> None:
         ({"training_set/training_set/cats": 6, "test_set/test_set/cats": 4}, (5, 1, 4)),
         ({"train/cat": 3, "train/dog": 3, ".": 1}, (5, 1, 1)),  # a picture beside the folder is none of them
         ({"train": 6, "bus": 6, "car": 6}, (16, 2, 2)),  # a class that is called `train`
+        ({"mytrain": 6, "mytest": 4}, (5, 1, 4)),
+        ({"trainval": 6, "test": 4}, (5, 1, 4)),
+        ({"contest": 6, "latest": 4}, (9, 1, 1)),
     ],
 )
 def test_parts_by_folders(tmp_path: Path, folders: dict[str, int], expected: tuple[int, int, int]) -> None:
@@ -106,6 +110,40 @@ def test_parts_by_folders(tmp_path: Path, folders: dict[str, int], expected: tup
     assert sizes(splits) == expected
     if "unlabelled" in folders:
         assert "left out: 5 outside of train, validation and test" in splits.summary
+    assert ("`train` is taken for a class" in splits.summary) == ("bus" in folders)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected", "classes"),
+    [
+        (("train_0", "train_1", "test_0"), ["train", "train", "test"], []),
+        (("train_0", "cat_1", "test_0"), ["all"] * 3, []),  # not every name says a part
+        (("test_0", "test_1"), ["all"] * 2, []),
+        (("pets/cat/0", "pets/dog/0"), ["all"] * 2, ["cat", "dog"]),
+        (("seg_train/seg_train/cat/0", "seg_test/seg_test/dog/0"), ["train", "test"], ["cat", "dog"]),
+        (("images/train/cat/0", "images/test/cat/0"), ["train", "test"], ["cat", "cat"]),
+    ],
+)
+def test_parts_and_classes_by_paths(names: tuple[str, ...], expected: list[str], classes: list[str]) -> None:
+    found = places_of([f"{name}.png" for name in names])
+    assert [part for part, _ in found] == expected
+    assert [folder for _, folder in found if folder is not None] == classes
+
+
+def test_names_that_say_test_among_others_are_told(tmp_path: Path) -> None:
+    write(tmp_path)
+    Pillow.new("RGB", (8, 8)).save(tmp_path / "test_7.png")
+    Pillow.new("LAB", (8, 8)).save(tmp_path / "lab.tif")
+    summary = open_data(settings(), tmp_path).summary
+    assert "7 images; left out: 1 of colour space LAB (not read); 1 name says *test*, as test_7.png: " in summary
+
+
+def test_a_few_images_are_enough_and_one_is_not(tmp_path: Path) -> None:
+    write(tmp_path, 2)
+    assert sizes(open_data(settings(), tmp_path)) == (1, 1, 1)
+    (tmp_path / "0.png").unlink()
+    with pytest.raises(DataError, match="has one training image and none for validation"):
+        open_data(settings(), tmp_path)
 
 
 def test_a_folder_of_test_images_alone_is_not_trained_on(tmp_path: Path) -> None:
@@ -157,6 +195,15 @@ def test_levels_that_fit_in_fewer_bits_than_are_cut_are_refused_with_the_line_to
         open_data(settings(bits=3), tmp_path / "x.npy")
     with pytest.raises(DataError, match=r"`bits = 5` would cut them to 0 … 2: write `values = levels` in"):
         open_data(settings(bits=5), tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize(("most", "dtype", "bits"), [(3, np.uint8, 2), (4095, np.uint16, 12), (16383, np.uint16, 14)])
+def test_dark_data_of_fewer_bits_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, most: int, dtype: type, bits: int
+) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, most + 1, (9, 8, 8, 3)).astype(dtype) | most & 1)
+    open_data(settings(), tmp_path / "x.npy")
+    assert f"so that all images are dark: for fewer bits write `values = levels, bits = {bits}`" in caplog.text
 
 
 def test_a_single_value_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -156,7 +156,9 @@ def test_files_of_weights_say_of_which_spec_they_are(tmp_path: Path) -> None:
     path = store.save(5, {"model": WEIGHTS, "ema": WEIGHTS, "optimizer": WEIGHTS}, {"noise_scheme": 2})
     for part in ("model", "ema"):
         with safe_open(path / f"{part}.safetensors", framework="pt") as file:
-            assert file.metadata() == {
+            about = file.metadata()
+            assert len(about.pop("hvdsl.sha256")) == 64
+            assert about == {
                 "hvdsl.spec": "hv 1\n",
                 "hvdsl.spec_sha256": hashlib.sha256(b"hv 1\n").hexdigest(),
                 "hvdsl.step": "5",
@@ -194,7 +196,9 @@ HOSTILE: list[Any] = [
     b"\xff\xfe",
     b"[" * 100_000,
     b"[]",
-    b'{"format": 2}',
+    b'{"format": 3}',
+    b'{"format": 2, "complete": true, "step": 1, "files": {}, "state": {}}',
+    b'{"format": 1, "complete": true, "step": 1, "files": {}, "state": {}, "sha256": ""}',
     b'{"format": 1, "complete": false, "step": 1, "files": {}, "state": {}}',
     b'{"format": 1, "complete": true, "step": 2, "files": {}, "state": {}}',
     b'{"format": 1, "complete": true, "step": 1, "files": [], "state": {}}',
@@ -210,12 +214,23 @@ def test_a_manifest_that_is_not_one_is_refused_in_a_sentence(manifest: bytes, st
         store.latest()
 
 
+def test_a_number_changed_in_a_manifest_is_found(store: CheckpointStore) -> None:
+    path = store.save(7, {"model": WEIGHTS}, {"guard": {"skipped": 3}}) / "manifest.json"
+    store.annotate(7, {"best": None})
+    assert store.open(7).state == {"guard": {"skipped": 3}, "best": None}
+    path.write_text(path.read_text().replace('"skipped": 3', '"skipped": 4'))
+    with pytest.raises(CheckpointError, match=r"manifest.json is damaged: .* SHA-256"):
+        store.open(7)
+
+
 def test_a_consistent_manifest_of_a_file_that_is_no_safetensors(store: CheckpointStore) -> None:
     path = save(store, 1)
     data = b"\x80\x04. a pickle, perhaps"
     (path / "model.safetensors").write_bytes(data)
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["files"]["model.safetensors"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    del manifest["sha256"]
+    manifest["format"] = 1  # that of version 0.1, which has no digest of itself
     (path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(CheckpointError, match=r"not a safetensors file"):
         store.open(1).load("model")

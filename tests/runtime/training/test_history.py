@@ -41,11 +41,14 @@ def test_a_start_that_was_killed_before_its_spec_was_in_place_is_finished(tmp_pa
     made = run(tmp_path)
     made.history.add({}, "two\n")
     (made.folder / "resolved.hv").write_text("one\n")  # killed between the line and the rename
+    assert made.spec() == "one\n"
     made.history.settle()
     assert made.read("resolved.hv") == "two\n"
     (made.folder / "resolved.hv").write_text("by hand\n")
     made.history.settle()
     assert made.read("resolved.hv") == "by hand\n"
+    with pytest.raises(HistoryError, match=r"resolved.hv is not the spec that the run was .* restore it from .*1.hv"):
+        made.spec()
 
 
 def test_a_line_that_was_cut_short_is_left_out_and_others_are_a_sentence(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -13,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hvdsl.runtime.training import lock
-from hvdsl.runtime.training.lock import LockError, RunLock
+from hvdsl.runtime.training.lock import STALE, LockError, RunLock
 from hvdsl.runtime.training.run import Run
 
 HOLDER = """
@@ -34,7 +34,7 @@ def without_flock(monkeypatch: pytest.MonkeyPatch) -> None:
     def unsupported(file: object, how: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(lock.fcntl, "flock", unsupported)
+    monkeypatch.setattr(fcntl, "flock", unsupported)
 
 
 def test_a_second_writer_is_refused_and_told_who_the_first_is(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_without_kernel_locks_a_file_with_a_sign_of_life_stands_for_one(tmp_path
     mark.write_text(json.dumps({"host": "elsewhere", "pid": 1, "since": "today"}))
     with pytest.raises(LockError, match="process 1 on elsewhere"):
         RunLock(tmp_path).acquire()
-    os.utime(mark, (time.time() - lock.STALE - 1,) * 2)  # without a sign of life
+    os.utime(mark, (time.time() - STALE - 1,) * 2)  # without a sign of life
     RunLock(tmp_path).acquire().release()
     mark.write_text(json.dumps({"host": os.uname().nodename, "pid": 999_999_999}))  # of this machine, and gone
     RunLock(tmp_path).acquire().release()

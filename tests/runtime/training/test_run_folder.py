@@ -135,3 +135,13 @@ def test_a_resumed_run_forgets_what_came_after_its_checkpoint(tmp_path: Path) ->
 def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(HvdslError, match=r"cannot write .*metrics\.jsonl: No such file or directory"):
         MetricsLog(tmp_path / "missing" / "metrics.jsonl").write("train", 1, {})
+
+
+def test_what_a_killed_trainer_left_half_written_goes_and_what_others_write_stays(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", {"resolved.hv": "hv 1\n"})
+    left = [run.folder / ".metrics.jsonl.8a082a30.tmp", run.pictures / ".samples-4.png.8a082a30.tmp"]
+    others = run.folder / ".report.html.8a082a30.tmp"  # of a command that is at work
+    for path in (*left, others):
+        path.touch()
+    run.clear_remains()
+    assert [path.exists() for path in (*left, others)] == [False, False, True]
