@@ -31,6 +31,7 @@ _HABITS = {
     "!": ("not", "NOT"),
     "=>": ("->", "ARROW"),
     "|>": ("->", "ARROW"),
+    "|": ("->", "ARROW"),
     "^": ("**", "POWER"),
     "→": ("->", "ARROW"),
     "\u00d7": ("*", "TIMES"),
@@ -99,7 +100,7 @@ def _pattern() -> re.Pattern[str]:
         "NUMBER": table.patterns["NUMBER"],
         "BAD_NUMBER": r"\.?[0-9](?:[eE][+-]|[A-Za-z0-9_.])*",
         "NAME": table.patterns["NAME"],
-        "HABIT": r":=|&&|\|\||!(?!=)|=>|\|>|\^|→|\u00d7",
+        "HABIT": r":=|&&|\|\||!(?!=)|=>|\|>|\||\^|→|\u00d7",
         "SYMBOL": "|".join(map(re.escape, symbols)),
         "STRANGE": r"[^\x00-\x7f]+|.",
     }
@@ -120,6 +121,7 @@ class _Scanner:
         self.left: Token | None = None  # the first brace that seems to be open behind its lines
         self.stray: Token | None = None  # the first closing brace whose line does not go with its partner's
         self.stop: Token | None = None  # a line break or semicolon that the next token may turn into a _STOP
+        self._strange_line = 0  # the end of the last line that holds a character without a place
 
     def scan(self) -> Tokens:
         fresh = True  # nothing stands on this line yet
@@ -161,7 +163,8 @@ class _Scanner:
             self._check_size(kind, text, start, end)
         elif kind == "HABIT":
             spelling, kind = _HABITS[text]
-            self._error(codes.FOREIGN, f"`{text}` is not HV", start, end, text, f"`{spelling}`", f"write `{spelling}`")
+            help_ = f"write `{spelling}`" + (", or `x` in a size: `3x3`" if text == "\u00d7" else "")
+            self._error(codes.FOREIGN, f"`{text}` is not HV", start, end, text, f"`{spelling}`", help_)
         elif kind == "BAD_NUMBER":
             self._bad_number(text, start, end)
             kind, text = "NUMBER", "0"
@@ -206,7 +209,11 @@ class _Scanner:
     def _strange(self, text: str, start: int, end: int) -> Token | None:
         shown = text[:10] if text.isprintable() else " ".join(f"U+{ord(c):04X}" for c in text[:4])
         help_ = "take it out; text belongs in a comment or between double quotes"
-        if text == "'":
+        if start < self._strange_line:
+            return None  # a consequence of another one
+        line = self.fragment.text.find("\n", start)
+        self._strange_line = len(self.fragment.text) if line < 0 else line
+        if text in "'\u2018\u2019\u201c\u201d":
             help_ = 'strings are written in double quotes: `"…"`'
         if text == "?":
             help_ = "choose by `a if test else b`"
