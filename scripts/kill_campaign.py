@@ -6,8 +6,8 @@
 Each start is `hvdsl train SPEC --stage all --resume auto` in a process of its own, ended by a signal after a random
 part of its time: while the folder is made, in steps, checkpoints, validation, between the stages of a model of codes.
 Every file of the last checkpoint of every stage must be the same bit for bit, and so must every log but for its times.
-A process that SIGTERM, SIGHUP or SIGINT ends has either not begun to train, or says that it stopped and saved, and
-exits with 128 and the signal's number.
+A process that SIGTERM, SIGHUP or SIGINT ends says that it stopped and how to go on, and exits with 128 and the signal's
+number.
 """
 
 from __future__ import annotations
@@ -170,9 +170,10 @@ def stopped_well(code: int, number: signal.Signals, output: str) -> bool:
     if number == signal.SIGKILL:
         return code == -signal.SIGKILL
     if code == 128 + number:
-        return "stopped" in output and "goes on" in output
-    early = "training ladder" not in output and "training codes" not in output and "going on with" not in output
-    return early and (code == -number or (number == signal.SIGINT and code == 130))
+        return "stopped" in output and ("goes on" in output or "begins anew" in output)
+    if number == signal.SIGINT and code == 130:
+        return "interrupted" in output
+    return code == -number and not output  # it came while modules were still imported
 
 
 def campaign(spec: Path, place: Path, number: signal.Signals, count: int, moments: random.Random, share: float) -> bool:
