@@ -87,6 +87,8 @@ def start(arguments: list[str], output: Path, variables: Mapping[str, str] | Non
     code = 70
     try:
         os.setpgid(0, 0)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever started this script
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.environ |= variables or {}
         out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(out, 1)
