@@ -149,7 +149,10 @@ class _Binding(Record):
     def _wrong(self, argument: Argument, expr: tree.Expr, value: object) -> Fault:
         """Say that a value is of the wrong kind."""
         message = f"this is no value for `{argument.name}` of `{self.operation}`"
-        return Fault(codes.WRONG_KIND, message, expr.span, describe(value), expected(argument), argument.doc)
+        help = argument.doc
+        if isinstance(expr, tree.List) and argument.many:
+            help = f"leave out the brackets: `{self.operation}(a, b)`"
+        return Fault(codes.WRONG_KIND, message, expr.span, describe(value), expected(argument), help)
 
 
 def static(value: object) -> Literal | Invalid:

@@ -175,7 +175,9 @@ def accept(slot: Slot, value: object) -> Literal:
         slot.span,
         describe(value),
         expected(argument),
-        slot.example or argument.doc or "correct the value",
+        "read an entry of it, as in `width[res]`"
+        if isinstance(value, tree.Map)
+        else slot.example or argument.doc or "correct the value",
     )
 
 

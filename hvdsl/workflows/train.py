@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 
 from hvdsl.compiler.model import Model
+from hvdsl.compiler.pipeline import optimise
 from hvdsl.compiler.stages import AUTOENCODER, stages
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.grammar.source import Source
@@ -32,6 +33,7 @@ from hvdsl.runtime.training.trainer import Graphs, Trainer, TrainingResult
 from hvdsl.workflows.compiling import Overrides, checked, spelled
 from hvdsl.workflows.conditions import check_fields, names_of_classes
 from hvdsl.workflows.isolation import no_global_effect
+from hvdsl.workflows.plan import recompute_within
 from hvdsl.workflows.runs import create_run, device_of, instantiate, read_model, run_data
 from hvdsl.workflows.start_weights import take_weights
 from hvdsl.workflows.starts import Start, changed_since, consent, hold, note_start, same_structure, unseen
@@ -279,6 +281,7 @@ def _train_autoencoder(
         graphs=options.graphs,
         level=level,
     )
+    recompute_within(trainer, optimise(model, level).graph, console)
     if run is None:  # made last: what cannot be trained leaves no folder behind
         folder = options.out or default_folder(settings.model)
         if options.spec is None:
