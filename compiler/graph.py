@@ -12,6 +12,7 @@ from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 from typing import Literal as Choice
 
+from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Span
 
 if TYPE_CHECKING:
@@ -188,8 +189,8 @@ class Node:
         return f"{self.own_path if self.own_path and role not in self.shared else self.path}.{role}"
 
 
-@dataclass(frozen=True, slots=True)
-class NormalizingFlow:
+@record
+class NormalizingFlow(Record):
     """The steps that turn a posterior's sample into a latent's value: nodes of the role `FLOW`, first to last.
 
     Each takes the value before as its first input, so that the last one's output is the latent's value.

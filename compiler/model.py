@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from hvdsl.compiler.graph import Graph, Term
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic
+from hvdsl.grammar.record import Record, record
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+@record
+class Model(Record):
     """A checked spec: settings, likelihood and graphs, all complete."""
 
     settings: ModelSettings

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 
 from hvdsl.errors import HvdslError
+from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Span
 
 
@@ -16,8 +16,8 @@ class Severity(StrEnum):
     WARNING = "warning"
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
+@record
+class Code(Record):
     """A kind of diagnostic, declared once.
 
     `bad` is a whole spec that gives this code, `good` its correction; the tests run both.
@@ -31,8 +31,8 @@ class Code:
     severity: Severity = Severity.ERROR
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnostic:
+@record
+class Diagnostic(Record):
     """One mistake: what was found, what was expected, and a way out.
 
     Wording: lower case, no full stop, names in backticks.

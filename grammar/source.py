@@ -5,13 +5,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
+from hvdsl.grammar.record import Record, record
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """A named text. `name` is what diagnostics print: a path as the user gave it, or `<string>`."""
 
     name: str
-    text: str
+    text: str = field(repr=False)
     _starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -31,8 +33,8 @@ class Source:
         return self.text[start:end].rstrip("\r")
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+@record
+class Span(Record):
     """Characters `start` up to `end` of a source."""
 
     source: Source

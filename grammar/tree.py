@@ -6,69 +6,80 @@ Spans and comments take no part in equality: `parse(print(t)) == t` speaks of th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
 
+from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Span
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Node:
-    span: Span = field(compare=False, repr=False)
+@record
+class Node(Record):
+    span: Span = field(kw_only=True, compare=False)
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
+@record
 class Commented(Node):
     """A node that stands on lines of its own, and may carry comments."""
 
-    before: tuple[str, ...] = field(default=(), compare=False, repr=False)  # whole-line comments; "" is a blank line
-    after: str = field(default="", compare=False, repr=False)  # comment at the end of its (first) line
+    before: tuple[str, ...] = field(default=(), kw_only=True, compare=False)  # whole-line comments; "" is a blank line
+    after: str = field(default="", kw_only=True, compare=False)  # comment at the end of its (first) line
+
+
+UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+def number(text: str) -> int | float:
+    """Return the value of a number as written; one with a unit of memory is in whole bytes."""
+    plain = text.replace("_", "")
+    if plain[-3:] in UNITS:
+        return round(float(plain[:-3]) * UNITS[plain[-3:]])
+    return float(plain) if any(c in plain for c in ".eE") else int(plain)
 
 
 # -- expressions ------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Number(Node):
-    text: str  # as written: `1_100_000`, `2e-4`
+    text: str  # as written: `1_100_000`, `2e-4`, `8GiB`
 
     @property
     def value(self) -> int | float:
-        plain = self.text.replace("_", "")
-        return float(plain) if any(c in plain for c in ".eE") else int(plain)
+        return number(self.text)
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Dim(Node):
     """A kernel or shape token: `3x3`, `3x32x32`."""
 
     sizes: tuple[int, ...]
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class String(Node):
     value: str
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Name(Node):
     id: str  # `cells.layer` for what a file brings that is used under a name
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Unary(Node):
     operator: Literal["-", "not"]
     operand: Expr
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Binary(Node):
     operator: Literal["or", "and", "==", "!=", "<", "<=", ">", ">=", "+", "-", "*", "/", "//", "%", "**"]
     left: Expr
     right: Expr
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Choose(Node):
     """`then if test else other`"""
 
@@ -77,31 +88,31 @@ class Choose(Node):
     other: Expr
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Flow(Node):
     """`a -> b -> c`, at least two steps."""
 
     steps: tuple[Expr, ...]
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Tuple(Node):
     items: tuple[Expr, ...]
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Argument(Node):
     name: str | None
     value: Expr
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Call(Node):
     function: Expr
     arguments: tuple[Argument, ...]
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Item(Node):
     """`base[index]`"""
 
@@ -109,7 +120,7 @@ class Item(Node):
     index: Expr
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class WithBlock(Node):
     """`head { … }`: an operation or recipe call that is given a block."""
 
@@ -117,26 +128,26 @@ class WithBlock(Node):
     block: Block
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class List(Node):
     items: tuple[Expr, ...]
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class MapEntry(Node):
     key: Expr | None  # None for `else`
     value: Expr
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Map(Node):
     entries: tuple[MapEntry, ...]
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Block(Node):
     statements: tuple[Statement, ...]
-    trailing: tuple[str, ...] = field(default=(), compare=False, repr=False)  # comments before the closing brace
+    trailing: tuple[str, ...] = field(default=(), compare=False)  # comments before the closing brace
 
 
 Expr: TypeAlias = (
@@ -147,14 +158,14 @@ Expr: TypeAlias = (
 # -- statements -------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Bare(Commented):
     """`f`, meaning `x = f`."""
 
     value: Expr
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Bind(Commented):
     """`h = f`, `a, b = f`, or `tap(name) = f`. Targets are names, or one call of `tap`."""
 
@@ -162,7 +173,7 @@ class Bind(Commented):
     value: Expr
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Latent(Commented):
     """`z ~ prior posterior q { settings }`; the prior is None where the latent is drawn on the way up."""
 
@@ -170,22 +181,22 @@ class Latent(Commented):
     prior: Expr | None
     posterior: Expr | None
     settings: tuple[Setting, ...] = ()
-    trailing: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    trailing: tuple[str, ...] = field(default=(), compare=False)
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Let(Commented):
     name: Name
     value: Expr
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Shared(Commented):
     name: Name
     value: Expr
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Setting(Commented):
     """`key = value` in a settings block."""
 
@@ -193,20 +204,20 @@ class Setting(Commented):
     value: Expr
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Condition(Setting):
     """`given key = value` or `given key = value classes` among the settings of `data`, with settings of its own."""
 
     classes: bool = False
     settings: tuple[Setting, ...] = ()
-    trailing: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    trailing: tuple[str, ...] = field(default=(), compare=False)
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Default(Commented):
     operation: Name
     settings: tuple[Setting, ...]
-    trailing: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    trailing: tuple[str, ...] = field(default=(), compare=False)
 
 
 Statement: TypeAlias = Bare | Bind | Latent | Let | Shared | Default
@@ -215,12 +226,12 @@ Statement: TypeAlias = Bare | Bind | Latent | Let | Shared | Default
 # -- items ------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Version(Commented):
     number: Number
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Header(Commented):
     """`model NAME`, `title STRING`, `use STRING`, `use STRING as NAME` or `extends STRING`."""
 
@@ -229,7 +240,7 @@ class Header(Commented):
     alias: Name | None = None
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Needs(Commented):
     """`needs width, zdim`, or `needs default conv { bias_init }`: what a file takes from the spec that uses it."""
 
@@ -237,13 +248,13 @@ class Needs(Commented):
     operation: Name | None  # whose `default` is to say the names
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Parameter(Node):
     name: Name
     default: Expr | None
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Recipe(Commented):
     """`cell NAME(params) { … }` or `group NAME(params) { … }`"""
 
@@ -253,46 +264,46 @@ class Recipe(Commented):
     body: Block
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Row(Commented):
     label: Expr
     value: Expr  # a Block for a row in braces; a Tuple for several flows; the name `none` to remove a row
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Section(Commented):
     kind: Literal["encoder", "decoder"]
     rows: tuple[Row | Let | Shared | Default, ...]
-    trailing: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    trailing: tuple[str, ...] = field(default=(), compare=False)
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Likelihood(Commented):
     value: Expr
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Settings(Commented):
     """`data NAME {…}`, `objective {…}`, `train [PRIOR] {…}`, `evaluate {…}`, `sample {…}`."""
 
     kind: Literal["data", "objective", "train", "evaluate", "sample"]
     name: Name | String | None  # the data name, or the prior that `train` speaks of
     settings: tuple[Setting, ...]
-    trailing: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    trailing: tuple[str, ...] = field(default=(), compare=False)
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Prior(Commented):
     name: Name
     given: tuple[Name, ...]
     body: Block
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Variant(Commented):
     name: Name
     items: tuple[SpecItem, ...]
-    trailing: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    trailing: tuple[str, ...] = field(default=(), compare=False)
 
 
 SpecItem: TypeAlias = (
@@ -300,9 +311,9 @@ SpecItem: TypeAlias = (
 )
 
 
-@dataclass(slots=True, frozen=True)
+@record
 class Spec(Node):
     """One file."""
 
     items: tuple[SpecItem, ...]
-    trailing: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    trailing: tuple[str, ...] = field(default=(), compare=False)

@@ -8,17 +8,17 @@ at its own. A tensor that is not made of z (a context) adds nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 
 from hvdsl.compiler.catalogue.reads import OWN, Offset, Past, Reads
 from hvdsl.compiler.catalogue.table import Args, Channels, Locality, Needs, Operation
 from hvdsl.compiler.graph import Edge, Graph, Node, Shape
+from hvdsl.grammar.record import Record, record
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+@record
+class Seen(Record):
     """`before`, `after`: other positions of z, in raster order. `own`: by channel, the channels of z there, as bits.
 
     `mixed_by` is the first node after which no order of the positions is left.

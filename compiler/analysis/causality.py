@@ -9,17 +9,17 @@ every border; a tap that masks or padding take away is no tap.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from hvdsl.compiler.catalogue.reads import OWN, Offset, Past, Reads
 from hvdsl.compiler.catalogue.table import Needs
 from hvdsl.compiler.graph import Edge, Graph, Node, Role
+from hvdsl.grammar.record import Record, record
 
 BEFORE: Offset = (0, -1)  # in raster order; from column 0 it is the last of the row above, which is earlier still
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+@record
+class Reach(Record):
     """The latest position of the codes that a tensor sees, and by which step: `by` looked `tap` further than `source`.
 
     `tap` is None for a step that looks at the whole map, or at another grid.

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from hvdsl.compiler.catalogue.reads import OWN_POSITION, Reads, Window
 from hvdsl.compiler.catalogue.table import Needs
 from hvdsl.compiler.graph import Edge, Graph, Node, Role
+from hvdsl.grammar.record import Record, record
 
 WHOLE = math.inf
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+@record
+class Span(Record):
     """Along one axis, position i sees the source's positions [jump * i + first, jump * i + last]."""
 
     jump: float
@@ -50,8 +50,8 @@ Field = tuple[Span, Span]  # vertical, horizontal
 POINT = (Span(1, 0, 0), Span(1, 0, 0))
 
 
-@dataclass(frozen=True, slots=True)
-class Fields:
+@record
+class Fields(Record):
     """Height and width in pixels of what is seen, never more than the image.
 
     `posterior`: by latent, in order of generation: what its posterior sees of the image directly, not through

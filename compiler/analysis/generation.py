@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 from hvdsl.compiler.graph import Edge, Graph, Node, Role
+from hvdsl.grammar.record import Record, record
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
+@record
+class Generation(Record):
     """`nodes`: what runs without an image, in order. `inference_only`: the other nodes, in order."""
 
     nodes: tuple[int, ...]
     inference_only: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LatentStructure:
+@record
+class LatentStructure(Record):
     """`parents[k]`: the latents that the prior of latent k reads, directly; numbers are in order of
     generation.
 

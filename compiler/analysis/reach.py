@@ -13,25 +13,26 @@ from hvdsl.compiler.settings import Objective
 
 def reaching(graph: Graph, ends: Iterable[int]) -> frozenset[int]:
     """The nodes that any of `ends` depends on, themselves included; a latent depends on its prior and posterior."""
-    found = set(ends)
+    reached = set(ends)
     for node in reversed(graph.nodes):
-        if node.index in found and node.operation.needs is Needs.VALUES:
-            for edge in node.inputs:
-                found.add(edge.node)
-    return frozenset(found)
+        if node.index in reached and node.operation.needs is Needs.VALUES:
+            reached.update([edge.node for edge in node.inputs])
+    return frozenset(reached)
 
 
 def sees_image(graph: Graph) -> frozenset[int]:
     """The nodes that depend on the image other than through a latent of the decoder."""
-    found: set[int] = set()
+    seeing: set[int] = set()
     for node in graph.nodes:
-        if node.role is Role.IMAGE or (
-            node.role is not Role.LATENT
-            and node.operation.needs is Needs.VALUES
-            and any(edge.node in found for edge in node.inputs)
-        ):
-            found.add(node.index)
-    return frozenset(found)
+        operation = node.operation
+        if operation.role is Role.IMAGE:
+            seeing.add(node.index)
+        elif operation.role is not Role.LATENT and operation.needs is Needs.VALUES:
+            for edge in node.inputs:
+                if edge.node in seeing:
+                    seeing.add(node.index)
+                    break
+    return frozenset(seeing)
 
 
 def learning(model: Model) -> frozenset[int]:

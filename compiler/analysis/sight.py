@@ -6,17 +6,18 @@ about a millisecond.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from hvdsl.compiler.analysis.causality import own_codes
 from hvdsl.compiler.catalogue.reads import Offset, Past, Reads, Window
 from hvdsl.compiler.catalogue.table import Needs
 from hvdsl.compiler.graph import Edge, Graph, Node, Shape
+from hvdsl.grammar.record import Record, record
 
 
-@dataclass(frozen=True, slots=True)
-class Sight:
+@record
+class Sight(Record):
     """What logits see: of `earlier` positions before `position` (row, column), `seen` reach them.
 
     `rows_above` is how many rows up the furthest of them is; `hole` the latest earlier position that does not reach
@@ -117,8 +118,8 @@ if TYPE_CHECKING:
     from hvdsl.compiler.analysis.export import Json
 
 
-@dataclass(frozen=True, slots=True)
-class PriorSummary:
+@record
+class PriorSummary(Record):
     """A prior over `classes` codes on a map of `height` x `width`; `sight` is of the middle position."""
 
     name: str

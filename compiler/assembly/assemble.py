@@ -6,7 +6,7 @@ The merged tree prints as a spec of its own (`resolved.hv`), and assembles to it
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from hvdsl import grammar
@@ -31,12 +31,13 @@ from hvdsl.compiler.settings import ModelSettings
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity, SpecError
+from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Source, Span
 from hvdsl.grammar.text.reader import read_text
 
 
-@dataclass(frozen=True, slots=True)
-class Assembled:
+@record
+class Assembled(Record):
     """A spec, closed and merged, with its settings read."""
 
     spec: tree.Spec  # no `use`, `extends` or `variant` left

@@ -18,7 +18,8 @@ from hvdsl.compiler import settings
 from hvdsl.compiler.catalogue.table import FROM_ZERO, REQUIRED, Argument, ArgumentType, Bounds, Required, Word
 from hvdsl.compiler.graph import Literal as Value
 from hvdsl.compiler.graph import Term
-from hvdsl.compiler.settings import ByPattern, PixelExpression, Settings
+from hvdsl.compiler.setting_docs import DOCS
+from hvdsl.compiler.setting_words import ByPattern, Duration, PixelExpression, Settings
 
 M = TypeVar("M", bound=Settings)
 
@@ -57,7 +58,7 @@ def _field(model: type[Settings], name: str) -> Argument:
     )
     kinds = [form for form in forms if form.type is not ArgumentType.WORD]
     key, default = field.alias or name, _default(field)
-    doc = field.description or ""
+    doc = field.description or DOCS.get(model.__name__, {}).get(key, "")
     main = kinds[0] if kinds else Argument(key, ArgumentType.WORD)
     other = kinds[1] if len(kinds) > 1 else None
     return Argument(key, main.type, default, words, doc, False, calls, main.bounds, main.items, other=other)
@@ -85,7 +86,7 @@ def _form(kind: Any, metadata: tuple[Any, ...]) -> Argument:
         return Argument("", ArgumentType.TUPLE, items=tuple(_form(*item) for item in items))
     if isinstance(kind, type) and issubclass(kind, Settings):
         calls = tuple(Word(word, tuple(_field(kind, name) for name in fields)) for word, fields in kind.WORDS.items())
-        if kind is settings.Duration:
+        if kind is Duration:
             return Argument("", ArgumentType.INTEGER, words=tuple(kind.WORDS), calls=calls, bounds=FROM_ZERO)
         return Argument("", ArgumentType.WORD, words=tuple(kind.WORDS), calls=calls)
     if ByPattern in metadata:
@@ -127,7 +128,7 @@ def _default(field: FieldInfo) -> Value | Required:
 
 def _as_written(value: Any) -> Value:
     """Return a default as a spec would write it."""
-    if isinstance(value, settings.Duration) and value.unit == "steps":
+    if isinstance(value, Duration) and value.unit == "steps":
         return int(value.n)
     if isinstance(value, Settings):
         return Term(getattr(value, value.TAG))

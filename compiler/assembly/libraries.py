@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from hvdsl.compiler.assembly.merge import Layer
+from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.diagnostics.assembly import NEEDS_DEFAULT, NEEDS_MISSING
 from hvdsl.compiler.diagnostics.names import UNKNOWN_NAME
-from hvdsl.compiler.suggest import did_you_mean
+from hvdsl.compiler.suggest import did_you_mean, habit, nearest
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
+from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Source, Span
 
 N = TypeVar("N")
@@ -20,8 +22,8 @@ Aliases = Mapping[str, Mapping[str, str]]
 """By the name that a file is used under: what it defines, and what that is called in the closed spec."""
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+@record
+class Need(Record):
     """A `needs` of a used file, and where that file is used."""
 
     needs: tree.Needs
@@ -112,7 +114,10 @@ def resolved(items: Sequence[tree.SpecItem], aliases: Aliases, diagnostics: Diag
         known = aliases.get(alias)
         what, among = (f"`{alias}` brings no `{name}`", known) if known else (f"no file is used as `{alias}`", aliases)
         expected = "a cell, group or `let` of that file" if known else f'`use "…" as {alias}` at the top'
-        help = did_you_mean(name if known else alias, among or ())
+        help = habit(name) or did_you_mean(name if known else alias, among or ())
+        near = name.lower() if name.lower() in OPERATIONS else nearest(name, OPERATIONS)
+        if not aliases and not habit(name) and near is not None:
+            help = f"did you mean `{near}`?"
         diagnostics.add(Diagnostic(UNKNOWN_NAME, what, node.span, f"`{node.id}`", expected, help))
     return renamed(tuple(items), names) if names else tuple(items)
 
@@ -146,8 +151,8 @@ def check_needs(needs: Iterable[Need], items: Layer, diagnostics: Diagnostics) -
                 diagnostics.add(_not_defined(need, name, defined))
 
 
-@dataclass(frozen=True, slots=True)
-class _Reached:
+@record
+class _Reached(Record):
     """The names that the sections of a spec mention, and the definitions behind them; with the definitions met."""
 
     names: frozenset[str]

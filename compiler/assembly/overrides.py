@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from hvdsl.compiler.assembly.declared import arguments, holder
 from hvdsl.compiler.assembly.merge import Layer, lets, merge_settings
@@ -21,6 +21,7 @@ from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostics
 from hvdsl.grammar.printer import print_expression
+from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Source, Span
 from hvdsl.grammar.text.reader import read_expression
 
@@ -122,8 +123,8 @@ def _set_likelihood(items: Layer, path: Sequence[str], value: tree.Expr, place: 
     raise _unknown("the spec has no likelihood to set", place, "a spec with a `likelihood`", "add one")
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+@record
+class _Place(Record):
     """Where an override is written, and the `let`s that may stand for what it changes."""
 
     span: Span

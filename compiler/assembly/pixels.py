@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 
 from hvdsl.compiler.diagnostics.settings import BAD_PIXEL_MAP
@@ -19,6 +19,7 @@ from hvdsl.compiler.evaluate.values import Described
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.printer import print_expression
+from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Source, Span
 from hvdsl.grammar.text.reader import read_expression
 
@@ -46,8 +47,8 @@ _FUNCTIONS: Mapping[str, Callable[..., float]] = {
 _OF_TWO = ("min", "max")
 
 
-@dataclass(frozen=True, slots=True)
-class PixelMap(Described):
+@record
+class PixelMap(Described, Record):
     """An expression in `v`, in which every other name is replaced by its number."""
 
     expr: tree.Expr

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from hvdsl.compiler.assembly.pixels import V
 from hvdsl.compiler.assembly.read_settings import Pixels
 from hvdsl.compiler.catalogue.distributions import MEAN, checked_maps
 from hvdsl.compiler.catalogue.likelihoods import CHOICE, LIKELIHOODS, Likelihood
@@ -20,13 +20,14 @@ from hvdsl.compiler.settings import Data, ModelSettings, Objective
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
+from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Span
 
 _TOLERANCE = 1e-6  # of a target at the edge of its range, from rounding
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+@record
+class Scored(Record):
     """A likelihood with every argument, and the channels that its parameters take."""
 
     term: Term
@@ -171,7 +172,8 @@ def _range_help(entry: Likelihood, data: Data) -> str:
     top = 2**data.bits - 1
     if entry.name == "bernoulli":
         return f"write `target = v / {top}`, or binarise the data and write `target = v`"
-    return f"write `target = 2 * v / {top} - 1` in `data`"
+    key = "input" if data.input == V and data.target is None else "target"
+    return f"write `{key} = 2 * v / {top} - 1` in `data`"
 
 
 def _target_values(data: Data, pixels: Pixels) -> list[float]:

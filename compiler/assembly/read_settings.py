@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from hvdsl.compiler.assembly import declared
@@ -16,27 +16,20 @@ from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.binding import SETTING, Slot, expected
 from hvdsl.compiler.evaluate.constants import Constants
 from hvdsl.compiler.evaluate.faults import Fault
-from hvdsl.compiler.settings import (
-    DATA_NAMES,
-    SECTIONS,
-    Data,
-    ModelSettings,
-    Objective,
-    SettingError,
-    Settings,
-    Train,
-)
-from hvdsl.compiler.suggest import did_you_mean
+from hvdsl.compiler.setting_words import SettingError, Settings
+from hvdsl.compiler.settings import DATA_NAMES, SECTIONS, Data, ModelSettings, Objective, Train
+from hvdsl.compiler.suggest import did_you_mean, synonym
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
+from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Span
 
 Lets = Mapping[str, tree.Expr]
 M = TypeVar("M", bound=Settings)
 
 
-@dataclass(frozen=True, slots=True)
-class Pixels:
+@record
+class Pixels(Record):
     """The two pixel maps of `data`, and where the target is written."""
 
     input: PixelMap
@@ -106,6 +99,7 @@ class _Reader:
                 self._diagnostics.add(fault.diagnostic)
                 self._incomplete.append(section)
         written = {setting.key.id for setting in section.settings}
+        written |= {synonym(key, arguments) or key for key in written - set(arguments)}  # told by their own mistake
         fields = {field.alias or name: name for name, field in model.model_fields.items()}
         for key, argument in arguments.items():
             if isinstance(argument.default, Required) and fields[key] not in values:
@@ -249,7 +243,7 @@ def _unknown_key(section: str, setting: tree.Setting, model: type[Settings]) -> 
         setting.key.span,
         f"`{key}`",
         f"a setting of `{section}`",
-        inside or did_you_mean(key, arguments),
+        inside if inside and not synonym(key, arguments) else did_you_mean(key, arguments),
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hvdsl.compiler.diagnostics.settings import DOES_NOT_APPLY
-from hvdsl.compiler.settings import L2, Best, Data, Duration, Objective, RandomCrop, Train, WithBeta
+from hvdsl.compiler.setting_words import Duration, WithBeta
+from hvdsl.compiler.settings import L2, Best, Data, Objective, RandomCrop, Train
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 

@@ -7,19 +7,19 @@ reach one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from hvdsl.compiler.catalogue.distributions import MEAN, SCALE, SOFTPLUS
 from hvdsl.compiler.catalogue.table import REQUIRED, Argument, ArgumentType, Bounds, Required, Word
 from hvdsl.compiler.graph import Literal, Parameter, Shape, Term
+from hvdsl.grammar.record import Record, record
 
 Args = Mapping[str, Literal]
 
 NATS = ("nats_per_image", "nats_per_dim")
 
 
-@dataclass(frozen=True, slots=True)
-class Likelihood:
+@record
+class Likelihood(Record):
     """One likelihood of the language."""
 
     name: str

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from hvdsl.grammar.record import Record, record
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.metric_names import METRICS, Metric, metric
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+@record
+class Term(Record):
     """A term of the objective, by the name that the spec or the formula gives it."""
 
     name: str

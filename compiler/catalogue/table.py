@@ -6,7 +6,6 @@ Entries live in the modules beside this one, one per family (convolutions, norms
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from dataclasses import field as declared
 from enum import StrEnum
 from math import inf
@@ -15,6 +14,7 @@ from typing import TypeAlias
 from hvdsl.compiler.catalogue.families import Family, Side
 from hvdsl.compiler.catalogue.reads import OWN_POSITION, WHOLE_MAP, Reads
 from hvdsl.compiler.graph import Literal, Parameter, Role, Shape
+from hvdsl.grammar.record import Record, record
 
 
 class ArgumentType(StrEnum):
@@ -43,8 +43,8 @@ class Required:
 REQUIRED = Required()
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+@record
+class Bounds(Record):
     """The numbers that an argument may be."""
 
     least: float = -inf
@@ -73,8 +73,8 @@ FROM_ONE = Bounds(least=1)
 POSITIVE = Bounds(above=0)
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+@record
+class Argument(Record):
     """One argument of an operation, distribution, likelihood, word or settings section."""
 
     name: str
@@ -97,8 +97,8 @@ class Argument:
         return ()
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+@record
+class Word(Record):
     """A word that takes arguments, such as `scaled(0.5)` or `cosine(floor = 1e-4)`."""
 
     name: str
@@ -176,8 +176,8 @@ class Layout(StrEnum):
     CHANNELS_LAST = "channels last"
 
 
-@dataclass(frozen=True, slots=True)
-class Distribution:
+@record
+class Distribution(Record):
     """What an operation that makes a distribution adds to its entry."""
 
     family: Family | None = None  # None: that of the distributions that it couples
@@ -188,8 +188,8 @@ class Distribution:
     macs: Callable[[Shape, Args], int] | None = None  # of a draw's shape: what it costs to find its codes
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+@record
+class Layer(Record):
     """How emitted code says the operation.
 
     Stateful: `name` is a class of `hvdsl.runtime.layers`, built as `name(*args, **options)`.
@@ -211,8 +211,8 @@ IntoRule: TypeAlias = Callable[[Sequence[str], Args], str | None]
 """Operands as source text -> a call that takes `out`, of `hvdsl.runtime.priors.affine`; None where there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+@record
+class Operation(Record):
     """One operation of the language: all that any stage knows of it.
 
     `reads` and `channels` are the one truth about what an output is made of: receptive fields, the causality and sight
@@ -247,6 +247,9 @@ class Operation:
     block: bool = False  # takes `{ … }`
     role: Role = Role.OPERATION  # of its nodes
     distribution: Distribution | None = None
+
+    __eq__ = object.__eq__  # an operation is its entry
+    __hash__ = object.__hash__
 
     def positions(self, shapes: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
         """What an output position reads of each operand's map."""

@@ -7,11 +7,10 @@ channel leaves with mean 0 and that deviation. The norm is taken of the masked w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from hvdsl.compiler.catalogue.table import FROM_ZERO, POSITIVE, Args, Argument, ArgumentType, Word
 from hvdsl.compiler.catalogue.values import complete, number, optional_term, term
 from hvdsl.compiler.graph import Literal, Parameter, Term
+from hvdsl.grammar.record import Record, record
 
 NORM = Argument(
     "norm",
@@ -43,8 +42,8 @@ _START = NORM.takes("weight")[2]
 GAIN = Argument("gain", ArgumentType.NUMBER, 1.0, doc="factor on the first gain of weight norm")
 
 
-@dataclass(frozen=True, slots=True)
-class WeightNorm:
+@record
+class WeightNorm(Record):
     """A checked `weight(…)`: is the gain stored as its logarithm; the deviation of a data-dependent start."""
 
     log: bool

@@ -13,9 +13,10 @@ from hvdsl.grammar.diagnostics import Diagnostic
 def check_biases(model: Model) -> Iterator[Diagnostic]:
     """A batch normalisation takes away what a bias before it adds."""
     graph = model.graph
-    readers = Counter(value.node for node in graph.nodes for value in node.inputs)
-    for node in graph.nodes:
-        if not node.operation.cancels_bias or readers[node.inputs[0].node] > 1:  # a shortcut keeps the bias
+    cancelling = [node for node in graph.nodes if node.operation.cancels_bias]
+    readers = Counter(edge.node for node in graph.nodes for edge in node.inputs) if cancelling else Counter()
+    for node in cancelling:
+        if readers[node.inputs[0].node] > 1:  # a shortcut keeps the bias
             continue
         before = graph.nodes[node.inputs[0].node]
         bias = before.operation.bias

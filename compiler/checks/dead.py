@@ -17,20 +17,20 @@ from hvdsl.grammar.source import Span
 def check_dead_values(model: Model) -> Iterator[Diagnostic]:
     """Operations and taps whose results reach nothing (HV0905), wherever their text stands."""
     graph = model.graph
-    read = {edge.node for node in graph.nodes for edge in node.inputs}
     alive = reaching(graph, (graph.output.node, *(latent.node for latent in graph.latents)))
     dead = [node for node in graph.nodes if node.index not in alive and node.role is not Role.IMAGE]
     if not dead:
         return
+    read = {edge.node for node in graph.nodes for edge in node.inputs}
     useful = _spans(graph, alive)
-    told = [d.span for d in model.warnings if d.span is not None]
+    reported = [d.span for d in model.warnings if d.span is not None]
     for node in dead:
         if node.index in read:
             continue
         place, span = _outermost(node, alive)
-        if span in useful or any(_within(other, span) for other in told):
+        if span in useful or any(_within(other, span) for other in reported):
             continue
-        told.append(span)
+        reported.append(span)
         nodes = list(place.nodes()) if isinstance(place, Scope) else [node]
         count = sum(p.size for n in nodes for p in n.parameters if p.trainable)
         what = f"`{place.name}`" if isinstance(place, Scope) and place.name else f"`{node.operation.name}`"
@@ -91,11 +91,11 @@ def check_posteriors(model: Model) -> Iterator[Diagnostic]:
             "read `skip` in it, as in `posterior normal(concat(x, skip) -> conv(1x1, 16))`",
         )
         return
-    told: set[Span] = set()
+    reported: set[Span] = set()
     for latent in blind:
         span = graph.nodes[latent.posterior.node].span
-        if span not in told:
-            told.add(span)
+        if span not in reported:
+            reported.add(span)
             yield Diagnostic(
                 codes.BLIND_POSTERIOR,
                 f"the posterior of `{latent.name}` does not see the image",

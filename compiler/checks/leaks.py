@@ -16,13 +16,17 @@ def check_leaks(model: Model) -> Iterator[Diagnostic]:
     source: list[int | None] = []  # for each node that depends on the image: the operand by which it does
     for node in graph.nodes:
         operand: int | None = None
-        if node.role is Role.IMAGE:
+        role = node.operation.role
+        if role is Role.IMAGE:
             operand = node.index
-        elif node.role is Role.LATENT:
+        elif role is Role.LATENT:
             if source[node.inputs[0].node] is not None:
                 yield _leak(graph, source, graph.nodes[node.inputs[0].node], "the prior of a latent")
         else:
-            operand = next((v.node for v in node.inputs if source[v.node] is not None), None)
+            for edge in node.inputs:
+                if source[edge.node] is not None:
+                    operand = edge.node
+                    break
         source.append(operand)
     if source[graph.output.node] is not None:
         yield _leak(graph, source, graph.nodes[graph.output.node], "the output")

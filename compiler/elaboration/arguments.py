@@ -19,6 +19,7 @@ from hvdsl.compiler.evaluate.values import INVALID, Invalid
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
+from hvdsl.grammar.record import Record, record
 
 _OPERANDS = (ArgumentType.TENSOR, ArgumentType.DISTRIBUTION)
 
@@ -86,8 +87,8 @@ def _defaults(
 _ONE_TENSOR = "mean and raw scale are the halves of one tensor: `normal(concat(m, s))`"
 
 
-@dataclass(frozen=True, slots=True)
-class _Binding:
+@record
+class _Binding(Record):
     """Puts what arguments are worth where it belongs: literals, operands or steps."""
 
     interpreter: Interpreter
@@ -148,7 +149,10 @@ class _Binding:
     def _wrong(self, argument: Argument, expr: tree.Expr, value: object) -> Fault:
         """Say that a value is of the wrong kind."""
         message = f"this is no value for `{argument.name}` of `{self.operation}`"
-        return Fault(codes.WRONG_KIND, message, expr.span, describe(value), expected(argument), argument.doc)
+        help = argument.doc
+        if isinstance(expr, tree.List) and argument.many:
+            help = f"leave out the brackets: `{self.operation}(a, b)`"
+        return Fault(codes.WRONG_KIND, message, expr.span, describe(value), expected(argument), help)
 
 
 def static(value: object) -> Literal | Invalid:

@@ -35,10 +35,7 @@ class Elaborator(Interpreter):
     def evaluate(self, expr: tree.Expr, environment: Environment, wanted: Argument | None = None) -> Value:
         self.deepen(expr.span)
         try:
-            value = self.worth(expr, environment, wanted)
-            if isinstance(expr, tree.Binary | tree.Call):
-                value = _with_text(value, expr)
-            return cast(Value, value)
+            return self.worth(expr, environment, wanted)  # type: ignore[return-value]  # a cast takes as long as a word
         finally:
             self.depth -= 1
 
@@ -47,15 +44,30 @@ class Elaborator(Interpreter):
     flow = expressions.flow
 
     def calculate(self, name: str, expr: tree.Call, environment: Environment) -> Value:
-        return cast(Value, self.function(name, expr, environment))
+        return cast(Value, self._with_text(self.function(name, expr, environment), expr))
 
     def operate(self, expr: tree.Binary, left: object, right: object, environment: Environment) -> object:
         value = expressions.operate(self, expr, left, right, environment)
-        return super().operate(expr, left, right, environment) if value is expressions.UNHANDLED else value
+        if value is expressions.UNHANDLED:
+            value = super().operate(expr, left, right, environment)
+        return self._with_text(value, expr)
 
     def negate(self, expr: tree.Unary, value: object) -> object:
         negated = expressions.negate(self, expr, value)
         return super().negate(expr, value) if negated is expressions.UNHANDLED else negated
+
+    def _with_text(self, value: object, expr: tree.Binary | tree.Call) -> object:
+        """Let a fraction that was computed say from what."""
+        if type(value) is not float and not isinstance(value, Deferred):
+            return value
+        known = self._texts.get(id(expr))
+        if known is None:
+            known = self._texts[id(expr)] = expr, print_expression(expr)
+        text = known[1]
+        if isinstance(value, Deferred):
+            value.text = text
+            return value
+        return Written(value, text)
 
     def tensor(self, expr: tree.Expr, environment: Environment) -> Value:
         self.deepen(expr.span)
@@ -97,15 +109,6 @@ class Elaborator(Interpreter):
             if self.failed:
                 return INVALID  # the tap may be missing because of an earlier mistake
             raise
-
-
-def _with_text(value: object, expr: tree.Expr) -> object:
-    """Let a fraction that was computed say from what."""
-    if type(value) is float:
-        return Written(value, print_expression(expr))
-    if isinstance(value, Deferred):
-        value.text = print_expression(expr)
-    return value
 
 
 def elaborate(closed: Assembled) -> Model:

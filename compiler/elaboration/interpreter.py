@@ -44,6 +44,7 @@ class Interpreter(Evaluator[Environment]):
         self.conditions: dict[str, Tensor] = {}  # fields of the data that were read
         self.depth = 0
         self.calls: list[Span] = []  # of the recipes that are being placed, outermost first
+        self._texts: dict[int, tuple[tree.Expr, str]] = {}  # of expressions, by identity: one in a repeat comes often
         self._evaluations = 0
         self._most_evaluations = EVALUATIONS_PER_NODE * builder.most_nodes
 

@@ -208,15 +208,6 @@ def condition(interpreter: Interpreter, name: str, span: Span) -> Tensor:
         raise Fault(name_codes.NO_CONTEXT, "the data has no classes", span, expected="`classes = n` in `data`")
     if name not in interpreter.conditions:
         field = fields[name]
-        if field.classes is None and interpreter.place[0] == "prior":
-            raise Fault(
-                name_codes.NO_CONTEXT,
-                "a prior over codes is given classes, and no numbers",
-                span,
-                f"`{name}`, which has numbers",
-                "a field of classes, or codes of another latent",
-                "condition the decoder on it, or cut its range into classes",
-            )
         shape = (field.channels, *field.shape[1:])
         place = list(fields).index(name)
         args: dict[str, Literal] = {

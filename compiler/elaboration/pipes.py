@@ -79,7 +79,9 @@ def _not_a_step(expr: tree.Expr) -> str:
     function = call_parts(expr)[0]
     operation = OPERATIONS.get(function.id) if isinstance(function, tree.Name) else None
     if operation is not None and operation.kind in (Kind.SOURCE, Kind.JOIN):
-        return f"`{operation.name}` starts a flow: it makes a tensor of its arguments"
+        return f"it makes a tensor of its arguments: in a flow it stands in braces, `{{ {operation.name}(…) }}`"
+    if isinstance(expr, tree.List):
+        return "write one step behind the other: `a -> b`"
     return ""
 
 
@@ -357,7 +359,9 @@ def _times(interpreter: Interpreter, expr: tree.Expr, environment: Environment) 
             expected="a number that is known before everything is placed",
         )
     if not arithmetic.is_number(value):
-        raise Fault(codes.WRONG_KIND, "a step is repeated a whole number of times", expr.span, describe(value))
+        help = "write the step first: `step * n`" if isinstance(value, STEPS) else ""
+        message = "a step is repeated a whole number of times"
+        raise Fault(codes.WRONG_KIND, message, expr.span, describe(value), "a whole number", help)
     n = arithmetic.integer(value, expr.span, "the number of repeats")
     if n < 0:
         raise Fault(codes.NEGATIVE_REPEAT, "a negative number of repeats", expr.span, str(n), "0 or more")

@@ -14,13 +14,14 @@ from hvdsl.compiler.catalogue.table import Operation
 from hvdsl.compiler.evaluate.values import Described, Invalid
 from hvdsl.compiler.graph import Literal, Shape
 from hvdsl.grammar import tree
+from hvdsl.grammar.record import Record, record
 
 if TYPE_CHECKING:
     from hvdsl.compiler.elaboration.environment import Environment
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor(Described):
+@record
+class Tensor(Described, Record):
     """One output of a node."""
 
     value: graph.Edge
@@ -31,8 +32,8 @@ class Tensor(Described):
         return f"a tensor of {show(self.shape)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Distribution(Described):
+@record
+class Distribution(Described, Record):
     """A distribution node; `shape` is that of a draw. `classes` is set for discrete families."""
 
     value: graph.Edge
@@ -46,8 +47,8 @@ class Distribution(Described):
         return "a distribution"
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
+@record
+class Draw(Record):
     """A value that a posterior gives before the latent's own node: by `sample`, and through a flow."""
 
     tensor: Tensor
@@ -56,8 +57,8 @@ class Draw:
     direction: graph.Direction = graph.Direction.DOWN
 
 
-@dataclass(frozen=True, slots=True)
-class Drawn(Described):
+@record
+class Drawn(Described, Record):
     """What an encoder publishes of a latent drawn on the way up: the draw, and what it was drawn from."""
 
     draw: Draw
@@ -72,8 +73,8 @@ class Drawn(Described):
         return "a distribution"
 
 
-@dataclass(frozen=True, slots=True)
-class Unshaped(Described):
+@record
+class Unshaped(Described, Record):
     """`learned(init)` without channels: a source that waits for the tensor that it is added to."""
 
     operation: Operation
@@ -95,8 +96,8 @@ class _Step(Described):
         return "a step"
 
 
-@dataclass(frozen=True, slots=True)
-class OperationStep(_Step):
+@record
+class OperationStep(_Step, Record):
     """A call of an operation that waits for its input. Arguments are evaluated where it is applied."""
 
     operation: Operation
@@ -104,15 +105,15 @@ class OperationStep(_Step):
     environment: Environment
 
 
-@dataclass(frozen=True, slots=True)
-class RecipeStep(_Step):
+@record
+class RecipeStep(_Step, Record):
     recipe: tree.Recipe
     call: tree.Expr
     environment: Environment
 
 
-@dataclass(frozen=True, slots=True)
-class SharedStep(_Step):
+@record
+class SharedStep(_Step, Record):
     """A use of a `shared` instance; `own` are the roles that this use does not share."""
 
     name: str
@@ -132,32 +133,32 @@ class SharedInstance:
     counts: dict[tuple[str, str], int] | None = None  # instances placed before its first use, by (section, recipe)
 
 
-@dataclass(frozen=True, slots=True)
-class BlockStep(_Step):
+@record
+class BlockStep(_Step, Record):
     """`{ … }`, a recipe without a name."""
 
     block: tree.Block
     environment: Environment
 
 
-@dataclass(frozen=True, slots=True)
-class ExpressionStep(_Step):
+@record
+class ExpressionStep(_Step, Record):
     """A flow or repeat of steps, `conv(1x1, 8) -> relu` or `block * 3`, not yet applied."""
 
     expr: tree.Expr
     environment: Environment
 
 
-@dataclass(frozen=True, slots=True)
-class NamedStep(_Step):
+@record
+class NamedStep(_Step, Record):
     """A step that was given as an argument: its name becomes part of what it holds."""
 
     name: str
     step: Step
 
 
-@dataclass(frozen=True, slots=True)
-class TapStep(_Step):
+@record
+class TapStep(_Step, Record):
     name: str
 
 

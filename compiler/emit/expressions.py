@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 from hvdsl.compiler.emit import literals
 from hvdsl.compiler.graph import Literal
+from hvdsl.grammar.record import Record, record
 
 SLOT = "_operand_"
 HOLE = "_literal_"
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+@record
+class Template(Record):
     """An expression in which operand i stands as `_operand_i` and literal j as `_literal_j`."""
 
     text: str

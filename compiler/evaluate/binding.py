@@ -18,11 +18,12 @@ from hvdsl.compiler.graph import Literal, Term
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Code
+from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Span
 
 
-@dataclass(frozen=True, slots=True)
-class Reports:
+@record
+class Reports(Record):
     """The codes under which mistakes in one kind of call are reported."""
 
     unknown: Code  # an argument that is not declared, is one too many or is given twice
@@ -174,7 +175,9 @@ def accept(slot: Slot, value: object) -> Literal:
         slot.span,
         describe(value),
         expected(argument),
-        slot.example or argument.doc or "correct the value",
+        "read an entry of it, as in `width[res]`"
+        if isinstance(value, tree.Map)
+        else slot.example or argument.doc or "correct the value",
     )
 
 

@@ -71,8 +71,6 @@ class Evaluator(ABC, Generic[E]):
     def worth(self, expr: tree.Expr, environment: E, wanted: Argument | None) -> object:
         """Evaluate one expression; those within it go by way of `evaluate`."""
         match expr:
-            case tree.Number():
-                return number_of(expr)
             case tree.Name():
                 if expr.id in KEYWORDS:
                     return KEYWORDS[expr.id]
@@ -82,8 +80,8 @@ class Evaluator(ABC, Generic[E]):
                     if word is None
                     else self.word(word, expr, environment, wanted)
                 )
-            case tree.Dim():
-                return expr.sizes
+            case tree.Number():
+                return number_of(expr)
             case tree.Call():
                 word = own_word(wanted, expr)
                 return (
@@ -104,6 +102,8 @@ class Evaluator(ABC, Generic[E]):
                 return items if isinstance(expr, tree.List) else tuple(items)
             case tree.Item():
                 return self._item(expr, environment, wanted)
+            case tree.Dim():
+                return expr.sizes
             case tree.String():
                 return expr.value
             case tree.Map():

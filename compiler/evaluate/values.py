@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 
 from hvdsl.compiler.graph import Literal, Term, Written
+from hvdsl.grammar.record import Record, record
 
 
 class Invalid(Enum):
@@ -31,8 +31,8 @@ class Described:
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+@record
+class Totals(Record):
     """How often each recipe was placed, by (section, recipe), and how many latents the model has."""
 
     counts: Mapping[tuple[str, str], int]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
 import yaml
@@ -11,12 +10,13 @@ import yaml
 from hvdsl.grammar import diagnostic_codes as codes
 from hvdsl.grammar import limits
 from hvdsl.grammar.diagnostics import Code, Diagnostic, Diagnostics, SpecError
+from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Source, Span
 from hvdsl.grammar.text.tokens import Fragment
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+@record
+class Scalar(Record):
     fragment: Fragment  # the text as YAML means it, and where each character stands
     span: Span
 
@@ -25,19 +25,44 @@ class Scalar:
         return self.fragment.text
 
 
-@dataclass(frozen=True, slots=True)
-class Sequence:
+@record
+class Sequence(Record):
     items: tuple[Node, ...]
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Mapping:
+@record
+class Mapping(Record):
     entries: tuple[tuple[Scalar, Node], ...]
     span: Span
 
 
 Node: TypeAlias = Scalar | Sequence | Mapping
+
+
+_PROBLEMS = (  # a part of what PyYAML says, what is wrong, what to write
+    ("mapping values", "a `:` where no entry can begin", "begin entries in one column, and quote values with `: `"),
+    ("expected ':'", "a key without its `:`", "write `key: value`, the value deeper where it has lines of its own"),
+    ("block end", "a line that is indented unlike those around it", "begin the entries of a mapping in one column"),
+    ("',' or ']'", "a list in `[ ]` that is not closed", "write `,` between its values, and `]` behind them"),
+    ("',' or '}'", "a mapping in `{ }` that is not closed", "write `,` between its entries, and `}` behind them"),
+    ("sequence entries", "`- ` where no list can begin", "begin a list on the line below its key"),
+    ("mapping keys", "a key where none can stand", "begin it on a line of its own"),
+    ("cannot start any token", "a value cannot begin like this", "put the value in quotes"),
+    ("end of stream", "a text in quotes that is not closed", "close it on its line"),
+    ("escape", "an escape that YAML does not know", "take single quotes, in which `\\` is itself"),
+    ("document", "a second document", "one file is one spec: remove `---` and what follows"),
+    ("node content", "nothing where a value is expected", "write the value, or remove the key"),
+)
+
+
+def _in_our_words(problem: str, character: str) -> tuple[str, str]:
+    """Return what is wrong, and what to write."""
+    if character == "\t":
+        return "a tab where spaces are expected", "indent by spaces"
+    other = ("", "a character that means something to YAML", "put the value in quotes")
+    _, what, help_ = next((entry for entry in _PROBLEMS if entry[0] in problem), other)
+    return what, help_
 
 
 def compose(source: Source, found: Diagnostics) -> Node | None:
@@ -52,7 +77,8 @@ def compose(source: Source, found: Diagnostics) -> Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = min(mark.index, len(source.text)) if mark else 0
-        found.add(Diagnostic(codes.BAD_YAML, f"this is not YAML: {error.problem or error}", Span(source, at, at)))
+        what, help_ = _in_our_words(str(error.problem), source.text[at : at + 1])
+        found.add(Diagnostic(codes.BAD_YAML, f"this is not YAML: {what}", Span(source, at, at), help=help_))
     except yaml.reader.ReaderError as error:
         at = min(error.position, len(source.text))
         found.add(

@@ -54,7 +54,10 @@ GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("export", "export", "write a trained model for others: .pt2, .onnx, or a folder for a model hub"),
         ("import", "import_", "turn published weights into a run"),
     ),
-    "machine": (("doctor", "doctor", "say what this machine can do: devices, compilers, extras, speed"),),
+    "machine": (
+        ("doctor", "doctor", "say what this machine can do: devices, compilers, extras, speed"),
+        ("completion", "completion", "print a completion script for bash, zsh or fish"),
+    ),
 }
 COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hvdsl.compiler.catalogue.table import Kind
 from hvdsl.compiler.graph import Edge, Graph, Node, Role, Scope
 from hvdsl.draw import style
-from hvdsl.draw.folding import Folder
+from hvdsl.draw.folding import Folder, tap_name
 from hvdsl.draw.labels import operation, shape, silent, size
 from hvdsl.draw.layered import Arrow, Look, Vertex, layered
 from hvdsl.draw.picture import Picture
@@ -119,7 +119,8 @@ class _Drawing:
             if source is not None:
                 self._owner[node.index] = source
                 return
-        text = operation(node) or node.operation.name.replace("_", " ")
+        text = f"tap {tap_name(node)}".strip() if node.role is Role.TAP else operation(node)
+        text = text or node.operation.name.replace("_", " ")
         vertex = self._add(Vertex((text,), Look.STEP, f"{text}, out {shape(*node.shapes[0])}"))
         self._owner[node.index] = vertex
         for edge in tensors:

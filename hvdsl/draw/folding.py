@@ -73,7 +73,7 @@ class Folder:
             name = str(node.args["name"])
             yield Item(Kind.LATENT, name, [node], marks=[self._mark(node)], scope=node.scope)
         elif node.role is Role.TAP:
-            yield Item(Kind.TAP, _tap_name(node), [node], scope=node.scope)
+            yield Item(Kind.TAP, tap_name(node), [node], scope=node.scope)
         elif self._belongs_to_latent(node):
             owner = next(user for user in self._users[node.index] if user.role is Role.LATENT)
             yield Item(Kind.LATENT, str(owner.args["name"]), [node], scope=node.scope)
@@ -183,7 +183,7 @@ def _of_conditions(graph: Graph) -> set[int]:
     return conditional
 
 
-def _tap_name(node: Node) -> str:
+def tap_name(node: Node) -> str:
     name = node.args.get("name")
     return name if isinstance(name, str) and name != "tap" else ""
 

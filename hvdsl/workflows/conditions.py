@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hvdsl.compiler.assembly.pixels import V, parse_pixel_map
+from hvdsl.compiler.graph import Graph
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.settings import Condition as DeclaredCondition
 from hvdsl.compiler.settings import Data
@@ -40,6 +41,11 @@ def names_of_classes(splits: Splits) -> dict[str, Sequence[str]]:
     return {name: names for name, names in fields.items() if names}
 
 
+def fields_read(graphs: Iterable[Graph]) -> set[str]:
+    """Return the names of the fields that graphs read."""
+    return {str(n.args["name"]) for graph in graphs for n in graph.nodes if n.args.get("source") == "field"}
+
+
 def check_fields(model: Model, splits: Splits) -> str:
     """Check the fields that any stage of a spec needs, and say in one line what they are; empty where there are none.
 
@@ -47,8 +53,7 @@ def check_fields(model: Model, splits: Splits) -> str:
         DataError: the data has no such field, an image lacks it that may not, or it is not what the spec declares.
     """
     data = model.settings.data
-    graphs = (model.graph, *model.priors.values())
-    read = {str(n.args["name"]) for g in graphs for n in g.nodes if n.args.get("source") == "field"}
+    read = fields_read((model.graph, *model.priors.values()))
     texts = [text for text in (data.target, data.weight) if text is not None]
     names = [field.name for field in data.given]
     read |= {symbol for text in texts for symbol in parse_pixel_map(text, (V, *names)).symbols} - {V}
@@ -247,13 +252,17 @@ def regiven(
     given: Mapping[str, GivenValue] | None,
     data: Data,
     names: Mapping[str, Sequence[str]],
+    others: Iterable[Condition] = (),
 ) -> Dataset | Regiven:
     """Return a data set whose images are `given` something in place of what they are.
+
+    Args:
+        others: what else may be given than what the module reads: what priors do.
 
     Raises:
         UsageError: there is no such condition, or a value is none of it.
     """
-    values = known_values(module, given, len(images), data, names)
+    values = values_of((*_known(module), *others), given or {}, len(images), data, names)
     return Regiven(images, values) if values else images
 
 

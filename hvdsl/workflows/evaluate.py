@@ -23,8 +23,9 @@ from hvdsl.runtime.inference.evaluate import Evaluation, evaluate, score_images
 from hvdsl.runtime.inference.inference import chunks, inference, some
 from hvdsl.runtime.priors.evaluate import CodeEvaluation, evaluate_codes
 from hvdsl.runtime.protocol import as_vae
+from hvdsl.runtime.training.batches import PixelSource
 from hvdsl.workflows.baselines import histogram_bits_per_dim, png_bits_per_dim
-from hvdsl.workflows.conditions import GivenValue, regiven
+from hvdsl.workflows.conditions import GivenValue, regiven, runtime_condition
 from hvdsl.workflows.images import GivenImages
 from hvdsl.workflows.open import Opened, first_stage
 from hvdsl.workflows.progress import showing
@@ -137,7 +138,8 @@ def evaluate_split(
     """Evaluate a split of a run's data, or all images at a place; see `Trained.evaluate`."""
     settings = opened.spec.model.settings
     images = used_images(opened.run, settings.data, data, split)
-    scored = regiven(opened.module, images, given, settings.data, class_names(opened.run))
+    priors = [runtime_condition(field) for field in settings.data.conditions] if opened.spec.model.priors else []
+    scored = regiven(opened.module, images, given, settings.data, class_names(opened.run), priors)
     with showing("images", console) as show:
         bound = evaluate(
             opened.module,
@@ -150,7 +152,7 @@ def evaluate_split(
             progress=lambda done: show(done, len(images)),
         )
     of_codes = is_drawn_from_codes(opened.spec.model) and opened.run is not None
-    codes = _codes(opened, images, batch, console) if of_codes else None
+    codes = _codes(opened, scored, batch, console) if of_codes else None
     if baselines and settings.data.is_real:
         raise UsageError("--baselines are of whole numbers; the pixels of this data are real numbers")
     levels = 2 ** pixel_bits(settings.data)
@@ -190,7 +192,7 @@ def _baselines(splits: Splits, images: Dataset, levels: int) -> dict[str, float 
     }
 
 
-def _codes(opened: Opened, images: Dataset, batch: int, console: Console | None) -> CodeEvaluation:
+def _codes(opened: Opened, images: PixelSource, batch: int, console: Console | None) -> CodeEvaluation:
     first = first_stage(opened)
     levels = [level.name for level in first.levels]
     priors = open_priors(first, levels, lambda settings: opened.use_ema and settings.evaluate.use_ema)

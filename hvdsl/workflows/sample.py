@@ -19,13 +19,14 @@ from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.codes.files import read_codes
 from hvdsl.runtime.codes.levels import LABEL, CodesError, check_fit, decode
 from hvdsl.runtime.ground.pixels import as_stored
-from hvdsl.runtime.inference.generate import completed, sample_batch
+from hvdsl.runtime.inference.generate import check_guidance, completed, sample_batch
 from hvdsl.runtime.inference.inference import chunks, some
 from hvdsl.runtime.inference.recalibrate import recalibrate_batch_norm
 from hvdsl.runtime.latents import LatentGroup
-from hvdsl.runtime.latents.conditions import conditions_of
+from hvdsl.runtime.latents.conditions import absent, conditions_of, without
 from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.priors.hierarchy import Cut, Kept, coarse_mask, sample_codes
+from hvdsl.runtime.priors.protocol import StepwisePrior, field_names
 from hvdsl.runtime.priors.sampling import Progress, Schedule
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.workflows.conditions import GivenValue, runtime_condition, values_of
@@ -214,13 +215,8 @@ def draw_codes(
     untrained = [name for name in levels if name not in priors and name not in fixed]
     if untrained:
         raise HvdslError(_untrained(first, untrained))
-    read = {map.name for p in priors.values() for map in p.model.CONDITIONS}
-    read |= {condition.name for condition in conditions_of(first.module)}
-    unread = next((name for name in given if name not in read), None)
-    if unread is not None:
-        told = "--label" if unread == LABEL else f"--given {unread}"
-        raise UsageError(f"{told}: none of the levels that are drawn has a prior that is given the class")
-    whole = completed(first.module, {n: t for n, t in given.items() if n not in priors}, options.n)
+    given, bare = _told(options, first, given, priors)
+    whole = completed(first.module, given, options.n)
     kept = _kept(options, first)
     _check_drawn(options, list(levels), drawn)
     cuts = _cuts(options, list(levels), first.model.settings.sample.temperature)
@@ -235,6 +231,7 @@ def draw_codes(
                 fixed={name: tensor[indices.start : indices.stop] for name, tensor in fixed.items()},
                 kept={name: _some(k, indices) for name, k in kept.items()},
                 given=some(given, indices),
+                without=some(bare, indices),
                 guidance=options.guidance,
                 schedules=schedules,
                 progress=_telling(show, indices),
@@ -333,6 +330,34 @@ def _given_codes(options: SampleOptions, first: Autoencoder) -> dict[str, Tensor
         raise UsageError("--label: this model's data has no classes")
     conditions = [runtime_condition(field) for field in data.conditions]
     return values_of(conditions, options.conditions, options.n, data, class_names(first.run))
+
+
+def _told(
+    options: SampleOptions, first: Autoencoder, given: Mapping[str, Tensor], priors: Mapping[str, StepwisePrior]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What is given to priors and decoder, with what may be left out and is; and the same without all of that.
+
+    Raises:
+        HvdslError: something is missing, not read, or nothing may be left out that guidance could be against.
+    """
+    known = {field.name: runtime_condition(field) for field in first.model.settings.data.conditions}
+    read = {name for prior in priors.values() for name in field_names(prior.model)}
+    read |= {condition.name for condition in conditions_of(first.module) if condition.generative}
+    unread = next((name for name in given if name not in read), None)
+    if unread is not None:
+        option = "--label" if unread == LABEL and options.label else f"--given {unread}"
+        what = "the class" if unread == LABEL else f"`{unread}`"
+        raise UsageError(f"{option}: no prior of the levels that are drawn is given {what}, nor is the decoder")
+    conditions = [condition for name, condition in known.items() if name in read]
+    whole = dict(given)
+    for condition in conditions:
+        if condition.name not in whole and not condition.droppable:
+            option = "--label" if condition.name == LABEL else f"--given {condition.name}=…"
+            raise HvdslError(f"images are drawn given `{condition.name}`: say which with `{option}`")
+        whole.setdefault(condition.name, absent(condition, options.n))
+    if options.guidance is not None:
+        check_guidance(conditions, options.guidance)
+    return whole, without(conditions, whole)
 
 
 def _some(kept: Kept, indices: range) -> Kept:

@@ -28,10 +28,12 @@ from hvdsl.runtime.codes.levels import CodesError, Level, code_levels
 from hvdsl.runtime.codes.store import CodeStore, Identity, autoencoder_digest
 from hvdsl.runtime.data import Dataset
 from hvdsl.runtime.ground.world import world
+from hvdsl.runtime.latents import Condition
 from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.training.history import first_line
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.weights import load_weights
+from hvdsl.workflows.conditions import fields_read, runtime_condition
 from hvdsl.workflows.progress import showing
 from hvdsl.workflows.runs import instantiate, instantiate_prior, read_model, steps_of, used_images
 
@@ -73,20 +75,35 @@ def autoencoder(run: Run, model: Model, module: nn.Module, step: int, overrides:
 
 
 def extract(
-    first: Autoencoder, images: Dataset, split: str, batch: int | None = None, console: Console | None = None
+    first: Autoencoder,
+    images: Dataset,
+    split: str,
+    batch: int | None = None,
+    console: Console | None = None,
+    model: Model | None = None,
 ) -> CodeStore:
-    """Return the codes of a split, extracted now if the run has none of this autoencoder and data."""
+    """Return the codes of a split, extracted now if the run has none of this autoencoder and data.
+
+    Args:
+        model: Another spec, whose priors are to be trained on the codes.
+    """
     with showing(f"codes of the {split} images", console) as show:
         return stored_codes(
             first.module,
             images.unaugmented(),
             first.run.folder / "codes" / split,
             first.digest,
-            classes={f.name: f.classes for f in first.model.settings.data.conditions if f.classes is not None},
+            conditions=_beside(first.model, *([] if model is None else [model])),
             batch=batch or 64,
             world=world(),
             progress=show,
         )
+
+
+def _beside(model: Model, *others: Model) -> list[Condition]:
+    """Fields that stand beside codes: classes, and the numbers that priors are given."""
+    read = {name for each in (model, *others) for name in fields_read(each.priors.values())}
+    return [runtime_condition(f) for f in model.settings.data.conditions if f.classes is not None or f.name in read]
 
 
 def codes_of_images(

@@ -15,7 +15,8 @@ import torch
 
 import hvdsl
 from hvdsl.compiler.model import Model
-from hvdsl.compiler.settings import Settings, Train
+from hvdsl.compiler.setting_words import Settings
+from hvdsl.compiler.settings import Train
 from hvdsl.compiler.stages import structure
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.grammar import print_text
@@ -138,6 +139,7 @@ def hold(run: Run, held: ExitStack) -> None:
     """
     here = world()
     if here.leads:
+        run.check_links()
         held.enter_context(run.lock())
         run.clear_remains()
         run.history.settle()

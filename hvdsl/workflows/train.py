@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ import torch
 from rich.console import Console
 
 from hvdsl.compiler.model import Model
+from hvdsl.compiler.pipeline import optimise
 from hvdsl.compiler.stages import AUTOENCODER, stages
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.grammar.source import Source
@@ -22,13 +24,16 @@ from hvdsl.runtime.ground.world import process_group, world
 from hvdsl.runtime.inference.watch import watch
 from hvdsl.runtime.latents.noise import noise_scheme
 from hvdsl.runtime.training.fast_paths import default_level
+from hvdsl.runtime.training.history import ENVIRONMENT
 from hvdsl.runtime.training.precision import Precision
 from hvdsl.runtime.training.run import RESOLVED, Run, default_folder
+from hvdsl.runtime.training.signals import Stopped, stopping_at_once
 from hvdsl.runtime.training.sinks import Sink, find_sinks
 from hvdsl.runtime.training.trainer import Graphs, Trainer, TrainingResult
 from hvdsl.workflows.compiling import Overrides, checked, spelled
 from hvdsl.workflows.conditions import check_fields, names_of_classes
 from hvdsl.workflows.isolation import no_global_effect
+from hvdsl.workflows.plan import recompute_within
 from hvdsl.workflows.runs import create_run, device_of, instantiate, read_model, run_data
 from hvdsl.workflows.start_weights import take_weights
 from hvdsl.workflows.starts import Start, changed_since, consent, hold, note_start, same_structure, unseen
@@ -95,14 +100,43 @@ class TrainingSummary:
         return f"<hvdsl.TrainingSummary {self.run.folder}: steps of {done}{stopped}>"
 
 
+class StoppedError(HvdslError):
+    """A signal ended what comes before training, or between two stages of it.
+
+    Attributes:
+        signal: the signal.
+    """
+
+    def __init__(self, message: str, number: signal.Signals) -> None:
+        super().__init__(message)
+        self.signal = number
+
+
 def run_training(options: TrainOptions, console: Console | None = None) -> TrainingSummary:
     """Train the stages that the options name, in order; tell how it goes on `console`.
 
     Raises:
         UsageError: an option is missing, contradicts another, or names nothing that there is.
+        StoppedError: SIGTERM or SIGHUP came before training began, or between stages.
         HvdslError: what is asked for cannot be trained.
         SpecError: with everything that is wrong with the spec.
     """
+    try:
+        with stopping_at_once():
+            return _run(options, console)
+    except Stopped as stopped:
+        raise StoppedError(f"{stopped} while nothing was being trained: {_way_on(options)}", stopped.signal) from None
+
+
+def _way_on(options: TrainOptions) -> str:
+    """What to write after a start that came to nothing."""
+    if options.out is None or not (options.out / ENVIRONMENT).is_file() or Run(options.out).began_nothing:
+        return "nothing was lost, and the same command begins anew"
+    stage = "" if options.stage == AUTOENCODER else f" --stage {options.stage}"
+    return f"`hvdsl train --resume --out {shlex.quote(str(options.out))}{stage}` goes on"
+
+
+def _run(options: TrainOptions, console: Console | None) -> TrainingSummary:
     if options.spec is None and options.from_ is not None and (options.from_ / RESOLVED).is_file():
         own = Run.open(options.from_).spec()
         options = replace(options, spec=Source(str(options.from_ / RESOLVED), own))
@@ -122,15 +156,13 @@ def run_training(options: TrainOptions, console: Console | None = None) -> Train
 def _has_begun(options: TrainOptions) -> bool:
     """Whether there is a run to go on with, as the first process sees it."""
     folder = _out(options)
-    begun = (folder / "environment.json").is_file() and not Run(folder).began_nothing
+    begun = (folder / ENVIRONMENT).is_file() and not Run(folder).began_nothing
     return world().texts(str(begun))[0] == str(True)
 
 
 def _check(options: TrainOptions) -> None:
     if options.resume and options.out is None:
         raise UsageError("--resume needs --out RUN, the folder of the run to go on with")
-    if options.resume is True and options.level is not None:
-        raise UsageError("a run goes on at the optimisation level it began with: leave out -O")
     if options.from_ is not None and (options.resume is True or options.stage not in (AUTOENCODER, "all")):
         raise UsageError("--from begins a run: leave out --stage, and --resume or write `--resume auto`")
     if (options.begins or options.resume == "auto") and options.spec is None:
@@ -216,7 +248,11 @@ def _train_autoencoder(
     settings = model.settings
     if settings.train is None:
         raise HvdslError(f"`{settings.model}` has no `train` section: add one, or give its values with `--set train.…`")
-    level = run.level if run is not None else default_level(device) if options.level is None else options.level
+    level = default_level(device) if options.level is None else options.level
+    if run is not None:
+        level = run.level
+        if options.level not in (None, level):
+            raise UsageError(f"{run.folder} was begun with -O{level}, and goes on with it: leave out -O{options.level}")
     data = options.data if options.data is not None or run is None else run.data
     splits = run_data(run, settings.data, data)
     start = Start(
@@ -245,6 +281,7 @@ def _train_autoencoder(
         graphs=options.graphs,
         level=level,
     )
+    recompute_within(trainer, optimise(model, level).graph, console)
     if run is None:  # made last: what cannot be trained leaves no folder behind
         folder = options.out or default_folder(settings.model)
         if options.spec is None:

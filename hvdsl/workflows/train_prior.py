@@ -18,6 +18,7 @@ from hvdsl.runtime.priors.stage import PriorTask, check_levels, names_of, score
 from hvdsl.runtime.training.run import Run, RunError
 from hvdsl.runtime.training.sinks import Sink
 from hvdsl.runtime.training.trainer import Graphs, Periodic, Trainer, TrainingResult
+from hvdsl.workflows.plan import recompute_within
 from hvdsl.workflows.runs import instantiate_prior, read_model, run_data
 from hvdsl.workflows.stages import (
     Autoencoder,
@@ -70,8 +71,8 @@ def train_prior(
     prior = instantiate_prior(model, latent, train.seed, device)
     check_levels(prior, [*first.levels, *_classes(first)])
     splits = run_data(run, model.settings.data, data)
-    codes = extract(first, splits.train, "train", console=console)
-    held_out = extract(first, splits.validation, "validation", console=console)
+    codes = extract(first, splits.train, "train", console=console, model=model)
+    held_out = extract(first, splits.validation, "validation", console=console, model=model)
     names = names_of(prior)
     start = Start(
         model=model,
@@ -100,6 +101,7 @@ def train_prior(
         graphs=graphs,
         level=run.level,
     )
+    recompute_within(trainer, model.priors[latent], console)
     trainer.periodic.append(_validation(trainer, held_out, names, first.dims))
     step = trainer.resume(checkpoint) if begun else 0
     if begun:

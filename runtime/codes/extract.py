@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +15,10 @@ from torch import nn
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels, encode
 from hvdsl.runtime.codes.store import CodeStore, Identity, LabelledImages, Writing, data_digest
+from hvdsl.runtime.data.fields import TableField
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.inference import chunks
+from hvdsl.runtime.latents import Condition
 from hvdsl.runtime.latents.conditions import as_tensors, conditions_of
 from hvdsl.runtime.training.batches import read_with_fields
 
@@ -26,7 +29,7 @@ def stored_codes(
     folder: Path,
     autoencoder: str,
     *,
-    classes: Mapping[str, int] | None = None,
+    conditions: Sequence[Condition] = (),
     batch: int = 64,
     world: World | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -38,7 +41,7 @@ def stored_codes(
 
     Args:
         autoencoder: Its digest.
-        classes: How many each of these fields of the data has; they are then stored too.
+        conditions: Fields of the data that are stored beside the codes.
         progress: Called with the images done by this process, and how many it has to do.
 
     Raises:
@@ -47,14 +50,19 @@ def stored_codes(
     if len(images) == 0:
         raise CodesError(f"{images.name} has no images to take codes of")
     world = world or World()
-    levels = (*code_levels(model), *_classes(images, classes or {}))
-    labelled = any(level.name == LABEL and not level.grid for level in levels)
-    identity = Identity(autoencoder, data_digest(images, labelled=labelled))
-    if not world.any(not _is_current(folder, identity, levels)):
+    label = next((condition for condition in conditions if condition.name == LABEL), None)
+    own = label is not None and images.labels([0]) is not None
+    elsewhere = isinstance(getattr(images, "fields", {}).get(LABEL), TableField)
+    held = [condition for condition in conditions if condition is not label or own or elsewhere]
+    levels = (*code_levels(model), *(Level(c.name, c.classes, ()) for c in held if c.classes is not None))
+    fields = {c.name: c.stored for c in held if c.classes is None}
+    stamped = [condition.name for condition in held if condition is not label or not own]
+    identity = Identity(autoencoder, data_digest(images, labelled=own, fields=stamped))
+    if not world.any(not _is_current(folder, identity, levels, fields)):
         store = CodeStore.open(folder)
         store.check()
         return store
-    writing = Writing(folder, levels, len(images))
+    writing = Writing(folder, levels, len(images), fields)
     try:
         _together(world, writing, lambda: writing.begin() if world.leads else None)
         _together(world, writing, lambda: _write(writing, model, images, batch, world, progress))
@@ -66,17 +74,14 @@ def stored_codes(
     return CodeStore.open(folder)
 
 
-def _classes(images: LabelledImages, classes: Mapping[str, int]) -> list[Level]:
-    """The classes of images as levels; `label` where the images have some."""
-    held = {n: k for n, k in classes.items() if n != LABEL or images.labels([0]) is not None}
-    return [Level(name, count, ()) for name, count in held.items()]
-
-
-def _is_current(folder: Path, identity: Identity, levels: tuple[Level, ...]) -> bool:
+def _is_current(
+    folder: Path, identity: Identity, levels: tuple[Level, ...], fields: Mapping[str, tuple[int, ...]]
+) -> bool:
     if not folder.exists():
         return False
     store = CodeStore.open(folder)
-    return store.identity == identity and store.levels == levels
+    shapes = {name: values.shape[1:] for name, values in store.fields.items()}
+    return store.identity == identity and store.levels == levels and shapes == fields
 
 
 def _write(
@@ -88,25 +93,25 @@ def _write(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     mine = world.share(len(images))
+    classes = [level.name for level in writing.levels if not level.grid]
+    wanted = dict.fromkeys((*(c.name for c in conditions_of(model)), *classes, *writing.fields))
     for indices in chunks(mine, batch):
-        pixels, given = read_with_fields(images, indices, [c.name for c in conditions_of(model)])
+        pixels, given = read_with_fields(images, indices, list(wanted))
         codes, _ = encode(model, torch.from_numpy(pixels.astype(np.float32)), as_tensors(given))
         parts = [codes[level.name].flatten(1).cpu().numpy() for level in writing.levels if level.grid]
-        parts += [_class_of(images, level.name, indices) for level in writing.levels if not level.grid]
-        writing.write(indices.start, np.concatenate(parts, 1))
+        parts += [_classes(images, name, given[name]) for name in classes]
+        writing.write(indices.start, np.concatenate(parts, 1), {name: given[name] for name in writing.fields})
         if progress is not None:
             progress(indices.stop - mine.start, len(mine))
 
 
-def _class_of(images: LabelledImages, field: str, indices: range) -> NDArray[np.int64]:
-    if field != LABEL:
-        _, given = read_with_fields(images, indices, [field])
-        values = given[field]
-    else:
-        labels = images.labels(indices)
-        values = np.full(len(indices), -1) if labels is None else labels
+def _classes(images: LabelledImages, field: str, values: NDArray[Any]) -> NDArray[np.int64]:
+    """Classes as a column of codes."""
     if (values < 0).any():
-        raise CodesError(f"some images of {images.name} have no class: label all of them, or leave out `data.classes`")
+        raise CodesError(
+            f"some images of {images.name} have no `{field}`, which is stored beside their codes: add it to all of "
+            f"them, or take `{field}` out of the priors and the spec"
+        )
     return np.asarray(values, np.int64)[:, None]
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,11 +44,18 @@ class LabelledImages(PixelSource, Protocol):
     def labels(self, indices: Sequence[int]) -> NDArray[np.int64] | None: ...
 
 
-def data_digest(images: LabelledImages, *, labelled: bool = False) -> str:
+class StampedImages(LabelledImages, Protocol):
+    """Images that have fields beside them."""
+
+    def stamp(self, field: str) -> bytes: ...
+
+
+def data_digest(images: LabelledImages, *, labelled: bool = False, fields: Sequence[str] = ()) -> str:
     """SHA-256 of the number of images and of the pixels of up to 64 of them: cheap, and blind to where files lie.
 
     Args:
         labelled: The classes of all images are part of the data.
+        fields: So are their values of these fields.
     """
     count = len(images)
     digest = hashlib.sha256(str(count).encode())
@@ -61,6 +68,8 @@ def data_digest(images: LabelledImages, *, labelled: bool = False) -> str:
     labels = images.labels(range(count)) if labelled else None
     if labels is not None:
         digest.update(b"\0labels\0" + labels.tobytes())
+    for name in sorted(fields):
+        digest.update(f"\0{name}\0".encode() + cast("StampedImages", images).stamp(name))
     return digest.hexdigest()
 
 
@@ -87,6 +96,7 @@ class CodeStore:
     identity: Identity
     matrix: Codes  # (images, codes per image), memory-mapped
     digest: str | None = None  # SHA-256 of the matrix's file; version 0.1 wrote none
+    fields: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)  # (images, …) by name, memory-mapped
 
     @classmethod
     def open(cls, folder: Path) -> CodeStore:
@@ -106,7 +116,8 @@ class CodeStore:
         size = sum(level.size for level in levels)
         if matrix.ndim != 2 or matrix.dtype != code_type(levels) or matrix.shape != (manifest.get("images"), size):
             raise _damaged(folder, f"{MATRIX} holds {matrix.dtype} of shape {matrix.shape}, not what it should")
-        return cls(folder, levels, identity, matrix, manifest.get("sha256"))
+        fields = {name: _field(folder, name, len(matrix)) for name in manifest.get("fields", ())}
+        return cls(folder, levels, identity, matrix, manifest.get("sha256"), fields)
 
     def check(self) -> None:
         """Read all codes once. Raises CodesError where they are not those that were written."""
@@ -165,12 +176,27 @@ class CodeRows:
             raise _damaged(self._store.folder, f"{MATRIX} holds numbers that are no codes")
         return codes
 
+    def conditioned(
+        self, indices: Sequence[int], fields: Sequence[str], epoch: int = 0, step: int = 0
+    ) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float32]]]:
+        """Codes as `batch` gives them, and numbers that are stored beside them, `(N, C)` or `(N, C, H, W)`.
+
+        Raises:
+            CodesError: One is not stored; or as `batch`.
+        """
+        missing = next((name for name in fields if name not in self._store.fields), None)
+        if missing is not None:
+            raise CodesError(f"{self.name} holds no `{missing}`: remove that folder, and the codes are extracted again")
+        return self.batch(indices), {name: self._store.fields[name][list(indices)] for name in fields}
+
 
 class Writing:
     """A store that is being made; `finish` makes it one. Several processes may write parts of it at once."""
 
-    def __init__(self, folder: Path, levels: Sequence[Level], images: int) -> None:
-        self.folder, self.levels, self.images = folder, tuple(levels), images
+    def __init__(
+        self, folder: Path, levels: Sequence[Level], images: int, fields: Mapping[str, tuple[int, ...]] | None = None
+    ) -> None:
+        self.folder, self.levels, self.images, self.fields = folder, tuple(levels), images, dict(fields or {})
         self._temporary = folder.with_name(f".{folder.name}.tmp")
         self._type = code_type(levels)
         self._width = sum(level.size for level in levels)
@@ -180,20 +206,28 @@ class Writing:
         if self._temporary.exists():
             shutil.rmtree(self._temporary)
         self._temporary.mkdir(parents=True)
-        with (self._temporary / MATRIX).open("wb") as file:
-            header = {"descr": self._type.str, "fortran_order": False, "shape": (self.images, self._width)}
-            np.lib.format.write_array_header_1_0(file, header)
+        shapes: dict[str, tuple[str, tuple[int, ...]]] = {MATRIX: (self._type.str, (self._width,))}
+        shapes |= {field_file(name): ("<f4", shape) for name, shape in self.fields.items()}
+        for name, (kind, shape) in shapes.items():
+            with (self._temporary / name).open("wb") as file:
+                header = {"descr": kind, "fortran_order": False, "shape": (self.images, *shape)}
+                np.lib.format.write_array_header_1_0(file, header)
 
-    def write(self, first: int, rows: Codes) -> None:
-        """Rows of images `first`, `first` + 1, …
+    def write(self, first: int, rows: Codes, fields: Mapping[str, NDArray[np.float32]] | None = None) -> None:
+        """Rows and fields of images `first`, `first` + 1, …
 
         Ordinary writes and no memory map: a full disk is then an error that can be told, not a signal.
         """
-        with (self._temporary / MATRIX).open("r+b") as file:
+        self._put(MATRIX, first, np.ascontiguousarray(rows, dtype=self._type))
+        for name, values in (fields or {}).items():
+            self._put(field_file(name), first, np.ascontiguousarray(values, dtype="<f4"))
+
+    def _put(self, name: str, first: int, rows: NDArray[Any]) -> None:
+        with (self._temporary / name).open("r+b") as file:
             np.lib.format.read_magic(file)
             np.lib.format.read_array_header_1_0(file)
-            file.seek(first * self._width * self._type.itemsize, 1)
-            file.write(np.ascontiguousarray(rows, dtype=self._type).tobytes())
+            file.seek(first * rows[:1].nbytes, 1)
+            file.write(rows.tobytes())
 
     def finish(self, identity: Identity) -> None:
         """Make the store whole, in place of an earlier one. One process does this, after all have written."""
@@ -204,8 +238,11 @@ class Writing:
             "identity": asdict(identity),
             "sha256": self._digest(),
         }
+        if self.fields:
+            manifest["fields"] = list(self.fields)
         write_json(self._temporary / MANIFEST, manifest, indent=1)
-        sync(self._temporary / MATRIX)
+        for name in (MATRIX, *map(field_file, self.fields)):
+            sync(self._temporary / name)
         if self.folder.exists():
             remove_folder(self.folder)
         self._temporary.rename(self.folder)
@@ -218,6 +255,21 @@ class Writing:
     def discard(self) -> None:
         """Leave nothing behind."""
         shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+def field_file(name: str) -> str:
+    """The file of a field."""
+    return f"field.{name}.npy"
+
+
+def _field(folder: Path, name: object, images: int) -> NDArray[np.float32]:
+    try:
+        values: NDArray[np.float32] = np.load(folder / field_file(str(name)), mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(folder, str(error).splitlines()[0]) from error
+    if values.dtype != np.float32 or len(values) != images:
+        raise _damaged(folder, f"{field_file(str(name))} holds {values.dtype} of {len(values)} images")
+    return values
 
 
 def columns(levels: Sequence[Level]) -> dict[str, slice]:

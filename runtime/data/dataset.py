@@ -217,6 +217,12 @@ class Dataset:
             count += bool((row == NONE).all() if condition.classes is not None else np.isnan(row).any())
         return count
 
+    def stamp(self, field: str) -> bytes:
+        """Return what tells the values of a field from others, as far as can be said without reading images."""
+        source = self.fields.get(field)  # none where it is made of the image
+        rows = range(len(self)) if source is not None else ()
+        return b"\0".join(source.stamp(self._origin(i), self.images.name(i)) for i in rows if source is not None)
+
     def _origin(self, index: int) -> int:
         """The place of an image among those of the source, by which its fields are stored."""
         return int(self.images.indices[index]) if isinstance(self.images, Subset) else index

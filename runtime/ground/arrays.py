@@ -23,7 +23,7 @@ def read_array(path: Path, mode: Literal["r", "c"] = "r") -> NDArray[Any]:
     except FileNotFoundError:
         raise
     except Exception as error:  # of damaged headers NumPy raises almost anything: it parses them as Python
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split())[:120] or type(error).__name__  # it may hold the header
         raise DiskError(f"{path} cannot be read as an array file ({reason})", reason) from error
     if not isinstance(array, np.ndarray):
         raise DiskError(f"{path} is no array file but an archive of some", "an archive")

@@ -16,7 +16,7 @@ from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.pixels import as_stored
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.inference.inference import chunks, inference, some, to_pixels
-from hvdsl.runtime.latents import Given, Source, Traversal
+from hvdsl.runtime.latents import Condition, Given, Source, Traversal
 from hvdsl.runtime.latents.conditions import absent, arguments_of, blank, conditions_of, without
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae, is_quantized
@@ -141,6 +141,18 @@ def guided(model: nn.Module, given: Mapping[str, Tensor], guidance: float) -> tu
             f"--guidance: the codes of `{uniform}` are equally likely without a prior over them: train one"
         )
     conditions = conditions_of(model)
+    check_guidance(conditions, guidance)
+    if guidance == 0:
+        return without(conditions, given), None
+    return dict(given), None if guidance == 1 else guidance
+
+
+def check_guidance(conditions: Sequence[Condition], guidance: float) -> None:
+    """Refuse to guide a model that was never trained without its conditions.
+
+    Raises:
+        HvdslError: Nothing was left out in training; or the weight is no number.
+    """
     if not any(condition.droppable for condition in conditions):
         named = next((condition.name for condition in conditions), None)
         line = f"`given {named} = … {{ drop = 0.1 }}`" if named else "`given label = … { drop = 0.1 }`"
@@ -149,9 +161,6 @@ def guided(model: nn.Module, given: Mapping[str, Tensor], guidance: float) -> tu
         )
     if not math.isfinite(guidance):
         raise HvdslError(f"--guidance is a number, not {guidance}")
-    if guidance == 0:
-        return without(conditions, given), None
-    return dict(given), None if guidance == 1 else guidance
 
 
 def decode_image(vae: HierarchicalVae, params: Tensor, noise: Noise, decode: Decode) -> Tensor:

@@ -32,8 +32,9 @@ def scored_of(model: nn.Module) -> tuple[Condition, ...]:
 
 
 def fields_of(model: nn.Module) -> tuple[str, ...]:
-    """The names of everything that has to stand beside an image where it is scored."""
-    return tuple(dict.fromkeys(c.name for c in (*conditions_of(model), *scored_of(model))))
+    """The names of everything that has to stand beside an image where it is scored, or beside its codes."""
+    beside = [c for c in getattr(model, "CONDITIONS", ()) if isinstance(c, Condition)]
+    return tuple(dict.fromkeys(c.name for c in (*conditions_of(model), *scored_of(model), *beside)))
 
 
 def arguments_of(model: nn.Module, given: Mapping[str, Tensor]) -> dict[str, Tensor]:

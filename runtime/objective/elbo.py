@@ -20,7 +20,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from hvdsl.compiler.settings import Anneal, AtLeast, ByRate, BySize, Cyclic, Duration, Logistic, Ramp, WithBeta
+from hvdsl.compiler.setting_words import Anneal, AtLeast, ByRate, BySize, Cyclic, Duration, Logistic, Ramp, WithBeta
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.noise import JoinedNoise, Noise

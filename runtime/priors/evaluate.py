@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
-from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels, encode
-from hvdsl.runtime.codes.store import LabelledImages
+from hvdsl.runtime.codes.levels import CodesError, Level, code_levels, encode
 from hvdsl.runtime.ground.pixels import as_stored, pixel_bits
 from hvdsl.runtime.inference.inference import chunks, inference, to_pixels
 from hvdsl.runtime.latents.conditions import as_tensors, conditions_of
+from hvdsl.runtime.latents.group import CodeMap
 from hvdsl.runtime.priors.protocol import as_prior
 from hvdsl.runtime.priors.stage import nats
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.quantizers.usage import Usage, usage_of
-from hvdsl.runtime.training.batches import read_with_fields
+from hvdsl.runtime.training.batches import PixelSource, read_with_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def evaluate_codes(
     model: nn.Module,
     priors: Mapping[str, nn.Module],
     data: Data,
-    images: LabelledImages,
+    images: PixelSource,
     *,
     batch: int = 64,
     progress: Callable[[int], None] | None = None,
@@ -110,7 +110,7 @@ def evaluate_codes(
         progress: Called with the number of images that are done.
 
     Raises:
-        HvdslError: There are no images, or a prior is given classes that the images have not.
+        HvdslError: There are no images, or a prior is given what the images have not.
     """
     if len(images) == 0:
         raise CodesError(f"{images.name} has no images to evaluate on")
@@ -150,21 +150,16 @@ def _counts(codes: Tensor, level: Level) -> Tensor:
     return torch.stack([torch.bincount(c, minlength=level.classes) for c in by_depth]).double()
 
 
-def _nats(prior: nn.Module, codes: Mapping[str, Tensor], images: LabelledImages, indices: range) -> float:
+def _nats(prior: nn.Module, codes: Mapping[str, Tensor], images: PixelSource, indices: range) -> float:
     model = as_prior(prior)
     given = []
     with inference(prior) as device:
         for map in model.CONDITIONS:
-            if map.name == LABEL:
-                labels = images.labels(indices)
-                if labels is None:
-                    raise CodesError(f"the prior of `{model.CODES.name}` is given classes, and {images.name} has none")
-                given.append(torch.from_numpy(labels).to(device))
-            elif not map.grid:
-                _, fields = read_with_fields(images, indices, [map.name])
-                given.append(torch.from_numpy(fields[map.name]).to(device))
-            else:
+            if isinstance(map, CodeMap) and map.grid:
                 given.append(codes[map.name].to(device))
+            else:
+                _, fields = read_with_fields(images, indices, [map.name])
+                given.append(as_tensors(fields)[map.name].to(device))
         return nats(prior, codes[model.CODES.name].to(device), *given).double().sum().item()
 
 

@@ -17,7 +17,6 @@ from hvdsl.runtime.distributions.base import mix
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.ground.pixels import touched
 from hvdsl.runtime.ground.seeds import derive_seed
-from hvdsl.runtime.latents.conditions import NONE
 from hvdsl.runtime.priors.buffers import Choose
 from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.priors.sampling import Progress, Sampled, Schedule, check_schedule, draw_codes
@@ -49,6 +48,7 @@ def sample_codes(
     fixed: Mapping[str, Tensor] | None = None,
     kept: Mapping[str, Kept] | None = None,
     given: Mapping[str, Tensor] = MappingProxyType({}),
+    without: Mapping[str, Tensor] = MappingProxyType({}),
     guidance: float | None = None,
     schedules: Mapping[str, Schedule] | None = None,
     progress: Callable[[str, Progress], None] | None = None,
@@ -63,8 +63,9 @@ def sample_codes(
         cuts: How each level is drawn; those not named plainly.
         fixed: Codes `(N, H, W)` of levels that are not drawn.
         kept: Levels that are partly given: in-painting.
-        given: Classes `(N,)` by name, where priors are given them.
-        guidance: w of classifier-free guidance: logits are u + w (c - u) of those without classes u and with them c.
+        given: Classes `(N,)`, numbers `(N, C)` or `(N, C, H, W)` by name, where priors are given them.
+        without: The same with everything left out that may be, under guidance.
+        guidance: w of classifier-free guidance: logits are u + w (c - u) of those without conditions u and with them c.
         schedules: In what order each level's codes are drawn, as `draw_codes` says; those not named in raster order.
         progress: Called with the level and how far it is.
 
@@ -78,7 +79,8 @@ def sample_codes(
             check_schedule(priors[name], schedule)
     noise = SampleNoise(derive_seed(seed, "code sampling noise"), indices)
     known: dict[str, Tensor] = dict(fixed or {})
-    known |= given
+    known |= without if guidance == 0 else given
+    bare = {} if guidance in (None, 0, 1) else without
     for name in order(priors):
         if name not in known:
             tell = None if progress is None else partial(progress, name)
@@ -90,7 +92,8 @@ def sample_codes(
                 kept.get(name),
                 schedules.get(name, "raster"),
                 tell,
-                guidance,
+                bare,
+                1.0 if guidance is None else guidance,
             )
     return {name: codes for name, codes in known.items() if name not in given}
 
@@ -103,9 +106,10 @@ def _draw_level(
     kept: Kept | None,
     schedule: Schedule,
     progress: Callable[[Progress], None] | None,
-    guidance: float | None,
+    bare: Mapping[str, Tensor],
+    guidance: float,
 ) -> Tensor:
-    """The codes of one level, `(N, H, W)`, given those that are `known`."""
+    """The codes of one level, `(N, H, W)`, given what is `known`, guided against what it is `bare` of conditions."""
     model = prior.model
     own, device = model.CODES, next(model.parameters()).device
     missing = [map.name for map in model.CONDITIONS if map.name not in known]
@@ -115,13 +119,10 @@ def _draw_level(
     choose: Choose = Sampled(noise, own.name, own.classes, (height, width), **asdict(cut))
     values = [known[map.name].to(device) for map in model.CONDITIONS]
     keep = None if kept is None else (kept.codes.to(device), kept.mask.to(device))
-    classes = [not map.grid for map in model.CONDITIONS]
-    if guidance == 0:
-        values = [torch.full_like(v, NONE) if bare else v for v, bare in zip(values, classes, strict=True)]
-    doubled = guidance is not None and guidance not in (0, 1) and any(classes)
-    if guidance is not None and doubled:
-        pairs = zip(values, classes, strict=True)
-        values = [torch.cat((v, torch.full_like(v, NONE) if bare else v)) for v, bare in pairs]
+    doubled = any(map.name in bare for map in model.CONDITIONS)
+    if doubled:
+        others = [bare.get(map.name, known[map.name]).to(device) for map in model.CONDITIONS]
+        values = [torch.cat(pair) for pair in zip(values, others, strict=True)]
         choose = _guided(choose, guidance)
         keep = None if keep is None else (keep[0].repeat(2, 1, 1), keep[1].repeat(2, 1, 1))
     codes = draw_codes(
@@ -137,7 +138,7 @@ def _draw_level(
 
 
 def _guided(choose: Choose, guidance: float) -> Choose:
-    """Choose by mixed logits of a batch whose second half has no classes; both halves take the same code."""
+    """Choose by mixed logits of a batch whose second half has no conditions; both halves take the same code."""
 
     def chosen(logits: Tensor, i: int, j: int) -> Tensor:
         return choose(mix(logits, guidance), i, j).repeat(2)

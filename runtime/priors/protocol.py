@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.latents.group import CodeMap
+from hvdsl.runtime.latents.conditions import checked
+from hvdsl.runtime.latents.group import CodeMap, Condition
 
 if TYPE_CHECKING:
     from hvdsl.runtime.priors.buffers import StepBuffers, Steps
@@ -20,11 +21,11 @@ class PriorModel(Protocol):
 
     Attributes:
         CODES: What it is the prior of.
-        CONDITIONS: What it is given, in the order of its arguments.
+        CONDITIONS: What it is given, in the order of its arguments: codes of other latents, classes, numbers.
     """
 
     CODES: CodeMap
-    CONDITIONS: tuple[CodeMap, ...]
+    CONDITIONS: tuple[CodeMap | Condition, ...]
 
     def __call__(self, codes: Tensor, *given: Tensor) -> Tensor:
         """Logits `(N, K, H, W)` of codes `(N, H, W)`."""
@@ -73,6 +74,16 @@ def as_prior(model: nn.Module) -> PriorModel:
     return cast("PriorModel", model)
 
 
+def code_conditions(prior: PriorModel) -> tuple[CodeMap, ...]:
+    """What a prior is given as codes and classes."""
+    return tuple(map for map in prior.CONDITIONS if isinstance(map, CodeMap))
+
+
+def field_names(prior: PriorModel) -> tuple[str, ...]:
+    """What a prior is given of the data: classes and numbers."""
+    return tuple(map.name for map in prior.CONDITIONS if isinstance(map, Condition) or not map.grid)
+
+
 def check_codes(prior: PriorModel, given: Sequence[Tensor], keep: tuple[Tensor, Tensor] | None, batch: int) -> None:
     """Refuse codes that are not what a prior takes.
 
@@ -82,8 +93,11 @@ def check_codes(prior: PriorModel, given: Sequence[Tensor], keep: tuple[Tensor, 
     if len(given) != len(prior.CONDITIONS):
         wanted = ", ".join(f"`{g.name}`" for g in prior.CONDITIONS) or "nothing"
         raise HvdslError(f"the prior of `{prior.CODES.name}` is given {wanted}: {len(given)} tensors do not fit")
-    for map, codes in zip(prior.CONDITIONS, given, strict=True):
-        _check(map, codes, batch)
+    for map, value in zip(prior.CONDITIONS, given, strict=True):
+        if isinstance(map, CodeMap):
+            _check(map, value, batch)
+        elif len(checked(map, {map.name: value})) != batch:
+            raise HvdslError(f"`{map.name}` is of {len(value)} images, not of {batch}")
     if keep is not None:
         _check(prior.CODES, keep[0], batch)
         if keep[1].shape != keep[0].shape:

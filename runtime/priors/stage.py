@@ -21,10 +21,11 @@ from hvdsl.runtime.codes.store import CodeRows
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import World
-from hvdsl.runtime.inference.inference import chunks, inference
-from hvdsl.runtime.latents.conditions import NONE
-from hvdsl.runtime.priors.protocol import PriorModel, as_prior
-from hvdsl.runtime.training.batches import PixelBatch
+from hvdsl.runtime.inference.inference import chunks, inference, some
+from hvdsl.runtime.latents.conditions import NONE, as_tensors, fields_of
+from hvdsl.runtime.latents.group import Condition
+from hvdsl.runtime.priors.protocol import PriorModel, as_prior, code_conditions, field_names
+from hvdsl.runtime.training.batches import PixelBatch, read_with_fields
 from hvdsl.runtime.training.optimization import Optimization
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.transfer import on_device
@@ -36,7 +37,7 @@ class CodeBatch:
 
     Attributes:
         x: Codes of the prior's latent, `(N, H, W)`.
-        given: Codes of the latents that it is given, labels; as `PriorModel.CONDITIONS` says.
+        given: What it is given, as `PriorModel.CONDITIONS` says.
     """
 
     x: Tensor
@@ -84,12 +85,12 @@ class PriorTask:
 
     Args:
         dims: Values of an image.
-        drop: How often training leaves out each class that the prior is given, by name.
+        drop: How often training leaves out each field that the prior is given, by name.
     """
 
     def __init__(self, prior: nn.Module, dims: int, drop: Mapping[str, float] = MappingProxyType({})) -> None:
         self._prior, self._dims = as_prior(prior), dims
-        self._drop = [drop.get(map.name, 0.0) if not map.grid else 0.0 for map in self._prior.CONDITIONS]
+        self._drop = {name: drop[name] for name in field_names(self._prior) if drop.get(name)}
 
     def optimization(self, model: nn.Module, train: Train, clock: Clock, world: World) -> Optimization[CodeBatch]:
         """What makes the steps."""
@@ -97,23 +98,30 @@ class PriorTask:
 
     def parts(self, model: nn.Module, batch: PixelBatch, train: Train) -> list[CodeBatch]:
         """Codes as the prior takes them."""
-        pixels = batch.pixels
-        if any(self._drop):
-            pixels = self._left_out(batch, train)
-        rows = on_device(pixels, next(model.parameters()).device)
-        return [_part(self._prior, piece) for piece in rows.chunk(train.accumulate)]
+        rows, fields = self._left_out(batch, train) if self._drop else (batch.pixels, batch.given)
+        device = next(model.parameters()).device
+        count = len(rows) // train.accumulate
+        values = {name: on_device(np.asarray(value, np.float32), device) for name, value in fields.items()}
+        return [
+            _part(self._prior, piece, some(values, range(i * count, (i + 1) * count)))
+            for i, piece in enumerate(on_device(rows, device).chunk(train.accumulate))
+        ]
 
-    def _left_out(self, batch: PixelBatch, train: Train) -> NDArray[Any]:
-        """Rows with some classes left out: a function of (seed, step, place in the whole batch)."""
-        rows, last = batch.pixels.copy(), batch.first + len(batch.pixels)
+    def _left_out(self, batch: PixelBatch, train: Train) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+        """Rows and fields with some fields left out: a function of (seed, step, place in the whole batch)."""
+        rows, fields = batch.pixels.copy(), {name: value.copy() for name, value in batch.given.items()}
         seed = derive_seed(train.seed, "given.drop")
-        chance = np.random.default_rng((seed, batch.step)).random(last)[batch.first :]
+        chance = np.random.default_rng((seed, batch.step)).random(batch.first + len(rows))[batch.first :]
         column = math.prod(self._prior.CODES.grid)
-        for map, rate in zip(self._prior.CONDITIONS, self._drop, strict=True):
-            if rate:
-                rows[chance < rate, column] = NONE
+        for map in self._prior.CONDITIONS:
+            out = chance < self._drop.get(map.name, 0.0)
+            if isinstance(map, Condition):
+                fields[map.name][out] = np.nan
+                continue
+            if not map.grid:
+                rows[out, column] = NONE
             column += math.prod(map.grid)
-        return rows
+        return rows, fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +153,9 @@ def score(prior: nn.Module, rows: CodeRows, dims: int, *, batch: int = 64, world
     total = torch.zeros(1, dtype=torch.float64)
     with inference(prior) as device:
         for indices in chunks(world.share(len(rows)), batch):
-            part = _part(model, torch.from_numpy(rows.batch(indices)).to(device))
+            codes, fields = read_with_fields(rows, indices, fields_of(prior))
+            values = {name: value.to(device) for name, value in as_tensors(fields).items()}
+            part = _part(model, torch.from_numpy(codes).to(device), values)
             total += nats(prior, part.x, *part.given).double().sum().cpu()
         mean = world.sum(total.to(device) if world.size > 1 else total).item() / len(rows)
     bits = mean / math.log(2)
@@ -155,7 +165,7 @@ def score(prior: nn.Module, rows: CodeRows, dims: int, *, batch: int = 64, world
 def names_of(prior: nn.Module) -> list[str]:
     """The levels that a prior trains on: its own, then those that it is given."""
     model = as_prior(prior)
-    return [model.CODES.name, *(map.name for map in model.CONDITIONS)]
+    return [model.CODES.name, *(map.name for map in code_conditions(model))]
 
 
 def check_levels(prior: nn.Module, levels: Sequence[Level]) -> None:
@@ -166,7 +176,7 @@ def check_levels(prior: nn.Module, levels: Sequence[Level]) -> None:
     """
     model = as_prior(prior)
     known = {level.name: level for level in levels}
-    for map in (model.CODES, *model.CONDITIONS):
+    for map in (model.CODES, *code_conditions(model)):
         level = known.get(map.name)
         if level is None:
             raise CodesError(
@@ -184,8 +194,9 @@ def check_levels(prior: nn.Module, levels: Sequence[Level]) -> None:
             )
 
 
-def _part(prior: PriorModel, rows: Tensor) -> CodeBatch:
-    maps = (prior.CODES, *prior.CONDITIONS)
+def _part(prior: PriorModel, rows: Tensor, fields: Mapping[str, Tensor]) -> CodeBatch:
+    maps = (prior.CODES, *code_conditions(prior))
     parts = torch.split(rows, [math.prod(map.grid) for map in maps], 1)
-    own, *given = (part.reshape(len(rows), *map.grid) for part, map in zip(parts, maps, strict=True))
-    return CodeBatch(own, tuple(given))
+    values = {map.name: part.reshape(len(rows), *map.grid) for part, map in zip(parts, maps, strict=True)}
+    values |= fields
+    return CodeBatch(values[prior.CODES.name], tuple(values[map.name] for map in prior.CONDITIONS))

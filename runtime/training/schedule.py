@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hvdsl.compiler.settings import Duration, Train
+from hvdsl.compiler.setting_words import Duration
+from hvdsl.compiler.settings import Train
 from hvdsl.errors import HvdslError
 
 # The one-cycle policy (Smith & Topin 2018) starts at a 25th of the peak and ends at a 10,000th of that start.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -14,6 +16,41 @@ from hvdsl.runtime.ground.world import World
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 SAVING: signal.Signals | None = getattr(signal, "SIGUSR1", None)
+
+
+class Stopped(KeyboardInterrupt):  # so that nothing takes it for a failure of what it interrupts
+    """A signal to stop came where nothing is lost by leaving at once."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+        super().__init__(f"stopped by {self.signal.name}")
+
+
+@contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """While entered, SIGTERM and SIGHUP raise `Stopped` wherever the main thread is: around training, not in it.
+
+    SIGUSR1 is passed over, since there is nothing to save. Ctrl-C is Python's own.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    def go_on(number: int, frame: FrameType | None) -> None:
+        pass
+
+    handlers = {number: leave for number in STOPPING if number != signal.SIGINT}
+    handlers |= {} if SAVING is None else {SAVING: go_on}
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 class StopRequest:
@@ -29,7 +66,19 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self.save = False
+        self._at_once = False
         self._before: dict[signal.Signals, Any] = {}
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within, a signal to stop also raises `Stopped`: around what is done anew when training goes on."""
+        if self.signal is not None:
+            raise Stopped(self.signal)
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # Python delivers signals nowhere else
@@ -54,6 +103,9 @@ class StopRequest:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
+        if self._at_once:
+            self._at_once = False
+            raise Stopped(number)
 
 
 class StopVote:
@@ -84,6 +136,12 @@ class StopVote:
             self._votes = torch.tensor([float(number), float(request.save)])
             self._begun = dist.all_reduce(self._votes, dist.ReduceOp.MAX, group=self._group, async_op=True)
         request.save = False
+        return self.stop is not None
+
+    def last(self, request: StopRequest) -> bool:
+        """Cast this process's last vote and wait for all: what came while training ended counts. Returns as a call."""
+        self(request)
+        self.count()
         return self.stop is not None
 
     def count(self) -> bool:

@@ -36,7 +36,7 @@ from hvdsl.runtime.training.replicas import check_replicas
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.saving import Saver
 from hvdsl.runtime.training.schedule import Clock
-from hvdsl.runtime.training.signals import StopRequest, StopVote
+from hvdsl.runtime.training.signals import Stopped, StopRequest, StopVote
 from hvdsl.runtime.training.sinks import RunLog, Sink, find_sinks
 from hvdsl.runtime.training.stall import at_initialisation, diagnose
 from hvdsl.runtime.training.tasks import ImageTask, Task
@@ -202,9 +202,9 @@ class Trainer:
                 stopped = False
                 self._read, self._since = start, time.perf_counter()
                 if start > 0:  # what a killed process saved and did not come to
-                    self._do_periodic(log, display)
+                    self._do_periodic(log, display, stop)
                 while not (stopped or self._saver.exhausted or self.optimization.step_number == total):
-                    self._one_step(stream, log, display)
+                    self._one_step(stream, log, display, stop)
                     stopped = self._vote(stop)
                     if self._vote.save and not stopped:
                         self._hear(log, display)
@@ -213,10 +213,11 @@ class Trainer:
                 self._hear(log, display)
                 self._save(wait=True, at_end=not stopped)
                 if not stopped:
-                    self._do_periodic(log, display, at_end=True)
+                    self._do_periodic(log, display, stop, at_end=True)
                     if not self.optimization.guard.doubtful:
                         self._saver.prove()
                     self._tell_of_the_best(display)
+                    stopped = self._vote.last(stop)
                 saved = None if self._saver.saved == self.optimization.step_number else self._saver.saved
                 return TrainingResult(self.optimization.step_number, self._vote.stop if stopped else None, saved)
         finally:
@@ -266,7 +267,9 @@ class Trainer:
         self._last = batch
         self.optimization.launch(self._ahead(lambda: self._task.parts(self.model, batch, self.train)))
 
-    def _one_step(self, stream: Iterator[PixelBatch], log: RunLog | None, display: ProgressDisplay) -> None:
+    def _one_step(
+        self, stream: Iterator[PixelBatch], log: RunLog | None, display: ProgressDisplay, stop: StopRequest
+    ) -> None:
         """Launch a step and hear of those that are done: on a CPU of itself, on an accelerator of the one before."""
         self.launch(next(stream))
         if (refused := self.optimization.refused_graphs()) is not None:
@@ -281,7 +284,7 @@ class Trainer:
             check_replicas(self.optimization.tensors(), self.world, done)
             self._save()  # before anything that may fail
             self._since = time.perf_counter()
-        self._do_periodic(log, display)
+        self._do_periodic(log, display, stop)
 
     def _hear(self, log: RunLog | None, display: ProgressDisplay, outstanding: int = 0) -> None:
         """Read what came of steps, but for so many that are still under way; log it where it is time to."""
@@ -306,7 +309,7 @@ class Trainer:
         """What to say of a run that stalled: what went bad first, and where to go on from."""
         guard, step = self.optimization.guard, self._read + 1
         sentences = [str(error)]
-        if self._first is not None and guard.skipped == step:
+        if self._first is not None and guard.skipped == step and guard.lost_numbers:
             sentences = [at_initialisation(self._first, self._group_names())]
         self._saver.join()
         if guard.lost_numbers and self._last is not None:
@@ -372,7 +375,10 @@ class Trainer:
             names.CODE_PERPLEXITY_PER_GROUP_CODES: [level.perplexity for level in levels],
         }
 
-    def _do_periodic(self, log: RunLog | None, display: ProgressDisplay, at_end: bool = False) -> None:
+    def _do_periodic(
+        self, log: RunLog | None, display: ProgressDisplay, stop: StopRequest, at_end: bool = False
+    ) -> None:
+        """Evaluate and draw what it is time for. One process leaves that when it is to stop, and does it anew later."""
         step = self.optimization.step_number
         for periodic in self.periodic:
             if periodic.every is None or not (at_end or step % periodic.every == 0):
@@ -380,9 +386,13 @@ class Trainer:
             if periodic.event in self._saver.measured(step):
                 continue
             self._hear(log, display)
-            with self._weights(periodic.use_ema):
-                self.model.eval()
-                values = periodic.action(step)
+            self.model.eval()
+            try:
+                with stop.at_once() if self.world.size == 1 else nullcontext(), self._weights(periodic.use_ema):
+                    values = periodic.action(step)
+            except Stopped:
+                return
+            finally:
                 self.model.train()
             self._since = time.perf_counter()
             if values:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -228,3 +229,25 @@ def test_weights_of_nothing_that_the_model_has_are_refused(hvdsl: Hvdsl, folder:
         assert (result.code, said in result.err) == (1, True), result.err
     assert not (folder / "none").exists()
     assert hvdsl(*begin, "--from", folder / "run", "--resume").code == 2
+
+
+@pytest.mark.parametrize(
+    ("begun", "way"), [(False, "the same command begins anew"), (True, "--resume --out .* goes on")]
+)
+def test_a_signal_before_training_ends_at_once_and_one_to_save_is_passed_over(
+    begun: bool, way: str, hvdsl: Hvdsl, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def digest(images: object) -> str:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr("hvdsl.workflows.train.dataset_digest", digest)
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)]
+    run = folder / ("run" if begun else "new")
+    given = ("--resume", "--steps", "5") if begun else (str(folder / "own.hv"), "--data", str(folder / "a.npy"))
+    done = hvdsl("train", *given, "--out", run, *CPU)
+    assert done.code == 143
+    assert re.fullmatch(rf"hvdsl: stopped by SIGTERM while nothing was being trained: .*{way}\n", done.err)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == handlers
+    assert run.exists() == begun

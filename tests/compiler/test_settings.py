@@ -6,7 +6,8 @@ import pytest
 
 from hvdsl.compiler.assembly.assemble import assemble
 from hvdsl.compiler.pipeline import check
-from hvdsl.compiler.settings import L2, Duration, ModelSettings, ParameterGroup, Ramp
+from hvdsl.compiler.setting_words import Duration, Ramp
+from hvdsl.compiler.settings import L2, ModelSettings, ParameterGroup
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.source import Source
 from tests.compiler.example_specs import SMALL

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import hvdsl
-from hvdsl.compiler.settings import Duration, Optimizer, Ramp, Schedule, Train
+from hvdsl.compiler.setting_words import Duration, Ramp
+from hvdsl.compiler.settings import Optimizer, Schedule, Train
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.distributions import Flowed, Normal, exp, softplus
 from hvdsl.runtime.latents import LatentGroup, Traversal

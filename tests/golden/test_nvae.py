@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from hvdsl.compiler.settings import BySize
+from hvdsl.compiler.setting_words import BySize
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.runtime.ground.noise import RecordedNoise
 from hvdsl.runtime.inference.evaluate import ImportanceBound

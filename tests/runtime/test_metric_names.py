@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hvdsl.compiler.catalogue.objective_terms import TERMS, find_term
-from hvdsl.compiler.settings import Duration
+from hvdsl.compiler.setting_words import Duration
 from hvdsl.runtime.data import open_data
 from hvdsl.runtime.ground.metric_names import METRICS, NONE, UNIT, is_per_group, metric
 from hvdsl.runtime.inference.watch import watch

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from hvdsl.compiler.settings import Duration
+from hvdsl.compiler.setting_words import Duration
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.layers import Conv2d, ConvTranspose2d, WeightNorm, initialize
 from hvdsl.runtime.training.run import Run

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hvdsl.compiler.settings import Duration
+from hvdsl.compiler.setting_words import Duration
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.inference.evaluate import evaluate
 from hvdsl.runtime.inference.watch import watch

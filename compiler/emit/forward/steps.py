@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from hvdsl.compiler.emit.expressions import Template
 from hvdsl.compiler.graph import Edge, Literal
+from hvdsl.grammar.record import Record, record
 
 if TYPE_CHECKING:
     from hvdsl.compiler.emit.modules.instance import ModuleInstance
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+@record
+class Index(Record):
     """`base + sum(step * variable)`: the number of a module, a latent or a list item, perhaps inside loops."""
 
     base: int
@@ -25,16 +26,16 @@ class Index:
         return replace(self, base=self.base + by)
 
 
-@dataclass(frozen=True, slots=True)
-class ListItem:
+@record
+class ListItem(Record):
     """A tensor of a list: taps that repeats publish."""
 
     list: str
     index: Index
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
+@record
+class Carried(Record):
     """What a loop hands from turn to turn."""
 
     loop: int
@@ -60,8 +61,8 @@ DRAWS = (Kind.START, Kind.INFER, Kind.DRAW)
 """What asks a group of the traversal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+@record
+class Step(Record):
     kind: Kind
     inputs: tuple[Ref, ...]
     outputs: tuple[Edge, ...] = ()
@@ -77,15 +78,15 @@ class Step:
     needed: tuple[int, int] | None = None  # posterior only: the latents (of the model) that depend on it
 
 
-@dataclass(frozen=True, slots=True)
-class Repeat:
+@record
+class Repeat(Record):
     """`step * n` as the graph has it: n turns."""
 
     turns: tuple[tuple[Item, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Loop:
+@record
+class Loop(Record):
     number: int
     variable: str
     count: int
@@ -93,8 +94,8 @@ class Loop:
     carried: tuple[tuple[Carried, Ref, Ref], ...]  # what it is inside, what it was before, what the turn makes of it
 
 
-@dataclass(frozen=True, slots=True)
-class When:
+@record
+class When(Record):
     """What only the posterior of these latents needs."""
 
     first: Index

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from hvdsl.compiler.catalogue.table import Layer
 from hvdsl.compiler.emit.forward.steps import Address, Index, Item
 from hvdsl.compiler.graph import Edge, Graph, Node, Role, Scope
+from hvdsl.grammar.record import Record, record
 
 
-@dataclass(frozen=True, slots=True)
-class Uses:
+@record
+class Uses(Record):
     """`live`: nodes that the output or a latent depends on. `generative`: nodes that run without an image.
 
     `needed`: of the other live nodes, the first and last latent whose posterior depends on them.
@@ -76,8 +77,8 @@ def tap_key(node: Node) -> tuple[str, int, int]:
 SEPARATE = ("model", "section", "recipe", "shared")  # become classes; others are part of the code around
 
 
-@dataclass(frozen=True, slots=True)
-class OwnUse:
+@record
+class OwnUse(Record):
     """What a use of a shared instance has for itself. `instance` is its address in the instance that declares it."""
 
     instance: Address

@@ -19,7 +19,8 @@ from hvdsl.compiler.emit.modules.instance import given_name
 from hvdsl.compiler.emit.modules.tree import ModuleTree
 from hvdsl.compiler.emit.names import camel, identifier, word
 from hvdsl.compiler.graph import Graph, LatentGroup, Literal, Node, Shape, Term
-from hvdsl.compiler.settings import AtLeast, Data
+from hvdsl.compiler.setting_words import AtLeast
+from hvdsl.compiler.settings import Data
 
 
 def model_class(module_class: ModuleClass, tree: ModuleTree, scored: Term, data: Data, title: str) -> list[str]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from hvdsl.compiler.emit import layout
 from hvdsl.compiler.emit.expressions import substitute
 from hvdsl.compiler.emit.forward.variables import allowed
+from hvdsl.grammar.record import Record, record
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+@record
+class Statement(Record):
     """`targets = value`, or the value alone. `wanted` is what the spec calls it."""
 
     targets: tuple[str, ...]
@@ -34,7 +35,7 @@ class Result(Statement):
         return layout.lines("return ", self.value, depth=depth)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Function(Statement):
     """A function of tensors within a method; `targets` is its name and `value` its last statement's."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,7 +84,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from hvdsl.workflows.train import TrainOptions, run_training, say
+    from hvdsl.workflows.train import StoppedError, TrainOptions, run_training, say
 
     spec, resume = args.spec, args.resume
     if isinstance(resume, str) and resume != "auto":  # `--resume SPEC --out RUN`
@@ -116,8 +117,12 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, flag) is not None:
             raise UsageError(f"--{flag.replace('_', '-')} is about a run that is not begun: add --dry-run")
     console = Console()
-    with machine(args):
-        result = run_training(options, console)
+    try:
+        with machine(args):
+            result = run_training(options, console)
+    except StoppedError as stopped:
+        print(f"hvdsl: {stopped}", file=sys.stderr)
+        return 128 + stopped.signal
     if os.environ.get("RANK", "0") == "0" and (hint := _hint(result, args.stage)):
         say(console, hint)
     return 0 if result.signal is None else 128 + result.signal

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from hvdsl.compiler.settings import Duration
+from hvdsl.compiler.setting_words import Duration
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground import metric_names as names

@@ -13,7 +13,8 @@ from hvdsl import specs
 from hvdsl.compiler.assembly.declared import arguments
 from hvdsl.compiler.evaluate.constants import constant
 from hvdsl.compiler.graph import Literal, Term
-from hvdsl.compiler.settings import Objective, Settings, Train
+from hvdsl.compiler.setting_words import Settings
+from hvdsl.compiler.settings import Objective, Train
 from hvdsl.grammar import read_expression
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source

@@ -7,7 +7,8 @@ import torch
 
 from hvdsl.compiler.load import load
 from hvdsl.compiler.pipeline import write
-from hvdsl.compiler.settings import AtLeast, LatentSettings
+from hvdsl.compiler.setting_words import AtLeast
+from hvdsl.compiler.settings import LatentSettings
 from hvdsl.grammar.printer import print_text
 from hvdsl.grammar.source import Source
 from hvdsl.grammar.text.reader import read_text

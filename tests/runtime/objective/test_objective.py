@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from hvdsl.compiler.settings import Anneal, AtLeast, ByRate, BySize, Cyclic, Duration, Logistic, Ramp
+from hvdsl.compiler.setting_words import Anneal, AtLeast, ByRate, BySize, Cyclic, Duration, Logistic, Ramp
 from hvdsl.compiler.settings import Objective as Settings
 from hvdsl.runtime.distributions import Normal
 from hvdsl.runtime.ground import metric_names as names

@@ -6,7 +6,8 @@ import math
 
 import torch
 
-from hvdsl.compiler.settings import Duration, Optimizer, Train
+from hvdsl.compiler.setting_words import Duration
+from hvdsl.compiler.settings import Optimizer, Train
 from hvdsl.runtime.priors.stage import CodeBatch, CodeObjective, nats
 from hvdsl.runtime.training.optimization import Optimization
 from hvdsl.runtime.training.schedule import Clock

@@ -12,7 +12,8 @@ from rich.console import Console
 from torch import nn
 
 import hvdsl
-from hvdsl.compiler.settings import Duration, ModelSettings, Ramp, WithBeta
+from hvdsl.compiler.setting_words import Duration, Ramp, WithBeta
+from hvdsl.compiler.settings import ModelSettings
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.data import open_data

@@ -10,7 +10,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from hvdsl.compiler.settings import BySize, Duration, Objective, Ramp
+from hvdsl.compiler.setting_words import BySize, Duration, Ramp
+from hvdsl.compiler.settings import Objective
 from hvdsl.runtime.latents.noise import set_noise_scheme
 from hvdsl.runtime.training.graphs import WARM_UP
 from hvdsl.runtime.training.optimization import Optimization

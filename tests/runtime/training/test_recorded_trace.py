@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from hvdsl.compiler.settings import Duration, Optimizer, Train
+from hvdsl.compiler.setting_words import Duration
+from hvdsl.compiler.settings import Optimizer, Train
 from hvdsl.runtime.ground.noise import RecordedNoise, latent_stream
 from hvdsl.runtime.objective.elbo import ModelBatch
 from hvdsl.runtime.training.optimization import Optimization, StepResult

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from hvdsl.compiler.settings import Best, Duration, Quantile
+from hvdsl.compiler.setting_words import Duration
+from hvdsl.compiler.settings import Best, Quantile
 from hvdsl.runtime.training.checkpoint import CheckpointError, CheckpointStore
 from hvdsl.runtime.training.collapse import Collapse
 from hvdsl.runtime.training.guard import SkipGuard, TrainingStalledError

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from hvdsl.compiler.settings import Duration, Optimizer, Schedule, Train
+from hvdsl.compiler.setting_words import Duration
+from hvdsl.compiler.settings import Optimizer, Schedule, Train
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.training.schedule import Clock, LearningRate
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from hvdsl.compiler.settings import Duration
+from hvdsl.compiler.setting_words import Duration
 from hvdsl.errors import UsageError
 from hvdsl.runtime.inference.watch import watch
 from hvdsl.runtime.training import sinks

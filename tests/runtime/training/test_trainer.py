@@ -15,7 +15,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hvdsl.compiler.settings import Duration, Optimizer
+from hvdsl.compiler.setting_words import Duration
+from hvdsl.compiler.settings import Budget, Optimizer
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.metric_names import OF_THE_MACHINE
@@ -29,7 +30,7 @@ from hvdsl.runtime.training.optimization import Optimization
 from hvdsl.runtime.training.recipes import checkpoint_groups
 from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.schedule import Clock
-from hvdsl.runtime.training.trainer import Trainer, TrainingResult
+from hvdsl.runtime.training.trainer import Periodic, Trainer, TrainingResult
 from tests.runtime.training.tiny_hierarchy import Blobs, TinyHierarchy, settings, tiny
 
 
@@ -198,6 +199,11 @@ def test_activation_checkpointing_keeps_fewer_activations() -> None:
     assert saved(checkpointing="group") < 0.5 * saved()
 
 
+def test_a_budget_of_bytes_without_a_plan_is_refused() -> None:
+    with pytest.raises(HvdslError, match="say which recipes are run again"):
+        optimization(tiny(), checkpointing=Budget(bytes=2**20)).step([part()])
+
+
 def test_bf16_keeps_stream_rate_and_likelihood_in_float32() -> None:
     model, exact = tiny(), tiny()
     made = optimization(model, precision="bf16")
@@ -333,6 +339,36 @@ def test_an_interrupt_finishes_the_step_saves_and_leaves(tmp_path: Path) -> None
     assert made.fit() == TrainingResult(4, signal.SIGTERM)
     assert run.checkpoints().steps() == [4]
     assert signal.getsignal(signal.SIGTERM) is handler
+
+
+@pytest.mark.parametrize("step", [4, 6])
+def test_a_signal_during_validation_leaves_it_and_it_is_done_when_training_goes_on(step: int, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "a", {})
+    done: list[int] = []
+
+    def validate(at: int) -> dict[str, float]:
+        if at == step and not done:
+            os.kill(os.getpid(), signal.SIGTERM)
+        done.append(at)
+        return {"bits_per_dim": 1.0}
+
+    made = trainer(tiny(), run, log_every=1)
+    made.periodic.append(Periodic("validation", step, validate))
+    assert made.fit() == TrainingResult(step, signal.SIGTERM)
+    assert (run.checkpoints().steps()[-1], done) == (step, [])
+    again = trainer(tiny(seed=3), run, log_every=1)
+    again.periodic.append(Periodic("validation", step, validate))
+    done.append(0)
+    again.resume()
+    assert again.fit() == TrainingResult(6)
+    assert done[:2] == [0, step]
+    assert [r["step"] for r in run.metrics() if r["event"] == "validation"] == done[1:]
+
+
+def test_a_signal_that_comes_when_training_has_ended_is_not_lost(tmp_path: Path) -> None:
+    made = trainer(tiny(), Run.create(tmp_path / "a", {}))
+    made._tell_of_the_best = lambda display: os.kill(os.getpid(), signal.SIGTERM)  # type: ignore[method-assign]
+    assert made.fit() == TrainingResult(6, signal.SIGTERM)
 
 
 def test_a_second_ctrl_c_leaves_at_once() -> None:

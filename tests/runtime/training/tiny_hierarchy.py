@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hvdsl.compiler.settings import Data, Duration, ModelSettings, Objective, Optimizer, Train
+from hvdsl.compiler.setting_words import Duration
+from hvdsl.compiler.settings import Data, ModelSettings, Objective, Optimizer, Train
 from hvdsl.runtime.distributions import Normal
 from hvdsl.runtime.latents import LatentGroup, Traversal
 from hvdsl.runtime.layers import Affine, BatchNorm2d, Conv2d, Dropout, Learned, Recipe, Scope, initialize

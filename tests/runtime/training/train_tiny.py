@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from hvdsl.compiler.settings import Duration, Optimizer
+from hvdsl.compiler.setting_words import Duration
+from hvdsl.compiler.settings import Optimizer
 from hvdsl.runtime.ground.world import process_group
 from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
 from hvdsl.runtime.training.run import Run

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from hvdsl.compiler.settings import BySize, Duration, Ramp, WithBeta
+from hvdsl.compiler.setting_words import BySize, Duration, Ramp, WithBeta
 from hvdsl.compiler.settings import Objective as Settings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.objective.elbo import Beta, weight_at
