@@ -44,7 +44,7 @@ docs: $(READY)
 # The site in site/: open site/index.html, no server is needed.
 site: docs
 	$(PIP) --no-build-isolation -e '.[docs]'
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf .venv build dist demo site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

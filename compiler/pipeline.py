@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from hvdsl.compiler.assembly.assemble import Assembled, UnsettledError, assemble
 from hvdsl.compiler.checks import CHECKS
 from hvdsl.compiler.checks.allow import allowed
+from hvdsl.compiler.diagnostics.names import NO_SECTION
 from hvdsl.compiler.elaboration.elaborate import elaborate
 from hvdsl.compiler.model import Model
 from hvdsl.grammar import tree
@@ -62,7 +63,7 @@ def _beside(closed: Assembled | None) -> tuple[Diagnostic, ...]:
     try:
         elaborate(closed)
     except SpecError as error:
-        return error.diagnostics
+        return tuple(d for d in error.diagnostics if d.code is not NO_SECTION)  # the first of all to be told
     raise TypeError("a spec with wrong settings was elaborated to the end")
 
 

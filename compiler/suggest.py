@@ -24,6 +24,24 @@ _HABITS = {
     "batchnorm2d": "`batch_norm`",
     "groupnorm": "`group_norm(groups)`",
     "leakyrelu": "`leaky_relu(0.01)`",
+    "maxpool": "`max_pool(2)`",
+    "maxpool2d": "`max_pool(2)`",
+    "avgpool": "`avg_pool(2)`",
+    "avgpool2d": "`avg_pool(2)`",
+    "adaptiveavgpool2d": "`global_pool`",
+    "bn": "`batch_norm`",
+    "layernorm": "`layer_norm`",
+    "view": "`reshape(CxHxW)` or `flatten`",
+    "permute": "`reshape(CxHxW)`; maps are channels, height, width",
+    "sequential": "one step behind the other: `a -> b -> c`",
+    "modulelist": "a repeat: `step * n`",
+    "parameter": "`learned(zeros, n)`",
+    "stop_gradient": "nothing: gradients are the objective's and the quantizers'",
+    "range": "a repeat: `step * n`, whose turn is `index`",
+    "int": "`floor(…)`",
+    "codes": "a number: as many as the codebook has, as in `conv(1x1, 512)`",
+    "K": "a number: as many as the codebook has, as in `conv(1x1, 512)`",
+    "y": "`label`, the class, where the data have `classes`",
     "true": "`yes`",
     "false": "`no`",
     "null": "`none`",
@@ -45,16 +63,50 @@ _OF_ARGUMENT = {
 }
 
 
+# What other programs call arguments, settings and likelihoods.
+_SYNONYMS = {
+    "learning_rate": "lr",
+    "padding": "pad",
+    "kernel_size": "kernel",
+    "out_channels": "out",
+    "size": "shape",
+    "batch_size": "batch",
+    "kl_weight": "beta",
+    "kld_weight": "beta",
+    "free_bits": "free",
+    "num_steps": "steps",
+    "iterations": "steps",
+    "std": "s",
+    "sigma": "s",
+    "grad_clip": "clip",
+    "ema_decay": "ema",
+    "ema_rate": "ema",
+    "horizontal_flip": "flip",
+    "dmol": "discretized_logistic_mixture",
+    "gaussian": "normal",
+    "bce": "bernoulli",
+    "l2": "mse",
+    "l1": "mae",
+    "gaussian_diag": "normal",
+}
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known name that `word` most likely stands for, or None where none is near."""
     found = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return found[0] if found else None
 
 
+def synonym(word: str, known: Iterable[str]) -> str | None:
+    """Return the known name of what other programs call `word`."""
+    ours = _SYNONYMS.get(word.lower())
+    return ours if ours is not None and ours in set(known) else None
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a help text: the nearest known name, or else all of them."""
     names = sorted(known)
-    near = nearest(word, names)
+    near = synonym(word, names) or nearest(word, names)
     if near is not None:
         return f"did you mean `{near}`?"
     return "known here: " + ", ".join(f"`{n}`" for n in names) if names else "none is known here"

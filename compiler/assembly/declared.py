@@ -18,6 +18,7 @@ from hvdsl.compiler import settings
 from hvdsl.compiler.catalogue.table import FROM_ZERO, REQUIRED, Argument, ArgumentType, Bounds, Required, Word
 from hvdsl.compiler.graph import Literal as Value
 from hvdsl.compiler.graph import Term
+from hvdsl.compiler.setting_docs import DOCS
 from hvdsl.compiler.setting_words import ByPattern, Duration, PixelExpression, Settings
 
 M = TypeVar("M", bound=Settings)
@@ -57,7 +58,7 @@ def _field(model: type[Settings], name: str) -> Argument:
     )
     kinds = [form for form in forms if form.type is not ArgumentType.WORD]
     key, default = field.alias or name, _default(field)
-    doc = field.description or ""
+    doc = field.description or DOCS.get(model.__name__, {}).get(key, "")
     main = kinds[0] if kinds else Argument(key, ArgumentType.WORD)
     other = kinds[1] if len(kinds) > 1 else None
     return Argument(key, main.type, default, words, doc, False, calls, main.bounds, main.items, other=other)

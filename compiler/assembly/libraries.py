@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from hvdsl.compiler.assembly.merge import Layer
+from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.diagnostics.assembly import NEEDS_DEFAULT, NEEDS_MISSING
 from hvdsl.compiler.diagnostics.names import UNKNOWN_NAME
-from hvdsl.compiler.suggest import did_you_mean
+from hvdsl.compiler.suggest import did_you_mean, habit, nearest
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 from hvdsl.grammar.record import Record, record
@@ -113,7 +114,10 @@ def resolved(items: Sequence[tree.SpecItem], aliases: Aliases, diagnostics: Diag
         known = aliases.get(alias)
         what, among = (f"`{alias}` brings no `{name}`", known) if known else (f"no file is used as `{alias}`", aliases)
         expected = "a cell, group or `let` of that file" if known else f'`use "…" as {alias}` at the top'
-        help = did_you_mean(name if known else alias, among or ())
+        help = habit(name) or did_you_mean(name if known else alias, among or ())
+        near = name.lower() if name.lower() in OPERATIONS else nearest(name, OPERATIONS)
+        if not aliases and not habit(name) and near is not None:
+            help = f"did you mean `{near}`?"
         diagnostics.add(Diagnostic(UNKNOWN_NAME, what, node.span, f"`{node.id}`", expected, help))
     return renamed(tuple(items), names) if names else tuple(items)
 

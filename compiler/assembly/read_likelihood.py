@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from hvdsl.compiler.assembly.pixels import V
 from hvdsl.compiler.assembly.read_settings import Pixels
 from hvdsl.compiler.catalogue.distributions import MEAN, checked_maps
 from hvdsl.compiler.catalogue.likelihoods import CHOICE, LIKELIHOODS, Likelihood
@@ -171,7 +172,8 @@ def _range_help(entry: Likelihood, data: Data) -> str:
     top = 2**data.bits - 1
     if entry.name == "bernoulli":
         return f"write `target = v / {top}`, or binarise the data and write `target = v`"
-    return f"write `target = 2 * v / {top} - 1` in `data`"
+    key = "input" if data.input == V and data.target is None else "target"
+    return f"write `{key} = 2 * v / {top} - 1` in `data`"
 
 
 def _target_values(data: Data, pixels: Pixels) -> list[float]:

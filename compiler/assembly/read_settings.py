@@ -18,7 +18,7 @@ from hvdsl.compiler.evaluate.constants import Constants
 from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.setting_words import SettingError, Settings
 from hvdsl.compiler.settings import DATA_NAMES, SECTIONS, Data, ModelSettings, Objective, Train
-from hvdsl.compiler.suggest import did_you_mean
+from hvdsl.compiler.suggest import did_you_mean, synonym
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 from hvdsl.grammar.record import Record, record
@@ -99,6 +99,7 @@ class _Reader:
                 self._diagnostics.add(fault.diagnostic)
                 self._incomplete.append(section)
         written = {setting.key.id for setting in section.settings}
+        written |= {synonym(key, arguments) or key for key in written - set(arguments)}  # told by their own mistake
         fields = {field.alias or name: name for name, field in model.model_fields.items()}
         for key, argument in arguments.items():
             if isinstance(argument.default, Required) and fields[key] not in values:
@@ -242,7 +243,7 @@ def _unknown_key(section: str, setting: tree.Setting, model: type[Settings]) -> 
         setting.key.span,
         f"`{key}`",
         f"a setting of `{section}`",
-        inside or did_you_mean(key, arguments),
+        inside if inside and not synonym(key, arguments) else did_you_mean(key, arguments),
     )
 
 

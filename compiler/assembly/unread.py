@@ -21,6 +21,13 @@ def check_unread(layers: Sequence[Layer], source: Source) -> Iterator[Diagnostic
     for item in _flat(items):
         if item.span.source is not source:
             continue
+        for setting in item.settings if isinstance(item, tree.Settings) else ():
+            field = setting.key
+            if isinstance(setting, tree.Condition) and field.id not in everywhere:
+                help = f"use it, as in `concat(x, {field.id})`, or remove it"
+                yield Diagnostic(
+                    codes.UNREAD_BINDING, f"nothing reads `{field.id}`", field.span, "", "a name that is used", help
+                )
         readers = set(_mentions(item)) if isinstance(item, tree.Recipe | tree.Prior) else everywhere
         for node in _nodes(item):
             for name in _bound(node) if node is not item else ():

@@ -63,7 +63,9 @@ def _families() -> Iterator[str]:
 
 
 def _operation(operation: Operation) -> Iterator[str]:
-    yield f"### `{signature(operation)}`\n"
+    yield f"### `{operation.name}`\n"
+    if operation.arguments or operation.block:
+        yield f"```\n{signature(operation)}\n```\n"
     yield f"{operation.summary} *{_KINDS[operation.kind]}*\n"
     if operation.name in _EXAMPLES:
         yield f"{_shape_effect(operation)}\n"

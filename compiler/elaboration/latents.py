@@ -14,7 +14,7 @@ from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.diagnostics.assembly import DUPLICATE
 from hvdsl.compiler.elaboration.environment import Environment
-from hvdsl.compiler.elaboration.interpreter import Interpreter
+from hvdsl.compiler.elaboration.interpreter import Interpreter, call_parts
 from hvdsl.compiler.elaboration.names import check_name
 from hvdsl.compiler.elaboration.nodes import add_node
 from hvdsl.compiler.elaboration.streams import flowing
@@ -28,6 +28,10 @@ from hvdsl.compiler.graph import Direction, Edge, LatentGroup, NormalizingFlow, 
 from hvdsl.compiler.settings import LatentSettings
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
+
+_A_DISTRIBUTION = "a distribution: " + ", ".join(
+    f"`{name}`" for name, operation in OPERATIONS.items() if operation.kind is Kind.DISTRIBUTION
+)
 
 
 def latent(interpreter: Interpreter, statement: tree.Latent, environment: Environment) -> None:
@@ -189,7 +193,7 @@ def _settings(
 
 
 def _distribution(interpreter: Interpreter, expr: tree.Expr, environment: Environment) -> Distribution | Invalid:
-    value = interpreter.evaluate(expr, environment)
+    value = _evaluated(interpreter, expr, environment)
     if isinstance(value, Drawn):
         return value.distribution
     if isinstance(value, Distribution | Invalid):
@@ -197,13 +201,23 @@ def _distribution(interpreter: Interpreter, expr: tree.Expr, environment: Enviro
     raise _no_distribution(expr, value)
 
 
+def _evaluated(interpreter: Interpreter, expr: tree.Expr, environment: Environment) -> Value:
+    """Evaluate what is to be a distribution; a word that means nothing is told what would."""
+    try:
+        return interpreter.evaluate(expr, environment)
+    except Fault as fault:
+        unknown, span = fault.diagnostic, call_parts(expr)[0].span
+        if unknown.code is not name_codes.UNKNOWN_NAME or unknown.span != span or "not bound yet" in unknown.message:
+            raise
+        raise Fault(unknown.code, unknown.message, span, unknown.found, _A_DISTRIBUTION, unknown.help) from None
+
+
 def _no_distribution(expr: tree.Expr, value: Value) -> Fault:
     """Say that a latent needs a distribution, and how one is made of what stands there."""
-    names = ", ".join(f"`{name}`" for name, o in OPERATIONS.items() if o.kind is Kind.DISTRIBUTION)
     short = isinstance(value, (Tensor, *STEPS)) and "\n" not in expr.span.text
     help = f"write `normal({expr.span.text})`" if short else "as in `normal(conv(1x1, 16))`"
     message = "this is not a distribution"
-    return Fault(codes.WRONG_KIND, message, expr.span, describe(value), f"a distribution: {names}", help)
+    return Fault(codes.WRONG_KIND, message, expr.span, describe(value), _A_DISTRIBUTION, help)
 
 
 def _posterior(
@@ -211,7 +225,7 @@ def _posterior(
 ) -> tuple[Distribution | Invalid, Draw | Invalid | None]:
     """Return a posterior, and its draw where steps follow it (or where it was drawn on the way up)."""
     if not isinstance(expr, tree.Flow):
-        value = interpreter.evaluate(expr, environment)
+        value = _evaluated(interpreter, expr, environment)
         if isinstance(value, Drawn):
             return value.distribution, value.draw
         if isinstance(value, Distribution | Invalid):

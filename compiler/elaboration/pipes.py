@@ -13,9 +13,9 @@ from hvdsl.compiler.catalogue.table import Kind, Required
 from hvdsl.compiler.diagnostics import limits
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.elaboration.arguments import Bound, bind, call_parts, static
+from hvdsl.compiler.elaboration.arguments import Bound, bind, static
 from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
-from hvdsl.compiler.elaboration.interpreter import Interpreter
+from hvdsl.compiler.elaboration.interpreter import Interpreter, call_parts
 from hvdsl.compiler.elaboration.nodes import add_node, place_node, settled
 from hvdsl.compiler.elaboration.program import ANYTHING
 from hvdsl.compiler.elaboration.streams import one_tensor, result_of, run_block
@@ -35,7 +35,7 @@ from hvdsl.compiler.elaboration.values import (
 )
 from hvdsl.compiler.evaluate import arithmetic
 from hvdsl.compiler.evaluate.arithmetic import describe
-from hvdsl.compiler.evaluate.binding import OPERATION, match, missing
+from hvdsl.compiler.evaluate.binding import OPERATION, missing
 from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
 from hvdsl.compiler.graph import Scope
@@ -79,7 +79,9 @@ def _not_a_step(expr: tree.Expr) -> str:
     function = call_parts(expr)[0]
     operation = OPERATIONS.get(function.id) if isinstance(function, tree.Name) else None
     if operation is not None and operation.kind in (Kind.SOURCE, Kind.JOIN):
-        return f"`{operation.name}` starts a flow: it makes a tensor of its arguments"
+        return f"it makes a tensor of its arguments: in a flow it stands in braces, `{{ {operation.name}(…) }}`"
+    if isinstance(expr, tree.List):
+        return "write one step behind the other: `a -> b`"
     return ""
 
 
@@ -227,7 +229,7 @@ def _named(name: str, value: Value) -> Value:
 def _parameters(interpreter: Interpreter, step: RecipeStep) -> dict[str, Value]:
     """Evaluate the arguments of a call at the call; defaults are the callee's business."""
     name, declared = step.recipe.name.id, interpreter.program.parameters(step.recipe)
-    pairs = match(name, declared, call_parts(step.call)[1], OPERATION)
+    pairs = interpreter.matched(name, declared, step.call)
     given = {p.name: interpreter.evaluate(written.value, step.environment, p) for p, written in pairs}
     for parameter in declared:
         if isinstance(parameter.default, Required) and parameter.name not in given:
@@ -357,7 +359,9 @@ def _times(interpreter: Interpreter, expr: tree.Expr, environment: Environment) 
             expected="a number that is known before everything is placed",
         )
     if not arithmetic.is_number(value):
-        raise Fault(codes.WRONG_KIND, "a step is repeated a whole number of times", expr.span, describe(value))
+        help = "write the step first: `step * n`" if isinstance(value, STEPS) else ""
+        message = "a step is repeated a whole number of times"
+        raise Fault(codes.WRONG_KIND, message, expr.span, describe(value), "a whole number", help)
     n = arithmetic.integer(value, expr.span, "the number of repeats")
     if n < 0:
         raise Fault(codes.NEGATIVE_REPEAT, "a negative number of repeats", expr.span, str(n), "0 or more")

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 from hvdsl.grammar import diagnostic_codes as codes
 from hvdsl.grammar import limits
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, SpecError
+from hvdsl.grammar.source import Span
 from hvdsl.grammar.text import tables
 from hvdsl.grammar.text.tokens import CLOSING, END, OPENING, RESERVED, STOP, Fragment, Token, Tokens
 
@@ -42,6 +43,35 @@ _VALUE = frozenset({"NUMBER", "DIM", "STRING", "NAME", "LPAR", "LSQB", "MINUS", 
 _OPERATORS = frozenset({"PLUS", "MINUS", "TIMES", "OVER", "FLOOR", "MODULO", "POWER", "OR", "AND", "IF"})
 
 
+_STATEMENTS = {  # what other languages begin a statement with
+    "return": "the last line of a recipe is its result: leave `return` out",
+    "for": "repeat with `step * n`; the turn is `index`",
+    "while": "repeat with `step * n`",
+    "def": "define it at the top with `cell NAME(…) { … }`",
+    "function": "define it at the top with `cell NAME(…) { … }`",
+    "class": "define it at the top with `cell NAME(…) { … }`",
+    "lambda": "define it at the top with `cell NAME(…) { … }`, and use it by its name",
+    "var": "bind a tensor with `h = …`, a value with `let n = …`",
+    "const": "bind a value with `let n = …`",
+    "import": 'bring in recipes with `use "cells.hv"` at the top',
+    "from": 'bring in recipes with `use "cells.hv"` at the top',
+}
+
+
+def _rest_of_line(span: Span) -> tuple[int, int]:
+    end = span.source.text.find("\n", span.start)
+    return span.start, len(span.source.text) if end < 0 else end
+
+
+def _habit(last: Token, token: Token, following: Sequence[Token]) -> str:
+    """What to write in the place of two words or signs of other languages."""
+    if last.type == "NAME" and token.type == "NAME":
+        if token.text == "x" and following and following[0].type == "NUMBER":
+            return f"repeat with `{last.text} * {following[0].text}`"
+        return _STATEMENTS.get(last.text, "")
+    return "a comment begins with `#`" if (last.text, token.text) == ("/", "*") else ""
+
+
 class Parser:
     """One parse. `actions` maps the names of `hv.lark` to functions that build nodes."""
 
@@ -53,6 +83,7 @@ class Parser:
         self.found = found
         self.states: list[int] = []
         self.parts: list[Part] = []
+        self._strange = [_rest_of_line(d.span) for d in found if d.code is codes.STRANGE and d.span is not None]
         self._of_latents = frozenset(_settings_braces(tokens.tokens))
 
     def parse(self, start: str) -> object:
@@ -144,6 +175,8 @@ class Parser:
         span = self.fragment.span(token.start, token.end)
         if any(d.span is not None and d.span.start == span.start and token.text for d in self.found):
             return  # the tokenizer has already said what is wrong here
+        if any(start < span.start < end for start, end in self._strange):
+            return  # a consequence
         accepted = self._accepted()
         if token.type in (STOP, "RBRACE") and "COLON" in accepted:
             row = self._begun("row")
@@ -180,20 +213,32 @@ class Parser:
         last = self.tokens[at - 1] if at else None
         if token.text == "x" and last is not None and last.type == "NUMBER" and self.tokens[at + 1].type == "NUMBER":
             return f"a size has no spaces: write `{last.text}x{self.tokens[at + 1].text}`"
+        if last is not None and (habit := _habit(last, token, self.tokens[at + 1 : at + 2])):
+            return habit
         if token.type == "IS" and last is not None:
             return "`=` binds a name at the start of a statement; compare with `==`"
         if token.type == STOP and token.text == ";":
             return "`;` ends a statement, which cannot end inside ( ) or [ ]"
+        if accepted == {"STRING"}:
+            return f'put it between double quotes: `"{token.text}"`'
+        if accepted == {"IS"} and at > 1 and last is not None and self.tokens[at - 2].text == "given":
+            return f"say what the field is: `given {last.text} = 1`, `= 10 classes` or `= 3x16x16`"
         if token.type in ("IF", "ARROW") and "RPAR" in accepted:
             return "put the inner part in parentheses"
         if token.type in ("EQUAL", "UNEQUAL", "LESS", "MORE", "AT_MOST", "AT_LEAST"):
             return "comparisons do not chain; join them with `and`"
         if last is not None and last.type == STOP and token.type in _OPERATORS:
             return "no statement begins with an operator; end the line before with it, or use parentheses"
+        if token.type in ("IF", "ELSE") and accepted != {"NAME"}:
+            return "choose by `a if test else b`"
         if token.type in RESERVED:
             return f"`{token.text}` is a word of the language and cannot be a name"
         if STOP in accepted and token.type in _VALUE:
             return "start a new line, or put an operator or `->` between the two"
+        if "COMMA" in accepted and "RPAR" in accepted and token.type in _VALUE:
+            return "put `,` between the two"
+        if "COLON" in accepted and token.type in _VALUE:
+            return "a row begins with its resolution and `:`, as in `8: conv(3x3, 16)`"
         return ""
 
     def _accepted(self) -> set[str]:

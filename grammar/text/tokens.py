@@ -14,6 +14,7 @@ from hvdsl.grammar.diagnostics import Code, Diagnostic, Diagnostics, SpecError
 from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Source, Span
 from hvdsl.grammar.text import tables
+from hvdsl.grammar.tree import number
 
 STOP, END = "_STOP", "$END"
 OPENING = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
@@ -31,6 +32,7 @@ _HABITS = {
     "!": ("not", "NOT"),
     "=>": ("->", "ARROW"),
     "|>": ("->", "ARROW"),
+    "|": ("->", "ARROW"),
     "^": ("**", "POWER"),
     "→": ("->", "ARROW"),
     "\u00d7": ("*", "TIMES"),
@@ -99,7 +101,7 @@ def _pattern() -> re.Pattern[str]:
         "NUMBER": table.patterns["NUMBER"],
         "BAD_NUMBER": r"\.?[0-9](?:[eE][+-]|[A-Za-z0-9_.])*",
         "NAME": table.patterns["NAME"],
-        "HABIT": r":=|&&|\|\||!(?!=)|=>|\|>|\^|→|\u00d7",
+        "HABIT": r":=|&&|\|\||!(?!=)|=>|\|>|\||\^|→|\u00d7",
         "SYMBOL": "|".join(map(re.escape, symbols)),
         "STRANGE": r"[^\x00-\x7f]+|.",
     }
@@ -120,6 +122,7 @@ class _Scanner:
         self.left: Token | None = None  # the first brace that seems to be open behind its lines
         self.stray: Token | None = None  # the first closing brace whose line does not go with its partner's
         self.stop: Token | None = None  # a line break or semicolon that the next token may turn into a _STOP
+        self._strange_line = 0  # the end of the last line that holds a character without a place
 
     def scan(self) -> Tokens:
         fresh = True  # nothing stands on this line yet
@@ -161,7 +164,8 @@ class _Scanner:
             self._check_size(kind, text, start, end)
         elif kind == "HABIT":
             spelling, kind = _HABITS[text]
-            self._error(codes.FOREIGN, f"`{text}` is not HV", start, end, text, f"`{spelling}`", f"write `{spelling}`")
+            help_ = f"write `{spelling}`" + (", or `x` in a size: `3x3`" if text == "\u00d7" else "")
+            self._error(codes.FOREIGN, f"`{text}` is not HV", start, end, text, f"`{spelling}`", help_)
         elif kind == "BAD_NUMBER":
             self._bad_number(text, start, end)
             kind, text = "NUMBER", "0"
@@ -176,7 +180,7 @@ class _Scanner:
     def _check_size(self, kind: str, text: str, start: int, end: int) -> None:
         parts = text.split("x") if kind == "DIM" else [text]
         if len(text) <= limits.DIGITS * len(parts) and all(len(p) <= limits.DIGITS for p in parts):
-            values = [float(p.replace("_", "")) for p in parts]
+            values = [float(number(p)) for p in parts]
             if all(
                 v <= limits.INTEGER or (not isinf(v) and not p.isdigit()) for v, p in zip(values, parts, strict=True)
             ):
@@ -200,13 +204,17 @@ class _Scanner:
             help_ = f"write `0{shown}`"
         elif text.endswith("."):
             help_ = f"write `{shown}0`, or without the point"
-        expected = "a number like `12`, `1_000` or `2e-4`, or a shape like `3x3`"
+        expected = "a number like `12`, `1_000`, `2e-4` or `8GiB`, or a shape like `3x3`"
         self._error(codes.BAD_NUMBER, f"`{shown}` is not a number", start, end, shown, expected, help_)
 
     def _strange(self, text: str, start: int, end: int) -> Token | None:
         shown = text[:10] if text.isprintable() else " ".join(f"U+{ord(c):04X}" for c in text[:4])
         help_ = "take it out; text belongs in a comment or between double quotes"
-        if text == "'":
+        if start < self._strange_line:
+            return None  # a consequence of another one
+        line = self.fragment.text.find("\n", start)
+        self._strange_line = len(self.fragment.text) if line < 0 else line
+        if text in "'\u2018\u2019\u201c\u201d":
             help_ = 'strings are written in double quotes: `"…"`'
         if text == "?":
             help_ = "choose by `a if test else b`"

@@ -40,6 +40,31 @@ class Mapping(Record):
 Node: TypeAlias = Scalar | Sequence | Mapping
 
 
+_PROBLEMS = (  # a part of what PyYAML says, what is wrong, what to write
+    ("mapping values", "a `:` where no entry can begin", "begin entries in one column, and quote values with `: `"),
+    ("expected ':'", "a key without its `:`", "write `key: value`, the value deeper where it has lines of its own"),
+    ("block end", "a line that is indented unlike those around it", "begin the entries of a mapping in one column"),
+    ("',' or ']'", "a list in `[ ]` that is not closed", "write `,` between its values, and `]` behind them"),
+    ("',' or '}'", "a mapping in `{ }` that is not closed", "write `,` between its entries, and `}` behind them"),
+    ("sequence entries", "`- ` where no list can begin", "begin a list on the line below its key"),
+    ("mapping keys", "a key where none can stand", "begin it on a line of its own"),
+    ("cannot start any token", "a value cannot begin like this", "put the value in quotes"),
+    ("end of stream", "a text in quotes that is not closed", "close it on its line"),
+    ("escape", "an escape that YAML does not know", "take single quotes, in which `\\` is itself"),
+    ("document", "a second document", "one file is one spec: remove `---` and what follows"),
+    ("node content", "nothing where a value is expected", "write the value, or remove the key"),
+)
+
+
+def _in_our_words(problem: str, character: str) -> tuple[str, str]:
+    """Return what is wrong, and what to write."""
+    if character == "\t":
+        return "a tab where spaces are expected", "indent by spaces"
+    other = ("", "a character that means something to YAML", "put the value in quotes")
+    _, what, help_ = next((entry for entry in _PROBLEMS if entry[0] in problem), other)
+    return what, help_
+
+
 def compose(source: Source, found: Diagnostics) -> Node | None:
     """Return the skeleton of a YAML file, None if it is empty.
 
@@ -52,7 +77,8 @@ def compose(source: Source, found: Diagnostics) -> Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = min(mark.index, len(source.text)) if mark else 0
-        found.add(Diagnostic(codes.BAD_YAML, f"this is not YAML: {error.problem or error}", Span(source, at, at)))
+        what, help_ = _in_our_words(str(error.problem), source.text[at : at + 1])
+        found.add(Diagnostic(codes.BAD_YAML, f"this is not YAML: {what}", Span(source, at, at), help=help_))
     except yaml.reader.ReaderError as error:
         at = min(error.position, len(source.text))
         found.add(

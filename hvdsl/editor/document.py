@@ -22,8 +22,9 @@ from hvdsl.compiler.elaboration.environment import CONTEXT_NAMES
 from hvdsl.compiler.graph import Scope
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.pipeline import check
+from hvdsl.compiler.setting_docs import DOCS
 from hvdsl.compiler.setting_words import Settings
-from hvdsl.compiler.settings import Data, Evaluate, Objective, Sample, Train
+from hvdsl.compiler.settings import LABEL, Condition, Data, Evaluate, LatentSettings, Objective, Sample, Train
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.files import format_text, read
@@ -36,6 +37,18 @@ SECTIONS: dict[str, type[Settings]] = {
     "train": Train,
     "evaluate": Evaluate,
     "sample": Sample,
+}
+BLOCKS: dict[str, type[Settings]] = {**SECTIONS, "given": Condition, "latent": LatentSettings}  # inside others
+CONTEXT = {
+    "channels": "channels of the tensor that entered; `channels(t)` those of another",
+    "res": "height of the tensor that entered; in a row its label; `res(t)` that of another",
+    "height": "of the tensor that entered",
+    "width_px": "width of the tensor that entered, in pixels",
+    "index": "instances of this recipe placed before this one in the section; in a repeat the turn, from 0",
+    "count": "instances of this recipe in the section",
+    "latents": "latent groups of the model",
+    "logits": "channels that the likelihood needs",
+    LABEL: "the class of the image, one-hot; `data { classes = 10 }` declares it",
 }
 ITEMS = (
     *("model", "title", "use", "extends", "let", "shared", "default", "cell", "group", "encoder", "decoder"),
@@ -52,7 +65,7 @@ class Definition:
     """A name, what it names, and where."""
 
     name: str
-    kind: str  # cell, group, let, shared, prior, variant, parameter, binding, latent
+    kind: str  # cell, group, let, shared, prior, variant, condition, parameter, binding, latent
     span: Span
     text: str  # the line that defines it
 
@@ -138,7 +151,7 @@ class Document:
         if span is None:
             return None
         name, section = span.text, self.section(offset)
-        if section is not None and (key := _key(section, name)) is not None:
+        if section is not None and (key := _keys(section).get(name)) is not None:
             return f"```hv\n{section} {{ {name} = … }}\n```\n{_says(key)}"
         definition = self.definition(offset)
         if definition is not None:
@@ -149,13 +162,13 @@ class Document:
             return f"```hv\n{signature(operation)}\n```\n{operation.summary}\n{rows}"
         if name in LIKELIHOODS:
             return f"likelihood: {LIKELIHOODS[name].summary}"
-        return None
+        return f"`{name}`: {CONTEXT[name]}" if name in CONTEXT else None
 
     def completions(self, offset: int) -> list[Choice]:
         """What may stand at a place: keys of a settings section, or names and operations."""
         section = self.section(offset)
         if section is not None:
-            keys = declared.arguments(SECTIONS[section])
+            keys = _keys(section)
             return [Choice(name, "setting", _default(key), _says(key)) for name, key in keys.items()]
         if self._depth(offset) == 0:
             items = [Choice(word, "keyword") for word in ITEMS]
@@ -165,7 +178,7 @@ class Document:
         names = [Choice(d.name, d.kind, d.text) for d in {**used, **own}.values() if d.kind not in ("variant", "prior")]
         public = (o for o in OPERATIONS.values() if o.kind is not Kind.INTERNAL)
         operations = [Choice(o.name, "operation", signature(o), o.summary) for o in public]
-        return [*names, *operations, *(Choice(name, "context") for name in sorted(CONTEXT_NAMES))]
+        return [*names, *operations, *(Choice(name, "context", doc=CONTEXT[name]) for name in sorted(CONTEXT_NAMES))]
 
     def formatted(self) -> str | None:
         """The canonical text; None while it cannot be read."""
@@ -183,7 +196,7 @@ class Document:
                 yield diagnostic, span, near.group(1)
 
     def section(self, offset: int) -> str | None:
-        """The settings section around a place, if there is one and no value is being written."""
+        """The kind of the block of settings around a place, if there is one and no value is being written."""
         text = _HIDDEN.sub(lambda m: " " * len(m.group()), self.source.text[:offset])
         depth = 0
         for i in range(len(text) - 1, -1, -1):
@@ -191,9 +204,8 @@ class Document:
                 depth += 1
             elif text[i] in "{([":
                 if depth == 0:
-                    head = text[:i].rstrip().rpartition("\n")[2].split()
                     line = re.split(r"[\n,{]", text[i:])[-1]
-                    return head[0] if text[i] == "{" and head and head[0] in SECTIONS and "=" not in line else None
+                    return _block(text[:i]) if text[i] == "{" and "=" not in line else None
                 depth -= 1
         return None
 
@@ -248,6 +260,8 @@ def _defined(item: tree.SpecItem) -> Iterator[Definition]:
             yield from _defined(inner)
     elif isinstance(item, tree.Section):
         yield from _bound(item)
+    elif isinstance(item, tree.Settings):
+        yield from (_of(setting.key, "condition") for setting in item.settings if isinstance(setting, tree.Condition))
     elif isinstance(item, tree.Let | tree.Shared):
         yield _of(item.name, type(item).__name__.lower())
 
@@ -279,8 +293,8 @@ def _walk(node: object) -> Iterator[object]:
 
 
 def _names(spec: tree.Spec) -> Iterator[tree.Name]:
-    """Every name in a file, but for keys of settings and those of named arguments."""
-    keys = {id(n.key) for n in _walk(spec) if isinstance(n, tree.Setting)}
+    """Every name in a file, but for keys of settings (conditions apart) and those of named arguments."""
+    keys = {id(n.key) for n in _walk(spec) if isinstance(n, tree.Setting) and not isinstance(n, tree.Condition)}
     return (n for n in _walk(spec) if isinstance(n, tree.Name) and id(n) not in keys)
 
 
@@ -307,8 +321,18 @@ def _scopes(scope: Scope) -> Iterator[Scope]:
             yield from _scopes(member)
 
 
-def _key(section: str, name: str) -> Argument | None:
-    return declared.arguments(SECTIONS[section]).get(name)
+def _block(before: str) -> str | None:
+    """What kind of settings a brace opens, by what stands before it."""
+    line = re.split(r"[\n{;]", before.rstrip())[-1]
+    for words in (line.split(), line.rpartition(",")[2].split()):
+        if words and words[0] in BLOCKS:
+            return words[0]
+    return "latent" if {"~", "posterior"} & set(line.split()) else None
+
+
+def _keys(block: str) -> dict[str, Argument]:
+    keys = declared.arguments(BLOCKS[block])
+    return {name: key for name, key in keys.items() if block != "given" or name in DOCS["Condition"]}
 
 
 def _says(argument: Argument) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, cast
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import TypeVar
 
-from hvdsl.compiler.settings import Quantile, Train
+from hvdsl.compiler.settings import Budget, Quantile, Train
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.latents.noise import noise_scheme, set_noise_scheme
@@ -160,9 +160,8 @@ class Optimization(Generic[P]):
         self.scaler = gradient_scaler(train.precision, train.initial_scale, self._device)
         agree(model, self.world)
         train_in(model, train.precision)
-        self._recomputes = train.checkpointing == "group"
-        if self._recomputes:
-            checkpoint_groups(model)
+        self._recomputes = train.checkpointing == "group" and checkpoint_groups(model) > 0
+        self._awaits_plan = isinstance(train.checkpointing, Budget)
         if self.world.size > 1:
             synchronise_batch_norm(model)
         self._measure = loss
@@ -175,6 +174,10 @@ class Optimization(Generic[P]):
         self._captured: CapturedStep[P, _Numbers] | None = None
         self._refusal_told = False
         self._readings: Readings[_Note] = Readings(self._device)
+
+    def recompute(self, names: Collection[str]) -> None:
+        """Run these recipe instances again in the backward pass: the plan for a budget of bytes."""
+        self._recomputes, self._awaits_plan = checkpoint_groups(self.model, names) > 0, False
 
     def step(self, parts: Sequence[P]) -> StepResult:
         """One step on this rank's share of a batch, given as one part or several; waits for what came of it.
@@ -193,6 +196,8 @@ class Optimization(Generic[P]):
         parameters, moments, averages, running statistics and codes as they are. Nothing is ever multiplied by a mask,
         since 0 · NaN is NaN.
         """
+        if self._awaits_plan:
+            raise HvdslError("`checkpointing = budget(…)`: say which recipes are run again for it, by `recompute`")
         if not self._started:
             self._start(parts[0])
         number, rate = self.step_number, self.rate(self.step_number)

@@ -10,8 +10,9 @@ import pytest
 from lsprotocol import types as lsp
 from pygls.lsp.client import LanguageClient
 
+from hvdsl.compiler.assembly import declared
 from hvdsl.compiler.assembly.files import shipped
-from hvdsl.editor.document import Document
+from hvdsl.editor.document import BLOCKS, Document
 
 SPEC = """hv 1
 model small
@@ -76,6 +77,41 @@ def test_what_may_stand_here_depends_on_the_place(folder: Path) -> None:
     assert "z" not in names  # another recipe's
     assert names["avg_pool"].detail.startswith("avg_pool(")
     assert {"cell", "encoder", "likelihood", "bernoulli"} <= {c.name for c in document.completions(len(SPEC))}
+
+
+def shipped_spec(name: str) -> tuple[str, Document]:
+    path = shipped() / f"{name}.hv"
+    text = path.read_text(encoding="utf-8")
+    return text, Document(text, path)
+
+
+def test_conditions_are_names_like_others() -> None:
+    text, document = shipped_spec("vdvae_photos_upscaling")
+    use = at(text, "low -> bilinear")
+    definition = document.definition(use)
+    assert definition is not None and definition.kind == "condition" and definition.text.startswith("data photos")
+    assert "3x16x16" in (document.hover(use) or "")
+    assert len(document.occurrences(use)) == text.count("low") - text.count("given low=")  # its comment has one more
+    assert "low" in {choice.name for choice in document.completions(at(text, "concat(x, skip"))}
+    assert "a table, a folder" in (document.hover(at(text, "source = image")) or "")
+    text, document = shipped_spec("vdvae_digits_conditional")
+    assert "one-hot" in (document.hover(at(text, "label")) or "")
+
+
+def test_blocks_inside_others_have_settings_of_their_own(folder: Path) -> None:
+    text = SPEC.replace("skip) -> conv(1x1, 8))", "skip) -> conv(1x1, 8)) { weight = 0.5 }")
+    text = text.replace("bits = 4,", "bits = 4, given age = 1 { drop = 0.1 },")
+    document = Document(text, folder / "small.hv")
+    latent = {choice.name for choice in document.completions(at(text, "weight = ") - 1)}
+    assert latent == {"weight", "free", "temperature"}
+    assert {c.name for c in document.completions(at(text, "drop = ") - 1)} == {"input", "drop", "source", "column"}
+    assert "rate in the objective" in (document.hover(at(text, "weight = ")) or "")
+
+
+def test_every_setting_says_what_it_means() -> None:
+    for kind, block in BLOCKS.items():
+        for name, key in declared.arguments(block).items():
+            assert key.doc or (kind, name) in {("given", "shape"), ("given", "classes")}, (kind, name)
 
 
 def test_half_written_text_has_diagnostics_and_no_failure(folder: Path) -> None:

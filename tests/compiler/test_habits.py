@@ -1,0 +1,72 @@
+"""What other languages and papers write is answered by what is written here."""
+
+from __future__ import annotations
+
+import pytest
+
+from hvdsl import grammar
+from hvdsl.compiler.pipeline import check
+from hvdsl.grammar.diagnostics import SpecError
+from hvdsl.grammar.source import Source
+from tests.compiler.example_specs import SMALL
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "help"),
+    [
+        ("concat(x, skip)", "torch.cat(x, skip)", "HV0301", "concat(a, b)"),
+        ("concat(x, skip)", "concat([x, skip])", "HV0401", "leave out the brackets"),
+        ("concat(x, skip)", "x -> concat(x, skip)", "HV0401", "{ concat(…) }"),
+        ("conv(3x3, width) -> tap -> avg", "nn.ReLU -> tap -> avg", "HV0301", "`relu`"),
+        ("avg_pool(2)", "MaxPool2d(2)", "HV0301", "max_pool(2)"),
+        ("avg_pool(2)", "avg_pool(2) -> 2 * relu", "HV0401", "step * n"),
+        ("avg_pool(2)", "avg_pool(2) -> [relu, relu]", "HV0401", "a -> b"),
+        ("z ~ normal(conv(1x1, 8))", "z ~ prior", "HV0301", ""),
+        ("conv(3x3, width) -> tap -> avg", "conv(kernel_size = 3) -> tap -> avg", "HV0407", "`kernel`"),
+        ("conv(3x3, width) -> tap -> avg", "conv(3, 8, init = gaussian(std = 1)) -> tap -> avg", "HV0407", "`s`"),
+        ("let width = 8", "let width = [8: 8, else: 4]", "HV0401", "width[res]"),
+        ("shape = 1x8x8", "size = 8", "HV0601", "`shape`"),
+        ("batch = 8", "batch_size = 8", "HV0601", "`batch`"),
+        ("adam(lr = 1e-3)", "adam(learning_rate = 1e-3)", "HV0601", "`lr`"),
+        ("unit = nats_per_dim", "unit = nats_per_dim, kl_weight = 1", "HV0601", "`beta`"),
+        ("discretized_logistic_mixture(2)", "dmol(2)", "HV0605", "discretized_logistic_mixture"),
+        ("bits = 4, input = v / 7.5 - 1", "bits = 8", "HV0608", "write `input = 2 * v / 255 - 1`"),
+    ],
+)
+def test_a_habit_gets_its_hint(old: str, new: str, code: str, help: str) -> None:
+    assert old in SMALL
+    with pytest.raises(SpecError) as caught:
+        check(Source("small.hv", SMALL.replace(old, new)))
+    first = caught.value.diagnostics[0]
+    assert first.code.id == code and help in first.help
+    assert {d.code.id for d in caught.value.diagnostics} == {code}  # no consequence
+
+
+def test_where_a_distribution_belongs_they_are_listed() -> None:
+    with pytest.raises(SpecError) as caught:
+        check(Source("small.hv", SMALL.replace("z ~ normal(conv(1x1, 8))", "z ~ prior")))
+    assert "`normal`, `laplace`" in caught.value.diagnostics[0].expected
+
+
+def test_a_condition_that_nothing_reads_is_told() -> None:
+    text = SMALL.replace("bits = 4,", "bits = 4, given age = 1,\n")
+    assert [(d.code.id, d.span.text) for d in check(Source("small.hv", text)).warnings if d.span] == [("HV0904", "age")]
+    assert check(Source("small.hv", text.replace("concat(x, skip)", "concat(x, skip, age)"))).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("hv: 1\nmodel: a: b\n", "quote values"),
+        ("hv: 1\nlet: {a: 1, b\n", "is not closed"),
+        ("hv: 1\nmodel: @a\n", "in quotes"),
+        ("hv: 1\n\tmodel: a\n", "indent by spaces"),
+        ("hv: 1\nmodel\nlet: 3\n", "without its `:`"),
+        ("hv: 1\nmodel: | a\n", "means something to YAML"),
+    ],
+)
+def test_yaml_that_is_none_is_told_in_our_words(text: str, words: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        grammar.read_yaml(Source("small.yaml", text))
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code.id == "HV0115" and words in f"{diagnostic.message} {diagnostic.help}"
