@@ -143,7 +143,7 @@ def test_a_step_on_an_accelerator_waits_for_nothing(name: str) -> None:
     assert [result.step for result in made.results()] == [1]
 
 
-@pytest.mark.parametrize("name", ["tiny", pytest.param("vdvae_digits", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES)])
 def test_loss_and_backward_are_one_graph(name: str) -> None:
     """What can be traced without a break can be captured: no value decides what is computed."""
     model, settings = (tiny(norm=True).train(), tiny_settings()) if name == "tiny" else built(name)
