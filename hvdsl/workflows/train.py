@@ -163,8 +163,6 @@ def _has_begun(options: TrainOptions) -> bool:
 def _check(options: TrainOptions) -> None:
     if options.resume and options.out is None:
         raise UsageError("--resume needs --out RUN, the folder of the run to go on with")
-    if options.resume is True and options.level is not None:
-        raise UsageError("a run goes on at the optimisation level it began with: leave out -O")
     if options.from_ is not None and (options.resume is True or options.stage not in (AUTOENCODER, "all")):
         raise UsageError("--from begins a run: leave out --stage, and --resume or write `--resume auto`")
     if (options.begins or options.resume == "auto") and options.spec is None:
@@ -250,7 +248,11 @@ def _train_autoencoder(
     settings = model.settings
     if settings.train is None:
         raise HvdslError(f"`{settings.model}` has no `train` section: add one, or give its values with `--set train.…`")
-    level = run.level if run is not None else default_level(device) if options.level is None else options.level
+    level = default_level(device) if options.level is None else options.level
+    if run is not None:
+        level = run.level
+        if options.level not in (None, level):
+            raise UsageError(f"{run.folder} was begun with -O{level}, and goes on with it: leave out -O{options.level}")
     data = options.data if options.data is not None or run is None else run.data
     splits = run_data(run, settings.data, data)
     start = Start(
