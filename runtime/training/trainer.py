@@ -309,7 +309,7 @@ class Trainer:
         """What to say of a run that stalled: what went bad first, and where to go on from."""
         guard, step = self.optimization.guard, self._read + 1
         sentences = [str(error)]
-        if self._first is not None and guard.skipped == step:
+        if self._first is not None and guard.skipped == step and guard.lost_numbers:
             sentences = [at_initialisation(self._first, self._group_names())]
         self._saver.join()
         if guard.lost_numbers and self._last is not None:
