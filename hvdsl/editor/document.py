@@ -30,6 +30,7 @@ from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.files import format_text, read
 from hvdsl.grammar.source import Source, Span
 from hvdsl.grammar.text.reader import read_text
+from hvdsl.grammar.tree import Name
 
 SECTIONS: dict[str, type[Settings]] = {
     "data": Data,
@@ -122,7 +123,7 @@ class Document:
         return () if self.tree is None else tuple(_definitions(self.tree))
 
     @cached_property
-    def _names(self) -> tuple[tree.Name, ...]:
+    def _all_names(self) -> tuple[Name, ...]:
         return () if self.tree is None else tuple(_names(self.tree))
 
     def definition(self, offset: int) -> Definition | None:
@@ -144,7 +145,7 @@ class Document:
         definition = self.definition(offset)
         if definition is None or definition.span.source is not self.source or self.tree is None:
             return []
-        names = [n.span for n in self._names if n.id == definition.name]
+        names = [n.span for n in self._all_names if n.id == definition.name]
         if definition.kind in _LOCAL:
             return [s for s in names if self._same_recipe(s.start, definition.span.start)]
         hidden = [d.span.start for d in self.definitions if d.kind in _LOCAL and d.name == definition.name]
