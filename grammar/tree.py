@@ -7,6 +7,7 @@ Spans and comments take no part in equality: `parse(print(t)) == t` speaks of th
 from __future__ import annotations
 
 from dataclasses import field
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from hvdsl.grammar.record import Record, record
@@ -29,6 +30,7 @@ class Commented(Node):
 UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
+@lru_cache(1024)
 def number(text: str) -> int | float:
     """Return the value of a number as written; one with a unit of memory is in whole bytes."""
     plain = text.replace("_", "")

@@ -132,6 +132,7 @@ def test_a_streak_of_nan_pushes_no_good_checkpoint_out_and_the_stop_names_it(run
     assert f"the parameter `{broken_name}` is not finite first (report: " in message
     assert f"step 4: `hvdsl train --resume --checkpoint 4 --out {run.folder}` goes on from it" in message
     report = json.loads((run.folder / "stalled-56.json").read_text())
+    assert report["images"] and all(name.startswith("blob ") for name in report["images"])
     assert report["parameters"][0].keys() == {"name", "shape", "largest", "not_finite"}
     assert [p["name"] for p in report["parameters"] if p["not_finite"]] == [broken_name]
     again = trainer(run, steps=8)
