@@ -63,8 +63,8 @@ class Collapse:
         names = f"group {silent[0]} has" if len(silent) == 1 else f"groups {', '.join(silent)} have"
         return [
             f"{names} collapsed: below {SILENT_NATS} nats per image in every record of the last {step - oldest:,} "
-            "steps, so nothing depends on what is inferred there; free bits (`objective { free = at_least(…) }`) or a slower "
-            "rise of `beta` keep groups in use"
+            "steps, so nothing depends on what is inferred there; free bits (`objective { free = at_least(…) }`) or a "
+            "slower rise of `beta` keep groups in use"
         ]
 
     def _turn(self, kind: str, name: str, holds: bool) -> int:
