@@ -56,7 +56,7 @@ DOCS: Mapping[str, Mapping[str, str]] = {
         "ema": "rate of the averaged weights, which evaluation and sampling take",
         "precision": "arithmetic of the network",
         "accumulate": "parts that a batch is computed in, one after the other",
-        "checkpointing": "recompute activations of each group in the backward pass, to save memory",
+        "checkpointing": "recompute activations in the backward pass: of all recipes (`group`), or for `budget(bytes)`",
         "seed": "of every random draw",
         "log_every": "steps between two lines of progress",
         "evaluate_every": "steps between two validations",

@@ -260,6 +260,15 @@ class Best(Settings):
     newest: int = Field(default=2, ge=1)
 
 
+class Budget(Settings):
+    """`budget(bytes)`: what the activations of a process may take; the fewest recipes for it are run again."""
+
+    WORDS = {"budget": ("bytes",)}
+
+    kind: Literal["budget"] = "budget"
+    bytes: int = Field(ge=1, description="as in `budget(8GiB)`")
+
+
 class ParameterGroup(Settings):
     """`trained(lr, weight_decay)` or `frozen`: how the parameters that a pattern matches are trained."""
 
@@ -294,7 +303,7 @@ class Train(Settings):
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     initial_scale: float = Field(default=65536.0, gt=0, le=2.0**60)  # fp16 only
     accumulate: int = Field(default=1, ge=1)
-    checkpointing: Literal["none", "group"] = "none"
+    checkpointing: Literal["none", "group"] | Budget = "none"  # budget: of one process
     seed: int = Field(default=0, ge=0)
     log_every: int = Field(default=100, ge=1)
     evaluate_every: Duration | None = None

@@ -7,6 +7,7 @@ Spans and comments take no part in equality: `parse(print(t)) == t` speaks of th
 from __future__ import annotations
 
 from dataclasses import field
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from hvdsl.grammar.record import Record, record
@@ -26,17 +27,28 @@ class Commented(Node):
     after: str = field(default="", kw_only=True, compare=False)  # comment at the end of its (first) line
 
 
+UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+@lru_cache(1024)
+def number(text: str) -> int | float:
+    """Return the value of a number as written; one with a unit of memory is in whole bytes."""
+    plain = text.replace("_", "")
+    if plain[-3:] in UNITS:
+        return round(float(plain[:-3]) * UNITS[plain[-3:]])
+    return float(plain) if any(c in plain for c in ".eE") else int(plain)
+
+
 # -- expressions ------------------------------------------------------------------------------------------
 
 
 @record
 class Number(Node):
-    text: str  # as written: `1_100_000`, `2e-4`
+    text: str  # as written: `1_100_000`, `2e-4`, `8GiB`
 
     @property
     def value(self) -> int | float:
-        plain = self.text.replace("_", "")
-        return float(plain) if any(c in plain for c in ".eE") else int(plain)
+        return number(self.text)
 
 
 @record

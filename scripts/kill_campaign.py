@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from hvdsl.cli.main import main as hvdsl_command
@@ -66,9 +67,10 @@ SPECS = {"ladder": LADDER, "codes": CODES}
 TIMES = {"images_per_second", "seconds_per_step", "peak_memory_bytes"}
 """What no two runs have in common."""
 FOREVER = 3600.0
+MACHINE = ("--device", "cpu", "--threads", "1", "--sink", "none")
 
 
-def prepare(spec: Path) -> None:
+def prepare(spec: Path | str) -> None:
     """Import and compute beforehand what every process needs; no thread may have been started when one is forked."""
     import hvdsl.runtime.priors.stage
     import hvdsl.workflows.train  # noqa: F401
@@ -77,23 +79,30 @@ def prepare(spec: Path) -> None:
         raise SystemExit(f"{spec} is no spec")
 
 
-def start(spec: Path, run: Path, output: Path) -> int:
-    """Begin training, or go on, in a process of its own; returns its number."""
+def start(arguments: list[str], output: Path, variables: Mapping[str, str] | None = None) -> int:
+    """Begin a command in a process of its own, with these environment variables; returns its number."""
     child = os.fork()
     if child:
         return child
     code = 70
     try:
         os.setpgid(0, 0)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever started this script
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.environ |= variables or {}
         out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(out, 1)
         os.dup2(out, 2)
-        machine = ["--device", "cpu", "--threads", "1", "--sink", "none"]
-        code = hvdsl_command(["train", str(spec), "--out", str(run), "--stage", "all", "--resume", "auto", *machine])
+        code = hvdsl_command(arguments)
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def training(spec: Path, run: Path) -> list[str]:
+    """The command that begins a run or goes on with it."""
+    return ["train", str(spec), "--out", str(run), "--stage", "all", "--resume", "auto", *MACHINE]
 
 
 def ended(child: int, seconds: float, extra: float = 0.0) -> int | None:
@@ -180,7 +189,7 @@ def campaign(spec: Path, place: Path, number: signal.Signals, count: int, moment
     """Send a signal so many times; whether all was as it should be."""
     straight, output = place / "straight", place / "output"
     before = os.times()
-    if (code := ended(start(spec, straight, output), FOREVER)) != 0:
+    if (code := ended(start(training(spec, straight), output), FOREVER)) != 0:
         print(f"the run that nothing happens to ended with {code}: {output.read_text()[-500:]}")
         return False
     after = os.times()
@@ -191,7 +200,7 @@ def campaign(spec: Path, place: Path, number: signal.Signals, count: int, moment
     while sent < count:
         run = place / f"run-{runs}"
         while True:
-            child = start(spec, run, output)
+            child = start(training(spec, run), output)
             moment = moments.uniform(0.0, longest) if sent < count else FOREVER
             code = ended(child, moment, moments.uniform(0.0, 0.05))
             if code is not None:

@@ -31,21 +31,26 @@ def label(row: Scope) -> tuple[int, int]:
     return int(height), int(width or height)
 
 
-def segments(graph: Graph) -> Iterator[tuple[Scope, list[int]]]:
-    """Recipe instances directly in a row, with their nodes: what activation checkpointing wraps."""
+def segments(graph: Graph) -> dict[str, list[list[int]]]:
+    """Recipe instances that are in no other, by path: the nodes of each use. They are what can be run again.
 
-    def directly(scope: Scope) -> Iterator[Scope]:
+    Those without parameters are not among them, nor are shared ones that some use calls with parameters of its own.
+    """
+
+    def outermost(scope: Scope) -> Iterator[Scope]:
         for member in scope.members:
             if isinstance(member, Node):
                 continue
             if member.kind in ("recipe", "shared"):
                 yield member
-            elif member.kind in ("repeat", "turn", "binding"):
-                yield from directly(member)
+            else:
+                yield from outermost(member)
 
-    for section in graph.root.members:
-        if isinstance(section, Scope):
-            for row in section.members:
-                if isinstance(row, Scope) and row.kind == "row":
-                    for instance in directly(row):
-                        yield instance, [node.index for node in instance.nodes()]
+    uses: dict[str, list[Scope]] = {}
+    for instance in outermost(graph.root):
+        uses.setdefault(instance.path, []).append(instance)
+    return {
+        path: [[node.index for node in use.nodes()] for use in of_path]
+        for path, of_path in uses.items()
+        if not any(use.own for use in of_path) and any(node.parameters for use in of_path for node in use.nodes())
+    }

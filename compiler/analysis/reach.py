@@ -47,7 +47,7 @@ def learning(model: Model) -> frozenset[int]:
         if family.quantized:
             found.add(latent.prior.node)  # whose codebook has a loss of its own
             found |= {latent.posterior.node} if family.commits and objective.commitment != 0 else set()
-        elif _weighs(latent, objective):
+        elif weighs(latent, objective):
             found |= {edge.node for edge in graph.nodes[latent.node].inputs}
     priors = {latent.node: latent.prior for latent in graph.latents}
     for node in reversed(graph.nodes):
@@ -56,7 +56,7 @@ def learning(model: Model) -> frozenset[int]:
     return frozenset(found)
 
 
-def _weighs(latent: LatentGroup, objective: Objective) -> bool:
+def weighs(latent: LatentGroup, objective: Objective) -> bool:
     """Whether the rate of a latent is trained at all."""
     own = latent.settings
     return objective.bound == "iwae" or (objective.beta != 0 and (own is None or own.weight != 0))

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from hvdsl.compiler.analysis.cost import Cost, Storages, memory, node_cost
+from hvdsl.compiler.analysis.cost import Cost, node_cost
 from hvdsl.compiler.analysis.field import receptive_fields
 from hvdsl.compiler.analysis.generation import generation, latent_structure
+from hvdsl.compiler.analysis.memory import StepMemory, Storages
 from hvdsl.compiler.analysis.places import holders, label, row_of
 from hvdsl.compiler.catalogue.rules import size
 from hvdsl.compiler.graph import Graph, Node, Scope
@@ -70,7 +71,8 @@ def summary(graph: Graph) -> Summary:
         ValueError: for a second-stage prior, which has no image.
     """
     costs = [node_cost(graph, node) for node in graph.nodes]
-    steps = memory(graph)
+    steps = StepMemory(graph)
+    plain = steps.memory()
     seen = receptive_fields(graph).posterior
     return Summary(
         name=graph.name,
@@ -83,9 +85,9 @@ def summary(graph: Graph) -> Summary:
         buffers=sum(c.buffers for c in costs),
         macs=sum(c.macs for c in costs),
         generation_macs=sum(costs[i].macs for i in generation(graph).nodes),
-        activation_bytes=steps.saved,
-        peak_bytes=steps.peak,
-        checkpointed_peak_bytes=steps.checkpointed,
+        activation_bytes=plain.saved,
+        peak_bytes=plain.peak,
+        checkpointed_peak_bytes=steps.memory(steps.segments).peak,
         latent_groups=len(graph.latents),
         latent_dims=sum(size(group.shape) for group in graph.latents),
         stochastic_depth=latent_structure(graph).depth,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hvdsl.compiler.analysis.reach import reaching, sees_image, untrained
+from hvdsl.compiler.analysis.reach import reaching, sees_image, untrained, weighs
 from hvdsl.compiler.diagnostics import names as errors
 from hvdsl.compiler.diagnostics import warnings as codes
 from hvdsl.compiler.graph import Graph, Node, Role, Scope
@@ -109,14 +109,16 @@ def check_posteriors(model: Model) -> Iterator[Diagnostic]:
 def check_untrained_priors(model: Model) -> Iterator[Diagnostic]:
     """Priors with parameters that only a rate would train, which the objective gives no weight (HV0909)."""
     graph = model.graph
+    if all(weighs(latent, model.settings.objective) for latent in graph.latents):
+        return
     silent = {node.index for _, node in untrained(model)}
-    told: set[Span] = set()
+    reported: set[Span] = set()
     for latent in graph.latents:
         span = graph.nodes[latent.prior.node].span
-        if span in told or not silent & reaching(graph, [latent.prior.node]):
+        if span in reported or not silent & reaching(graph, [latent.prior.node]):
             continue
         beta = "`beta = 0`" if model.settings.objective.beta == 0 else f"`weight = 0` of `{latent.name}`"
-        told.add(span)
+        reported.add(span)
         yield Diagnostic(
             codes.UNTRAINED_PRIOR,
             f"nothing trains the prior of `{latent.name}`",

@@ -12,7 +12,7 @@ from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.values import STEPS, Distribution, Drawn, Step, Tensor, Unshaped
 from hvdsl.compiler.evaluate.arithmetic import describe
-from hvdsl.compiler.evaluate.binding import OPERATION, Slot, accept, expected, match, missing, signature
+from hvdsl.compiler.evaluate.binding import OPERATION, Slot, accept, expected, missing, signature
 from hvdsl.compiler.evaluate.expressions import own_word
 from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Invalid
@@ -35,14 +35,6 @@ class Bound:
     stated: frozenset[str] = frozenset()  # what the text gives, at the call or by a `default`
 
 
-def call_parts(call: tree.Expr) -> tuple[tree.Expr, tuple[tree.Argument, ...], tree.Block | None]:
-    """Take `f(a, b) { … }` apart: what is called, its arguments, its block."""
-    head, block = (call.head, call.block) if isinstance(call, tree.WithBlock) else (call, None)
-    if isinstance(head, tree.Call):
-        return head.function, head.arguments, block
-    return head, (), block
-
-
 def bind(interpreter: Interpreter, operation: Operation, call: tree.Expr, environment: Environment) -> Bound:
     """Evaluate the arguments of a call of an operation, in the order of their declaration.
 
@@ -50,7 +42,7 @@ def bind(interpreter: Interpreter, operation: Operation, call: tree.Expr, enviro
         Fault: for unknown, missing, doubled or surplus arguments, and for values of the wrong kind.
     """
     given: dict[str, list[tree.Expr]] = {}
-    for argument, written in match(operation.name, operation.arguments, call_parts(call)[1], OPERATION):
+    for argument, written in interpreter.matched(operation.name, operation.arguments, call):
         given.setdefault(argument.name, []).append(written.value)
     defaults = _defaults(interpreter, operation.name, environment)
     bound = Bound(stated=frozenset({*given, *defaults}))
@@ -76,8 +68,10 @@ def _defaults(
 ) -> dict[str, tuple[tree.Setting, Environment]]:
     """Collect what `default`s say, by argument: this text's, then the section's, then the top level's."""
     settings: dict[str, tuple[tree.Setting, Environment]] = {}
-    for setting in interpreter.program.defaults.get(operation, ()):
-        settings[setting.key.id] = (setting, Environment(environment.frame, environment.owner))
+    program = interpreter.program.defaults.get(operation)
+    if program is not None:
+        top = Environment(environment.frame, environment.owner)
+        settings = {setting.key.id: (setting, top) for setting in program}
     if interpreter.section_defaults is not None:
         settings.update(interpreter.section_defaults.default(operation))
     settings.update(environment.default(operation))

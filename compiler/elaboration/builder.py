@@ -279,6 +279,6 @@ def _settle_constants(scope: Scope, totals: Totals) -> None:
     todo = [scope]
     while todo:
         scope = todo.pop()
-        if scope.constants:
+        if any(map(is_deferred, scope.constants.values())):
             scope.constants = {k: resolve(v, totals) for k, v in scope.constants.items()}
         todo += [m for m in scope.members if isinstance(m, Scope)]

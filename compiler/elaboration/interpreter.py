@@ -1,12 +1,13 @@
 """The state that elaborating one graph shares, and the three ways in which an expression is used.
 
 The rules live in modules of their own, which call each other through this class: `expressions` (what
-something is worth), `application` (what steps do), `statements` (bodies).
+something is worth), `pipes` (what steps do), `statements` (bodies).
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
 
 from hvdsl.compiler.catalogue.table import Argument
@@ -16,6 +17,7 @@ from hvdsl.compiler.elaboration.environment import Environment, Owner
 from hvdsl.compiler.elaboration.program import Program
 from hvdsl.compiler.elaboration.taps import Taps
 from hvdsl.compiler.elaboration.values import Distribution, Drawn, Flowing, SharedInstance, Step, Tensor, Value
+from hvdsl.compiler.evaluate.binding import OPERATION, Pairs, match
 from hvdsl.compiler.evaluate.expressions import Evaluator
 from hvdsl.compiler.evaluate.faults import Exhausted, Fault
 from hvdsl.compiler.evaluate.values import Invalid
@@ -25,6 +27,14 @@ from hvdsl.grammar.source import Span
 
 DEEPEST = 100  # evaluations within evaluations, some forty nested recipes; one takes up to seven Python frames
 EVALUATIONS_PER_NODE = 20  # at the limit of nodes; published models take about six
+
+
+def call_parts(call: tree.Expr) -> tuple[tree.Expr, tuple[tree.Argument, ...], tree.Block | None]:
+    """Take `f(a, b) { … }` apart: what is called, its arguments, its block."""
+    head, block = (call.head, call.block) if isinstance(call, tree.WithBlock) else (call, None)
+    if isinstance(head, tree.Call):
+        return head.function, head.arguments, block
+    return head, (), block
 
 
 class Interpreter(Evaluator[Environment]):
@@ -45,6 +55,7 @@ class Interpreter(Evaluator[Environment]):
         self.depth = 0
         self.calls: list[Span] = []  # of the recipes that are being placed, outermost first
         self._texts: dict[int, tuple[tree.Expr, str]] = {}  # of expressions, by identity: one in a repeat comes often
+        self._matches: dict[tuple[int, str], tuple[tree.Expr, Pairs]] = {}  # of calls, likewise
         self._evaluations = 0
         self._most_evaluations = EVALUATIONS_PER_NODE * builder.most_nodes
 
@@ -81,6 +92,14 @@ class Interpreter(Evaluator[Environment]):
                 expected="recipes, blocks and lets nested some forty deep",
             )
         self.depth += 1
+
+    def matched(self, name: str, declared: Sequence[Argument], call: tree.Expr) -> Pairs:
+        """Pair what a call writes with what is declared (`match`); looked at once, however often it is placed."""
+        known = self._matches.get((id(call), name))
+        if known is None:
+            arguments = call_parts(call)[1]
+            known = self._matches[id(call), name] = call, match(name, declared, arguments, OPERATION)
+        return known[1]
 
     @abstractmethod
     def evaluate(self, expr: tree.Expr, environment: Environment, wanted: Argument | None = None) -> Value:

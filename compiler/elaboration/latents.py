@@ -13,9 +13,8 @@ from hvdsl.compiler.diagnostics import settings as setting_codes
 from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.diagnostics.assembly import DUPLICATE
-from hvdsl.compiler.elaboration.arguments import call_parts
 from hvdsl.compiler.elaboration.environment import Environment
-from hvdsl.compiler.elaboration.interpreter import Interpreter
+from hvdsl.compiler.elaboration.interpreter import Interpreter, call_parts
 from hvdsl.compiler.elaboration.names import check_name
 from hvdsl.compiler.elaboration.nodes import add_node
 from hvdsl.compiler.elaboration.streams import flowing

@@ -11,9 +11,9 @@ from hvdsl.compiler.catalogue.structure import GIVEN
 from hvdsl.compiler.catalogue.table import Argument, ArgumentType
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.elaboration.arguments import call_parts, static
+from hvdsl.compiler.elaboration.arguments import static
 from hvdsl.compiler.elaboration.environment import CONTEXT_NAMES, Environment
-from hvdsl.compiler.elaboration.interpreter import Interpreter
+from hvdsl.compiler.elaboration.interpreter import Interpreter, call_parts
 from hvdsl.compiler.elaboration.nodes import source
 from hvdsl.compiler.elaboration.program import PUBLIC_OPERATIONS, RESERVED, Program
 from hvdsl.compiler.elaboration.streams import flowing

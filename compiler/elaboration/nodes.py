@@ -9,10 +9,10 @@ from hvdsl.compiler.catalogue.sources import LEARNED
 from hvdsl.compiler.catalogue.table import Kind, Operation, OperationError
 from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.elaboration.arguments import Bound, bind, call_parts
+from hvdsl.compiler.elaboration.arguments import Bound, bind
 from hvdsl.compiler.elaboration.builder import Builder
 from hvdsl.compiler.elaboration.environment import Environment
-from hvdsl.compiler.elaboration.interpreter import Interpreter
+from hvdsl.compiler.elaboration.interpreter import Interpreter, call_parts
 from hvdsl.compiler.elaboration.values import Distribution, OperationStep, Tensor, Unshaped, Value, show
 from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID

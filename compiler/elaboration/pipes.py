@@ -13,9 +13,9 @@ from hvdsl.compiler.catalogue.table import Kind, Required
 from hvdsl.compiler.diagnostics import limits
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.elaboration.arguments import Bound, bind, call_parts, static
+from hvdsl.compiler.elaboration.arguments import Bound, bind, static
 from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
-from hvdsl.compiler.elaboration.interpreter import Interpreter
+from hvdsl.compiler.elaboration.interpreter import Interpreter, call_parts
 from hvdsl.compiler.elaboration.nodes import add_node, place_node, settled
 from hvdsl.compiler.elaboration.program import ANYTHING
 from hvdsl.compiler.elaboration.streams import one_tensor, result_of, run_block
@@ -35,7 +35,7 @@ from hvdsl.compiler.elaboration.values import (
 )
 from hvdsl.compiler.evaluate import arithmetic
 from hvdsl.compiler.evaluate.arithmetic import describe
-from hvdsl.compiler.evaluate.binding import OPERATION, match, missing
+from hvdsl.compiler.evaluate.binding import OPERATION, missing
 from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
 from hvdsl.compiler.graph import Scope
@@ -229,7 +229,7 @@ def _named(name: str, value: Value) -> Value:
 def _parameters(interpreter: Interpreter, step: RecipeStep) -> dict[str, Value]:
     """Evaluate the arguments of a call at the call; defaults are the callee's business."""
     name, declared = step.recipe.name.id, interpreter.program.parameters(step.recipe)
-    pairs = match(name, declared, call_parts(step.call)[1], OPERATION)
+    pairs = interpreter.matched(name, declared, step.call)
     given = {p.name: interpreter.evaluate(written.value, step.environment, p) for p, written in pairs}
     for parameter in declared:
         if isinstance(parameter.default, Required) and parameter.name not in given:

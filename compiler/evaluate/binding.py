@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from hvdsl.compiler.catalogue.table import ANY_NUMBER, Argument, ArgumentType, Required
 from hvdsl.compiler.diagnostics import settings as setting_codes
@@ -54,15 +55,16 @@ def signature(name: str, declared: Sequence[Argument]) -> str:
     return f"{name}({', '.join(parts)})"
 
 
-def match(
-    name: str, declared: Sequence[Argument], arguments: Sequence[tree.Argument], reports: Reports
-) -> list[tuple[Argument, tree.Argument]]:
+Pairs: TypeAlias = "list[tuple[Argument, tree.Argument]]"
+
+
+def match(name: str, declared: Sequence[Argument], arguments: Sequence[tree.Argument], reports: Reports) -> Pairs:
     """Pair what is written with what is declared, in the order of writing.
 
     Raises:
         Fault: for an argument that is not declared, is one too many, or is given twice.
     """
-    pairs: list[tuple[Argument, tree.Argument]] = []
+    pairs: Pairs = []
     positional = iter(declared)
     rest: Argument | None = None
     taken: set[str] = set()
@@ -257,6 +259,8 @@ def kernel(value: object) -> tuple[int, int] | None:
     """Return a kernel, stride or row's label as (height, width): `3`, `3x3` or `(3, 3)`; None for anything else."""
     if type(value) is int:
         return value, value
+    if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int:
+        return value  # most kernels
     sizes = value if isinstance(value, tuple | list) else (value, value)
     match [_whole(size) for size in sizes]:
         case [int(height), int(width)]:

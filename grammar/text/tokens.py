@@ -14,6 +14,7 @@ from hvdsl.grammar.diagnostics import Code, Diagnostic, Diagnostics, SpecError
 from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Source, Span
 from hvdsl.grammar.text import tables
+from hvdsl.grammar.tree import number
 
 STOP, END = "_STOP", "$END"
 OPENING = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
@@ -179,7 +180,7 @@ class _Scanner:
     def _check_size(self, kind: str, text: str, start: int, end: int) -> None:
         parts = text.split("x") if kind == "DIM" else [text]
         if len(text) <= limits.DIGITS * len(parts) and all(len(p) <= limits.DIGITS for p in parts):
-            values = [float(p.replace("_", "")) for p in parts]
+            values = [float(number(p)) for p in parts]
             if all(
                 v <= limits.INTEGER or (not isinf(v) and not p.isdigit()) for v, p in zip(values, parts, strict=True)
             ):
@@ -203,7 +204,7 @@ class _Scanner:
             help_ = f"write `0{shown}`"
         elif text.endswith("."):
             help_ = f"write `{shown}0`, or without the point"
-        expected = "a number like `12`, `1_000` or `2e-4`, or a shape like `3x3`"
+        expected = "a number like `12`, `1_000`, `2e-4` or `8GiB`, or a shape like `3x3`"
         self._error(codes.BAD_NUMBER, f"`{shown}` is not a number", start, end, shown, expected, help_)
 
     def _strange(self, text: str, start: int, end: int) -> Token | None:

@@ -26,8 +26,7 @@ _RESET = "\x1b[0m"
 
 def render(diagnostics: Sequence[Diagnostic], *, colour: bool = False) -> str:
     """Return the diagnostics as a person reads them, in order of their place, each ending in a line break."""
-    ordered = sorted(diagnostics, key=_place)
-    return "\n".join(_Picture(diagnostic, colour).text() for diagnostic in ordered)
+    return "\n".join(_Picture(diagnostic, colour).text() for diagnostic in in_order(diagnostics))
 
 
 def summary(diagnostics: Iterable[Diagnostic]) -> str:
@@ -56,6 +55,11 @@ def as_data(diagnostic: Diagnostic) -> dict[str, str | int | None]:
         "help": diagnostic.help,
         "count": diagnostic.count,
     }
+
+
+def in_order(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Return diagnostics by file and place; those of no place come first."""
+    return sorted(diagnostics, key=_place)
 
 
 def _place(diagnostic: Diagnostic) -> tuple[str, int]:

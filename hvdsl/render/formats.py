@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
+from urllib.parse import quote
 
 from hvdsl.grammar.diagnostics import Diagnostic, Severity
 
@@ -30,7 +31,8 @@ def sarif(diagnostics: Sequence[Diagnostic], version: str) -> dict[str, Any]:
     ]
     driver = {"name": "hvdsl", "version": version, "rules": rules}
     results = [_result(d, list(codes).index(d.code.id)) for d in diagnostics]
-    return {"$schema": SARIF, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
+    run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
+    return {"$schema": SARIF, "version": "2.1.0", "runs": [run]}
 
 
 def _sentence(diagnostic: Diagnostic) -> str:
@@ -59,6 +61,11 @@ def _escaped(text: str, more: str) -> str:
     return text
 
 
+def _uri(path: PurePath) -> str:
+    """A relative path stays relative: to where the command ran, which is what code hosts take for the root."""
+    return path.as_uri() if path.is_absolute() else quote(path.as_posix())
+
+
 def _result(diagnostic: Diagnostic, rule: int) -> dict[str, Any]:
     level = "error" if diagnostic.severity is Severity.ERROR else "warning"
     result: dict[str, Any] = {
@@ -71,6 +78,6 @@ def _result(diagnostic: Diagnostic, rule: int) -> dict[str, Any]:
     if span is not None:
         line, column = span.source.position(span.end)
         region = {"startLine": span.line, "startColumn": span.column, "endLine": line, "endColumn": column}
-        place = {"uri": PurePath(span.source.name).as_posix()}
+        place = {"uri": _uri(PurePath(span.source.name))}
         result["locations"] = [{"physicalLocation": {"artifactLocation": place, "region": region}}]
     return result

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvdsl.compiler.settings import Data
+from hvdsl.errors import HvdslError
 from hvdsl.runtime.data.conditions import open_fields
 from hvdsl.runtime.data.dataset import Dataset
 from hvdsl.runtime.data.errors import DataError
@@ -24,6 +25,9 @@ from hvdsl.runtime.ground.pixels import pixel_bits
 
 ImagesLike = NDArray[Any] | Tensor | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """Raw pixel values `(N, H, W)`, `(N, H, W, C)` or `(N, C, H, W)`, or image files, or one folder of them."""
+
+MaskLike = NDArray[Any] | str | os.PathLike[str]
+"""Where pixels are drawn anew, `(H, W)`, or a picture of that size: everything but 0 or black."""
 
 
 class GivenImages:
@@ -70,6 +74,37 @@ class _Files:
 
     def name(self, index: int) -> str:
         return str(self._paths[index])
+
+
+def read_mask(mask: MaskLike, size: tuple[int, int]) -> Tensor:
+    """Return where pixels are drawn anew, `(H, W)` bool: everything but 0 or black.
+
+    Args:
+        mask: an array, a picture, or an `.npy` file.
+        size: height and width of the images.
+
+    Raises:
+        HvdslError: it cannot be read, or is of another size.
+    """
+    values, name = mask, "the mask"
+    try:
+        if isinstance(values, str | os.PathLike):
+            name = f"the mask {os.fspath(values)}"
+            values = _brightest(read_image(Path(values)))
+    except UnreadableError as error:
+        raise HvdslError(f"{name} cannot be read as a picture ({error})") from error
+    values = np.asarray(values)
+    if values.shape != size:
+        there = "x".join(map(str, values.shape))
+        raise HvdslError(f"{name} is {there}; the images are {size[0]}x{size[1]}: resize it")
+    return torch.from_numpy(values > 0)
+
+
+def _brightest(raster: Raster) -> NDArray[Any]:
+    """The brightest channel of each pixel; what is transparent is 0."""
+    shown = raster.values[:, :, :-1] * (raster.values[:, :, -1:] > 0) if raster.alpha else raster.values
+    brightest: NDArray[Any] = shown.max(axis=2)
+    return brightest
 
 
 def raw_pixels(images: ImagesLike, data: Data) -> Tensor:

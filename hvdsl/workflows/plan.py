@@ -6,14 +6,24 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, prod
+from typing import TYPE_CHECKING, Any
 
-from hvdsl.compiler.analysis.cost import memory
+from hvdsl.compiler.analysis.memory import Recomputation, StepMemory
 from hvdsl.compiler.analysis.summary import summary
+from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
+from hvdsl.compiler.graph import Graph
 from hvdsl.compiler.model import Model
-from hvdsl.compiler.settings import Train
+from hvdsl.compiler.pipeline import optimise
+from hvdsl.compiler.settings import Budget, Train
 from hvdsl.errors import HvdslError, UsageError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hvdsl.runtime.training.trainer import Trainer
+
 FLOAT32 = 4
+ESTIMATE = "an estimate, at -O1, without the workspaces of libraries"
 RESERVE = 0.08
 """Share of a device's memory that its driver, libraries and the allocator's gaps take."""
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -45,20 +55,32 @@ class Plan:
     def bytes(self) -> int:
         return sum(self.parts.values())
 
+    def to_json(self) -> dict[str, Any]:
+        """What `info --memory --json` says."""
+        return {"bytes": self.bytes, "images": self.images, "parts": self.parts}
+
     def lines(self, world_size: int, throughput: float | None) -> Iterator[str]:
         """What to show."""
         yield f"each of {world_size} processes: {size(self.bytes)}, {self.images} images at once"
-        for name, count in self.parts.items():
-            yield f"  {name:<34} {size(count):>12}"
+        yield from self._by_purpose()
         yield f"a step: {self.macs * 2 / 1e12:.3g} TFLOP over all processes; a checkpoint: {size(self.checkpoint)}"
         if throughput is not None and self.steps is not None:
             hours = self.steps * self.batch / throughput / 3600
             yield f"{self.steps:,} steps of {self.batch} images at {throughput:g} images/s: {hours:,.1f} hours"
-        yield "an estimate in float32, without what the likelihood keeps; mixed precision takes less"
+        yield ESTIMATE
+
+    def memory_lines(self) -> Iterator[str]:
+        """What to show of the memory alone."""
+        yield f"a training step of {self.images} images: {size(self.bytes)}"
+        yield from self._by_purpose()
+        yield ESTIMATE
+
+    def _by_purpose(self) -> Iterator[str]:
+        return (f"  {name:<34} {size(count):>12}" for name, count in self.parts.items() if count)
 
 
-def make_plan(model: Model, world_size: int) -> Plan:
-    """Return what training a model with its spec's settings takes.
+def make_plan(model: Model, world_size: int, level: int = 1) -> Plan:
+    """Return what training a model with its spec's settings takes, at an optimisation level.
 
     Raises:
         HvdslError: There is no `train` section, or the batch does not divide among the processes.
@@ -71,27 +93,85 @@ def make_plan(model: Model, world_size: int) -> Plan:
             f"a batch of {train.batch} does not divide among {world_size} processes of {train.accumulate} parts each: "
             f"take a multiple of {world_size * train.accumulate}"
         )
-    return _plan(model, train, world_size)
+    return _plan(optimise(model, level), train, world_size)
 
 
 def _plan(model: Model, train: Train, world_size: int) -> Plan:
-    counts, kept = summary(model.graph), memory(model.graph)
+    """The peak is where activations are complete and gradients are still to come, or where these are.
+
+    A penalty of the weights takes its gradients when those of the batch are there.
+    """
+    counts, steps = summary(model.graph), step_memory(model.graph, train)
     weights, images = counts.parameters * FLOAT32, train.batch // (world_size * train.accumulate)
     moments = _MOMENTS[train.optimizer.kind] * weights
     averages = 0 if train.ema is None else weights
-    noise = sum(prod(group.shape) for group in model.graph.latents) * FLOAT32
-    activations = kept.checkpointed if train.checkpointing == "group" else kept.peak
-    recomputed = 1 if train.checkpointing == "group" else 0
+    groups = (group for group in model.graph.latents if not LATENT_FAMILIES[group.family].quantized)
+    noise = sum(prod(group.shape) for group in groups) * FLOAT32
+    drawn = images * model.settings.objective.chunk  # samples of all images in one pass
+    again = recomputation(steps, train, drawn)
+    activations = again.memory.of(drawn) + noise * drawn + prod(model.settings.data.shape) * FLOAT32 * images
+    # DDP exchanges gradients in buckets of its own, which stay; the parts of a step add theirs to those before.
+    held = weights * (2 if world_size > 1 else 1 if train.accumulate > 1 else 0)
+    late = weights * (2 if model.settings.objective.spectral else 1)
     parts = {
-        "weights": weights,
-        "gradients": weights * (2 if world_size > 1 else 1),  # DDP exchanges them in buckets of their own
+        "weights": weights + counts.buffers * FLOAT32,
         f"moments of {train.optimizer.kind}": moments,
         "averaged weights": averages,
-        "activations": activations * images,
-        "noise and images": (noise + prod(model.settings.data.shape) * FLOAT32) * images,
+        "gradients that stay": held,
+        "activations, noise and images": activations,
+        "gradients beyond these": max(0, late - held - activations),
     }
-    macs = counts.macs * train.batch * (_PASSES + recomputed)
+    macs = counts.macs * train.batch * _PASSES + again.macs * train.batch
     return Plan(parts, images, macs, weights + moments + averages, train.steps, train.batch)
+
+
+def step_memory(graph: Graph, train: Train) -> StepMemory:
+    """What predicts the memory of a step of this graph, which is as it is emitted, at the spec's precision."""
+    return StepMemory(graph, low=train.precision in ("bf16", "fp16"))
+
+
+def recompute_within(trainer: Trainer, graph: Graph, console: Console | None) -> None:
+    """Have training run recipes again for the budget of bytes that its spec gives, if it gives one, and say how many.
+
+    Args:
+        graph: The model's, as it is emitted.
+
+    Raises:
+        HvdslError: Nothing stays within the budget.
+    """
+    train = trainer.train
+    if not isinstance(train.checkpointing, Budget):
+        return
+    images = train.batch // (trainer.world.size * train.accumulate) * trainer.settings.objective.chunk
+    steps = step_memory(graph, train)
+    again = recomputation(steps, train, images)
+    trainer.optimization.recompute(again.paths)
+    if console is not None:
+        taken = f"activations take {size(again.memory.of(images))} of {size(train.checkpointing.bytes)}"
+        line = f"checkpointing: {len(again.paths)} of {len(steps.segments)} recipes are run again, {taken}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def recomputation(steps: StepMemory, train: Train, images: int) -> Recomputation:
+    """The recipe instances that `checkpointing` has run again in a backward pass of so many images.
+
+    Raises:
+        HvdslError: Nothing stays within the budget; it says what would.
+    """
+    match train.checkpointing:
+        case "none":
+            return steps.again(())
+        case "group":
+            return steps.again(steps.segments)
+        case Budget(bytes=budget):
+            within = steps.within(budget, images)
+            if within is None:
+                least = steps.again(steps.segments).memory.of(images)
+                raise HvdslError(
+                    f"`checkpointing = budget({size(budget)})`: with every recipe run again, the activations of "
+                    f"{images} images take {size(least)}: give as much, or split the batch with `accumulate`"
+                )
+            return within
 
 
 def check_fits(model: Model, plan: Plan, world_size: int, device_memory: int) -> None:
@@ -112,7 +192,7 @@ def check_fits(model: Model, plan: Plan, world_size: int, device_memory: int) ->
 
 
 def _ways(model: Model, world_size: int, room: int) -> Iterator[str]:
-    train = model.settings.train
+    train, model = model.settings.train, optimise(model)
     assert train is not None  # there is a plan of it
     each = train.batch // world_size
     for checkpointing in ("none", "group"):

@@ -11,7 +11,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -32,7 +31,7 @@ from hvdsl.runtime.priors.sampling import Progress, Schedule
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.workflows.conditions import GivenValue, runtime_condition, values_of
 from hvdsl.workflows.groups import at_resolution, group_names, select_groups
-from hvdsl.workflows.images import as_pixels
+from hvdsl.workflows.images import as_pixels, read_mask
 from hvdsl.workflows.latent_files import read_latents
 from hvdsl.workflows.latents import given_value
 from hvdsl.workflows.open import Opened, first_stage, sampling_weights
@@ -301,7 +300,7 @@ def _kept(options: SampleOptions, first: Autoencoder) -> dict[str, Kept]:
         return {}
     if options.keep is None or options.mask is None:
         raise UsageError("--mask says what to draw anew and --keep what stands elsewhere: give both")
-    drawn = _mask(options.mask, first.model.settings.data.shape[1:])
+    drawn = read_mask(options.mask, first.model.settings.data.shape[1:])
     if isinstance(options.keep, Path):
         source, by_level = str(options.keep), read_codes(options.keep, first.levels, first.digest)
     else:
@@ -313,22 +312,6 @@ def _kept(options: SampleOptions, first: Autoencoder) -> dict[str, Kept]:
         height, width = level.code_map.grid or (1, 1)
         kept[level.name] = Kept(codes, coarse_mask(drawn, (height, width)).expand(len(codes), -1, -1))
     return kept
-
-
-def _mask(mask: Path | NDArray[np.bool_], size: tuple[int, int]) -> Tensor:
-    name = f"the mask {mask}" if isinstance(mask, Path) else "the mask"
-    if isinstance(mask, Path):
-        try:
-            with Image.open(mask) as picture:
-                pixels = np.asarray(picture.convert("L")) > 0
-        except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
-            raise HvdslError(f"{name} cannot be read as a picture ({error})") from error
-    else:
-        pixels = np.asarray(mask) > 0
-    if pixels.shape != size:
-        there = "x".join(map(str, pixels.shape))
-        raise HvdslError(f"{name} is {there}; the images are {size[0]}x{size[1]}: resize it")
-    return torch.from_numpy(pixels)
 
 
 def _number(codes: Tensor, number: int, source: str | Path) -> Tensor:

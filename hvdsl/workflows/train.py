@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 
 from hvdsl.compiler.model import Model
+from hvdsl.compiler.pipeline import optimise
 from hvdsl.compiler.stages import AUTOENCODER, stages
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.grammar.source import Source
@@ -32,6 +33,7 @@ from hvdsl.runtime.training.trainer import Graphs, Trainer, TrainingResult
 from hvdsl.workflows.compiling import Overrides, checked, spelled
 from hvdsl.workflows.conditions import check_fields, names_of_classes
 from hvdsl.workflows.isolation import no_global_effect
+from hvdsl.workflows.plan import recompute_within
 from hvdsl.workflows.runs import create_run, device_of, instantiate, read_model, run_data
 from hvdsl.workflows.start_weights import take_weights
 from hvdsl.workflows.starts import Start, changed_since, consent, hold, note_start, same_structure, unseen
@@ -161,8 +163,6 @@ def _has_begun(options: TrainOptions) -> bool:
 def _check(options: TrainOptions) -> None:
     if options.resume and options.out is None:
         raise UsageError("--resume needs --out RUN, the folder of the run to go on with")
-    if options.resume is True and options.level is not None:
-        raise UsageError("a run goes on at the optimisation level it began with: leave out -O")
     if options.from_ is not None and (options.resume is True or options.stage not in (AUTOENCODER, "all")):
         raise UsageError("--from begins a run: leave out --stage, and --resume or write `--resume auto`")
     if (options.begins or options.resume == "auto") and options.spec is None:
@@ -248,7 +248,11 @@ def _train_autoencoder(
     settings = model.settings
     if settings.train is None:
         raise HvdslError(f"`{settings.model}` has no `train` section: add one, or give its values with `--set train.…`")
-    level = run.level if run is not None else default_level(device) if options.level is None else options.level
+    level = default_level(device) if options.level is None else options.level
+    if run is not None:
+        level = run.level
+        if options.level not in (None, level):
+            raise UsageError(f"{run.folder} was begun with -O{level}, and goes on with it: leave out -O{options.level}")
     data = options.data if options.data is not None or run is None else run.data
     splits = run_data(run, settings.data, data)
     start = Start(
@@ -277,6 +281,7 @@ def _train_autoencoder(
         graphs=options.graphs,
         level=level,
     )
+    recompute_within(trainer, optimise(model, level).graph, console)
     if run is None:  # made last: what cannot be trained leaves no folder behind
         folder = options.out or default_folder(settings.model)
         if options.spec is None:
@@ -392,5 +397,9 @@ def train(
         device=device,
         sinks=None if sinks is None else tuple(sinks),
     )
-    with no_global_effect(threads):
+    remedy = (
+        "take a smaller `batch` (or `train.accumulate`: the same batch in parts), `bf16`, or "
+        "`train.checkpointing = group` among the `overrides`, which recomputes activations"
+    )
+    with no_global_effect(threads, remedy):
         return run_training(options, console)

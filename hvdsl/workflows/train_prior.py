@@ -18,6 +18,7 @@ from hvdsl.runtime.priors.stage import PriorTask, check_levels, names_of, score
 from hvdsl.runtime.training.run import Run, RunError
 from hvdsl.runtime.training.sinks import Sink
 from hvdsl.runtime.training.trainer import Graphs, Periodic, Trainer, TrainingResult
+from hvdsl.workflows.plan import recompute_within
 from hvdsl.workflows.runs import instantiate_prior, read_model, run_data
 from hvdsl.workflows.stages import (
     Autoencoder,
@@ -100,6 +101,7 @@ def train_prior(
         graphs=graphs,
         level=run.level,
     )
+    recompute_within(trainer, model.priors[latent], console)
     trainer.periodic.append(_validation(trainer, held_out, names, first.dims))
     step = trainer.resume(checkpoint) if begun else 0
     if begun:

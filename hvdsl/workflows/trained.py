@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import Data, ModelSettings
 from hvdsl.errors import UsageError
 from hvdsl.runtime.inference.generate import TEMPERATURE, reconstruct
-from hvdsl.runtime.inference.inference import some
+from hvdsl.runtime.inference.inference import chunks, some
+from hvdsl.runtime.inference.inpaint import inpaint
 from hvdsl.runtime.latents.conditions import conditions_of
 from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.priors.sampling import Schedule
@@ -27,7 +28,7 @@ from hvdsl.workflows.compiling import Compiled, Overrides, spelled
 from hvdsl.workflows.conditions import GivenValue, images_with_fields, known_values, regiven, values_of
 from hvdsl.workflows.edit import Edits, edit_images
 from hvdsl.workflows.evaluate import EvaluationResult, ImageElbo, Split, evaluate_images, evaluate_split, image_elbo
-from hvdsl.workflows.images import GivenImages, ImagesLike, as_pixels, image_names
+from hvdsl.workflows.images import GivenImages, ImagesLike, MaskLike, as_pixels, image_names, read_mask
 from hvdsl.workflows.interpolate import Curve, interpolate
 from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.latents import Latents, count_of, decode, infer
@@ -37,6 +38,7 @@ from hvdsl.workflows.sample import CodesOf, PerLevel, SampleOptions, Value, draw
 from hvdsl.workflows.score import Scores, score
 
 BATCH = 64
+INPAINTING_STEPS = 100
 
 
 class Trained:
@@ -193,6 +195,8 @@ class Trained:
         *,
         keep: int | None = None,
         temperature: float | None = None,
+        mask: MaskLike | None = None,
+        steps: int = INPAINTING_STEPS,
         batch: int = BATCH,
         seed: int = 0,
         given: Mapping[str, GivenValue] | None = None,
@@ -202,9 +206,22 @@ class Trained:
         Those groups take their posterior mean; the rest are drawn from their priors at `temperature` (default 0.1;
         of a model of codes the rest takes its mean, which has no temperature).
 
+        Args:
+            images: see the class.
+            keep: how many groups.
+            temperature: of the others.
+            mask: paint in what is not 0 here, `(H, W)` or a picture of that size: the images are returned with these
+                pixels as the latents have them that best explain the others. Of continuous latents.
+            steps: updates of those latents.
+            batch: images per pass.
+            seed: of the draws.
+            given: what the images are conditioned on.
+
         Raises:
-            hvdsl.Error: the images do not fit, or there are not so many groups.
+            hvdsl.Error: the images do not fit, there are not so many groups, or the model cannot paint in.
         """
+        if mask is not None:
+            return self._painted(images, mask, steps, batch, given, keep, temperature)
         if temperature is not None and is_quantized(self.model):
             raise UsageError("--temperature is of groups that are drawn; codes that are not kept take their mean")
         groups = len(as_vae(self.model).LATENTS)
@@ -224,6 +241,28 @@ class Trained:
                     given=some(fields, range(start, min(start + batch, len(pixels)))),
                 )
                 parts.append(row)
+        return as_pixels(torch.cat(parts), self._data)
+
+    def _painted(
+        self,
+        images: ImagesLike,
+        mask: MaskLike,
+        steps: int,
+        batch: int,
+        given: Mapping[str, GivenValue] | None,
+        keep: int | None,
+        temperature: float | None,
+    ) -> Tensor:
+        """In-painting; see `reconstruct`."""
+        if keep is not None or temperature is not None:
+            raise UsageError("--mask paints in by the latents of all groups: leave out what says which are kept")
+        pixels, fields = self._with_fields(images, given)
+        hole = read_mask(mask, self._data.shape[1:])
+        with no_global_effect():
+            parts = [
+                inpaint(self.model, self._data, pixels[i.start : i.stop], hole, some(fields, i), steps)
+                for i in chunks(range(len(pixels)), batch)
+            ]
         return as_pixels(torch.cat(parts), self._data)
 
     def sample(

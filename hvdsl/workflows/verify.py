@@ -11,7 +11,6 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 from rich.console import Console
-from safetensors import SafetensorError, safe_open
 
 from hvdsl.errors import HvdslError
 from hvdsl.grammar import read_text
@@ -19,7 +18,7 @@ from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.codes.store import CodeStore
 from hvdsl.runtime.ground.disk import read_json
-from hvdsl.runtime.training.checkpoint import DIGEST, STEP, WEIGHTS, Checkpoint, CheckpointStore
+from hvdsl.runtime.training.checkpoint import DIGEST, STEP, WEIGHTS, Checkpoint, CheckpointStore, read_metadata
 from hvdsl.runtime.training.history import CURRENT, ENVIRONMENT, HISTORY, VERSIONS, History
 from hvdsl.runtime.training.metrics import metrics_records
 from hvdsl.runtime.training.run import Run
@@ -152,9 +151,8 @@ def _wrong_spec(checkpoint: Checkpoint, name: str, digests: set[str]) -> str | N
     if name.removesuffix(".safetensors") not in WEIGHTS:
         return None
     try:
-        with safe_open(checkpoint.path / name, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
+        metadata = read_metadata(checkpoint.path / name)
+    except (OSError, ValueError, RecursionError) as error:
         return f"is not a safetensors file ({error})"
     if DIGEST in metadata and digests and metadata[DIGEST] not in digests:
         return f"is of another spec than {CURRENT}"

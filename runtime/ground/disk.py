@@ -232,8 +232,10 @@ def disk_error(path: Path, error: OSError) -> DiskError:
     """What to say of a file that could not be written."""
     if error.errno in FULL:
         return DiskError(f"no space to write {path}: free some and try again", "no space", full=True)
-    blocked = error.errno in (errno.EEXIST, errno.ENOTDIR)
-    reason = f"{error.filename or path.parent} is not a folder" if blocked else error.strerror or str(error)
+    reason = error.strerror or str(error)
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        inside = [place for place in (path, *path.parents) if os.path.lexists(place) and not place.is_dir()]
+        reason = f"{inside[-1] if inside else path.parent} is not a folder"
     return DiskError(f"cannot write {path}: {reason}", reason)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,6 +28,11 @@ def pixel_bits(data: Data) -> int:
 def as_stored(pixels: Tensor, data: Data) -> Tensor:
     """Pixel values as data have them: rounded to whole numbers, unless they are real ones."""
     return pixels if data.is_real else pixels.round()
+
+
+def touched(mask: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Which cells of a grid `(H', W')` have a pixel of a mask `(H, W)` under them, bool."""
+    return F.adaptive_max_pool2d(mask.float()[None, None], grid)[0, 0] > 0
 
 
 def to_bytes(images: Tensor, bits: int) -> NDArray[np.uint8]:

@@ -58,10 +58,10 @@ def edit(
     with inference(model) as device:
         true = {name: value.to(device) for name, value in given.items()}
         v = pixels.to(next(model.parameters()))
-        abduction = _Abduction(vae.LATENTS, len(v), device)
+        abduction = Abduction(vae.LATENTS, len(v), device)
         before = vae(vae.input(v), abduction, **arguments_of(model, true))
         action = true | {name: value.to(device) for name, value in changed.items()}
-        prediction = _Prediction(vae.LATENTS, len(v), device, abduction.kept)
+        prediction = Prediction(vae.LATENTS, len(v), device, abduction.kept)
         after = vae(None, prediction, **arguments_of(model, action))
         old, new = vae.likelihood.location_scale(before), vae.likelihood.location_scale(after)
         if old is None or new is None:
@@ -74,7 +74,7 @@ def edit(
     return Edit(reconstruction, shown, own_noise=old is not None)
 
 
-class _Abduction(Traversal):
+class Abduction(Traversal):
     """A pass under the true conditions that keeps what the priors do not explain.
 
     `kept`: by group the standardised part of z and yes; or z itself and no.
@@ -97,11 +97,11 @@ class _Abducted(Draw):
     ) -> Tensor:
         z = super().draw(prior, posterior)
         kept = (prior.standardized(z), True) if isinstance(prior, LocationScale) else (z, False)
-        cast("_Abduction", self._walk).kept.setdefault(self._group, kept)
+        cast("Abduction", self._walk).kept.setdefault(self._group, kept)
         return z
 
 
-class _Prediction(Traversal):
+class Prediction(Traversal):
     """A pass under the changed conditions, of what was kept."""
 
     def __init__(
@@ -125,5 +125,5 @@ class _Predicted(Draw):
     def draw(
         self, prior: Distribution | UniformCodes, posterior: Distribution | Flowed | NearestCode | None = None
     ) -> Tensor:
-        value, standard = cast("_Prediction", self._walk).kept[self._group]
+        value, standard = cast("Prediction", self._walk).kept[self._group]
         return prior.at(value) if standard and isinstance(prior, LocationScale) else value

@@ -17,6 +17,7 @@ Sides = tuple[int, int, int, int]  # top, bottom, left, right
 Padding = Literal["symmetric", "tf", "reflect"] | Sides
 
 ONEDNN_POSITIONS = 128  # of a batch's maps together, from which a 1x1 convolution is faster in oneDNN
+ONEDNN_NUMBERS = 20_480  # that a single image has more of where torch gives its convolutions to oneDNN
 _HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
@@ -253,9 +254,10 @@ def _suits_onednn(x: Tensor) -> bool:
 
     On one thread torch gives a 1x1 kernel of a small batch to the product of its BLAS, which on some processors is half
     as fast as oneDNN. A dilation, which means nothing where the kernel has one element, makes torch take oneDNN as it
-    does for every other kernel. For few positions the product costs less than the call.
+    does for every other kernel. For few positions the product costs less than the call. Torch keeps a small single
+    image from oneDNN, and what it then has for a dilation takes three times as long as the product.
     """
-    if x.dtype != torch.float32 or torch.compiler.is_compiling():
+    if x.dtype != torch.float32 or torch.compiler.is_compiling() or (len(x) == 1 and x.numel() <= ONEDNN_NUMBERS):
         return False
     return _HAS_ONEDNN and x.shape[0] * x.shape[2] * x.shape[3] >= ONEDNN_POSITIONS
 

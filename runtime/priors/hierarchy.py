@@ -15,6 +15,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import LABEL, CodesError
 from hvdsl.runtime.distributions.base import mix
 from hvdsl.runtime.ground.noise import SampleNoise
+from hvdsl.runtime.ground.pixels import touched
 from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.priors.buffers import Choose
 from hvdsl.runtime.priors.protocol import StepwisePrior
@@ -164,8 +165,7 @@ def coarse_mask(drawn: Tensor, grid: tuple[int, int]) -> Tensor:
     A code stands if none of the pixels under its cell is drawn anew. Pixels beyond the cell that it also sees are left
     to the levels above and the decoder.
     """
-    touched = torch.nn.functional.adaptive_max_pool2d(drawn.float()[None, None], grid)[0, 0]
-    return touched == 0
+    return ~touched(drawn, grid)
 
 
 def _absent(name: str, missing: str) -> str:

@@ -146,6 +146,9 @@ class CheckpointStore:
             CheckpointError: There is none, or its manifest is not one.
         """
         path = self.folder / str(step)
+        if not path.is_dir():
+            there = ", ".join(map(str, self.steps())) or "none"
+            raise CheckpointError(f"there is no checkpoint of step {step} in {self.folder}: there are {there}")
         return Checkpoint(path, step, *_read_manifest(path, step))
 
     def latest(self) -> Checkpoint | None:
@@ -278,6 +281,17 @@ def tensor_file(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> 
     text = _header(about | {CONTENT: digest.hexdigest()}, tensors)
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
     return b"".join((len(text).to_bytes(8, "little"), text, numbers))
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a file of weights says of itself. Raises OSError, or ValueError where it is no such file."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(min(length, path.stat().st_size)))
+    about = header.get("__metadata__", {}) if isinstance(header, dict) else None
+    if not isinstance(about, dict):
+        raise ValueError("its header has no metadata")
+    return about
 
 
 def content_is_whole(path: Path) -> bool:

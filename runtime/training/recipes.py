@@ -12,7 +12,7 @@ import inspect
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from types import MethodType
 from typing import Any
@@ -27,16 +27,27 @@ from hvdsl.runtime.layers.norms import statistics_held
 from hvdsl.runtime.training.fast_paths import compilation_cache
 
 
-def checkpoint_groups(model: nn.Module) -> int:
+def checkpoint_groups(model: nn.Module, names: Collection[str] | None = None) -> int:
     """Recompute each recipe instance that is in no other, if it holds parameters; says how many there are.
 
     Latent noise is fixed when it is first drawn, dropout's generator is restored and batch norms move their running
     statistics the first time only, so gradients and statistics are bitwise those without checkpointing. Outside
     training, or where no gradient is wanted, nothing is recomputed. A shared instance that some use calls with
     parameters of its own is left alone: recomputation would find the instance's parameters in their place.
+
+    Args:
+        names: Of those to recompute, as in `named_modules`; None: all.
+
+    Raises:
+        ValueError: One of the names is of no such instance.
     """
     called_otherwise = {id(part.shared) for part in model.modules() if isinstance(part, Own)}
     recipes = list(_outermost_recipes(model, called_otherwise))
+    if names is not None:
+        known = {id(recipe) for recipe in recipes}
+        recipes = [model.get_submodule(name) for name in names]
+        if not all(id(recipe) in known for recipe in recipes):
+            raise ValueError(f"not all of {', '.join(names)} are recipe instances outside of others, with parameters")
     for recipe in recipes:
         recipe.forward = MethodType(_recomputed(_unbound(recipe)), recipe)  # bound: a copy's is its own
     return len(recipes)

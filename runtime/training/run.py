@@ -30,6 +30,8 @@ _OWN = frozenset({
     "metrics.jsonl", "model.py", "pictures", "resolved", "resolved.hv",
 })  # fmt: skip
 """What training writes into a run folder before there is a checkpoint, beside the spec as given."""
+_FILES = (ENVIRONMENT, HISTORY, CURRENT, "metrics.jsonl", "lock")
+_FOLDERS = ("checkpoints", "codes", "events", "pictures", "priors", VERSIONS)
 
 
 class RunError(HvdslError):
@@ -84,14 +86,36 @@ class Run:
         """An existing run.
 
         Raises:
-            RunError: It is not a run folder.
+            RunError: It is not a run folder, or something of another kind stands where a file of it belongs.
         """
         run = cls(Path(folder))
         if not run.folder.is_dir():
             raise RunError(f"there is no run folder {run.folder}")
         if not (run.folder / ENVIRONMENT).is_file():
             raise RunError(f"{run.folder} is not a run folder: it has no {ENVIRONMENT}")
+        for path in (run.folder / name for name in _FILES):
+            if path.exists() and not path.is_file() and not path.is_dir():  # a pipe would be waited for
+                raise RunError(f"{path} is no file: put one in its place, or remove it")
         return run
+
+    def check_places(self) -> None:
+        """Refuse to write where something else stands, and to places outside of the run, which links in it lead to.
+
+        Raises:
+            RunError: One of its files or folders is of another kind; one of its folders, or its lock, is a link.
+        """
+        for name in _FILES:
+            if (self.folder / name).is_dir():
+                raise RunError(f"{self.folder / name} is no file: put one in its place, or remove it")
+        for name in _FOLDERS:
+            if (self.folder / name).exists() and not (self.folder / name).is_dir():
+                raise RunError(f"{self.folder / name} is no folder: put one in its place, or remove it")
+        for name in (*_FOLDERS, "lock"):
+            if (self.folder / name).is_symlink():
+                raise RunError(
+                    f"{self.folder / name} is a link, and a run is not written to through one: put what it leads to "
+                    "in its place, or make the whole run folder a link"
+                )
 
     @property
     def began_nothing(self) -> bool:

@@ -66,6 +66,8 @@ def test_a_line_for_each_mistake(hvdsl: Hvdsl, tmp_path: Path) -> None:
     (tmp_path / "b.hv").write_text(BROKEN)
     lines = hvdsl("check", tmp_path / "b.hv", "--format", "concise").out.splitlines()
     assert any(line.startswith(f"{tmp_path}/b.hv:4:14: error[HV0301]: ") for line in lines), lines
+    places = [tuple(map(int, line.split(":")[1:3])) for line in lines]
+    assert places == sorted(places)
 
 
 def test_annotations_escape_what_would_end_them(hvdsl: Hvdsl, tmp_path: Path) -> None:
@@ -76,14 +78,17 @@ def test_annotations_escape_what_would_end_them(hvdsl: Hvdsl, tmp_path: Path) ->
 
 
 def test_sarif_has_a_rule_and_a_region_for_every_result(hvdsl: Hvdsl, tmp_path: Path) -> None:
-    (tmp_path / "b.hv").write_text(BROKEN)
-    report = json.loads(hvdsl("check", tmp_path / "b.hv", "--format", "sarif").out)
+    (tmp_path / "a b.hv").write_text(BROKEN)
+    report = json.loads(hvdsl("check", tmp_path / "a b.hv", "--format", "sarif").out)
     (run,) = report["runs"]
     rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
     assert report["version"] == "2.1.0"
     assert set(report) == {"$schema", "version", "runs"}
     for result in run["results"]:
         assert rules[result["ruleIndex"]] == result["ruleId"]
+        uri = result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+        assert uri == (tmp_path / "a b.hv").as_uri() and uri.endswith("a%20b.hv")
+    assert run["columnKind"] == "unicodeCodePoints"
     assert {"startLine": 4, "startColumn": 14, "endLine": 4, "endColumn": 17} in [
         r["locations"][0]["physicalLocation"]["region"] for r in run["results"] if "locations" in r
     ]

@@ -189,3 +189,28 @@ def test_a_machine_says_what_it_can_do(hvdsl: Hvdsl) -> None:
     found = json.loads(hvdsl("doctor", "--json", "--no-speed").out)
     assert found["speed"] == [] and found["cpu"]["threads"] >= 1
     assert {"tensorboard", "lmdb", "mat"} <= {extra["extra"] for extra in found["extras"]}
+
+
+def test_what_stands_where_a_file_belongs_is_told_and_never_waited_for(run: Path, hvdsl: Hvdsl) -> None:
+    (run / "metrics.jsonl").unlink()
+    os.mkfifo(run / "metrics.jsonl")
+    for command in ("eval", "verify"):
+        done = hvdsl(command, run)
+        assert done.code == 1 and "metrics.jsonl is no file: put one in its place" in done.err
+
+
+def test_a_run_is_not_written_to_through_a_link_to_a_folder(run: Path, hvdsl: Hvdsl) -> None:
+    there = Path(shutil.move(run / "checkpoints", run.parent / "elsewhere"))
+    (run / "checkpoints").symlink_to(there)
+    before = sorted(there.rglob("*"))
+    done = hvdsl("train", "--resume", "--out", run, "--steps", "4", "--device", "cpu")
+    assert done.code == 1 and "checkpoints is a link, and a run is not written to through one" in done.err
+    assert sorted(there.rglob("*")) == before
+    assert hvdsl("verify", run).code == 0
+
+
+def test_another_level_than_that_of_the_run_is_refused(run: Path, hvdsl: Hvdsl) -> None:
+    again = ("train", "--resume", "--out", run, "--steps", "3", "--device", "cpu", "--threads", "1")
+    done = hvdsl(*again, "-O0")
+    assert done.code == 2 and "was begun with -O1, and goes on with it: leave out -O0" in done.err
+    assert hvdsl(*again, "-O1").code == 0

@@ -181,3 +181,29 @@ def test_latents_of_another_model_are_refused(
     for bad, words in {"bad.npz": "cannot be read", "none.npz": "does not exist", ".": "holds no latents"}.items():
         refused = hvdsl("decode", digits_run, tmp_path / bad, "-o", tmp_path / "x.png", *CPU)
         assert refused.code == 1 and words in refused.err
+
+
+def test_a_hole_in_digits_is_painted_in_better_than_by_the_mean(hvdsl: Hvdsl, digits_run: Path, tmp_path: Path) -> None:
+    hole = np.zeros((8, 8), bool)
+    hole[2:5, 2:5] = True
+    Image.fromarray(hole).save(tmp_path / "hole.png")
+    digits = library.open_data("vdvae_digits").test.batch(range(32))
+    np.save(tmp_path / "digits.npy", digits * 17)
+    for output in ("page.png", "painted.npy"):
+        result = hvdsl(
+            "reconstruct", digits_run, "--data", tmp_path / "digits.npy", "--mask", tmp_path / "hole.png",
+            "-o", tmp_path / output, "--steps", "30", *CPU,
+        )  # fmt: skip
+        assert result.code == 0, result.err
+    painted = np.load(tmp_path / "painted.npy").transpose(0, 3, 1, 2) / 17  # as 8-bit greys
+    assert np.array_equal(painted[:, :, ~hole], digits[:, :, ~hole])
+    mean = digits[:, :, ~hole].mean(2, keepdims=True)
+    inside = digits[:, :, hole].astype(float)
+
+    def psnr(values: np.ndarray) -> float:
+        return float(10 * np.log10(15**2 / np.square(values - inside).mean()))
+
+    assert psnr(painted[:, :, hole]) > psnr(np.broadcast_to(mean, inside.shape)) + 1
+    for options in (("--depths", "2"), ("--temperature", "0.5")):
+        result = hvdsl("reconstruct", digits_run, "--mask", tmp_path / "hole.png", *options, *CPU)
+        assert result.code == 2 and "leave out --depths and --temperature" in result.err

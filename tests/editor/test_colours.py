@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from pygments.token import Error
 
+import hvdsl
+from hvdsl.cli.main import COMMANDS
 from hvdsl.editor.colours import CONSTANTS, DECLARATIONS, SECTIONS, WORDS, HvLexer
 
 ROOT = Path(__file__).parents[2]
@@ -44,3 +46,16 @@ def test_every_shipped_spec_is_coloured_whole(spec: Path) -> None:
     tokens = list(HvLexer().get_tokens(text))
     assert "".join(value for _, value in tokens) == text
     assert not [value for kind, value in tokens if kind is Error]
+
+
+def test_the_folder_for_visual_studio_code_names_what_exists() -> None:
+    folder = ROOT / "editors" / "vscode"
+    package = json.loads((folder / "package.json").read_text("utf-8"))
+    assert package["version"] == hvdsl.__version__
+    contributes = package["contributes"]
+    paths = [package["main"], *(language["configuration"] for language in contributes["languages"])]
+    for path in (*paths, *(grammar["path"] for grammar in contributes["grammars"])):
+        assert (folder / path).is_file(), path
+    program, command = contributes["configuration"]["properties"]["hv.command"]["default"]
+    assert program == "hvdsl" and command in {name for name, _, _ in COMMANDS}
+    assert '"hv").get("command")' in (folder / package["main"]).read_text("utf-8").replace("'", '"')

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import hvdsl
 from hvdsl.compiler.pipeline import check
@@ -204,6 +205,29 @@ def test_what_is_encoded_is_decoded_with_its_conditions(trained: hvdsl.Trained, 
         assert set(beside) == {"label"} and beside["label"].tolist() == [1, 2, 3, 4, 5]  # only the encoder reads `low`
         decoded = trained.decode(read_latents(output, opened), given=beside)
         assert torch.equal(decoded, trained.reconstruct(images, given={"label": [1, 2, 3, 4, 5]}))
+
+
+def test_info_says_what_a_model_is_conditioned_on() -> None:
+    found = {c["name"]: c for c in hvdsl.compile(Source("tiny.hv", SPEC)).info()["conditions"]}
+    assert found["label"]["read_by"] == ("inference", "generation") and found["label"]["drop"] == 0.2
+    assert (found["low"]["read_by"], found["hole"]["read_by"]) == (("inference",), ("weight",))
+    unread = SPEC.replace("concat(x, low) ->", "")
+    [warning] = check(Source("tiny.hv", unread)).warnings
+    assert warning.message == "nothing reads the field `low`"
+    assert check(Source("tiny.hv", SPEC)).warnings == ()
+
+
+def test_an_image_of_other_proportions_is_refused(trained: hvdsl.Trained, tmp_path: Path) -> None:
+    images = np.zeros((1, 8, 8), np.uint8)
+    for size in ((8, 8), (8, 6)):
+        Image.new("L", size).save(tmp_path / "low.png")
+        if size == (8, 6):
+            with pytest.raises(hvdsl.UsageError, match=r"--given low=.*low.png is 6x8 and the field 4x4: crop it"):
+                trained.reconstruct(images, given={"label": 1, "low": tmp_path / "low.png"})
+        else:
+            trained.reconstruct(images, given={"label": 1, "low": tmp_path / "low.png"})
+    with pytest.raises(hvdsl.UsageError, match="--given low=nowhere: there is no image nowhere"):
+        trained.reconstruct(images, given={"label": 1, "low": "nowhere"})
 
 
 def test_a_class_that_is_not_given_is_zeros(trained: hvdsl.Trained) -> None:

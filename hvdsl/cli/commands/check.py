@@ -19,7 +19,7 @@ from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.files import YAML_SUFFIXES, read
 from hvdsl.grammar.source import Source
-from hvdsl.render.diagnostics import as_data
+from hvdsl.render.diagnostics import as_data, in_order
 from hvdsl.workflows.compiling import checked
 
 FORMATS = ("text", "concise", "json", "github", "sarif")
@@ -124,13 +124,13 @@ def _data(result: Checked) -> dict[str, Any]:
         data["model"] = result.model.settings.model
         data["parameters"] = result.model.graph.parameter_count()
         data["latent_groups"] = len(result.model.graph.latents)
-    return data | {"diagnostics": [as_data(d) for d in result.diagnostics]}
+    return data | {"diagnostics": [as_data(d) for d in in_order(result.diagnostics)]}
 
 
 def _print_for_programs(results: Sequence[Checked], form: str) -> None:
     from hvdsl.render import formats
 
-    diagnostics = list(dict.fromkeys(d for result in results for d in result.diagnostics))
+    diagnostics = list(dict.fromkeys(d for result in results for d in in_order(result.diagnostics)))
     if form == "sarif":
         from hvdsl import __version__
 

@@ -1,9 +1,11 @@
-"""`hvdsl reconstruct RUN`: images as the first latent groups know them, at several depths of the hierarchy."""
+"""`hvdsl reconstruct RUN`: images as the first latent groups know them, at several depths, or with holes painted in."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
+from pathlib import Path
 
 from hvdsl.cli.options.given import add_given
 from hvdsl.cli.options.images import add_image_output, image_output
@@ -26,6 +28,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=temperature,
         help="of the groups that are not kept (default 0.1)",
     )
+    parser.add_argument(
+        "--mask",
+        metavar="FILE",
+        type=Path,
+        help="paint in: a picture of the images' size, black where pixels stay; the rest is what the latents say that "
+        "best explain what stays",
+    )
+    parser.add_argument("--steps", metavar="N", type=positive, help="with --mask: updates of the latents (default 100)")
     add_given(parser, what="what the images are given in place of what they are")
     add_split(parser, "test")
     add_image_output(parser, "what to write (default: RUN/pictures/reconstructions.png, with several depths)")
@@ -41,38 +51,47 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.runtime.inference.pictures import labelled_rows, save_png
     from hvdsl.runtime.protocol import as_vae
     from hvdsl.workflows.conditions import stored_images
+    from hvdsl.workflows.images import read_mask
     from hvdsl.workflows.runs import spread_indices, used_images
-    from hvdsl.workflows.trained import Trained
+    from hvdsl.workflows.trained import INPAINTING_STEPS, Trained
 
+    _check(args)
     with machine(args):
         model = opened(args)
         trained, data = Trained(model), model.spec.model.settings.data
-        output = image_output(args.output, model, "reconstructions.png")
+        output = image_output(args.output, model, "reconstructions.png" if args.mask is None else "painted.png")
         chosen = used_images(trained.run, data, args.data, args.split)
         groups, page = len(as_vae(trained.model).LATENTS), output.form == ".png"
         if args.depths and not page:
             raise UsageError("--depths is of a page (`-o FILE.png`): elsewhere images are reconstructed by all groups")
-        keep = depths(groups, args.depths or (5 if page else 1))
         places = spread_indices(chosen, args.number or (8 if page else len(chosen)))
         changed = dict(args.given)
         images, fields = stored_images(trained.model, chosen, places, changed)
-        names, given = chosen.names(places), {**fields, **changed}
-        rows = [
-            trained.reconstruct(
-                images,
-                keep=kept,
-                temperature=args.temperature,
-                batch=args.batch or 64,
-                seed=args.seed or 0,
-                given=given,
-            )
-            for kept in keep
-        ]
+        reconstruct = partial(
+            trained.reconstruct, images, batch=args.batch or 64, seed=args.seed or 0, given={**fields, **changed}
+        )
+        if args.mask is None:
+            keep = depths(groups, args.depths or (5 if page else 1))
+            results = [reconstruct(keep=kept, temperature=args.temperature) for kept in keep]
+            rows = [images, *results]
+            labels = ["images", *(f"{kept} of {groups} groups" for kept in keep)]
+        else:
+            hole = read_mask(args.mask, data.shape[1:])
+            results = [reconstruct(mask=args.mask, steps=args.steps or INPAINTING_STEPS)]
+            rows = [images.masked_fill(hole, 0), *results, images]
+            labels = ["what stays", "painted in", "images"]
     if page:
-        labels = ["images", *(f"{kept} of {groups} groups" for kept in keep)]
-        save_png(labelled_rows([images, *rows], labels, pixel_bits(data)), output.path)
+        save_png(labelled_rows(rows, labels, pixel_bits(data)), output.path)
         written = f"{len(images)}"
     else:
-        written = write_images(output, rows[-1], data, names)
+        written = write_images(output, results[-1], data, chosen.names(places))
     print(f"wrote {output.path}: {written} of {chosen.name}", file=sys.stderr)
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse options that do not go together."""
+    if args.mask is not None and (args.depths or args.temperature is not None):
+        raise UsageError("--mask paints in by the latents of all groups: leave out --depths and --temperature")
+    if args.steps and args.mask is None:
+        raise UsageError("--steps are those of in-painting: say where with `--mask FILE`")

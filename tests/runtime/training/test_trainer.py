@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.compiler.setting_words import Duration
+from hvdsl.compiler.settings import Budget, Optimizer
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
-from hvdsl.compiler.settings import Optimizer
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.metric_names import OF_THE_MACHINE
 from hvdsl.runtime.ground.noise import SampleNoise
@@ -197,6 +197,11 @@ def test_activation_checkpointing_keeps_fewer_activations() -> None:
 
     # Inside a recomputed region the hooks of checkpointing, not ours, see what is saved.
     assert saved(checkpointing="group") < 0.5 * saved()
+
+
+def test_a_budget_of_bytes_without_a_plan_is_refused() -> None:
+    with pytest.raises(HvdslError, match="say which recipes are run again"):
+        optimization(tiny(), checkpointing=Budget(bytes=2**20)).step([part()])
 
 
 def test_bf16_keeps_stream_rate_and_likelihood_in_float32() -> None:
