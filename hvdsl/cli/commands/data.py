@@ -78,11 +78,12 @@ def _text(survey: Survey) -> list[str]:
         low, high = kind.values
         lines.append(f"{name}: values {low:g} … {high:g} in {_images(kind.images)}" + "".join(f", {m}" for m in more))
     lines += _list("classes", [f"{name}: {count:,}" for name, count in survey.classes.items()])
-    lines.append(f"mean {survey.mean:.5g}, deviation {survey.deviation:.5g} of {_images(survey.decoded)}")
+    lines.append(f"mean {survey.mean:.5g}, deviation {survey.deviation:.5g} as the model sees the images")
     if survey.across:
         lines += _list("the same image in two parts", [f"{a} = {b}" for a, b in survey.across])
     if survey.within:
-        lines.append(f"{survey.within:,} images repeat another of their part")
+        many = f"{survey.within:,} images repeat" if survey.within > 1 else "1 image repeats"
+        lines.append(f"{many} another of the same part")
     if not survey.compared:
         lines.append("too much to compare all images: some that are the same may not have been found")
     lines += _list("left out", [f"{name}: {reason}" for name, reason in survey.left_out])
