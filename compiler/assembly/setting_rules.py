@@ -242,6 +242,10 @@ def _check_geometry(data: Data, section: tree.Settings, diagnostics: Diagnostics
             expected = "(left, top, right, bottom) with right over left and bottom over top"
             _refuse(section, "crop", what, expected, "order the four numbers so", diagnostics)
             return
+    if 2 * data.pad >= min(data.shape[1:]):
+        what = f"a border of {data.pad} on every side of images of {_size(data.shape[1:])}"
+        _refuse(section, "pad", what, "a border that leaves a part of the image", "lower `pad`", diagnostics)
+        return
     size = data.size_before_random_crop
     if size is None:
         if isinstance(data.crop, RandomCrop) and data.crop.size != data.shape[1:]:
