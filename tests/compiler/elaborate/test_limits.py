@@ -50,9 +50,11 @@ LEVEL = "\ngroup level {\n  z ~ normal(standard(4)) posterior normal(skip -> con
          "HV0501"),
         (spec(top=LEVEL.replace("posterior normal(skip -> conv(1x1, 8))",
                                 KERNEL.format("conv(3x3, 200_000, mask = causal(before))"))), "HV0714"),
-        (spec().replace("bits = 4,", "bits = 4, pad = 999_999_999,"), "HV0604"),
+        (spec().replace("bits = 4,", "bits = 4, pad = 999_999_999,"), "HV0602"),
+        (spec().replace("bits = 4,", "bits = 4, pad = (4, 4, 0, 0),"), "HV0604"),
+        (spec().replace("bits = 4,", "bits = 4, shift = 9,"), "HV0604"),
     ],
-    ids=["lists", "chunk", "kernel", "codes", "flow", "pad"],
+    ids=["lists", "chunk", "kernel", "codes", "flow", "pad", "pads", "shift"],
 )  # fmt: skip
 def test_what_would_take_for_ever_is_refused(text: str, code: str) -> None:
     with pytest.raises(SpecError) as error:
