@@ -78,6 +78,7 @@ class EvaluationResult:
         split: which images; None where they were given.
         step: steps of training.
         images: which and how many, in words.
+        names: of the images, where a place was given that they are at.
     """
 
     bound: Evaluation
@@ -86,6 +87,7 @@ class EvaluationResult:
     split: Split | None
     step: int
     images: str = "given images"
+    names: tuple[str, ...] = ()
 
     @property
     def bits_per_dim(self) -> float:
@@ -95,7 +97,8 @@ class EvaluationResult:
     def as_json(self) -> dict[str, Any]:
         """For `eval --json`."""
         whole = self.bound.as_json() | {"split": self.split, "step": self.step} | dict(self.baselines)
-        return whole | (self.codes.as_json() if self.codes else {})
+        names = {"names": list(self.names)} if self.names else {}
+        return whole | (self.codes.as_json() if self.codes else {}) | names
 
     def __repr__(self) -> str:
         return f"<hvdsl.EvaluationResult of {self.images}: {self.bits_per_dim:.4f} bits/dim, step {self.step}>"
@@ -158,7 +161,8 @@ def evaluate_split(
     levels = 2 ** pixel_bits(settings.data)
     yardsticks = _baselines(run_data(opened.run, settings.data), images, levels) if baselines else {}
     part = split or ("test" if data is None else None)
-    return EvaluationResult(bound, codes, yardsticks, part, opened.step, images.name)
+    called = () if data is None else tuple(images.names(range(len(images))))
+    return EvaluationResult(bound, codes, yardsticks, part, opened.step, images.name, called)
 
 
 def evaluate_images(

@@ -213,7 +213,7 @@ def test_info_says_what_a_model_is_conditioned_on() -> None:
     assert (found["low"]["read_by"], found["hole"]["read_by"]) == (("inference",), ("weight",))
     unread = SPEC.replace("concat(x, low) ->", "")
     [warning] = check(Source("tiny.hv", unread)).warnings
-    assert warning.message == "nothing reads the field `low`"
+    assert warning.message == "nothing reads `low`"
     assert check(Source("tiny.hv", SPEC)).warnings == ()
 
 
