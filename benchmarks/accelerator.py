@@ -6,13 +6,18 @@ Sections, each within its share of the time: `ceilings` (copy bandwidth, matrix 
 (the same parameters, pixels and noise on CPU and device, in float32), `steps` (training: images/s, memory, shares of
 the ceilings, how long host and device are busy), `sampling`, `priors`, `kernels` (the ten heaviest of one step).
 Pixels are synthetic. A case that fails is reported as what it is and makes the exit code 1; one that does not fit the
-time left is listed as left out. Runs on a CPU too, where `--quick` takes about two minutes.
+time left is listed as left out, and one that runs into the end of all time fails. Runs on a CPU too, and from a plain
+checkout: torch, numpy, pydantic, lark, networkx and rich are all it needs.
+
+The share of the copy bandwidth is of the least traffic: all that a step holds in memory, written and read once.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import platform
+import signal
 import statistics
 import sys
 import time
@@ -40,10 +45,11 @@ from hvdsl.runtime.training.batches import PixelBatch
 from hvdsl.runtime.training.optimization import Optimization
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.tasks import ImageTask
+from hvdsl.workflows.plan import make_plan
 from hvdsl.workflows.runs import instantiate_prior, steps_of
 
 LOSS_LIMIT, GRADIENT_LIMIT = 1e-5, 1e-4  # relative, float32 against float32
-WARM_UP = 6  # steps: libraries choose their kernels, graphs are captured
+WARM_UP = {"cuda": 6, "cpu": 1}  # steps: libraries choose their kernels, graphs are captured
 SMALL = ("vdvae_digits", "nvae_digits", "vqvae2_photos", "vdvae_photos", "ladder_mnist")
 PARTS = {"ceilings": 0.04, "parity": 0.12, "steps": 0.58, "sampling": 0.08, "priors": 0.1, "kernels": 0.08}
 
@@ -82,12 +88,26 @@ QUICK = [
 ON_CPU = [Case("vdvae_digits", 16, "fp32"), Case("vdvae_cifar10", 2, "fp32"), Case("vdvae_cifar10", 2, "bf16")]
 
 
+class OutOfTimeError(Exception):
+    """A measurement was under way when the time for all of them ended."""
+
+
+def _out_of_time(*_: object) -> None:
+    raise OutOfTimeError("the time for all sections has ended")
+
+
 @dataclass(slots=True)
 class Report:
-    """What was measured, printed as it comes."""
+    """What was measured, printed as it comes.
+
+    Attributes:
+        last: When all must be done, by the monotonic clock.
+        end: When the section at hand begins no other case.
+    """
 
     device: torch.device
-    end: float
+    last: float
+    end: float = 0.0
     rows: list[dict[str, Any]] = field(default_factory=list)
     failures: int = 0
     ceilings: dict[str, float] = field(default_factory=dict)
@@ -104,11 +124,13 @@ class Report:
     @contextmanager
     def case(self, section: str, what: str) -> Iterator[None]:
         """One measurement: a failure is a row, and the next one starts from a clean device."""
+        signal.setitimer(signal.ITIMER_REAL, max(0.1, self.last - time.monotonic()))
         try:
             yield
-        except (RuntimeError, hvdsl.Error, AssertionError, ValueError, TypeError, AttributeError) as error:
+        except Exception as error:  # whatever it is: the others go on
             self.fail(section, what, error)
         finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
                 torch.cuda.empty_cache()
@@ -125,7 +147,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=450, help="for all sections together")
     args = parser.parse_args(argv)
     device = torch.device(args.device)
-    report = Report(device, 0.0)
+    report = Report(device, time.monotonic() + args.seconds)
+    handler = signal.signal(signal.SIGALRM, _out_of_time)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"hvdsl {hvdsl.__version__}, torch {torch.__version__}, {name}, {time.strftime('%Y-%m-%d')}")
     sections: dict[str, Callable[[Report, bool], None]] = {
@@ -137,10 +160,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         "kernels": kernels,
     }
     for section in (s for s in sections if s in args.only):
-        report.end = time.monotonic() + args.seconds * PARTS[section]
-        sections[section](report, args.quick)
+        report.end = min(time.monotonic() + args.seconds * PARTS[section], report.last)
+        with report.case(section, "the section itself"):
+            sections[section](report, args.quick)
+    signal.signal(signal.SIGALRM, handler)
     if args.json:
-        text = {"format": 1, "device": name, "torch": torch.__version__, "rows": report.rows}
+        text = {
+            "format": 2,
+            "device": name,
+            "date": time.strftime("%Y-%m-%d"),
+            "command": ["python", "-m", "benchmarks.accelerator", *(sys.argv[1:] if argv is None else argv)],
+            "hvdsl": hvdsl.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "failures": report.failures,
+            "rows": report.rows,
+        }
         with open(args.json, "w", encoding="utf-8") as file:  # noqa: PTH123  # any path, a device too
             json.dump(text, file, indent=1)
     return 1 if report.failures else 0
@@ -152,17 +187,17 @@ def ceilings(report: Report, quick: bool) -> None:
     size = 2**28 if device.type == "cuda" else 2**24
     source = torch.randn(size, device=device)
     target = torch.empty_like(source)
-    seconds = timed(lambda: target.copy_(source), device, 10)
+    seconds = timed(lambda: target.copy_(source), device, 10, min)
     report.ceilings["bytes"] = 2 * 4 * size / seconds
     report.add("ceilings", f"copy {report.ceilings['bytes'] / 1e9:,.0f} GB/s", copy=report.ceilings["bytes"])
     for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         n = 8192 if device.type == "cuda" else 1024
         a, b = (torch.randn(n, n, device=device, dtype=kind) for _ in range(2))
-        flops = 2 * n**3 / timed(lambda a=a, b=b: a @ b, device, 5)
+        flops = 2 * n**3 / timed(lambda a=a, b=b: a @ b, device, 5, min)
         report.ceilings[name] = flops
-        report.add("ceilings", f"{name} matrix product {flops / 1e12:,.1f} TFLOP/s", precision=name, flops=flops)
+        report.add("ceilings", f"{name} matrix product {flops / 1e12:,.3g} TFLOP/s", precision=name, flops=flops)
     x = torch.zeros(16, device=device)
-    launches = 1000 / timed(lambda: [x.add_(1) for _ in range(1000)], device, 3)
+    launches = 1000 / timed(lambda: [x.add_(1) for _ in range(1000)], device, 3, min)
     report.add("ceilings", f"{launches / 1e3:,.0f} thousand small operations a second", launches=launches)
 
 
@@ -237,12 +272,13 @@ def _step(report: Report, case: Case, what: str) -> None:
     device = report.device
     start = time.monotonic()
     stepper = _stepper(case, device)
-    for turn in range(WARM_UP):
+    warm_up = WARM_UP[device.type]
+    for turn in range(warm_up):
         stepper(turn)
     synchronize(device)
     ready = time.monotonic() - start
     rounds = []
-    turn, host = WARM_UP, time.thread_time()
+    turn, host = warm_up, time.thread_time()
     begin = time.monotonic()
     while len(rounds) < 3 or (len(rounds) < 9 and time.monotonic() - begin < 3):
         t = time.monotonic()
@@ -262,7 +298,13 @@ def _step(report: Report, case: Case, what: str) -> None:
         text += f"  {row['memory'] / 2**30:6.1f} GiB"
         row["device"] = _device_busy(stepper, turn, seconds)
         text += f"  device {row['device']:4.0%}"
-    flops = 6 * cost(hvdsl.compile(case.spec).model.graph).macs * rate
+    overrides: dict[str, int | str] = {"train.batch": case.batch, "train.precision": case.precision}
+    model = hvdsl.compile(case.spec, overrides=overrides).model
+    row["predicted_memory"] = make_plan(model, 1).bytes
+    if copies := report.ceilings.get("bytes"):
+        row["traffic_share"] = 2 * row["predicted_memory"] / seconds / copies
+        text += f"  {row['traffic_share']:5.1%} of the copies"
+    flops = 6 * cost(model.graph).macs * rate
     peak = report.ceilings.get("bf16" if case.precision in ("bf16", "fp16") else "fp32")
     if peak:
         row["share"] = flops / peak
@@ -368,6 +410,8 @@ def _stepper(case: Case, device: torch.device) -> Callable[[int], None]:
 
     def step(number: int) -> None:
         optimization.launch(task.parts(model, PixelBatch(number, 0, pixels), train))
+        if (refused := optimization.refused_graphs()) is not None:
+            raise hvdsl.Error(refused)
         for _ in optimization.results(2):
             pass
 
@@ -380,8 +424,13 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def timed(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """The median of the seconds that `work` takes, after one that does not count."""
+def timed(
+    work: Callable[[], object],
+    device: torch.device,
+    repeats: int,
+    of: Callable[[list[float]], float] = statistics.median,
+) -> float:
+    """The median of the seconds that `work` takes, or what else is asked `of` them, after one that does not count."""
     work()
     seconds = []
     for _ in range(repeats):
@@ -390,7 +439,7 @@ def timed(work: Callable[[], object], device: torch.device, repeats: int) -> flo
         work()
         synchronize(device)
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return of(seconds)
 
 
 if __name__ == "__main__":

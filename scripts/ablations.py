@@ -1,6 +1,7 @@
 """Train the ablations that the VDVAE paper reports, at the size of the digits that ship, and keep what they give.
 
-    python scripts/ablations.py                      # every study, three seeds: about a quarter of an hour on one core
+    python scripts/ablations.py                      # what is missing of every study's three seeds
+    python scripts/ablations.py --again              # all of it: about twenty minutes of one core
     python scripts/ablations.py collapse --seeds 5
     python scripts/ablations.py --tables             # train nothing; print the tables of what is kept
 
@@ -108,14 +109,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("studies", nargs="*", choices=[*STUDIES, []], help="which (default: all)")
     parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--again", action="store_true", help="train what is kept already, too")
     parser.add_argument("--tables", action="store_true", help="train nothing, print what is kept")
     args = parser.parse_args()
     kept: list[dict[str, Any]] = json.loads(KEPT.read_text("utf-8")) if KEPT.is_file() else []
     studies = args.studies or list(STUDIES)
     for study in [] if args.tables else studies:
-        kept = [record for record in kept if record["study"] != study]
+        if args.again:
+            kept = [record for record in kept if record["study"] != study]
+        there = {(record["study"], record["variation"], record["seed"]) for record in kept}
         for seed in range(args.seeds):
             for variation in STUDIES[study]:
+                if (study, variation.title, seed) in there:
+                    continue
                 with tempfile.TemporaryDirectory() as folder:
                     record = train(study, variation, seed, Path(folder))
                 kept.append(record)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePath
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 from hvdsl.compiler.graph import Graph, Node, Scope
@@ -110,7 +111,7 @@ def _code(item: Item) -> str:
         lines = span.source.text.splitlines()[span.line - 1 :]
         comments = [comment for comment in item.scope.comments if comment.startswith("#")]
         whole = _indented if span.source.name.endswith(YAML) else _braced
-        return "\n".join([*comments, *whole(lines)])
+        return "\n".join([*comments, dedent("\n".join(whole(lines)))])
     first = item.nodes[0].span.source
     numbers = sorted({node.span.line for node in item.nodes if node.span.source is first})
     text = first.text.splitlines()
@@ -130,11 +131,12 @@ def _braced(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the first line and those that stand deeper."""
+    """Yield the first line and those that stand deeper, or are items of its list."""
     depth: int | None = None
     for line in lines:
         own = len(line) - len(line.lstrip())
-        if depth is not None and line.strip() and own <= depth:
+        inside = depth is None or own > depth or (own == depth and line.lstrip().startswith("- "))
+        if line.strip() and not inside:
             return
         depth = own if depth is None else depth
         yield line

@@ -82,7 +82,19 @@ def _totals(info: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("activations per image", f"{in_bytes(info['activation_bytes'])} kept for the backward pass (float32)"),
         ("peak memory per image", f"{in_bytes(info['peak_bytes'])}, with checkpointing {checkpointed}"),
         ("receptive field", f"{height}x{width} pixels"),
+        *(("" if i else "conditions", _condition(field)) for i, field in enumerate(info["conditions"])),
     ]
+
+
+def _condition(field: Mapping[str, Any]) -> str:
+    """`age: 1 number, dropped 0.1, read by generation`."""
+    channels, *size = field["shape"]
+    numbers = f"{channels} number{'' if channels == 1 else 's'}"
+    what = numbers if size == [1, 1] else "x".join(map(str, (channels, *size)))
+    what = f"{field['classes']} classes" if field["classes"] is not None else what
+    drop = f", dropped {field['drop']:g}" if field["drop"] else ""
+    readers = [name for name in field["read_by"] if name != "inference" or "generation" not in field["read_by"]]
+    return f"{field['name']}: {what}{drop}, read by {' and '.join(readers) or 'nothing'}"
 
 
 def scaled(count: int) -> str:

@@ -178,11 +178,18 @@ def checked(spec: str | Path | Source | tree.Spec, overrides: Sequence[str] = ()
 
 def info(model: Model) -> dict[str, Any]:
     """Return what a model costs, per resolution and in all, as JSON says it."""
+    from hvdsl.compiler.analysis.conditions import conditions_of
     from hvdsl.compiler.analysis.sight import prior_summary
     from hvdsl.compiler.analysis.summary import summary
 
     priors = [prior_summary(graph).to_json() for graph in model.priors.values()]
-    return {"title": model.settings.title, **summary(model.graph).to_json(), "priors": priors}
+    conditions = [condition.to_json() for condition in conditions_of(model)]
+    return {
+        "title": model.settings.title,
+        **summary(model.graph).to_json(),
+        "conditions": conditions,
+        "priors": priors,
+    }
 
 
 def spelled(overrides: Overrides | None) -> tuple[str, ...]:

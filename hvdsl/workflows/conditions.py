@@ -118,7 +118,7 @@ def values_of(
             )
         try:
             values[name] = _in_turn(_value(known[name], value, data, names.get(name, ())), count)
-        except ValueError as error:
+        except (ValueError, DataError) as error:
             text = f"={value}" if isinstance(value, str | int | float | os.PathLike) else ""
             raise UsageError(f"{option} {name}{text}: {error}") from error
     return values
@@ -183,7 +183,11 @@ def _number(condition: Condition, word: object) -> float:
 
 
 def _images(condition: Condition, place: Path, data: Data) -> Tensor:
-    """Image files as a field holds them: of the image's own depth where the field is made of it, else as they are."""
+    """Image files as a field holds them: of the image's own depth where the field is made of it, else as they are.
+
+    Raises:
+        DataError: there are none, or one has other proportions than the field: scaled, it would show something else.
+    """
     own = next((field for field in data.given if field.name == condition.name), None)
     of_image = own is not None and own.source == "image"
     changes = {
@@ -197,7 +201,15 @@ def _images(condition: Condition, place: Path, data: Data) -> Tensor:
         "weight": None,
         "target": None,
     }
-    pixels = raw_pixels(place, data.model_copy(update=changes))
+    settings, (height, width) = data.model_copy(update=changes), condition.shape[1:]
+    images = dataset_of(place, settings)
+    assert images is not None  # what a path names
+    for index in range(len(images)):
+        high, wide = images.images.image(index, 0).values.shape[:2]
+        if high * width != wide * height:
+            name = images.names([index])[0]
+            raise DataError(f"{name} is {high}x{wide} and the field {height}x{width}: crop it to those proportions")
+    pixels = torch.from_numpy(images.batch(range(len(images))).astype(np.float32))
     return (pixels > 0).float() if own is not None and own.source == "box" else pixels
 
 

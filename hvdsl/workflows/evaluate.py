@@ -21,6 +21,7 @@ from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.inference.evaluate import Evaluation, evaluate, score_images
 from hvdsl.runtime.inference.inference import chunks, inference, some
+from hvdsl.runtime.latents.conditions import scored_of
 from hvdsl.runtime.priors.evaluate import CodeEvaluation, evaluate_codes
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import PixelSource
@@ -78,6 +79,7 @@ class EvaluationResult:
         split: which images; None where they were given.
         step: steps of training.
         images: which and how many, in words.
+        names: of the images, where a place was given that they are at.
     """
 
     bound: Evaluation
@@ -86,6 +88,7 @@ class EvaluationResult:
     split: Split | None
     step: int
     images: str = "given images"
+    names: tuple[str, ...] = ()
 
     @property
     def bits_per_dim(self) -> float:
@@ -95,7 +98,8 @@ class EvaluationResult:
     def as_json(self) -> dict[str, Any]:
         """For `eval --json`."""
         whole = self.bound.as_json() | {"split": self.split, "step": self.step} | dict(self.baselines)
-        return whole | (self.codes.as_json() if self.codes else {})
+        names = {"names": list(self.names)} if self.names else {}
+        return whole | (self.codes.as_json() if self.codes else {}) | names
 
     def __repr__(self) -> str:
         return f"<hvdsl.EvaluationResult of {self.images}: {self.bits_per_dim:.4f} bits/dim, step {self.step}>"
@@ -137,6 +141,10 @@ def evaluate_split(
 ) -> EvaluationResult:
     """Evaluate a split of a run's data, or all images at a place; see `Trained.evaluate`."""
     settings = opened.spec.model.settings
+    if baselines and settings.data.is_real:
+        raise UsageError("--baselines are of whole numbers; the pixels of this data are real numbers")
+    if baselines and (settings.data.weight is not None or scored_of(opened.module)):
+        raise UsageError("--baselines are of whole images, and `weight` or `target` of this spec score something else")
     images = used_images(opened.run, settings.data, data, split)
     priors = [runtime_condition(field) for field in settings.data.conditions] if opened.spec.model.priors else []
     scored = regiven(opened.module, images, given, settings.data, class_names(opened.run), priors)
@@ -153,12 +161,11 @@ def evaluate_split(
         )
     of_codes = is_drawn_from_codes(opened.spec.model) and opened.run is not None
     codes = _codes(opened, scored, batch, console) if of_codes else None
-    if baselines and settings.data.is_real:
-        raise UsageError("--baselines are of whole numbers; the pixels of this data are real numbers")
     levels = 2 ** pixel_bits(settings.data)
     yardsticks = _baselines(run_data(opened.run, settings.data), images, levels) if baselines else {}
     part = split or ("test" if data is None else None)
-    return EvaluationResult(bound, codes, yardsticks, part, opened.step, images.name)
+    called = () if data is None else tuple(images.names(range(len(images))))
+    return EvaluationResult(bound, codes, yardsticks, part, opened.step, images.name, called)
 
 
 def evaluate_images(

@@ -22,8 +22,10 @@ from hvdsl.runtime.data.folder import Folder
 from hvdsl.runtime.data.names import ALL, TRAIN
 from hvdsl.runtime.data.open import Source, find_source
 from hvdsl.runtime.data.picture import Raster
+from hvdsl.runtime.data.preprocess import Preprocess
 
 _DECODED = 2_000  # images of each part, evenly spread, whose pixels are looked at
+_SPREAD = 256  # training images, evenly spread, that mean and deviation are of
 _HASHED = 1 << 30  # bytes that are compared to find duplicates
 _THREADS = 8
 
@@ -60,7 +62,7 @@ class Survey:
         within: How many repeat another of their part.
         compared: Whether all images were compared.
         decoded: How many images the statistics are of.
-        mean, deviation: Of `v` in those images, under the settings of the spec or those suggested.
+        mean, deviation: Of `v` in up to 256 training images, under the settings of the spec or those suggested.
         left_out: Name and reason of each file that is not taken.
         suggested: Settings that the images fit.
     """
@@ -105,7 +107,7 @@ def survey(path: Path, settings: Data | None = None) -> Survey:
     kinds = {name: one.kind() for name, one in seen.items()}
     classes = _classes(source)
     suggested = _suggested(sizes, kinds, classes)
-    mean, deviation = _spread({name: one.moments for name, one in seen.items()}, settings or suggested)
+    mean, deviation = _spread(source, settings or suggested) or _stored_spread(seen, settings or suggested)
     across, within, compared = _duplicates(source)
     records = source.listing.records if source.listing is not None else ()
     return Survey(
@@ -172,14 +174,35 @@ def _rasters(images: Images, indices: Sequence[int]) -> Iterator[Raster]:
             yield from pool.map(lambda index: images.image(index, 0), indices[start : start + 4 * _THREADS])
 
 
-def _spread(moments: Mapping[str, NDArray[np.float64]], settings: Data) -> tuple[float, float]:
-    """Mean and deviation of `v` under these settings."""
-    count, total, squares = 0.0, 0.0, 0.0
-    for kind, (n, first, second) in moments.items():
+def _spread(source: Source, settings: Data) -> tuple[float, float] | None:
+    """Mean and deviation of `v` in training images as a model sees them; None where none fits the settings."""
+    images = source.parts.get(TRAIN) or source.parts.get(ALL) or next(iter(source.parts.values()))
+    preprocess = Preprocess(settings, training=False)
+    indices = np.unique(np.linspace(0, len(images) - 1, min(_SPREAD, len(images))).astype(int)).tolist()
+    moments = np.zeros(3)
+    for index, raster in zip(indices, _rasters(images, indices), strict=True):
+        try:
+            values = preprocess(raster, 0, index).astype(np.float64)
+        except DataError:  # said by name where the data are opened with the settings
+            continue
+        moments += np.array([values.size, values.sum(), np.square(values).sum()])
+    return _mean_and_deviation(moments) if moments[0] else None
+
+
+def _stored_spread(seen: Mapping[str, _Seen], settings: Data) -> tuple[float, float]:
+    """Mean and deviation of what is stored, in units of `v`."""
+    moments = np.zeros(3)
+    for kind, one in seen.items():
         factor = 1.0
         if settings.values == "scaled" and kind in ("uint8", "uint16"):
             factor = (2**settings.bits - 1) / np.iinfo(kind).max
-        count, total, squares = count + n, total + first * factor, squares + second * factor**2
+        moments += one.moments * np.array([1.0, factor, factor**2])
+    return _mean_and_deviation(moments)
+
+
+def _mean_and_deviation(moments: NDArray[np.float64]) -> tuple[float, float]:
+    """Of how many values, their sum, and the sum of their squares."""
+    count, total, squares = moments
     mean = total / max(count, 1)
     return float(mean), math.sqrt(max(0.0, squares / max(count, 1) - mean**2))
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,13 @@ class PixelSource(Protocol):
     def batch(self, indices: Sequence[int], epoch: int = 0, step: int = 0) -> NDArray[Any]:
         """Raw pixel values `(N, C, H, W)`; augmentation is a function of (seed, epoch, step, index)."""
         ...
+
+
+@runtime_checkable
+class NamedSource(Protocol):
+    """A data set whose images have names."""
+
+    def names(self, indices: Sequence[int]) -> list[str]: ...
 
 
 class ConditionedSource(PixelSource, Protocol):
@@ -122,7 +129,8 @@ def batches(
 
     def read(step: int, epoch: int, indices: list[int]) -> PixelBatch:
         pixels, given = read_with_fields(images, indices, fields, epoch, step)
-        return PixelBatch(step, order.first, pixels, given)
+        names = images.names(indices) if isinstance(images, NamedSource) else ()
+        return PixelBatch(step, order.first, pixels, given, names)
 
     if workers == 0:
         step = start

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, Protocol, cast
 
 import torch
@@ -23,7 +24,7 @@ from hvdsl.runtime.quantizers import Quantizer
 from hvdsl.runtime.quantizers.usage import CHOSEN, agree, chosen_codes, load_chosen_codes, settle
 from hvdsl.runtime.training.checkpoint import Checkpoint, CheckpointError, Tensors
 from hvdsl.runtime.training.ema import Ema
-from hvdsl.runtime.training.graphs import Capture, CapturedStep, capture
+from hvdsl.runtime.training.graphs import Capture, CapturedStep, Numbers, Rehearsal, capture
 from hvdsl.runtime.training.guard import SkipGuard, TrainingStalledError, clip_gradients, gradient_norm
 from hvdsl.runtime.training.optimizer import build_optimizer, freeze, set_learning_rate, update
 from hvdsl.runtime.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
@@ -85,10 +86,6 @@ class _Note:
     step: int
     rate: float
     terms: Mapping[str, int]
-
-
-_Numbers = tuple[Tensor, Mapping[str, int]]
-"""Loss, norm, whether the update was made, and all terms in a row; and how many numbers each term has."""
 
 
 class _Objective(nn.Module, Generic[P]):
@@ -171,7 +168,8 @@ class Optimization(Generic[P]):
             # first backward pass which parameters the objective never reaches, instead of searching in each step.
             self._objective = nn.parallel.DistributedDataParallel(self._objective, static_graph=True)
         self._began = False
-        self._captured: CapturedStep[P, _Numbers] | None = None
+        self._captured: CapturedStep[P] | None = None
+        self._rehearsal: Rehearsal | None = None
         self._refusal_told = False
         self._readings: Readings[_Note] = Readings(self._device)
 
@@ -206,12 +204,14 @@ class Optimization(Generic[P]):
             if self._captured is None:
                 numbers, terms = self._on_device(parts)
             else:
-                self._refill(number)
-                numbers, terms = self._captured(parts, self._phase(number))
+                for scheduled in self._scheduled():
+                    scheduled.refill(number)
+                phase = self._measure.phase(number) if isinstance(self._measure, Objective) else None
+                numbers, terms = self._captured(parts, phase)
         self.step_number += 1
         self._readings.push(_Note(number, rate, terms), numbers)
 
-    def use_graphs(self, record: Capture[_Numbers] = capture) -> str | None:
+    def use_graphs(self, record: Capture[Numbers] = capture) -> str | None:
         """From now on launch steps as CUDA graphs; returns the reason where they cannot be.
 
         Args:
@@ -233,7 +233,9 @@ class Optimization(Generic[P]):
                 return reason
         for scheduled in self._scheduled():
             scheduled.scheduled.hold()
-        self._captured = CapturedStep(self._on_device, record, lambda: self.optimizer.zero_grad(set_to_none=True))
+        self._rehearsal = Rehearsal(self._device, dict if self._penalties is None else self._penalties.expected)
+        forget = partial(self.optimizer.zero_grad, set_to_none=True)
+        self._captured = CapturedStep(self._on_device, self._rehearsal, record, forget)
         return None
 
     def refused_graphs(self) -> str | None:
@@ -244,7 +246,7 @@ class Optimization(Generic[P]):
         self._refusal_told = True
         return captured.refused
 
-    def _on_device(self, parts: Sequence[P]) -> _Numbers:
+    def _on_device(self, parts: Sequence[P]) -> Numbers:
         """Everything of a step that the device does: loss, norm, whether it counts and all terms as one vector."""
         self._statistics.keep()
         terms = self._backward(parts) | self._penalise()
@@ -253,6 +255,8 @@ class Optimization(Generic[P]):
         loss = terms.pop("loss") if penalty is None else terms.pop("loss") + penalty
         norm = gradient_norm(self._parameters)
         applied = self.guard.allows(loss, norm)
+        if self._rehearsal is not None:
+            applied = applied & self._rehearsal.counts
         clip_gradients(self._parameters, norm, self._clip, self._clip_each)
         update(self.optimizer, applied)
         self._statistics.settle(applied)
@@ -268,13 +272,6 @@ class Optimization(Generic[P]):
     def _scheduled(self) -> list[Objective | Penalties]:
         """What has numbers of its own that change with the step."""
         return [part for part in (self._measure, self._penalties) if isinstance(part, Objective | Penalties)]
-
-    def _refill(self, step: int) -> None:
-        for scheduled in self._scheduled():
-            scheduled.refill(step)
-
-    def _phase(self, step: int) -> Hashable:
-        return self._measure.phase(step) if isinstance(self._measure, Objective) else None
 
     def results(self, outstanding: int = 0) -> Iterator[StepResult]:
         """What came of the steps that were launched, in order, each once.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +91,7 @@ def test_one_image_has_no_error_bar(hvdsl: Hvdsl, tmp_path: Path) -> None:
     result = hvdsl("eval", run, "--data", image)
     assert f"(1 image of {image})" in result.out
     assert "±" not in result.out
+    assert json.loads(hvdsl("eval", run, "--data", tmp_path / "data", "--json").out)["names"][3] == "03.png"
 
 
 def test_numbers_that_are_not_finite_are_counted(hvdsl: Hvdsl, tmp_path: Path) -> None:
@@ -126,3 +129,28 @@ def test_codes_of_own_images_are_of_all_in_order_with_their_names(hvdsl: Hvdsl, 
         assert stored["z"].shape == (12, 4, 4)
         assert stored["names"].tolist() == [f"{i:02}.png" for i in range(12)]
     assert "codes of 11 train images" in hvdsl("codes", run, "-o", tmp_path / "own.npz").err
+
+
+def test_what_is_said_of_images_is_of_what_a_model_sees(hvdsl: Hvdsl, tmp_path: Path) -> None:
+    hidden = np.zeros((4, 8, 8, 4), np.uint8)
+    hidden[:, :, 4:] = 255  # the right half is white, the left half hides black under full transparency
+    (tmp_path / "sprites").mkdir()
+    for i, image in enumerate(hidden):
+        Pillow.fromarray(image).save(tmp_path / "sprites" / f"{i}.png")
+    found = json.loads(hvdsl("data", tmp_path / "sprites", "--json").out)
+    assert (found["mean"], found["deviation"]) == (255, 0)
+    assert "alpha = white" in found["lines"]
+
+
+def test_images_that_are_in_two_parts_of_a_packed_file_are_found(hvdsl: Hvdsl, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    with tarfile.open(tmp_path / "x.tar", "w:") as archive:
+        for name, which in (("train/0", 0), ("train/1", 1), ("train/2", 1), ("test/0", 0), ("test/1", 2)):
+            file = io.BytesIO()
+            Pillow.fromarray(images[which]).save(file, "PNG", compress_level=which)
+            member = tarfile.TarInfo(f"{name}.png")
+            member.size = len(file.getvalue())
+            archive.addfile(member, io.BytesIO(file.getvalue()))
+    out = hvdsl("data", tmp_path / "x.tar").out
+    assert "the same image in two parts: train: train/0.png in x.tar = test: test/0.png in x.tar" in out
+    assert "1 image repeats another of the same part" in out

@@ -289,6 +289,15 @@ def test_a_repeat_around_others_is_told_instance_by_instance() -> None:
     assert [i["path"] for i in cells["instances"]] == [f"decoder.r4.dec_cell.{n}" for n in range(8)]  # 4 turns of 2
 
 
+def test_the_code_of_a_recipe_in_yaml_is_its_list(hvdsl: Hvdsl, tmp_path: Path) -> None:
+    spec = tmp_path / "digits.yaml"
+    hvdsl("convert", "vdvae_digits_conditional", "--to", "yaml", "-o", spec)
+    model = checked(str(spec))
+    layer = next(p for p in details(model, ladder(model))["pieces"].values() if p["title"] == "layer × 2")
+    first, *items = layer["code"].splitlines()
+    assert first == "layer:" and len(items) == 5 and all(item.startswith("- ") for item in items)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 def test_a_click_opens_what_a_piece_is_and_the_buttons_zoom(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import hvdsl
 from hvdsl.compiler.pipeline import check
@@ -20,6 +21,8 @@ from hvdsl.grammar.text.reader import read_text
 from hvdsl.grammar.yaml.printer import canonical, print_yaml
 from hvdsl.grammar.yaml.reader import read_yaml
 from hvdsl.runtime.ground.world import World
+from hvdsl.runtime.inference.evaluate import evaluate
+from hvdsl.runtime.inference.generate import reconstruct
 from hvdsl.runtime.latents import Source as TraversalSource
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.latents.conditions import dropped
@@ -27,6 +30,7 @@ from hvdsl.runtime.likelihoods import DiscretizedLogisticMixture, DiscretizedNor
 from hvdsl.runtime.training.batches import PixelBatch
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.tasks import ImageTask
+from hvdsl.workflows.images import GivenImages
 from hvdsl.workflows.latent_files import encode_images, read_given, read_latents
 from hvdsl.workflows.runs import used_images
 
@@ -149,6 +153,26 @@ def test_evaluate_divides_by_the_weights(trained: hvdsl.Trained) -> None:
     assert bound.distortion == pytest.approx(single.distortion.mean().item() / 32, rel=1e-6)
 
 
+def test_figures_of_whole_images_are_not_told_of_weighted_ones(trained: hvdsl.Trained) -> None:
+    bound = trained.evaluate().bound
+    assert (bound.psnr_db, bound.ssim) == (None, None)
+    with pytest.raises(hvdsl.UsageError, match="--baselines are of whole images"):
+        trained.evaluate(baselines=True)
+
+
+def test_reconstructions_are_compared_with_the_target() -> None:
+    spec = SPEC.replace("given hole = 1x8x8 { source = box }", "given clean = 1x8x8")
+    spec = spec.replace("weight = 1 - hole", "target = clean / 7.5 - 1")
+    compiled = hvdsl.compile(Source("clean.hv", spec))
+    model, data = compiled.build(0), compiled.model.settings.data
+    pixels = torch.randint(0, 16, (3, 1, 8, 8), generator=torch.Generator().manual_seed(0)).float()
+    fields = {"label": torch.tensor([1, 2, 3]), "low": torch.zeros(3, 1, 4, 4)}
+    [clean] = reconstruct(model, data, pixels, [2], given=fields)
+    far = 10 * np.log10(15**2 / (clean - pixels).square().mean().item())
+    near = evaluate(model, GivenImages(pixels, fields | {"clean": clean.round()}), pixels=data).psnr_db
+    assert near is not None and near > far + 3
+
+
 def test_a_score_divides_by_the_weights(trained: hvdsl.Trained) -> None:
     scores = trained.score(split="test")
     assert isinstance(scores.dims, torch.Tensor) and ((scores.dims > 0) & (scores.dims < 64)).all()
@@ -204,6 +228,29 @@ def test_what_is_encoded_is_decoded_with_its_conditions(trained: hvdsl.Trained, 
         assert set(beside) == {"label"} and beside["label"].tolist() == [1, 2, 3, 4, 5]  # only the encoder reads `low`
         decoded = trained.decode(read_latents(output, opened), given=beside)
         assert torch.equal(decoded, trained.reconstruct(images, given={"label": [1, 2, 3, 4, 5]}))
+
+
+def test_info_says_what_a_model_is_conditioned_on() -> None:
+    found = {c["name"]: c for c in hvdsl.compile(Source("tiny.hv", SPEC)).info()["conditions"]}
+    assert found["label"]["read_by"] == ("inference", "generation") and found["label"]["drop"] == 0.2
+    assert (found["low"]["read_by"], found["hole"]["read_by"]) == (("inference",), ("weight",))
+    unread = SPEC.replace("concat(x, low) ->", "")
+    [warning] = check(Source("tiny.hv", unread)).warnings
+    assert warning.message == "nothing reads `low`"
+    assert check(Source("tiny.hv", SPEC)).warnings == ()
+
+
+def test_an_image_of_other_proportions_is_refused(trained: hvdsl.Trained, tmp_path: Path) -> None:
+    images = np.zeros((1, 8, 8), np.uint8)
+    for size in ((8, 8), (8, 6)):
+        Image.new("L", size).save(tmp_path / "low.png")
+        if size == (8, 6):
+            with pytest.raises(hvdsl.UsageError, match=r"--given low=.*low.png is 6x8 and the field 4x4: crop it"):
+                trained.reconstruct(images, given={"label": 1, "low": tmp_path / "low.png"})
+        else:
+            trained.reconstruct(images, given={"label": 1, "low": tmp_path / "low.png"})
+    with pytest.raises(hvdsl.UsageError, match="--given low=nowhere: there is no image nowhere"):
+        trained.reconstruct(images, given={"label": 1, "low": "nowhere"})
 
 
 def test_a_class_that_is_not_given_is_zeros(trained: hvdsl.Trained) -> None:

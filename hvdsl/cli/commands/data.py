@@ -31,20 +31,23 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.runtime.data import open_data
     from hvdsl.runtime.data.survey import survey
     from hvdsl.workflows.compiling import checked
+    from hvdsl.workflows.conditions import check_fields
 
     if args.overrides and args.spec is None:
         raise UsageError("--set changes a spec, and none is given: `hvdsl data PATH SPEC --set …`")
-    settings = None if args.spec is None else checked(args.spec, args.overrides).settings.data
+    model = None if args.spec is None else checked(args.spec, args.overrides)
+    settings = None if model is None else model.settings.data
     found = survey(args.path, settings)
     if args.json:
         print_json(_as_json(found))
     else:
         print("\n".join(_text(found)))
     splits = None
-    if settings is not None:
+    if model is not None and settings is not None:
         splits = open_data(settings, args.path)
+        fields = check_fields(model, splits)
         parts = ", ".join(f"{len(getattr(splits, part)):,} {part}" for part in ("train", "validation", "test"))
-        print(f"fits {args.spec}: {parts}", file=sys.stderr)
+        print(f"fits {args.spec}: {parts}" + (f"\nfields: {fields}" if fields else ""), file=sys.stderr)
     if args.output is not None:
         _sheet(found, settings or found.suggested, args.output)
     return 0
@@ -75,11 +78,12 @@ def _text(survey: Survey) -> list[str]:
         low, high = kind.values
         lines.append(f"{name}: values {low:g} … {high:g} in {_images(kind.images)}" + "".join(f", {m}" for m in more))
     lines += _list("classes", [f"{name}: {count:,}" for name, count in survey.classes.items()])
-    lines.append(f"mean {survey.mean:.5g}, deviation {survey.deviation:.5g} of {_images(survey.decoded)}")
+    lines.append(f"mean {survey.mean:.5g}, deviation {survey.deviation:.5g} as the model sees the images")
     if survey.across:
         lines += _list("the same image in two parts", [f"{a} = {b}" for a, b in survey.across])
     if survey.within:
-        lines.append(f"{survey.within:,} images repeat another of their part")
+        many = f"{survey.within:,} images repeat" if survey.within > 1 else "1 image repeats"
+        lines.append(f"{many} another of the same part")
     if not survey.compared:
         lines.append("too much to compare all images: some that are the same may not have been found")
     lines += _list("left out", [f"{name}: {reason}" for name, reason in survey.left_out])

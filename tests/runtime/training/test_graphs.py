@@ -80,6 +80,29 @@ def test_a_step_that_cannot_be_captured_is_run() -> None:
         assert torch.equal(tensor, refused.state_dict()[name]), name
 
 
+def test_a_replay_that_gives_something_else_is_not_trusted() -> None:
+    def stale(run: Callable[[], Any]) -> Callable[[], Any]:
+        def replay() -> Any:
+            numbers, terms = run()
+            return numbers * 1.01, terms
+
+        return replay
+
+    plain, doubted = tiny(norm=True, dropout=0.2), tiny(norm=True, dropout=0.2)
+    made = trainer(doubted)
+    assert made.optimization.use_graphs(stale) is None
+    made.fit()
+    trainer(plain).fit()
+    told = made.optimization.refused_graphs()
+    assert told is None  # the loop has said it
+    captured = made.optimization._captured
+    assert captured is not None
+    assert captured.refused is not None
+    assert captured.refused.startswith("a replayed step is not the step: its loss is ")
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(tensor, doubted.state_dict()[name]), name
+
+
 def test_a_failed_capture_leaves_nothing_to_the_step_that_is_run_instead(capsys: pytest.CaptureFixture[str]) -> None:
     """What is captured computes nothing, so gradients of the attempt hold whatever lay in their memory."""
     plain, refused = tiny(), tiny()

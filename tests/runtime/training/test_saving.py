@@ -132,6 +132,7 @@ def test_a_streak_of_nan_pushes_no_good_checkpoint_out_and_the_stop_names_it(run
     assert f"the parameter `{broken_name}` is not finite first (report: " in message
     assert f"step 4: `hvdsl train --resume --checkpoint 4 --out {run.folder}` goes on from it" in message
     report = json.loads((run.folder / "stalled-56.json").read_text())
+    assert report["images"] and all(name.startswith("blob ") for name in report["images"])
     assert report["parameters"][0].keys() == {"name", "shape", "largest", "not_finite"}
     assert [p["name"] for p in report["parameters"] if p["not_finite"]] == [broken_name]
     again = trainer(run, steps=8)
@@ -199,8 +200,12 @@ def test_a_loss_scale_that_collapses_is_an_error() -> None:
         made.optimization.check_scale()
 
 
-def test_a_continuous_group_that_stays_silent_is_told_once() -> None:
-    collapse = Collapse()
-    said = [line for _ in range(15) for line in collapse.rates(["z_1", "z_2"], [0.001, 3.0])]
-    assert len(said) == 1
-    assert said[0].startswith("group z_1 has collapsed: below 0.01 nats per image in each of the last 10 records")
+@pytest.mark.parametrize(("every", "told"), [(1, 25), (100, 1000)])
+def test_a_continuous_group_that_stays_silent_is_told_once(every: int, told: int) -> None:
+    collapse = Collapse(epoch=25 if every == 1 else 5000)
+    said = {n * every: collapse.rates(["z_1", "z_2"], [0.001, 3.0], n * every) for n in range(1, 40)}
+    lines = {step: line for step, [line] in ((step, lines) for step, lines in said.items() if lines)}
+    assert list(lines) == [told]
+    assert lines[told].startswith(
+        f"group z_1 has collapsed: below 0.01 nats per image in every record of the last {told:,} steps"
+    )

@@ -132,6 +132,9 @@ class Blobs:
     def batch(self, indices: Sequence[int], epoch: int = 0, step: int = 0) -> NDArray[Any]:
         return np.stack([self._one(i, epoch) for i in indices])
 
+    def names(self, indices: Sequence[int]) -> list[str]:
+        return [f"blob {i}" for i in indices]
+
     def _one(self, index: int, epoch: int) -> NDArray[Any]:
         rng = np.random.default_rng((index, epoch))
         image = rng.integers(0, 4, (1, 8, 8))
