@@ -33,7 +33,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pillow
 
-from hvdsl.cli.commands import data as _loaded  # noqa: F401  # before processes are forked
 from hvdsl.cli.main import main as hvdsl_command
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.data import DataError
@@ -205,7 +204,7 @@ def campaign(form: str, count: int, seed: int, by_command: bool, tell: Callable[
         process.start()
         sending.close()
         try:
-            while following < count and receiving.poll(6 * SLOWEST):
+            while following < count and receiving.poll(3 * SLOWEST):
                 number, outcome = receiving.recv()
                 kind = outcome if outcome in ("read", "refused") else "failed"
                 outcomes[kind] += 1
@@ -233,6 +232,10 @@ def main() -> int:
     args = parser.parse_args()
     began = time.monotonic()
     good = []
+    if args.commands:  # everything is loaded before processes are forked, so that their time is that of the reading
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "x.png").write_bytes(whole("png"))
+            command("png", Path(folder) / "x.png")
     for count, by_command in ((args.mutations, False), (args.commands, True)):
         forms = [form for form in args.forms if not (by_command and form in _NO_PLACE)]
         each = -(-count // len(forms)) if count else 0
