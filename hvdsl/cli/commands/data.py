@@ -31,20 +31,23 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.runtime.data import open_data
     from hvdsl.runtime.data.survey import survey
     from hvdsl.workflows.compiling import checked
+    from hvdsl.workflows.conditions import check_fields
 
     if args.overrides and args.spec is None:
         raise UsageError("--set changes a spec, and none is given: `hvdsl data PATH SPEC --set …`")
-    settings = None if args.spec is None else checked(args.spec, args.overrides).settings.data
+    model = None if args.spec is None else checked(args.spec, args.overrides)
+    settings = None if model is None else model.settings.data
     found = survey(args.path, settings)
     if args.json:
         print_json(_as_json(found))
     else:
         print("\n".join(_text(found)))
     splits = None
-    if settings is not None:
+    if model is not None and settings is not None:
         splits = open_data(settings, args.path)
+        fields = check_fields(model, splits)
         parts = ", ".join(f"{len(getattr(splits, part)):,} {part}" for part in ("train", "validation", "test"))
-        print(f"fits {args.spec}: {parts}", file=sys.stderr)
+        print(f"fits {args.spec}: {parts}" + (f"\nfields: {fields}" if fields else ""), file=sys.stderr)
     if args.output is not None:
         _sheet(found, settings or found.suggested, args.output)
     return 0
