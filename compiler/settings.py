@@ -37,7 +37,7 @@ class LatentSettings(Settings):
 
 
 Size = Annotated[int, Field(ge=1)]
-Border = Annotated[int, Field(ge=0)]
+Border = Annotated[int, Field(ge=0, le=2**16)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)] | WithBeta
 Holdout = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]

@@ -64,29 +64,30 @@ class Diagnostics:
 
     def __init__(self) -> None:
         self._found: list[Diagnostic] = []
+        self._places: dict[object, int] = {}  # of code, place and message
 
     def __iter__(self) -> Iterator[Diagnostic]:
         return iter(self._found)
 
     def add(self, diagnostic: Diagnostic) -> None:
         """Record a diagnostic; a repetition (same code, span and message) only raises its count."""
-        for i, known in enumerate(self._found):
-            if (known.code, known.span, known.message) == (
-                diagnostic.code,
-                diagnostic.span,
-                diagnostic.message,
-            ):
-                self._found[i] = Diagnostic(
-                    known.code,
-                    known.message,
-                    known.span,
-                    known.found,
-                    known.expected,
-                    known.help,
-                    known.count + 1,
-                )
-                return
-        self._found.append(diagnostic)
+        span = diagnostic.span
+        place = None if span is None else (span.source.name, span.start, span.end)
+        key = diagnostic.code.id, place, diagnostic.message
+        at = self._places.setdefault(key, len(self._found))
+        if at == len(self._found):
+            self._found.append(diagnostic)
+            return
+        known = self._found[at]
+        self._found[at] = Diagnostic(
+            known.code,
+            known.message,
+            known.span,
+            known.found,
+            known.expected,
+            known.help,
+            known.count + 1,
+        )
 
     @contextmanager
     def collecting(self) -> Iterator[None]:

@@ -36,6 +36,8 @@ def main() -> int:
     warned: Counter[str] = Counter()
     accepted, begin = 0, time.process_time()
     for case in range(args.start, args.start + args.count):
+        if case % 500 == 0:
+            print(f"case {case}, {accepted} accepted", file=sys.stderr, flush=True)
         text = text_of(str(args.seed), case)
         verdict = judge(text)
         if verdict.broken:

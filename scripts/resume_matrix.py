@@ -19,6 +19,7 @@ from pathlib import Path
 from kill_campaign import CODES, FOREVER, LADDER, MACHINE, differences, ended, prepare, start
 
 MIDDLE, END = 4, 9
+PRECISIONS = {"fp16": "fp16(initial_scale = 256)"}  # at a larger one the first steps are skipped, and not saved
 KINDS = {
     "codes, by gradient": ("codebook(32, 6, update = gradient)", "gradient = rotation"),
     "codes, residual": ("codebook(16, 6, depth = 3, expire = 0.1)", ""),
@@ -68,7 +69,12 @@ def together(arguments: list[str], place: Path, ranks: int) -> str:
 def compared(spec: str, overrides: list[str], precision: str, ranks: int, place: Path) -> str:
     """What is wrong; nothing where the two runs are equal."""
     straight, resumed = place / "straight", place / "resumed"
-    steps = [f"--steps={END}", "--batch=8", f"--precision={precision}", *(f"--set={o}" for o in overrides)]
+    steps = [
+        f"--steps={END}",
+        "--batch=8",
+        f"--set=train.precision={PRECISIONS.get(precision, precision)}",
+        *(f"--set={o}" for o in overrides),
+    ]
     every = [f"--set=train.checkpoint_every={MIDDLE}", "--set=train.keep=9"]
     if "train.z.log_every=3" in overrides:
         every += [f"--set=train.z.checkpoint_every={MIDDLE}", "--set=train.z.keep=9"]

@@ -7,7 +7,7 @@ at its own. A tensor that is not made of z (a context) adds nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 
@@ -67,8 +67,17 @@ def _through(graph: Graph, node: Node, operands: Sequence[Seen | None]) -> tuple
         after |= seen.after or later or (reads.mirrored and earlier)
         mixed = seen.mixed_by if mixed is None else mixed
         at_own[-1] = seen if OWN in offsets else None
+    behind = [_Behind(seen.own) if seen is not None else None for seen in at_own]
     return tuple(
-        Seen(tuple(_own(bits, at_own) for bits in outputs), before, after, mixed)
+        Seen(
+            tuple(
+                reduce(or_, (one(mask) for mask, one in zip(masks, behind, strict=True) if one is not None), 0)
+                for masks in outputs
+            ),
+            before,
+            after,
+            mixed,
+        )
         for outputs in channel_reads(node.operation, shapes, node.shapes, node.args)
     )
 
@@ -80,15 +89,22 @@ def _offsets(reads: Reads) -> tuple[Offset, ...] | None:
     return reads._replace(mirrored=False).offsets
 
 
-def _own(bits: Sequence[int], at_own: Sequence[Seen | None]) -> int:
-    """The channels of z behind those channels of the operands, at the own position."""
-    return reduce(
-        or_, (own for mask, seen in zip(bits, at_own, strict=True) if seen for own in _chosen(mask, seen.own)), 0
-    )
+class _Behind:
+    """The channels of z behind some channels of an operand at its own position, which are mostly those of before."""
 
+    def __init__(self, own: tuple[int, ...]) -> None:
+        self._own = own
+        self._mask = self._bits = 0
 
-def _chosen(mask: int, own: tuple[int, ...]) -> Iterator[int]:
-    return (bits for channel, bits in enumerate(own) if mask >> channel & 1)
+    def __call__(self, mask: int) -> int:
+        known = self._mask & mask == self._mask
+        rest, bits = (mask ^ self._mask, self._bits) if known else (mask, 0)
+        while rest:
+            lowest = rest & -rest
+            bits |= self._own[lowest.bit_length() - 1]
+            rest ^= lowest
+        self._mask, self._bits = mask, bits
+        return bits
 
 
 def channel_reads(

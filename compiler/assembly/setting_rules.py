@@ -242,6 +242,15 @@ def _check_geometry(data: Data, section: tree.Settings, diagnostics: Diagnostics
             expected = "(left, top, right, bottom) with right over left and bottom over top"
             _refuse(section, "crop", what, expected, "order the four numbers so", diagnostics)
             return
+    top, bottom, left, right = data.borders
+    height, width = data.shape[1:]
+    if not isinstance(data.crop, RandomCrop) and (top + bottom >= height or left + right >= width):
+        what = f"borders of {top + bottom} by {left + right} within images of {_size(data.shape[1:])}"
+        _refuse(section, "pad", what, "a border that leaves a part of the image", "lower `pad`", diagnostics)
+        return
+    if data.shift >= min(height, width):
+        what = f"images of {_size(data.shape[1:])} moved by up to {data.shift:,}"
+        _refuse(section, "shift", what, "less than the image", "lower `shift`", diagnostics)
     size = data.size_before_random_crop
     if size is None:
         if isinstance(data.crop, RandomCrop) and data.crop.size != data.shape[1:]:

@@ -71,23 +71,6 @@ def _definitions(items: Sequence[tree.SpecItem], source: Source) -> Iterator[Dia
                     help=f"use `{name}`, or remove it",
                 )
 
-    for field in _fields(items):
-        if field.key.id not in used and field.span.source is source:
-            yield Diagnostic(
-                codes.UNREAD_DEFINITION,
-                f"nothing reads the field `{field.key.id}`",
-                field.key.span,
-                expected="a field that the model is given",
-                help=f"read it, as in `concat(x, {field.key.id})`, or remove it",
-            )
-
-
-def _fields(items: Sequence[tree.SpecItem]) -> Iterator[tree.Condition]:
-    """The fields that stand beside images."""
-    for item in _flat(items):
-        if isinstance(item, tree.Settings):
-            yield from (setting for setting in item.settings if isinstance(setting, tree.Condition))
-
 
 def _flat(items: Sequence[tree.SpecItem]) -> Iterator[tree.SpecItem]:
     """Items, those of variants in the place of the variant."""

@@ -150,10 +150,10 @@ def _conv_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
     kernel, stride, dilation = (positive_pair(args, name) for name in ("kernel", "stride", "dilation"))
     padding = resolve(args["pad"], inputs[0], kernel, stride, dilation)
     rows, columns = ([i * dilation[a] - before for i in range(kernel[a])] for a, before in _before(padding))
-    offsets = list(product(rows, columns))
-    window = sliding(kernel, stride, padding, dilation)
+    window, mask = sliding(kernel, stride, padding, dilation), causal_mask(args, 1, 1)
+    offsets = list(product(rows, columns)) if mask is not None else []
     # Of several inputs (`passes/split_concat.py`) each is read alike.
-    return (masked(window, causal_mask(args, 1, 1), offsets),) * len(inputs)
+    return (masked(window, mask, offsets),) * len(inputs)
 
 
 def _before(padding: Padding) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -30,12 +30,19 @@ _ONLY = {"decay": ("ema",), "eps": ("ema",), "expire": ("ema",), "orthogonal": (
 _NOT_LINEAR = ("distance", "start", "shared")
 
 
+def _check_codes(codes: int, found: str) -> None:
+    if codes > 1 << _MOST_BITS:
+        raise OperationError(
+            f"more than {1 << _MOST_BITS:,} codes are not supported", found=found, expected=f"at most 2^{_MOST_BITS}"
+        )
+
+
 def _codebook_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     fraction(args, "decay")
     for name in ("eps", "expire", "orthogonal"):
         if number(args, name) < 0:
             raise OperationError(f"`{name}` must be at least 0", found=text(args[name]))
-    positive(args, "codes")
+    _check_codes(positive(args, "codes"), text(args["codes"]))
     depth = positive(args, "depth")
     if depth == 1 and switch(args, "shared"):
         raise OperationError(
@@ -87,8 +94,8 @@ def _codebook_parameters(inputs: Sequence[Shape], args: Args) -> tuple[Parameter
 
 def _codebook_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
     update = term(args, "update").name
-    said = [a for a in _CODEBOOK[2:-1] if a.name != "update" and args[a.name] != a.default]
-    options = tuple((a.name, _word(args[a.name])) for a in said)
+    stated = [a for a in _CODEBOOK[2:-1] if a.name != "update" and args[a.name] != a.default]
+    options = tuple((a.name, _word(args[a.name])) for a in stated)
     return Layer(_LAYERS[update], (positive(args, "codes"), positive(args, "dim"), outputs[0][1:]), options)
 
 
@@ -114,6 +121,7 @@ def _finite_scalar_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ..
             expected="at least 3 levels, or `symmetric = yes`",
             help="add `symmetric = yes`: levels then lie evenly from -1 to 1",
         )
+    _check_codes(prod(levels), " x ".join(map(str, levels)))
     return (grid_shape(len(levels), args),)
 
 

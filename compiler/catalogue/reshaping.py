@@ -113,6 +113,9 @@ def _split_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     return tuple((n, height, width) for n in sizes)
 
 
+_MOST_PARTS = 4096
+
+
 def _chunk_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     channels, height, width = inputs[0]
     n = positive(args, "n")
@@ -121,6 +124,10 @@ def _chunk_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
             "`chunk` makes equal parts",
             found=f"{channels} channels in {n} parts",
             expected=f"a multiple of {n}",
+        )
+    if n > _MOST_PARTS:
+        raise OperationError(
+            "`chunk` makes too many parts", found=f"{n:,} parts", expected=f"at most {_MOST_PARTS:,}, each with a name"
         )
     return ((channels // n, height, width),) * n
 

@@ -65,6 +65,9 @@ def positive(args: Args, name: str) -> int:
     return value
 
 
+MOST_POSITIONS = 2**18  # of a kernel
+
+
 def positive_pair(args: Args, name: str) -> tuple[int, int]:
     """A kernel, stride or factor of at least 1x1.
 
@@ -77,6 +80,10 @@ def positive_pair(args: Args, name: str) -> tuple[int, int]:
             f"`{name}` must be at least 1x1",
             found=f"{height}x{width}",
             expected="1 or more in both directions",
+        )
+    if name == "kernel" and height * width > MOST_POSITIONS:
+        raise OperationError(
+            "a kernel of unreasonable size", found=f"{height}x{width}", expected=f"at most {MOST_POSITIONS:,} positions"
         )
     return height, width
 

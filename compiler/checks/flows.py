@@ -6,12 +6,16 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from hvdsl.compiler.diagnostics import flows as codes
+from hvdsl.compiler.diagnostics.limits import TENSOR_TOO_LARGE
 from hvdsl.compiler.graph import Edge, Graph, Node
 from hvdsl.compiler.model import Model
 from hvdsl.grammar.diagnostics import Diagnostic
 
 if TYPE_CHECKING:
     from hvdsl.compiler.analysis.autoregression import Seen
+
+
+MOST_CHANNELS = 32_768  # within a flow, where each is followed by itself
 
 
 def check_flows(model: Model) -> Iterator[Diagnostic]:
@@ -34,6 +38,10 @@ def _leak(graph: Graph, node: Node) -> Diagnostic | None:
     from hvdsl.compiler.analysis.autoregression import seen_of  # most specs have no flows
 
     z, *block = node.inputs
+    wide = next((n for n in graph.nodes[z.node : node.index] if n.shapes and n.shapes[0][0] > MOST_CHANNELS), None)
+    if wide is not None:
+        message, what = "this makes a tensor of unreasonable size", f"{wide.shapes[0][0]:,} channels within a flow"
+        return Diagnostic(TENSOR_TOO_LARGE, message, wide.span, what, f"at most {MOST_CHANNELS:,}")
     seen = seen_of(graph, z, node.index)
     for edge in block:
         of_z = seen.get(edge)

@@ -51,6 +51,16 @@ TOO_MUCH_WORK = Code(
     ),
     good=spec(top="cell a0 { x }\ncell a1 { a0 * 8 }", encoder="8: conv(3x3, 8) -> a1 -> tap"),
 )
+LIST_TOO_LARGE = Code(
+    "HV0716",
+    "a list of unreasonable size",
+    "A list or tuple may hold 10,000 values, those of the lists within it counted: lists of lists double quickly.",
+    bad=spec(
+        top="let a0 = [1, 2]\n" + "\n".join(f"let a{i + 1} = [a{i}, a{i}]" for i in range(20)),
+        encoder="8: conv(3x3, 8 if a20 == a19 else 4) -> tap",
+    ),
+    good=spec(top="let a0 = [1, 2]\nlet a1 = [a0, a0]", encoder="8: conv(3x3, 8 if a1 == a0 else 4) -> tap"),
+)
 
 CODES = (
     TOO_MANY_NODES,
@@ -58,4 +68,5 @@ CODES = (
     NESTED_TOO_DEEP,
     TENSOR_TOO_LARGE,
     TOO_MUCH_WORK,
+    LIST_TOO_LARGE,
 )

@@ -8,10 +8,11 @@ added, multiplied or called, its subclasses say: `constants.Constants` (settings
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
 from hvdsl.compiler.catalogue.table import Argument, ArgumentType, Required
+from hvdsl.compiler.diagnostics import limits
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.evaluate import arithmetic
@@ -99,6 +100,7 @@ class Evaluator(ABC, Generic[E]):
                 items = [self.evaluate(item, environment) for item in expr.items]
                 if INVALID in items:
                     return INVALID
+                _check_size(items, expr.span)
                 return items if isinstance(expr, tree.List) else tuple(items)
             case tree.Item():
                 return self._item(expr, environment, wanted)
@@ -250,6 +252,29 @@ def own_word(argument: Argument | None, expr: tree.Expr) -> str | None:
     if isinstance(head, tree.Name) and head.id in argument.words and head.id not in KEYWORDS:
         return head.id
     return None
+
+
+MOST_VALUES = 10_000  # of a list, those of the lists within it counted
+
+
+def _check_size(items: Sequence[object], span: Span) -> None:
+    """Refuse a list whose values, printed or compared, would take for ever; the lists within it are smaller."""
+    todo: list[object] = [items]
+    count = 0
+    while todo:
+        item = todo.pop()
+        if isinstance(item, list | tuple):
+            todo += item
+            count += len(item)
+        if count > MOST_VALUES:
+            raise Fault(
+                limits.LIST_TOO_LARGE,
+                f"a list of more than {MOST_VALUES:,} values",
+                span,
+                "the values of the lists within it counted",
+                f"at most {MOST_VALUES:,}",
+                "a map, read with an index, needs no value for each place",
+            )
 
 
 def unknown(name: tree.Name, known: Iterable[str], wanted: Argument | None, places: str) -> Fault:

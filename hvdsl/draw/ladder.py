@@ -106,7 +106,10 @@ def _conditions(model: Model) -> Iterable[Node]:
 
 def _kind_of(condition: Node) -> str:
     classes = condition.args.get("classes")
-    return f"{classes} classes" if isinstance(classes, int) else shape(*condition.shapes[0])
+    if isinstance(classes, int):
+        return f"{classes} classes"
+    channels, height, width = condition.shapes[0]
+    return counted(channels, "number") if height == width == 1 else shape(channels, height, width)
 
 
 def _bands(graph: Graph) -> list[Band]:

@@ -30,6 +30,7 @@ from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.files import format_text, read
 from hvdsl.grammar.source import Source, Span
 from hvdsl.grammar.text.reader import read_text
+from hvdsl.grammar.tree import Name
 
 SECTIONS: dict[str, type[Settings]] = {
     "data": Data,
@@ -116,16 +117,21 @@ class Document:
         words = (m for m in _WORD.finditer(text) if m.start() <= offset <= m.end())
         return next((Span(self.source, m.start(), m.end()) for m in words), None)
 
-    def definitions(self) -> list[Definition]:
+    @cached_property
+    def definitions(self) -> tuple[Definition, ...]:
         """Everything that the file itself defines, in order."""
-        return [] if self.tree is None else list(_definitions(self.tree))
+        return () if self.tree is None else tuple(_definitions(self.tree))
+
+    @cached_property
+    def _all_names(self) -> tuple[Name, ...]:
+        return () if self.tree is None else tuple(_names(self.tree))
 
     def definition(self, offset: int) -> Definition | None:
         """Where the name at a place is defined: in the recipe around it, the file, or the files that it uses."""
         span = self.word(offset)
         if span is None or self.tree is None:
             return None
-        found = [d for d in self.definitions() if d.name == span.text]
+        found = [d for d in self.definitions if d.name == span.text]
         local = [d for d in found if d.kind in _LOCAL and self._same_recipe(d.span.start, offset)]
         top = [d for d in found if d.kind not in _LOCAL]
         if local or top:
@@ -139,10 +145,10 @@ class Document:
         definition = self.definition(offset)
         if definition is None or definition.span.source is not self.source or self.tree is None:
             return []
-        names = [n.span for n in _names(self.tree) if n.id == definition.name]
+        names = [n.span for n in self._all_names if n.id == definition.name]
         if definition.kind in _LOCAL:
             return [s for s in names if self._same_recipe(s.start, definition.span.start)]
-        hidden = [d.span.start for d in self.definitions() if d.kind in _LOCAL and d.name == definition.name]
+        hidden = [d.span.start for d in self.definitions if d.kind in _LOCAL and d.name == definition.name]
         return [s for s in names if not any(self._same_recipe(start, s.start) for start in hidden)]
 
     def hover(self, offset: int) -> str | None:
@@ -173,7 +179,7 @@ class Document:
         if self._depth(offset) == 0:
             items = [Choice(word, "keyword") for word in ITEMS]
             return items + [Choice(name, "likelihood", doc=entry.summary) for name, entry in LIKELIHOODS.items()]
-        own = {d.name: d for d in self.definitions() if d.kind not in _LOCAL or self._same_recipe(d.span.start, offset)}
+        own = {d.name: d for d in self.definitions if d.kind not in _LOCAL or self._same_recipe(d.span.start, offset)}
         used = {d.name: d for t in (_used(self.tree, self.path) if self.tree else ()) for d in _definitions(t)}
         names = [Choice(d.name, d.kind, d.text) for d in {**used, **own}.values() if d.kind not in ("variant", "prior")]
         public = (o for o in OPERATIONS.values() if o.kind is not Kind.INTERNAL)

@@ -20,7 +20,7 @@ TEXT_LINES, TEXT_WIDTH = 3_000, 400
 MOST_LEVELS = 32  # of codes
 SHORT = 24  # characters of a cell that stay on one line
 STEPS = "step"
-CURVES = (
+_FIRST = (
     names.BITS_PER_DIM,
     names.ERROR_PER_DIM,
     names.NATS_PER_CODE,
@@ -30,11 +30,16 @@ CURVES = (
     names.RATE_NATS_PER_DIM,
     names.RATE_BITS_PER_DIM,
     names.BETA,
-    names.CODEBOOK_LOSS,
-    names.LEARNING_RATE,
-    names.IMAGES_PER_SECOND,
-    names.PEAK_MEMORY_BYTES,
 )
+_ELSEWHERE = {
+    *(names.GRADIENT_NORM, names.GRADIENT_NORM_LIMIT, names.SKIPPED_STEPS, names.SKIPPED_STEPS_IN_WINDOW),
+    *(names.SKIP_STREAK_STEPS, names.LONGEST_SKIP_STREAK_STEPS, names.EPOCH, names.SECONDS_PER_STEP),
+    *(names.NEGATIVE_ELBO_NATS_PER_IMAGE, names.NEGATIVE_ELBO_NATS_PER_DIM),  # the first curve in other units
+    *(names.RATE_BITS_PER_IMAGE, names.IMAGES, names.SAMPLES),
+}
+"""What is shown with the gradients, in another unit, or does not change."""
+CURVES = (*_FIRST, *(n for n, m in METRICS.items() if n not in {*_FIRST, *_ELSEWHERE} and not m.per_group))
+"""Every number that the vocabulary has, what matters most first."""
 
 
 @dataclass(frozen=True)

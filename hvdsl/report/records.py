@@ -18,7 +18,6 @@ MOST_SNAPSHOTS = 48  # of the numbers of all groups
 MOST_GROUPS = 4_096
 LARGEST_STEP = 10**15
 LARGEST = 1e39  # more than any float32
-EVENTS = ("train", "validation", "stalled", "diverging")
 
 Bucket = tuple[float, float, float, float]
 """The step of the least value, that value, the step of the largest, that value."""
@@ -67,6 +66,7 @@ class Records:
 
     Attributes:
         curves: Of each event, the numbers by name.
+        stalls: Steps at which training ended since too many updates were skipped.
         skips: Step, and the updates left out since the record before, where there were any.
         count: Records that were read.
         unreadable: Lines that are no records.
@@ -75,6 +75,7 @@ class Records:
 
     curves: dict[tuple[str, str], Curve] = field(default_factory=dict)
     skips: list[tuple[int, int]] = field(default_factory=list)
+    stalls: list[int] = field(default_factory=list)
     count: int = 0
     unreadable: int = 0
     unknown: int = 0
@@ -97,11 +98,13 @@ class Records:
 
     def _add(self, record: Mapping[str, Any]) -> None:
         event, step = record.get("event"), record["step"]
-        if event not in EVENTS or not 0 <= step <= LARGEST_STEP:
+        if not isinstance(event, str) or event not in names.EVENTS or not 0 <= step <= LARGEST_STEP:
             self.unreadable += 1
             return
         self.count += 1
         self.step, self.last_event = step, event
+        if event == names.STALLED and len(self.stalls) < MOST_SNAPSHOTS:
+            self.stalls.append(step)
         for name, value in record.items():
             if name in ("event", "step"):
                 continue

@@ -150,7 +150,7 @@ def _state(path: Path, records: Records, checkpoint: Checkpoint | None, asked: M
         done = records.curve("train", names.EPOCH).last
         if (steps is not None and checkpoint.step >= steps) or (epochs and done and done[1] >= epochs - 1e-6):
             return "finished"
-    if records.last_event not in ("", "train", "validation") or (checkpoint is None and records.count):
+    if records.last_event == names.STALLED or (checkpoint is None and records.count):
         return "failed"
     return "stopped" if checkpoint is not None else "not begun"
 

@@ -97,6 +97,10 @@ def _report(run: Run, name: str, options: ReportOptions) -> RunReport:
     records = read_records(run.metrics_path)
     if records.unreadable:
         notes.append(f"{records.unreadable:,} lines of metrics.jsonl are no records and were left out")
+    for step in records.stalls:
+        file = run.folder / f"stalled-{step}.json"
+        about = f": {file.name} tells what was not finite" if file.is_file() else ""
+        notes.append(f"training stalled at step {step:,}, since too many updates were skipped{about}")
     if records.unknown:
         notes.append(f"{records.unknown:,} measurements have names that this version does not know")
     spec = _read(lambda: _text(run.folder / "resolved.hv"), notes)

@@ -139,7 +139,7 @@ def hold(run: Run, held: ExitStack) -> None:
     """
     here = world()
     if here.leads:
-        run.check_links()
+        run.check_places()
         held.enter_context(run.lock())
         run.clear_remains()
         run.history.settle()

@@ -397,5 +397,9 @@ def train(
         device=device,
         sinks=None if sinks is None else tuple(sinks),
     )
-    with no_global_effect(threads):
+    remedy = (
+        "take a smaller `batch` (or `train.accumulate`: the same batch in parts), `bf16`, or "
+        "`train.checkpointing = group` among the `overrides`, which recomputes activations"
+    )
+    with no_global_effect(threads, remedy):
         return run_training(options, console)

@@ -23,6 +23,21 @@ _BOX = 8  # the stream of random boxes
 _SMALLEST, _LARGEST = 0.25, 0.5  # of a box's sides, as parts of the image's
 
 
+class Absent:
+    """A field that may be absent, and is for all images."""
+
+    place, classes = "", None
+
+    def value(self, index: int, name: str) -> Value:
+        return None
+
+    def holds(self, index: int, name: str) -> bool:
+        return False
+
+    def stamp(self, index: int, name: str) -> bytes:
+        return b""
+
+
 class Unopened:
     """A field that is not there; said where somebody asks for it."""
 
@@ -118,6 +133,7 @@ def _find(condition: Condition, around: Sequence[Path]) -> Path:
     raise DataError(
         f"there is no `{written}`, the source of `{condition.name}`: looked for {', '.join(map(str, places))}"
         + (f"; did you mean `{near[0]}`?" if near else "")
+        + f"; in uses of a trained model `--given {condition.name}=…` says it"
     )
 
 

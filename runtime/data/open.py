@@ -12,7 +12,7 @@ import numpy as np
 from hvdsl.compiler.settings import LABEL, Data
 from hvdsl.runtime.data.arrays import Arrays, read_array_folder, read_arrays
 from hvdsl.runtime.data.cifar10 import read_cifar10
-from hvdsl.runtime.data.conditions import Unopened, open_fields
+from hvdsl.runtime.data.conditions import Absent, Unopened, open_fields
 from hvdsl.runtime.data.dataset import Dataset, Images, Splits, Subset, Teller, holdout_split
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.folder import Folder
@@ -184,6 +184,8 @@ def open_given(
     title = f"{count} of {path}" + (f"; {left}" if left else "")
     whole = noted if noted is not None and path.resolve().is_relative_to(noted.resolve()) else None
     fields = open_fields(settings, images, path, classes, whole)
+    droppable = {condition.name for condition in settings.conditions if condition.drop}
+    fields |= {n: Absent() for n, field in fields.items() if isinstance(field, Unopened) and n in droppable}
     dataset = Dataset(title, images, settings, training=False, tell=tell, fields=fields)
     if isinstance(images, Folder | Lmdb):
         images.check(settings)
@@ -195,11 +197,8 @@ def open_given(
 def _without(dataset: Dataset, settings: Data) -> Iterator[str]:
     """Which fields that may be absent are so, to be told with the data set's name."""
     for condition in settings.conditions:
-        source = dataset.fields.get(condition.name)
-        if condition.drop and source is not None and not isinstance(source, Unopened):
-            count = dataset.absent(condition.name)
-            if count:
-                yield f"; {count:,} without `{condition.name}`"
+        if condition.drop and (count := dataset.absent(condition.name)):
+            yield f"; {count:,} without `{condition.name}`"
 
 
 def _is_told(settings: Data) -> bool:

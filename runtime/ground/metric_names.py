@@ -11,6 +11,15 @@ from types import MappingProxyType
 
 NONE = "–"
 """The unit of a plain number."""
+TRAIN, VALIDATION, STALLED = "train", "validation", "stalled"
+EVENTS: Mapping[str, str] = MappingProxyType(
+    {
+        TRAIN: "means since the line before",
+        VALIDATION: "of the held-out images",
+        STALLED: "training ended, since too many updates were skipped",
+    }
+)
+"""What a line of the log is about: the log takes no other, and reports show all."""
 
 
 @dataclass(frozen=True, slots=True)

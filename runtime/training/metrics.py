@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.disk import append_line, write_file
 
 Measurement: TypeAlias = int | float | str | Sequence[float | None] | None
@@ -27,7 +28,10 @@ class MetricsLog:
 
         Raises:
             DiskError: The file cannot be written.
+            ValueError: There is no such event.
         """
+        if event not in names.EVENTS:
+            raise ValueError(f"there is no event `{event}`: it is one of {', '.join(names.EVENTS)}")
         record = {"event": event, "step": step} | {name: plain(value) for name, value in values.items()}
         append_line(self._path, json.dumps(record))
 

@@ -93,20 +93,23 @@ class Run:
             raise RunError(f"there is no run folder {run.folder}")
         if not (run.folder / ENVIRONMENT).is_file():
             raise RunError(f"{run.folder} is not a run folder: it has no {ENVIRONMENT}")
-        for name in _FILES:
-            if (run.folder / name).exists() and not (run.folder / name).is_file():  # a pipe would be waited for
-                raise RunError(f"{run.folder / name} is no file: put one in its place, or remove it")
-        for name in _FOLDERS:
-            if (run.folder / name).exists() and not (run.folder / name).is_dir():
-                raise RunError(f"{run.folder / name} is no folder: put one in its place, or remove it")
+        for path in (run.folder / name for name in _FILES):
+            if path.exists() and not path.is_file() and not path.is_dir():  # a pipe would be waited for
+                raise RunError(f"{path} is no file: put one in its place, or remove it")
         return run
 
-    def check_links(self) -> None:
-        """Refuse to write to places outside of the run, which links in it lead to.
+    def check_places(self) -> None:
+        """Refuse to write where something else stands, and to places outside of the run, which links in it lead to.
 
         Raises:
-            RunError: One of its folders, or its lock, is a link.
+            RunError: One of its files or folders is of another kind; one of its folders, or its lock, is a link.
         """
+        for name in _FILES:
+            if (self.folder / name).is_dir():
+                raise RunError(f"{self.folder / name} is no file: put one in its place, or remove it")
+        for name in _FOLDERS:
+            if (self.folder / name).exists() and not (self.folder / name).is_dir():
+                raise RunError(f"{self.folder / name} is no folder: put one in its place, or remove it")
         for name in (*_FOLDERS, "lock"):
             if (self.folder / name).is_symlink():
                 raise RunError(

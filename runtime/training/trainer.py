@@ -190,6 +190,7 @@ class Trainer:
         start, total = self.optimization.step_number, self.clock.total
         if self._saver.saved is None:  # no checkpoint to go on from
             self._saver = self._new_saver()
+        self._collapse = Collapse(self.order.per_epoch, start)
         display = self._display(start)
         self.log = log = self._open_log(start, display)
         display.say(self._fast_paths())
@@ -302,7 +303,7 @@ class Trainer:
                     self._measure(log, display)
         except TrainingStalledError as error:
             if log is not None:
-                log.write("stalled", self._read + 1, self._skips())
+                log.write(names.STALLED, self._read + 1, self._skips())
             raise TrainingStalledError(self._explained(error)) from error
 
     def _explained(self, error: TrainingStalledError) -> str:
@@ -346,11 +347,11 @@ class Trainer:
         )
         rates, groups = values.get(names.RATE_PER_GROUP_NATS_PER_IMAGE), self._group_names()
         if isinstance(rates, list) and len(rates) == len(groups):
-            for line in self._collapse.rates(groups, rates):
+            for line in self._collapse.rates(groups, rates, step):
                 display.say(line)
         display.show(step, values)
         if log is not None:
-            log.write("train", step, values)
+            log.write(names.TRAIN, step, values)
         self._saver.note(step, "train", values)
 
     def _skips(self) -> dict[str, Measurement]:

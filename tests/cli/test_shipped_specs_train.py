@@ -100,6 +100,7 @@ class Preset:
 
 
 FP32 = "train.precision=fp32"
+LADDER = ("w=4", "train.patience=none", "train.keep=2")  # two steps are not validated
 VDVAE = ("width=8", "zdim=2")
 NVAE = ("c=4", "zdim=2", FP32)
 LARGE_NVAE = ("c=2", "zdim=2", "most=4", "least=2", FP32)
@@ -109,8 +110,8 @@ PRESETS = {
     "chvae_morphomnist": Preset(morphomnist, ("width=[else: 4]", "zdim=2")),
     "evdvae_cifar10": Preset(cifar10, VDVAE),
     "iaf_cifar10": Preset(cifar10, ("h=4", "zdim=2")),
-    "ladder_mnist": Preset(binary, ("w=4",)),
-    "ladder_mnist@twelve": Preset(binary, ("w=4",)),
+    "ladder_mnist": Preset(binary, LADDER),
+    "ladder_mnist@twelve": Preset(binary, LADDER),
     "lvae_mnist": Preset(mnist),
     "lvae_mnist@iwae": Preset(mnist),
     "lvae_mnist@unshared": Preset(mnist),

@@ -56,6 +56,8 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         else:
             for line in text.splitlines():
                 words = shlex.split(line, comments=True)
+                if "RUN" in words:  # a conditioned model, of which there is none here
+                    continue
                 assert words[0] == "hvdsl" or "pytorch_fid" in words  # that fetches a network
                 assert words[0] != "hvdsl" or main(words[1:]) == 0, f"{line}: {capsys.readouterr().err}"
     captured = capsys.readouterr()

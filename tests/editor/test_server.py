@@ -126,7 +126,7 @@ def test_half_written_text_has_diagnostics_and_no_failure(folder: Path) -> None:
 def test_every_name_of_the_shipped_specs_has_a_definition_or_is_the_languages_own(spec: Path) -> None:
     text = spec.read_text(encoding="utf-8")
     document = Document(text, spec)
-    for definition in document.definitions():
+    for definition in document.definitions:
         assert document.definition(definition.span.start) is not None
         assert document.occurrences(definition.span.start), definition.name
     assert document.formatted() == text

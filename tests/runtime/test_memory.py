@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+import hvdsl
 from hvdsl.runtime.ground.memory import out_of_memory
+from hvdsl.workflows.isolation import no_global_effect
 
 
 def test_what_was_asked_for_is_said() -> None:
@@ -29,3 +31,11 @@ def test_what_was_asked_for_is_said() -> None:
 @pytest.mark.parametrize("other", [RuntimeError("shapes do not match"), ValueError("out of memory"), OSError(2, "no")])
 def test_other_failures_are_not_taken_for_it(other: Exception) -> None:
     assert out_of_memory(other) is None
+
+
+def test_a_call_of_the_library_fails_with_a_sentence_of_the_one_tree() -> None:
+    sentence = r"out of memory of the machine: .* were asked for; take a smaller `batch`"
+    with pytest.raises(hvdsl.Error, match=sentence), no_global_effect():
+        torch.empty(1 << 60)
+    with pytest.raises(RuntimeError, match="shapes"), no_global_effect():
+        raise RuntimeError("shapes do not match")

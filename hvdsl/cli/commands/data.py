@@ -41,13 +41,15 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.runtime.data.survey import survey
     from hvdsl.runtime.inference.image_files import ImageOutput
     from hvdsl.workflows.compiling import checked
+    from hvdsl.workflows.conditions import check_fields
 
     output = None if args.output is None else ImageOutput.of(args.output)
     if output is not None and output.form not in (".png", "folder"):
         raise UsageError(f"images are not written as `{args.output}` here: give a .png (a contact sheet), or a folder")
     if args.overrides and args.spec is None:
         raise UsageError("--set changes a spec, and none is given: `hvdsl data PATH SPEC --set …`")
-    settings = None if args.spec is None else checked(args.spec, args.overrides).settings.data
+    model = None if args.spec is None else checked(args.spec, args.overrides)
+    settings = None if model is None else model.settings.data
     if settings is not None and (others := of_other_images(settings)) is not settings:
         print(f"`data {settings.name}` of {args.spec} ships: to train on these, write `data images`", file=sys.stderr)
         settings = others
@@ -57,10 +59,11 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("\n".join(_text(found)))
     splits = None
-    if settings is not None:
+    if model is not None and settings is not None:
         splits = open_data(settings, args.path)
+        fields = check_fields(model, splits)
         parts = ", ".join(f"{len(getattr(splits, part)):,} {part}" for part in ("train", "validation", "test"))
-        print(f"fits {args.spec}: {parts}", file=sys.stderr)
+        print(f"fits {args.spec}: {parts}" + (f"\nfields: {fields}" if fields else ""), file=sys.stderr)
     if output is not None:
         (_sheet if output.form == ".png" else _folder)(found, settings or found.suggested, output.path)
     return 0

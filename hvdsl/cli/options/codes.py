@@ -92,7 +92,9 @@ def labels(text: str) -> tuple[int, ...]:
     """Read `0,1,2`: the classes of images."""
     words = text.split(",")
     if not all(word.isdecimal() for word in words):
-        raise argparse.ArgumentTypeError(f"expected the numbers of classes, as 0,1,2, found `{text}`")
+        raise argparse.ArgumentTypeError(
+            f"expected the numbers of classes, as 0,1,2, found `{text}`; `--given label={text}` takes names, too"
+        )
     return tuple(int(word) for word in words)
 
 

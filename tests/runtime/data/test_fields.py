@@ -208,6 +208,21 @@ def test_rows_know_their_image_however_its_path_is_written(tmp_path: Path) -> No
     assert one.conditioned([0], ["age"])[1]["age"].tolist() == [[3]]
 
 
+def test_other_images_without_what_may_be_absent_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "data", pictures())
+    write(tmp_path / "elsewhere" / "new", pictures(3))
+    table(tmp_path / "t.csv", ROWS)
+    for drop in (0.0, 0.1):
+        data = settings(numbers("age", source="t.csv", drop=drop))
+        assert open_data(data, tmp_path / "data").train.absent("age") == 0
+        other = open_given(data, tmp_path / "elsewhere" / "new", tmp_path / "data")
+        if drop:
+            assert other.name.endswith("new; 3 without `age`") and other.absent("age") == 3
+        else:
+            with pytest.raises(DataError, match=r"no `t.csv`, the source of `age`.*`--given age=…` says it"):
+                other.absent("age")
+
+
 def test_one_row_or_image_for_two_images_is_refused(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         write(tmp_path / "data" / folder, pictures(6))

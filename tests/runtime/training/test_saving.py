@@ -200,8 +200,12 @@ def test_a_loss_scale_that_collapses_is_an_error() -> None:
         made.optimization.check_scale()
 
 
-def test_a_continuous_group_that_stays_silent_is_told_once() -> None:
-    collapse = Collapse()
-    said = [line for _ in range(15) for line in collapse.rates(["z_1", "z_2"], [0.001, 3.0])]
-    assert len(said) == 1
-    assert said[0].startswith("group z_1 has collapsed: below 0.01 nats per image in each of the last 10 records")
+@pytest.mark.parametrize(("every", "told"), [(1, 25), (100, 1000)])
+def test_a_continuous_group_that_stays_silent_is_told_once(every: int, told: int) -> None:
+    collapse = Collapse(epoch=25 if every == 1 else 5000)
+    said = {n * every: collapse.rates(["z_1", "z_2"], [0.001, 3.0], n * every) for n in range(1, 40)}
+    lines = {step: line for step, [line] in ((step, lines) for step, lines in said.items() if lines)}
+    assert list(lines) == [told]
+    assert lines[told].startswith(
+        f"group z_1 has collapsed: below 0.01 nats per image in every record of the last {told:,} steps"
+    )
