@@ -94,8 +94,8 @@ def _codebook_parameters(inputs: Sequence[Shape], args: Args) -> tuple[Parameter
 
 def _codebook_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
     update = term(args, "update").name
-    said = [a for a in _CODEBOOK[2:-1] if a.name != "update" and args[a.name] != a.default]
-    options = tuple((a.name, _word(args[a.name])) for a in said)
+    stated = [a for a in _CODEBOOK[2:-1] if a.name != "update" and args[a.name] != a.default]
+    options = tuple((a.name, _word(args[a.name])) for a in stated)
     return Layer(_LAYERS[update], (positive(args, "codes"), positive(args, "dim"), outputs[0][1:]), options)
 
 

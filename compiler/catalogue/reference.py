@@ -79,10 +79,10 @@ def _operation(operation: Operation) -> Iterator[str]:
 
 def _shape_effect(operation: Operation) -> str:
     """What a call makes of shapes, by the operation's own rule."""
-    said, inputs, given = _EXAMPLES[operation.name]
+    text, inputs, given = _EXAMPLES[operation.name]
     args = {a.name: a.default for a in operation.arguments if not isinstance(a.default, Required)}
     outputs = operation.shape(inputs, {**args, **given})
-    return f"`{said}`: {', '.join(map(show, inputs))} → {', '.join(map(show, outputs))}"
+    return f"`{text}`: {', '.join(map(show, inputs))} → {', '.join(map(show, outputs))}"
 
 
 _KINDS = {

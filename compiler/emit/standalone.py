@@ -57,9 +57,9 @@ def standalone(text: str, steps: str = "") -> str:
     initialize = names[closure.add(("layers", "initialize"))]
     code = [_without_header(_initialised(text, initialize)), *map(_without_header, texts[1:])]
     header = ast.get_docstring(ast.parse(text), clean=False) or ""
-    told = "It needs nothing but torch: what it uses of hvdsl's runtime stands first."
+    note = "It needs nothing but torch: what it uses of hvdsl's runtime stands first."
     return "\n".join(
-        [f'"""{header}{told}', '"""', "", *imports.lines(), "", "", "\n\n\n".join([*definitions, *code]), ""]
+        [f'"""{header}{note}', '"""', "", *imports.lines(), "", "", "\n\n\n".join([*definitions, *code]), ""]
     )
 
 
@@ -119,11 +119,11 @@ class _Imports:
         for alias in statement.names:
             if (alias.asname or alias.name.split(".")[0]) not in used and (alias.asname or alias.name) not in used:
                 continue
-            said = f"{alias.name} as {alias.asname}" if alias.asname else alias.name
+            name = f"{alias.name} as {alias.asname}" if alias.asname else alias.name
             if isinstance(statement, ast.Import):
-                self.plain.add(said)
+                self.plain.add(name)
             else:
-                self.named.setdefault(statement.module or "", set()).add(said)
+                self.named.setdefault(statement.module or "", set()).add(name)
 
     def lines(self) -> list[str]:
         future = ["from __future__ import annotations", ""]

@@ -61,9 +61,9 @@ def split_concat(graph: Graph) -> Graph:
     sites = [s for s in sites if any(len(users[p]) > 1 for p in s.parts())]
     places = {part: _place(part, users[part], draft) for site in sites for part in site.parts()}
     sites = [s for s in sites if all(places[p] is not None for p in s.parts())]
-    made: dict[_Activated, Edge] = {}
+    shared: dict[_Activated, Edge] = {}
     for site in sites:
-        site.conv.inputs = tuple(_share(part, users[part], places, site, draft, made) for part in site.parts())
+        site.conv.inputs = tuple(_share(part, users[part], places, site, draft, shared) for part in site.parts())
     for site in sites:
         draft.remove(site.activation)
         draft.remove(site.concat)
@@ -139,20 +139,20 @@ def _share(
     places: Mapping[_Activated, tuple[Scope, Node | Scope] | None],
     site: _Site,
     draft: Draft,
-    made: dict[_Activated, Edge],
+    shared: dict[_Activated, Edge],
 ) -> Edge:
     """Compute a part once; its other users take it from here."""
     place = places[part]
     if place is None:
         raise AssertionError("sites without a place are left alone")
-    if part not in made:
+    if part not in shared:
         scope, before = place
         source = draft.nodes[part.value.node]
         shape = source.shapes[part.value.port]
         node = replace(site.activation, inputs=(part.value,), shapes=(shape,), scope=scope, names=())
-        made[part] = draft.insert(node, before)
+        shared[part] = draft.insert(node, before)
         for user in users:
             if user.operation is part.operation and user.index in draft.nodes and user is not site.activation:
-                draft.redirect(Edge(user.index), made[part])
+                draft.redirect(Edge(user.index), shared[part])
                 draft.remove(user)
-    return made[part]
+    return shared[part]

@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
-    """Return the parser; only the `chosen` command gets its options, or all of them where none is chosen."""
+    """Return the parser: of the `chosen` command alone, or of all where none is chosen."""
     parser = argparse.ArgumentParser(
         prog="hvdsl",
         usage="hvdsl [-h] [--version] COMMAND …",
@@ -101,7 +101,10 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
         "--version", action="store_true", help="show the versions of hvdsl and torch, and the device that commands use"
     )
     commands = parser.add_subparsers(prog="hvdsl", dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
+    known = any(name == chosen for name, _, _ in COMMANDS)
     for name, module, summary in COMMANDS:
+        if known and name != chosen:
+            continue
         sub = commands.add_parser(name, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False)
         if chosen in (None, name):
             command = cast(Command, import_module(f"hvdsl.cli.commands.{module}"))

@@ -18,7 +18,8 @@ main > svg { width: 100%; height: 100%; cursor: grab; touch-action: none; user-s
 main > svg.moving { cursor: grabbing; }
 .item { cursor: pointer; }
 .item:hover, .item.chosen { filter: brightness(0.94) saturate(1.25); stroke-width: 2.4; }
-#tools { position: absolute; right: 14px; top: 14px; display: flex; gap: 4px; }
+#tools { position: absolute; right: 14px; top: 14px; display: flex; gap: 4px; align-items: center; }
+#tools span { color: #68717a; background: #fff; font-size: 12px; padding: 0 6px; }
 button { font: inherit; border: 1px solid #c9ced4; border-radius: 6px; background: #fff; color: #3c434a;
          padding: 3px 10px; cursor: pointer; }
 button:hover { background: #f0f2f4; }
@@ -173,6 +174,7 @@ _PANEL = """<aside id="panel" hidden>
 """
 
 _TOOLS = """<div id="tools">
+<span>drag to move, Ctrl and wheel to zoom, click a piece</span>
 <button id="nearer" title="+">+</button>
 <button id="further" title="-">−</button>
 <button id="wide" title="0">width</button>

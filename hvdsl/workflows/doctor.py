@@ -9,6 +9,8 @@ import re
 import shutil
 import statistics
 import time
+import tomllib
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,7 @@ def diagnose(*, speed: bool = True) -> dict[str, Any]:
         "devices": devices,
         "compilers": _compilers(),
         "processes": _backends(),
-        "extras": _extras(),
+        "extras": extras(),
         "speed": [_speed(name) for name in ("cpu", *(device["name"] for device in devices))] if speed else [],
     }
 
@@ -118,25 +120,34 @@ def _backends() -> list[str]:
     return [name for name, there in ways.items() if there]
 
 
-def _extras() -> list[dict[str, Any]]:
+def extras() -> list[dict[str, Any]]:
     """Each package that an extra brings: its version, or how to get it."""
-    try:
-        wanted = requires("hvdsl") or []
-    except PackageNotFoundError:  # a checkout that was never installed
-        return []
-    found = []
-    for requirement in wanted:
-        extra = re.search(r"""extra == ["']([\w-]+)["']""", requirement)
+    packages = []
+    for extra, requirement in _requirements():
         package = re.match(r"[\w.-]+", requirement)
-        if extra is None or package is None or extra[1] == "dev" or package[0] == "hvdsl":
+        if package is None or extra == "dev" or package[0] == "hvdsl":
             continue
         try:
             there: str | None = version(package[0])
         except PackageNotFoundError:
             there = None
-        install = None if there else f"pip install 'hvdsl[{extra[1]}]'"
-        found.append({"extra": extra[1], "package": package[0], "version": there, "install": install})
-    return found
+        install = None if there else f"pip install 'hvdsl[{extra}]'"
+        packages.append({"extra": extra, "package": package[0], "version": there, "install": install})
+    return packages
+
+
+def _requirements() -> Iterator[tuple[str, str]]:
+    """Yield each extra with a requirement of it, by the installation, or by the checkout where there is none."""
+    try:
+        for requirement in requires("hvdsl") or []:
+            extra = re.search(r"""extra == ["']([\w-]+)["']""", requirement)
+            if extra is not None:
+                yield extra[1], requirement
+    except PackageNotFoundError:
+        project = Path(__file__).parents[2] / "pyproject.toml"
+        if project.is_file():
+            for name, requirements in tomllib.loads(project.read_text())["project"]["optional-dependencies"].items():
+                yield from ((name, requirement) for requirement in requirements)
 
 
 def _speed(name: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.inference.evaluate import Evaluation, evaluate, score_images
 from hvdsl.runtime.inference.inference import chunks, inference, some
+from hvdsl.runtime.latents.conditions import scored_of
 from hvdsl.runtime.priors.evaluate import CodeEvaluation, evaluate_codes
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import PixelSource
@@ -140,6 +141,10 @@ def evaluate_split(
 ) -> EvaluationResult:
     """Evaluate a split of a run's data, or all images at a place; see `Trained.evaluate`."""
     settings = opened.spec.model.settings
+    if baselines and settings.data.is_real:
+        raise UsageError("--baselines are of whole numbers; the pixels of this data are real numbers")
+    if baselines and (settings.data.weight is not None or scored_of(opened.module)):
+        raise UsageError("--baselines are of whole images, and `weight` or `target` of this spec score something else")
     images = used_images(opened.run, settings.data, data, split)
     priors = [runtime_condition(field) for field in settings.data.conditions] if opened.spec.model.priors else []
     scored = regiven(opened.module, images, given, settings.data, class_names(opened.run), priors)
@@ -156,8 +161,6 @@ def evaluate_split(
         )
     of_codes = is_drawn_from_codes(opened.spec.model) and opened.run is not None
     codes = _codes(opened, scored, batch, console) if of_codes else None
-    if baselines and settings.data.is_real:
-        raise UsageError("--baselines are of whole numbers; the pixels of this data are real numbers")
     levels = 2 ** pixel_bits(settings.data)
     yardsticks = _baselines(run_data(opened.run, settings.data), images, levels) if baselines else {}
     part = split or ("test" if data is None else None)

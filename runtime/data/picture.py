@@ -35,15 +35,38 @@ _PLAIN = {"1": "L", "L": "L", "RGB": "RGB", "RGBX": "RGB", "CMYK": "RGB", "YCbCr
 _WITH_ALPHA = {"LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA"}
 
 
-@dataclass(frozen=True, slots=True)
 class Raster:
-    """An image as it is stored: `values` (H, W, C) as uint8 or uint16, or any other numbers of an array."""
+    """An image as it is stored.
 
-    values: NDArray[Any]
-    alpha: bool = False  # whether the last channel is opacity
-    shallow: bool = False  # whether its file has 16 bits per colour, of which the upper 8 are here
-    frames: int = 1  # in its file, of which this is the first
-    profile: bool = False  # whether its file has an ICC profile, which is not applied
+    Attributes:
+        picture: The decoded picture of 8 bits, upright, where it is one; `values` are its numbers.
+        alpha: Whether the last channel is opacity.
+        shallow: Whether its file has 16 bits per colour, of which the upper 8 are here.
+        frames: In its file, of which this is the first.
+        profile: Whether its file has an ICC profile, which is not applied.
+    """
+
+    __slots__ = ("_values", "alpha", "frames", "picture", "profile", "shallow")
+
+    def __init__(
+        self,
+        stored: NDArray[Any] | Pillow.Image,
+        alpha: bool = False,
+        shallow: bool = False,
+        frames: int = 1,
+        profile: bool = False,
+    ) -> None:
+        self.picture = stored if isinstance(stored, Pillow.Image) else None
+        self._values = None if isinstance(stored, Pillow.Image) else stored
+        self.alpha, self.shallow, self.frames, self.profile = alpha, shallow, frames, profile
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """(H, W, C) as uint8 or uint16, or any other numbers of an array."""
+        if self._values is None:
+            values = np.asarray(self.picture)
+            self._values = values[:, :, None] if values.ndim == 2 else values
+        return self._values
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +159,14 @@ def read_picture(source: Path | bytes) -> Raster:
         return Raster(_eight_bits(upright, mode, alpha), alpha, shallow, frames, profile)
 
 
-def _eight_bits(picture: Pillow.Image, mode: str, alpha: bool) -> NDArray[np.uint8]:
+def _eight_bits(picture: Pillow.Image, mode: str, alpha: bool) -> NDArray[np.uint8] | Pillow.Image:
     with_alpha = _WITH_ALPHA.get(mode, "LA" if mode in ("1", "L") else "RGBA")
     wanted = with_alpha if alpha else _PLAIN[mode]
     if mode == "RGBa":  # Pillow converts premultiplied colours only to RGBA
         picture = picture.convert("RGBA")
     if wanted == "LA" and picture.mode not in ("LA", "La"):  # a transparent level, or 16 bits: by way of RGBA
-        values = np.asarray(picture.convert("RGBA"))[:, :, [0, 3]]
-    else:
-        values = np.asarray(picture if picture.mode == wanted else picture.convert(wanted))
-    return values[:, :, None] if values.ndim == 2 else values
+        return np.asarray(picture.convert("RGBA"))[:, :, [0, 3]]
+    return picture if picture.mode == wanted else picture.convert(wanted)
 
 
 def _mode(picture: Pillow.Image) -> str:

@@ -26,7 +26,7 @@ from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.inference import chunks, inference, model_batch, to_pixels
 from hvdsl.runtime.inference.quality import ssim
 from hvdsl.runtime.latents import LatentGroup, Source, Traversal
-from hvdsl.runtime.latents.conditions import as_tensors, fields_of
+from hvdsl.runtime.latents.conditions import as_tensors, fields_of, scored_of, target_of
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.objective.elbo import ModelBatch, measure
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae
@@ -197,7 +197,8 @@ def evaluate(
     distortion are in closed form or of the samples; the importance weights always use the sampled log-ratio.
 
     Args:
-        pixels: What pixel values are; with it, reconstructions are compared too, unless they are real numbers.
+        pixels: What pixel values are; with it, reconstructions are compared with what they are of, unless pixels are
+            real numbers or count differently.
         progress: Called with the number of this rank's images that are done.
 
     Raises:
@@ -216,7 +217,7 @@ def evaluate(
     # The bound, its square, the distortion, images, squared errors, similarity, each group's rate, each channel's rate.
     sums = torch.zeros(6 + groups + sum(channels), dtype=torch.float64)
     scored, fields = torch.zeros((), dtype=torch.float64), fields_of(model)
-    compared = None if pixels is None or pixels.is_real else pixels
+    compared = None if pixels is None or pixels.is_real or pixels.weight is not None else pixels
     with inference(model) as device:
         mine = world.share(len(data))
         for indices in chunks(mine, batch):
@@ -228,7 +229,11 @@ def evaluate(
             sums[:3] += torch.stack([bound.sum(), bound.square().sum(), score.distortion.sum()]).cpu()
             sums[3] += len(indices)
             if compared is not None:
-                sums[4:6] += _compare(vae, score.params, v, compared)
+                wanted = v
+                if compared.target is not None and scored_of(model):  # not the image, but what stands beside it
+                    target = target_of(model, v, {n: value.to(v.device) for n, value in as_tensors(given).items()})
+                    wanted = as_stored(to_pixels(vae, target, compared), compared)
+                sums[4:6] += _compare(vae, score.params, wanted, compared)
             sums[6 : 6 + groups] += score.rates.sum(1).cpu()
             sums[6 + groups :] += score.channel_rates.cpu()
             if progress is not None:

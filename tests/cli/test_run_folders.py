@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import socket
+from importlib.metadata import PackageNotFoundError
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from hvdsl.cli.main import main
 from hvdsl.runtime.training import lock
 from hvdsl.runtime.training.lock import RunLock, is_written
+from hvdsl.workflows import doctor
 from hvdsl.workflows.overview import list_runs
 from hvdsl.workflows.verify import verify
 
@@ -189,6 +192,17 @@ def test_a_machine_says_what_it_can_do(hvdsl: Hvdsl) -> None:
     found = json.loads(hvdsl("doctor", "--json", "--no-speed").out)
     assert found["speed"] == [] and found["cpu"]["threads"] >= 1
     assert {"tensorboard", "lmdb", "mat"} <= {extra["extra"] for extra in found["extras"]}
+
+
+def test_a_checkout_that_was_never_installed_knows_its_extras(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = doctor.extras()
+
+    def absent(name: str) -> list[str]:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "requires", absent)
+    key = itemgetter("extra", "package")
+    assert sorted(doctor.extras(), key=key) == sorted(installed, key=key) != []
 
 
 def test_what_stands_where_a_file_belongs_is_told_and_never_waited_for(run: Path, hvdsl: Hvdsl) -> None:

@@ -21,13 +21,16 @@ from hvdsl.grammar.text.reader import read_text
 from hvdsl.grammar.yaml.printer import canonical, print_yaml
 from hvdsl.grammar.yaml.reader import read_yaml
 from hvdsl.runtime.ground.world import World
+from hvdsl.runtime.inference.evaluate import evaluate
+from hvdsl.runtime.inference.generate import reconstruct
 from hvdsl.runtime.latents import Source as TraversalSource
 from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.latents.conditions import dropped
+from hvdsl.runtime.latents.conditions import arguments_of, dropped
 from hvdsl.runtime.likelihoods import DiscretizedLogisticMixture, DiscretizedNormal
 from hvdsl.runtime.training.batches import PixelBatch
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.tasks import ImageTask
+from hvdsl.workflows.images import GivenImages
 from hvdsl.workflows.latent_files import encode_images, read_given, read_latents
 from hvdsl.workflows.runs import used_images
 
@@ -75,6 +78,7 @@ def test_text_and_yaml_say_the_same() -> None:
     [
         ("given low", "given layer", "`layer` is a field of `data`"),
         ("given low", "given conv", "`conv` is an operation"),
+        ("given low", "given x", "`x` is what flows"),
         ("given low", "given bits", "`bits` is a setting of `data`"),
         ("weight = 1 - hole", "weight = 1 - label", "weights are of pixels"),
         ("weight = 1 - hole", "target = low", "the target has not the image's shape"),
@@ -85,6 +89,15 @@ def test_what_cannot_be_a_field_is_refused(old: str, new: str, told: str) -> Non
     with pytest.raises(SpecError) as caught:
         check(Source("wrong.hv", SPEC.replace(old, new)))
     assert any(told in diagnostic.message for diagnostic in caught.value.diagnostics)
+
+
+@pytest.mark.parametrize("name", ["next", "class", "self"])
+def test_a_field_may_be_called_as_python_calls_something(name: str) -> None:
+    spec = SPEC.replace("given low", f"given {name}").replace("concat(x, low)", f"concat(x, {name})")
+    model = hvdsl.build(Source("m.hv", spec))
+    latents = Traversal(model.LATENTS, 1, None, TraversalSource.POSTERIOR_MEAN)
+    given = arguments_of(model, {"label": torch.tensor([1]), name: torch.zeros(1, 1, 4, 4)})
+    assert model(torch.zeros(1, 1, 8, 8), latents, **given).isfinite().all()
 
 
 def test_a_local_hides_a_field() -> None:
@@ -148,6 +161,26 @@ def test_evaluate_divides_by_the_weights(trained: hvdsl.Trained) -> None:
     bound, single = trained.evaluate(images, given=given).bound, trained.elbo(images, given=given)
     assert bound.dims == 32
     assert bound.distortion == pytest.approx(single.distortion.mean().item() / 32, rel=1e-6)
+
+
+def test_figures_of_whole_images_are_not_told_of_weighted_ones(trained: hvdsl.Trained) -> None:
+    bound = trained.evaluate().bound
+    assert (bound.psnr_db, bound.ssim) == (None, None)
+    with pytest.raises(hvdsl.UsageError, match="--baselines are of whole images"):
+        trained.evaluate(baselines=True)
+
+
+def test_reconstructions_are_compared_with_the_target() -> None:
+    spec = SPEC.replace("given hole = 1x8x8 { source = box }", "given clean = 1x8x8")
+    spec = spec.replace("weight = 1 - hole", "target = clean / 7.5 - 1")
+    compiled = hvdsl.compile(Source("clean.hv", spec))
+    model, data = compiled.build(0), compiled.model.settings.data
+    pixels = torch.randint(0, 16, (3, 1, 8, 8), generator=torch.Generator().manual_seed(0)).float()
+    fields = {"label": torch.tensor([1, 2, 3]), "low": torch.zeros(3, 1, 4, 4)}
+    [clean] = reconstruct(model, data, pixels, [2], given=fields)
+    far = 10 * np.log10(15**2 / (clean - pixels).square().mean().item())
+    near = evaluate(model, GivenImages(pixels, fields | {"clean": clean.round()}), pixels=data).psnr_db
+    assert near is not None and near > far + 3
 
 
 def test_a_score_divides_by_the_weights(trained: hvdsl.Trained) -> None:

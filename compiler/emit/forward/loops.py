@@ -139,9 +139,9 @@ class _Merger:
         self._turn_of: dict[Edge, tuple[int, int]] = {}  # value -> turn, position in it
         self._values: list[list[Edge]] = []
         for t, turn in enumerate(turns):
-            made = [v for s in steps(turn) for v in s.outputs]
-            self._values.append(made)
-            self._turn_of |= {v: (t, p) for p, v in enumerate(made)}
+            values = [v for s in steps(turn) for v in s.outputs]
+            self._values.append(values)
+            self._turn_of |= {v: (t, p) for p, v in enumerate(values)}
         self._carried: dict[tuple[int, Ref], Carried] = {}
 
     def items(self, turns: Sequence[Sequence[Item]]) -> list[Item]:
@@ -264,7 +264,7 @@ class _Merger:
         Raises:
             NotEvenError: if those of another are needed there.
         """
-        if any(v in after for made in self._values[:-1] for v in made):
+        if any(v in after for values in self._values[:-1] for v in values):
             raise NotEvenError
 
     def results(self) -> dict[Edge, Ref]:

@@ -147,9 +147,9 @@ class Signature:
         """The type of a value, as an annotation."""
         if not self.is_distribution(value):
             return "Tensor"
-        made = self._made(value)
-        node = self._graph.nodes[made.node]
-        if self._tree.is_flowed(made):
+        source = self._made(value)
+        node = self._graph.nodes[source.node]
+        if self._tree.is_flowed(source):
             return "Flowed"
         entry = node.operation.distribution
         return entry.runtime_class if entry and entry.runtime_class else self.kind(node.inputs[0])

@@ -110,7 +110,7 @@ class Forward:
             names = step.names or (None,) * len(step.outputs)
             for value, name in zip(step.outputs, names, strict=True):
                 if value not in self._inlined and self._times.last.get(value, 0) > stop:
-                    self._times.made[value] = now
+                    self._times.since[value] = now
                     wanted = self._signature.name_of(value) or name
                     fallback = self._signature.fallback(value) or ("h",)
                     absent.append(self._variables.bind(value, wanted, now, fallback))

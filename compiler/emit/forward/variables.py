@@ -59,12 +59,12 @@ def _block(
     items: tuple[Item, ...], counts: Mapping[Ref, int], found: Inlined, weights: dict[Edge, tuple[int, bool]]
 ) -> None:
     """One level of code. `weights` of a value: operations in its expression, and whether a layer is among them."""
-    made: dict[Ref, Step] = {}
+    maker: dict[Ref, Step] = {}
     for item in items:
         if isinstance(item, Step):
             size, stateful = 1, item.kind in STATEFUL
             for ref in item.inputs:
-                source = made.get(ref)
+                source = maker.get(ref)
                 if source is None or not isinstance(ref, Edge):
                     continue
                 inner, inner_stateful = weights[ref]
@@ -75,7 +75,7 @@ def _block(
             for value in item.outputs:
                 weights[value] = size, stateful
             if len(item.outputs) == 1:
-                made[item.outputs[0]] = item
+                maker[item.outputs[0]] = item
         elif isinstance(item, Loop | When):
             _block(item.items, counts, found, weights)
 
@@ -103,7 +103,7 @@ def used(step: Step, inlined: Inlined) -> list[Ref]:
     return found
 
 
-FORBIDDEN = MODULE_LEVEL | {"self", "latents", "i", "j", "k", "range", "enumerate"}
+FORBIDDEN = MODULE_LEVEL | {"self", "latents", "i", "j", "k", "range", "enumerate", "next"}
 
 
 @dataclass(slots=True)
@@ -112,7 +112,7 @@ class Lifetimes:
 
     start: dict[int, int] = field(default_factory=dict)  # id of an item
     stop: dict[int, int] = field(default_factory=dict)
-    made: dict[Ref, int] = field(default_factory=dict)
+    since: dict[Ref, int] = field(default_factory=dict)
     last: dict[Ref, int] = field(default_factory=dict)
     end: int = 0
 
@@ -121,7 +121,7 @@ def lifetimes(items: Sequence[Item], inlined: Inlined, arguments: Iterable[Ref],
     """Find when values are made and last used: what a loop uses of before it lasts as long as the loop."""
     times = Lifetimes()
     for ref in arguments:
-        times.made[ref] = 0
+        times.since[ref] = 0
     times.end = _positions(items, inlined, times, 1)
     _uses(items, inlined, times, [])
     for ref in results:
@@ -137,11 +137,11 @@ def _positions(items: Sequence[Item], inlined: Inlined, times: Lifetimes, now: i
         times.start[id(item)] = now
         if isinstance(item, Step):
             for value in item.outputs:
-                times.made[value] = now
+                times.since[value] = now
         elif isinstance(item, Loop | When):
             if isinstance(item, Loop):
                 for slot, _, _ in item.carried:
-                    times.made[slot] = now
+                    times.since[slot] = now
             now = _positions(item.items, inlined, times, now + 1)
         times.stop[id(item)] = now
         now += 1
@@ -168,7 +168,7 @@ def _uses(items: Sequence[Item], inlined: Inlined, times: Lifetimes, loops: list
 
 def _use(ref: Ref, now: int, times: Lifetimes, loops: list[Loop]) -> None:
     for loop in loops:
-        if times.made.get(ref, 0) < times.start[id(loop)]:
+        if times.since.get(ref, 0) < times.start[id(loop)]:
             now = times.stop[id(loop)]
             break
     times.last[ref] = max(times.last.get(ref, 0), now)
@@ -206,7 +206,7 @@ class Variables:
     def hold(self, ref: Ref, name: str) -> None:
         """Say that a variable now holds `ref`."""
         self._name[ref] = name
-        self._until[name] = max(self._times.last.get(ref, 0), self._times.made.get(ref, 0) + 1)
+        self._until[name] = max(self._times.last.get(ref, 0), self._times.since.get(ref, 0) + 1)
 
     def reserve(self, name: str, now: int, until: int) -> str:
         """Take a name for a loop's own variable."""

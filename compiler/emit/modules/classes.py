@@ -223,10 +223,10 @@ class _Unifier:
         for i in range(len(first.args)):
             values = tuple(layer.args[i] for layer in layers)
             positional.append(self._resolve(values, [*_hints(values, args), roles[i]]))
-        said = dict.fromkeys(key for layer in layers for key, _ in layer.options)
+        varying = dict.fromkeys(key for layer in layers for key, _ in layer.options)
         options = {
             key: self._resolve(tuple(_option(layer, key) for layer in layers), _preferred(key, layers, args))
-            for key in sorted(said, key=roles.index)
+            for key in sorted(varying, key=roles.index)
         }
         return literals.call(first.name, *positional, **options)
 

@@ -267,15 +267,15 @@ def _own(group: LatentGroup) -> str:
     text = f", weight={settings.weight!r}" if settings.weight != 1 else ""
     if settings.free is not None:
         free = settings.free
-        said = ["None"] if free == "none" else [repr(free.nats)]
+        arguments = ["None"] if free == "none" else [repr(free.nats)]
         if isinstance(free, AtLeast):
             fields = ("per", "take_max", "when")
-            said += [
+            arguments += [
                 f'{name}="{identifier(getattr(free, name))}"'
                 for name in fields
                 if getattr(free, name) != AtLeast.model_fields[name].default
             ]
-        text += f", free=FreeBits({', '.join(said)})"
+        text += f", free=FreeBits({', '.join(arguments)})"
     return text + (f", temperature={settings.temperature!r}" if settings.temperature is not None else "")
 
 

@@ -114,9 +114,9 @@ class StepwiseGraph:
             op.shift = integer(node.args, "down"), integer(node.args, "right")
             self._refs[Edge(node.index)] = inputs[0]
             return
-        made = self._concatenated(node, inputs) or self._op(self._kind(node), node, inputs)
+        op = self._concatenated(node, inputs) or self._op(self._kind(node), node, inputs)
         for port in range(len(node.shapes)):
-            self._refs[Edge(node.index, port)] = (made, port)
+            self._refs[Edge(node.index, port)] = (op, port)
 
     def _op(self, kind: Kind, node: Node, inputs: tuple[Ref, ...], channels: tuple[int, ...] | None = None) -> Op:
         key = (kind, id(node.operation), tuple(sorted(node.args.items(), key=str)), inputs)

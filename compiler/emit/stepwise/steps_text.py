@@ -68,8 +68,8 @@ class _Writer:
         ]
         statics = self._maps.statics(self._constants())
         self._part_names = self._named_parts()
-        made = [*statics, *(s for stage in self._part_names for s in self._part(stage))]
-        lines += [line for statement in made for line in statement.lines(BODY)]
+        statements = [*statics, *(s for stage in self._part_names for s in self._part(stage))]
+        lines += [line for statement in statements for line in statement.lines(BODY)]
         if lines[-1].endswith("-> None:"):
             lines.append("        pass")
         lines += ["", "    def __call__(self, j: int) -> Tensor:"]
@@ -134,8 +134,8 @@ class _Writer:
         if isinstance(stage, Attention):
             query, _, value = stage.op.inputs
             sizes = [literals.constant(ref[0].channels[ref[1]]) for ref in (query, value)]
-            made = _buffers("attention", module(stage.op.node, self._graph), *sizes)
-            return [Statement((ast.unparse(own),), made)]
+            buffers = _buffers("attention", module(stage.op.node, self._graph), *sizes)
+            return [Statement((ast.unparse(own),), buffers)]
         if isinstance(stage, Known):
             return [Statement((ast.unparse(own),), _buffers("known", self._maps.static(stage.ref)))]
         if isinstance(stage, Codes):
@@ -155,8 +155,8 @@ class _Writer:
             operands = [self._plan.parts[s] for s in stage.map.slots]
             sizes = [literals.constant(sum(_channels(r) for r in refs)) for refs in operands]
             function = self._maps.function(name, stage.map, operands)
-            made = _buffers("linear", literals.name(name), ast.Tuple(sizes, ast.Load()), *self._read(stage.map))
-            return [function, Statement((ast.unparse(own),), made)]
+            buffers = _buffers("linear", literals.name(name), ast.Tuple(sizes, ast.Load()), *self._read(stage.map))
+            return [function, Statement((ast.unparse(own),), buffers)]
         raise AssertionError(f"{type(stage).__name__} is no part")
 
     def _with_map(
@@ -172,8 +172,8 @@ class _Writer:
         if map.roots == [(convolutions[0], 0)]:
             return [Statement((f"self.{name}",), _buffers(method, kernels, **(options or {})))]
         function = self._maps.function(name, map, [[(op, 0)] for op in convolutions])
-        made = _buffers(method, kernels, literals.name(name), *self._read(map), **(options or {}))
-        return [function, Statement((f"self.{name}",), made)]
+        buffers = _buffers(method, kernels, literals.name(name), *self._read(map), **(options or {}))
+        return [function, Statement((f"self.{name}",), buffers)]
 
     def _read(self, map: Map) -> list[ast.expr]:
         """The constants that a map reads, as a tuple, where there are any."""

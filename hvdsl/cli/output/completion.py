@@ -103,7 +103,8 @@ def bash(commands: list[CommandWords], specs: list[str]) -> str:
 def zsh(commands: list[CommandWords], specs: list[str]) -> str:
     """Return the script for zsh, which reads that of bash."""
     head = '# Completion of hvdsl in zsh: put  eval "$(hvdsl completion zsh)"  into ~/.zshrc\n'
-    load = "autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashcompinit\n"
+    load = "(( $+functions[compdef] )) || { autoload -U +X compinit && compinit; }\n"
+    load += "autoload -U +X bashcompinit && bashcompinit\n"
     return head + load + bash(commands, specs).partition("\n")[2]
 
 

@@ -267,6 +267,18 @@ def test_resize_crops_stretches_or_fits() -> None:
     assert np.array_equal(fitted[0].sum(1) > 0, np.array([0, 0, 1, 1, 1, 1, 1, 0, 0, 0], bool))
 
 
+@pytest.mark.parametrize("size", [(40, 23), (23, 40), (16, 16), (32, 32), (9, 60)])
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("L", 3), ("RGB", 3), ("RGB", 1), ("RGB", 4)])
+def test_a_picture_gives_the_pixels_of_its_numbers(size: tuple[int, int], mode: str, channels: int) -> None:
+    rng = np.random.default_rng(0)
+    picture = Pillow.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).convert(mode)
+    numbers = Raster(Raster(picture).values)
+    for options in ({}, {"bits": 3}, {"values": "real"}, {"pad": 2, "resize": (12, 12)}, {"crop": (0, 0, 8, 8)}):
+        alpha = {"alpha": "channel"} if channels == 4 else {}
+        data = settings((channels, 16, 16), **({"resize": (16, 16)} | options | alpha))
+        assert np.array_equal(pixels(Raster(picture), data), pixels(numbers, data))
+
+
 def test_random_crops_and_shifts_are_of_training_and_follow_the_epoch() -> None:
     image = np.arange(400, dtype=np.uint16).reshape(20, 20, 1).astype(np.uint8)
     data = settings((1, 8, 8), crop=RandomCrop(size=(8, 8)))

@@ -122,6 +122,23 @@ def test_codes_look_up_what_was_quantized(made: Quantizer) -> None:
     assert found.codes.shape == (6, made.depth, *GRID)
 
 
+@pytest.mark.parametrize("levels", [5, 8])
+def test_finite_scalars_bound_a_feature_a_thousandth_outside_their_levels(levels: int) -> None:
+    """The slope at the middle: half the levels' range and a thousandth (Mentzer et al. 2024, appendix A.1)."""
+    x = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
+    half, offset = (levels - 1) * 1.001 / 2, 0.0 if levels % 2 else 0.5
+    x += math.atanh(0.25) - math.atanh(offset / half)  # whose bounded value is a quarter of the way up
+    x.requires_grad_()
+    FiniteScalar((levels,), (1, 1)).quantize(NearestCode(x)).value.sum().backward()
+    torch.testing.assert_close(x.grad, torch.full_like(x, half * (1 - 0.25**2) / (levels // 2)), rtol=1e-12, atol=0)
+
+
+def test_a_quantized_group_needs_a_posterior_where_it_is_inferred() -> None:
+    walk = Traversal.infer([GROUP], 2, SampleNoise(0, range(2)))
+    with pytest.raises(ValueError, match="takes its nearest code, but the model computed no posterior"):
+        walk[0].draw(codebook()(2), None)
+
+
 @pytest.mark.parametrize("made", [FiniteScalar((4, 5, 3, 3), GRID), LookupFree(4, GRID)])
 def test_what_is_not_kept_is_the_mean_code_on_the_models_device(made: Quantizer) -> None:
     for device, value in (("cpu", True), ("meta", False)):

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 import hvdsl
 from hvdsl.compiler.settings import ModelSettings
+from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.noise import JointNoise
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.latents.noise import noise_layout
@@ -23,6 +24,7 @@ from hvdsl.runtime.quantizers.codebook import Codebook
 from hvdsl.runtime.training.optimization import Optimization
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.tasks import ImageTask
+from tests.cli.conftest import TINY
 from tests.runtime.training.tiny_hierarchy import settings as tiny_settings
 from tests.runtime.training.tiny_hierarchy import tiny
 
@@ -41,9 +43,10 @@ OPTIMIZERS = [
 ]
 
 
-def built(name: str, **overrides: str) -> tuple[nn.Module, ModelSettings]:
+def built(spec: str | Source, **overrides: str) -> tuple[nn.Module, ModelSettings]:
     """A narrow model in training whose codebooks have begun, which a first step on the host does."""
-    compiled = hvdsl.compile(name, overrides=FAMILIES[name] | {"train.batch": str(BATCH)} | overrides)
+    narrow = FAMILIES[spec] if isinstance(spec, str) else {}
+    compiled = hvdsl.compile(spec, overrides=narrow | {"train.batch": str(BATCH)} | overrides)
     model = compiled.build().train()
     for module in model.modules():
         if isinstance(module, Codebook):
@@ -121,7 +124,7 @@ def test_a_step_of_each_family_reads_nothing(name: str, monkeypatch: pytest.Monk
 @pytest.mark.usefixtures("fused_on_meta")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_step_of_each_optimizer_reads_nothing(optimizer: str) -> None:
-    model, settings = built("vdvae_digits", **{"train.optimizer": optimizer, "train.clip_each": "1"})
+    model, settings = built(Source("tiny.hv", TINY), **{"train.optimizer": optimizer, "train.clip_each": "1"})
     made = optimization(model.to("meta"), settings)
     made.launch([batch(model, settings, "meta")] * 2)
     assert made.step_number == 1
