@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -96,7 +96,8 @@ def writing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         raise disk_error(path, error) from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that is read-only has been told of
+                temporary.unlink()
 
 
 def append_line(path: Path, line: str) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, Protocol, cast
+from typing import Any, Generic, cast
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import TypeVar
 
 from hvdsl.compiler.settings import Budget, Quantile, Train
 from hvdsl.errors import HvdslError
@@ -24,6 +22,7 @@ from hvdsl.runtime.quantizers import Quantizer
 from hvdsl.runtime.quantizers.usage import CHOSEN, agree, chosen_codes, load_chosen_codes, settle
 from hvdsl.runtime.training.checkpoint import Checkpoint, CheckpointError, Tensors
 from hvdsl.runtime.training.ema import Ema
+from hvdsl.runtime.training.exchange import Loss, Measured, P, rehearse
 from hvdsl.runtime.training.graphs import Capture, CapturedStep, Numbers, Rehearsal, capture
 from hvdsl.runtime.training.guard import SkipGuard, TrainingStalledError, clip_gradients, gradient_norm
 from hvdsl.runtime.training.optimizer import build_optimizer, freeze, set_learning_rate, update
@@ -39,23 +38,6 @@ from hvdsl.runtime.training.weights import copy_into, model_tensors
 
 LEAST_SCALE = 2.0**-10
 """Of fp16's loss scale: gradients that overflow below it are no rare large ones."""
-
-
-class StepInput(Protocol):
-    """What one forward pass takes, of whatever kind of model; `x` has the batch as its first axis."""
-
-    @property
-    def x(self) -> Tensor: ...
-
-
-P = TypeVar("P", bound=StepInput, default=ModelBatch)
-P_contra = TypeVar("P_contra", bound=StepInput, contravariant=True, default=ModelBatch)
-
-
-class Loss(Protocol[P_contra]):
-    """The objective of a batch: a scalar to minimise, and the named terms (batch means) to report."""
-
-    def __call__(self, model: nn.Module, part: P_contra, step: int, /) -> tuple[Tensor, Mapping[str, Tensor]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,30 +68,6 @@ class _Note:
     step: int
     rate: float
     terms: Mapping[str, int]
-
-
-class _Objective(nn.Module, Generic[P]):
-    """Model and loss as one module, so that DDP sees everything between the parameters and the loss."""
-
-    def __init__(self, model: nn.Module, loss: Loss[P]) -> None:
-        super().__init__()
-        self.model = model
-        self._loss = loss
-
-    def forward(self, part: P, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-        return self._loss(self.model, part, step)
-
-
-@contextmanager
-def _strides_untold() -> Iterator[None]:
-    """Without what DDP says once, where it first meets gradients whose strides have another spelling.
-
-    Those of 1x1 kernels in channels-last regions have. DDP copies gradients into its buckets whatever their strides
-    are, and nobody can act on being told.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-        yield
 
 
 class Optimization(Generic[P]):
@@ -162,7 +120,7 @@ class Optimization(Generic[P]):
         if self.world.size > 1:
             synchronise_batch_norm(model)
         self._measure = loss
-        self._objective: nn.Module = _Objective(model, loss)
+        self._objective: nn.Module = Measured(model, loss)
         if self.world.size > 1:
             # Emitted models have no control flow: what the first step uses, every step uses. So DDP may learn from the
             # first backward pass which parameters the objective never reaches, instead of searching in each step.
@@ -378,21 +336,33 @@ class Optimization(Generic[P]):
 
     def _backward(self, parts: Sequence[P]) -> dict[str, Tensor]:
         """Gradients of the mean loss over all parts and ranks; the means of the loss and of every term."""
+        if self.world.size > 1 and not self._began:
+            self._rehearse(parts)
         sums: dict[str, Tensor] = {}
         for part, share, first, last in self._passes(parts):
             held = nullcontext() if first else statistics_held(self.model.modules())
-            with held, self._exchange(last), _strides_untold() if self._exchanges_first else nullcontext():
+            with held, self._exchange(last):
                 loss, terms = self._loss(part)
                 torch.autograd.backward(self.scaler.scale(loss * share if share < 1 else loss))
             for name, value in {"loss": loss, **terms}.items():
                 weighted = value.detach().float() * share
                 sums[name] = sums[name] + weighted if name in sums else weighted
-        self._began = True
         return self._across_ranks(sums)
 
-    @property
-    def _exchanges_first(self) -> bool:
-        return self.world.size > 1 and not self._began
+    def _rehearse(self, parts: Sequence[P]) -> None:
+        """The first passes of this process, which count for nothing: see `rehearse`."""
+
+        def backward() -> None:
+            part, *_ = next(self._passes(parts))
+            loss, _ = self._loss(part)
+            torch.autograd.backward(self.scaler.scale(loss))
+
+        rehearse(backward, self._device)
+        nothing = torch.zeros((), dtype=torch.bool, device=self._device)
+        self._statistics.settle(nothing)
+        settle(self.model, nothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        self._began = True
 
     def _passes(self, parts: Sequence[P]) -> Iterator[tuple[P, float, bool, bool]]:
         """Each forward pass of a step with its share of the loss; whether it is the first of its images or the last.
@@ -436,9 +406,9 @@ class Optimization(Generic[P]):
         return {"penalty": penalty.detach(), **terms}
 
     def _exchange(self, last: bool) -> AbstractContextManager[None]:
-        """Ranks exchange gradients once per step, with its last part; DDP must see the very first backward pass too."""
+        """Ranks exchange gradients once per step, with its last part."""
         ddp = self._objective
-        if last or not self._began or not isinstance(ddp, nn.parallel.DistributedDataParallel):
+        if last or not isinstance(ddp, nn.parallel.DistributedDataParallel):
             return nullcontext()
         return ddp.no_sync()
 
