@@ -30,6 +30,7 @@ FORMATS = tuple(
 LARGEST = 1 << 28  # pixels of one picture: 16,384 x 16,384
 _TAGGED = frozenset(("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"))  # where an orientation may stand
 _SIDEWAYS = (5, 6, 7, 8)  # orientation tags that swap height and width
+_PHOTOMETRIC = 262  # TIFF's tag of what 0 means
 _SIXTEEN = ("I;16", "I;16B", "I;16L", "I;16N")
 _PLAIN = {"1": "L", "L": "L", "RGB": "RGB", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "P": "RGB"}
 _WITH_ALPHA = {"LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA"}
@@ -145,6 +146,7 @@ def read_picture(source: Path | bytes) -> Raster:
         frames = int(getattr(picture, "n_frames", 1)) if picture.format != "MPO" else 1  # those are views of one scene
         shallow = _is_shallow(picture)
         alpha, mode, format = _has_alpha(picture), _mode(picture), picture.format
+        inverted = _is_inverted(picture)
         key, profile = picture.info.get("transparency"), bool(picture.info.get("icc_profile"))
         picture.load()
         upright = ImageOps.exif_transpose(picture) if not _TAGGED.isdisjoint(picture.info) else picture
@@ -152,6 +154,8 @@ def read_picture(source: Path | bytes) -> Raster:
             values = np.asarray(upright)
             if mode != "F":
                 values = _integers(values, format)
+            if inverted:
+                values = np.iinfo(values.dtype).max - values
             if alpha and isinstance(key, int):
                 opaque = np.where(values == key, 0, np.iinfo(values.dtype).max).astype(values.dtype)
                 return Raster(np.stack([values, opaque], axis=2), True, frames=frames, profile=profile)
@@ -207,6 +211,12 @@ def _orientation(picture: Pillow.Image) -> int:
     if picture.format == "TIFF" or (picture.format == "PNG" and "exif" not in picture.info):
         return 1
     return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _is_inverted(picture: Pillow.Image) -> bool:
+    """Whether 0 is white in a TIFF file of 16 bits: Pillow inverts those of 8 bits only."""
+    plain = picture.mode in _SIXTEEN and all(part in _SIXTEEN for part in _raw_modes(picture))
+    return plain and dict(getattr(picture, "tag_v2", {})).get(_PHOTOMETRIC) == 0
 
 
 def _has_alpha(picture: Pillow.Image) -> bool:

@@ -140,6 +140,13 @@ def test_deep_grey_with_opacity_is_grey() -> None:
     assert np.array_equal(pixels(read_picture(png), settings((1, 6, 9)))[0], DEEP >> 8)
 
 
+def test_white_may_be_zero_in_a_tiff_of_16_bits(tmp_path: Path) -> None:
+    Pillow.fromarray(DEEP).save(tmp_path / "x.tif", tiffinfo={262: 0})
+    with Pillow.open(tmp_path / "x.tif") as stored:
+        assert stored.tag_v2[262] == 0  # type: ignore[attr-defined]  # of TIFF files
+    assert np.array_equal(read_picture(tmp_path / "x.tif").values[:, :, 0], 65535 - DEEP)
+
+
 def test_a_colour_profile_is_ignored_and_told(tmp_path: Path) -> None:
     Pillow.fromarray(COLOUR).save(tmp_path / "x.png", icc_profile=b"a profile of a camera")
     notes: list[str] = []
