@@ -1,15 +1,17 @@
 """Damage files of every form that data come in, and see that each reader answers with a sentence.
 
-    python scripts/fuzz_readers.py [--mutations 10000] [--seed 0]
+    python scripts/fuzz_readers.py [--mutations 10000] [--commands 300] [--seed 0]
 
 Every mutation is read as the runtime reads data: what is refused must be a `DataError`; what is read must be pixels. A
 process of its own reads each form, with a limit on its memory; one that dies, hangs or raises anything else has failed.
+Then `hvdsl data` is given further ones: it exits with 0, or with 1 and one sentence.
 Prints one line for each form, and exits with 1 if there was a failure.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import io
 import logging
@@ -18,17 +20,20 @@ import pickle
 import resource
 import struct
 import sys
+import tarfile
 import tempfile
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 from PIL import Image as Pillow
 
+from hvdsl.cli.main import main as hvdsl_command
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.data import DataError
 from hvdsl.runtime.data.open import find_source
@@ -37,8 +42,10 @@ from hvdsl.runtime.data.tables import read_table
 SLOWEST = 10.0  # seconds for one file
 MEMORY = 6 << 30  # bytes of address space
 FORMS: tuple[str, ...] = tuple(
-    "png jpg webp tif bmp gif ppm png16 npy npz npzc idx idxgz mat lmdb cifar cifarpy csv jsonl".split()  # noqa: SIM905
+    "png jpg webp tif bmp gif ppm png16 npy npz npzc idx idxgz mat lmdb cifar cifarpy csv jsonl tar".split()  # noqa: SIM905
 )
+
+_NO_PLACE = ("csv", "jsonl", "cifar", "cifarpy")  # what is no place of images, or one only by its spec's name
 
 
 def whole(form: str) -> bytes:
@@ -71,6 +78,14 @@ def whole(form: str) -> bytes:
             return b'{"file": "0.png", "age": 3}\n{"file": "1.png", "age": null}\n'
         case "lmdb":
             return _lmdb(image)
+        case "tar":
+            with tarfile.open(fileobj=file, mode="w:") as archive:
+                for i in range(3):
+                    picture = whole("png")
+                    for name, content in ((f"{i}.png", picture), (f"{i}.cls", b"1")):
+                        member = tarfile.TarInfo(name)
+                        member.size = len(content)
+                        archive.addfile(member, io.BytesIO(content))
         case _:
             Pillow.fromarray(image).save(file, {"jpg": "jpeg", "tif": "tiff"}.get(form, form))
     return file.getvalue()
@@ -140,7 +155,19 @@ def read(form: str, path: Path) -> None:
                 raise AssertionError(f"no image: {values.shape}")
 
 
-def attack(form: str, seed: int, start: int, count: int, answer: Connection) -> None:
+def command(form: str, path: Path) -> None:
+    """Read a place as `hvdsl data` does; a failure has to be one sentence."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = hvdsl_command(["data", str(path)])
+    last = (err.getvalue().splitlines() or [""])[-1]
+    if code == 1 and last.startswith("hvdsl: ") and "bug in hvdsl" not in last:
+        raise DataError(last)
+    if code != 0 or "Traceback" in err.getvalue():
+        raise AssertionError(f"exit {code}: {err.getvalue()[-300:]}")
+
+
+def attack(form: str, seed: int, start: int, count: int, by_command: bool, answer: Connection) -> None:
     """Read `count` damaged files from mutation `start` on; say what came of each."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     logging.disable()
@@ -149,12 +176,13 @@ def attack(form: str, seed: int, start: int, count: int, answer: Connection) -> 
     with tempfile.TemporaryDirectory() as folder:
         file, opened = place(form, Path(folder))
         file.write_bytes(original)
-        read(form, opened)  # undamaged, it can be read
+        look = command if by_command else read
+        look(form, opened)  # undamaged, it can be read
         for number in range(start, start + count):
             file.write_bytes(damaged(original, np.random.default_rng([seed, FORMS.index(form), number])))
             began = time.monotonic()
             try:
-                read(form, opened)
+                look(form, opened)
                 outcome = "read"
             except DataError:
                 outcome = "refused"
@@ -165,13 +193,14 @@ def attack(form: str, seed: int, start: int, count: int, answer: Connection) -> 
             answer.send((number, outcome))
 
 
-def campaign(form: str, count: int, seed: int, tell: Callable[[str], None]) -> bool:
+def campaign(form: str, count: int, seed: int, by_command: bool, tell: Callable[[str], None]) -> bool:
     """Run all mutations of one form; a process that dies is replaced, and counted as a failure."""
     outcomes: Counter[str] = Counter()
     following = 0
     while following < count:
         receiving, sending = multiprocessing.Pipe(False)
-        process = multiprocessing.Process(target=attack, args=(form, seed, following, count - following, sending))
+        rest = (form, seed, following, count - following, by_command, sending)
+        process = multiprocessing.Process(target=attack, args=rest)
         process.start()
         sending.close()
         try:
@@ -197,13 +226,23 @@ def campaign(form: str, count: int, seed: int, tell: Callable[[str], None]) -> b
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--mutations", type=int, default=10_000, help="in all (default 10,000)")
+    parser.add_argument("--commands", type=int, default=300, help="mutations that `hvdsl data` is given (default 300)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--forms", nargs="*", default=FORMS, choices=FORMS)
     args = parser.parse_args()
     began = time.monotonic()
-    each = -(-args.mutations // len(args.forms))
-    good = [campaign(form, each, args.seed, lambda line: print(line, flush=True)) for form in args.forms]
-    print(f"{each * len(args.forms):,} mutations in {time.monotonic() - began:.0f} s, seed {args.seed}")
+    good = []
+    if args.commands:  # everything is loaded before processes are forked, so that their time is that of the reading
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "x.png").write_bytes(whole("png"))
+            command("png", Path(folder) / "x.png")
+    for count, by_command in ((args.mutations, False), (args.commands, True)):
+        forms = [form for form in args.forms if not (by_command and form in _NO_PLACE)]
+        each = -(-count // len(forms)) if count else 0
+        seed = args.seed + by_command
+        good += [campaign(form, each, seed, by_command, partial(print, flush=True)) for form in forms if each]
+        how = "through `hvdsl data`" if by_command else "in process"
+        print(f"{each * len(forms):,} mutations {how}; {time.monotonic() - began:.0f} s so far, seed {args.seed}")
     return 0 if all(good) else 1
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hvdsl.compiler.diagnostics import settings as codes
 from hvdsl.compiler.graph import Graph
 from hvdsl.compiler.model import Model
-from hvdsl.compiler.parameter_groups import grouped
+from hvdsl.compiler.parameter_groups import grouped, parameter_sizes
 from hvdsl.compiler.settings import Train
 from hvdsl.compiler.suggest import nearest
 from hvdsl.grammar import tree
@@ -23,16 +23,10 @@ def check_parameter_groups(model: Model) -> Iterator[Diagnostic]:
             yield from _check(train, model.priors[name], name, model.resolved)
 
 
-def parameter_names(graph: Graph) -> list[str]:
-    """Return the names of everything that is trained, the likelihood's own included."""
-    owned = ((n, p) for n in graph.nodes for p in n.parameters if p.trainable and p.role not in n.shared)
-    return [n.parameter_path(p.role) for n, p in owned] + [f"likelihood.{p.role}" for p in graph.likelihood]
-
-
 def _check(train: Train | None, graph: Graph, prior: str | None, spec: tree.Spec) -> Iterator[Diagnostic]:
     if train is None or not train.groups:
         return
-    names = parameter_names(graph)
+    names = list(parameter_sizes(graph))
     found = grouped(names, train.groups)
     for pattern, members in found.items():
         if not members:

@@ -231,6 +231,15 @@ def check_condition_names(spec: tree.Spec, program: Program, diagnostics: Diagno
         if isinstance(setting, tree.Condition) and setting.key.id != LABEL:
             with diagnostics.collecting():
                 check_name(setting.key)
+            if setting.key.id == "x":
+                diagnostics.add(
+                    Diagnostic(
+                        name_codes.RESERVED_NAME,
+                        "`x` is what flows, and no name of a field",
+                        setting.key.span,
+                        expected="a name of your own",
+                    )
+                )
     for item in spec.items:
         if isinstance(item, tree.Let | tree.Recipe | tree.Shared | tree.Prior) and item.name.id in program.conditions:
             field = item.name

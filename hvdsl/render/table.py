@@ -27,9 +27,19 @@ def show_info(info: Mapping[str, Any], stream: TextIO) -> None:
     console.print(_resolutions(info["resolutions"]))
     for label, value in _totals(info):
         console.print(f"{label:<24}{value}", markup=False)
+    for group in info["parameter_groups"]:
+        console.print(f"{'trained apart':<24}{_group(group)}", markup=False)
     for prior in info["priors"]:
         label = f"prior of {prior['name']}"
         console.print(f"{label:<24}{prior['parameters']:,} parameters; {_sight(prior)}", markup=False)
+
+
+def _group(group: Mapping[str, Any]) -> str:
+    """Return how the parameters that a pattern is for are trained."""
+    values = {"rate": group["lr"], "weight decay": group["weight_decay"]}
+    how = [f"{what} {value:g}" for what, value in values.items() if value is not None]
+    kind = group["kind"] if group["kind"] == "frozen" else ""
+    return f"{group['pattern']}: {', '.join(filter(None, (kind, *how)))} ({group['parameters']:,} parameters)"
 
 
 def info_html(info: Mapping[str, Any]) -> str:

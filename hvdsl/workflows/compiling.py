@@ -181,6 +181,7 @@ def info(model: Model) -> dict[str, Any]:
     from hvdsl.compiler.analysis.conditions import conditions_of
     from hvdsl.compiler.analysis.sight import prior_summary
     from hvdsl.compiler.analysis.summary import summary
+    from hvdsl.compiler.parameter_groups import group_summary
 
     priors = [prior_summary(graph).to_json() for graph in model.priors.values()]
     conditions = [condition.to_json() for condition in conditions_of(model)]
@@ -188,6 +189,7 @@ def info(model: Model) -> dict[str, Any]:
         "title": model.settings.title,
         **summary(model.graph).to_json(),
         "conditions": conditions,
+        "parameter_groups": group_summary(model.graph, model.settings.train),
         "priors": priors,
     }
 

@@ -109,6 +109,7 @@ class Latents:
 class _ObservedTraversal(Traversal):
     """A traversal that also keeps the posterior of each group."""
 
+    STATE = (*Traversal.STATE, "posteriors")
     posteriors: dict[int, Posterior]
 
     def __getitem__(self, place: int | slice) -> Draw | Traversal:  # type: ignore[override]

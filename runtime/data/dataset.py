@@ -148,7 +148,7 @@ class Dataset:
         """
         if not self._training:
             epoch = step = 0
-        return np.stack([self._one(int(i), epoch, step) for i in indices])
+        return np.stack([self._one(self.images.image(int(i), epoch), int(i), epoch, step) for i in indices])
 
     def conditioned(
         self, indices: Sequence[int], fields: Sequence[str], epoch: int = 0, step: int = 0
@@ -162,30 +162,38 @@ class Dataset:
             DataError: as `batch`; or a field has no value for an image and may not be dropped, or is not what `data`
                 declares.
         """
-        pixels, turn = self.batch(indices, epoch, step), epoch if self._training else 0
         declared = {condition.name: condition for condition in self._settings.conditions}
         missing = next((key for key in fields if key not in declared), None)
         if missing is not None:
             raise DataError(f"{self.name} has no field `{missing}`: write `given {missing} = …` in `data`")
-        given = {}
-        for key in fields:
-            rows = zip(pixels, map(int, indices), strict=True)
-            given[key] = np.stack([self._formed(declared[key], row, turn, index) for row, index in rows])
-        return pixels, given
+        if not self._training:
+            epoch = step = 0
+        rows: list[Pixels] = []
+        given: dict[str, list[NDArray[Any]]] = {key: [] for key in fields}
+        for index in map(int, indices):
+            raster = self.images.image(index, epoch)
+            rows.append(self._one(raster, index, epoch, step))
+            for key, values in given.items():
+                values.append(self._formed(declared[key], rows[-1], epoch, index, raster.values.shape[:2]))
+        return np.stack(rows), {key: np.stack(values) for key, values in given.items()}
 
-    def _formed(self, condition: Condition, pixels: Pixels, epoch: int, index: int) -> NDArray[Any]:
+    def _formed(
+        self, condition: Condition, pixels: Pixels, epoch: int, index: int, stored: tuple[int, ...]
+    ) -> NDArray[Any]:
+        """A field of an image, which is `stored` with that height and width."""
         own = made(self._settings, condition, pixels, epoch, index)
         if own is not None:
             return own
         name = self.images.name(index)
         source = self.fields[condition.name]
         value = source.value(self._origin(index), name)
-        return formed(condition, value, name, source.place, lambda n: self._moved(condition, n, epoch, index, name))
+        return formed(condition, value, name, source.place, lambda n: self._moved(condition, n, epoch, index, stored))
 
-    def _moved(self, condition: Condition, numbers: NDArray[Any], epoch: int, index: int, name: str) -> NDArray[Any]:
+    def _moved(
+        self, condition: Condition, numbers: NDArray[Any], epoch: int, index: int, stored: tuple[int, ...]
+    ) -> NDArray[Any]:
         """Do with (H, W, C) what is done with the image, and bring it to the size that was declared."""
-        size = condition.shape[1:]
-        stored = self.images.image(index, epoch).values.shape[:2]
+        size, name = condition.shape[1:], self.images.name(index)
         if numbers.shape[:2] == stored:
             numbers = self._preprocess.geometry(numbers, epoch, index, f"`{condition.name}` of {name}")
         elif numbers.shape[:2] == size and not self._preprocess.moves:
@@ -261,9 +269,8 @@ class Dataset:
             raise DataError(f"{name} is of class {known[wrong]}{limit}: classes count from 0")
         return np.asarray(known, np.int64)
 
-    def _one(self, index: int, epoch: int, step: int) -> Pixels:
+    def _one(self, raster: Raster, index: int, epoch: int, step: int) -> Pixels:
         name = self.images.name(index)
-        raster = self.images.image(index, epoch)
         pixels = self._preprocess(raster, epoch, index, name, step)
         if pixels.shape != self.shape:
             (c, h, w), (want_c, want_h, want_w) = pixels.shape, self.shape

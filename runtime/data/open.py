@@ -159,8 +159,7 @@ def open_given(
         dataset: Dataset = getattr(splits, part)
         dataset.name = f"{len(dataset):,} {part} images"
         return dataset
-    if settings.name in _SHIPPED or settings.source in _SHIPPED:  # other images than those that ship
-        settings = settings.model_copy(update={"name": "images", "source": None})
+    settings = of_other_images(settings)
     source = find_source(settings, path)
     if split is not None and set(source.parts) == {ALL}:
         splits = open_data(settings, path, classes)
@@ -219,6 +218,13 @@ def _in_classes(images: Folder, settings: Data, noted: Path | None) -> Folder:
     except DataError:  # it is not where it was: the order of the same number of folders is all there is to go by
         names = images.classes if len(images.classes) == settings.classes else ()
     return images.with_classes(names) if images.classes else images
+
+
+def of_other_images(settings: Data) -> Data:
+    """The settings for other images than those that ship: under the name `images`."""
+    if settings.name not in _SHIPPED and settings.source not in _SHIPPED:
+        return settings
+    return settings.model_copy(update={"name": "images", "source": None})
 
 
 def probe(dataset: Dataset, settings: Data, tell: Teller, *, strict: bool) -> None:

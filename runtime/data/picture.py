@@ -30,20 +30,44 @@ FORMATS = tuple(
 LARGEST = 1 << 28  # pixels of one picture: 16,384 x 16,384
 _TAGGED = frozenset(("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"))  # where an orientation may stand
 _SIDEWAYS = (5, 6, 7, 8)  # orientation tags that swap height and width
+_PHOTOMETRIC = 262  # TIFF's tag of what 0 means
 _SIXTEEN = ("I;16", "I;16B", "I;16L", "I;16N")
 _PLAIN = {"1": "L", "L": "L", "RGB": "RGB", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "P": "RGB"}
 _WITH_ALPHA = {"LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA"}
 
 
-@dataclass(frozen=True, slots=True)
 class Raster:
-    """An image as it is stored: `values` (H, W, C) as uint8 or uint16, or any other numbers of an array."""
+    """An image as it is stored.
 
-    values: NDArray[Any]
-    alpha: bool = False  # whether the last channel is opacity
-    shallow: bool = False  # whether its file has 16 bits per colour, of which the upper 8 are here
-    frames: int = 1  # in its file, of which this is the first
-    profile: bool = False  # whether its file has an ICC profile, which is not applied
+    Attributes:
+        picture: The decoded picture of 8 bits, upright, where it is one; `values` are its numbers.
+        alpha: Whether the last channel is opacity.
+        shallow: Whether its file has 16 bits per colour, of which the upper 8 are here.
+        frames: In its file, of which this is the first.
+        profile: Whether its file has an ICC profile, which is not applied.
+    """
+
+    __slots__ = ("_values", "alpha", "frames", "picture", "profile", "shallow")
+
+    def __init__(
+        self,
+        stored: NDArray[Any] | Pillow.Image,
+        alpha: bool = False,
+        shallow: bool = False,
+        frames: int = 1,
+        profile: bool = False,
+    ) -> None:
+        self.picture = stored if isinstance(stored, Pillow.Image) else None
+        self._values = None if isinstance(stored, Pillow.Image) else stored
+        self.alpha, self.shallow, self.frames, self.profile = alpha, shallow, frames, profile
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """(H, W, C) as uint8 or uint16, or any other numbers of an array."""
+        if self._values is None:
+            values = np.asarray(self.picture)
+            self._values = values[:, :, None] if values.ndim == 2 else values
+        return self._values
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +146,7 @@ def read_picture(source: Path | bytes) -> Raster:
         frames = int(getattr(picture, "n_frames", 1)) if picture.format != "MPO" else 1  # those are views of one scene
         shallow = _is_shallow(picture)
         alpha, mode, format = _has_alpha(picture), _mode(picture), picture.format
+        inverted = _is_inverted(picture)
         key, profile = picture.info.get("transparency"), bool(picture.info.get("icc_profile"))
         picture.load()
         upright = ImageOps.exif_transpose(picture) if not _TAGGED.isdisjoint(picture.info) else picture
@@ -129,6 +154,8 @@ def read_picture(source: Path | bytes) -> Raster:
             values = np.asarray(upright)
             if mode != "F":
                 values = _integers(values, format)
+            if inverted:
+                values = np.iinfo(values.dtype).max - values
             if alpha and isinstance(key, int):
                 opaque = np.where(values == key, 0, np.iinfo(values.dtype).max).astype(values.dtype)
                 return Raster(np.stack([values, opaque], axis=2), True, frames=frames, profile=profile)
@@ -136,16 +163,14 @@ def read_picture(source: Path | bytes) -> Raster:
         return Raster(_eight_bits(upright, mode, alpha), alpha, shallow, frames, profile)
 
 
-def _eight_bits(picture: Pillow.Image, mode: str, alpha: bool) -> NDArray[np.uint8]:
+def _eight_bits(picture: Pillow.Image, mode: str, alpha: bool) -> NDArray[np.uint8] | Pillow.Image:
     with_alpha = _WITH_ALPHA.get(mode, "LA" if mode in ("1", "L") else "RGBA")
     wanted = with_alpha if alpha else _PLAIN[mode]
     if mode == "RGBa":  # Pillow converts premultiplied colours only to RGBA
         picture = picture.convert("RGBA")
     if wanted == "LA" and picture.mode not in ("LA", "La"):  # a transparent level, or 16 bits: by way of RGBA
-        values = np.asarray(picture.convert("RGBA"))[:, :, [0, 3]]
-    else:
-        values = np.asarray(picture if picture.mode == wanted else picture.convert(wanted))
-    return values[:, :, None] if values.ndim == 2 else values
+        return np.asarray(picture.convert("RGBA"))[:, :, [0, 3]]
+    return picture if picture.mode == wanted else picture.convert(wanted)
 
 
 def _mode(picture: Pillow.Image) -> str:
@@ -186,6 +211,12 @@ def _orientation(picture: Pillow.Image) -> int:
     if picture.format == "TIFF" or (picture.format == "PNG" and "exif" not in picture.info):
         return 1
     return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _is_inverted(picture: Pillow.Image) -> bool:
+    """Whether 0 is white in a TIFF file of 16 bits: Pillow inverts those of 8 bits only."""
+    plain = picture.mode in _SIXTEEN and all(part in _SIXTEEN for part in _raw_modes(picture))
+    return plain and dict(getattr(picture, "tag_v2", {})).get(_PHOTOMETRIC) == 0
 
 
 def _has_alpha(picture: Pillow.Image) -> bool:

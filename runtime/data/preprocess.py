@@ -53,6 +53,7 @@ class Preprocess:
             self._tell("frames", f"{name} has {raster.frames} frames: the first is taken")
         if raster.profile:
             self._tell("profile", f"{name} has an ICC profile: it is ignored, colours are taken as their numbers stand")
+        raster = self._reduced(raster)
         image, opacity = self._opacity(raster, name)
         image = self._depth(image, raster.shallow, name)
         image = self._channels(image, settings.shape[0] - (opacity is not None), name)
@@ -109,6 +110,29 @@ class Preprocess:
         known = settings.size_before_random_crop
         top, bottom, left, right = settings.borders
         return known if known is not None else (height + top + bottom, width + left + right)
+
+    def _reduced(self, raster: Raster) -> Raster:
+        """A picture cut to the proportions and scaled at once, where nothing that comes before would change that.
+
+        The same pixels as by `_resize`, without an array of the picture's full size.
+        """
+        settings, picture = self._settings, raster.picture
+        if (
+            picture is None
+            or raster.alpha
+            or not isinstance(settings.resize, tuple)
+            or isinstance(settings.crop, tuple)
+        ):
+            return raster
+        turns_grey = picture.mode == "RGB" and settings.shape[0] < len(_LUMA)
+        if settings.values != "scaled" or settings.bits > 8 or picture.mode not in ("L", "RGB") or turns_grey:
+            return raster
+        (height, width), (top, left, h, w) = settings.resize, _middle_of(picture.height, picture.width, settings.resize)
+        if (h, w) != (picture.height, picture.width):
+            picture = picture.crop((left, top, left + w, top + h))
+        if (h, w) != (height, width):
+            picture = picture.resize((width, height), Pillow.Resampling.BILINEAR)
+        return Raster(picture, shallow=raster.shallow)
 
     def _opacity(self, raster: Raster, name: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """Put the image on its background, or drop the opacity, or keep it beside the colours."""
@@ -243,15 +267,18 @@ def scaled(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
 
 def _middle(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """The middle of an image, as large as it can be in the proportions of (height, width)."""
+    top, left, height, width = _middle_of(image.shape[0], image.shape[1], size)
+    return image[top : top + height, left : left + width]
+
+
+def _middle_of(h: int, w: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Top, left, height and width of the middle of (h, w), as large as it can be in the proportions of `size`."""
     height, width = size
-    h, w = image.shape[:2]
     if h * width > w * height:
         cut = max(1, w * height // width)
-        return image[(h - cut) // 2 : (h - cut) // 2 + cut]
-    if h * width < w * height:
-        cut = max(1, h * width // height)
-        return image[:, (w - cut) // 2 : (w - cut) // 2 + cut]
-    return image
+        return (h - cut) // 2, 0, cut, w
+    cut = min(w, max(1, h * width // height))
+    return 0, (w - cut) // 2, h, cut
 
 
 def _shifted(image: NDArray[Any], most: int, rng: np.random.Generator) -> NDArray[Any]:

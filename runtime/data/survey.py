@@ -155,16 +155,10 @@ class _Seen:
         return Kind(self.images, values, self.constant, self.clear, self.unfinite)
 
 
-def model_view(survey: Survey, settings: Data, count: int) -> tuple[NDArray[Any], list[str]]:
-    """Return up to `count` training images as the model sees them in its first epoch, (N, C, H, W), and their names.
-
-    Raises:
-        DataError: one does not fit the settings.
-    """
+def training_images(survey: Survey, settings: Data, *, augmented: bool) -> Dataset:
+    """Return the training images (or all, where nothing says which are) as a model sees them, in training or not."""
     images = survey.images.get(TRAIN) or survey.images.get(ALL) or next(iter(survey.images.values()))
-    dataset = Dataset("the images", images, settings, training=True)
-    indices = np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)).tolist()
-    return dataset.batch(indices), dataset.names(indices)
+    return Dataset("the images", images, settings, training=augmented)
 
 
 def _rasters(images: Images, indices: Sequence[int]) -> Iterator[Raster]:

@@ -80,6 +80,8 @@ class Abduction(Traversal):
     `kept`: by group the standardised part of z and yes; or z itself and no.
     """
 
+    STATE = (*Traversal.STATE, "kept")
+
     def __init__(self, groups: Sequence[LatentGroup], batch: int, device: torch.device) -> None:
         super().__init__(groups, batch, sources=Source.POSTERIOR_MEAN, device=device)
         self.kept: dict[int, tuple[Tensor, bool]] = {}
@@ -103,6 +105,8 @@ class _Abducted(Draw):
 
 class Prediction(Traversal):
     """A pass under the changed conditions, of what was kept."""
+
+    STATE = (*Traversal.STATE, "kept")
 
     def __init__(
         self,

@@ -7,9 +7,8 @@ Afterwards the traversal holds each group's z, log q, log p and rate.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, ClassVar, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +62,11 @@ class Traversal:
         ValueError: a number of sources or temperatures that is not the number of groups, a temperature below 0,
             a given value or noise of another batch or shape.
     """
+
+    STATE: ClassVar[tuple[str, ...]] = (  # what a view of some groups has of the whole
+        "groups", "sources", "temperatures", "guidance", "images", "batch", "noise", "device", "dtype", "keeping",
+        "_noise", "_outcomes",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -178,7 +182,9 @@ class Traversal:
     def __getitem__(self, place: int | slice) -> Draw | Traversal:
         """The draw of one group, or a view of several; both numbered within this view."""
         if isinstance(place, slice):
-            view = copy.copy(self)
+            view = object.__new__(type(self))  # attribute by attribute: torch 2.11 cannot compile `copy.copy`
+            for name in self.STATE:
+                setattr(view, name, getattr(self, name))
             view._range = self._range[place]
             return view
         return Draw(self, self._range[place])

@@ -47,21 +47,23 @@ class Kernel:
 
 def convolution(layer: Conv2d, grid: tuple[int, int], down: int = 0, right: int = 0) -> Kernel:
     """The kernel of a causal layer; elements that its mask takes away are no taps."""
-    weight = _dense(layer).permute(2, 3, 1, 0).contiguous()  # taps are wanted transposed, each in one piece
+    dense = _dense(layer)
+    # Taps are wanted transposed, with outputs in one piece: a transposed matrix is copied faster than other orders.
+    weight = dense.flatten(1).t().contiguous().view(*dense.shape[1:], -1)  # (in, h, w, out)
     top, _, left, _ = layer.padding or (0, 0, 0, 0)
     kept = layer.mask.amax((0, 1)).tolist() if layer.mask is not None else None
     taps = {}
-    for row in range(weight.shape[0]):
-        for column in range(weight.shape[1]):
+    for row in range(weight.shape[1]):
+        for column in range(weight.shape[2]):
             if kept is None or kept[row][column]:
                 offset = row * layer.dilation[0] - top - down, column * layer.dilation[1] - left - right
-                taps[offset] = weight[row, column].t()
+                taps[offset] = weight[:, row, column].t()
     bias_map = None
     if layer.bias is not None:
         bias_map = layer.bias[None, :, None, None].expand(-1, -1, *grid)
         if down or right:
             bias_map = shift(bias_map, down, right)
-    return Kernel(taps, bias_map, weight.shape[2], weight.shape[3])
+    return Kernel(taps, bias_map, weight.shape[0], weight.shape[3])
 
 
 def moved(channels: int, like: Tensor, down: int, right: int) -> Kernel:
@@ -101,7 +103,7 @@ class Constant:
         self.vector: Tensor | None = None
         self._rows: Tensor | None = None
         if not constants and all(b is None or _uniform(b) for b in biases):
-            self.vector = self.row(0)[0, 0].contiguous()
+            self.vector = self._between(0, 1, 1)[0, 0, 0].contiguous()
         elif self._batch == 1:
             self._rows = self._between(0, like.shape[2])[0]
 
@@ -109,12 +111,12 @@ class Constant:
         """`(1 or N, W, outputs)`."""
         return self._between(i, i + 1)[:, 0] if self._rows is None else self._rows[i : i + 1]
 
-    def _between(self, start: int, stop: int) -> Tensor:
-        """Rows from `start` to before `stop`: `(1 or N, rows, W, outputs)`."""
-        shape = self._batch, -1, stop - start, self._like.shape[3]
+    def _between(self, start: int, stop: int, columns: int | None = None) -> Tensor:
+        """Rows from `start` to before `stop`: `(1 or N, rows, W, outputs)`, or so many of their first columns."""
+        shape = self._batch, -1, stop - start, columns or self._like.shape[3]
         operands = []
         for size, bias in zip(self._sizes, self._biases, strict=True):
-            part = self._like.new_zeros(1, size, 1, 1) if bias is None else bias[:, :, start:stop]
+            part = self._like.new_zeros(1, size, 1, 1) if bias is None else bias[:, :, start:stop, :columns]
             operands.append(part.expand(shape))
         constants = [(k if k.shape[2] == 1 else k[:, :, start:stop]).expand(shape) for k in self._constants]
         return self._map(*operands, *constants).permute(0, 2, 3, 1)

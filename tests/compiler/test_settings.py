@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hvdsl.compiler.assembly.assemble import assemble
+from hvdsl.compiler.parameter_groups import group_summary
 from hvdsl.compiler.pipeline import check
 from hvdsl.compiler.setting_words import Duration, Ramp
 from hvdsl.compiler.settings import L2, ModelSettings, ParameterGroup
@@ -214,6 +215,16 @@ def test_parameter_groups_go_by_pattern() -> None:
     }
     named = settings("train.groups=mine", text=SMALL + 'let mine = ["encoder": frozen]\n').train
     assert named is not None and set(named.groups) == {"encoder"}
+
+
+def test_parameter_groups_are_counted_by_the_first_pattern() -> None:
+    groups = 'groups = ["*.bias": trained(lr = 1e-4), "encoder": frozen]'
+    model = check(Source("small.hv", SMALL.replace("lr = 1e-3) }", f"lr = 1e-3), {groups} }}")))
+    assert group_summary(model.graph, model.settings.train) == [
+        {"pattern": "*.bias", "kind": "trained", "lr": 1e-4, "weight_decay": None, "parameters": 16 + 2 * 24 + 6},
+        {"pattern": "encoder", "kind": "frozen", "lr": None, "weight_decay": None, "parameters": 72 + 576},
+    ]
+    assert group_summary(model.graph, None) == []
 
 
 @pytest.mark.parametrize(

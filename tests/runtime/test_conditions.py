@@ -25,7 +25,7 @@ from hvdsl.runtime.inference.evaluate import evaluate
 from hvdsl.runtime.inference.generate import reconstruct
 from hvdsl.runtime.latents import Source as TraversalSource
 from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.latents.conditions import dropped
+from hvdsl.runtime.latents.conditions import arguments_of, dropped
 from hvdsl.runtime.likelihoods import DiscretizedLogisticMixture, DiscretizedNormal
 from hvdsl.runtime.training.batches import PixelBatch
 from hvdsl.runtime.training.schedule import Clock
@@ -78,6 +78,7 @@ def test_text_and_yaml_say_the_same() -> None:
     [
         ("given low", "given layer", "`layer` is a field of `data`"),
         ("given low", "given conv", "`conv` is an operation"),
+        ("given low", "given x", "`x` is what flows"),
         ("given low", "given bits", "`bits` is a setting of `data`"),
         ("weight = 1 - hole", "weight = 1 - label", "weights are of pixels"),
         ("weight = 1 - hole", "target = low", "the target has not the image's shape"),
@@ -88,6 +89,15 @@ def test_what_cannot_be_a_field_is_refused(old: str, new: str, told: str) -> Non
     with pytest.raises(SpecError) as caught:
         check(Source("wrong.hv", SPEC.replace(old, new)))
     assert any(told in diagnostic.message for diagnostic in caught.value.diagnostics)
+
+
+@pytest.mark.parametrize("name", ["next", "class", "self"])
+def test_a_field_may_be_called_as_python_calls_something(name: str) -> None:
+    spec = SPEC.replace("given low", f"given {name}").replace("concat(x, low)", f"concat(x, {name})")
+    model = hvdsl.build(Source("m.hv", spec))
+    latents = Traversal(model.LATENTS, 1, None, TraversalSource.POSTERIOR_MEAN)
+    given = arguments_of(model, {"label": torch.tensor([1]), name: torch.zeros(1, 1, 4, 4)})
+    assert model(torch.zeros(1, 1, 8, 8), latents, **given).isfinite().all()
 
 
 def test_a_local_hides_a_field() -> None:

@@ -103,7 +103,7 @@ def used(step: Step, inlined: Inlined) -> list[Ref]:
     return found
 
 
-FORBIDDEN = MODULE_LEVEL | {"self", "latents", "i", "j", "k", "range", "enumerate"}
+FORBIDDEN = MODULE_LEVEL | {"self", "latents", "i", "j", "k", "range", "enumerate", "next"}
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ import sys
 from hvdsl.cli.options.machine import add_machine, machine
 from hvdsl.cli.options.runs import add_checkpoint, add_run_folder, add_split, opened
 from hvdsl.cli.options.shared import add_batch, add_data, add_output
+from hvdsl.errors import UsageError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,11 +24,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from hvdsl.runtime.codes.files import check_suffix, write_codes
+    from hvdsl.runtime.codes.files import SUFFIXES, write_codes
     from hvdsl.workflows.open import first_stage
     from hvdsl.workflows.stages import codes_of_images
 
-    check_suffix(args.output)
+    if args.output.suffix not in SUFFIXES:
+        raise UsageError(f"codes cannot be written as `{args.output}`: give a file that ends in .npz or .safetensors")
     with machine(args):
         model = opened(args)
         console = Console(stderr=True)

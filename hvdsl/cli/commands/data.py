@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvdsl.cli.options.shared import add_json, add_output, add_set
+from hvdsl.cli.options.shared import add_json, add_set
 
 if TYPE_CHECKING:
     from hvdsl.compiler.settings import Data
     from hvdsl.runtime.data.survey import Survey
 
 _SHEET = 48  # images on a contact sheet
+_AT_ONCE = 64  # images that are held while a folder is written
 _LISTED = 12  # rows of a list; the rest is counted
 
 
@@ -21,7 +22,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", type=Path, help="a folder of images, an image, an array or LMDB file")
     parser.add_argument("spec", metavar="SPEC", nargs="?", help="a spec, whose `data` says how the images are read")
     add_set(parser)
-    add_output(parser, "also write a contact sheet, a PNG, of images as the model will see them")
+    # A text, not a Path, which would forget the slash of a folder.
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="also write images as the model will see them: a contact sheet (.png), or a folder (`seen/`) of all "
+        "training images",
+    )
     add_json(parser)
 
 
@@ -29,14 +37,22 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.output.json import print_json
     from hvdsl.errors import UsageError
     from hvdsl.runtime.data import open_data
+    from hvdsl.runtime.data.open import of_other_images
     from hvdsl.runtime.data.survey import survey
+    from hvdsl.runtime.inference.image_files import ImageOutput
     from hvdsl.workflows.compiling import checked
     from hvdsl.workflows.conditions import check_fields
 
+    output = None if args.output is None else ImageOutput.of(args.output)
+    if output is not None and output.form not in (".png", "folder"):
+        raise UsageError(f"images are not written as `{args.output}` here: give a .png (a contact sheet), or a folder")
     if args.overrides and args.spec is None:
         raise UsageError("--set changes a spec, and none is given: `hvdsl data PATH SPEC --set …`")
     model = None if args.spec is None else checked(args.spec, args.overrides)
     settings = None if model is None else model.settings.data
+    if settings is not None and (others := of_other_images(settings)) is not settings:
+        print(f"`data {settings.name}` of {args.spec} ships: to train on these, write `data images`", file=sys.stderr)
+        settings = others
     found = survey(args.path, settings)
     if args.json:
         print_json(_as_json(found))
@@ -48,20 +64,36 @@ def run(args: argparse.Namespace) -> int:
         fields = check_fields(model, splits)
         parts = ", ".join(f"{len(getattr(splits, part)):,} {part}" for part in ("train", "validation", "test"))
         print(f"fits {args.spec}: {parts}" + (f"\nfields: {fields}" if fields else ""), file=sys.stderr)
-    if args.output is not None:
-        _sheet(found, settings or found.suggested, args.output)
+    if output is not None:
+        (_sheet if output.form == ".png" else _folder)(found, settings or found.suggested, output.path)
     return 0
+
+
+def _folder(survey: Survey, settings: Data, path: Path) -> None:
+    import torch
+
+    from hvdsl.runtime.data.survey import training_images
+    from hvdsl.runtime.inference.image_files import ImageFolder, file_names
+    from hvdsl.runtime.inference.inference import chunks
+
+    images = training_images(survey, settings, augmented=False)
+    folder = ImageFolder(path, settings, file_names(images.names(range(len(images))), len(images)))
+    for indices in chunks(range(len(images)), _AT_ONCE):
+        folder.write(indices, torch.from_numpy(images.batch(indices)))
+    print(f"wrote {path}: {folder.what(len(images))}", file=sys.stderr)
 
 
 def _sheet(survey: Survey, settings: Data, path: Path) -> None:
     import numpy as np
     import torch
 
-    from hvdsl.runtime.data.survey import model_view
+    from hvdsl.runtime.data.survey import training_images
     from hvdsl.runtime.ground.pixels import pixel_bits
     from hvdsl.runtime.inference.pictures import grid, save_png
 
-    pixels, names = model_view(survey, settings, _SHEET)
+    images = training_images(survey, settings, augmented=True)
+    indices = np.unique(np.linspace(0, len(images) - 1, min(_SHEET, len(images))).astype(int)).tolist()
+    names, pixels = images.names(indices), images.batch(indices)
     values = torch.from_numpy(pixels.astype(np.float32))
     save_png(grid(values, pixel_bits(settings)), path)
     print(f"wrote {path}: {_images(len(names))}, from {names[0]} to {names[-1]}", file=sys.stderr)

@@ -47,5 +47,6 @@ def run(args: argparse.Namespace) -> int:
             console=Console(stderr=True),
             given=dict(args.given),
         )
-    print(f"wrote {args.output}: {len(groups)} latent groups of {images.name}", file=sys.stderr)
+    count = f"{len(groups)} latent group{'' if len(groups) == 1 else 's'}"
+    print(f"wrote {args.output}: {count} of {images.name}", file=sys.stderr)
     return 0

@@ -84,6 +84,10 @@ KINDS = {
         "encoder": "{{ _ = (deep(2) -> tap(more)) * 2; x }} -> ",
         "decoder": "layer -> conv(1x1, logits)",
     },
+    "a repeat of what changes nothing": {
+        "encoder": "(identity) * 2 -> residual {{ gelu }} -> (conv(1x1, 8) -> identity) * 3 -> ",
+        "decoder": "(identity) * 3 -> layer -> ({{ x }} -> identity) * 2 -> conv(1x1, logits)",
+    },
     "an own prior and a rate without weight": {
         "top": "group free {{ z ~ normal(conv(1x1, 8)) posterior normal(concat(x, skip) -> conv(1x1, 8)) "
         "{{ weight = 0 }}\nconcat(x, z) -> conv(1x1, 8) }}",

@@ -140,6 +140,13 @@ def test_deep_grey_with_opacity_is_grey() -> None:
     assert np.array_equal(pixels(read_picture(png), settings((1, 6, 9)))[0], DEEP >> 8)
 
 
+def test_white_may_be_zero_in_a_tiff_of_16_bits(tmp_path: Path) -> None:
+    Pillow.fromarray(DEEP).save(tmp_path / "x.tif", tiffinfo={262: 0})
+    with Pillow.open(tmp_path / "x.tif") as stored:
+        assert stored.tag_v2[262] == 0  # type: ignore[attr-defined]  # of TIFF files
+    assert np.array_equal(read_picture(tmp_path / "x.tif").values[:, :, 0], 65535 - DEEP)
+
+
 def test_a_colour_profile_is_ignored_and_told(tmp_path: Path) -> None:
     Pillow.fromarray(COLOUR).save(tmp_path / "x.png", icc_profile=b"a profile of a camera")
     notes: list[str] = []
@@ -265,6 +272,18 @@ def test_resize_crops_stretches_or_fits() -> None:
     image[:] = 255
     fitted = pixels(Raster(image), settings((1, 10, 10), resize=Resize(kind="fit", size=(10, 10))))
     assert np.array_equal(fitted[0].sum(1) > 0, np.array([0, 0, 1, 1, 1, 1, 1, 0, 0, 0], bool))
+
+
+@pytest.mark.parametrize("size", [(40, 23), (23, 40), (16, 16), (32, 32), (9, 60)])
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("L", 3), ("RGB", 3), ("RGB", 1), ("RGB", 4)])
+def test_a_picture_gives_the_pixels_of_its_numbers(size: tuple[int, int], mode: str, channels: int) -> None:
+    rng = np.random.default_rng(0)
+    picture = Pillow.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).convert(mode)
+    numbers = Raster(Raster(picture).values)
+    for options in ({}, {"bits": 3}, {"values": "real"}, {"pad": 2, "resize": (12, 12)}, {"crop": (0, 0, 8, 8)}):
+        alpha = {"alpha": "channel"} if channels == 4 else {}
+        data = settings((channels, 16, 16), **({"resize": (16, 16)} | options | alpha))
+        assert np.array_equal(pixels(Raster(picture), data), pixels(numbers, data))
 
 
 def test_random_crops_and_shifts_are_of_training_and_follow_the_epoch() -> None:

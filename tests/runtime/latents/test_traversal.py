@@ -8,6 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hvdsl.runtime.distributions import Normal
 from hvdsl.runtime.ground.noise import RecordedNoise, SampleNoise
+from hvdsl.runtime.inference.edit import Abduction, Prediction
 from hvdsl.runtime.latents import Given, LatentGroup, Source, Traversal
 
 GROUPS = (
@@ -252,3 +253,15 @@ def test_on_the_way_up_inference_sees_values_of_groups_that_are_not_inferred():
     assert torch.equal(latents[0].infer(posterior), given)
     assert torch.equal(latents[1].infer(posterior), posterior.mean)
     torch.testing.assert_close(latents[2].infer(posterior), latents[2].draw(normal(shape, 1.0, 2.0), posterior))
+
+
+@pytest.mark.parametrize("kind", ["of any source", "of an image", "of what was kept"])
+def test_a_view_of_some_groups_has_all_that_the_whole_has(kind: str) -> None:
+    group, cpu = LatentGroup("z", "z", "normal", (2, 1, 1)), torch.device("cpu")
+    walk = {
+        "of any source": lambda: Traversal([group], 1),
+        "of an image": lambda: Abduction([group], 1, cpu),
+        "of what was kept": lambda: Prediction([group], 1, cpu, {}),
+    }[kind]()
+    view = walk[:1]
+    assert type(view) is type(walk) and vars(view) == vars(walk)
