@@ -19,35 +19,35 @@ WHOLE = math.inf
 
 
 @record
-class Span(Record):
+class Extent(Record):
     """Along one axis, position i sees the source's positions [jump * i + first, jump * i + last]."""
 
     jump: float
     first: float
     last: float
 
-    def through(self, window: Window, length: int) -> Span:
+    def through(self, window: Window, length: int) -> Extent:
         """What an output sees whose window lies on positions that see this; `length` is the input's."""
         if window.everywhere and length > 1:
-            return Span(self.jump, -WHOLE, WHOLE)
+            return Extent(self.jump, -WHOLE, WHOLE)
         if window.everywhere:
             return self
-        return Span(
+        return Extent(
             self.jump * window.stride / window.up,
             self.first + self.jump * window.first,
             self.last + self.jump * window.last,
         )
 
-    def join(self, other: Span) -> Span:
-        return Span(min(self.jump, other.jump), min(self.first, other.first), max(self.last, other.last))
+    def join(self, other: Extent) -> Extent:
+        return Extent(min(self.jump, other.jump), min(self.first, other.first), max(self.last, other.last))
 
     @property
     def size(self) -> float:
         return self.last - self.first + 1
 
 
-Field = tuple[Span, Span]  # vertical, horizontal
-POINT = (Span(1, 0, 0), Span(1, 0, 0))
+Field = tuple[Extent, Extent]  # vertical, horizontal
+POINT = (Extent(1, 0, 0), Extent(1, 0, 0))
 
 
 @record
@@ -121,7 +121,7 @@ def _entering(graph: Graph, node: Node, value: Edge, reads: Reads, field: Field 
     lengths, outputs = graph.shape(value)[1:], node.shapes[0][1:]
     vertical, horizontal = (
         # A single row or column that is broadcast, or repeated, is seen from everywhere.
-        Span(span.jump, -WHOLE, WHOLE)
+        Extent(span.jump, -WHOLE, WHOLE)
         if reads == OWN_POSITION and length == 1 < output
         else span.through(window, length)
         for span, window, length, output in zip(field, windows, lengths, outputs, strict=True)

@@ -16,7 +16,7 @@ from hvdsl.compiler.assembly.libraries import Defined, Need, check_needs, resolv
 from hvdsl.compiler.assembly.merge import Layer, check_duplicates, describe, key, lets, merge
 from hvdsl.compiler.assembly.read_likelihood import read_likelihood
 from hvdsl.compiler.assembly.read_settings import read_settings
-from hvdsl.compiler.assembly.unread import check_unread
+from hvdsl.compiler.assembly.unread import check_unread, defined
 from hvdsl.compiler.diagnostics.assembly import (
     AMBIGUOUS_USE,
     CIRCULAR_USE,
@@ -47,6 +47,7 @@ class Assembled(Record):
     sources: tuple[Source, ...]  # every text that was read, for digests
     warnings: tuple[Diagnostic, ...] = ()
     unread: tuple[Diagnostic, ...] = ()  # warnings that are worth saying only of what is otherwise right
+    defined: frozenset[str] = frozenset()  # every name of the top level, those of variants included
 
 
 def assemble(
@@ -71,7 +72,7 @@ def assemble(
         layers = gathered.layers(read_text(spec) if isinstance(spec, Source) else spec, base)
     diagnostics = gathered.diagnostics
     diagnostics.stop_if_failed()
-    unread = tuple(check_unread(layers, gathered.root.span.source))
+    unread, names = tuple(check_unread(layers, gathered.root.span.source)), defined(layers)
     for name in variant.split("@") if variant is not None else ():
         layers = [*layers, _variant(layers, name)]
     merged = merge(layers, lets(layers), diagnostics)
@@ -82,7 +83,7 @@ def assemble(
     check_needs(gathered.needs, merged, diagnostics)
     diagnostics.stop_if_failed()
     whole = tree.Spec(_canonical_order(merged), gathered.root.trailing, span=gathered.root.span)
-    return replace(_settle(whole, gathered.sources, diagnostics), unread=unread)
+    return replace(_settle(whole, gathered.sources, diagnostics), unread=unread, defined=names)
 
 
 def _settle(spec: tree.Spec, sources: Sequence[Source], diagnostics: Diagnostics) -> Assembled:

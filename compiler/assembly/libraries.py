@@ -77,7 +77,7 @@ def renamed(node: N, names: Mapping[str, str]) -> N:
         return cast(N, tuple(renamed(part, names) for part in node))
     if isinstance(node, tree.Name):
         return cast(N, replace(node, id=names[node.id])) if node.id in names else node
-    if not isinstance(node, tree.Node) or not names or _is_tap(node) or (_is_own(node)):
+    if not isinstance(node, tree.Node) or not names or is_label(node):
         return node
     kept = {"key", "operation"} if isinstance(node, tree.Setting | tree.Default) else set()
     changed: dict[str, Any] = {}
@@ -92,12 +92,11 @@ def _fields(node: tree.Node) -> list[str]:
     return [f for f in node.__dataclass_fields__ if f not in ("span", "before", "after", "trailing")]
 
 
-def _is_tap(node: tree.Node) -> bool:
+def is_label(node: tree.Node) -> bool:
+    """Whether the names in a node are those of taps, or of roles, and refer to nothing."""
+    if isinstance(node, tree.Argument):
+        return node.name == "own"
     return isinstance(node, tree.Call) and isinstance(node.function, tree.Name) and node.function.id in ("tap", "skip")
-
-
-def _is_own(node: tree.Node) -> bool:
-    return isinstance(node, tree.Argument) and node.name == "own"
 
 
 def resolved(items: Sequence[tree.SpecItem], aliases: Aliases, diagnostics: Diagnostics) -> tuple[tree.SpecItem, ...]:

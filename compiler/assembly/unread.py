@@ -30,7 +30,7 @@ def check_unread(layers: Sequence[Layer], source: Source) -> Iterator[Diagnostic
                 )
         readers = set(_mentions(item)) if isinstance(item, tree.Recipe | tree.Prior) else everywhere
         for node in _nodes(item):
-            for name in _bound(node) if node is not item else ():
+            for name in _bound(node) if node is not item or isinstance(node, tree.Recipe) else ():
                 if name.id not in readers:
                     yield Diagnostic(
                         codes.UNREAD_BINDING,
@@ -85,6 +85,8 @@ def _bound(node: tree.Node) -> Iterator[tree.Name]:
     """The names that a statement binds, but for latents: those are the graph's."""
     if isinstance(node, tree.Let | tree.Shared):
         yield node.name
+    elif isinstance(node, tree.Recipe):
+        yield from (parameter.name for parameter in node.parameters)
     elif isinstance(node, tree.Bind):
         yield from (t for t in node.targets if isinstance(t, tree.Name) and t.id not in ("_", "x"))
 
@@ -103,6 +105,10 @@ def _nodes(root: tree.Node) -> Iterator[tree.Node]:
 
 
 def _mentions(item: tree.Node) -> Iterator[str]:
+    return (name.id for name in mentions(item))
+
+
+def mentions(item: tree.Node) -> Iterator[tree.Name]:
     """The names that an item speaks of, other than those that it gives to something."""
     given: set[int] = set()
     for node in _nodes(item):
@@ -116,4 +122,9 @@ def _mentions(item: tree.Node) -> Iterator[str]:
             case tree.Setting():
                 given.add(id(node.key))
             case tree.Name() if id(node) not in given:
-                yield node.id
+                yield node
+
+
+def defined(layers: Sequence[Layer]) -> frozenset[str]:
+    """Every name of the top level, of variants, too."""
+    return frozenset(item.name.id for layer in layers for item in _flat(layer) if isinstance(item, Definition))

@@ -11,7 +11,7 @@ from hvdsl.runtime.ground.metric_names import METRICS, Metric, metric
 
 
 @record
-class Term(Record):
+class ObjectiveTerm(Record):
     """A term of the objective, by the name that the spec or the formula gives it."""
 
     name: str
@@ -26,7 +26,7 @@ class Term(Record):
 
 
 TERMS = (
-    Term(
+    ObjectiveTerm(
         "objective",
         "what training minimises",
         (
@@ -38,7 +38,7 @@ TERMS = (
         "`objective { unit }` states whether losses are of an image or of one of its dimensions. The bound is logged "
         "beside it as it is, so that runs with different weights can be compared.",
     ),
-    Term(
+    ObjectiveTerm(
         "distortion",
         "D = -log p(x | z)",
         (
@@ -48,7 +48,7 @@ TERMS = (
         "How badly the decoder's distribution, given the latents, describes the image. The likelihood of the spec "
         "says what it is; padding that the likelihood crops counts as no dimension.",
     ),
-    Term(
+    ObjectiveTerm(
         "rate",
         "R_l, what each latent group costs",
         (
@@ -62,7 +62,7 @@ TERMS = (
         "one sample where a flow follows the posterior. Of a discrete group with a uniform prior it is constant. A "
         "group whose rate stays at zero is not used.",
     ),
-    Term(
+    ObjectiveTerm(
         "beta",
         "β, the weight of the rate",
         (names.BETA,),
@@ -70,7 +70,7 @@ TERMS = (
         "`cosine`, `cyclic` (Fu et al. 2019) and `logistic` (Bowman et al. 2016) between two weights. Balancing "
         "and `with_beta` follow it.",
     ),
-    Term(
+    ObjectiveTerm(
         "free",
         "free bits: max(λ, R_l)",
         (),
@@ -78,7 +78,7 @@ TERMS = (
         "Kingma et al. 2016). `per` says what a part is (a group, a channel, an element), `take_max` whether the floor "
         "is applied to each image or to the mean of the batch.",
     ),
-    Term(
+    ObjectiveTerm(
         "balance",
         "γ_l, the weight of each group's rate",
         (names.RATE_PER_GROUP_WEIGHT,),
@@ -87,7 +87,7 @@ TERMS = (
         "per latent element, until its end. The weights are constants to the gradient and decided over all processes. "
         "A model with one group has nothing to balance and is refused.",
     ),
-    Term(
+    ObjectiveTerm(
         "iwae",
         "-L_K, the importance-weighted bound",
         (names.NEGATIVE_IMPORTANCE_BOUND_NATS_PER_DIM, names.EFFECTIVE_SAMPLE_SIZE),
@@ -96,7 +96,7 @@ TERMS = (
         "Σ w ∇ log w, w normalised, is added up in passes of `chunk` samples. With `bound = elbo` the loss is the mean "
         "over `samples`. Batch norms move their statistics once.",
     ),
-    Term(
+    ObjectiveTerm(
         "spectral",
         "w_s Σ σ, the spectral penalty",
         (
@@ -110,7 +110,7 @@ TERMS = (
         "resumed run goes on bit for bit. On the CPU layers are taken one by one, on accelerators those of one shape "
         "together. The penalty is computed once per step, in float32, however the batch is divided.",
     ),
-    Term(
+    ObjectiveTerm(
         "batch_norm_gamma",
         "w_g Σ max |γ|, the penalty of batch norms' gains",
         (
@@ -119,14 +119,14 @@ TERMS = (
         ),
         "NVAE: the largest gain, by absolute value, of every batch norm, summed; computed once per step in float32.",
     ),
-    Term(
+    ObjectiveTerm(
         "with_beta",
         "a weight that follows β",
         (),
         "`with_beta(first, last)`: a weight of exp((1 - β) log first + β log last), from `first` while β is 0 to "
         "`last` once it is 1: of a penalty, or of `commitment`. Refused under an error's unit, which has no β.",
     ),
-    Term(
+    ObjectiveTerm(
         "commitment",
         "what quantizers add",
         (
@@ -140,7 +140,7 @@ TERMS = (
 )
 
 
-def find_term(name: str) -> Term | None:
+def find_term(name: str) -> ObjectiveTerm | None:
     """The term of that name, or that is logged under it."""
     logged = metric(name)
     return next((t for t in TERMS if t.name == name or (logged is not None and logged.name in t.logged)), None)

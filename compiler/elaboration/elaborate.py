@@ -16,7 +16,7 @@ from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.names import check_condition_names
 from hvdsl.compiler.elaboration.program import Program
-from hvdsl.compiler.elaboration.references import check_program
+from hvdsl.compiler.elaboration.references import check_program, check_unused
 from hvdsl.compiler.elaboration.sections import elaborate_prior, elaborate_sections
 from hvdsl.compiler.elaboration.values import Drawn, Flowing, SharedInstance, Step, Tensor, Value, show
 from hvdsl.compiler.evaluate.faults import Exhausted, Fault
@@ -124,6 +124,7 @@ def elaborate(closed: Assembled) -> Model:
     program = Program.of(closed.spec, closed.logits, settings.data.conditions)
     check_condition_names(closed.spec, program, diagnostics)
     check_program(closed.spec, diagnostics)
+    check_unused(closed, program, diagnostics)
     if any(d.code in _DECISIVE for d in diagnostics):
         diagnostics.stop_if_failed()
     priors: dict[str, Graph] = {}

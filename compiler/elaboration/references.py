@@ -4,14 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hvdsl.compiler.assembly.libraries import bound, nodes
+from hvdsl.compiler.assembly.assemble import Assembled
+from hvdsl.compiler.assembly.libraries import bound, is_label, nodes
+from hvdsl.compiler.assembly.unread import mentions
 from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.diagnostics import names as codes
 from hvdsl.compiler.diagnostics import warnings as warning_codes
 from hvdsl.compiler.elaboration.arguments import check_default
+from hvdsl.compiler.elaboration.environment import CONTEXT_NAMES
 from hvdsl.compiler.elaboration.names import check_name
+from hvdsl.compiler.elaboration.program import ANYTHING, PUBLIC_OPERATIONS, RESERVED, Program
+from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.evaluate.expressions import unknown
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
+
+
+def check_unused(closed: Assembled, program: Program, diagnostics: Diagnostics) -> None:
+    """Look up the names of recipes that nothing uses: nothing else would."""
+    unused = {d.span for d in closed.unread if d.code is warning_codes.UNREAD_DEFINITION}
+    language = {*PUBLIC_OPERATIONS, *RESERVED, *CONTEXT_NAMES, *arithmetic.FUNCTIONS, arithmetic.PI, *ANYTHING.words}
+    top = {*closed.defined, *program.known(), *program.conditions}
+    for item in closed.spec.items:
+        if not isinstance(item, tree.Recipe) or item.name.span not in unused:
+            continue
+        known = {*top, *(parameter.name.id for parameter in item.parameters), *bound(item.body)}
+        labels = {id(name) for node in nodes(item) if is_label(node) for name in nodes(node)}
+        for name in mentions(item):
+            if name.id not in known and name.id not in language and id(name) not in labels:
+                place = "a name of this recipe, the top level or an operation"
+                diagnostics.add(unknown(name, [*known, *PUBLIC_OPERATIONS], None, place).diagnostic)
 
 
 def check_program(spec: tree.Spec, diagnostics: Diagnostics) -> None:

@@ -61,11 +61,12 @@ class Draft:
         node.scope.members = [member for member in node.scope.members if member is not node]
         del self.nodes[node.index]
 
-    def redirect(self, old: Edge, new: Edge) -> None:
-        """Let every reader of one value take another."""
-        for node in self.nodes.values():
-            if old in node.inputs:
-                node.inputs = tuple(new if value == old else value for value in node.inputs)
+    def redirect(self, instead: Mapping[Edge, Edge]) -> None:
+        """Let every reader of some values take others in their place."""
+        if instead:
+            for node in self.nodes.values():
+                if any(value in instead for value in node.inputs):
+                    node.inputs = tuple(instead.get(value, value) for value in node.inputs)
 
     @staticmethod
     def _renumbered(group: LatentGroup, latent: Node, number: Mapping[int, int]) -> LatentGroup:

@@ -22,12 +22,14 @@ def fuse_batch_norm(graph: Graph) -> Graph:
     """Fuse each batch norm that a SiLU of the same scope alone reads."""
     draft = Draft(graph)
     readers = draft.readers()
+    instead: dict[Edge, Edge] = {}
     for norm in [node for node in draft.root.nodes() if node.operation is BATCH_NORM]:
         reading = readers[Edge(norm.index)]
         if len(reading) != 1 or reading[0].operation not in _SILU or reading[0].scope is not norm.scope:
             continue
         silu = reading[0]
         norm.operation, norm.names = BATCH_NORM_SILU, silu.names
-        draft.redirect(Edge(silu.index), Edge(norm.index))
+        instead[Edge(silu.index)] = Edge(norm.index)
         draft.remove(silu)
+    draft.redirect(instead)
     return draft.graph()

@@ -62,8 +62,11 @@ def split_concat(graph: Graph) -> Graph:
     places = {part: _place(part, users[part], draft) for site in sites for part in site.parts()}
     sites = [s for s in sites if all(places[p] is not None for p in s.parts())]
     shared: dict[_Activated, Edge] = {}
+    instead: dict[Edge, Edge] = {}
     for site in sites:
-        site.conv.inputs = tuple(_share(part, users[part], places, site, draft, shared) for part in site.parts())
+        parts = [_share(part, users[part], places, site, draft, shared, instead) for part in site.parts()]
+        site.conv.inputs = tuple(parts)
+    draft.redirect(instead)
     for site in sites:
         draft.remove(site.activation)
         draft.remove(site.concat)
@@ -140,8 +143,9 @@ def _share(
     site: _Site,
     draft: Draft,
     shared: dict[_Activated, Edge],
+    instead: dict[Edge, Edge],
 ) -> Edge:
-    """Compute a part once; its other users take it from here."""
+    """Compute a part once; what its other users gave is to be taken from here."""
     place = places[part]
     if place is None:
         raise AssertionError("sites without a place are left alone")
@@ -153,6 +157,6 @@ def _share(
         shared[part] = draft.insert(node, before)
         for user in users:
             if user.operation is part.operation and user.index in draft.nodes and user is not site.activation:
-                draft.redirect(Edge(user.index), shared[part])
+                instead[Edge(user.index)] = shared[part]
                 draft.remove(user)
     return shared[part]

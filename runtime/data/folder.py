@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ class Folder:
         classes: Sequence[str] | None = None,
     ) -> None:
         self.root, self.records = root, tuple(records)
+        self._replaces = True
         self._allowed = max(_LIMIT_COUNT, int(_LIMIT_SHARE * (len(records) + len(damaged))))
         self._damaged: dict[Path, str] = {}
         for record in damaged:
@@ -58,6 +60,8 @@ class Folder:
             try:
                 return read_image(record.path)
             except UnreadableError as error:
+                if not self._replaces:
+                    raise DataError(f"{record.name} cannot be read ({error}): mend it, or leave it out") from error
                 self._report(record.path, str(error))
         raise DataError(f"none of the image files in {self.root} can be read")
 
@@ -71,6 +75,12 @@ class Folder:
     def with_classes(self, classes: Sequence[str]) -> Folder:
         """Return the same images, their classes counted among other names; those of no such folder have none."""
         return Folder(self.root, self.records, (), classes)
+
+    def without_replacements(self) -> Folder:
+        """Return the same images, where one that cannot be read is an error: nothing stands in for it."""
+        same = copy.copy(self)
+        same._replaces, same._damaged = False, {}
+        return same
 
     def check(self, settings: Data) -> None:
         """Refuse, by what the heads of the files say, what cannot fit the spec.

@@ -97,7 +97,8 @@ class Listing:
     def _doubts(self) -> list[str]:
         """What may be meant otherwise: a class that is called as a part is, files called *test* among others."""
         doubts = [f"`{name}` is taken for a class" for name in self.classes if part_of(name) is not None]
-        tests = [r for r in self.taken if r.part in (ALL, TRAIN) and part_in(r.path.stem) == TEST]
+        called = (r for r in self.taken if r.part in (ALL, TRAIN) and TEST in r.path.stem.lower())
+        tests = [record for record in called if part_in(record.path.stem) == TEST]
         if tests and len(tests) < len(self.taken):
             many = f"{len(tests):,} names say *test*" if len(tests) > 1 else "1 name says *test*"
             doubts.append(f"{many}, as {tests[0].name}: what is not for training belongs into a folder `test`")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import takewhile
 from pathlib import PurePosixPath
 
 TRAIN, VALIDATION, TEST, ALL = "train", "validation", "test", "all"
@@ -83,6 +85,7 @@ def part_in(name: str) -> str | None:
     return parts.pop() if len(parts) == 1 else None
 
 
+@lru_cache(maxsize=4096)
 def is_wrapper(name: str) -> bool:
     """Whether a folder's name, as `images`, says nothing of the class of what is in it."""
     tokens = _tokens(name)
@@ -107,9 +110,9 @@ def places_of(names: Sequence[str]) -> list[tuple[str, str | None]]:
     while len({folders[0] for _, folders in placed if folders}) == 1 and all(len(folders) > 1 for _, folders in placed):
         placed = [(part, folders[1:]) for part, folders in placed]
     if all(part == ALL for part, _ in placed):
-        by_name = [part_in(PurePosixPath(name).stem) or ALL for name in names]
-        if ALL not in by_name and len(set(by_name)) > 1:
-            placed = [(part, folders) for part, (_, folders) in zip(by_name, placed, strict=True)]
+        by_name = list(takewhile(bool, (part_in(PurePosixPath(name).stem) for name in names)))
+        if len(by_name) == len(names) and len(set(by_name)) > 1:
+            placed = [(part or ALL, folders) for part, (_, folders) in zip(by_name, placed, strict=True)]
     return [(part, folders[0] if folders else None) for part, folders in placed]
 
 

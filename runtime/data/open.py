@@ -173,6 +173,8 @@ def open_given(
         if part not in source.parts:
             raise DataError(f"{path} has no {part} part: it has {', '.join(source.parts)}")
         images = source.parts[part]
+    if isinstance(images, Folder):
+        images = images.without_replacements()
     which = "" if part == ALL else f"{part} "
     count = f"{len(images):,} {which}image{'' if len(images) == 1 else 's'}"
     tell = Teller()

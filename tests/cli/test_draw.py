@@ -41,13 +41,19 @@ def model_of(name: str) -> Model:
     return checked(name)
 
 
+@cache
 def drawn(name: str) -> Ladder:
     return ladder(model_of(name))
 
 
+@cache
+def picture_of(name: str) -> Picture:
+    return layout(drawn(name))
+
+
 @pytest.mark.parametrize("name", SPECS)
 def test_every_shipped_spec_is_drawn_inside_its_picture(name: str) -> None:
-    picture = layout(drawn(name))
+    picture = picture_of(name)
     for shape in picture.shapes:
         if isinstance(shape, Polygon):
             assert all(0 <= x <= picture.width and 0 <= y <= picture.height for x, y in shape.points)
@@ -57,7 +63,7 @@ def test_every_shipped_spec_is_drawn_inside_its_picture(name: str) -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_no_two_boxes_of_a_drawing_overlap(name: str) -> None:
-    boxes = [s for s in layout(drawn(name)).shapes if isinstance(s, Polygon) and s.about]
+    boxes = [s for s in picture_of(name).shapes if isinstance(s, Polygon) and s.about]
     for n, a in enumerate(boxes):
         for b in boxes[n + 1 :]:
             assert not _overlap(a, b), (a.about, b.about)
@@ -182,7 +188,7 @@ def test_recipes_show_the_arguments_that_tell_them_apart() -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_every_line_ends_at_the_edge_of_what_it_leads_to(name: str) -> None:
-    shapes = layout(drawn(name)).shapes
+    shapes = picture_of(name).shapes
     for wire in (s for s in shapes if isinstance(s, Wire) and s.arrow):
         assert any(_distance(wire.points[-1], s) < 3 for s in shapes if isinstance(s, Polygon | Circle)), wire
 
@@ -203,7 +209,7 @@ def _to_side(point: Point, a: Point, b: Point) -> float:
 
 @pytest.mark.parametrize("name", ["vqvae2_photos", "vqvae2_256", "vqvae2_ffhq1024"])
 def test_the_arrow_of_a_prior_ends_at_its_latent_and_passes_over_no_text(name: str) -> None:
-    shapes = layout(drawn(name)).shapes
+    shapes = picture_of(name).shapes
     arrows = [s for s in shapes if isinstance(s, Wire) and s.dashed]
     texts = [s for s in shapes if isinstance(s, Text) and s.anchor == "start"]
     assert len(arrows) == len(drawn(name).priors)

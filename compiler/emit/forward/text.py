@@ -138,7 +138,7 @@ class Forward:
             head = f"for {name} in {modules}:" if only else f"for {loop.variable}, {name} in enumerate({modules}):"
             self._line(depth, head)
             self._modules.append(((*address, Index(0, ((loop.variable, 1),))), name))
-        head = len(self._lines)
+        begun = len(self._lines)
         self._block(loop.items, depth + 1)
         late = [(s, f) for s, _, f in loop.carried if self._variables[f] != self._variables[s]]
         if late:
@@ -146,7 +146,7 @@ class Forward:
             self._line(depth + 1, f"{left} = {right}")
             for slot, following in late:
                 self._variables.hold(following, self._variables[slot])
-        if len(self._lines) == head:
+        if len(self._lines) == begun:
             self._lines.pop()  # turns of nothing but other names for what went in
         if walked is not None:
             self._modules.pop()

@@ -116,7 +116,7 @@ OMITTED: dict[str, Literal] = {"weight_init": Term("fan_in"), "bias_init": Term(
 
 
 @dataclass(slots=True)
-class Parameter:
+class InitArgument:
     """An argument of a constructor, with its value in each instance."""
 
     name: str
@@ -134,7 +134,7 @@ class Parameter:
 class ModuleClass:
     name: str
     instances: list[ModuleInstance]
-    parameters: list[Parameter] = field(default_factory=list)
+    parameters: list[InitArgument] = field(default_factory=list)
     entries: dict[Address, ast.expr] = field(default_factory=dict)  # how each submodule is built
     values: dict[int, tuple[ast.expr, ...]] = field(default_factory=dict)  # node -> literals of its expression
 
@@ -181,7 +181,7 @@ class _Unifier:
             | set(constants.values())
         )
         self._named = _contexts(instances)
-        self._parameters: dict[str, Parameter] = {}
+        self._parameters: dict[str, InitArgument] = {}
 
     def result(self) -> ModuleClass:
         example = self._instances[0]
@@ -250,7 +250,7 @@ class _Unifier:
                 return parts
         if key not in self._parameters:
             name = self._named.get(key) or next(iter(hints), "value")
-            self._parameters[key] = Parameter(self._names.take(name), values)
+            self._parameters[key] = InitArgument(self._names.take(name), values)
         parameter = self._parameters[key]
         parameter.kept |= kept
         return literals.dotted("self", parameter.name) if kept else literals.name(parameter.name)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hvdsl.grammar.diagnostics import Code
 
 if TYPE_CHECKING:
-    from hvdsl.compiler.catalogue.objective_terms import Term
+    from hvdsl.compiler.catalogue.objective_terms import ObjectiveTerm
 
 
 def code_data(code: Code) -> dict[str, object]:
@@ -23,13 +23,13 @@ def code_data(code: Code) -> dict[str, object]:
     }
 
 
-def term_data(term: Term) -> dict[str, object]:
+def term_data(term: ObjectiveTerm) -> dict[str, object]:
     """Return a term of the objective as JSON says it."""
     logged = [{"name": value.name, "unit": value.unit, "meaning": value.meaning} for value in term.metrics]
     return {"term": term.name, "title": term.title, "story": " ".join(term.story.split()), "logged": logged}
 
 
-def term_story(term: Term) -> str:
+def term_story(term: ObjectiveTerm) -> str:
     """Return a term of the objective as a person reads it."""
     paragraphs = [f"{term.name}: {term.title}", _filled(term.story)]
     if term.logged:

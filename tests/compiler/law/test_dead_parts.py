@@ -58,6 +58,8 @@ def said(text: str, variant: str | None = None) -> list[tuple[str, str]]:
         ({"top": "cell block { relu }"}, ("HV0903", "block")),
         ({"top": "shared part = relu"}, ("HV0903", "part")),
         ({"top": "cell a { relu }\ncell b { a }"}, ("HV0903", "b")),
+        ({"top": "cell a(k) { relu }", "encoder": "8: conv(3x3, 8) -> a(3) -> tap"}, ("HV0904", "k")),
+        ({"top": "cell a { conv(1x1, widht) }"}, ("HV0301", "widht")),
         ({"body": "h = conv(1x1, 8)\n  x + (z -> conv(1x1, 8))"}, ("HV0904", "h")),
         ({"body": "let n = 8\n  x + (z -> conv(1x1, 8))"}, ("HV0904", "n")),
         ({"body": "a, b = chunk(2)\n  concat(a, z) -> conv(1x1, 8)"}, ("HV0904", "b")),

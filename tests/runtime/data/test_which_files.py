@@ -225,6 +225,19 @@ def test_own_images_are_all_images_in_order_with_names(tmp_path: Path) -> None:
     assert held.name == f"3 validation images of {tmp_path}, as `holdout` divides it"
 
 
+def test_nothing_stands_in_for_an_own_image_that_cannot_be_read(tmp_path: Path) -> None:
+    write(tmp_path, 40)
+    (tmp_path / "0.png").write_bytes(b"")  # its header says nothing: left out, and counted
+    images = open_given(settings(), tmp_path)
+    assert images.name.startswith("39 images of ") and images.name.endswith("; left out: 1 damaged")
+    damaged = tmp_path / "7.png"
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    with pytest.raises(
+        DataError, match=r"^7.png cannot be read \(image file is truncated.*\): mend it, or leave it out"
+    ):
+        open_given(settings(), tmp_path).batch(range(39))
+
+
 def test_classes_of_own_images_are_those_of_training(tmp_path: Path) -> None:
     for name in ("cat", "dog", "fox"):
         write(tmp_path / "data" / name, 3)
