@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from hvdsl.compiler.catalogue.activations import DROPOUT
 from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
+from hvdsl.compiler.catalogue.norms import BATCH_NORM
 from hvdsl.compiler.catalogue.table import Needs
 from hvdsl.compiler.graph import Graph, LatentGroup, Node, Role
 from hvdsl.compiler.model import Model
@@ -60,6 +62,17 @@ def weighs(latent: LatentGroup, objective: Objective) -> bool:
     """Whether the rate of a latent is trained at all."""
     own = latent.settings
     return objective.bound == "iwae" or (objective.beta != 0 and (own is None or own.weight != 0))
+
+
+def still_norms(graph: Graph) -> Iterator[Node]:
+    """Batch norms of one position that is alike in every image: they give their bias, and their gain never learns."""
+    varying: set[int] = set()
+    for node in graph.nodes:
+        random = node.operation is DROPOUT or node.role not in (Role.OPERATION, Role.TAP, Role.OUTPUT)
+        if random or any(edge.node in varying for edge in node.inputs):
+            varying.add(node.index)
+        elif node.operation is BATCH_NORM and graph.shape(node.inputs[0])[1:] == (1, 1):
+            yield node
 
 
 def untrained(model: Model) -> Iterator[tuple[str, Node]]:

@@ -10,6 +10,7 @@ from hvdsl.compiler.checks.causality import check_causality
 from hvdsl.compiler.checks.dead import (
     check_dead_values,
     check_posteriors,
+    check_still_norms,
     check_unread_latents,
     check_untrained_priors,
 )
@@ -33,6 +34,7 @@ CHECKS: tuple[Check, ...] = (
     check_unread_latents,
     check_dead_values,
     check_untrained_priors,
+    check_still_norms,
     check_input_range,
     check_flows,
     check_biases,

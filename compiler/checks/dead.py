@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hvdsl.compiler.analysis.reach import reaching, sees_image, untrained, weighs
+from hvdsl.compiler.analysis.reach import reaching, sees_image, still_norms, untrained, weighs
 from hvdsl.compiler.diagnostics import names as errors
 from hvdsl.compiler.diagnostics import warnings as codes
 from hvdsl.compiler.graph import Graph, Node, Role, Scope
@@ -127,6 +127,22 @@ def check_untrained_priors(model: Model) -> Iterator[Diagnostic]:
             "a weight above 0, or a prior without parameters",
             "give its rate a small weight, or write `normal(standard(n))`",
         )
+
+
+def check_still_norms(model: Model) -> Iterator[Diagnostic]:
+    """Batch normalisation of what is alike in every image (HV0912)."""
+    told: set[Span] = set()
+    for node in still_norms(model.graph):
+        if node.span not in told:
+            told.add(node.span)
+            yield Diagnostic(
+                codes.STILL_NORM,
+                "batch normalisation of what never varies",
+                node.span,
+                "one position, alike in every image: the result is the bias, and nothing before it learns",
+                "a map, or something that depends on the image",
+                "remove it, or let it stand behind the first latent",
+            )
 
 
 def _within(inner: Span, outer: Span) -> bool:

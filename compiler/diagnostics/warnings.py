@@ -100,6 +100,23 @@ UNTRAINED_PRIOR = Code(
     good=spec().replace("nats_per_image", "nats_per_image, beta = 0.1"),
     severity=Severity.WARNING,
 )
+STILL_NORM = Code(
+    "HV0912",
+    "batch normalisation of what never varies",
+    "A learned 1x1 map is alike in every image, so that its mean over the batch is itself: what is left is the bias. "
+    "Neither the gain nor anything before it gets a gradient.",
+    bad=spec(
+        top="group level { z ~ normal(conv(1x1, 8)) posterior normal(skip -> conv(1x1, 8))\nx + (z -> conv(1x1, 8)) }",
+        encoder="8: conv(3x3, 8) -> avg_pool(8)\n 1: tap",
+        decoder="1: learned(zeros, 8) -> batch_norm -> level\n 8: nearest(8) -> conv(1x1, logits)",
+    ),
+    good=spec(
+        top="group level { z ~ normal(conv(1x1, 8)) posterior normal(skip -> conv(1x1, 8))\nx + (z -> conv(1x1, 8)) }",
+        encoder="8: conv(3x3, 8) -> avg_pool(8)\n 1: tap",
+        decoder="1: learned(zeros, 8) -> level -> batch_norm\n 8: nearest(8) -> conv(1x1, logits)",
+    ),
+    severity=Severity.WARNING,
+)
 
 CODES = (
     BIAS_BEFORE_BATCH_NORM,
@@ -111,4 +128,5 @@ CODES = (
     BLIND_POSTERIOR,
     LARGE_INPUT,
     UNTRAINED_PRIOR,
+    STILL_NORM,
 )

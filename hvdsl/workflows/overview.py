@@ -15,7 +15,7 @@ from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.training.checkpoint import Checkpoint, CheckpointStore
 from hvdsl.runtime.training.history import ENVIRONMENT
 from hvdsl.runtime.training.lock import is_written
-from hvdsl.runtime.training.saving import BEST
+from hvdsl.runtime.training.saving import BEST, RECORD
 
 State = Literal["running", "finished", "stopped", "failed", "not begun"]
 DEEPEST, MOST_FOLDERS, MOST_FILES = 4, 20_000, 200_000
@@ -27,8 +27,9 @@ class RunOverview:
 
     Attributes:
         name: Its path below the folder that was looked at.
-        state: `running` while a process holds its lock; `finished` at the last step that was asked for; `failed` where
-            its log ends with that, or it has no checkpoint and nobody trains it; `not begun` where it measured nothing.
+        state: `running` while a process holds its lock; `finished` at the last step that was asked for, or by
+            `patience`; `failed` where its log ends with that, or it has no checkpoint and nobody trains it; `not begun`
+            where it measured nothing.
         steps: Of the whole run; None where its checkpoint does not say.
         best: The best validation, by the name of what it is judged by.
         best_step: When that was.
@@ -149,6 +150,10 @@ def _state(path: Path, records: Records, checkpoint: Checkpoint | None, asked: M
         steps, epochs = _whole(asked.get("steps")), _whole(asked.get("epochs"))
         done = records.curve("train", names.EPOCH).last
         if (steps is not None and checkpoint.step >= steps) or (epochs and done and done[1] >= epochs - 1e-6):
+            return "finished"
+        best, patience = checkpoint.state.get(RECORD), _whole(asked.get("patience"))
+        since = _whole(best.get("since")) if isinstance(best, Mapping) else None
+        if patience is not None and since is not None and since >= patience:
             return "finished"
     if records.last_event == names.STALLED or (checkpoint is None and records.count):
         return "failed"

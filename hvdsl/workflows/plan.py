@@ -42,6 +42,7 @@ class Plan:
         macs: Multiply-accumulates of a step, over all processes.
         checkpoint: Bytes of a checkpoint.
         steps: Of the whole run; None where the spec says epochs or no end.
+        epochs: The same in passes over the data, where the spec says that.
     """
 
     parts: dict[str, int]
@@ -50,6 +51,7 @@ class Plan:
     checkpoint: int
     steps: int | None
     batch: int
+    epochs: float | None = None
 
     @property
     def bytes(self) -> int:
@@ -67,6 +69,12 @@ class Plan:
         if throughput is not None and self.steps is not None:
             hours = self.steps * self.batch / throughput / 3600
             yield f"{self.steps:,} steps of {self.batch} images at {throughput:g} images/s: {hours:,.1f} hours"
+        elif throughput is not None and self.epochs is not None:
+            hours = self.epochs * 100_000 / throughput / 3600
+            each = f"{hours:,.1f} hours for every 100,000 images of the data"
+            yield f"{self.epochs:g} epochs at {throughput:g} images/s: {each}"
+        elif throughput is not None:
+            yield f"the spec has no end: {throughput / self.batch * 3600:,.0f} steps an hour at {throughput:g} images/s"
         yield ESTIMATE
 
     def memory_lines(self) -> Iterator[str]:
@@ -122,7 +130,7 @@ def _plan(model: Model, train: Train, world_size: int) -> Plan:
         "gradients beyond these": max(0, late - held - activations),
     }
     macs = counts.macs * train.batch * _PASSES + again.macs * train.batch
-    return Plan(parts, images, macs, weights + moments + averages, train.steps, train.batch)
+    return Plan(parts, images, macs, weights + moments + averages, train.steps, train.batch, train.epochs)
 
 
 def step_memory(graph: Graph, train: Train) -> StepMemory:

@@ -11,19 +11,19 @@ SILENT_NATS = 0.01
 SILENT_WINDOWS, CODE_WINDOWS = 10, 2
 """Records in a row after which that is told; of codes fewer, since too few of them in use is plain sooner."""
 SILENT_STEPS = 1000
-"""Steps that those records must cover at least, or an epoch where that is shorter: a record may be of one step."""
+"""Steps that those records must cover at least, or half of the whole run: a record may be of one step."""
 
 
 class Collapse:
     """Remembers for how many records in a row each group was silent, or its codes too few.
 
     Args:
-        epoch: Steps in one.
+        total: Steps of the whole run; None where it has no end.
         start: Steps done before.
     """
 
-    def __init__(self, epoch: float = SILENT_STEPS, start: int = 0) -> None:
-        self._least = min(SILENT_STEPS, epoch)
+    def __init__(self, total: int | None = None, start: int = 0) -> None:
+        self._least = SILENT_STEPS if total is None else min(SILENT_STEPS, total / 2)
         self._since: dict[str, int] = {}  # the record before a group became silent, by its step
         self._told: set[str] = set()
         self._last = start

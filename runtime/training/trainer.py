@@ -190,7 +190,7 @@ class Trainer:
         start, total = self.optimization.step_number, self.clock.total
         if self._saver.saved is None:  # no checkpoint to go on from
             self._saver = self._new_saver()
-        self._collapse = Collapse(self.order.per_epoch, start)
+        self._collapse = Collapse(total, start)
         display = self._display(start)
         self.log = log = self._open_log(start, display)
         display.say(self._fast_paths())

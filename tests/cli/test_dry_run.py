@@ -22,6 +22,15 @@ def test_what_a_process_needs_is_said_and_nothing_is_made(
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.hv"]
 
 
+def test_a_throughput_is_told_of_whatever_ends_the_run(hvdsl: Hvdsl, tiny: Path) -> None:
+    for settings, line in (
+        (("train.steps=none", "train.epochs=9"), "9 epochs at 10 images/s: 25.0 hours for every 100,000 images"),
+        (("train.steps=none",), "the spec has no end: 2,250 steps an hour at 10 images/s"),
+    ):
+        result = hvdsl("train", tiny, "--dry-run", "--throughput", "10", *(f"--set={setting}" for setting in settings))
+        assert line in result.out
+
+
 def test_what_cannot_fit_is_refused_with_what_would(hvdsl: Hvdsl, tiny: Path) -> None:
     result = hvdsl("train", tiny, "--dry-run", "--device-memory", "150kB")
     assert result.code == 1

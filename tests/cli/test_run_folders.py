@@ -76,6 +76,8 @@ def test_a_lock_without_the_kernels_list_is_seen(run: Path, monkeypatch: pytest.
     [
         (lambda run: _edit(run, steps=9), "stopped"),
         (lambda run: _append(run, {"event": "stalled", "step": 3}), "finished"),
+        (lambda run: _edit(run, steps=9, patience=0), "finished"),
+        (lambda run: _edit(run, steps=9, patience=5), "stopped"),
         (lambda run: (_edit(run, steps=9), _append(run, {"event": "stalled", "step": 3})), "failed"),
         (lambda run: shutil.rmtree(run / "checkpoints"), "failed"),
         (lambda run: (shutil.rmtree(run / "checkpoints"), (run / "metrics.jsonl").unlink()), "not begun"),

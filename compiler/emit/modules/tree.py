@@ -61,9 +61,11 @@ class ModuleTree:
         self._place(scope, instance)
         latents = (self._starts.get(n.index, n.index) for n in scope.nodes())
         drawn = [self._latent_number[latent] for latent in latents if latent in self._latent_number]
-        instance.latents = (min(drawn), max(drawn) + 1) if drawn else (0, 0)
         live = [n for n in scope.nodes() if n.index in self.uses.live]
         instance.generative = any(n.index in self.uses.generative for n in live)
+        if drawn:  # and those further down whose posteriors alone need a part of it
+            later = [self.uses.needed[n.index][1] for n in live if n.index in self.uses.needed]
+            instance.latents = min(drawn), max([*drawn, *(later if instance.generative else ())]) + 1
         sources = any(not n.inputs and n.role not in ENTRIES for n in live)  # they ask for the size of the batch
         instance.takes_latents = bool(drawn) or sources
         return instance

@@ -84,6 +84,11 @@ KINDS = {
         "encoder": "{{ _ = (deep(2) -> tap(more)) * 2; x }} -> ",
         "decoder": "layer -> conv(1x1, logits)",
     },
+    "a stream that only the next posterior reads": {
+        "top": "group only {{ z ~ normal(standard(4)) posterior normal(concat(x, skip) -> conv(1x1, 8))\n"
+        "z -> conv(1x1, 8) }}",
+        "decoder": "only * 2 -> layer -> conv(1x1, logits)",
+    },
     "a repeat of what changes nothing": {
         "encoder": "(identity) * 2 -> residual {{ gelu }} -> (conv(1x1, 8) -> identity) * 3 -> ",
         "decoder": "(identity) * 3 -> layer -> ({{ x }} -> identity) * 2 -> conv(1x1, logits)",

@@ -95,7 +95,7 @@ def test_the_first_error_of_a_rank_reaches_the_others(spec: Path) -> None:
 
     images.mkdir()
     for n in range(40):
-        Image.new("L", (8, 8), n).save(images / f"{n}.png")
+        Image.new("L", (8, 8), 6 * n).save(images / f"{n}.png")
     places = (images, spec.parent / "nowhere")
     ranks = [start(r, port, [spec, "--out", spec.with_name("run"), "--data", places[r]]) for r in (0, 1)]
     errors = [rank.communicate(timeout=120)[1] for rank in ranks]

@@ -202,7 +202,7 @@ def test_a_loss_scale_that_collapses_is_an_error() -> None:
 
 @pytest.mark.parametrize(("every", "told"), [(1, 25), (100, 1000)])
 def test_a_continuous_group_that_stays_silent_is_told_once(every: int, told: int) -> None:
-    collapse = Collapse(epoch=25 if every == 1 else 5000)
+    collapse = Collapse(total=50 if every == 1 else None)
     said = {n * every: collapse.rates(["z_1", "z_2"], [0.001, 3.0], n * every) for n in range(1, 40)}
     lines = {step: line for step, [line] in ((step, lines) for step, lines in said.items() if lines)}
     assert list(lines) == [told]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import sys
 import warnings
 from collections.abc import Mapping
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,7 +21,7 @@ from hvdsl.errors import UsageError
 from hvdsl.runtime.inference.watch import watch
 from hvdsl.runtime.training import sinks
 from hvdsl.runtime.training.run import Run
-from hvdsl.runtime.training.sinks import Sink, SinkRun, find_sinks
+from hvdsl.runtime.training.sinks import Sink, SinkRun, WeightsAndBiases, find_sinks
 from hvdsl.runtime.training.trainer import Trainer
 from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 
@@ -146,6 +149,57 @@ def test_tensorboard_has_curves_of_each_group_and_pictures(tmp_path: Path) -> No
     rows = [r for r in Run.open(tmp_path / "run").metrics() if r["event"] == "train"]
     curve = [(e.step, pytest.approx(e.value)) for e in events.Scalars(groups[2])]
     assert curve == [(r["step"], r["rate_per_group_nats_per_image"][2]) for r in rows]
+
+
+class StandIn(ModuleType):
+    """What this package uses of Weights & Biases, with the arguments that the real one takes."""
+
+    def __init__(self) -> None:
+        super().__init__("wandb")
+        self.__spec__ = ModuleSpec("wandb", None)
+        self.begun: dict[str, Any] = {}
+        self.metrics: list[tuple[str, str | None]] = []
+        self.logged: list[dict[str, Any]] = []
+        self.ended = 0
+
+    def init(self, *, project: str, name: str, id: str, resume: str, dir: str, config: dict[str, Any]) -> StandIn:
+        self.begun = {"project": project, "name": name, "id": id, "resume": resume, "dir": dir, "config": config}
+        return self
+
+    def define_metric(self, name: str, step_metric: str | None = None) -> None:
+        self.metrics.append((name, step_metric))
+
+    def log(self, data: dict[str, Any]) -> None:
+        self.logged.append(data)
+
+    def finish(self) -> None:
+        self.ended += 1
+
+    def Image(self, picture: Image.Image) -> str:  # noqa: N802  # its name
+        return f"{picture.width}x{picture.height}"
+
+
+def test_weights_and_biases_hears_of_all_and_a_resumed_run_goes_on_with_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = StandIn()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setenv("WANDB_PROJECT", "tests")
+    train(tmp_path / "run", "wandb")
+    assert (wandb.begun["project"], wandb.begun["name"], wandb.begun["resume"]) == ("tests", "run", "allow")
+    assert wandb.begun["dir"] == str(tmp_path / "run" / "events") and wandb.begun["config"]["train"]["batch"]
+    assert wandb.metrics == [("step", None), ("*", "step")] and wandb.ended == 1
+    rows = [r for r in Run.open(tmp_path / "run").metrics() if r["event"] == "train"]
+    heard = [line for line in wandb.logged if "train/bits_per_dim" in line]
+    for row, line in zip(rows, heard, strict=True):
+        assert line["step"] == row["step"] and line["train/bits_per_dim"] == row["bits_per_dim"]
+        rates = [line[f"train/rate_per_group_nats_per_image/{group:03d}"] for group in range(3)]
+        assert rates == row["rate_per_group_nats_per_image"]
+    pictures = {name for line in wandb.logged for name in line if name.startswith("pictures/")}
+    assert pictures == {"pictures/samples", "pictures/reconstructions", "pictures/rate_per_group"}
+    first = wandb.begun["id"]
+    WeightsAndBiases(SinkRun(tmp_path / "run", "", {}, (), 4))
+    assert wandb.begun["id"] == first
 
 
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="Weights & Biases is not installed")
