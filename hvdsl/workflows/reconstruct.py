@@ -23,11 +23,11 @@ def reconstruct_images(
     opened: Opened,
     images: ImagesLike,
     *,
-    keep: int | None,
-    temperature: float | None,
-    batch: int,
-    seed: int,
-    given: Mapping[str, GivenValue] | None,
+    keep: int | None = None,
+    temperature: float | None = None,
+    batch: int = 64,
+    seed: int = 0,
+    given: Mapping[str, GivenValue] | None = None,
 ) -> Tensor:
     """Return the images as their first `keep` groups know them; see `Trained.reconstruct`.
 

@@ -20,6 +20,7 @@ from hvdsl.workflows.compiling import Compiled, Overrides, spelled
 from hvdsl.workflows.conditions import GivenValue
 from hvdsl.workflows.edit import Edits, edit_images
 from hvdsl.workflows.evaluate import EvaluationResult, ImageElbo, Split, evaluate_any, image_elbo
+from hvdsl.workflows.export import export
 from hvdsl.workflows.images import ImagesLike, MaskLike
 from hvdsl.workflows.interpolate import Curve, interpolate_images
 from hvdsl.workflows.isolation import no_global_effect
@@ -407,8 +408,6 @@ class Trained:
             hvdsl.Error: the ending is none of these, an extra is missing, or what was written does not give what the
                 model gives.
         """
-        from hvdsl.workflows.export import export  # which draws pictures with this class
-
         return export(self._opened, output, license=license, console=console)
 
 
