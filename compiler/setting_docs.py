@@ -11,7 +11,7 @@ DOCS: Mapping[str, Mapping[str, str]] = {
         "values": "what a stored number means: scaled to `bits`, a level already, or any real number",
         "alpha": "what is behind transparent pixels, or what becomes of opacity",
         "input": "what the encoder receives, an expression in the pixel `v`",
-        "target": "what the likelihood scores: an expression in `v`, or of one field; by default as `input`",
+        "target": "what the likelihood scores: an expression in `v`, of fields, or both; by default as `input`",
         "weight": "how much each pixel counts in the likelihood, an expression of fields",
         "source": "folder or file that the images are read from",
         "classes": "number of classes; `label` is then the class, one-hot",

@@ -98,7 +98,7 @@ class Data(Settings):
     input: Annotated[str, PixelExpression] = (
         "v"  # canonical text of an expression in `v`; `hvdsl.compiler.assembly.pixels` reads it
     )
-    target: Annotated[str, PixelExpression] | None = None  # None: as the input; of `v`, or of one field of its shape
+    target: Annotated[str, PixelExpression] | None = None  # None: as the input; of `v`, of fields of its shape, or both
     weight: Annotated[str, PixelExpression] | None = None  # of each pixel in the likelihood, from fields
     given: tuple[Condition, ...] = ()
     source: str | None = None

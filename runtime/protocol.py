@@ -30,7 +30,7 @@ class HierarchicalVae(Protocol):
         ...
 
     def target(self, v: Tensor, **fields: Tensor) -> Tensor:
-        """The same as the likelihood scores them; or a field in their place."""
+        """The same as the likelihood scores them; or fields in their place, or beside them."""
         ...
 
     def __call__(self, x: Tensor | None, latents: Traversal, **given: Tensor) -> Tensor:

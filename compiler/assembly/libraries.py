@@ -10,6 +10,7 @@ from hvdsl.compiler.assembly.merge import Layer
 from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.diagnostics.assembly import NEEDS_DEFAULT, NEEDS_MISSING
 from hvdsl.compiler.diagnostics.names import UNKNOWN_NAME
+from hvdsl.compiler.diagnostics.warnings import UNREAD_DEFINITION
 from hvdsl.compiler.suggest import did_you_mean, habit, nearest
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
@@ -133,6 +134,10 @@ def check_needs(needs: Iterable[Need], items: Layer, diagnostics: Diagnostics) -
     reached: _Reached | None = None
     for need in needs:
         operation = need.needs.operation
+        pointless = None if operation is None else _taken_by_nothing(need, operation, defined.values())
+        if pointless is not None:
+            diagnostics.add(pointless)
+            continue
         missing = [
             name.id
             for name in need.needs.names
@@ -179,6 +184,26 @@ class _Reached(Record):
             if recipe.span.source is file
             for node in nodes(recipe)
         )
+
+
+def _taken_by_nothing(need: Need, operation: tree.Name, recipes: Iterable[tree.Node]) -> Diagnostic | None:
+    """Say that no recipe can take a default that a used file needs: a file that it uses itself may be what takes it."""
+    known, wrong = OPERATIONS.get(operation.id), operation
+    what, help = f"there is no operation `{operation.id}`", did_you_mean(operation.id, OPERATIONS)
+    if known is not None:
+        arguments = [argument.name for argument in known.arguments]
+        unknown = next((name for name in need.needs.names if name.id not in arguments), None)
+        if unknown is not None:
+            what, wrong = f"`{operation.id}` has no argument `{unknown.id}`", unknown
+            help = did_you_mean(unknown.id, arguments)
+        else:
+            used = [recipe for recipe in recipes if recipe.span.source is not need.used.source]
+            names = (node.id for recipe in used for node in nodes(recipe) if isinstance(node, tree.Name))
+            if need.used.source is need.needs.span.source or operation.id in names:
+                return None
+            what, help = f"no recipe of this file uses `{operation.id}`", "remove the line"
+    expected = "a default that a recipe of the file takes"
+    return Diagnostic(UNREAD_DEFINITION, what, wrong.span, f"`{need.needs.span.text}`", expected, help)
 
 
 def _not_defined(need: Need, name: str, defined: Iterable[str]) -> Diagnostic:

@@ -64,7 +64,11 @@ class PixelMap(Described, Record):
         return print_expression(self.expr)
 
     def __call__(self, v: float) -> float:
-        """Return the value for one pixel. Raises `ArithmeticError` or `ValueError` where there is none."""
+        """Return the value where each image that it is of has the pixel `v`.
+
+        Raises:
+            ArithmeticError, ValueError: there is none.
+        """
         value = self.compute(v)
         if isinstance(value, complex):
             raise ValueError("a root of a negative number")

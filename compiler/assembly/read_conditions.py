@@ -125,13 +125,11 @@ def _check_target(data: Data, written: dict[str, tree.Setting], refuse: Any) -> 
     if data.target is None:
         return
     symbols = parse_pixel_map(data.target, (V, *(f.name for f in data.given))).symbols
-    if len(symbols) > 1:
-        found = " and ".join(f"`{name}`" for name in symbols)
-        refuse(written["target"], "the target is of several images", found, "`v`, or one field")
-        return
+    whole = {V} | {f.name for f in data.given if f.shape == data.shape and f.classes is None}
+    size = "x".join(map(str, data.shape))
     for field in data.given:
-        if field.name in symbols and (field.shape != data.shape or field.classes is not None):
-            size = "x".join(map(str, data.shape))
+        weighed = field.shape == (1, *data.shape[1:]) and bool(whole & {*symbols})  # one number for a pixel's colours
+        if field.name in symbols and (not (field.name in whole or weighed) or field.classes is not None):
             refuse(written["target"], "the target has not the image's shape", f"`{field.name}`", f"a field of {size}")
         elif field.name in symbols and field.drop:
             refuse(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from hvdsl.compiler.assembly.pixels import V
+from hvdsl.compiler.assembly.pixels import PixelMap, V
 from hvdsl.compiler.assembly.read_settings import Pixels
 from hvdsl.compiler.catalogue.distributions import MEAN, checked_maps
 from hvdsl.compiler.catalogue.likelihoods import CHOICE, LIKELIHOODS, Likelihood
@@ -104,6 +104,10 @@ def _check_target(
     if data.is_real:
         _check_real(entry, pixels, likelihood)
         return args
+    if len(pixels.target.symbols) > 1:
+        _check_several(entry, pixels, likelihood)
+        _values("input", data, pixels.input)
+        return args
     values = _target_values(data, pixels)
     if entry.range is not None:
         least, most = entry.range
@@ -140,15 +144,16 @@ def _check_target(
 def _check_real(entry: Likelihood, pixels: Pixels, likelihood: Span) -> None:
     """Real pixels have no grid: the likelihood must be for real numbers, and the target a v + b, to be turned back."""
     if entry.discrete or entry.range is not None:
-        fitting = [name for name, other in LIKELIHOODS.items() if not other.discrete and other.range is None]
         raise Fault(
             codes.REAL_VALUES,
             f"`{entry.name}` is not for real numbers",
             likelihood,
             "`values = real` in `data`",
-            " or ".join(f"`{name}`" for name in fitting),
+            " or ".join(f"`{name}`" for name in _for_real_numbers()),
             "write `likelihood normal`, or give `data` whole numbers of `bits`",
         )
+    if len(pixels.target.symbols) > 1:
+        return  # it is not turned back
     try:
         start, slope = pixels.target(0.0), pixels.target(1.0) - pixels.target(0.0)
         straight = all(
@@ -168,6 +173,23 @@ def _check_real(entry: Likelihood, pixels: Pixels, likelihood: Span) -> None:
         )
 
 
+def _check_several(entry: Likelihood, pixels: Pixels, likelihood: Span) -> None:
+    """A target of several images lies on no grid that is known here, nor in a range: its likelihood must need none."""
+    if entry.discrete or entry.range is not None:
+        raise Fault(
+            codes.GRID_DOES_NOT_FIT,
+            f"`{entry.name}` is not for a target of several images, which may be any number",
+            likelihood,
+            f"`{pixels.target.text}`",
+            "a likelihood for real numbers: " + " or ".join(f"`{name}`" for name in _for_real_numbers()),
+            "write `likelihood normal`",
+        )
+
+
+def _for_real_numbers() -> list[str]:
+    return [name for name, other in LIKELIHOODS.items() if not other.discrete and other.range is None]
+
+
 def _range_help(entry: Likelihood, data: Data) -> str:
     top = 2**data.bits - 1
     if entry.name == "bernoulli":
@@ -178,24 +200,31 @@ def _range_help(entry: Likelihood, data: Data) -> str:
 
 def _target_values(data: Data, pixels: Pixels) -> list[float]:
     """Return the target's distinct values, rising; equal but for rounding is equal."""
+    _values("input", data, pixels.input)
+    return sorted({round(value, 9) for value in _values("target", data, pixels.target)})
+
+
+def _values(name: str, data: Data, mapped: PixelMap) -> list[float]:
+    """Return the value of a map for every pixel value."""
     raw = range(2) if data.binarize != "none" else range(2**data.bits)
-    for name, pixel_map in (("input", pixels.input), ("target", pixels.target)):
-        for v in raw:
-            try:
-                value = pixel_map(float(v))
-                finite = abs(value) < 1e30
-            except (ArithmeticError, ValueError):
-                finite = False
-            if not finite:
-                raise Fault(
-                    codes.BAD_PIXEL_MAP,
-                    f"`{name}` has no value at v = {v}",
-                    pixel_map.expr.span,
-                    f"`{pixel_map.text}`",
-                    f"a number for every pixel from 0 to {raw[-1]}",
-                    "no division by zero, root or logarithm outside its range",
-                )
-    return sorted({round(pixels.target(float(v)), 9) for v in raw})
+    values = []
+    for v in raw:
+        try:
+            value = mapped(float(v))
+            finite = abs(value) < 1e30
+        except (ArithmeticError, ValueError):
+            finite = False
+        if not finite:
+            raise Fault(
+                codes.BAD_PIXEL_MAP,
+                f"`{name}` has no value at v = {v}",
+                mapped.expr.span,
+                f"`{mapped.text}`",
+                f"a number for every pixel from 0 to {raw[-1]}",
+                "no division by zero, root or logarithm outside its range",
+            )
+        values.append(value)
+    return values
 
 
 def _bits(entry: Likelihood, bits: Literal, values: list[float], place: Span, likelihood: Span) -> int:

@@ -54,6 +54,12 @@ def check_train(train: Train, section: tree.Settings, diagnostics: Diagnostics) 
             "no step would ever be clipped: lower `clip`, raise `skip_above`, or leave one out",
             diagnostics,
         )
+    _check_decay(train, section, diagnostics)
+    _check_lengths(train, section, diagnostics)
+
+
+def _check_decay(train: Train, section: tree.Settings, diagnostics: Diagnostics) -> None:
+    """Check the weight decay of a `train` section."""
     optimizer = train.optimizer
     if optimizer.decay_only == "weights" and optimizer.weight_decay == 0:
         _refuse(
@@ -74,7 +80,6 @@ def check_train(train: Train, section: tree.Settings, diagnostics: Diagnostics) 
             f"write `optimizer = adamw(lr = {optimizer.lr:g})`, or `adam(…, weight_decay = l2(0))`",
             diagnostics,
         )
-    _check_lengths(train, section, diagnostics)
 
 
 def _check_lengths(train: Train, section: tree.Settings, diagnostics: Diagnostics) -> None:
@@ -123,34 +128,7 @@ def check_objective(objective: Objective, section: tree.Settings, diagnostics: D
             diagnostics,
         )
     if objective.bound == "iwae":
-        if objective.samples == 1:
-            _refuse(
-                section,
-                "bound",
-                "`iwae` of one sample, which is the ELBO",
-                "`samples` of at least 2",
-                "add `samples = 5`, or remove `bound`",
-                diagnostics,
-            )
-        if objective.beta != 1:
-            _refuse(
-                section,
-                "beta",
-                "`beta` with the importance-weighted bound, whose weights are those of β = 1",
-                "`beta = 1`",
-                "train with the ELBO and `beta` first, then with `bound = iwae` in a variant",
-                diagnostics,
-            )
-        if objective.free is not None or objective.balance is not None:
-            key = "free" if objective.free is not None else "balance"
-            _refuse(
-                section,
-                key,
-                f"`{key}` with the importance-weighted bound, which has no rate per group",
-                "`bound = elbo`",
-                f"remove `{key}` or `bound`",
-                diagnostics,
-            )
+        _check_importance_weighted(objective, section, diagnostics)
     if objective.free is not None and objective.balance is not None:
         _refuse(
             section,
@@ -158,6 +136,37 @@ def check_objective(objective: Objective, section: tree.Settings, diagnostics: D
             "`free` and `balance`, which both reweight the rates",
             "one of the two",
             "remove `free` or `balance`",
+            diagnostics,
+        )
+
+
+def _check_importance_weighted(objective: Objective, section: tree.Settings, diagnostics: Diagnostics) -> None:
+    if objective.samples == 1:
+        _refuse(
+            section,
+            "bound",
+            "`iwae` of one sample, which is the ELBO",
+            "`samples` of at least 2",
+            "add `samples = 5`, or remove `bound`",
+            diagnostics,
+        )
+    if objective.beta != 1:
+        _refuse(
+            section,
+            "beta",
+            "`beta` with the importance-weighted bound, whose weights are those of β = 1",
+            "`beta = 1`",
+            "train with the ELBO and `beta` first, then with `bound = iwae` in a variant",
+            diagnostics,
+        )
+    if objective.free is not None or objective.balance is not None:
+        key = "free" if objective.free is not None else "balance"
+        _refuse(
+            section,
+            key,
+            f"`{key}` with the importance-weighted bound, which has no rate per group",
+            "`bound = elbo`",
+            f"remove `{key}` or `bound`",
             diagnostics,
         )
 

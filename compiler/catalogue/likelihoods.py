@@ -80,19 +80,24 @@ def _word(name: str, default: Literal | Required, words: tuple[str, ...], doc: s
 
 _BITS = _integer("bits", None, "bits of the target's grid; by default what the target's distinct values say", 1, 16)
 
-_DISCRETIZED = (
-    _word(
-        "scale",
-        Term("learned"),
-        ("learned", "exp", "softplus"),
-        "one `learned` scale, or one per pixel and channel",
-    ),
-    _number("bin", None, "width of a bin, in the target's units; by default the target's spacing"),
-    _word("bins", Term("exact"), ("exact", "open"), "`open`: the outermost bins do not take the tails"),
-    _BITS,
-    _number("lower", -7, "least log-scale"),
-    _number("at_least", 0, "added to a bin's probability before the logarithm"),
-)
+_OPEN = "`open`: the outermost bins do not take the tails"
+
+
+def _discretized(bins: tuple[str, ...], doc: str) -> tuple[Argument, ...]:
+    return (
+        _word(
+            "scale",
+            Term("learned"),
+            ("learned", "exp", "softplus"),
+            "one `learned` scale, or one per pixel and channel",
+        ),
+        _number("bin", None, "width of a bin, in the target's units; by default the target's spacing"),
+        _word("bins", Term("exact"), bins, doc),
+        _BITS,
+        _number("lower", -7, "least log-scale"),
+        _number("at_least", 0, "added to a bin's probability before the logarithm"),
+    )
+
 
 _ENTRIES = (
     Likelihood(
@@ -121,7 +126,10 @@ _ENTRIES = (
     Likelihood(
         "discretized_logistic",
         "one discretised logistic per pixel and channel (Kingma et al. 2016)",
-        _DISCRETIZED,
+        _discretized(
+            ("exact", "open", "published"),
+            f"{_OPEN}; `published`: the mixture's form in released code, with a density for improbable bins",
+        ),
         _logistic_channels,
         _logistic_parameters,
         NATS,
@@ -131,7 +139,7 @@ _ENTRIES = (
     Likelihood(
         "discretized_normal",
         "one discretised normal per pixel and channel (de Sousa Ribeiro et al. 2023)",
-        _DISCRETIZED,
+        _discretized(("exact", "open"), _OPEN),
         _logistic_channels,
         _logistic_parameters,
         NATS,

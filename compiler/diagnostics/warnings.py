@@ -28,7 +28,8 @@ UNREAD_DEFINITION = Code(
     "HV0903",
     "a definition that nothing uses",
     "A `let`, cell, group or shared instance of the top level that neither the spec nor one of its variants mentions. "
-    "Its names are checked all the same. What a used file brings along need not be used.",
+    "Its names and shapes are checked all the same: what no input could mend is an error. "
+    "What a used file brings along need not be used; a `needs default` of it that none of its recipes takes is told.",
     bad=spec(top="cell block { relu }"),
     good=spec(top="cell block { relu }", encoder="8: conv(3x3, 8) -> block -> tap"),
     severity=Severity.WARNING,

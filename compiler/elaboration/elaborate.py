@@ -16,8 +16,9 @@ from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.names import check_condition_names
 from hvdsl.compiler.elaboration.program import Program
-from hvdsl.compiler.elaboration.references import check_program, check_unused
+from hvdsl.compiler.elaboration.references import check_program, check_unused, unused_recipes
 from hvdsl.compiler.elaboration.sections import elaborate_prior, elaborate_sections
+from hvdsl.compiler.elaboration.unused import contradictions
 from hvdsl.compiler.elaboration.values import Drawn, Flowing, SharedInstance, Step, Tensor, Value, show
 from hvdsl.compiler.evaluate.faults import Exhausted, Fault
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid, Totals
@@ -127,6 +128,9 @@ def elaborate(closed: Assembled) -> Model:
     check_unused(closed, program, diagnostics)
     if any(d.code in _DECISIVE for d in diagnostics):
         diagnostics.stop_if_failed()
+    for recipe in () if diagnostics.failed else unused_recipes(closed):
+        for diagnostic in contradictions(recipe, program, closed.spec, new_elaborator):
+            diagnostics.add(diagnostic)
     priors: dict[str, Graph] = {}
     try:
         graph, elaborator = _model(closed, program, diagnostics)
@@ -155,8 +159,7 @@ def _model(closed: Assembled, program: Program, diagnostics: Diagnostics) -> tup
     """Elaborate encoder and decoder."""
     settings, spec = closed.settings, closed.spec
     builder = Builder(settings.model, spec.span)
-    elaborator = Elaborator(program, builder, diagnostics)
-    _declare_shared(elaborator)
+    elaborator = new_elaborator(program, builder, diagnostics)
     shape = settings.data.shape
     image = builder.node(IMAGE, {"shape": shape}, (), (shape,), spec.span)
     out = elaborate_sections(elaborator, spec, Tensor(Edge(image.index), shape))
@@ -193,19 +196,20 @@ def _wrong_output(tensor: Tensor, span: Span, logits: int, image: Shape, builder
     )
 
 
-def _declare_shared(elaborator: Elaborator) -> None:
-    builder = elaborator.builder
+def new_elaborator(program: Program, builder: Builder, diagnostics: Diagnostics) -> Elaborator:
+    """Return an elaborator that knows the shared instances of the top level."""
+    elaborator = Elaborator(program, builder, diagnostics)
     environment = Environment(Frame("model", None), Owner("model", "model"))
     for name, item in elaborator.program.shared.items():
         elaborator.shared[name] = SharedInstance(name, item.value, environment, builder.root)
+    return elaborator
 
 
 def _prior(item: tree.Prior, program: Program, model: Elaborator, diagnostics: Diagnostics) -> Graph | None:
     """Elaborate one second-stage prior."""
     builder = Builder(item.name.id, item.span)
-    elaborator = Elaborator(program, builder, diagnostics)
+    elaborator = new_elaborator(program, builder, diagnostics)
     elaborator.drawn = model.drawn
-    _declare_shared(elaborator)
     try:
         result = elaborate_prior(elaborator, item, model.failed)
     except Exhausted:

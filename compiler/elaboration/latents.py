@@ -35,46 +35,17 @@ _A_DISTRIBUTION = "a distribution: " + ", ".join(
 
 
 def latent(interpreter: Interpreter, statement: tree.Latent, environment: Environment) -> None:
-    owner = environment.owner
-    section = environment.frame.section
-    if owner.kind not in ("group", "row") or section not in ("encoder", "decoder"):
-        raise Fault(
-            name_codes.MISPLACED,
-            "a latent cannot be drawn here",
-            statement.span,
-            f"in {f'`{owner.name}`, a {owner.kind}' if owner.kind == 'cell' else f'a {owner.kind}'}",
-            "a group, or a row of the decoder",
-            f"write `group {owner.name}`" if owner.kind == "cell" else "",
-        )
-    if len(statement.names) != 1:
-        raise Fault(codes.WRONG_ARGUMENTS, "a latent has one name", statement.span)
-    name = statement.names[0]
-    check_name(name)
-    if section == "encoder":
+    name = _latent_name(statement, environment)
+    if environment.frame.section == "encoder":
         _draw_upwards(interpreter, statement, name, environment)
         return
-    if statement.prior is None:
-        raise Fault(
-            name_codes.MISPLACED,
-            "only the encoder draws without a prior",
-            statement.span,
-            "`~ posterior` in the decoder",
-            "`z ~ PRIOR posterior POSTERIOR`",
-        )
-    if statement.posterior is None:
-        raise Fault(
-            name_codes.NO_POSTERIOR,
-            f"latent `{name.id}` has no posterior",
-            statement.span,
-            expected="`z ~ PRIOR posterior POSTERIOR`",
-            help="without a posterior it could not be trained",
-        )
+    stated_prior, stated_posterior = _stated(statement, name)
     builder = interpreter.builder
     with builder.enter("binding", name.id, statement.span):
-        with builder.enter("part", "prior", statement.prior.span):
-            prior = _distribution(interpreter, statement.prior, environment)
-        with builder.enter("part", "posterior", statement.posterior.span):
-            posterior, draw = _posterior(interpreter, statement.posterior, name.id, environment)
+        with builder.enter("part", "prior", stated_prior.span):
+            prior = _distribution(interpreter, stated_prior, environment)
+        with builder.enter("part", "posterior", stated_posterior.span):
+            posterior, draw = _posterior(interpreter, stated_posterior, name.id, environment)
         if isinstance(prior, Invalid) or isinstance(posterior, Invalid) or isinstance(draw, Invalid):
             environment.names[name.id] = INVALID
             interpreter.failed = True
@@ -104,6 +75,47 @@ def latent(interpreter: Interpreter, statement: tree.Latent, environment: Enviro
         )
     interpreter.drawn.setdefault(name.id, []).append(prior)
     environment.names[name.id] = z
+
+
+def _latent_name(statement: tree.Latent, environment: Environment) -> tree.Name:
+    """The name of a latent, which must be drawn where latents are."""
+    owner = environment.owner
+    section = environment.frame.section
+    if owner.kind not in ("group", "row") or section not in ("encoder", "decoder"):
+        raise Fault(
+            name_codes.MISPLACED,
+            "a latent cannot be drawn here",
+            statement.span,
+            f"in {f'`{owner.name}`, a {owner.kind}' if owner.kind == 'cell' else f'a {owner.kind}'}",
+            "a group, or a row of the decoder",
+            f"write `group {owner.name}`" if owner.kind == "cell" else "",
+        )
+    if len(statement.names) != 1:
+        raise Fault(codes.WRONG_ARGUMENTS, "a latent has one name", statement.span)
+    name = statement.names[0]
+    check_name(name)
+    return name
+
+
+def _stated(statement: tree.Latent, name: tree.Name) -> tuple[tree.Expr, tree.Expr]:
+    """The prior and the posterior of a latent of the decoder, which has both."""
+    if statement.prior is None:
+        raise Fault(
+            name_codes.MISPLACED,
+            "only the encoder draws without a prior",
+            statement.span,
+            "`~ posterior` in the decoder",
+            "`z ~ PRIOR posterior POSTERIOR`",
+        )
+    if statement.posterior is None:
+        raise Fault(
+            name_codes.NO_POSTERIOR,
+            f"latent `{name.id}` has no posterior",
+            statement.span,
+            expected="`z ~ PRIOR posterior POSTERIOR`",
+            help="without a posterior it could not be trained",
+        )
+    return statement.prior, statement.posterior
 
 
 def _check_latent(

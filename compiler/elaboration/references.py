@@ -20,14 +20,17 @@ from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 
 
+def unused_recipes(closed: Assembled) -> list[tree.Recipe]:
+    """Return the recipes of the spec's own text that nothing uses, not even one of them."""
+    unused = {d.span for d in closed.unread if d.code is warning_codes.UNREAD_DEFINITION}
+    return [item for item in closed.spec.items if isinstance(item, tree.Recipe) and item.name.span in unused]
+
+
 def check_unused(closed: Assembled, program: Program, diagnostics: Diagnostics) -> None:
     """Look up the names of recipes that nothing uses: nothing else would."""
-    unused = {d.span for d in closed.unread if d.code is warning_codes.UNREAD_DEFINITION}
     language = {*PUBLIC_OPERATIONS, *RESERVED, *CONTEXT_NAMES, *arithmetic.FUNCTIONS, arithmetic.PI, *ANYTHING.words}
     top = {*closed.defined, *program.known(), *program.conditions}
-    for item in closed.spec.items:
-        if not isinstance(item, tree.Recipe) or item.name.span not in unused:
-            continue
+    for item in unused_recipes(closed):
         known = {*top, *(parameter.name.id for parameter in item.parameters), *bound(item.body)}
         labels = {id(name) for node in nodes(item) if is_label(node) for name in nodes(node)}
         for name in mentions(item):

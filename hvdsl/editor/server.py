@@ -27,77 +27,101 @@ _KINDS = {
 }
 
 
-def server(version: str) -> LanguageServer:
-    """Return a language server for `.hv` files; `start_io()` serves standard input and output."""
-    ls = LanguageServer("hvdsl", version)
-    documents: dict[str, tuple[int | None, Document]] = {}
+class _Server(LanguageServer):
+    """A language server and the documents that are open in it, each looked at once per version."""
 
-    def document(uri: str) -> Document:
-        text: TextDocument = ls.workspace.get_text_document(uri)
-        version, kept = documents.get(uri, (None, None))
+    def __init__(self, version: str) -> None:
+        super().__init__("hvdsl", version)
+        self.documents: dict[str, tuple[int | None, Document]] = {}
+
+    def document(self, uri: str) -> Document:
+        text: TextDocument = self.workspace.get_text_document(uri)
+        version, kept = self.documents.get(uri, (None, None))
         if kept is None or version != text.version or kept.source.text != text.source:
             kept = Document(text.source, Path(to_fs_path(uri) or uri))
-            documents[uri] = text.version, kept
+            self.documents[uri] = text.version, kept
         return kept
 
-    def offset(uri: str, position: lsp.Position) -> int:
-        return ls.workspace.get_text_document(uri).offset_at_position(position)
+    def offset(self, uri: str, position: lsp.Position) -> int:
+        return self.workspace.get_text_document(uri).offset_at_position(position)
 
-    def publish(uri: str) -> None:
-        current = document(uri)
-        found = [_diagnostic(d, current.source) for d in dict.fromkeys(current.checked[1])]
-        ls.text_document_publish_diagnostics(lsp.PublishDiagnosticsParams(uri, found))
+    def publish(self, uri: str) -> None:
+        """Send the mistakes of a document to the editor."""
+        current = self.document(uri)
+        mistakes = [_diagnostic(d, current.source) for d in dict.fromkeys(current.checked[1])]
+        self.text_document_publish_diagnostics(lsp.PublishDiagnosticsParams(uri, mistakes))
+
+
+def server(version: str) -> LanguageServer:
+    """Return a language server for `.hv` files; `start_io()` serves standard input and output."""
+    ls = _Server(version)
+    _follow_documents(ls)
+    _explain(ls)
+    _change(ls)
+    return ls
+
+
+def _follow_documents(ls: _Server) -> None:
+    """Look at documents as they are opened, changed, saved and closed."""
 
     @ls.feature(lsp.TEXT_DOCUMENT_DID_OPEN)
     def opened(params: lsp.DidOpenTextDocumentParams) -> None:
-        publish(params.text_document.uri)
+        ls.publish(params.text_document.uri)
 
     @ls.feature(lsp.TEXT_DOCUMENT_DID_CHANGE)
     def changed(params: lsp.DidChangeTextDocumentParams) -> None:
-        publish(params.text_document.uri)
+        ls.publish(params.text_document.uri)
 
     @ls.feature(lsp.TEXT_DOCUMENT_DID_SAVE)
     def saved(params: lsp.DidSaveTextDocumentParams) -> None:
-        for uri in [params.text_document.uri, *documents]:  # what uses the saved file is looked at again
-            documents.pop(uri, None)
-            publish(uri)
+        for uri in [params.text_document.uri, *ls.documents]:  # what uses the saved file is looked at again
+            ls.documents.pop(uri, None)
+            ls.publish(uri)
 
     @ls.feature(lsp.TEXT_DOCUMENT_DID_CLOSE)
     def closed(params: lsp.DidCloseTextDocumentParams) -> None:
-        documents.pop(params.text_document.uri, None)
+        ls.documents.pop(params.text_document.uri, None)
         ls.text_document_publish_diagnostics(lsp.PublishDiagnosticsParams(params.text_document.uri, []))
+
+
+def _explain(ls: _Server) -> None:
+    """Answer what a name is, where it is defined, and what may stand at a place."""
 
     @ls.feature(lsp.TEXT_DOCUMENT_HOVER)
     def hover(params: lsp.HoverParams) -> lsp.Hover | None:
         uri = params.text_document.uri
-        text = document(uri).hover(offset(uri, params.position))
+        text = ls.document(uri).hover(ls.offset(uri, params.position))
         return None if text is None else lsp.Hover(lsp.MarkupContent(lsp.MarkupKind.Markdown, text))
 
     @ls.feature(lsp.TEXT_DOCUMENT_COMPLETION)
     def complete(params: lsp.CompletionParams) -> list[lsp.CompletionItem]:
         uri = params.text_document.uri
-        return [_item(choice) for choice in document(uri).completions(offset(uri, params.position))]
+        return [_item(choice) for choice in ls.document(uri).completions(ls.offset(uri, params.position))]
 
     @ls.feature(lsp.TEXT_DOCUMENT_DEFINITION)
     def definition(params: lsp.DefinitionParams) -> lsp.Location | None:
         uri = params.text_document.uri
-        found: Definition | None = document(uri).definition(offset(uri, params.position))
+        found: Definition | None = ls.document(uri).definition(ls.offset(uri, params.position))
         if found is None:
             return None
-        own = found.span.source is document(uri).source
+        own = found.span.source is ls.document(uri).source
         place = uri if own else from_fs_path(str(Path(found.span.source.name).resolve()))
         return None if place is None else lsp.Location(place, _range(found.span))
+
+
+def _change(ls: _Server) -> None:
+    """Propose changes of a document: names, layout, repairs."""
 
     @ls.feature(lsp.TEXT_DOCUMENT_RENAME)
     def rename(params: lsp.RenameParams) -> lsp.WorkspaceEdit | None:
         uri = params.text_document.uri
-        spans = document(uri).occurrences(offset(uri, params.position))
+        spans = ls.document(uri).occurrences(ls.offset(uri, params.position))
         edits = [lsp.TextEdit(_range(span), params.new_name) for span in spans]
         return lsp.WorkspaceEdit({uri: edits}) if edits and params.new_name.isidentifier() else None
 
     @ls.feature(lsp.TEXT_DOCUMENT_FORMATTING)
     def formatting(params: lsp.DocumentFormattingParams) -> list[lsp.TextEdit] | None:
-        current = document(params.text_document.uri)
+        current = ls.document(params.text_document.uri)
         text, source = current.formatted(), current.source
         whole = Span(source, 0, len(source.text))
         return None if text is None or text == source.text else [lsp.TextEdit(_range(whole), text)]
@@ -106,15 +130,13 @@ def server(version: str) -> LanguageServer:
     def repair(params: lsp.CodeActionParams) -> list[lsp.CodeAction]:
         uri, lines = params.text_document.uri, (params.range.start.line, params.range.end.line)
         actions = []
-        for diagnostic, span, text in document(uri).repairs():
+        for diagnostic, span, text in ls.document(uri).repairs():
             where = _range(span)
             if where.start.line <= lines[1] and where.end.line >= lines[0]:
                 edit = lsp.WorkspaceEdit({uri: [lsp.TextEdit(where, text)]})
                 title, told = f"write `{text}`", [_diagnostic(diagnostic, span.source)]
                 actions.append(lsp.CodeAction(title, lsp.CodeActionKind.QuickFix, told, edit=edit, is_preferred=True))
         return actions
-
-    return ls
 
 
 def _diagnostic(diagnostic: Diagnostic, source: Source) -> lsp.Diagnostic:

@@ -31,6 +31,10 @@ class WeightsError(HvdslError):
     """Weights that are not readable, or not this model's."""
 
 
+class UnknownNameError(WeightsError):
+    """A parameter that no rule of a release knows."""
+
+
 @dataclass(frozen=True, eq=False)
 class Rule:
     """A row of the table: the YAML files beside this module say what the fields mean."""
@@ -49,6 +53,8 @@ class Table:
     strip: tuple[str, ...]
     entry: str  # of the file, where the tensors are not the file itself
     aliases: tuple[re.Pattern[str], ...]
+    names: tuple[str, ...]  # of recipes, bindings and latents, by which the rules find a spec's parameters
+    written_in: str  # the shipped file that has them
     rules: tuple[Rule, ...]
     by_place: bool = False  # rows go by their place in the section
     ranked: re.Pattern[str] | None = None  # published names whose number is replaced by its rank
@@ -76,6 +82,8 @@ def table(source: str) -> Table:
         tuple(raw["strip"]),
         raw.get("entry", ""),
         tuple(re.compile(pattern) for pattern in raw.get("aliases", ())),
+        tuple(raw["names"]),
+        raw["written_in"],
         tuple(_rule(rule) for rule in raw["rules"]),
         by_place=raw.get("rows") == "numbered",
         ranked=re.compile(raw["ranked"]) if "ranked" in raw else None,
@@ -105,7 +113,7 @@ def published_names(names: Iterable[str], rules: Sequence[Rule], published: Iter
     `published` are the names to choose among, for rules that do.
 
     Raises:
-        WeightsError: no rule knows a name: the spec has another structure than the release.
+        UnknownNameError: no rule knows a name: the spec has another structure than the release.
     """
     return {name: theirs for name, (theirs, _) in _matched(names, rules, published).items()}
 
@@ -130,9 +138,7 @@ def _matched(names: Iterable[str], rules: Sequence[Rule], published: Iterable[st
             matches[name] = rule.theirs.format(**words), rule
             break
         else:
-            raise WeightsError(
-                f"the spec's parameter {name} has no counterpart in that release: is this the right spec?"
-            )
+            raise UnknownNameError(f"the spec's parameter {name} has no counterpart in that release")
     return matches
 
 
@@ -164,7 +170,10 @@ def rename(source: str, names: Mapping[str, tuple[int, ...]], weights: Mapping[s
     original = {new: key for key, new in _ranked(given, rules.ranked).items()}
     given = {new: given[key] for new, key in original.items()}
     places = _by_place(names) if rules.by_place else {name: name for name in names}
-    published = _matched(places.values(), rules.rules, given)
+    try:
+        published = _matched(places.values(), rules.rules, given)
+    except UnknownNameError as error:
+        raise WeightsError(f"{error}: is this the right spec? {_wanted_names(rules)}") from None
     wanted = {ours: published[place] for ours, place in places.items()}
     missing = [theirs for theirs, _ in wanted.values() if theirs not in given]
     left = (original[key] for key in set(given) - {theirs for theirs, _ in wanted.values()})
@@ -177,11 +186,19 @@ def rename(source: str, names: Mapping[str, tuple[int, ...]], weights: Mapping[s
     problems = [("lack", missing), ("also hold", extra), ("do not fit:", wrong)]
     clauses = [f"{verb} {', '.join(items[:5])}{', …' if len(items) > 5 else ''}" for verb, items in problems if items]
     if clauses:
-        raise WeightsError(f"the weights {'; they '.join(clauses)}: is this the spec that they were trained with?")
+        hint = f" {_wanted_names(rules)}" if missing and extra else ""  # what a renamed recipe looks like
+        raise WeightsError(
+            f"the weights {'; they '.join(clauses)}: is this the spec that they were trained with?{hint}"
+        )
     return {
         ours: (given[theirs].t() if rule.transpose else given[theirs]).reshape(names[ours])
         for ours, (theirs, rule) in wanted.items()
     }
+
+
+def _wanted_names(rules: Table) -> str:
+    names = ", ".join(f"`{name}`" for name in rules.names)
+    return f"Tensors are found by the names of recipes, bindings and latents, as `{rules.written_in}` has them: {names}"
 
 
 def _ranked(keys: Iterable[str], pattern: re.Pattern[str] | None) -> dict[str, str]:

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from hvdsl.compiler.assembly.pixels import V, parse_pixel_map
 from hvdsl.compiler.graph import Graph
 from hvdsl.compiler.model import Model
+from hvdsl.compiler.settings import LABEL, Data
 from hvdsl.compiler.settings import Condition as DeclaredCondition
-from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.data import DataError, Splits
 from hvdsl.runtime.data.conditions import made
 from hvdsl.runtime.data.dataset import Dataset
+from hvdsl.runtime.data.fields import ClassField
 from hvdsl.runtime.latents import Condition
 from hvdsl.runtime.latents.conditions import absent, as_tensors, conditions_of, fields_of, scored_of
 from hvdsl.runtime.training.batches import read_with_fields
@@ -74,6 +75,9 @@ def check_fields(model: Model, splits: Splits) -> str:
         if sum(absent):
             line += f" ({sum(absent):,} of {sum(map(len, parts)):,} images have none)"
         lines.append(line)
+    unread = data.classes is not None and LABEL not in read and isinstance(splits.train.fields.get(LABEL), ClassField)
+    if unread and splits.train.images.label(0) is None:
+        lines.append(f"the images have no `{LABEL}`, and nothing reads it: `classes = {data.classes}` can be left out")
     return "; ".join(lines)
 
 

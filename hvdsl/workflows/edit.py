@@ -13,7 +13,7 @@ from hvdsl.runtime.inference.edit import edit
 from hvdsl.runtime.inference.inference import chunks, some
 from hvdsl.runtime.latents.conditions import conditions_of
 from hvdsl.workflows.conditions import GivenValue, values_of
-from hvdsl.workflows.images import as_pixels
+from hvdsl.workflows.images import ImagesLike, as_pixels
 from hvdsl.workflows.open import Opened
 from hvdsl.workflows.runs import class_names
 
@@ -45,14 +45,19 @@ class Edits:
 
 
 def edit_images(
-    opened: Opened, pixels: Tensor, fields: Mapping[str, Tensor], changes: Mapping[str, GivenValue], batch: int
+    opened: Opened,
+    images: ImagesLike,
+    changes: Mapping[str, GivenValue],
+    given: Mapping[str, GivenValue] | None,
+    batch: int,
 ) -> Edits:
     """Return what images would be under changed conditions; see `Trained.edit`.
 
     Raises:
         UsageError: the model has no conditions, or nothing is changed.
     """
-    module, data = opened.module, opened.spec.model.settings.data
+    module, data = opened.module, opened.data
+    pixels, fields = opened.images(images, given)
     conditions = conditions_of(module)
     if not conditions:
         raise UsageError("this model has no conditions to change: declare some with `given` in `data`, and train")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import PixelSource
 from hvdsl.workflows.baselines import histogram_bits_per_dim, png_bits_per_dim
 from hvdsl.workflows.conditions import GivenValue, regiven, runtime_condition
-from hvdsl.workflows.images import GivenImages
+from hvdsl.workflows.images import GivenImages, ImagesLike
 from hvdsl.workflows.open import Opened, first_stage
 from hvdsl.workflows.progress import showing
 from hvdsl.workflows.runs import class_names, run_data, used_images
@@ -126,6 +127,32 @@ def image_elbo(
     whole = as_vae(module).likelihood.dims((pixels.shape[1], pixels.shape[2], pixels.shape[3]))
     counted = torch.cat(dims) if getattr(module, "weight", None) is not None else whole
     return ImageElbo(torch.cat(bounds), torch.cat(distortions), torch.cat(rates), counted, samples)
+
+
+def evaluate_any(
+    opened: Opened,
+    images: ImagesLike | None,
+    data: str | os.PathLike[str] | None,
+    split: Split | None,
+    samples: int | None,
+    baselines: bool,
+    batch: int,
+    seed: int,
+    console: Console | None,
+    given: Mapping[str, GivenValue] | None,
+) -> EvaluationResult:
+    """Evaluate given images, those at a place, or a split of a run's data; see `Trained.evaluate`.
+
+    Raises:
+        HvdslError: there are no images, they do not fit, or the bound is not finite.
+    """
+    if images is None:
+        place = None if data is None else Path(data)
+        return evaluate_split(opened, place, split, samples, baselines, batch, seed, console, given)
+    if data is not None or baselines:
+        raise UsageError("given images have no training images beside them: leave out `data` and `baselines`")
+    pixels, fields = opened.images(images, given)
+    return evaluate_images(opened, pixels, fields, samples, batch, seed, console)
 
 
 def evaluate_split(

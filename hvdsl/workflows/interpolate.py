@@ -17,11 +17,54 @@ from hvdsl.runtime.latents import Given, LatentGroup, Source, Traversal
 from hvdsl.runtime.latents.conditions import arguments_of
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.protocol import as_vae
+from hvdsl.workflows.conditions import GivenValue, known_values
 from hvdsl.workflows.groups import group_names, select_groups
+from hvdsl.workflows.images import ImagesLike, as_pixels
 from hvdsl.workflows.latents import decode, given_value, infer
+from hvdsl.workflows.open import Opened
+from hvdsl.workflows.runs import class_names
 
 Curve = Literal["spherical", "linear"]
 PARALLEL = 1e-4  # radians: below, a great circle is a straight line
+
+
+def interpolate_images(
+    opened: Opened,
+    first: ImagesLike,
+    second: ImagesLike | None,
+    groups: str | None,
+    steps: int,
+    curve: Curve,
+    batch: int,
+    seed: int,
+    given: Mapping[str, GivenValue] | None,
+) -> Tensor:
+    """Return images on the way from one image to another, pixels `(steps, C, H, W)`; see `Trained.interpolate`.
+
+    Raises:
+        HvdslError: the images do not fit, are more than one each, or as `interpolate`.
+    """
+    ends = [images for images in (first, second) if images is not None]
+    values = known_values(opened.module, given, len(ends), opened.data, class_names(opened.run))
+    parts = [
+        opened.images(images, {name: value[i : i + 1] for name, value in values.items()})
+        for i, images in enumerate(ends)
+    ]
+    if any(len(pixels) != 1 for pixels, _ in parts):
+        count = sum(len(pixels) for pixels, _ in parts)
+        raise UsageError(f"the way is from one image to one other, and here are {count}")
+    images = interpolate(
+        opened.module,
+        opened.data,
+        torch.cat([pixels for pixels, _ in parts]),
+        groups=groups,
+        steps=steps,
+        curve=curve,
+        batch=batch,
+        seed=seed,
+        fields={name: torch.cat([fields[name] for _, fields in parts]) for name in parts[0][1]},
+    )
+    return as_pixels(images, opened.data)
 
 
 def interpolate(
@@ -37,8 +80,6 @@ def interpolate(
     fields: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Tensor:
     """Return `steps` images from the first of one or two images to the other, raw pixel values `(steps, C, H, W)`.
-
-    See `Trained.interpolate`.
 
     Args:
         fields: what the one or two images are conditioned on.

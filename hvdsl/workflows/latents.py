@@ -19,11 +19,16 @@ from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.inference.generate import completed
 from hvdsl.runtime.inference.inference import chunks, inference, some, to_pixels
 from hvdsl.runtime.latents import Given, LatentGroup, Source, Traversal
-from hvdsl.runtime.latents.conditions import arguments_of
+from hvdsl.runtime.latents.conditions import arguments_of, conditions_of
+from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.latents.traversal import Draw
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae
+from hvdsl.workflows.conditions import GivenValue, values_of
 from hvdsl.workflows.groups import group_names
+from hvdsl.workflows.images import as_pixels
+from hvdsl.workflows.open import Opened
+from hvdsl.workflows.runs import class_names
 
 if TYPE_CHECKING:
     from hvdsl.runtime.quantizers import NearestCode, UniformCodes
@@ -239,6 +244,30 @@ def decode(
     return torch.cat(images)
 
 
+def decode_latents(
+    opened: Opened,
+    latents: Mapping[str, Tensor] | Latents,
+    *,
+    temperature: float | None,
+    seed: int,
+    batch: int,
+    given: Mapping[str, GivenValue] | None,
+) -> Tensor:
+    """Return the images of latents, pixels `(N, C, H, W)`; see `Trained.decode`.
+
+    Raises:
+        HvdslError: as `decode`, or a condition does not fit.
+    """
+    module, settings = opened.module, opened.spec.model.settings
+    own = default_temperatures(as_vae(module).LATENTS, settings.sample.temperature)
+    values = latents.values if isinstance(latents, Latents) else dict(latents)
+    count, names = _check(as_vae(module), values), class_names(opened.run)
+    fields = values_of(conditions_of(module), given or {}, count, opened.data, names, generating=True)
+    factor = own if temperature is None else temperature
+    images = decode(module, opened.data, latents, temperature=factor, seed=seed, batch=batch, given=fields)
+    return as_pixels(images, opened.data)
+
+
 def _source(group: LatentGroup, value: Tensor | None, indices: range) -> Source | Given:
     if value is None:
         return Source.PRIOR
@@ -250,11 +279,6 @@ def given_value(group: LatentGroup, value: Tensor) -> Tensor:
     if group.codes is not None and not value.is_floating_point():
         return value.long().reshape(len(value), group.depth, *group.shape[1:])
     return value
-
-
-def count_of(module: nn.Module, latents: Mapping[str, Tensor] | Latents) -> int:
-    """How many images latents are of; refuses those that are not the model's."""
-    return _check(as_vae(module), latents.values if isinstance(latents, Latents) else dict(latents))
 
 
 def _check(vae: HierarchicalVae, values: Mapping[str, Tensor]) -> int:

@@ -15,8 +15,11 @@ from hvdsl.runtime.inference.pictures import grid, labelled_rows, save_png
 from hvdsl.runtime.latents.conditions import conditions_of
 from hvdsl.runtime.protocol import as_vae, is_quantized
 from hvdsl.workflows.conditions import stored_images
+from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.open import Opened
+from hvdsl.workflows.reconstruct import reconstruct_images
 from hvdsl.workflows.runs import spread_indices, used_images
+from hvdsl.workflows.sample import SampleOptions, draw
 
 PAGE = """---
 license: {license}
@@ -108,9 +111,7 @@ def _keywords(module: nn.Module) -> dict[str, str]:
 
 def _pictures(opened: Opened, folder: Path) -> str:
     """Draw samples, and reconstructions where the run's images are at hand; returns the lines that show them."""
-    from hvdsl.workflows.trained import Trained
-
-    trained, data, lines = Trained(opened), opened.spec.model.settings.data, []
+    data, lines = opened.data, []
     given: dict[str, Tensor] = {}
     try:
         chosen = used_images(opened.run, data)
@@ -120,12 +121,15 @@ def _pictures(opened: Opened, folder: Path) -> str:
     conditions = [c for c in conditions_of(opened.module) if c.generative]
     if not is_quantized(opened.module) and all(c.droppable or c.name in given for c in conditions):
         own = {c.name: given[c.name] for c in conditions if c.name in given}
-        save_png(grid(trained.sample(16, given=own), pixel_bits(data)), folder / "samples.png")
+        with no_global_effect():
+            samples = draw(opened, SampleOptions(n=16, given=tuple(own.items())))
+        save_png(grid(samples, pixel_bits(data)), folder / "samples.png")
         lines.append("![samples](samples.png)")
     if images is not None:
         groups = len(as_vae(opened.module).LATENTS)
         keep = depths(groups, 4)
-        rows = [images, *(trained.reconstruct(images, keep=kept, given=given) for kept in keep)]
+        with no_global_effect():
+            rows = [images, *(reconstruct_images(opened, images, keep=kept, given=given) for kept in keep)]
         labels = ["images", *(f"{kept} of {groups} groups" for kept in keep)]
         save_png(labelled_rows(rows, labels, pixel_bits(data)), folder / "reconstructions.png")
         lines.append("![images and their reconstructions](reconstructions.png)")

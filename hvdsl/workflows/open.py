@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.codes.levels import code_levels
@@ -20,7 +22,9 @@ from hvdsl.runtime.training.run import Run
 from hvdsl.runtime.training.saving import BEST
 from hvdsl.runtime.training.weights import copy_into, load_weights, model_tensors
 from hvdsl.workflows.compiling import Compiled, compiled
-from hvdsl.workflows.runs import device_of, read_model, read_resolved
+from hvdsl.workflows.conditions import GivenValue, images_with_fields
+from hvdsl.workflows.images import ImagesLike
+from hvdsl.workflows.runs import class_names, device_of, read_model, read_resolved
 from hvdsl.workflows.stages import Autoencoder, autoencoder
 from hvdsl.workflows.weights_file import read_weights_file
 
@@ -39,6 +43,15 @@ class Opened:
     source: Path
     use_ema: bool
     overrides: tuple[str, ...]
+
+    @property
+    def data(self) -> Data:
+        """The `data` section of the spec."""
+        return self.spec.model.settings.data
+
+    def images(self, images: ImagesLike, given: Mapping[str, GivenValue] | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return images as raw pixel values, and the fields beside them; see `images_with_fields`."""
+        return images_with_fields(self.module, images, self.data, given, class_names(self.run))
 
 
 def open_model(

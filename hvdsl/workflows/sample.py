@@ -73,6 +73,16 @@ class SampleOptions:
         return label | dict(self.given)
 
 
+def per_name(value: Value | Mapping[str, Value] | None) -> PerLevel[Value]:
+    """Return one value for all, or values by name with `"else"` for the others, as `SampleOptions` takes them."""
+    if value is None:
+        return ()
+    if not isinstance(value, Mapping):
+        return (("", value),)
+    pairs = [("" if name == "else" else name, each) for name, each in value.items()]
+    return tuple(sorted(pairs, key=lambda pair: bool(pair[0])))  # the later is taken over the earlier
+
+
 def draw(opened: Opened, options: SampleOptions, console: Console | None = None) -> Tensor:
     """Draw images, pixels `(n, C, H, W)` as `Trained.sample` gives them; progress is shown on `console`.
 

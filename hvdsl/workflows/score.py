@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,9 +24,13 @@ from hvdsl.runtime.inference.inference import chunks, inference
 from hvdsl.runtime.latents.conditions import as_tensors, fields_of
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import PixelSource, read_with_fields
+from hvdsl.workflows.conditions import GivenValue, regiven
+from hvdsl.workflows.evaluate import Split
 from hvdsl.workflows.groups import group_names
+from hvdsl.workflows.images import GivenImages, ImagesLike, image_names
 from hvdsl.workflows.open import Opened
 from hvdsl.workflows.progress import showing
+from hvdsl.workflows.runs import class_names, used_images
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -164,6 +168,36 @@ def roc(images: Tensor, others: Tensor) -> Roc:
     return Roc(tuple(false.tolist()), tuple(true.tolist()), float(np.trapezoid(true, false)))
 
 
+def score_any(
+    opened: Opened,
+    images: ImagesLike | None,
+    data: str | os.PathLike[str] | None,
+    split: Split | None,
+    samples: int,
+    llr: int | None,
+    batch: int,
+    seed: int,
+    console: Console | None,
+    given: Mapping[str, GivenValue] | None,
+) -> Scores:
+    """Score given images, those at a place, or those of a run; see `Trained.score`.
+
+    Raises:
+        HvdslError: the images do not fit, or as `score`.
+    """
+    if images is not None and (data is not None or split is not None):
+        raise UsageError("given images are all that is scored: leave out `data` and `split`")
+    chosen: PixelSource
+    if images is None:
+        stored = used_images(opened.run, opened.data, None if data is None else Path(data), split)
+        chosen = regiven(opened.module, stored, given, opened.data, class_names(opened.run))
+        names = stored.names(range(len(stored)))
+    else:
+        chosen = GivenImages(*opened.images(images, given))
+        names = image_names(images, len(chosen))
+    return score(opened, chosen, names, samples=samples, llr=llr, batch=batch, seed=seed, console=console)
+
+
 def score(
     opened: Opened,
     images: PixelSource,
@@ -175,7 +209,7 @@ def score(
     seed: int = 0,
     console: Console | None = None,
 ) -> Scores:
-    """Score each image; see `Trained.score`.
+    """Score each image of a source, which are called `names`.
 
     Raises:
         HvdslError: the likelihood is an error and no density, there are no images, or not so many groups.

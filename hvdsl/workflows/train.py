@@ -19,6 +19,7 @@ from hvdsl.compiler.pipeline import optimise
 from hvdsl.compiler.stages import AUTOENCODER, stages
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.grammar.source import Source
+from hvdsl.runtime.data import Splits
 from hvdsl.runtime.data.digest import dataset_digest
 from hvdsl.runtime.ground.world import process_group, world
 from hvdsl.runtime.inference.watch import watch
@@ -35,7 +36,7 @@ from hvdsl.workflows.conditions import check_fields, names_of_classes
 from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.plan import recompute_within
 from hvdsl.workflows.runs import create_run, device_of, instantiate, read_model, run_data
-from hvdsl.workflows.start_weights import take_weights
+from hvdsl.workflows.start_weights import Match, take_weights
 from hvdsl.workflows.starts import Start, changed_since, consent, hold, note_start, same_structure, unseen
 from hvdsl.workflows.train_prior import train_prior
 
@@ -248,11 +249,7 @@ def _train_autoencoder(
     settings = model.settings
     if settings.train is None:
         raise HvdslError(f"`{settings.model}` has no `train` section: add one, or give its values with `--set train.…`")
-    level = default_level(device) if options.level is None else options.level
-    if run is not None:
-        level = run.level
-        if options.level not in (None, level):
-            raise UsageError(f"{run.folder} was begun with -O{level}, and goes on with it: leave out -O{options.level}")
+    level = _level(options, run, device)
     data = options.data if options.data is not None or run is None else run.data
     splits = run_data(run, settings.data, data)
     start = Start(
@@ -283,31 +280,58 @@ def _train_autoencoder(
     )
     recompute_within(trainer, optimise(model, level).graph, console)
     if run is None:  # made last: what cannot be trained leaves no folder behind
-        folder = options.out or default_folder(settings.model)
-        if options.spec is None:
-            raise AssertionError("a new run has a spec")
-        entry = replace(start, noise_scheme=noise_scheme(module)).entry()
-        classes = names_of_classes(splits)
-        run = trainer.run = create_run(folder, options.spec, model, options.data, level, entry, classes)
-        hold(run, held)
+        run = _begin(trainer, options, start, splits, held)
         say(console, f"data: {splits.summary}")
         if fields:
             say(console, f"fields: {fields}")
         if match is not None:
-            for line in match.lines():
-                say(console, line)
-            if match.complete:
-                trainer.optimization.begin_from_weights()
+            _begin_from(trainer, match, console)
         images = f"{len(splits.train):,} images"
         say(console, f"training {settings.model} on {device}: {images}, run folder {run.folder}")
     else:
-        notes += [note] if (note := unseen(run)) else []
-        step = trainer.resume(options.checkpoint)
-        note_start(run, replace(start, noise_scheme=noise_scheme(module)), step)
-        for line in (f"going on with {run.folder} at step {step}", *notes):
-            say(console, line)
+        _go_on(trainer, options, start, run, notes, console)
     watch(trainer, splits.validation)
     return run, trainer.fit()
+
+
+def _level(options: TrainOptions, run: Run | None, device: torch.device) -> int:
+    """The optimisation level; a run goes on with its own."""
+    if run is None:
+        return default_level(device) if options.level is None else options.level
+    if options.level not in (None, run.level):
+        raise UsageError(f"{run.folder} was begun with -O{run.level}, and goes on with it: leave out -O{options.level}")
+    return run.level
+
+
+def _begin(trainer: Trainer, options: TrainOptions, start: Start, splits: Splits, held: ExitStack) -> Run:
+    """Make the run folder of what is about to be trained."""
+    if options.spec is None:
+        raise AssertionError("a new run has a spec")
+    folder = options.out or default_folder(start.model.settings.model)
+    entry = replace(start, noise_scheme=noise_scheme(trainer.model)).entry()
+    classes = names_of_classes(splits)
+    run = trainer.run = create_run(folder, options.spec, start.model, options.data, start.level, entry, classes)
+    hold(run, held)
+    return run
+
+
+def _begin_from(trainer: Trainer, match: Match, console: Console | None) -> None:
+    """Say which weights were taken; with all of them, nothing is derived from a first batch."""
+    for line in match.lines():
+        say(console, line)
+    if match.complete:
+        trainer.optimization.begin_from_weights()
+
+
+def _go_on(
+    trainer: Trainer, options: TrainOptions, start: Start, run: Run, notes: Sequence[str], console: Console | None
+) -> None:
+    """Take up a run where it was left, and say so."""
+    late = unseen(run)
+    step = trainer.resume(options.checkpoint)
+    note_start(run, replace(start, noise_scheme=noise_scheme(trainer.model)), step)
+    for line in (f"going on with {run.folder} at step {step}", *notes, *([late] if late else [])):
+        say(console, line)
 
 
 def say(console: Console | None, line: str) -> None:

@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from hvdsl.compiler.model import Model
+from hvdsl.compiler.settings import Train
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import Level
 from hvdsl.runtime.codes.store import CodeStore, Identity
@@ -55,18 +56,11 @@ def train_prior(
         HvdslError: the spec does not say how, the autoencoder is not trained, or the prior is of other codes.
     """
     folder = prior_folder(run, latent)
-    begun = folder.exists() and not Run(folder).began_nothing
-    if begun and not resume:
-        raise RunError(f"{folder} exists already: continue it with `--resume`, or remove it")
+    begun = _has_begun(folder, resume)
     if begun:
         hold(Run.open(folder), held)
     model = given if given is not None else read_model(Run.open(folder) if begun else run, overrides)
-    train = model.settings.train_priors.get(latent)
-    if train is None:
-        raise HvdslError(
-            f"`{model.settings.model}` has no `train {latent}` section: add one to the spec, as "
-            f"`train {latent} {{ epochs = 100, batch = 32, optimizer = adam(lr = 3e-4) }}`"
-        )
+    train = _train_section(model, latent)
     first = open_autoencoder(run, device)
     prior = instantiate_prior(model, latent, train.seed, device)
     check_levels(prior, [*first.levels, *_classes(first)])
@@ -86,17 +80,15 @@ def train_prior(
     )
     start.check_ranks()
     stage = _stage(run, start, latent, codes.identity, begun, held)
-    settings = model.settings.model_copy(update={"train": train})
     drop = {field.name: field.drop for field in model.settings.data.conditions}
-    task = PriorTask(prior, first.dims, drop)
     trainer = Trainer(
         prior,
-        settings,
+        model.settings.model_copy(update={"train": train}),
         codes.rows(names),
         run=stage,
         console=console,
         workers=workers,
-        task=task,
+        task=PriorTask(prior, first.dims, drop),
         sinks=sinks,
         graphs=graphs,
         level=run.level,
@@ -110,6 +102,25 @@ def train_prior(
         line = f"prior of {latent} on {device}: {len(codes):,} images' codes, from step {step}, folder {stage.folder}"
         console.print(line, highlight=False, soft_wrap=True)
     return trainer.fit()
+
+
+def _has_begun(folder: Path, resume: bool) -> bool:
+    """Whether there is a prior to go on with, which is refused where it is not to `resume`."""
+    begun = folder.exists() and not Run(folder).began_nothing
+    if begun and not resume:
+        raise RunError(f"{folder} exists already: continue it with `--resume`, or remove it")
+    return begun
+
+
+def _train_section(model: Model, latent: str) -> Train:
+    """The settings that a prior is trained by."""
+    train = model.settings.train_priors.get(latent)
+    if train is None:
+        raise HvdslError(
+            f"`{model.settings.model}` has no `train {latent}` section: add one to the spec, as "
+            f"`train {latent} {{ epochs = 100, batch = 32, optimizer = adam(lr = 3e-4) }}`"
+        )
+    return train
 
 
 def _classes(first: Autoencoder) -> list[Level]:

@@ -13,32 +13,24 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
 
-from hvdsl.compiler.settings import Data, ModelSettings
 from hvdsl.errors import UsageError
-from hvdsl.runtime.inference.generate import TEMPERATURE, reconstruct
-from hvdsl.runtime.inference.inference import chunks, some
-from hvdsl.runtime.inference.inpaint import inpaint
-from hvdsl.runtime.latents.conditions import conditions_of
-from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.priors.sampling import Schedule
-from hvdsl.runtime.protocol import as_vae, is_quantized
-from hvdsl.runtime.training.batches import PixelSource
 from hvdsl.runtime.training.run import Run
 from hvdsl.workflows.compiling import Compiled, Overrides, spelled
-from hvdsl.workflows.conditions import GivenValue, images_with_fields, known_values, regiven, values_of
+from hvdsl.workflows.conditions import GivenValue
 from hvdsl.workflows.edit import Edits, edit_images
-from hvdsl.workflows.evaluate import EvaluationResult, ImageElbo, Split, evaluate_images, evaluate_split, image_elbo
-from hvdsl.workflows.images import GivenImages, ImagesLike, MaskLike, as_pixels, image_names, read_mask
-from hvdsl.workflows.interpolate import Curve, interpolate
+from hvdsl.workflows.evaluate import EvaluationResult, ImageElbo, Split, evaluate_any, image_elbo
+from hvdsl.workflows.export import export
+from hvdsl.workflows.images import ImagesLike, MaskLike
+from hvdsl.workflows.interpolate import Curve, interpolate_images
 from hvdsl.workflows.isolation import no_global_effect
-from hvdsl.workflows.latents import Latents, count_of, decode, infer
+from hvdsl.workflows.latents import Latents, decode_latents, infer
 from hvdsl.workflows.open import CheckpointName, Opened, open_model
-from hvdsl.workflows.runs import class_names, used_images
-from hvdsl.workflows.sample import CodesOf, PerLevel, SampleOptions, Value, draw
-from hvdsl.workflows.score import Scores, score
+from hvdsl.workflows.reconstruct import INPAINTING_STEPS, paint_in, reconstruct_images
+from hvdsl.workflows.sample import SampleOptions, draw, per_name
+from hvdsl.workflows.score import Scores, score_any
 
 BATCH = 64
-INPAINTING_STEPS = 100
 
 
 class Trained:
@@ -75,15 +67,7 @@ class Trained:
 
     def __repr__(self) -> str:
         place = self._opened.source
-        return f"<hvdsl.Trained {self._settings.model}: step {self.step} of {place}, on {self.device}>"
-
-    @property
-    def _settings(self) -> ModelSettings:
-        return self.spec.model.settings
-
-    @property
-    def _data(self) -> Data:
-        return self._settings.data
+        return f"<hvdsl.Trained {self.spec.model.settings.model}: step {self.step} of {place}, on {self.device}>"
 
     def elbo(
         self,
@@ -111,13 +95,8 @@ class Trained:
             hvdsl.Error: the images do not fit, or the likelihood is an error and no density.
         """
         with no_global_effect():
-            pixels, fields = self._with_fields(images, given)
+            pixels, fields = self._opened.images(images, given)
             return image_elbo(self.model, pixels, fields, samples=samples, batch=batch, seed=seed)
-
-    def _with_fields(
-        self, images: ImagesLike, given: Mapping[str, GivenValue] | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        return images_with_fields(self.model, images, self._data, given, class_names(self.run))
 
     def latents(
         self,
@@ -137,7 +116,7 @@ class Trained:
             hvdsl.Error: the images do not fit.
         """
         with no_global_effect():
-            pixels, fields = self._with_fields(images, given)
+            pixels, fields = self._opened.images(images, given)
             return infer(self.model, pixels, sample=sample, seed=seed, batch=batch, given=fields)
 
     def encode(
@@ -175,19 +154,8 @@ class Trained:
         Raises:
             hvdsl.Error: there is no such group, a shape does not fit, or a group of codes is absent.
         """
-        own = default_temperatures(as_vae(self.model).LATENTS, self._settings.sample.temperature)
-        factor = own if temperature is None else temperature
         with no_global_effect():
-            fields = values_of(
-                conditions_of(self.model),
-                given or {},
-                count_of(self.model, latents),
-                self._data,
-                class_names(self.run),
-                generating=True,
-            )
-            images = decode(self.model, self._data, latents, temperature=factor, seed=seed, batch=batch, given=fields)
-        return as_pixels(images, self._data)
+            return decode_latents(self._opened, latents, temperature=temperature, seed=seed, batch=batch, given=given)
 
     def reconstruct(
         self,
@@ -220,50 +188,14 @@ class Trained:
         Raises:
             hvdsl.Error: the images do not fit, there are not so many groups, or the model cannot paint in.
         """
-        if mask is not None:
-            return self._painted(images, mask, steps, batch, given, keep, temperature)
-        if temperature is not None and is_quantized(self.model):
-            raise UsageError("--temperature is of groups that are drawn; codes that are not kept take their mean")
-        groups = len(as_vae(self.model).LATENTS)
-        drawn_at = TEMPERATURE if temperature is None else temperature
-        pixels, fields = self._with_fields(images, given)
-        parts = []
-        with no_global_effect():
-            for start in range(0, len(pixels), batch):
-                [row] = reconstruct(
-                    self.model,
-                    self._data,
-                    pixels[start : start + batch],
-                    [groups if keep is None else keep],
-                    temperature=drawn_at,
-                    seed=seed,
-                    first=start,
-                    given=some(fields, range(start, min(start + batch, len(pixels)))),
-                )
-                parts.append(row)
-        return as_pixels(torch.cat(parts), self._data)
-
-    def _painted(
-        self,
-        images: ImagesLike,
-        mask: MaskLike,
-        steps: int,
-        batch: int,
-        given: Mapping[str, GivenValue] | None,
-        keep: int | None,
-        temperature: float | None,
-    ) -> Tensor:
-        """In-painting; see `reconstruct`."""
-        if keep is not None or temperature is not None:
+        if mask is not None and (keep is not None or temperature is not None):
             raise UsageError("--mask paints in by the latents of all groups: leave out what says which are kept")
-        pixels, fields = self._with_fields(images, given)
-        hole = read_mask(mask, self._data.shape[1:])
         with no_global_effect():
-            parts = [
-                inpaint(self.model, self._data, pixels[i.start : i.stop], hole, some(fields, i), steps)
-                for i in chunks(range(len(pixels)), batch)
-            ]
-        return as_pixels(torch.cat(parts), self._data)
+            if mask is not None:
+                return paint_in(self._opened, images, mask, steps=steps, batch=batch, given=given)
+            return reconstruct_images(
+                self._opened, images, keep=keep, temperature=temperature, batch=batch, seed=seed, given=given
+            )
 
     def sample(
         self,
@@ -314,18 +246,18 @@ class Trained:
         fixed = {} if fix is None else fix
         options = SampleOptions(
             n=n,
-            temperature=_pairs(temperature),
+            temperature=per_name(temperature),
             recalibrate=recalibrate,
             mean=mean,
             batch=batch,
             seed=seed,
-            top_k=_pairs(top_k),
-            top_p=_pairs(top_p),
+            top_k=per_name(top_k),
+            top_p=per_name(top_p),
             label=(label,) if isinstance(label, int) else tuple(label),
             fix=tuple((name, c if isinstance(c, Tensor) else Path(c)) for name, c in fixed.items()),
-            keep=_codes(keep),
+            keep=keep if keep is None or isinstance(keep, Mapping) else Path(keep),
             mask=Path(mask) if isinstance(mask, str | os.PathLike) else None if mask is None else np.asarray(mask) > 0,
-            schedule=_pairs(schedule),
+            schedule=per_name(schedule),
             given=tuple((given or {}).items()),
             guidance=guidance,
         )
@@ -355,8 +287,7 @@ class Trained:
             hvdsl.Error: the images do not fit, or there is no such condition.
         """
         with no_global_effect():
-            pixels, fields = self._with_fields(images, given)
-            return edit_images(self._opened, pixels, fields, changes, batch)
+            return edit_images(self._opened, images, changes, given, batch)
 
     def evaluate(
         self,
@@ -388,13 +319,7 @@ class Trained:
             hvdsl.Error: there are no images, or the bound is not finite.
         """
         with no_global_effect():
-            if images is None:
-                place = None if data is None else Path(data)
-                return evaluate_split(self._opened, place, split, samples, baselines, batch, seed, console, given)
-            if data is not None or baselines:
-                raise UsageError("given images have no training images beside them: leave out `data` and `baselines`")
-            pixels, fields = self._with_fields(images, given)
-            return evaluate_images(self._opened, pixels, fields, samples, batch, seed, console)
+            return evaluate_any(self._opened, images, data, split, samples, baselines, batch, seed, console, given)
 
     def score(
         self,
@@ -427,17 +352,7 @@ class Trained:
             hvdsl.Error: there are no images, not so many groups, or the likelihood is an error and no density.
         """
         with no_global_effect():
-            if images is not None and (data is not None or split is not None):
-                raise UsageError("given images are all that is scored: leave out `data` and `split`")
-            chosen: PixelSource
-            if images is None:
-                stored = used_images(self.run, self._data, None if data is None else Path(data), split)
-                chosen = regiven(self.model, stored, given, self._data, class_names(self.run))
-                names = stored.names(range(len(stored)))
-            else:
-                chosen = GivenImages(*self._with_fields(images, given))
-                names = image_names(images, len(chosen))
-            return score(self._opened, chosen, names, samples=samples, llr=llr, batch=batch, seed=seed, console=console)
+            return score_any(self._opened, images, data, split, samples, llr, batch, seed, console, given)
 
     def interpolate(
         self,
@@ -472,27 +387,7 @@ class Trained:
             hvdsl.Error: the images do not fit, there is no such group, or all latents are codes.
         """
         with no_global_effect():
-            ends = [images for images in (first, second) if images is not None]
-            values = known_values(self.model, given, len(ends), self._data, class_names(self.run))
-            parts = [
-                self._with_fields(images, {name: value[i : i + 1] for name, value in values.items()})
-                for i, images in enumerate(ends)
-            ]
-            if any(len(pixels) != 1 for pixels, _ in parts):
-                count = sum(len(pixels) for pixels, _ in parts)
-                raise UsageError(f"the way is from one image to one other, and here are {count}")
-            images = interpolate(
-                self.model,
-                self._data,
-                torch.cat([pixels for pixels, _ in parts]),
-                groups=groups,
-                steps=steps,
-                curve=curve,
-                batch=batch,
-                seed=seed,
-                fields={name: torch.cat([fields[name] for _, fields in parts]) for name in parts[0][1]},
-            )
-        return as_pixels(images, self._data)
+            return interpolate_images(self._opened, first, second, groups, steps, curve, batch, seed, given)
 
     def export(
         self, output: str | os.PathLike[str], *, license: str | None = None, console: Console | None = None
@@ -513,8 +408,6 @@ class Trained:
             hvdsl.Error: the ending is none of these, an extra is missing, or what was written does not give what the
                 model gives.
         """
-        from hvdsl.workflows.export import export  # which draws pictures with this class
-
         return export(self._opened, output, license=license, console=console)
 
 
@@ -544,16 +437,3 @@ def load(
     """
     with no_global_effect():
         return Trained(open_model(run, checkpoint, use_ema, spelled(overrides), device))
-
-
-def _pairs(value: Value | Mapping[str, Value] | None) -> PerLevel[Value]:
-    if value is None:
-        return ()
-    if not isinstance(value, Mapping):
-        return (("", value),)
-    pairs = [("" if name == "else" else name, each) for name, each in value.items()]
-    return tuple(sorted(pairs, key=lambda pair: bool(pair[0])))  # the later is taken over the earlier
-
-
-def _codes(keep: str | os.PathLike[str] | Mapping[str, Tensor] | None) -> CodesOf | None:
-    return keep if keep is None or isinstance(keep, Mapping) else Path(keep)

@@ -166,13 +166,8 @@ def open_given(
         dataset = getattr(splits, split)
         dataset.name = f"{len(dataset):,} {split} images of {path}, as `holdout` divides it"
         return dataset
-    if set(source.parts) == {ALL}:
-        part, images = ALL, source.parts[ALL]
-    else:
-        part = split or next(p for p in (TEST, VALIDATION, TRAIN) if p in source.parts)
-        if part not in source.parts:
-            raise DataError(f"{path} has no {part} part: it has {', '.join(source.parts)}")
-        images = source.parts[part]
+    part = _part(source, path, split)
+    images = source.parts[part]
     if isinstance(images, Folder):
         images = images.without_replacements()
     which = "" if part == ALL else f"{part} "
@@ -194,6 +189,16 @@ def open_given(
     probe(dataset, settings, tell, strict=False)
     dataset.name += "".join(_without(dataset, settings))
     return dataset
+
+
+def _part(source: Source, path: Path, split: str | None) -> str:
+    """Which part of a source is meant: all of it, where it has none of its own; else the `split`, or the test part."""
+    if set(source.parts) == {ALL}:
+        return ALL
+    part = split or next(p for p in (TEST, VALIDATION, TRAIN) if p in source.parts)
+    if part not in source.parts:
+        raise DataError(f"{path} has no {part} part: it has {', '.join(source.parts)}")
+    return part
 
 
 def _without(dataset: Dataset, settings: Data) -> Iterator[str]:

@@ -26,7 +26,7 @@ from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.inference import chunks, inference, model_batch, to_pixels
 from hvdsl.runtime.inference.quality import ssim
 from hvdsl.runtime.latents import LatentGroup, Source, Traversal
-from hvdsl.runtime.latents.conditions import as_tensors, fields_of, scored_of, target_of
+from hvdsl.runtime.latents.conditions import as_tensors, fields_of, scored_of, target_images, target_of
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.objective.elbo import ModelBatch, measure
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae
@@ -217,7 +217,8 @@ def evaluate(
     # The bound, its square, the distortion, images, squared errors, similarity, each group's rate, each channel's rate.
     sums = torch.zeros(6 + groups + sum(channels), dtype=torch.float64)
     scored, fields = torch.zeros((), dtype=torch.float64), fields_of(model)
-    compared = None if pixels is None or pixels.is_real or pixels.weight is not None else pixels
+    whole = pixels is not None and not pixels.is_real and pixels.weight is None and not target_images(model)
+    compared = pixels if whole else None
     with inference(model) as device:
         mine = world.share(len(data))
         for indices in chunks(mine, batch):

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
+from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.pixels import pixel_bits
-from hvdsl.runtime.latents.conditions import arguments_of, scored_of, target_of, weight_of
+from hvdsl.runtime.latents.conditions import arguments_of, scored_of, target_images, target_of, weight_of
 from hvdsl.runtime.objective.elbo import ModelBatch
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae
 from hvdsl.runtime.training.precision import arithmetic
@@ -65,10 +66,20 @@ class PixelMap(nn.Module):
     The map is inverted by its table (one entry per pixel value), linearly between entries, so that any monotone map
     will do; where it sends several values to one, as a 5-bit target does, the least of them is taken. The target of
     real numbers is a straight line.
+
+    Raises:
+        HvdslError: The target is of several images.
     """
 
     def __init__(self, vae: HierarchicalVae, data: Data, device: torch.device | str) -> None:
         super().__init__()
+        images = target_images(cast("nn.Module", vae))
+        if images:
+            named = " and ".join(f"`{name}`" for name in images)
+            raise HvdslError(
+                f"the target of this spec is of several images ({named}), so that what the model says cannot be turned "
+                "back into pixels: train, eval and score it"
+            )
         channels = data.shape[0]
         if data.is_real:
             values = torch.tensor([0.0, 1.0], device=device)

@@ -31,6 +31,11 @@ def scored_of(model: nn.Module) -> tuple[Condition, ...]:
     return tuple(getattr(model, "SCORED", ()))
 
 
+def target_images(model: nn.Module) -> tuple[str, ...]:
+    """The images that `target` is of where they are several, `v` or fields; else none."""
+    return tuple(getattr(model, "TARGET_OF", ()))
+
+
 def fields_of(model: nn.Module) -> tuple[str, ...]:
     """The names of everything that has to stand beside an image where it is scored, or beside its codes."""
     beside = [c for c in getattr(model, "CONDITIONS", ()) if isinstance(c, Condition)]
@@ -63,7 +68,7 @@ def checked(condition: Condition, given: Mapping[str, Tensor]) -> Tensor:
 
 
 def target_of(model: nn.Module, v: Tensor, given: Mapping[str, Tensor]) -> Tensor:
-    """What the likelihood scores: of the raw pixels `v`, or of a field in their place."""
+    """What the likelihood scores: of the raw pixels `v`, or of fields in their place or beside them."""
     target: Callable[..., Tensor] = model.target  # type: ignore[assignment]
     return target(v, **_own(model, target, given, v))
 

@@ -25,6 +25,7 @@ MIXTURE_STREAM = "likelihood.mixture"
 NORMAL_STREAM = "likelihood.normal"
 _NARROW = 1e-2  # of a bin, in standard deviations
 _MARGIN = 1e-5  # keeps log u and log(1 - u) finite, as in the published samplers
+_PUBLISHED_EDGES = (-0.999, 0.999)  # targets beyond them take the tails
 _SMALLEST = 1e-30  # of a bin's width in scales: finite logarithm and gradient where exp(-log scale) underflows
 
 
@@ -72,12 +73,17 @@ class DiscretizedLogistic(Summed, Layer):
             for all, and `params` is the means.
         bin: In the target's units.
         bins: `exact`: the outermost, at -1 and 1 or half a bin inside, take the tails, too. `open`: every bin is only
-            as wide as it is.
+            as wide as it is. `published`: the form of the released mixtures with a single component, a density below a
+            bin mass of 1e-5, and tails beyond -0.999 and 0.999.
         lower: The least log-scale.
         at_least: Added to a bin's probability before the logarithm.
+
+    Raises:
+        ValueError: The distribution has no such form of bins.
     """
 
     density = True
+    forms: tuple[str, ...] = ("exact", "open", "published")
 
     def __init__(
         self,
@@ -85,10 +91,12 @@ class DiscretizedLogistic(Summed, Layer):
         bits: int,
         bin: float,
         scale: ScaleMap | None = None,
-        bins: Literal["exact", "open"] = "exact",
+        bins: Literal["exact", "open", "published"] = "exact",
         lower: float = -7.0,
         at_least: float = 0.0,
     ) -> None:
+        if bins not in self.forms:
+            raise ValueError(f"`bins` is {' or '.join(f'`{form}`' for form in self.forms)}, not `{bins}`")
         super().__init__()
         self.bits, self.bin, self.bins, self.lower, self.at_least = bits, bin, bins, lower, at_least
         self.scale = scale
@@ -102,8 +110,11 @@ class DiscretizedLogistic(Summed, Layer):
     def log_prob(self, params: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         mean, log_scale = self._unpack(params)
         x = target.to(mean)
-        ends = x if self.bins == "exact" else torch.zeros_like(x)  # 0 is at neither end, so that no bin takes a tail
-        log_mass = self.log_mass(ends, x - mean, log_scale, self.bin / 2)
+        if self.bins == "published":
+            log_mass = published_log_mass(x, x - mean, log_scale, self.bin / 2, *_PUBLISHED_EDGES)
+        else:
+            ends = x if self.bins == "exact" else torch.zeros_like(x)  # 0 is at neither end: no bin takes a tail
+            log_mass = self.log_mass(ends, x - mean, log_scale, self.bin / 2)
         if self.at_least > 0:
             log_mass = torch.logaddexp(log_mass, log_mass.new_full((), math.log(self.at_least)))
         return self.total(log_mass, weight)
@@ -176,8 +187,11 @@ def normal_log_mass(x: Tensor, distance: Tensor, log_scale: Tensor, half_bin: fl
 class DiscretizedNormal(DiscretizedLogistic):
     """The mass of the bin of width `bin` around the target, under a normal distribution in each pixel and channel.
 
-    The likelihood of causal hierarchical VAEs (de Sousa Ribeiro et al. 2023). Arguments as of `DiscretizedLogistic`.
+    The likelihood of causal hierarchical VAEs (de Sousa Ribeiro et al. 2023). Arguments as of `DiscretizedLogistic`,
+    without the published form, which is of logistics.
     """
+
+    forms = ("exact", "open")
 
     @staticmethod
     def log_mass(x: Tensor, distance: Tensor, log_scale: Tensor, half_bin: float) -> Tensor:

@@ -16,8 +16,12 @@ import torch
 from PIL import Image
 
 from hvdsl.cli.main import main
+from hvdsl.compiler.pipeline import check
+from hvdsl.grammar.source import Source
 from hvdsl.runtime.codes.store import CodeStore
+from hvdsl.runtime.data.open import open_data
 from hvdsl.runtime.training.run import Run
+from hvdsl.workflows.conditions import check_fields
 
 from .conftest import Hvdsl
 
@@ -155,6 +159,19 @@ def test_classes_that_do_not_apply_are_refused(hvdsl: Hvdsl, run: Path, tmp_path
     fixed = (*sample, "--fix", f"z_top={codes}", "--fix", f"z_middle={codes}")
     assert "given the class" in refusal(hvdsl, *fixed, "--label", "0", code=2)
     assert hvdsl(*fixed, *CPU).code == 0  # the bottom is not given the class
+
+
+def test_classes_that_the_images_do_not_have_are_told_before_training(hvdsl: Hvdsl, tmp_path: Path) -> None:
+    data, spec, run = tmp_path / "plain.npz", tmp_path / "tiny.hv", tmp_path / "run"
+    np.savez(data, images=labelled(72, 0)[0])
+    spec.write_text(SPEC)
+    told = refusal(hvdsl, "train", spec, "--stage", "all", "--out", run, "--data", data)
+    assert "there is no `label` of image 0" in told and not run.exists()
+    text = SPEC.replace(" + (label -> conv(1x1, 8))", "").replace(" + (label -> conv(1x1, 4))", "")
+    model = check(Source("tiny.hv", text))
+    assert "`classes = 2` can be left out" in check_fields(model, open_data(model.settings.data, data))
+    labels = write_data(tmp_path / "data.npz")
+    assert "left out" not in check_fields(model, open_data(model.settings.data, labels))
 
 
 @pytest.mark.parametrize("wrong", [2, -1])

@@ -143,3 +143,18 @@ def test_variants_combine_and_can_be_extended(tmp_path: Path) -> None:
     assert (fault.code.id, fault.help) == ("HV0205", "did you mean `deep`?")
     (fault,) = faults(written(tmp_path, 'hv 1\nmodel other\nextends "base.hv@wid"\n'))
     assert (fault.code.id, fault.span.text if fault.span else "") == ("HV0205", '"base.hv@wid"')
+
+
+@pytest.mark.parametrize(
+    ("needs", "expected"),
+    [
+        ("needs default conv { bias_init }", []),
+        ("needs default batch_norm { momentum }", ["no recipe of this file uses `batch_norm`"]),
+        ("needs default conv { bias_int }", ["`conv` has no argument `bias_int`"]),
+        ("needs default cnv { bias_init }", ["there is no operation `cnv`"]),
+    ],
+)
+def test_a_needed_default_that_nothing_takes_is_told(tmp_path: Path, needs: str, expected: list[str]) -> None:
+    top = USE + "default conv { bias_init = zeros }\n"
+    path = written(tmp_path, spec("cells.layer -> tap", top=top), cells=needs + LIBRARY)
+    assert [d.message for d in check(path).warnings if d.code.id in ("HV0903", "HV0921")] == expected

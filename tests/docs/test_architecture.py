@@ -70,3 +70,10 @@ def test_functions_that_it_names_with_a_module_are_in_it() -> None:
 def test_the_emitted_code_is_what_is_emitted() -> None:
     (excerpt,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     assert excerpt in hvdsl.compile("vdvae_digits").source
+
+
+def test_no_file_has_more_than_450_lines() -> None:
+    folders = ("grammar", "compiler", "runtime", "hvdsl")  # the first three are links within the last
+    files = {path.resolve() for folder in folders for path in (ROOT / folder).rglob("*.py")}
+    assert len(files) > 200
+    assert [path.name for path in files if len(path.read_text(encoding="utf-8").splitlines()) > 450] == []

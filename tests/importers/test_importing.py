@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from safetensors.torch import save_file
 
 import hvdsl
 from hvdsl.cli.main import main
+from hvdsl.compiler.catalogue import OPERATIONS
+from hvdsl.importers import WeightsError, rename
+from hvdsl.importers.names import sources, table
 from hvdsl.runtime.ground.noise import RecordedNoise
 from hvdsl.runtime.latents import Traversal
 from tests.golden.recorded import FOLDER, case, published_weights
@@ -144,3 +148,28 @@ def test_weights_of_another_spec_are_refused(tmp_path: Path, capsys: pytest.Capt
     arguments = ["--spec", "vdvae_digits", "--out", str(tmp_path / "run")]
     assert main(["import", "openai-vdvae", str(tmp_path / "model.th"), *arguments]) == 1
     assert "is this" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("source", sources())
+def test_a_release_says_which_names_it_goes_by(source: str) -> None:
+    release = table(source)
+    patterns = " ".join(rule.ours.pattern for rule in release.rules)
+    patterns = patterns.replace("z_(?P<level>top|bottom)", "z_top z_bottom")
+    patterns = re.sub(r"\(\?P<\w+>|\\[wd]|row\d", " ", patterns)
+    places = {"encoder", "decoder", "posterior", "prior", "r", "row", "codes", "counts", "sums", "codebook"}
+    words = set(re.findall(r"[a-z]\w*", patterns)) - places - set(OPERATIONS) - {"value", "weight", "gain", "bias"}
+    assert words == set(release.names)
+    specs = Path(hvdsl.__file__).parent / "specs"
+    [text] = [
+        p.read_text("utf-8") for p in (specs / release.written_in, specs / "lib" / release.written_in) if p.exists()
+    ]
+    assert all(re.search(rf"\b{name}\b", text) for name in release.names)
+
+
+@pytest.mark.parametrize("published", ["encoder.enc_blocks.0.c1.weight", "encoder.in_conv.weight"])
+def test_a_renamed_recipe_is_told_what_the_release_calls_it(published: str) -> None:
+    ours = {"encoder.r8.block.0.narrow.0.conv.0.weight": (4, 8, 1, 1)}
+    with pytest.raises(WeightsError) as caught:
+        rename("openai-vdvae", ours, {published: torch.zeros(4, 8, 1, 1)})
+    assert "block.0.narrow.0.conv.0.weight has no counterpart" in str(caught.value)
+    assert "as `vdvae_cells.hv` has them: `block`, `bottleneck`, `layer`, `p`, `q`" in str(caught.value)

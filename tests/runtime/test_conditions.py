@@ -25,7 +25,7 @@ from hvdsl.runtime.inference.evaluate import evaluate
 from hvdsl.runtime.inference.generate import reconstruct
 from hvdsl.runtime.latents import Source as TraversalSource
 from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.latents.conditions import arguments_of, dropped
+from hvdsl.runtime.latents.conditions import arguments_of, dropped, target_of
 from hvdsl.runtime.likelihoods import DiscretizedLogisticMixture, DiscretizedNormal
 from hvdsl.runtime.training.batches import PixelBatch
 from hvdsl.runtime.training.schedule import Clock
@@ -181,6 +181,43 @@ def test_reconstructions_are_compared_with_the_target() -> None:
     far = 10 * np.log10(15**2 / (clean - pixels).square().mean().item())
     near = evaluate(model, GivenImages(pixels, fields | {"clean": clean.round()}), pixels=data).psnr_db
     assert near is not None and near > far + 3
+
+
+SEVERAL = (
+    SPEC.replace("given hole = 1x8x8 { source = box }", "given clean = 1x8x8\n  given hole = 1x8x8")
+    .replace("weight = 1 - hole", "target = (clean - v) * hole / 15")
+    .replace("data digits {", "data images {\n  values = levels")
+    .replace("likelihood discretized_normal(scale = exp)", "likelihood normal")
+    .replace("batch = 8", "batch = 4")
+)
+
+
+def test_a_target_may_be_of_several_images(tmp_path: Path) -> None:
+    compiled = hvdsl.compile(Source("several.hv", SEVERAL))
+    model, data = compiled.build(0), compiled.model.settings.data
+    rng = np.random.default_rng(0)
+    clean, noisy = (rng.integers(0, 16, (8, 1, 8, 8)).astype(np.uint8) for _ in range(2))
+    fields: dict[str, Any] = {"label": np.arange(8), "low": np.zeros((8, 1, 4, 4), np.float32)}
+    fields |= {"clean": clean, "hole": rng.integers(0, 2, (8, 1, 8, 8))}
+    own = {name: torch.from_numpy(fields[name]) for name in ("clean", "hole")}
+    v = torch.from_numpy(noisy).float()
+    torch.testing.assert_close(target_of(model, v, own), (own["clean"] - v) * own["hole"] / 15)
+
+    np.savez(tmp_path / "pairs.npz", images=noisy, **fields)
+    result = hvdsl.train(Source("several.hv", SEVERAL), data=tmp_path / "pairs.npz", out=tmp_path / "run", device="cpu")
+    trained = hvdsl.load(result.run, device="cpu")
+    assert trained.evaluate(split="train").bound.psnr_db is None
+    assert trained.score(split="train").negative_elbo.isfinite().all()
+    numbers = {name: torch.from_numpy(value).float() for name, value in fields.items()} | {"label": torch.arange(8)}
+    with pytest.raises(hvdsl.Error, match=r"of several images .* cannot be turned back into pixels"):
+        reconstruct(trained.model, data, v, [2], given=numbers)
+
+
+@pytest.mark.parametrize("likelihood", ["discretized_normal(scale = exp)", "bernoulli"])
+def test_a_target_of_several_images_lies_on_no_grid(likelihood: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        check(Source("several.hv", SEVERAL.replace("likelihood normal", f"likelihood {likelihood}")))
+    assert any("of several images" in diagnostic.message for diagnostic in caught.value.diagnostics)
 
 
 def test_a_score_divides_by_the_weights(trained: hvdsl.Trained) -> None:

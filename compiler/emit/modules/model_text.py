@@ -62,19 +62,25 @@ def _pixels(name: str, text: str, summary: str) -> list[str]:
 
 
 def _target(data: Data, raw: str) -> list[str]:
-    """`target(v)`, or of a field in the image's place `target(v, *, clean)`."""
+    """`target(v)`, or of fields, in the image's place or beside it, `target(v, *, clean)`."""
     text = data.input if data.target is None else data.target
     names = [field.name for field in data.given]
     pixels = parse_pixel_map(text, (V, *names))
     fields = [name for name in pixels.symbols if name != V]
     if not fields:
         return _pixels("target", text, f"Map {raw} to what the likelihood scores.")
-    own = allowed(fields[0])
-    tree = ast.parse(pixels.torch({fields[0]: own}), mode="eval").body
+    own = {name: allowed(name) for name in fields}
+    arguments = ", ".join(f"{name}: Tensor" for name in own.values())
+    tree = ast.parse(pixels.torch(own), mode="eval").body
+    if len(pixels.symbols) == 1:
+        summary = f"Map `{own[fields[0]]}`, which stands beside {raw} to what the likelihood scores."
+    else:
+        images = [own.get(name, name) for name in pixels.symbols]
+        summary = f"Map {' and '.join(f'`{name}`' for name in images)} to what the likelihood scores."
     return [
         "",
-        f"    def target(self, v: Tensor, *, {own}: Tensor) -> Tensor:",
-        docstring(f"Map `{own}`, which stands beside {raw} to what the likelihood scores.", layout.INDENT * 2),
+        f"    def target(self, v: Tensor, *, {arguments}) -> Tensor:",
+        docstring(summary, layout.INDENT * 2),
         *layout.lines("return ", tree, depth=2),
     ]
 
@@ -103,7 +109,10 @@ def scored_fields(data: Data) -> tuple[str, ...]:
 
 
 def _conditions(signature: Signature, tree: ModuleTree, data: Data) -> list[str]:
-    """`GIVEN = (…)`: what `forward` is given besides the image; `SCORED = (…)`: what `target` and `weight` are of."""
+    """`GIVEN = (…)`: what `forward` is given besides the image; `SCORED = (…)`: what `target` and `weight` are of.
+
+    `TARGET_OF = ("clean", "v")` stands where `target` is of several images, and cannot be turned back.
+    """
     lines: list[str] = []
     if signature.conditions:
         entries = [_declared(n, own, n.index in tree.uses.generative) for n, own in signature.conditions]
@@ -113,6 +122,10 @@ def _conditions(signature: Signature, tree: ModuleTree, data: Data) -> list[str]
     if scored:
         entries = [_condition(f.name, f.shape, f.classes, f.drop, allowed(f.name)) for f in scored]
         lines += ["    SCORED = (", *(f"        {entry}," for entry in entries), "    )"]
+    images = () if data.target is None else parse_pixel_map(data.target, (V, *fields)).symbols
+    if len(images) > 1:
+        words = ", ".join(f'"{word(name)}"' for name in images)
+        lines.append(f"    TARGET_OF = ({words})")
     return lines
 
 

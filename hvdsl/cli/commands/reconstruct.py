@@ -52,8 +52,9 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.runtime.protocol import as_vae
     from hvdsl.workflows.conditions import stored_images
     from hvdsl.workflows.images import read_mask
+    from hvdsl.workflows.reconstruct import INPAINTING_STEPS
     from hvdsl.workflows.runs import spread_indices, used_images
-    from hvdsl.workflows.trained import INPAINTING_STEPS, Trained
+    from hvdsl.workflows.trained import Trained
 
     _check(args)
     with machine(args):

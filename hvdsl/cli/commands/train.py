@@ -21,6 +21,40 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("spec", metavar="SPEC", nargs="?", help="a file, FILE@VARIANT, or the name of a shipped spec")
     add_set(parser)
     parser.add_argument("--out", metavar="RUN", type=Path, help="the run folder (default: runs/MODEL-TIME)")
+    _add_beginning(parser)
+    parser.add_argument(
+        "--stage",
+        metavar="STAGE",
+        default="autoencoder",
+        help="of a discrete hierarchy: `autoencoder` (the default), a latent whose prior to train in the run --out, "
+        "or `all`",
+    )
+    parser.add_argument("--steps", metavar="N", type=positive, help="length of the whole run")
+    parser.add_argument("--precision", choices=("fp32", "tf32", "bf16", "fp16"), help="arithmetic of the network")
+    _add_dry_run(parser)
+    add_batch(parser)
+    add_data(parser)
+    add_level(parser)
+    parser.add_argument(
+        "--graphs",
+        choices=("on", "off", "auto"),
+        default="auto",
+        help="launch whole steps as CUDA graphs where that can be (default: auto, which is off until it is measured)",
+    )
+    parser.add_argument("--workers", metavar="N", type=natural, default=0, help="threads that read ahead (default 0)")
+    parser.add_argument(
+        "--sink",
+        metavar="NAME",
+        action="append",
+        dest="sinks",
+        help="where measurements and pictures go beside the run folder: tensorboard (the default, if it is installed), "
+        "wandb, none, or what another package offers; may be repeated",
+    )
+    add_machine(parser)
+
+
+def _add_beginning(parser: argparse.ArgumentParser) -> None:
+    """Add what training begins from: a run to go on with, or other weights."""
     parser.add_argument(
         "--resume",
         metavar="auto",
@@ -46,39 +80,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="begin with the weights of a run, a checkpoint or a .safetensors file, and say which match",
     )
-    parser.add_argument(
-        "--stage",
-        metavar="STAGE",
-        default="autoencoder",
-        help="of a discrete hierarchy: `autoencoder` (the default), a latent whose prior to train in the run --out, "
-        "or `all`",
-    )
-    parser.add_argument("--steps", metavar="N", type=positive, help="length of the whole run")
-    parser.add_argument("--precision", choices=("fp32", "tf32", "bf16", "fp16"), help="arithmetic of the network")
+
+
+def _add_dry_run(parser: argparse.ArgumentParser) -> None:
     dry = parser.add_argument_group("before it begins")
     dry.add_argument("--dry-run", action="store_true", help="say what a process would need and a step costs, and end")
     dry.add_argument("--world-size", metavar="N", type=positive, help="with --dry-run: processes (default 1)")
     dry.add_argument("--device-memory", metavar="SIZE", help="with --dry-run: of each process, as 80GiB")
     dry.add_argument("--throughput", metavar="N", type=positive, help="with --dry-run: images/s, for the time")
-    add_batch(parser)
-    add_data(parser)
-    add_level(parser)
-    parser.add_argument(
-        "--graphs",
-        choices=("on", "off", "auto"),
-        default="auto",
-        help="launch whole steps as CUDA graphs where that can be (default: auto, which is off until it is measured)",
-    )
-    parser.add_argument("--workers", metavar="N", type=natural, default=0, help="threads that read ahead (default 0)")
-    parser.add_argument(
-        "--sink",
-        metavar="NAME",
-        action="append",
-        dest="sinks",
-        help="where measurements and pictures go beside the run folder: tensorboard (the default, if it is installed), "
-        "wandb, none, or what another package offers; may be repeated",
-    )
-    add_machine(parser)
 
 
 def run(args: argparse.Namespace) -> int:

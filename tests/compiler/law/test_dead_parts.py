@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from hvdsl import specs
 from hvdsl.cli.main import main
+from hvdsl.compiler.assembly.assemble import assemble
+from hvdsl.compiler.elaboration.elaborate import new_elaborator
+from hvdsl.compiler.elaboration.program import Program
+from hvdsl.compiler.elaboration.unused import contradictions
 from hvdsl.compiler.pipeline import check
+from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
 
@@ -92,6 +98,54 @@ def test_what_nothing_reads_is_told(parts: dict[str, str], expected: tuple[str, 
 )  # fmt: skip
 def test_what_something_reads_is_not(parts: dict[str, str], variant: str | None) -> None:
     assert said(spec(**parts), variant) == []
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ("conv(1x1, 6) -> split(4, 4)", ("HV0501", "split(4, 4)")),
+        ("a = conv(1x1, 4)\n b = conv(1x1, 8)\n a + b", ("HV0501", "a + b")),
+        ("conv(0x0, 4)", ("HV0501", "conv(0x0, 4)")),
+        ("conv(3x3, 4, wide = 3)", ("HV0407", "wide = 3")),
+        ("conv(3x3, yes)", ("HV0401", "yes")),
+        ("conv(3x3, 4.5)", ("HV0402", "4.5")),
+        ("relu * -1", ("HV0408", "-1")),
+    ],
+)
+def test_what_no_input_could_mend_in_an_unused_recipe_is_an_error(recipe: str, expected: tuple[str, str]) -> None:
+    assert expected in said(spec(top=f"cell unused {{ {recipe} }}"))
+    assert expected in said(spec(top=f"cell inner {{ {recipe} }}\ncell unused {{ inner -> relu }}"))
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "{ x + conv(1x1, 24) }",
+        "{ split(24, 8) }",
+        "{ x + learned(zeros, 8, 24x24) }",
+        "{ chunk(37) }",
+        "{ u, v = x\n u + (v -> nearest(2)) }",
+        "{ conv(out = 8) }",  # the decoder's default
+        "(n, step = gelu) { step -> step(n) -> conv(1x1, n * 2 if n > 3 else 5) -> split(4, n) }",
+        "(width = none) { conv(1x1, width) }",
+        "{ x + (skip(low) -> conv(1x1, 8)) }",
+    ],
+)
+def test_what_only_some_input_or_place_decides_is_not_told_of_an_unused_recipe(recipe: str) -> None:
+    text = spec(top=f"cell unused {recipe}").replace("decoder {", "decoder {\n  default conv { kernel = 1x1 }")
+    assert [code for code, _ in said(text)] == ["HV0903"]
+
+
+def test_no_recipe_of_a_shipped_spec_is_refused_on_its_own() -> None:
+    recipes = 0
+    for path in sorted(Path(specs.__file__).parent.glob("*.hv")):
+        closed = assemble(path)
+        program = Program.of(closed.spec, closed.logits, closed.settings.data.conditions)
+        for item in closed.spec.items:
+            if isinstance(item, tree.Recipe):
+                assert contradictions(item, program, closed.spec, new_elaborator) == (), (path.name, item.name.id)
+                recipes += 1
+    assert recipes > 100
 
 
 def test_one_blind_group_among_others_is_a_warning() -> None:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hvdsl.runtime.distributions import softplus
+from hvdsl.runtime.distributions import exp, softplus
 from hvdsl.runtime.ground.noise import RecordedNoise, SampleNoise
-from hvdsl.runtime.likelihoods import DiscretizedLogisticMixture
+from hvdsl.runtime.likelihoods import DiscretizedLogistic, DiscretizedLogisticMixture, DiscretizedNormal
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "dmol"
 CASES = json.loads((GOLDEN / "case.json").read_text())["cases"]
@@ -177,3 +177,18 @@ def test_errors_say_what_was_found_and_expected():
         likelihood.log_prob(torch.zeros(1, 100, 2, 2), torch.zeros(1, 1, 2, 2))
     with pytest.raises(ValueError, match="belong to `bins = published`"):
         DiscretizedLogisticMixture(10, channels=3, upper_edge=0.99)
+
+
+def test_the_published_form_of_one_logistic_is_that_of_a_mixture_of_one():
+    generator = torch.Generator().manual_seed(0)
+    params = torch.randn(2, 2, 9, 9, generator=generator, dtype=torch.float64) * torch.tensor([1.0, 3.0]).view(2, 1, 1)
+    target = torch.randint(0, 256, (2, 1, 9, 9), generator=generator).double() / 127.5 - 1
+    target[:, :, 0] = torch.tensor([-1.0, 1, -1, 1, -1, 1, -1, 1, -1])
+    single = DiscretizedLogistic(bits=8, bin=2 / 255, scale=exp(), bins="published")
+    mixture = DiscretizedLogisticMixture(1, channels=1, bits=8, bins="published")
+    found = single.log_prob(params, target)
+    torch.testing.assert_close(found, mixture.log_prob(torch.cat((params[:, :1] * 0, params), 1), target))
+    exact = DiscretizedLogistic(bits=8, bin=2 / 255, scale=exp()).log_prob(params, target)
+    assert 0 < (found - exact).abs().max() < 10  # the density that stands in for improbable bins
+    with pytest.raises(ValueError, match="`bins` is `exact` or `open`, not `published`"):
+        DiscretizedNormal(bits=8, bin=2 / 255, bins="published")
