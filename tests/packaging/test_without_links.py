@@ -71,7 +71,8 @@ def test_a_wheel_is_refused_with_the_reason(checkout: Path) -> None:
 
 @pytest.mark.slow
 def test_the_tests_of_grammar_pass_and_those_of_the_compiler_can_be_run(checkout: Path) -> None:
-    shutil.copytree(ROOT / "tests", checkout / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("tests", "benchmarks"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
     for arguments in (["tests/grammar", "tests/compiler/elaborate"], ["--collect-only", "tests/compiler"]):
         done = python(checkout, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", *arguments)
         assert done.returncode == 0, done.stdout[-3000:]
