@@ -40,8 +40,8 @@ def load(source: str, name: str) -> ModuleType:
     _loaded[file] = module
     for value in list(vars(module).values()):
         if isinstance(value, type) and value.__module__ == qualified:
-            value.__reduce_ex__ = _reduce  # type: ignore[method-assign, assignment]
-            value._emitted = _EmittedClass(value, source, name)  # type: ignore[attr-defined]
+            value.__reduce_ex__ = _reduce  # type: ignore[method-assign, assignment]  # a function of ours
+            value._emitted = _EmittedClass(value, source, name)  # type: ignore[attr-defined]  # read by `_reduce`
     return module
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from hvdsl.compiler.assembly.libraries import nodes
 from hvdsl.compiler.assembly.merge import Layer
 from hvdsl.compiler.diagnostics import warnings as codes
 from hvdsl.grammar import tree
@@ -29,7 +30,7 @@ def check_unread(layers: Sequence[Layer], source: Source) -> Iterator[Diagnostic
                     codes.UNREAD_BINDING, f"nothing reads `{field.id}`", field.span, "", "a name that is used", help
                 )
         readers = set(_mentions(item)) if isinstance(item, tree.Recipe | tree.Prior) else everywhere
-        for node in _nodes(item):
+        for node in nodes(item):
             for name in _bound(node) if node is not item or isinstance(node, tree.Recipe) else ():
                 if name.id not in readers:
                     yield Diagnostic(
@@ -91,19 +92,6 @@ def _bound(node: tree.Node) -> Iterator[tree.Name]:
         yield from (t for t in node.targets if isinstance(t, tree.Name) and t.id not in ("_", "x"))
 
 
-def _nodes(root: tree.Node) -> Iterator[tree.Node]:
-    todo: list[object] = [root]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, tuple):
-            todo += node
-        elif isinstance(node, tree.Node):
-            yield node
-            todo += [
-                getattr(node, name) for name in node.__dataclass_fields__ if name not in ("span", "before", "after")
-            ]
-
-
 def _mentions(item: tree.Node) -> Iterator[str]:
     return (name.id for name in mentions(item))
 
@@ -111,7 +99,7 @@ def _mentions(item: tree.Node) -> Iterator[str]:
 def mentions(item: tree.Node) -> Iterator[tree.Name]:
     """The names that an item speaks of, other than those that it gives to something."""
     given: set[int] = set()
-    for node in _nodes(item):
+    for node in nodes(item):
         match node:
             case tree.Bind():
                 given.update(id(target) for target in node.targets if isinstance(target, tree.Name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from enum import Enum
 
@@ -21,14 +22,15 @@ INVALID = Invalid.INVALID
 """What could not be made: whatever touches it is invalid too, without a second report."""
 
 
-class Described:
+class Described(ABC):
     """A value that no spec can write down: messages say what it is in these words."""
 
     __slots__ = ()
 
     @property
+    @abstractmethod
     def described(self) -> str:
-        raise NotImplementedError
+        """What the value is, as a message says it."""
 
 
 @record

@@ -78,7 +78,7 @@ def _standalone(folder: str, program: str) -> Callable[..., list[Any]]:
     from safetensors.torch import load_file
 
     sys.path.insert(0, folder)
-    import model as standalone  # type: ignore[import-not-found]
+    import model as standalone  # type: ignore[import-not-found]  # the exported folder's
 
     module = standalone.Model()
     module.load_state_dict(load_file(f"{folder}/model.safetensors"))

@@ -117,7 +117,7 @@ class _ObservedTraversal(Traversal):
     STATE = (*Traversal.STATE, "posteriors")
     posteriors: dict[int, Posterior]
 
-    def __getitem__(self, place: int | slice) -> Draw | Traversal:  # type: ignore[override]
+    def __getitem__(self, place: int | slice) -> Draw | Traversal:  # type: ignore[override]  # two overloads there
         view = super().__getitem__(place)
         return view if isinstance(view, Traversal) else _ObservedDraw(self, self._range[cast("int", place)])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -97,7 +98,7 @@ def train_prior(
     trainer.periodic.append(_validation(trainer, held_out, names, first.dims))
     step = trainer.resume(checkpoint) if begun else 0
     if begun:
-        note_start(stage, start, step)
+        note_start(stage, replace(start, noise_scheme=noise_scheme(prior)), step)  # that of its checkpoint
     if console is not None:
         line = f"prior of {latent} on {device}: {len(codes):,} images' codes, from step {step}, folder {stage.folder}"
         console.print(line, highlight=False, soft_wrap=True)

@@ -66,12 +66,8 @@ def test_distribution_has_the_shape_of_a_draw() -> None:
 
 
 def test_maps_of_a_distribution_take_numbers() -> None:
-    shape(
-        "normal",
-        (4, 1, 1),
-        mean=Term("soft_clamp", (5,)),
-        scale=Term("exp", (), (("soft_clamp", 5), ("add", 0.01))),
-    )
+    maps = {"mean": Term("soft_clamp", (5,)), "scale": Term("exp", (), (("soft_clamp", 5), ("add", 0.01)))}
+    assert shape("normal", (4, 1, 1), **maps) == (2, 1, 1)
 
 
 def test_prior_and_posterior_must_agree() -> None:
