@@ -26,7 +26,7 @@ from hvdsl.errors import UsageError
 if TYPE_CHECKING:
     from hvdsl.grammar.diagnostics import SpecError
     from hvdsl.grammar.source import Source
-    from hvdsl.importers.names import WeightsError
+    from hvdsl.importers.weights import WeightsError
     from hvdsl.runtime.codes.levels import CodesError
     from hvdsl.runtime.data.errors import DataError
     from hvdsl.runtime.training.checkpoint import CheckpointError
@@ -70,7 +70,7 @@ _PLACES = {
     "Sink": "runtime.training.sinks",
     "SpecError": "grammar.diagnostics",
     "TrainingStalledError": "runtime.training.guard",
-    "WeightsError": "importers.names",
+    "WeightsError": "importers.weights",
 }
 
 __all__ = [

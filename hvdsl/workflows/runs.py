@@ -23,8 +23,7 @@ from hvdsl.draw import graph_json
 from hvdsl.errors import UsageError
 from hvdsl.grammar import print_text, read_text
 from hvdsl.grammar.source import Source
-from hvdsl.runtime.data import Dataset, Splits, open_given
-from hvdsl.runtime.data import open_data as open_splits
+from hvdsl.runtime.data import Dataset, Splits, open_given, open_splits
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.protocol import StepsClass

@@ -1,14 +1,25 @@
-"""A drawing as one HTML file: it zooms and moves, and a click on a piece tells what it is."""
+"""A drawing as one HTML file: it zooms and moves, and a click on a piece shows its spec, instances and inside."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from html import escape
-from typing import Any
+from pathlib import PurePath
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any
 
+from hvdsl.compiler.graph import Graph, Node, Scope
+from hvdsl.draw import columns, labels
+from hvdsl.draw.cell import MOST, inside
+from hvdsl.draw.ladder import Ladder
 from hvdsl.draw.picture import Picture
+from hvdsl.draw.pieces import Piece, PieceKind, piece_key
 from hvdsl.draw.svg import svg
+
+if TYPE_CHECKING:
+    from hvdsl.compiler.model import Model
 
 _STYLE = """
 body { margin: 0; font: 14px/1.45 Inter, "Helvetica Neue", Helvetica, Arial, sans-serif; color: #1d2226;
@@ -183,7 +194,7 @@ _TOOLS = """<div id="tools">
 """
 
 
-def page(picture: Picture, details: Mapping[str, Any] | None = None) -> str:
+def html_page(picture: Picture, details: Mapping[str, Any] | None = None) -> str:
     """Return an HTML document that needs nothing else.
 
     `details` has what is told of each piece, by its key, and the drawings that are shown with it. Text of the spec is
@@ -199,3 +210,127 @@ def page(picture: Picture, details: Mapping[str, Any] | None = None) -> str:
         f'<div id="about"></div>\n<script type="application/json" id="details">{data}</script>\n'
         f"<script>{_SCRIPT}</script>\n</body>\n</html>\n"
     )
+
+
+YAML = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One of the places that a piece stands for."""
+
+    path: str
+    shape: str
+    parameters: str
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """What is shown of a piece."""
+
+    title: str
+    facts: str
+    place: str  # file and line
+    code: str  # of the spec
+    instances: tuple[Instance, ...]
+    inside: int | None  # which of the drawings
+
+
+def piece_details(model: Model, ladder: Ladder) -> dict[str, Any]:
+    """Return the details of every piece by its key, and the drawings of recipes that they refer to."""
+    drawings: list[str] = []
+    known: dict[str, Any] = {}
+    parts = [("", model.graph, [piece for band in ladder.bands for piece in (*band.encoder, *band.decoder)])]
+    parts += [(prior.name, model.priors[prior.name], prior.pieces) for prior in ladder.priors]
+    for prior, graph, pieces in parts:
+        for piece in (leaf for whole in pieces for leaf in whole.leaves()):
+            known[piece_key(piece, prior)] = asdict(_detail(graph, piece, drawings))
+    return {"pieces": known, "drawings": drawings}
+
+
+def _detail(graph: Graph, piece: Piece, drawings: list[str]) -> Detail:
+    instances = tuple(_instances(piece))
+    facts = [columns.detail(piece), f"{len(piece.nodes):,} operations"]
+    facts += [f"latent {mark.name}: {labels.shapes(mark.shapes)}, {len(mark.shapes)} in all" for mark in piece.marks]
+    span = piece.scope.definition[1] if piece.scope and piece.scope.definition else piece.nodes[0].span
+    place = f"{PurePath(span.source.name).name}:{span.line}"
+    title = columns.heading(piece).replace(" | ", " → ") or piece.kind.value
+    return Detail(title, "\n".join(facts), place, _code(piece), instances, _inside(graph, piece, drawings))
+
+
+def _inside(graph: Graph, piece: Piece, drawings: list[str]) -> int | None:
+    """Return which of the drawings is that of a recipe's first instance; equal ones are kept once."""
+    if piece.kind is not PieceKind.RECIPE or piece.scope is None or len(list(piece.scope.nodes())) > MOST:
+        return None
+    drawing = svg(inside(graph, piece.scope, f"as {piece.scope.path} has it"))
+    if drawing not in drawings:
+        drawings.append(drawing)
+    return drawings.index(drawing)
+
+
+def _instances(piece: Piece) -> Iterator[Instance]:
+    """Every instance of a recipe, in all turns of what repeats around it; of operations and latents every node."""
+    if piece.kind is not PieceKind.RECIPE or piece.scope is None:
+        for node in piece.nodes:
+            if labels.operation(node):
+                yield _instance(f"{node.scope.path}: {labels.operation(node)}".removeprefix(": "), [node])
+        return
+    groups: dict[int, tuple[Scope, list[Node]]] = {}
+    for node in piece.nodes:
+        owner = _owner(node, piece.scope)
+        groups.setdefault(id(owner), (owner, []))[1].append(node)
+    for scope, nodes in groups.values():
+        yield _instance(scope.path, nodes)
+
+
+def _owner(node: Node, like: Scope) -> Scope:
+    """Return the instance that a node belongs to: the outermost scope of that kind and name above it."""
+    owner, scope = node.scope, node.scope
+    while scope.parent is not None:
+        if (scope.kind, scope.name) == (like.kind, like.name):
+            owner = scope
+        scope = scope.parent
+    return owner
+
+
+def _instance(path: str, nodes: Sequence[Node]) -> Instance:
+    size = sum(p.size for node in nodes for p in node.parameters if p.trainable and p.role not in node.shared)
+    return Instance(path, labels.shape(*nodes[-1].shapes[0]), f"{size:,}" if size else "")
+
+
+def _code(piece: Piece) -> str:
+    """Return the lines of the spec: of a recipe its definition, else those that the nodes come from."""
+    if piece.kind is PieceKind.RECIPE and piece.scope is not None and piece.scope.definition is not None:
+        span = piece.scope.definition[1]
+        lines = span.source.text.splitlines()[span.line - 1 :]
+        comments = [comment for comment in piece.scope.comments if comment.startswith("#")]
+        whole = _indented if span.source.name.endswith(YAML) else _braced
+        return "\n".join([*comments, dedent("\n".join(whole(lines)))])
+    first = piece.nodes[0].span.source
+    numbers = sorted({node.span.line for node in piece.nodes if node.span.source is first})
+    text = first.text.splitlines()
+    return "\n".join(text[number - 1].strip() for number in numbers)
+
+
+def _braced(lines: Iterable[str]) -> Iterator[str]:
+    """Yield lines up to the one that closes the first brace."""
+    open_braces, opened = 0, False
+    for line in lines:
+        yield line
+        words = line.partition("#")[0]
+        open_braces += words.count("{") - words.count("}")
+        opened = opened or "{" in words
+        if opened and open_braces <= 0:
+            return
+
+
+def _indented(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the first line and those that stand deeper, or are items of its list."""
+    depth: int | None = None
+    for line in lines:
+        own = len(line) - len(line.lstrip())
+        inside = depth is None or own > depth or (own == depth and line.lstrip().startswith("- "))
+        if line.strip() and not inside:
+            return
+        depth = own if depth is None else depth
+        yield line

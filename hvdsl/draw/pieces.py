@@ -9,7 +9,7 @@ from enum import StrEnum
 from hvdsl.compiler.graph import Node, Scope, Shape
 
 
-class Kind(StrEnum):
+class PieceKind(StrEnum):
     RECIPE = "recipe"
     OPERATIONS = "operations"
     TAP = "tap"
@@ -19,28 +19,28 @@ class Kind(StrEnum):
 
 @dataclass(slots=True)
 class Mark:
-    """Latent variables of one name that an item draws; `shapes` in the order of generation."""
+    """Latent variables of one name that a piece draws; `shapes` in the order of generation."""
 
     name: str
     shapes: list[Shape]
-    count: int  # in one occurrence of the item
+    count: int  # in one occurrence of the piece
     classes: int | None = None  # of a discrete latent
     on_the_way_up: bool = False
 
 
 @dataclass(slots=True, eq=False)
-class Item:
+class Piece:
     """One piece of a column: a box, a tap, a latent, or a frame around pieces that repeat together.
 
     `count` folds equal neighbours. `nodes` are all nodes that it stands for, in every repetition.
     """
 
-    kind: Kind
+    kind: PieceKind
     title: str
     nodes: list[Node] = field(default_factory=list)
     count: int = 1
     marks: list[Mark] = field(default_factory=list)
-    children: list[Item] = field(default_factory=list)
+    children: list[Piece] = field(default_factory=list)
     scope: Scope | None = None
     arguments: str = ""  # what tells a recipe from others of its name: `attn = yes`
     shared: bool = False  # a use of an instance that has its parameters where it is first used
@@ -57,34 +57,34 @@ class Item:
         """Trained numbers that are counted here: what an earlier use of a shared instance owns counts there."""
         return sum(p.size for node in self.nodes for p in node.parameters if p.trainable and p.role not in node.shared)
 
-    def leaves(self) -> Iterable[Item]:
-        if self.kind is Kind.FRAME:
+    def leaves(self) -> Iterable[Piece]:
+        if self.kind is PieceKind.FRAME:
             for child in self.children:
                 yield from child.leaves()
         else:
             yield self
 
 
-def key(item: Item, prior: str = "") -> str:
+def piece_key(piece: Piece, prior: str = "") -> str:
     """Return a name that no other piece of a drawing has; `prior` is the latent whose prior it is a piece of."""
-    return f"{prior}:{item.kind}{item.nodes[0].index}"
+    return f"{prior}:{piece.kind}{piece.nodes[0].index}"
 
 
-def signature(items: Sequence[Item]) -> tuple[object, ...]:
+def fold_pattern(pieces: Sequence[Piece]) -> tuple[object, ...]:
     """What must agree for repetitions to be folded: the pieces and their operations, not their sizes."""
-    return tuple((*_kind(item), item.count, len(item.nodes), signature(item.children)) for item in items)
+    return tuple((*_kind(piece), piece.count, len(piece.nodes), fold_pattern(piece.children)) for piece in pieces)
 
 
-def alike(a: Item, b: Item) -> bool:
+def alike(a: Piece, b: Piece) -> bool:
     """Whether two instances of a recipe are the same in name and arguments, and in every operation and shape."""
     return _kind(a) == _kind(b) and same_shapes(a, b)
 
 
-def _kind(item: Item) -> tuple[object, ...]:
-    return item.kind, item.title, item.arguments, item.shared, item.beside
+def _kind(piece: Piece) -> tuple[object, ...]:
+    return piece.kind, piece.title, piece.arguments, piece.shared, piece.beside
 
 
-def same_shapes(a: Item, b: Item) -> bool:
+def same_shapes(a: Piece, b: Piece) -> bool:
     """Whether two instances of a recipe are equal in every operation and shape."""
     return len(a.nodes) == len(b.nodes) and all(
         m.operation is n.operation and m.shapes == n.shapes for m, n in zip(a.nodes, b.nodes, strict=True)
@@ -101,7 +101,7 @@ def add_mark(marks: list[Mark], new: Mark, *, counts: bool) -> None:
     marks.append(Mark(new.name, list(new.shapes), new.count, new.classes, new.on_the_way_up))
 
 
-def join(first: Item, others: Iterable[Item], *, counts: bool) -> Item:
+def join(first: Piece, others: Iterable[Piece], *, counts: bool) -> Piece:
     """Fold later instances into the first. `counts`: they follow each other; else a frame around them counts."""
     for other in others:
         first.nodes += other.nodes
