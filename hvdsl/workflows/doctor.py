@@ -21,7 +21,7 @@ import torch.distributed as dist
 import hvdsl
 from hvdsl.runtime.data import open_splits
 from hvdsl.runtime.training.batches import batches
-from hvdsl.runtime.training.recipes import CompilationError, check_machine
+from hvdsl.runtime.training.step.recipes import CompilationError, check_machine
 from hvdsl.runtime.training.trainer import Trainer
 from hvdsl.workflows.compiling import checked
 from hvdsl.workflows.isolation import no_global_effect

@@ -15,8 +15,8 @@ from hvdsl.errors import UsageError
 from hvdsl.grammar.source import Source
 from hvdsl.importers import read_release, read_weights, rename, sources
 from hvdsl.runtime.codes.store import Identity
-from hvdsl.runtime.training.run import Run
-from hvdsl.runtime.training.weights import model_tensors
+from hvdsl.runtime.training.folder.run import Run
+from hvdsl.runtime.training.folder.weights import model_tensors
 from hvdsl.workflows.compiling import Overrides, checked, spelled
 from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.runs import create_run, instantiate, instantiate_prior

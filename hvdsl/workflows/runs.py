@@ -27,9 +27,9 @@ from hvdsl.runtime.data import Dataset, Splits, open_given, open_splits
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.protocol import StepsClass
-from hvdsl.runtime.training.history import first_line
-from hvdsl.runtime.training.recipes import compile_recipes
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.logs import first_line
+from hvdsl.runtime.training.folder.run import Run
+from hvdsl.runtime.training.step.recipes import compile_recipes
 from hvdsl.workflows.compiling import Compiled, Overrides, checked, spelled
 
 

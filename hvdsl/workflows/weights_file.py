@@ -12,7 +12,15 @@ from torch import Tensor
 
 from hvdsl.importers.weights import WeightsError
 from hvdsl.runtime.ground.noise import SCHEMES
-from hvdsl.runtime.training.checkpoint import CONTENT, DIGEST, NOISE_SCHEME, PRIOR_OF, SPEC, STEP, content_is_whole
+from hvdsl.runtime.training.folder.checkpoint import (
+    CONTENT,
+    DIGEST,
+    NOISE_SCHEME,
+    PRIOR_OF,
+    SPEC,
+    STEP,
+    content_is_whole,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from hvdsl.compiler.pipeline import check
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.codes.store import CodeStore
 from hvdsl.runtime.data.open import open_splits
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.run import Run
 from hvdsl.workflows.conditions import check_fields
 
 from .conftest import Hvdsl

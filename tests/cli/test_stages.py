@@ -18,8 +18,8 @@ from hvdsl.runtime.codes.levels import decode_codes
 from hvdsl.runtime.data import open_splits
 from hvdsl.runtime.inference.generate import reconstruct
 from hvdsl.runtime.priors.wavefront import WavefrontBuffers
-from hvdsl.runtime.training.run import Run
-from hvdsl.runtime.training.weights import model_tensors
+from hvdsl.runtime.training.folder.run import Run
+from hvdsl.runtime.training.folder.weights import model_tensors
 from hvdsl.workflows.stages import Autoencoder, extract, open_autoencoder
 
 from .codes import CPU, refusal, sampled

@@ -11,8 +11,8 @@ from hvdsl.compiler.setting_words import Duration
 from hvdsl.runtime.data import open_splits
 from hvdsl.runtime.ground.metric_names import METRICS, NONE, UNIT, is_per_group, metric
 from hvdsl.runtime.inference.watch import watch
-from hvdsl.runtime.training.progress import format_values
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.display import format_values
+from hvdsl.runtime.training.folder.run import Run
 from hvdsl.runtime.training.trainer import Trainer
 from tests.runtime.quantizers.test_training import build, spec
 from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny

@@ -25,8 +25,8 @@ from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.quantizers import EmaCodebook, NearestCode
 from hvdsl.runtime.quantizers.usage import usage
 from hvdsl.runtime.training.batches import batches
-from hvdsl.runtime.training.metrics import read_metrics
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.logs import read_metrics
+from hvdsl.runtime.training.folder.run import Run
 from hvdsl.runtime.training.trainer import Trainer
 
 SPEC = """hv 1
