@@ -39,7 +39,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.grammar import read_text
 from hvdsl.report.records import read_records
 from hvdsl.runtime.codes.store import CodeStore
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.run import Run
 from hvdsl.runtime.training.window import Window
 from hvdsl.workflows import verify as verifying
 from hvdsl.workflows.open import checkpoint_step

@@ -30,7 +30,7 @@ from hvdsl.grammar import print_text
 from hvdsl.runtime.ground.disk import new_folder, write_file, write_output
 from hvdsl.runtime.latents import Source, Traversal
 from hvdsl.runtime.protocol import as_vae
-from hvdsl.runtime.training.weights import save_weights
+from hvdsl.runtime.training.folder.weights import save_weights
 from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.model_card import model_card
 from hvdsl.workflows.open import Opened

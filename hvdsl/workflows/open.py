@@ -17,10 +17,10 @@ from hvdsl.errors import HvdslError, UsageError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.codes.levels import code_levels
 from hvdsl.runtime.latents.noise import set_noise_scheme
-from hvdsl.runtime.training.checkpoint import MANIFEST, CheckpointError
-from hvdsl.runtime.training.run import Run
-from hvdsl.runtime.training.saving import BEST
-from hvdsl.runtime.training.weights import copy_into, load_weights, model_tensors
+from hvdsl.runtime.training.folder.checkpoint import MANIFEST, CheckpointError
+from hvdsl.runtime.training.folder.run import Run
+from hvdsl.runtime.training.folder.saving import BEST
+from hvdsl.runtime.training.folder.weights import copy_into, load_weights, model_tensors
 from hvdsl.workflows.compiling import Compiled, compiled
 from hvdsl.workflows.conditions import GivenValue, images_with_fields
 from hvdsl.workflows.images import ImagesLike

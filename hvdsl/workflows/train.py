@@ -24,12 +24,11 @@ from hvdsl.runtime.data.digest import dataset_digest
 from hvdsl.runtime.ground.world import process_group, world
 from hvdsl.runtime.inference.watch import watch
 from hvdsl.runtime.latents.noise import noise_scheme
-from hvdsl.runtime.training.fast_paths import default_level
-from hvdsl.runtime.training.history import ENVIRONMENT
-from hvdsl.runtime.training.precision import Precision
-from hvdsl.runtime.training.run import RESOLVED, Run, default_folder
+from hvdsl.runtime.training.folder.logs import ENVIRONMENT
+from hvdsl.runtime.training.folder.run import RESOLVED, Run, default_folder
 from hvdsl.runtime.training.signals import Stopped, stopping_at_once
 from hvdsl.runtime.training.sinks import Sink, find_sinks
+from hvdsl.runtime.training.step.fast_paths import Precision, default_level
 from hvdsl.runtime.training.trainer import Graphs, Trainer, TrainingResult
 from hvdsl.workflows.compiling import Overrides, checked, spelled
 from hvdsl.workflows.conditions import check_fields, names_of_classes

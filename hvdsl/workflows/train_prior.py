@@ -17,7 +17,7 @@ from hvdsl.runtime.codes.levels import Level
 from hvdsl.runtime.codes.store import CodeStore, Identity
 from hvdsl.runtime.latents.noise import noise_scheme
 from hvdsl.runtime.priors.stage import PriorTask, check_levels, names_of, score
-from hvdsl.runtime.training.run import Run, RunError
+from hvdsl.runtime.training.folder.run import Run, RunError
 from hvdsl.runtime.training.sinks import Sink
 from hvdsl.runtime.training.trainer import Graphs, Periodic, Trainer, TrainingResult
 from hvdsl.workflows.plan import recompute_within

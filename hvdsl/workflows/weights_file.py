@@ -10,9 +10,17 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from hvdsl.importers.names import WeightsError
+from hvdsl.importers.weights import WeightsError
 from hvdsl.runtime.ground.noise import SCHEMES
-from hvdsl.runtime.training.checkpoint import CONTENT, DIGEST, NOISE_SCHEME, PRIOR_OF, SPEC, STEP, content_is_whole
+from hvdsl.runtime.training.folder.checkpoint import (
+    CONTENT,
+    DIGEST,
+    NOISE_SCHEME,
+    PRIOR_OF,
+    SPEC,
+    STEP,
+    content_is_whole,
+)
 
 
 @dataclass(frozen=True, slots=True)

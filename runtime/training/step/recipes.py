@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.layers import BatchNorm2d, Own, Recipe
 from hvdsl.runtime.layers.norms import statistics_held
-from hvdsl.runtime.training.fast_paths import compilation_cache
+from hvdsl.runtime.training.step.fast_paths import compilation_cache
 
 
 def checkpoint_groups(model: nn.Module, names: Collection[str] | None = None) -> int:

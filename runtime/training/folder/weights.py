@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hvdsl.runtime.ground.disk import write_file
 from hvdsl.runtime.latents.noise import noise_scheme, set_noise_scheme
-from hvdsl.runtime.training.checkpoint import (
+from hvdsl.runtime.training.folder.checkpoint import (
     NOISE_SCHEME,
     STEP,
     Checkpoint,
@@ -18,7 +18,7 @@ from hvdsl.runtime.training.checkpoint import (
     tensor_file,
     weights_metadata,
 )
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.run import Run
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -20,21 +20,25 @@ from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.objective.penalties.terms import Penalties
 from hvdsl.runtime.quantizers import Quantizer
 from hvdsl.runtime.quantizers.usage import CHOSEN, agree, chosen_codes, load_chosen_codes, settle
-from hvdsl.runtime.training.checkpoint import Checkpoint, CheckpointError, Tensors
-from hvdsl.runtime.training.ema import Ema
-from hvdsl.runtime.training.exchange import Loss, Measured, P, rehearse
-from hvdsl.runtime.training.graphs import Capture, CapturedStep, Numbers, Rehearsal, capture
-from hvdsl.runtime.training.guard import SkipGuard, TrainingStalledError, clip_gradients, gradient_norm
-from hvdsl.runtime.training.optimizer import build_optimizer, freeze, set_learning_rate, update
-from hvdsl.runtime.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
-from hvdsl.runtime.training.precision import arithmetic, check_precision, gradient_scaler, train_in
-from hvdsl.runtime.training.readings import Readings
-from hvdsl.runtime.training.recipes import checkpoint_groups
-from hvdsl.runtime.training.running_statistics import RunningStatistics
+from hvdsl.runtime.training.folder.checkpoint import Checkpoint, CheckpointError, Tensors
+from hvdsl.runtime.training.folder.weights import copy_into, model_tensors
 from hvdsl.runtime.training.schedule import Clock, LearningRate
-from hvdsl.runtime.training.start_from_batch import start_from_batch, starts_from_batch
-from hvdsl.runtime.training.synchronised_batch_norm import synchronise_batch_norm
-from hvdsl.runtime.training.weights import copy_into, model_tensors
+from hvdsl.runtime.training.step.averages import Ema, RunningStatistics
+from hvdsl.runtime.training.step.fast_paths import arithmetic, check_precision, gradient_scaler, train_in
+from hvdsl.runtime.training.step.graphs import Capture, CapturedStep, Numbers, Rehearsal, capture
+from hvdsl.runtime.training.step.guard import SkipGuard, TrainingStalledError, clip_gradients, gradient_norm
+from hvdsl.runtime.training.step.optimizer import (
+    build_optimizer,
+    freeze,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    set_learning_rate,
+    update,
+)
+from hvdsl.runtime.training.step.processes import Loss, Measured, P, rehearse, synchronise_batch_norm
+from hvdsl.runtime.training.step.recipes import checkpoint_groups
+from hvdsl.runtime.training.step.start_from_batch import start_from_batch, starts_from_batch
+from hvdsl.runtime.training.step.transfer import Readings
 
 LEAST_SCALE = 2.0**-10
 """Of fp16's loss scale: gradients that overflow below it are no rare large ones."""

@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from hvdsl.runtime.training.transfer import tensors_copied, tensors_of
+from hvdsl.runtime.training.step.transfer import tensors_copied, tensors_of
 
 P = TypeVar("P")
 R = TypeVar("R")

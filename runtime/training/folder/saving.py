@@ -1,4 +1,4 @@
-"""When a run is saved and what of it is kept: checkpoints written beside training, the best one and the newest."""
+"""When a run is saved, what of it is kept, and what a resume compares: checkpoints written beside training."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from hvdsl.compiler.settings import Best
+from hvdsl.compiler.settings import Best, Train
 from hvdsl.runtime.ground import metric_names as names
-from hvdsl.runtime.training.checkpoint import Checkpoint, CheckpointStore, Tensors
-from hvdsl.runtime.training.metrics import Measurement, plain
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.ground.world import World
+from hvdsl.runtime.training.folder.checkpoint import Checkpoint, CheckpointStore, Tensors
+from hvdsl.runtime.training.folder.logs import Measurement, plain
+from hvdsl.runtime.training.folder.run import Run
 
 BEST = (names.BITS_PER_DIM, names.ERROR_PER_DIM, names.NATS_PER_CODE)
 """What a validation is judged by: the first of these that it measured, the lower the better."""
@@ -197,3 +199,34 @@ class Saver:
 
 def _copied(tensors: Tensors) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+
+
+_HARMLESS = frozenset(
+    {"log_every", "evaluate_every", "sample_every", "checkpoint_every", "keep", "patience", "steps", "epochs"}
+)
+"""Settings of `train` that do not touch what is learned; `steps` and `epochs` are what one changes to go on longer."""
+
+
+def circumstances(train: Train, world: World, device: torch.device) -> dict[str, Any]:
+    """Those of this process, as JSON."""
+    return {
+        "threads": torch.get_num_threads(),
+        "processes": world.size,
+        "device": device.type,
+        "torch": torch.__version__,
+        "train": train.model_dump(mode="json", by_alias=True),
+    }
+
+
+def differences(checkpoint: Checkpoint, now: Mapping[str, Any]) -> list[str]:
+    """One line for each thing that keeps the continuation from being bit for bit what it would have been."""
+    notes = []
+    for name in ("threads", "processes", "device", "torch"):
+        before = checkpoint.state.get(name)
+        if before != now[name]:
+            notes.append(f"resuming with {name} {now[name]}, not {before}: results will differ in the last digits")
+    before = checkpoint.state.get("train")
+    for key, value in now["train"].items():
+        if isinstance(before, Mapping) and before.get(key) != value and key not in _HARMLESS:
+            notes.append(f"resuming with `train.{key}` changed from {before.get(key)} to {value}")
+    return notes

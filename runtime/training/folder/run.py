@@ -17,10 +17,9 @@ import torch
 
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.disk import DiskError, disk_error, new_folder, read_json, write_file, write_json
-from hvdsl.runtime.training.checkpoint import CheckpointStore, weights_metadata
-from hvdsl.runtime.training.history import CURRENT, ENVIRONMENT, HISTORY, VERSIONS, History
-from hvdsl.runtime.training.lock import RunLock
-from hvdsl.runtime.training.metrics import read_metrics
+from hvdsl.runtime.training.folder.checkpoint import CheckpointStore, weights_metadata
+from hvdsl.runtime.training.folder.lock import RunLock
+from hvdsl.runtime.training.folder.logs import CURRENT, ENVIRONMENT, HISTORY, VERSIONS, History, read_metrics
 
 T = TypeVar("T")
 
