@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from hvdsl.compiler.catalogue.table import Kind
 from hvdsl.compiler.graph import Edge, Graph, Node, Role, Scope
 from hvdsl.draw import style
-from hvdsl.draw.folding import Folder, tap_name
-from hvdsl.draw.labels import operation, shape, silent, size
+from hvdsl.draw.folding import ScopeFolder, tap_label
+from hvdsl.draw.labels import abbreviated, operation, shape, silent
 from hvdsl.draw.layered import Arrow, Look, Vertex, layered
 from hvdsl.draw.picture import Picture
 from hvdsl.errors import UsageError
@@ -40,7 +40,9 @@ def cell(model: Model, name: str) -> Picture:
     kind = scope.definition[0] if scope.definition else "recipe"
     place = PurePath((scope.definition[1] if scope.definition else scope.span).source.name).name
     number = f"{count} use{'' if count == 1 else 's'}"
-    return inside(graph, scope, f"{kind} of {place} · {number} · {size(owned)} parameters, as {scope.path} has it")
+    return inside(
+        graph, scope, f"{kind} of {place} · {number} · {abbreviated(owned)} parameters, as {scope.path} has it"
+    )
 
 
 def inside(graph: Graph, scope: Scope, facts: str) -> Picture:
@@ -63,7 +65,7 @@ class _Drawing:
     """Turns the nodes of a scope into vertices and arrows; plain operations in a row become one box."""
 
     def __init__(self, graph: Graph, scope: Scope) -> None:
-        self._graph, self._folder = graph, Folder(graph)
+        self._graph, self._folder = graph, ScopeFolder(graph)
         self._inside = {node.index for node in scope.nodes()}
         self._owner: dict[int, Vertex] = {}
         self._entered: dict[tuple[int, int], Vertex] = {}
@@ -85,13 +87,13 @@ class _Drawing:
     def _folded(self, scope: Scope) -> None:
         """A recipe inside, or steps that repeat: one box."""
         nodes = list(scope.nodes())
-        items = self._folder.items_of(scope)
-        lines = tuple(f"{i.title}({i.arguments})" if i.arguments else i.title or i.kind.value for i in items)
-        counts = [f" × {i.count}" if i.count > 1 else "" for i in items]
+        pieces = self._folder.pieces_of(scope)
+        lines = tuple(f"{i.title}({i.arguments})" if i.arguments else i.title or i.kind.value for i in pieces)
+        counts = [f" × {i.count}" if i.count > 1 else "" for i in pieces]
         names = tuple(line.replace(" | ", ", ") + count for line, count in zip(lines, counts, strict=True))
         owned = sum(p.size for node in nodes for p in node.parameters if p.trainable and p.role not in node.shared)
-        detail = (f"{nodes[-1].shapes[0][0]} ch" + (f" · {size(owned)}" if owned else ""),)
-        marks = tuple(f"{m.name}: {shape(*m.shapes[0])}" for i in items for leaf in i.leaves() for m in leaf.marks)
+        detail = (f"{nodes[-1].shapes[0][0]} ch" + (f" · {abbreviated(owned)}" if owned else ""),)
+        marks = tuple(f"{m.name}: {shape(*m.shapes[0])}" for i in pieces for leaf in i.leaves() for m in leaf.marks)
         vertex = self._add(Vertex((*names, *marks, *detail), Look.RECIPE, scope.path))
         own = {node.index for node in nodes}
         for node in nodes:
@@ -119,7 +121,7 @@ class _Drawing:
             if source is not None:
                 self._owner[node.index] = source
                 return
-        text = f"tap {tap_name(node)}".strip() if node.role is Role.TAP else operation(node)
+        text = f"tap {tap_label(node)}".strip() if node.role is Role.TAP else operation(node)
         text = text or node.operation.name.replace("_", " ")
         vertex = self._add(Vertex((text,), Look.STEP, f"{text}, out {shape(*node.shapes[0])}"))
         self._owner[node.index] = vertex

@@ -31,7 +31,7 @@ def operation(node: Node) -> str:
     return f"{text} → {out}" if isinstance(out, int) else text
 
 
-def literal(value: Literal) -> str:
+def as_in_spec(value: Literal) -> str:
     """Return a value as a spec would write it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -39,14 +39,14 @@ def literal(value: Literal) -> str:
         return "none"
     if isinstance(value, tuple):
         whole = all(isinstance(length, int) for length in value)
-        return "×".join(map(str, value)) if whole and value else f"({', '.join(map(literal, value))})"
+        return "×".join(map(str, value)) if whole and value else f"({', '.join(map(as_in_spec, value))})"
     if isinstance(value, Term):
-        inside = [*map(literal, value.args), *(f"{name} = {literal(v)}" for name, v in value.options)]
+        inside = [*map(as_in_spec, value.args), *(f"{name} = {as_in_spec(v)}" for name, v in value.options)]
         return f"{value.name}({', '.join(inside)})" if inside else value.name
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def size(count: int) -> str:
+def abbreviated(count: int) -> str:
     """Return a number with a unit prefix and at most three digits: `2.36 M`."""
     for limit, unit in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
         if count >= limit:
@@ -56,9 +56,9 @@ def size(count: int) -> str:
     return str(count)
 
 
-def counted(count: int, what: str) -> str:
+def quantity(count: int, what: str) -> str:
     """Return a number and what it counts: `1 latent group`, `412 k latent scalars`."""
-    return f"{size(count)} {what}{'' if count == 1 else 's'}"
+    return f"{abbreviated(count)} {what}{'' if count == 1 else 's'}"
 
 
 def shape(channels: str | int, height: int, width: int) -> str:

@@ -349,9 +349,9 @@ def _says(argument: Argument) -> str:
 
 
 def _default(argument: Argument) -> str:
-    from hvdsl.draw.labels import literal
+    from hvdsl.draw.labels import as_in_spec
 
-    return "" if isinstance(argument.default, Required) else literal(argument.default)
+    return "" if isinstance(argument.default, Required) else as_in_spec(argument.default)
 
 
 def _unreadable(error: OSError, source: Source) -> Diagnostic:

@@ -105,7 +105,7 @@ class Compiled:
             model = cast("nn.Module", self.module().Model())
             initialize(model, seed)
         if self.level == 2:
-            from hvdsl.runtime.training.recipes import compile_recipes
+            from hvdsl.runtime.training.step.recipes import compile_recipes
 
             compile_recipes(model)
         return model

@@ -26,8 +26,8 @@ from hvdsl.runtime.inference.generate import depths, reconstruct
 from hvdsl.runtime.inference.pictures import labelled_rows
 from hvdsl.runtime.latents.conditions import conditions_of
 from hvdsl.runtime.protocol import as_vae
-from hvdsl.runtime.training.history import ENVIRONMENT
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.logs import ENVIRONMENT
+from hvdsl.runtime.training.folder.run import Run
 from hvdsl.workflows.conditions import stored_images
 from hvdsl.workflows.open import CheckpointName, Opened, open_model
 from hvdsl.workflows.overview import RunOverview, overview

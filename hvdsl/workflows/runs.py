@@ -23,14 +23,13 @@ from hvdsl.draw import graph_json
 from hvdsl.errors import UsageError
 from hvdsl.grammar import print_text, read_text
 from hvdsl.grammar.source import Source
-from hvdsl.runtime.data import Dataset, Splits, open_given
-from hvdsl.runtime.data import open_data as open_splits
+from hvdsl.runtime.data import Dataset, Splits, open_given, open_splits
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.protocol import StepsClass
-from hvdsl.runtime.training.history import first_line
-from hvdsl.runtime.training.recipes import compile_recipes
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.logs import first_line
+from hvdsl.runtime.training.folder.run import Run
+from hvdsl.runtime.training.step.recipes import compile_recipes
 from hvdsl.workflows.compiling import Compiled, Overrides, checked, spelled
 
 

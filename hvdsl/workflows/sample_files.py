@@ -14,7 +14,7 @@ from torch import Tensor
 from hvdsl.errors import UsageError
 from hvdsl.runtime.ground.disk import clear_remains, read_json, write_json
 from hvdsl.runtime.inference.image_files import ImageFolder, ImageOutput, file_names, write_images
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.run import Run
 from hvdsl.workflows.latent_files import model_digest
 from hvdsl.workflows.open import Opened
 from hvdsl.workflows.sample import SampleOptions, draw, draw_batches

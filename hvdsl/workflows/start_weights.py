@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.training.checkpoint import MANIFEST, Checkpoint, CheckpointStore, content_is_whole
-from hvdsl.runtime.training.run import Run
-from hvdsl.runtime.training.weights import model_tensors
+from hvdsl.runtime.training.folder.checkpoint import MANIFEST, Checkpoint, CheckpointStore, content_is_whole
+from hvdsl.runtime.training.folder.run import Run
+from hvdsl.runtime.training.folder.weights import model_tensors
 
 WRAPPERS = frozenset({"module", "model", "net", "network", "state_dict", "ema_model", "ema"})
 """First parts of names that DistributedDataParallel, Lightning and the like put before a model's own."""

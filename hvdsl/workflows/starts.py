@@ -21,7 +21,7 @@ from hvdsl.errors import HvdslError, UsageError
 from hvdsl.grammar import print_text
 from hvdsl.runtime.data.digest import BLIND_SPOT
 from hvdsl.runtime.ground.world import world
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.run import Run
 from hvdsl.workflows.runs import read_model
 
 CHANGES = ("data", "objective")

@@ -23,12 +23,11 @@ from hvdsl.runtime.data.digest import dataset_digest
 from hvdsl.runtime.ground.world import process_group, world
 from hvdsl.runtime.inference.watch import watch
 from hvdsl.runtime.latents.noise import noise_scheme
-from hvdsl.runtime.training.fast_paths import default_level
-from hvdsl.runtime.training.history import ENVIRONMENT
-from hvdsl.runtime.training.precision import Precision
-from hvdsl.runtime.training.run import RESOLVED, Run, default_folder
+from hvdsl.runtime.training.folder.logs import ENVIRONMENT
+from hvdsl.runtime.training.folder.run import RESOLVED, Run, default_folder
 from hvdsl.runtime.training.signals import Stopped, stopping_at_once
 from hvdsl.runtime.training.sinks import Sink, find_sinks
+from hvdsl.runtime.training.step.fast_paths import Precision, default_level
 from hvdsl.runtime.training.trainer import Graphs, Trainer, TrainingResult
 from hvdsl.workflows.compiling import Overrides, checked, spelled
 from hvdsl.workflows.conditions import check_fields, names_of_classes
@@ -37,7 +36,7 @@ from hvdsl.workflows.plan import recompute_within
 from hvdsl.workflows.runs import create_run, device_of, instantiate, read_model, run_data
 from hvdsl.workflows.start_weights import Match, take_weights
 from hvdsl.workflows.starts import Start, changed_since, consent, hold, note_start, same_structure, unseen
-from hvdsl.workflows.train_prior import train_prior
+from hvdsl.workflows.train_prior import PriorOptions, train_prior
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +73,20 @@ class TrainOptions:
         sections = ["train" if stage == AUTOENCODER else f"train.{stage}" for stage in stages]
         given = [f"{key}={value}" for key, value in chosen.items() if value is not None]
         return (*self.overrides, *(f"{section}.{setting}" for section in sections for setting in given))
+
+    def of_prior(self, latent: str, device: torch.device) -> PriorOptions:
+        """What of them is for the prior of a latent."""
+        return PriorOptions(
+            latent=latent,
+            overrides=self.settings([latent]),
+            resume=self.resume is True,
+            checkpoint=self.checkpoint,
+            data=self.data,
+            workers=self.workers,
+            device=device,
+            sinks=self.sinks,
+            graphs=self.graphs,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,21 +216,7 @@ def _train(
         if run is None or stage == AUTOENCODER:
             run, outcome = _train_autoencoder(options, run, given, device, console, held)
         else:
-            outcome = train_prior(
-                run,
-                given,
-                latent=stage,
-                overrides=options.settings([stage]),
-                resume=options.resume is True,
-                checkpoint=options.checkpoint,
-                data=options.data,
-                workers=options.workers,
-                device=device,
-                console=console,
-                held=held,
-                sinks=options.sinks,
-                graphs=options.graphs,
-            )
+            outcome = train_prior(run, given, options.of_prior(stage, device), console, held)
         steps[stage], stopped, saved = outcome.step, outcome.signal, outcome.saved
         if stopped is not None:
             break

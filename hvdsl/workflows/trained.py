@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hvdsl.errors import UsageError
 from hvdsl.runtime.priors.sampling import Schedule
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.run import Run
 from hvdsl.workflows.compiling import Compiled, Overrides, spelled
 from hvdsl.workflows.conditions import GivenValue
 from hvdsl.workflows.edit import Edits, edit_images

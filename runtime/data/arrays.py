@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hvdsl.runtime.data.dataset import Chain, Images
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.names import ALL, part_in
-from hvdsl.runtime.data.picture import Raster
+from hvdsl.runtime.data.picture import StoredImage
 
 _LABELS = re.compile(r"(^|_)(labels?|y|targets?|classes|fine_labels)($|_)", re.IGNORECASE)
 _NUMBER = re.compile(r"[-_]?(\d+)$")  # of a shard
@@ -66,11 +66,11 @@ class Arrays:
         """The array as it is in the file."""
         return self._images
 
-    def image(self, index: int, epoch: int) -> Raster:
+    def image(self, index: int, epoch: int) -> StoredImage:
         image = np.asarray(self._images[index])
         if image.ndim == 2:
-            return Raster(image[:, :, None])
-        return Raster(image.transpose(1, 2, 0) if self._planar else image, self._alpha)
+            return StoredImage(image[:, :, None])
+        return StoredImage(image.transpose(1, 2, 0) if self._planar else image, self._alpha)
 
     def label(self, index: int) -> int | None:
         return None if self._labels is None else int(self._labels[index])

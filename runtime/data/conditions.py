@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hvdsl.compiler.settings import LABEL, Condition, Data
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.fields import ArrayField, ClassField, Field, ImageField, Labelled, TableField, Value
-from hvdsl.runtime.data.preprocess import random, scaled
+from hvdsl.runtime.data.preprocess import random, resized
 from hvdsl.runtime.data.tables import read_table
 
 NONE = -1
@@ -144,7 +144,7 @@ def made(data: Data, condition: Condition, pixels: NDArray[Any], epoch: int, ind
     seed, `epoch` and `index`.
     """
     if condition.source == "image":
-        small = scaled(pixels.transpose(1, 2, 0).astype(np.float32), condition.shape[1:])
+        small = resized(pixels.transpose(1, 2, 0).astype(np.float32), condition.shape[1:])
         small = small if data.is_real else np.rint(small)
         return np.ascontiguousarray(small.transpose(2, 0, 1))
     if condition.source == "box":

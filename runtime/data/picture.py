@@ -36,7 +36,7 @@ _PLAIN = {"1": "L", "L": "L", "RGB": "RGB", "RGBX": "RGB", "CMYK": "RGB", "YCbCr
 _WITH_ALPHA = {"LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA"}
 
 
-class Raster:
+class StoredImage:
     """An image as it is stored.
 
     Attributes:
@@ -71,7 +71,7 @@ class Raster:
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class ImageHeader:
     """What the head of a file says of its picture, as a viewer shows it."""
 
     height: int
@@ -121,7 +121,7 @@ def _opened(source: Path | bytes) -> Iterator[Pillow.Image]:
         raise UnreadableError(f"damaged ({str(error) or type(error).__name__})") from error
 
 
-def read_header(source: Path | bytes) -> Header:
+def read_header(source: Path | bytes) -> ImageHeader:
     """Return what the head of a picture file says; nothing is decoded.
 
     Raises:
@@ -133,10 +133,10 @@ def read_header(source: Path | bytes) -> Header:
             height, width = width, height
         mode, alpha = _mode(picture), _has_alpha(picture)
         grey = mode in ("1", "L", "LA", "La", "I", "F", *_SIXTEEN)
-        return Header(height, width, 1 if grey else 3, alpha, mode)
+        return ImageHeader(height, width, 1 if grey else 3, alpha, mode)
 
 
-def read_picture(source: Path | bytes) -> Raster:
+def read_picture(source: Path | bytes) -> StoredImage:
     """Decode a picture file to (H, W, C), 8 or 16 bits deep (or float32 of a float TIFF), upright, first frame.
 
     Raises:
@@ -158,9 +158,9 @@ def read_picture(source: Path | bytes) -> Raster:
                 values = np.iinfo(values.dtype).max - values
             if alpha and isinstance(key, int):
                 opaque = np.where(values == key, 0, np.iinfo(values.dtype).max).astype(values.dtype)
-                return Raster(np.stack([values, opaque], axis=2), True, frames=frames, profile=profile)
-            return Raster(values[:, :, None], frames=frames, profile=profile)
-        return Raster(_eight_bits(upright, mode, alpha), alpha, shallow, frames, profile)
+                return StoredImage(np.stack([values, opaque], axis=2), True, frames=frames, profile=profile)
+            return StoredImage(values[:, :, None], frames=frames, profile=profile)
+        return StoredImage(_eight_bits(upright, mode, alpha), alpha, shallow, frames, profile)
 
 
 def _eight_bits(picture: Pillow.Image, mode: str, alpha: bool) -> NDArray[np.uint8] | Pillow.Image:

@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 
 from hvdsl.compiler.settings import Data, RandomCrop, Resize
 from hvdsl.runtime.data.errors import DataError
-from hvdsl.runtime.data.picture import Raster
+from hvdsl.runtime.data.picture import StoredImage
 
 _BACKGROUNDS = {"white": 1.0, "black": 0.0, "grey": 0.5}
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's own conversion of 8-bit images
@@ -41,7 +41,9 @@ class Preprocess:
     ) -> None:
         self._settings, self._training, self._tell = settings, training, tell
 
-    def __call__(self, raster: Raster, epoch: int, index: int, name: str = "an image", step: int = 0) -> NDArray[Any]:
+    def __call__(
+        self, raster: StoredImage, epoch: int, index: int, name: str = "an image", step: int = 0
+    ) -> NDArray[Any]:
         """Map (H, W, C) to (C, H, W): uint8 (uint16 above 8 bits) 0 … 2^bits − 1, 0 or 1 when binarized; float32 of
         real numbers.
 
@@ -111,7 +113,7 @@ class Preprocess:
         top, bottom, left, right = settings.borders
         return known if known is not None else (height + top + bottom, width + left + right)
 
-    def _reduced(self, raster: Raster) -> Raster:
+    def _reduced(self, raster: StoredImage) -> StoredImage:
         """A picture cut to the proportions and scaled at once, where nothing that comes before would change that.
 
         The same pixels as by `_resize`, without an array of the picture's full size.
@@ -132,9 +134,9 @@ class Preprocess:
             picture = picture.crop((left, top, left + w, top + h))
         if (h, w) != (height, width):
             picture = picture.resize((width, height), Pillow.Resampling.BILINEAR)
-        return Raster(picture, shallow=raster.shallow)
+        return StoredImage(picture, shallow=raster.shallow)
 
-    def _opacity(self, raster: Raster, name: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    def _opacity(self, raster: StoredImage, name: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """Put the image on its background, or drop the opacity, or keep it beside the colours."""
         image, background = raster.values, self._settings.background
         if not raster.alpha and self._settings.alpha != "channel":
@@ -207,15 +209,15 @@ class Preprocess:
         if resize is None:
             return image
         if not isinstance(resize, Resize):
-            return scaled(_middle(image, resize), resize)
+            return resized(_middle(image, resize), resize)
         if resize.kind == "stretch":
-            return scaled(image, resize.size)
+            return resized(image, resize.size)
         height, width = resize.size
         factor = min(height / image.shape[0], width / image.shape[1])
         inner = (max(1, round(image.shape[0] * factor)), max(1, round(image.shape[1] * factor)))
         top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
         around = ((top, height - inner[0] - top), (left, width - inner[1] - left), (0, 0))
-        return np.pad(scaled(image, inner), around)
+        return np.pad(resized(image, inner), around)
 
     def _window(self, image: NDArray[Any], size: tuple[int, int], epoch: int, index: int, name: str) -> NDArray[Any]:
         spare = (image.shape[0] - size[0], image.shape[1] - size[1])
@@ -244,7 +246,7 @@ class Preprocess:
         return pixels
 
 
-def scaled(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+def resized(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """Scale (H, W, C) to (height, width), bilinear with anti-aliasing; more than 8 bits in float32."""
     if image.shape[:2] == size:
         return image

@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 from hvdsl.runtime.data.dataset import Images
 from hvdsl.runtime.data.errors import DataError
-from hvdsl.runtime.data.picture import Raster
+from hvdsl.runtime.data.picture import StoredImage
 from hvdsl.runtime.data.preprocess import random
 
 _SHIPPED = files("hvdsl.runtime.data") / "shipped"
@@ -36,8 +36,8 @@ class Digits:
     def __len__(self) -> int:
         return len(self._images)
 
-    def image(self, index: int, epoch: int) -> Raster:
-        return Raster(np.asarray(self._images[index]))
+    def image(self, index: int, epoch: int) -> StoredImage:
+        return StoredImage(np.asarray(self._images[index]))
 
     def label(self, index: int) -> int | None:
         return int(self._labels[index])
@@ -60,13 +60,13 @@ class Crops:
     def __len__(self) -> int:
         return self._count
 
-    def image(self, index: int, epoch: int) -> Raster:
+    def image(self, index: int, epoch: int) -> StoredImage:
         rng = random(self._seed, 0 if self._fixed else epoch, index, 3 if self._fixed else 4)
         region = self._regions[int(rng.integers(len(self._regions)))]
         height, width = self._size
         top = int(rng.integers(region.shape[0] - height + 1))
         left = int(rng.integers(region.shape[1] - width + 1))
-        return Raster(region[top : top + height, left : left + width])
+        return StoredImage(region[top : top + height, left : left + width])
 
     def label(self, index: int) -> int | None:
         return None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from hvdsl.runtime.data.picture import FORMATS, Header, Raster, UnreadableError, read_header, read_picture
+from hvdsl.runtime.data.picture import FORMATS, ImageHeader, StoredImage, UnreadableError, read_header, read_picture
 from hvdsl.runtime.ground.arrays import read_array
 from hvdsl.runtime.ground.disk import DiskError
 
@@ -18,7 +18,7 @@ SUFFIXES = frozenset(s for s, format in Pillow.registered_extensions().items() i
 _TIFF = (".tif", ".tiff")
 
 
-def header_of(path: Path) -> Header:
+def header_of(path: Path) -> ImageHeader:
     """Return what the head of an image file says. Raises UnreadableError."""
     if path.suffix.lower() == ".npy":
         return _of_array(_array(path))
@@ -28,22 +28,22 @@ def header_of(path: Path) -> Header:
         return _of_array(_by_tifffile(path, error).values)
 
 
-def _of_array(array: NDArray[Any]) -> Header:
+def _of_array(array: NDArray[Any]) -> ImageHeader:
     height, width, channels = array.shape
-    return Header(height, width, channels, False, str(array.dtype))
+    return ImageHeader(height, width, channels, False, str(array.dtype))
 
 
-def read_image(path: Path) -> Raster:
+def read_image(path: Path) -> StoredImage:
     """Return the image of a file. Raises UnreadableError."""
     if path.suffix.lower() == ".npy":
-        return Raster(np.array(_array(path)))
+        return StoredImage(np.array(_array(path)))
     try:
         return read_picture(path)
     except UnreadableError as error:
         return _by_tifffile(path, error)
 
 
-def _by_tifffile(path: Path, error: UnreadableError) -> Raster:
+def _by_tifffile(path: Path, error: UnreadableError) -> StoredImage:
     """The first page of a TIFF file that Pillow cannot read: several channels, 32 bits, floats in tiles."""
     if path.suffix.lower() not in _TIFF or error.kind != "damaged":
         raise error
@@ -56,7 +56,7 @@ def _by_tifffile(path: Path, error: UnreadableError) -> Raster:
             page, pages = file.pages[0], len(file.pages)
             if page.photometric.name not in ("MINISBLACK", "RGB"):
                 raise UnreadableError(f"its colour space {page.photometric.name} is not read: convert it to RGB")
-            return Raster(_as_image(page.asarray()), frames=pages)
+            return StoredImage(_as_image(page.asarray()), frames=pages)
     except UnreadableError:
         raise
     except Exception as failure:  # of damaged files it raises almost anything

@@ -17,7 +17,7 @@ from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.latents.conditions import arguments_of, scored_of, target_images, target_of, weight_of
 from hvdsl.runtime.objective.elbo import ModelBatch
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae
-from hvdsl.runtime.training.precision import arithmetic
+from hvdsl.runtime.training.step.fast_paths import arithmetic
 
 
 @contextmanager

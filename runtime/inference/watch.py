@@ -20,7 +20,7 @@ from hvdsl.runtime.latents.conditions import as_tensors, conditions_of
 from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.protocol import as_vae, is_quantized
 from hvdsl.runtime.training.batches import PixelSource, read_with_fields
-from hvdsl.runtime.training.metrics import Measurement
+from hvdsl.runtime.training.folder.logs import Measurement
 from hvdsl.runtime.training.trainer import Periodic, Trainer
 
 SAMPLES, ORIGINALS, DEPTHS = 36, 8, 4

@@ -21,8 +21,8 @@ from hvdsl.compiler.settings import ModelSettings
 from hvdsl.errors import UsageError
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.disk import writing
-from hvdsl.runtime.training.metrics import Measurement, MetricsLog
-from hvdsl.runtime.training.run import RESOLVED, Run
+from hvdsl.runtime.training.folder.logs import Measurement, MetricsLog
+from hvdsl.runtime.training.folder.run import RESOLVED, Run
 
 ENTRY_POINTS = "hvdsl.sinks"
 NOTHING = "none"

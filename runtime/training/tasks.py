@@ -23,9 +23,9 @@ from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.objective.penalties.terms import Penalties
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import PixelBatch
-from hvdsl.runtime.training.optimization import Optimization
 from hvdsl.runtime.training.schedule import Clock
-from hvdsl.runtime.training.transfer import on_device, pixels_on
+from hvdsl.runtime.training.step.optimization import Optimization
+from hvdsl.runtime.training.step.transfer import on_device, pixels_on
 
 _WEIGHT = "weight of pixels"  # no name of a field
 

@@ -24,8 +24,8 @@ from hvdsl.runtime.latents import LatentGroup, Traversal
 from hvdsl.runtime.likelihoods import DiscretizedLogistic, DiscretizedLogisticMixture
 from hvdsl.runtime.objective.elbo import Beta, balance_by_rate
 from hvdsl.runtime.quantizers import EmaCodebook, GradientCodebook, NearestCode
-from hvdsl.runtime.training.optimizer import build_optimizer
 from hvdsl.runtime.training.schedule import Clock, LearningRate
+from hvdsl.runtime.training.step.optimizer import build_optimizer
 
 FOLDER = Path(__file__).parent / "family"
 ELSEWHERE = {  # compared by the tests of what they are about

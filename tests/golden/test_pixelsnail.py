@@ -20,10 +20,9 @@ from hvdsl.compiler.graph import Graph
 from hvdsl.compiler.load import load
 from hvdsl.compiler.pipeline import check
 from hvdsl.importers import rename
-from hvdsl.importers.names import published_names, table
+from hvdsl.importers.weights import published_names, read_release
 from hvdsl.runtime.layers import initialize
-from hvdsl.runtime.priors.buffers import Choose
-from hvdsl.runtime.priors.protocol import StepwisePrior
+from hvdsl.runtime.priors.protocol import Choose, StepwisePrior
 from hvdsl.runtime.priors.sampling import Schedule, draw_codes, greedy
 from tests.golden.recorded import FOLDER
 
@@ -82,7 +81,7 @@ def test_logits_and_cross_entropy(name: str) -> None:
 def test_gradients(name: str) -> None:
     io, built = recorded(name), prior(name)
     F.cross_entropy(built(io["codes"], *given(name)), io["codes"]).backward()
-    theirs = published_names((key for key, _ in built.named_parameters()), table("rosinality-pixelsnail").rules)
+    theirs = published_names((key for key, _ in built.named_parameters()), read_release("rosinality-pixelsnail").rules)
     gradients = recorded(name, "grads")
     masks = {f"{path}.weight": m.mask for path, m in built.named_modules() if getattr(m, "mask", None) is not None}
     compared = [(key, p) for key, p in built.named_parameters() if theirs[key] in gradients]

@@ -8,11 +8,11 @@ import pytest
 
 from hvdsl.compiler.catalogue.objective_terms import TERMS, find_term
 from hvdsl.compiler.setting_words import Duration
-from hvdsl.runtime.data import open_data
+from hvdsl.runtime.data import open_splits
 from hvdsl.runtime.ground.metric_names import METRICS, NONE, UNIT, is_per_group, metric
 from hvdsl.runtime.inference.watch import watch
-from hvdsl.runtime.training.progress import format_values
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.display import format_values
+from hvdsl.runtime.training.folder.run import Run
 from hvdsl.runtime.training.trainer import Trainer
 from tests.runtime.quantizers.test_training import build, spec
 from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
@@ -41,7 +41,7 @@ def test_everything_that_training_and_evaluation_log_is_in_it(tmp_path: Path) ->
 def test_everything_that_codes_log_is_in_it(tmp_path: Path) -> None:
     model, chosen = build(spec())
     run = Run.create(tmp_path / "run", {})
-    Trainer(model, chosen, open_data(chosen.data).train, run=run).fit()
+    Trainer(model, chosen, open_splits(chosen.data).train, run=run).fit()
     check(run)
     assert "code_perplexity_per_group_codes" in run.metrics()[0]
 

@@ -12,8 +12,8 @@ from torch import nn
 from hvdsl.compiler.setting_words import Duration
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.layers import Conv2d, ConvTranspose2d, WeightNorm, initialize
-from hvdsl.runtime.training.run import Run
-from hvdsl.runtime.training.start_from_batch import start_from_batch, starts_from_batch
+from hvdsl.runtime.training.folder.run import Run
+from hvdsl.runtime.training.step.start_from_batch import start_from_batch, starts_from_batch
 from hvdsl.runtime.training.trainer import Trainer
 from tests.runtime.training.tiny_hierarchy import Blobs, TinyHierarchy, settings
 

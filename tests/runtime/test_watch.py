@@ -12,9 +12,9 @@ from hvdsl.compiler.setting_words import Duration
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.inference.evaluate import evaluate
 from hvdsl.runtime.inference.watch import watch
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.run import Run
+from hvdsl.runtime.training.folder.weights import load_weights
 from hvdsl.runtime.training.trainer import Trainer
-from hvdsl.runtime.training.weights import load_weights
 from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 
 

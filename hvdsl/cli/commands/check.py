@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hvdsl.cli.options.shared import add_json, add_set
-from hvdsl.cli.output.diagnostics import report
-from hvdsl.cli.output.json import print_json
+from hvdsl.cli.output import print_diagnostics, print_json
 from hvdsl.compiler.model import Model
 from hvdsl.errors import UsageError
 from hvdsl.grammar import tree
@@ -101,7 +100,7 @@ def _is_recipes(spec: str) -> bool:
 
 def _print_text(results: Sequence[Checked], strict: bool) -> None:
     for result in results:
-        report(result.diagnostics)
+        print_diagnostics(result.diagnostics)
         if result.model is not None and result.fine:
             model = result.model
             print(

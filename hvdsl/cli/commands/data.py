@@ -34,9 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hvdsl.cli.output.json import print_json
+    from hvdsl.cli.output import print_json
     from hvdsl.errors import UsageError
-    from hvdsl.runtime.data import open_data
+    from hvdsl.runtime.data import open_splits
     from hvdsl.runtime.data.open import of_other_images
     from hvdsl.runtime.data.survey import survey
     from hvdsl.runtime.inference.image_files import ImageOutput
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(_text(found)))
     splits = None
     if model is not None and settings is not None:
-        splits = open_data(settings, args.path)
+        splits = open_splits(settings, args.path)
         fields = check_fields(model, splits)
         parts = ", ".join(f"{len(getattr(splits, part)):,} {part}" for part in ("train", "validation", "test"))
         print(f"fits {args.spec}: {parts}" + (f"\nfields: {fields}" if fields else ""), file=sys.stderr)
@@ -100,7 +100,7 @@ def _sheet(survey: Survey, settings: Data, path: Path) -> None:
 
 
 def _text(survey: Survey) -> list[str]:
-    from hvdsl.runtime.data.survey import lines as suggested_lines
+    from hvdsl.runtime.data.survey import suggested_lines
 
     lines = [survey.summary, _sizes(survey)]
     for name, kind in survey.kinds.items():
@@ -145,7 +145,7 @@ def _list(title: str, rows: list[str]) -> list[str]:
 
 
 def _as_json(survey: Survey) -> dict[str, object]:
-    from hvdsl.runtime.data.survey import lines as suggested_lines
+    from hvdsl.runtime.data.survey import suggested_lines
 
     return {
         "summary": survey.summary,

@@ -35,7 +35,7 @@ from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.priors.sampling import draw_codes, greedy
-from hvdsl.runtime.training.recipes import checkpoint_groups
+from hvdsl.runtime.training.step.recipes import checkpoint_groups
 from tests.compiler.emit.emit_specs import ALL, LADDER, SHARING, VDVAE
 from tests.compiler.emit.reference import interpret
 from tests.runtime.priors.test_sampling import BODIES, SPEC

@@ -8,8 +8,8 @@ import torch
 from hvdsl.compiler.settings import Objective, Optimizer
 from hvdsl.runtime.ground.world import process_group
 from hvdsl.runtime.training.batches import batches
+from hvdsl.runtime.training.folder.weights import model_tensors
 from hvdsl.runtime.training.trainer import Trainer
-from hvdsl.runtime.training.weights import model_tensors
 from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 
 

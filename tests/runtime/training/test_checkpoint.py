@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from hvdsl.runtime.training.checkpoint import CheckpointError, CheckpointStore, weights_metadata
+from hvdsl.runtime.training.folder.checkpoint import CheckpointError, CheckpointStore, weights_metadata
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b.bias": torch.ones(2, dtype=torch.bfloat16)}
 

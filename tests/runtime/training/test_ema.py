@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hvdsl.runtime.training.ema import Ema
+from hvdsl.runtime.training.step.averages import Ema
 
 
 def model(value: float) -> nn.Module:

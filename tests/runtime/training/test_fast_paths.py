@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from hvdsl.runtime.inference import inference as module
-from hvdsl.runtime.training.fast_paths import default_level, fast_paths
+from hvdsl.runtime.training.step.fast_paths import default_level, fast_paths
 from hvdsl.runtime.training.trainer import Trainer
 from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 

@@ -13,9 +13,9 @@ from rich.console import Console
 from hvdsl.compiler.setting_words import BySize, Duration, Ramp
 from hvdsl.compiler.settings import Objective
 from hvdsl.runtime.latents.noise import set_noise_scheme
-from hvdsl.runtime.training.graphs import WARM_UP
-from hvdsl.runtime.training.optimization import Optimization
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.run import Run
+from hvdsl.runtime.training.step.graphs import WARM_UP
+from hvdsl.runtime.training.step.optimization import Optimization
 from hvdsl.runtime.training.trainer import Trainer
 from tests.runtime.training.tiny_hierarchy import Blobs, TinyHierarchy, settings, tiny
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from hvdsl.runtime.training.guard import SkipGuard, TrainingStalledError, clip_gradients, gradient_norm
+from hvdsl.runtime.training.step.guard import SkipGuard, TrainingStalledError, clip_gradients, gradient_norm
 
 
 def parameters(*gradients: list[float]) -> list[nn.Parameter]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hvdsl.runtime.training.history import History, HistoryError, first_line
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.logs import History, HistoryError, first_line
+from hvdsl.runtime.training.folder.run import Run
 
 
 def run(tmp_path: Path) -> Run:

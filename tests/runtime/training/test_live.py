@@ -13,9 +13,8 @@ import pytest
 from rich.console import Console
 
 from hvdsl.runtime.ground.metric_names import metric
-from hvdsl.runtime.training.live import LiveView, bar_of, sparkline
-from hvdsl.runtime.training.progress import ProgressDisplay
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.display import LiveView, ProgressDisplay, bar_of, sparkline
+from hvdsl.runtime.training.folder.run import Run
 from hvdsl.runtime.training.trainer import Trainer
 from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from hvdsl.runtime.training.lock import STALE, LockError, RunLock
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.lock import STALE, LockError, RunLock
+from hvdsl.runtime.training.folder.run import Run
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from hvdsl.runtime.training.lock import RunLock
+from hvdsl.runtime.training.folder.lock import RunLock
 lock = RunLock(Path(sys.argv[1])).acquire()
 print("held", flush=True)
 time.sleep(60)

@@ -21,8 +21,8 @@ from hvdsl.runtime.objective.elbo import ModelBatch, Objective
 from hvdsl.runtime.objective.penalties import spectral
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.quantizers.codebook import Codebook
-from hvdsl.runtime.training.optimization import Optimization
 from hvdsl.runtime.training.schedule import Clock
+from hvdsl.runtime.training.step.optimization import Optimization
 from hvdsl.runtime.training.tasks import ImageTask
 from tests.cli.conftest import TINY
 from tests.runtime.training.tiny_hierarchy import settings as tiny_settings

@@ -14,8 +14,15 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import L2, Optimizer, ParameterGroup
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.training.optimizer import build_optimizer, freeze, group_lines, set_learning_rate, update
-from hvdsl.runtime.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
+from hvdsl.runtime.training.step.optimizer import (
+    build_optimizer,
+    freeze,
+    group_lines,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    set_learning_rate,
+    update,
+)
 
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "recorded" / "adamax.json").read_text())
 

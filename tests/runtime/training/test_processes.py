@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.run import Run
 from tests.runtime.training.train_tiny import train_tiny
 
 SCRIPT = Path(__file__).parent / "train_tiny.py"

@@ -9,7 +9,7 @@ import torch
 
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.world import World
-from hvdsl.runtime.training.replicas import check_replicas
+from hvdsl.runtime.training.step.processes import check_replicas
 
 
 def test_a_tensor_that_differs_on_one_rank_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

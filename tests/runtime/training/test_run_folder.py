@@ -12,9 +12,9 @@ from safetensors import safe_open
 from torch import nn
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.training.metrics import MetricsLog, read_metrics
-from hvdsl.runtime.training.run import Run, RunError
-from hvdsl.runtime.training.weights import model_tensors, save_weights
+from hvdsl.runtime.training.folder.logs import MetricsLog, read_metrics
+from hvdsl.runtime.training.folder.run import Run, RunError
+from hvdsl.runtime.training.folder.weights import model_tensors, save_weights
 
 
 def test_a_run_holds_its_files_and_a_description_of_the_machine(tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ from torch import nn
 
 from hvdsl.compiler.setting_words import Duration
 from hvdsl.compiler.settings import Best, Quantile
-from hvdsl.runtime.training.checkpoint import CheckpointError, CheckpointStore
-from hvdsl.runtime.training.collapse import Collapse
-from hvdsl.runtime.training.guard import SkipGuard, TrainingStalledError
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.checkpoint import CheckpointError, CheckpointStore
+from hvdsl.runtime.training.folder.run import Run
+from hvdsl.runtime.training.step.guard import SkipGuard, TrainingStalledError
 from hvdsl.runtime.training.trainer import Periodic, Trainer, TrainingResult
+from hvdsl.runtime.training.window import Collapse
 from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 
 

@@ -24,12 +24,12 @@ from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents.noise import set_noise_scheme
 from hvdsl.runtime.layers import BatchNormSiLU, Conv2d, Own, Recipe, initialize
 from hvdsl.runtime.objective.elbo import ModelBatch, Objective
-from hvdsl.runtime.training.checkpoint import CheckpointError
-from hvdsl.runtime.training.guard import TrainingStalledError
-from hvdsl.runtime.training.optimization import Optimization
-from hvdsl.runtime.training.recipes import checkpoint_groups
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.checkpoint import CheckpointError
+from hvdsl.runtime.training.folder.run import Run
 from hvdsl.runtime.training.schedule import Clock
+from hvdsl.runtime.training.step.guard import TrainingStalledError
+from hvdsl.runtime.training.step.optimization import Optimization
+from hvdsl.runtime.training.step.recipes import checkpoint_groups
 from hvdsl.runtime.training.trainer import Periodic, Trainer, TrainingResult
 from tests.runtime.training.tiny_hierarchy import Blobs, TinyHierarchy, settings, tiny
 

@@ -11,9 +11,8 @@ from hvdsl.runtime.latents import Condition
 from hvdsl.runtime.latents.noise import noise_layout
 from hvdsl.runtime.objective.elbo import ModelBatch
 from hvdsl.runtime.training.batches import PixelBatch
-from hvdsl.runtime.training.readings import Readings
+from hvdsl.runtime.training.step.transfer import Readings, on_device, pixels_on, tensors_of
 from hvdsl.runtime.training.tasks import ImageTask
-from hvdsl.runtime.training.transfer import on_device, pixels_on, tensors_of
 from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 
 

@@ -14,7 +14,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.objective.elbo import Beta, weight_at
 from hvdsl.runtime.objective.penalties.batch_norm import BatchNormPenalty
 from hvdsl.runtime.objective.penalties.terms import Penalties
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.run import Run
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.trainer import Trainer
 from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
