@@ -14,9 +14,8 @@ from typing import Literal
 import torch
 from rich.console import Console
 
-from hvdsl.compiler.model import Model
+from hvdsl.compiler.model import AUTOENCODER, Model, stages
 from hvdsl.compiler.pipeline import optimise
-from hvdsl.compiler.stages import AUTOENCODER, stages
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.data import Splits
@@ -37,7 +36,7 @@ from hvdsl.workflows.plan import recompute_within
 from hvdsl.workflows.runs import create_run, device_of, instantiate, read_model, run_data
 from hvdsl.workflows.start_weights import Match, take_weights
 from hvdsl.workflows.starts import Start, changed_since, consent, hold, note_start, same_structure, unseen
-from hvdsl.workflows.train_prior import train_prior
+from hvdsl.workflows.train_prior import PriorOptions, train_prior
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +73,20 @@ class TrainOptions:
         sections = ["train" if stage == AUTOENCODER else f"train.{stage}" for stage in stages]
         given = [f"{key}={value}" for key, value in chosen.items() if value is not None]
         return (*self.overrides, *(f"{section}.{setting}" for section in sections for setting in given))
+
+    def of_prior(self, latent: str, device: torch.device) -> PriorOptions:
+        """What of them is for the prior of a latent."""
+        return PriorOptions(
+            latent=latent,
+            overrides=self.settings([latent]),
+            resume=self.resume is True,
+            checkpoint=self.checkpoint,
+            data=self.data,
+            workers=self.workers,
+            device=device,
+            sinks=self.sinks,
+            graphs=self.graphs,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,21 +216,7 @@ def _train(
         if run is None or stage == AUTOENCODER:
             run, outcome = _train_autoencoder(options, run, given, device, console, held)
         else:
-            outcome = train_prior(
-                run,
-                given,
-                latent=stage,
-                overrides=options.settings([stage]),
-                resume=options.resume is True,
-                checkpoint=options.checkpoint,
-                data=options.data,
-                workers=options.workers,
-                device=device,
-                console=console,
-                held=held,
-                sinks=options.sinks,
-                graphs=options.graphs,
-            )
+            outcome = train_prior(run, given, options.of_prior(stage, device), console, held)
         steps[stage], stopped, saved = outcome.step, outcome.signal, outcome.saved
         if stopped is not None:
             break

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from hvdsl.compiler.analysis.causality import own_codes
-from hvdsl.compiler.analysis.sight import seen_positions
+from hvdsl.compiler.analysis.causality import own_codes, seen_positions
 from hvdsl.compiler.emit import emit_priors, emit_steps
 from hvdsl.compiler.graph import Graph
 from hvdsl.compiler.load import load
@@ -23,8 +22,7 @@ from hvdsl.compiler.pipeline import check
 from hvdsl.importers import rename
 from hvdsl.importers.weights import published_names, read_release
 from hvdsl.runtime.layers import initialize
-from hvdsl.runtime.priors.buffers import Choose
-from hvdsl.runtime.priors.protocol import StepwisePrior
+from hvdsl.runtime.priors.protocol import Choose, StepwisePrior
 from hvdsl.runtime.priors.sampling import Schedule, draw_codes, greedy
 from tests.golden.recorded import FOLDER
 

@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hvdsl.cli.output.json import print_json
+    from hvdsl.cli.output import print_json
     from hvdsl.errors import UsageError
     from hvdsl.runtime.data import open_splits
     from hvdsl.runtime.data.open import of_other_images

@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hvdsl.cli.output.json import print_json
+    from hvdsl.cli.output import print_json
     from hvdsl.workflows.doctor import diagnose
 
     found = diagnose(speed=args.speed)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 
-from hvdsl.cli.options.given import add_given
 from hvdsl.cli.options.images import add_image_output, image_output
-from hvdsl.cli.options.machine import add_machine, machine
-from hvdsl.cli.options.runs import add_run, add_split, opened
-from hvdsl.cli.options.shared import add_batch, add_data, add_set, positive
+from hvdsl.cli.options.runs import add_given, add_machine, add_run, add_split, machine, opened
+from hvdsl.cli.options.shared import add_batch, add_data, add_set, positive_int
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_set(parser)
     add_given(parser, "--set-given", "the conditions as they are to be")
-    parser.add_argument("-n", "--number", metavar="N", type=positive, default=8, help="how many images (default 8)")
+    parser.add_argument("-n", "--number", metavar="N", type=positive_int, default=8, help="how many images (default 8)")
     add_split(parser, "test")
     add_image_output(parser, "a page of original, reconstruction, edit and difference, or the edits")
     add_batch(parser)

@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hvdsl.cli.output.json import print_json
+    from hvdsl.cli.output import print_json
     from hvdsl.workflows.overview import list_runs
 
     found = list_runs(args.folder)

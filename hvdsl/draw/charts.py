@@ -50,7 +50,7 @@ def write_chart(picture: Picture, path: Path) -> None:
             write_output(path, file.getvalue())
 
 
-def rates(values: Sequence[float], labels: Sequence[str], title: str) -> Picture:
+def rates_chart(values: Sequence[float], labels: Sequence[str], title: str) -> Picture:
     """Draw nats per image of each latent group, in order of generation, as horizontal bars."""
     left = max((text_width(label, SIZE) for label in labels), default=0.0) + 24
     top, room = 44.0, 400.0
@@ -73,7 +73,7 @@ def rates(values: Sequence[float], labels: Sequence[str], title: str) -> Picture
     return picture
 
 
-def roc(curves: Mapping[str, Roc], title: str) -> Picture:
+def roc_chart(curves: Mapping[str, Roc], title: str) -> Picture:
     """Draw receiver operating characteristics by the name of their score."""
     left, top, side = 64.0, 48.0, 360.0
     picture = Picture(title, max(left + side + 30, text_width(title, TITLE_SIZE) + 40), top + side + 60)
