@@ -14,10 +14,9 @@ from typing import Any
 import torch
 
 import hvdsl
-from hvdsl.compiler.model import Model
+from hvdsl.compiler.model import Model, structure
 from hvdsl.compiler.setting_words import Settings
 from hvdsl.compiler.settings import Train
-from hvdsl.compiler.stages import structure
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.grammar import print_text
 from hvdsl.runtime.data.digest import BLIND_SPOT
