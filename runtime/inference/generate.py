@@ -116,15 +116,15 @@ def completed(model: nn.Module, given: Mapping[str, Tensor], count: int) -> dict
     Raises:
         HvdslError: A condition is missing.
     """
-    found = dict(given)
+    values = dict(given)
     for condition in conditions_of(model):
-        if condition.name not in found:
+        if condition.name not in values:
             if not condition.droppable and condition.generative:
                 raise HvdslError(
                     f"the model is conditioned on `{condition.name}`: say which with `--given {condition.name}=…`"
                 )
-            found[condition.name] = absent(condition, count) if condition.droppable else blank(condition, count)
-    return found
+            values[condition.name] = absent(condition, count) if condition.droppable else blank(condition, count)
+    return values
 
 
 def guided(model: nn.Module, given: Mapping[str, Tensor], guidance: float) -> tuple[dict[str, Tensor], float | None]:
