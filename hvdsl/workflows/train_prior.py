@@ -20,6 +20,7 @@ from hvdsl.runtime.priors.stage import PriorTask, check_levels, names_of, score
 from hvdsl.runtime.training.folder.run import Run, RunError
 from hvdsl.runtime.training.sinks import Sink
 from hvdsl.runtime.training.trainer import Graphs, Periodic, Trainer, TrainingResult
+from hvdsl.workflows.calls import say
 from hvdsl.workflows.plan import recompute_within
 from hvdsl.workflows.runs import instantiate_prior, read_model, run_data
 from hvdsl.workflows.stages import (
@@ -99,9 +100,8 @@ def train_prior(
     step = trainer.resume(checkpoint) if begun else 0
     if begun:
         note_start(stage, replace(start, noise_scheme=noise_scheme(prior)), step)  # that of its checkpoint
-    if console is not None:
-        line = f"prior of {latent} on {device}: {len(codes):,} images' codes, from step {step}, folder {stage.folder}"
-        console.print(line, highlight=False, soft_wrap=True)
+    images = f"{len(codes):,} images' codes"
+    say(console, f"prior of {latent} on {device}: {images}, from step {step}, folder {stage.folder}")
     return trainer.fit()
 
 
