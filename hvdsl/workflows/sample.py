@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hvdsl.compiler.stages import is_drawn_from_codes
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.codes.files import read_codes
-from hvdsl.runtime.codes.levels import LABEL, CodesError, check_fit, decode
+from hvdsl.runtime.codes.levels import LABEL, CodesError, check_fit, decode_codes
 from hvdsl.runtime.ground.pixels import as_stored
 from hvdsl.runtime.inference.generate import check_guidance, completed, sample_batch
 from hvdsl.runtime.inference.inference import chunks, some
@@ -25,7 +25,7 @@ from hvdsl.runtime.inference.recalibrate import recalibrate_batch_norm
 from hvdsl.runtime.latents import LatentGroup
 from hvdsl.runtime.latents.conditions import absent, conditions_of, without
 from hvdsl.runtime.latents.group import default_temperatures
-from hvdsl.runtime.priors.hierarchy import Cut, Kept, coarse_mask, sample_codes
+from hvdsl.runtime.priors.hierarchy import Cut, KeptCodes, coarse_mask, sample_codes
 from hvdsl.runtime.priors.protocol import StepwisePrior, field_names
 from hvdsl.runtime.priors.sampling import Progress, Schedule
 from hvdsl.runtime.protocol import as_vae
@@ -247,7 +247,7 @@ def draw_from_codes(
                 progress=_telling(show, indices),
             )
         data = first.model.settings.data
-        images = decode(first.module, data, codes, batch=len(indices), given=some(whole, indices))
+        images = decode_codes(first.module, data, codes, batch=len(indices), given=some(whole, indices))
         yield indices, as_stored(images, data)
 
 
@@ -305,7 +305,7 @@ def _fixed(options: SampleOptions, first: Autoencoder) -> dict[str, Tensor]:
     return fixed
 
 
-def _kept(options: SampleOptions, first: Autoencoder) -> dict[str, Kept]:
+def _kept(options: SampleOptions, first: Autoencoder) -> dict[str, KeptCodes]:
     if options.keep is None and options.mask is None:
         return {}
     if options.keep is None or options.mask is None:
@@ -320,7 +320,7 @@ def _kept(options: SampleOptions, first: Autoencoder) -> dict[str, Kept]:
     for level in first.levels:
         codes = _number(by_level[level.name], options.n, source)
         height, width = level.code_map.grid or (1, 1)
-        kept[level.name] = Kept(codes, coarse_mask(drawn, (height, width)).expand(len(codes), -1, -1))
+        kept[level.name] = KeptCodes(codes, coarse_mask(drawn, (height, width)).expand(len(codes), -1, -1))
     return kept
 
 
@@ -370,8 +370,8 @@ def _told(
     return whole, without(conditions, whole)
 
 
-def _some(kept: Kept, indices: range) -> Kept:
-    return Kept(kept.codes[indices.start : indices.stop], kept.mask[indices.start : indices.stop])
+def _some(kept: KeptCodes, indices: range) -> KeptCodes:
+    return KeptCodes(kept.codes[indices.start : indices.stop], kept.mask[indices.start : indices.stop])
 
 
 def _telling(show: Show, indices: range) -> Callable[[str, Progress], None]:

@@ -47,7 +47,7 @@ from hvdsl.workflows.starts import (
     take_weights,
     unseen,
 )
-from hvdsl.workflows.train_prior import train_prior
+from hvdsl.workflows.train_prior import PriorOptions, train_prior
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +84,20 @@ class TrainOptions:
         sections = ["train" if stage == AUTOENCODER else f"train.{stage}" for stage in stages]
         given = [f"{key}={value}" for key, value in chosen.items() if value is not None]
         return (*self.overrides, *(f"{section}.{setting}" for section in sections for setting in given))
+
+    def of_prior(self, latent: str, device: torch.device) -> PriorOptions:
+        """What of them is for the prior of a latent."""
+        return PriorOptions(
+            latent=latent,
+            overrides=self.settings([latent]),
+            resume=self.resume is True,
+            checkpoint=self.checkpoint,
+            data=self.data,
+            workers=self.workers,
+            device=device,
+            sinks=self.sinks,
+            graphs=self.graphs,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,21 +227,7 @@ def _train(
         if run is None or stage == AUTOENCODER:
             run, outcome = _train_autoencoder(options, run, given, device, console, held)
         else:
-            outcome = train_prior(
-                run,
-                given,
-                latent=stage,
-                overrides=options.settings([stage]),
-                resume=options.resume is True,
-                checkpoint=options.checkpoint,
-                data=options.data,
-                workers=options.workers,
-                device=device,
-                console=console,
-                held=held,
-                sinks=options.sinks,
-                graphs=options.graphs,
-            )
+            outcome = train_prior(run, given, options.of_prior(stage, device), console, held)
         steps[stage], stopped, saved = outcome.step, outcome.signal, outcome.saved
         if stopped is not None:
             break

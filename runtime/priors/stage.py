@@ -138,7 +138,7 @@ class Score:
         return asdict(self)
 
 
-def score(prior: nn.Module, rows: CodeRows, dims: int, *, batch: int = 64, world: World | None = None) -> Score:
+def score_codes(prior: nn.Module, rows: CodeRows, dims: int, *, batch: int = 64, world: World | None = None) -> Score:
     """Score every image's codes once, on all ranks together.
 
     Args:

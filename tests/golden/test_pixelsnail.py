@@ -23,8 +23,7 @@ from hvdsl.compiler.pipeline import check
 from hvdsl.importers import rename
 from hvdsl.importers.weights import published_names, read_release
 from hvdsl.runtime.layers import initialize
-from hvdsl.runtime.priors.buffers import Choose
-from hvdsl.runtime.priors.protocol import StepwisePrior
+from hvdsl.runtime.priors.protocol import Choose, StepwisePrior
 from hvdsl.runtime.priors.sampling import Schedule, draw_codes, greedy
 from tests.golden.recorded import FOLDER
 
