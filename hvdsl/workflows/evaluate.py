@@ -17,7 +17,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
 
-from hvdsl.compiler.stages import is_drawn_from_codes
+from hvdsl.compiler.model import is_drawn_from_codes
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.data import Splits
 from hvdsl.runtime.data.dataset import Dataset

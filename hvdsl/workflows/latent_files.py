@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from hvdsl.compiler.stages import structure
+from hvdsl.compiler.model import structure
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.codes.files import DIGEST, METADATA, NAMES, check_origin, read_tensors
 from hvdsl.runtime.codes.levels import CodesError

@@ -18,9 +18,8 @@ from rich.console import Console
 from torch import nn
 
 from hvdsl.compiler.emit import emit_priors
-from hvdsl.compiler.model import Model
+from hvdsl.compiler.model import Model, structure
 from hvdsl.compiler.settings import ModelSettings
-from hvdsl.compiler.stages import structure
 from hvdsl.errors import HvdslError
 from hvdsl.grammar import print_text
 from hvdsl.runtime.codes.extract import stored_codes

@@ -17,10 +17,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import hvdsl
-from hvdsl.compiler.model import Model
+from hvdsl.compiler.model import Model, structure
 from hvdsl.compiler.setting_words import Settings
 from hvdsl.compiler.settings import Train
-from hvdsl.compiler.stages import structure
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.grammar import print_text
 from hvdsl.runtime.data.digest import BLIND_SPOT

@@ -14,10 +14,9 @@ from typing import Literal
 import torch
 from rich.console import Console
 
-from hvdsl.compiler.model import Model
+from hvdsl.compiler.model import AUTOENCODER, Model, stages
 from hvdsl.compiler.pipeline import optimise
 from hvdsl.compiler.settings import Train
-from hvdsl.compiler.stages import AUTOENCODER, stages
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.data import Splits

@@ -106,6 +106,7 @@ def _text(survey: Survey) -> list[str]:
     for name, kind in survey.kinds.items():
         more = [f"{kind.constant:,} of a single value"] if kind.constant else []
         more += [f"{kind.clear:,} not opaque"] if kind.clear else []
+        more += [f"{kind.deep:,} with more than 8 bits per colour (`bits` above 8 reads them)"] if kind.deep else []
         more += [f"{kind.unfinite:,} with NaN or an infinity, which are refused"] if kind.unfinite else []
         low, high = kind.values
         lines.append(f"{name}: values {low:g} … {high:g} in {_images(kind.images)}" + "".join(f", {m}" for m in more))
@@ -157,6 +158,7 @@ def _as_json(survey: Survey) -> dict[str, object]:
                 "values": k.values,
                 "constant": k.constant,
                 "not_opaque": k.clear,
+                "deeper_than_8_bits": k.deep,
                 "not_finite": k.unfinite,
             }
             for name, k in survey.kinds.items()

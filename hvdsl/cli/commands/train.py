@@ -139,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _dry_run(args: argparse.Namespace, options: TrainOptions) -> int:
-    from hvdsl.compiler.stages import AUTOENCODER
+    from hvdsl.compiler.model import AUTOENCODER
     from hvdsl.workflows.compiling import checked
     from hvdsl.workflows.plan import check_fits, make_plan, parse_size
 
