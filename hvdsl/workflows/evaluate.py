@@ -21,11 +21,12 @@ from hvdsl.compiler.model import is_drawn_from_codes
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.data import Splits
 from hvdsl.runtime.data.dataset import Dataset
+from hvdsl.runtime.ground.noise import derive_seed
 from hvdsl.runtime.ground.pixels import pixel_bits
-from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import world
-from hvdsl.runtime.inference.evaluate import Evaluation, evaluate, score_images
+from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
 from hvdsl.runtime.inference.inference import chunks, inference, some
+from hvdsl.runtime.inference.scores import score_images
 from hvdsl.runtime.latents.conditions import scored_of
 from hvdsl.runtime.priors.evaluate import CodeEvaluation, evaluate_codes
 from hvdsl.runtime.protocol import as_vae

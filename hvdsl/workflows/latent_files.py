@@ -28,8 +28,7 @@ from hvdsl.runtime.codes.files import DIGEST, METADATA, NAMES, check_origin, rea
 from hvdsl.runtime.codes.levels import CodesError
 from hvdsl.runtime.codes.store import autoencoder_digest
 from hvdsl.runtime.data import Dataset
-from hvdsl.runtime.ground.arrays import read_array
-from hvdsl.runtime.ground.disk import new_folder, read_json, write_json, writing
+from hvdsl.runtime.ground.disk import new_folder, read_array, read_json, write_json, writing
 from hvdsl.runtime.inference.inference import chunks
 from hvdsl.runtime.latents.conditions import as_tensors, conditions_of
 from hvdsl.runtime.protocol import as_vae

@@ -11,7 +11,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.inference.generate import depths
-from hvdsl.runtime.inference.pictures import grid, labelled_rows, save_png
+from hvdsl.runtime.inference.image_files import grid, labelled_rows, save_png
 from hvdsl.runtime.latents.conditions import conditions_of
 from hvdsl.runtime.protocol import as_vae, is_quantized
 from hvdsl.workflows.calls import no_global_effect

@@ -23,7 +23,7 @@ from hvdsl.runtime.ground.disk import read_json, write_output
 from hvdsl.runtime.ground.metric_names import METRICS
 from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.inference.generate import depths, reconstruct
-from hvdsl.runtime.inference.pictures import labelled_rows
+from hvdsl.runtime.inference.image_files import labelled_rows
 from hvdsl.runtime.latents.conditions import conditions_of
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.folder.logs import ENVIRONMENT

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.ground.disk import write_output
-from hvdsl.runtime.ground.seeds import derive_seed
-from hvdsl.runtime.inference.evaluate import score_images
+from hvdsl.runtime.ground.noise import derive_seed
 from hvdsl.runtime.inference.inference import chunks, inference
+from hvdsl.runtime.inference.scores import score_images
 from hvdsl.runtime.latents.conditions import as_tensors, fields_of
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import PixelSource, read_with_fields

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.ground.noise import Noise
+from hvdsl.runtime.ground.noise import Noise, derive_seed
 from hvdsl.runtime.ground.pixels import as_stored
-from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.inference.inference import chunks, inference, some, to_pixels
 from hvdsl.runtime.latents import Condition, Given, Source, Traversal
 from hvdsl.runtime.latents.conditions import absent, arguments_of, blank, conditions_of, without

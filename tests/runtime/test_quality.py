@@ -1,4 +1,4 @@
-"""The peak signal-to-noise ratio and the structural similarity, against what they are by hand."""
+"""The structural similarity, against what it is by hand."""
 
 from __future__ import annotations
 
@@ -7,18 +7,11 @@ import math
 import pytest
 import torch
 
-from hvdsl.runtime.inference.quality import K1, K2, SIGMA, psnr, ssim
+from hvdsl.runtime.inference.scores import K1, K2, SIGMA, ssim
 
 
 def pictures(*shape: int) -> torch.Tensor:
     return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(3)).float()
-
-
-def test_psnr_is_that_of_each_image() -> None:
-    x = torch.full((2, 3, 4, 4), 100.0)
-    y = x.clone()
-    y[1] += 5
-    assert psnr(x, y, 255).tolist() == [math.inf, pytest.approx(10 * math.log10(255**2 / 25))]
 
 
 def test_ssim_of_equal_images_is_one_and_of_constant_ones_the_luminance() -> None:

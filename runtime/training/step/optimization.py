@@ -16,8 +16,9 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.latents.noise import noise_scheme, set_noise_scheme
 from hvdsl.runtime.layers.norms import DegenerateBatchError, statistics_held
-from hvdsl.runtime.objective.elbo import ModelBatch, Objective
-from hvdsl.runtime.objective.penalties.terms import Penalties
+from hvdsl.runtime.objective.elbo import ModelBatch
+from hvdsl.runtime.objective.objective import Objective
+from hvdsl.runtime.objective.penalties import Penalties
 from hvdsl.runtime.quantizers import Quantizer
 from hvdsl.runtime.quantizers.usage import CHOSEN, agree, chosen_codes, load_chosen_codes, settle
 from hvdsl.runtime.training.folder.checkpoint import Checkpoint, CheckpointError, Tensors

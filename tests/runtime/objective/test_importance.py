@@ -12,11 +12,12 @@ from torch import nn
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.runtime.distributions import Normal
 from hvdsl.runtime.ground.noise import SampleNoise
-from hvdsl.runtime.inference.evaluate import ImportanceBound
+from hvdsl.runtime.inference.scores import ImportanceBound
 from hvdsl.runtime.latents import LatentGroup, Traversal
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.layers.norms import statistics_held
-from hvdsl.runtime.objective.elbo import ModelBatch, Objective, measure
+from hvdsl.runtime.objective.elbo import ModelBatch, measure
+from hvdsl.runtime.objective.objective import Objective
 from tests.runtime.training.tiny_hierarchy import TinyHierarchy
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "family" / "iwae_bound.safetensors"

@@ -23,7 +23,8 @@ from hvdsl.runtime.ground.metric_names import OF_THE_MACHINE
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents.noise import set_noise_scheme
 from hvdsl.runtime.layers import BatchNormSiLU, Conv2d, Own, Recipe, initialize
-from hvdsl.runtime.objective.elbo import ModelBatch, Objective
+from hvdsl.runtime.objective.elbo import ModelBatch
+from hvdsl.runtime.objective.objective import Objective
 from hvdsl.runtime.training.folder.checkpoint import CheckpointError
 from hvdsl.runtime.training.folder.run import Run
 from hvdsl.runtime.training.schedule import Clock
