@@ -33,11 +33,11 @@ from hvdsl.runtime.inference.inference import chunks
 from hvdsl.runtime.latents.conditions import as_tensors, conditions_of
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import read_with_fields
+from hvdsl.workflows.calls import showing
 from hvdsl.workflows.conditions import GivenValue, regiven
 from hvdsl.workflows.groups import group_names, select_groups
 from hvdsl.workflows.latents import Latents, infer
 from hvdsl.workflows.open import Opened
-from hvdsl.workflows.progress import showing
 from hvdsl.workflows.runs import class_names
 
 Arrays = dict[str, NDArray[Any]]
