@@ -12,8 +12,7 @@ from PIL import Image as Pillow
 
 from hvdsl.runtime.data.deep import read_tiff, read_tiff_header
 from hvdsl.runtime.data.picture import FORMATS, ImageHeader, StoredImage, UnreadableError, read_header, read_picture
-from hvdsl.runtime.ground.arrays import read_array
-from hvdsl.runtime.ground.disk import DiskError
+from hvdsl.runtime.ground.disk import DiskError, read_array
 
 SUFFIXES = frozenset(s for s, format in Pillow.registered_extensions().items() if format in FORMATS) | {".npy"}
 _TIFF = (".tif", ".tiff")

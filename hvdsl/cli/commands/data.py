@@ -89,7 +89,7 @@ def _sheet(survey: Survey, settings: Data, path: Path) -> None:
 
     from hvdsl.runtime.data.survey import training_images
     from hvdsl.runtime.ground.pixels import pixel_bits
-    from hvdsl.runtime.inference.pictures import grid, save_png
+    from hvdsl.runtime.inference.image_files import grid, save_png
 
     images = training_images(survey, settings, augmented=True)
     indices = np.unique(np.linspace(0, len(images) - 1, min(_SHEET, len(images))).astype(int)).tolist()
