@@ -24,6 +24,7 @@ from hvdsl.errors import UsageError
 from hvdsl.grammar import print_text, read_text
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.data import Dataset, Splits, open_given, open_splits
+from hvdsl.runtime.data.hub import noted_place
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.protocol import StepsClass
@@ -102,7 +103,7 @@ def create_run(
     here = world()
     if here.leads:
         given = spec.name if isinstance(spec, Source) else str(spec)
-        environment: dict[str, Any] = {"spec": given, "data": str(data.resolve()) if data else None, "level": level}
+        environment: dict[str, Any] = {"spec": given, "data": noted_place(data) if data else None, "level": level}
         if class_names:
             environment[CLASSES] = {field: list(names) for field, names in class_names.items()}
         Run.create(folder, files, environment)
