@@ -161,16 +161,40 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _version() -> str:
+    import hvdsl
+
+    torch, device = _torch_for_cpus() or _torch()
+    return f"hvdsl {hvdsl.__version__}, torch {torch}, device {device}"
+
+
+def _torch_for_cpus() -> tuple[str, str] | None:
+    """Return torch's version and `cpu` where torch can use nothing else, without the seconds of importing it.
+
+    Its `version.py` says what it was built for. None where that, a Mac or another package's backend may bring a device.
+    """
+    import re
+    from importlib.metadata import entry_points
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    torch = find_spec("torch")
+    if torch is None or torch.origin is None or sys.platform == "darwin" or entry_points(group="torch.backends"):
+        return None
+    text = Path(torch.origin).with_name("version.py").read_text(encoding="utf-8")
+    values = dict(re.findall(r"^(\w+)(?:: [^=]+)? = '?([^'\n]+)'?$", text, re.MULTILINE))
+    built_for_none = all(values.get(kind) == "None" for kind in ("cuda", "hip", "xpu"))
+    return (values["__version__"], "cpu") if built_for_none and "__version__" in values else None
+
+
+def _torch() -> tuple[str, str]:
     import torch
 
-    import hvdsl
     from hvdsl.workflows.runs import device_of
 
     device = device_of("auto")
-    name = (
-        "cpu" if device.type == "cpu" else f"{device.type} ({torch.get_device_module(device).get_device_name(device)})"
-    )
-    return f"hvdsl {hvdsl.__version__}, torch {torch.__version__}, device {name}"
+    if device.type == "cpu":
+        return torch.__version__, "cpu"
+    return torch.__version__, f"{device.type} ({torch.get_device_module(device).get_device_name(device)})"
 
 
 def _failed(failure: HvdslError) -> int:
