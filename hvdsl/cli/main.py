@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import gc
 import os
 import sys
@@ -18,7 +19,7 @@ from typing import Protocol, cast
 from hvdsl.errors import HvdslError, UsageError
 
 FAILED, USAGE, BUG, INTERRUPTED = 1, 2, 70, 130
-COLLECT_AFTER = 100_000  # allocations between two runs of the garbage collector
+COLLECT_AFTER, COMPILING_COLLECTS_AFTER = 100_000, 1_000_000  # allocations between two runs of the garbage collector
 
 # Name, module in hvdsl.cli.commands, one line of help. A module is imported only when its command is used.
 GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
@@ -60,6 +61,8 @@ GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
 }
 COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
+COMPILING = frozenset(name for name, _, _ in GROUPS["specs"]) - {"lsp"}
+"""Commands that read specs, say something and end."""
 
 
 class Command(Protocol):
@@ -73,14 +76,16 @@ class Command(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # Compiling makes many long-lived objects and few cycles: at Python's own threshold of 700 allocations the collector
-    # would mostly walk them. Training goes on collecting, at this pace.
     # pydantic would search every installed distribution for plugins, which nothing here uses.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if "WORLD_SIZE" in os.environ:  # what fails between processes is told in a sentence, not by torch's sockets
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
-    thresholds = gc.get_threshold()
-    gc.set_threshold(COLLECT_AFTER)
+    # Compiling makes many long-lived objects and few cycles: at Python's own threshold of 700 allocations the collector
+    # would mostly walk them, and once more as the process ends. Training goes on collecting, at a slower pace.
+    thresholds, compiles = gc.get_threshold(), bool(COMPILING.intersection(arguments[:1]))
+    gc.set_threshold(COMPILING_COLLECTS_AFTER if compiles else COLLECT_AFTER)
+    if compiles and argv is None:
+        atexit.register(gc.freeze)
     try:
         return _guarded(arguments)
     finally:
