@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hvdsl.compiler.checks.causality import not_causal
-from hvdsl.compiler.graph import Scope
+from hvdsl.compiler.graph import GraphScope
 from hvdsl.compiler.model import Model
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 
@@ -36,5 +36,5 @@ def check_shared(model: Model) -> Iterator[Diagnostic]:
             yield from error.diagnostics
 
 
-def _has_shared(scope: Scope) -> bool:
-    return any(isinstance(m, Scope) and (m.kind == "shared" or _has_shared(m)) for m in scope.members)
+def _has_shared(scope: GraphScope) -> bool:
+    return any(isinstance(m, GraphScope) and (m.kind == "shared" or _has_shared(m)) for m in scope.members)

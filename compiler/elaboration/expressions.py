@@ -12,7 +12,7 @@ from hvdsl.compiler.elaboration.nodes import add_node, materialise
 from hvdsl.compiler.elaboration.values import (
     STEPS,
     BlockStep,
-    Distribution,
+    DistributionValue,
     Drawn,
     ExpressionStep,
     Tensor,
@@ -68,7 +68,7 @@ def flow(interpreter: Interpreter, expr: tree.Flow | tree.Block, environment: En
 def _rest(interpreter: Interpreter, value: Value, expr: tree.Flow, environment: Environment) -> Value:
     if isinstance(value, Unshaped):
         value = materialise(interpreter, value, None, expr.steps[0].span)
-    if isinstance(value, Distribution):
+    if isinstance(value, DistributionValue):
         raise Fault(
             name_codes.FLOW_OF_PRIOR,
             "a distribution does not flow",

@@ -62,7 +62,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         str(row["blocks"]),
         str(row["groups"]),
         f"{row['parameters']:,}",
-        scaled(row["macs"]),
+        in_thousands(row["macs"]),
         in_bytes(row["activation_bytes"]),
     )
 
@@ -88,7 +88,7 @@ def _totals(info: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("parameters", f"{info['parameters']:,}  ({sections})"),
         ("latents", f"{info['latent_groups']} groups, {info['latent_dims']:,} scalars, stochastic depth {depth}"),
-        ("MACs per image", f"{scaled(info['macs'])}  (generation {scaled(info['generation_macs'])})"),
+        ("MACs per image", f"{in_thousands(info['macs'])}  (generation {in_thousands(info['generation_macs'])})"),
         ("activations per image", f"{in_bytes(info['activation_bytes'])} kept for the backward pass (float32)"),
         ("peak memory per image", f"{in_bytes(info['peak_bytes'])}, with checkpointing {checkpointed}"),
         ("receptive field", f"{height}x{width} pixels"),
@@ -107,7 +107,7 @@ def _condition(field: Mapping[str, Any]) -> str:
     return f"{field['name']}: {what}{drop}, read by {' and '.join(readers) or 'nothing'}"
 
 
-def scaled(count: int) -> str:
+def in_thousands(count: int) -> str:
     """Return a count with a decimal prefix: `1.24 G`."""
     return _with_prefix(count, 1000, ("", " k", " M", " G", " T", " P"))
 

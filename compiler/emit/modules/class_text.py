@@ -65,5 +65,5 @@ def constructor(module_class: ModuleClass) -> list[str]:
     lines.append("        super().__init__()")
     lines += [f"        self.{p.name} = {p.name}" for p in module_class.parameters if p.kept]
     for name, expression in members(module_class.entries).items():
-        lines += syntax.lines(f"self.{identifier(name)} = ", expression, depth=2)
+        lines += syntax.expression_lines(f"self.{identifier(name)} = ", expression, depth=2)
     return lines

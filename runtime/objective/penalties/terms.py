@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor, nn
 
 from hvdsl.compiler.setting_words import Duration
-from hvdsl.compiler.settings import Objective as ObjectiveSettings
+from hvdsl.compiler.settings import ObjectiveSettings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.objective.elbo import Beta, weight_at

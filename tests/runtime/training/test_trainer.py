@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.compiler.setting_words import Duration
-from hvdsl.compiler.settings import Budget, Optimizer
-from hvdsl.compiler.settings import Objective as ObjectiveSettings
+from hvdsl.compiler.settings import Budget, ObjectiveSettings, Optimizer
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.metric_names import OF_THE_MACHINE
 from hvdsl.runtime.ground.noise import SampleNoise

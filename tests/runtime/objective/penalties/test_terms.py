@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hvdsl.compiler.setting_words import BySize, Duration, Ramp, WithBeta
-from hvdsl.compiler.settings import Objective as Settings
+from hvdsl.compiler.settings import ObjectiveSettings as Settings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.objective.elbo import Beta, weight_at
 from hvdsl.runtime.objective.penalties.batch_norm import BatchNormPenalty
