@@ -90,7 +90,7 @@ def new_operations() -> Iterator[None]:
         norms = hvdsl.runtime.layers.norms
         exec(LAYER, vars(norms))
         patch.setattr(hvdsl.runtime.layers, "RootMeanSquareNorm", vars(norms).pop("RootMeanSquareNorm"), raising=False)
-        patch.setattr(runtime_index, "source", with_layer)
+        patch.setattr(runtime_index, "module_source", with_layer)
         _forget()
         try:
             yield
