@@ -26,12 +26,12 @@ _COLOURS = {
 _RESET = "\x1b[0m"
 
 
-def as_text(diagnostics: Sequence[Diagnostic], *, colour: bool = False) -> str:
+def render(diagnostics: Sequence[Diagnostic], *, colour: bool = False) -> str:
     """Return the diagnostics as a person reads them, in order of their place, each ending in a line break."""
     return "\n".join(_Picture(diagnostic, colour).text() for diagnostic in in_order(diagnostics))
 
 
-def counts_text(diagnostics: Iterable[Diagnostic]) -> str:
+def count_line(diagnostics: Iterable[Diagnostic]) -> str:
     """Return `2 errors, 1 warning`, or an empty text where there is nothing to count."""
     severities = [diagnostic.severity for diagnostic in diagnostics]
     counted = ((severities.count(severity), severity) for severity in (Severity.ERROR, Severity.WARNING))
@@ -141,7 +141,7 @@ class _Picture:
 
 def _window(shown: str, cell: int, length: int) -> tuple[str, int, int]:
     """Cut a long line to what surrounds the caret; return it with the caret's cell and length in it."""
-    if cell_width(shown) <= LONGEST_LINE:
+    if cells_of(shown) <= LONGEST_LINE:
         return shown, cell, length
     cells = 0
     kept: list[str] = []
@@ -149,14 +149,14 @@ def _window(shown: str, cell: int, length: int) -> tuple[str, int, int]:
     for character in shown:
         if cells >= begin and cells < begin + LONGEST_LINE:
             kept.append(character)
-        cells += cell_width(character)
+        cells += cells_of(character)
     left = "…" if begin else ""
     right = "…" if cells > begin + LONGEST_LINE else ""
     return left + "".join(kept) + right, cell - begin + len(left), min(length, begin + LONGEST_LINE - cell)
 
 
 def _cut(shown: str) -> str:
-    return shown if cell_width(shown) <= LONGEST_LINE else shown[:LONGEST_LINE] + "…"
+    return shown if cells_of(shown) <= LONGEST_LINE else shown[:LONGEST_LINE] + "…"
 
 
 def wants_colour(stream: TextIO) -> bool:
@@ -166,7 +166,7 @@ def wants_colour(stream: TextIO) -> bool:
     return stream.isatty()
 
 
-def cell_width(text: str) -> int:
+def cells_of(text: str) -> int:
     """Return the number of terminal cells that `text` takes; tabs must be gone."""
     if text.isascii():
         return len(text)
@@ -205,7 +205,7 @@ def expand_tabs(text: str) -> tuple[str, list[int]]:
         starts.append(cell)
         piece = " " * (TAB - cell % TAB) if character == "\t" else printable(character)
         shown.append(piece)
-        cell += cell_width(piece)
+        cell += cells_of(piece)
     starts.append(cell)
     return "".join(shown), starts
 

@@ -99,7 +99,7 @@ class Compiled:
             hvdsl.Error: level 2, where there is no compiler for what `torch.compile` generates.
         """
         from hvdsl.runtime.layers import initialize
-        from hvdsl.workflows.isolation import no_global_effect
+        from hvdsl.workflows.calls import no_global_effect
 
         with no_global_effect():
             model = cast("nn.Module", self.module().Model())

@@ -29,13 +29,13 @@ from hvdsl.runtime.priors.hierarchy import Cut, KeptCodes, coarse_mask, sample_c
 from hvdsl.runtime.priors.protocol import StepwisePrior, field_names
 from hvdsl.runtime.priors.sampling import Progress, Schedule
 from hvdsl.runtime.protocol import as_vae
+from hvdsl.workflows.calls import Show, showing
 from hvdsl.workflows.conditions import GivenValue, runtime_condition, values_of
 from hvdsl.workflows.groups import at_resolution, group_names, select_groups
 from hvdsl.workflows.images import as_pixels, read_mask
 from hvdsl.workflows.latent_files import read_latents
 from hvdsl.workflows.latents import given_value
 from hvdsl.workflows.open import Opened, first_stage, sampling_weights
-from hvdsl.workflows.progress import Show, showing
 from hvdsl.workflows.runs import class_names
 from hvdsl.workflows.stages import Autoencoder, open_priors, with_steps
 
@@ -83,7 +83,7 @@ def per_name(value: Value | Mapping[str, Value] | None) -> PerLevel[Value]:
     return tuple(sorted(pairs, key=lambda pair: bool(pair[0])))  # the later is taken over the earlier
 
 
-def draw(opened: Opened, options: SampleOptions, console: Console | None = None) -> Tensor:
+def draw_samples(opened: Opened, options: SampleOptions, console: Console | None = None) -> Tensor:
     """Draw images, pixels `(n, C, H, W)` as `Trained.sample` gives them; progress is shown on `console`.
 
     Raises:

@@ -32,8 +32,8 @@ from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.training.folder.logs import first_line
 from hvdsl.runtime.training.folder.run import Run
 from hvdsl.runtime.training.folder.weights import load_weights
+from hvdsl.workflows.calls import showing
 from hvdsl.workflows.conditions import fields_read, runtime_condition
-from hvdsl.workflows.progress import showing
 from hvdsl.workflows.runs import instantiate, instantiate_prior, read_model, steps_of, used_images
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from hvdsl.runtime.data.deep import read_deep
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.picture import UnreadableError
 from hvdsl.runtime.data.stored import SUFFIXES, read_image
@@ -148,9 +149,10 @@ class ImageField:
         if path is None:
             return None
         try:
-            return read_image(path).values
+            image = read_image(path)
         except UnreadableError as error:
             raise DataError(f"{path} cannot be read: {error}") from error
+        return image.values if image.deep is None else read_deep(image.deep, str(path)).values
 
     def holds(self, index: int, name: str) -> bool:
         return self._file(name) is not None

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.ground.noise import Noise
+from hvdsl.runtime.ground.noise import Noise, derive_seed
 from hvdsl.runtime.ground.pixels import as_stored
-from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.inference.inference import chunks, inference, some, to_pixels
 from hvdsl.runtime.latents import Condition, Given, Source, Traversal
 from hvdsl.runtime.latents.conditions import absent, arguments_of, blank, conditions_of, without
@@ -117,15 +116,15 @@ def completed(model: nn.Module, given: Mapping[str, Tensor], count: int) -> dict
     Raises:
         HvdslError: A condition is missing.
     """
-    found = dict(given)
+    values = dict(given)
     for condition in conditions_of(model):
-        if condition.name not in found:
+        if condition.name not in values:
             if not condition.droppable and condition.generative:
                 raise HvdslError(
                     f"the model is conditioned on `{condition.name}`: say which with `--given {condition.name}=…`"
                 )
-            found[condition.name] = absent(condition, count) if condition.droppable else blank(condition, count)
-    return found
+            values[condition.name] = absent(condition, count) if condition.droppable else blank(condition, count)
+    return values
 
 
 def guided(model: nn.Module, given: Mapping[str, Tensor], guidance: float) -> tuple[dict[str, Tensor], float | None]:

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.ground.noise import Noise
-from hvdsl.runtime.ground.seeds import derive_seed
+from hvdsl.runtime.ground.noise import Noise, derive_seed
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.latents.conditions import arguments_of
 from hvdsl.runtime.latents.noise import image_noise

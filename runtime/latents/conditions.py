@@ -48,10 +48,10 @@ def arguments_of(model: nn.Module, given: Mapping[str, Tensor]) -> dict[str, Ten
     Raises:
         HvdslError: a condition is missing, or not of its shape.
     """
-    return {c.argument or c.name: checked(c, given) for c in conditions_of(model)}
+    return {c.argument or c.name: checked_condition(c, given) for c in conditions_of(model)}
 
 
-def checked(condition: Condition, given: Mapping[str, Tensor]) -> Tensor:
+def checked_condition(condition: Condition, given: Mapping[str, Tensor]) -> Tensor:
     """The value of one condition.
 
     Raises:
@@ -96,7 +96,7 @@ def _own(
     """Of the fields, those that a method takes, as floats."""
     names = {c.argument or c.name: c for c in scored_of(model)}
     taken = [name for name in inspect.signature(method).parameters if name in names]
-    values = {name: checked(names[name], given) for name in taken}
+    values = {name: checked_condition(names[name], given) for name in taken}
     return {name: value.float() if like is None else value.to(like) for name, value in values.items()}
 
 
@@ -132,10 +132,10 @@ def dropped(
     An image has one chance, so that conditions of one rate are left out together: what is learned for guidance is the
     model without any of them.
     """
-    found = dict(given)
+    remaining = dict(given)
     for condition in conditions:
-        if condition.droppable and condition.name in found:
-            value = found[condition.name].copy()
+        if condition.droppable and condition.name in remaining:
+            value = remaining[condition.name].copy()
             value[chance < condition.drop] = NONE if condition.classes is not None else np.nan
-            found[condition.name] = value
-    return found
+            remaining[condition.name] = value
+    return remaining

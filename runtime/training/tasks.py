@@ -13,13 +13,13 @@ from torch import nn
 
 from hvdsl.compiler.settings import ObjectiveSettings, Train
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.ground.noise import JointNoise
-from hvdsl.runtime.ground.seeds import derive_seed
+from hvdsl.runtime.ground.noise import JointNoise, derive_seed
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.latents.conditions import arguments_of, as_tensors, conditions_of, dropped, target_of, weight_of
 from hvdsl.runtime.latents.noise import image_noise
-from hvdsl.runtime.objective.elbo import ModelBatch, Objective
-from hvdsl.runtime.objective.penalties.terms import Penalties
+from hvdsl.runtime.objective.elbo import ModelBatch
+from hvdsl.runtime.objective.objective import Objective
+from hvdsl.runtime.objective.penalties import Penalties
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import PixelBatch
 from hvdsl.runtime.training.schedule import Clock

@@ -6,14 +6,14 @@ import pytest
 
 from hvdsl.grammar.diagnostics import Code, Diagnostic
 from hvdsl.grammar.source import Source, Span
-from hvdsl.render.diagnostics import LONGEST_LINE, as_data, as_text, cell_width
+from hvdsl.render.diagnostics import LONGEST_LINE, as_data, cells_of, render
 
 CODE = Code("HV0399", "a test", "", "", "")
 
 
 def drawn(text: str, start: int, end: int, found: str = "", expected: str = "", help: str = "") -> list[str]:
     span = Span(Source("a.hv", text), start, end)
-    return as_text([Diagnostic(CODE, "something is wrong", span, found, expected, help)]).splitlines()
+    return render([Diagnostic(CODE, "something is wrong", span, found, expected, help)]).splitlines()
 
 
 def test_the_picture() -> None:
@@ -33,7 +33,7 @@ def test_the_picture() -> None:
 def test_the_caret_stands_under_its_character(before: str) -> None:
     lines = drawn(f"{before}wrong + 1", len(before), len(before) + 5)
     line, caret = lines[2], lines[3]
-    assert cell_width(line[: line.index("wrong")]) == cell_width(caret[: caret.index("^")])
+    assert cells_of(line[: line.index("wrong")]) == cells_of(caret[: caret.index("^")])
     assert caret.count("^") == 5
 
 
@@ -48,7 +48,7 @@ def test_several_lines_are_bracketed() -> None:
 def test_a_very_long_line_is_cut_around_the_caret() -> None:
     text = "(" * 100_000 + "x" + ")" * 100_000
     lines = drawn(text, 100_000, 100_001)
-    assert all(cell_width(line) < LONGEST_LINE + 10 for line in lines)
+    assert all(cells_of(line) < LONGEST_LINE + 10 for line in lines)
     assert lines[2][lines[3].index("^")] == "x"
 
 
@@ -63,13 +63,13 @@ def test_an_end_of_file_can_be_pointed_at() -> None:
 
 def test_repetition_is_told_once() -> None:
     found = Diagnostic(CODE, "something is wrong", None, count=22)
-    assert "22 expanded copies" in as_text([found])
+    assert "22 expanded copies" in render([found])
 
 
 def test_colour_only_on_request() -> None:
     found = Diagnostic(CODE, "something is wrong", None)
-    assert "\x1b[" not in as_text([found])
-    assert "\x1b[1;31merror[HV0399]\x1b[0m" in as_text([found], colour=True)
+    assert "\x1b[" not in render([found])
+    assert "\x1b[1;31merror[HV0399]\x1b[0m" in render([found], colour=True)
 
 
 def test_the_end_in_json_is_one_past_the_last_character() -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.pixels import to_bytes
-from hvdsl.runtime.inference.pictures import grid, labelled_rows, rate_bars, save_png
+from hvdsl.runtime.inference.image_files import grid, labelled_rows, rate_bars, save_png
 
 
 def test_raw_pixel_values_span_black_to_white() -> None:

@@ -343,3 +343,16 @@ def test_a_missing_class_is_told_before_training(tmp_path: Path) -> None:
 def test_a_class_that_is_none_is_refused(trained: hvdsl.Trained, value: str | int) -> None:
     with pytest.raises(hvdsl.UsageError, match="from 0 to 9"):
         trained.sample(1, given={"label": value})
+
+
+@pytest.mark.slow
+def test_drawn_digits_are_nearest_to_the_mean_of_their_class(tmp_path: Path) -> None:
+    run = hvdsl.train("vdvae_digits_conditional", steps=300, out=tmp_path / "run", device="cpu", threads=1).run
+    images = hvdsl.open_data("vdvae_digits_conditional").train
+    pixels, given = images.conditioned(range(len(images)), ["label"])
+    means = np.stack([pixels[given["label"] == c].mean(0) for c in range(10)]).reshape(10, -1)
+    label = torch.arange(10).repeat_interleave(30)
+    drawn = hvdsl.load(run, device="cpu").sample(300, given={"label": label}, mean=True).numpy().reshape(300, 1, -1)
+    nearest = ((drawn - means) ** 2).sum(2).argmin(1)
+    share = (nearest == label.numpy()).mean()
+    assert share > 0.8, share

@@ -17,8 +17,9 @@ from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.noise import JointNoise
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.latents.noise import noise_layout
-from hvdsl.runtime.objective.elbo import ModelBatch, Objective
-from hvdsl.runtime.objective.penalties import spectral
+from hvdsl.runtime.objective import penalties
+from hvdsl.runtime.objective.elbo import ModelBatch
+from hvdsl.runtime.objective.objective import Objective
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.quantizers.codebook import Codebook
 from hvdsl.runtime.training.schedule import Clock
@@ -110,7 +111,7 @@ def test_a_read_on_meta_is_an_error() -> None:
 @pytest.mark.usefixtures("fused_on_meta")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_step_of_each_family_reads_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spectral, "FIRST_ITERATIONS", 1)  # one of them reads what forty do
+    monkeypatch.setattr(penalties, "FIRST_ITERATIONS", 1)  # one of them reads what forty do
     model, settings = built(name)
     made = optimization(model.to("meta"), settings)
     made.launch([batch(model, settings, "meta")])

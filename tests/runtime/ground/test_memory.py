@@ -8,7 +8,7 @@ import torch
 
 import hvdsl
 from hvdsl.runtime.ground.memory import out_of_memory
-from hvdsl.workflows.isolation import no_global_effect
+from hvdsl.workflows.calls import no_global_effect
 
 
 def test_what_was_asked_for_is_said() -> None:

@@ -1,14 +1,17 @@
-"""What a call may not change (random state, threads, default type, warning filters), nor fail with."""
+"""What a call of the library does around its work: it leaves the process as it was, and shows how far it is."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
+from rich.console import Console
 
 from hvdsl.runtime.ground.memory import out_of_memory
+from hvdsl.runtime.ground.progress import ProgressLine
 
 SMALLER = "take a smaller `batch`"
 
@@ -46,3 +49,25 @@ def no_global_effect(threads: int | None = None, remedy: str | None = SMALLER) -
         finally:
             torch.set_num_threads(before)
             torch.set_default_dtype(dtype)
+
+
+class Show(Protocol):
+    """Takes how much is done, and of how much; a third argument says of what from now on."""
+
+    def __call__(self, done: int, total: int, what: str = ..., /) -> None: ...
+
+
+@contextmanager
+def showing(what: str, console: Console | None, *, done: int = 0) -> Iterator[Show]:
+    """Give a function that shows on `console` how far something is; without one, or a terminal, it shows nothing.
+
+    What was `done` before does not count for the time left.
+    """
+    with ProgressLine(console, what, done=done) as line:
+        yield lambda done, total, what=what, /: line.update(done, total, what=what)
+
+
+def say(console: Console | None, line: str) -> None:
+    """Show one line where there is somebody to see it."""
+    if console is not None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

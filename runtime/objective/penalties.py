@@ -1,21 +1,122 @@
-"""The spectral penalty: the sum over all convolutions of the largest singular value of the weight in use.
+"""Penalties on the weights themselves, beside what a batch costs: spectral norms and batch-norm gains.
 
 NVAE (Vahdat & Kautz 2020, section 3.2) keeps its Kullback-Leibler terms bounded by penalising the Lipschitz constant of
-every convolution, through power iteration (Yoshida & Miyato 2017).
+every convolution, through power iteration (Yoshida & Miyato 2017), and the gains of batch normalisations.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from hvdsl.runtime.ground.seeds import derive_seed
-from hvdsl.runtime.layers import Conv2d, ConvTranspose2d
+from hvdsl.compiler.setting_words import Duration
+from hvdsl.compiler.settings import ObjectiveSettings
+from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground import metric_names as names
+from hvdsl.runtime.ground.noise import derive_seed
+from hvdsl.runtime.layers import BatchNorm2d, Conv2d, ConvTranspose2d
+from hvdsl.runtime.layers.own import OwnRoles
+from hvdsl.runtime.objective.objective import Beta, Scheduled, weight_at
+
+
+class Penalties:
+    """λ Σ σ + λ' Σ max |γ|, as the spec's `objective { spectral, batch_norm_gamma }` says.
+
+    The weights multiply numbers without a unit and give the objective's unit. What is penalised are weights, not
+    images, so a step asks once, however its batch is divided into parts and among processes.
+
+    Args:
+        steps: turns the durations of the annealing into steps.
+        seed: of the first vectors of the power iteration.
+
+    Raises:
+        HvdslError: a penalty is asked for and the model has nothing that it applies to.
+    """
+
+    def __init__(
+        self, model: nn.Module, settings: ObjectiveSettings, steps: Callable[[Duration], int], seed: int = 0
+    ) -> None:
+        self._settings, self._beta = settings, Beta(settings.beta, steps)
+        self.scheduled = Scheduled()
+        self.spectral = None if settings.spectral == 0 else SpectralPenalty(model, seed)
+        self.batch_norm_gamma = None if settings.batch_norm_gamma == 0 else BatchNormPenalty(model)
+        for name, penalty, layer in (
+            ("spectral", self.spectral, "convolution"),
+            ("batch_norm_gamma", self.batch_norm_gamma, "batch normalisation"),
+        ):
+            if penalty is not None and len(penalty) == 0:
+                raise HvdslError(f"`objective.{name}` penalises every {layer}, and the model has none: remove `{name}`")
+
+    def __call__(self, step: int) -> tuple[Tensor | None, Mapping[str, Tensor]]:
+        """The weighted sum (None where the spec has no penalty), and each term raw and weighted, by name."""
+        beta, total, terms = self._beta(step), None, {}
+        for plain, weighed, raw, setting in (
+            (names.SPECTRAL_SUM, names.WEIGHTED_SPECTRAL, self.spectral, self._settings.spectral),
+            (
+                names.BATCH_NORM_GAMMA_SUM,
+                names.WEIGHTED_BATCH_NORM_GAMMA,
+                self.batch_norm_gamma,
+                self._settings.batch_norm_gamma,
+            ),
+        ):
+            if raw is None:
+                continue
+            value = raw()
+            weighted = self.scheduled(plain, weight_at(setting, beta), value) * value
+            total = weighted if total is None else total + weighted
+            terms[plain] = value.detach()
+            terms[names.in_unit(weighed, self._settings.unit)] = weighted.detach()
+        return total, terms
+
+    def refill(self, step: int) -> None:
+        """Put the weights of that step into the scalars that are held."""
+        beta, settings = self._beta(step), self._settings
+        self.scheduled.refill(
+            {
+                names.SPECTRAL_SUM: weight_at(settings.spectral, beta),
+                names.BATCH_NORM_GAMMA_SUM: weight_at(settings.batch_norm_gamma, beta),
+            }
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps."""
+        return {} if self.spectral is None else self.spectral.tensors()
+
+    def expected(self) -> dict[str, Tensor]:
+        """Tensors with the names, shapes and types that `load` takes."""
+        return {} if self.spectral is None else dict(self.spectral.vectors)
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Continue from `tensors()`."""
+        if self.spectral is not None:
+            self.spectral.load(tensors)
+
+
+class BatchNormPenalty:
+    """Σ max |γ|, γ being the gains of a batch normalisation: the largest factor that it puts on any channel."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._gains = [module.weight for module in model.modules() if isinstance(module, BatchNorm2d)]
+        self._gains += [
+            module.get_parameter("weight")
+            for module in model.modules()
+            if isinstance(module, OwnRoles) and isinstance(module.layer, BatchNorm2d) and "weight" in module.roles
+        ]
+
+    def __len__(self) -> int:
+        return len(self._gains)
+
+    def __call__(self) -> Tensor:
+        """The sum, a scalar without unit. Where several |γ| are the largest they share the gradient."""
+        if not self._gains:
+            return torch.zeros(())
+        return torch.stack([torch.linalg.vector_norm(gain, torch.inf) for gain in self._gains]).sum()
+
 
 FIRST_ITERATIONS = 40  # from a random vector (NVAE's release)
 LATER_ITERATIONS = 4  # from the vector of the step before: weights move little in a step
@@ -105,7 +206,7 @@ def _by_shape(matrices: Sequence[Tensor], left: Sequence[Tensor], iterations: in
     alike: dict[torch.Size, list[int]] = defaultdict(list)
     for i, w in enumerate(matrices):
         alike[w.shape].append(i)
-    found: dict[int, tuple[Tensor, Tensor]] = {}
+    pairs: dict[int, tuple[Tensor, Tensor]] = {}
     for places in alike.values():
         w = torch.stack([matrices[i] for i in places])
         u = torch.stack([left[i] for i in places]).unsqueeze(2)
@@ -113,8 +214,8 @@ def _by_shape(matrices: Sequence[Tensor], left: Sequence[Tensor], iterations: in
         for _ in range(iterations):
             v = _normalised(w.mT @ u)
             u = _normalised(w @ v)
-        found |= zip(places, zip(u.squeeze(2), v.squeeze(2), strict=True), strict=True)
-    return [found[i][0] for i in range(len(matrices))], [found[i][1] for i in range(len(matrices))]
+        pairs |= zip(places, zip(u.squeeze(2), v.squeeze(2), strict=True), strict=True)
+    return [pairs[i][0] for i in range(len(matrices))], [pairs[i][1] for i in range(len(matrices))]
 
 
 def _normalised(x: Tensor) -> Tensor:
