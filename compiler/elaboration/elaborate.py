@@ -19,7 +19,7 @@ from hvdsl.compiler.elaboration.names import check_condition_names
 from hvdsl.compiler.elaboration.references import check_program, check_unused, contradictions, unused_recipes
 from hvdsl.compiler.elaboration.sections import elaborate_prior, elaborate_sections
 from hvdsl.compiler.elaboration.values import Drawn, Flowing, SharedInstance, Step, Tensor, Value
-from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid, Totals
+from hvdsl.compiler.evaluate.arithmetic import INVALID, Deferred, Invalid, Totals
 from hvdsl.compiler.graph import Edge, Graph, Shape, Written
 from hvdsl.compiler.model import Model
 from hvdsl.grammar import tree

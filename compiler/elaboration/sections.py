@@ -15,8 +15,7 @@ from hvdsl.compiler.elaboration.statements import execute
 from hvdsl.compiler.elaboration.taps import size_label
 from hvdsl.compiler.elaboration.values import DistributionValue, Flowing, Tensor, Unshaped, Value, first
 from hvdsl.compiler.evaluate import arithmetic
-from hvdsl.compiler.evaluate.arithmetic import describe
-from hvdsl.compiler.evaluate.values import INVALID, Invalid
+from hvdsl.compiler.evaluate.arithmetic import INVALID, Invalid, describe
 from hvdsl.compiler.graph import Literal
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
