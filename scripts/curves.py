@@ -20,7 +20,12 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).parents[1]
-NAMES = {"bits_per_dim": "bits/dim", "negative_elbo_nats_per_dim": "negative ELBO, nats per dimension"}
+BOUND = "negative_importance_bound_nats_per_dim"  # what validation measures where `evaluate` has several samples
+NAMES = {
+    "bits_per_dim": "bits/dim",
+    "negative_elbo_nats_per_dim": "negative ELBO, nats per dimension",
+    BOUND: "negative bound, nats per dimension",
+}
 COLOURS = ("#c9772b", "#4a78b5", "#3f9142", "#8a8f99")
 plt.rcParams.update(
     {
@@ -48,9 +53,8 @@ def curve(run: Path, name: str, dims: int, output: Path) -> None:
     rows = records(run)
     steps = [(row["step"], row[name]) for row in rows if row["event"] == "train" and name in row]
     first = steps[-1][0] / 20
-    bound = "negative_importance_bound_nats_per_dim"  # what validation measures where `evaluate` has several samples
     checks = [row for row in rows if row["event"] == "validation"]
-    key = name if checks and name in checks[0] else bound
+    key = name if checks and name in checks[0] else BOUND
     label = "validation" if key == name else "validation, importance-weighted"
     for points, title, style, colour in (
         (steps, "training", "-", COLOURS[3]),
