@@ -37,13 +37,14 @@ from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.generate import sample
 from hvdsl.runtime.layers import initialize
-from hvdsl.runtime.objective.elbo import ModelBatch, Objective
+from hvdsl.runtime.objective.elbo import ModelBatch
+from hvdsl.runtime.objective.objective import Objective
 from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.priors.sampling import draw_codes, greedy
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import PixelBatch
-from hvdsl.runtime.training.optimization import Optimization
 from hvdsl.runtime.training.schedule import Clock
+from hvdsl.runtime.training.step.optimization import Optimization
 from hvdsl.runtime.training.tasks import ImageTask
 from hvdsl.workflows.plan import make_plan
 from hvdsl.workflows.runs import instantiate_prior, steps_of
@@ -398,7 +399,7 @@ def _stepper(case: Case, device: torch.device) -> Callable[[int], None]:
     settings, model = _model(case.spec, case.level, **overrides)
     model.to(device)
     if case.level == 2:
-        from hvdsl.runtime.training.recipes import compile_recipes
+        from hvdsl.runtime.training.step.recipes import compile_recipes
 
         compile_recipes(model)
     train, task = settings.train, ImageTask(settings.objective)

@@ -17,7 +17,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from hvdsl.runtime.quantizers.clustering import BUDGET_BYTES, nearest
+from hvdsl.runtime.quantizers.clustering import BUDGET_BYTES, nearest_rows
 
 DIM = 64
 CODES = (512, 8192)
@@ -72,13 +72,13 @@ def main() -> None:
     for size in CODES:
         codes = torch.randn(size, DIM, generator=generator)
         functions: dict[str, Callable[[], Tensor]] = {
-            "hvdsl": partial(nearest, vectors, codes),
+            "hvdsl": partial(nearest_rows, vectors, codes),
             "bare": partial(bare, vectors, codes),
         }
         other = library(codes)
         if other is not None:
             functions["vector-quantize-pytorch"] = partial(other, vectors)
-        same = (nearest(vectors, codes) == bare(vectors, codes)).double().mean().item()
+        same = (nearest_rows(vectors, codes) == bare(vectors, codes)).double().mean().item()
         seconds = measure(functions, args.repeats)
         told = ", ".join(f"{name} {s:.3f} s ({s / seconds['bare']:.2f}x)" for name, s in seconds.items())
         print(f"K = {size:,}: {told}; {same:.2%} of the codes equal the bare lookup's")

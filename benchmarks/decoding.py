@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from hvdsl.compiler.settings import Data
-from hvdsl.runtime.data import open_data
+from hvdsl.runtime.data import open_splits
 
 TURNS, SIDE = 5, 64
 
@@ -56,7 +56,9 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         paths = write(Path(name), args.images, args.size)
-        train = open_data(Data(name="images", shape=(3, SIDE, SIDE), resize=(SIDE, SIDE), holdout=1), Path(name)).train
+        train = open_splits(
+            Data(name="images", shape=(3, SIDE, SIDE), resize=(SIDE, SIDE), holdout=1), Path(name)
+        ).train
         indices = list(range(len(train)))
         with ThreadPoolExecutor(args.threads) as pool:
             turns = [

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.profiler import profile
 
 from benchmarks.nvae_step import Subject, forward, penalty, subject
-from hvdsl.runtime.training.recipes import checkpoint_groups
+from hvdsl.runtime.training.step.recipes import checkpoint_groups
 
 LIMIT = 0.45
 MEGABYTE = 1e6

@@ -6,6 +6,7 @@ every parameter and every argument is known, and arguments are literals.
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
@@ -18,6 +19,7 @@ from hvdsl.grammar.source import Span
 if TYPE_CHECKING:
     from hvdsl.compiler.catalogue.table import Operation
     from hvdsl.compiler.settings import LatentSettings
+
 
 Shape: TypeAlias = tuple[int, int, int]  # channels, height, width; the batch is never part of it
 
@@ -107,7 +109,7 @@ class Parameter:
 
 
 @dataclass(slots=True, eq=False)
-class Scope:
+class GraphScope:
     """An instance of something that holds nodes, in order of execution.
 
     `kind`:
@@ -122,13 +124,13 @@ class Scope:
     kind: Choice["model", "section", "row", "recipe", "binding", "part", "repeat", "turn", "shared"]
     name: str
     number: int | None  # among siblings of that name, from 0; None for what is unique by construction
-    parent: Scope | None
+    parent: GraphScope | None
     span: Span
     constants: dict[str, Literal] = field(
         default_factory=dict
     )  # a recipe's parameters, lets and context names: they name arguments
     parameters: tuple[str, ...] = ()  # of a recipe: which of the constants its caller can choose
-    members: list[Node | Scope] = field(default_factory=list)
+    members: list[Node | GraphScope] = field(default_factory=list)
     comments: tuple[str, ...] = ()  # of the spec, right above a recipe's definition
     definition: tuple[str, Span] | None = None  # of a recipe or shared instance: `cell`, `group` or `shared`, and where
     own: tuple[str, ...] = ()  # of a use of a shared instance: the roles that it has for itself
@@ -151,7 +153,7 @@ class Scope:
     def nodes(self) -> Iterator[Node]:
         """Every node inside, in order."""
         for member in self.members:
-            if isinstance(member, Scope):
+            if isinstance(member, GraphScope):
                 yield from member.nodes()
             else:
                 yield member
@@ -171,7 +173,7 @@ class Node:
     args: Mapping[str, Literal]
     inputs: tuple[Edge, ...]
     shapes: tuple[Shape, ...]
-    scope: Scope
+    scope: GraphScope
     span: Span
     parameters: tuple[Parameter, ...] = ()
     path: str = ""
@@ -200,7 +202,7 @@ class NormalizingFlow(Record):
 
 
 @dataclass(slots=True)
-class LatentGroup:
+class GraphLatent:
     """One latent variable, in the order of generation.
 
     A latent that is drawn on the way up has the direction `UP`, and `posterior` is the second output of the tap by
@@ -236,8 +238,8 @@ class Graph:
 
     name: str
     nodes: list[Node]
-    root: Scope
-    latents: list[LatentGroup]
+    root: GraphScope
+    latents: list[GraphLatent]
     output: Edge
     image: Shape | None  # None for a second-stage prior
     likelihood: tuple[Parameter, ...] = ()  # the parameters that the likelihood owns
@@ -260,3 +262,22 @@ class Graph:
         """Return how many numbers are trained, the likelihood's own included."""
         own = (p for n in self.nodes for p in n.parameters if p.trainable and p.role not in n.shared)
         return sum(p.size for p in (*self.likelihood, *own))
+
+
+_TAKEN = """
+    T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double
+    dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu
+    load_state_dict modules mtia named_buffers named_children named_modules named_parameters parameters
+    register_backward_hook register_buffer register_forward_hook register_forward_pre_hook
+    register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook
+    register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook
+    register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to
+    to_empty train training type xpu zero_grad
+"""
+MODULE_ATTRIBUTES = frozenset(_TAKEN.split())
+
+
+def attribute_name(name: str) -> str:
+    """The name as an attribute of a module: with an underscore behind it where it is taken."""
+    taken = name in MODULE_ATTRIBUTES or keyword.iskeyword(name) or name.startswith("_")
+    return f"{name}_" if taken else name

@@ -26,13 +26,13 @@ from hvdsl.errors import UsageError
 if TYPE_CHECKING:
     from hvdsl.grammar.diagnostics import SpecError
     from hvdsl.grammar.source import Source
-    from hvdsl.importers.names import WeightsError
+    from hvdsl.importers.weights import WeightsError
     from hvdsl.runtime.codes.levels import CodesError
     from hvdsl.runtime.data.errors import DataError
-    from hvdsl.runtime.training.checkpoint import CheckpointError
-    from hvdsl.runtime.training.guard import TrainingStalledError
-    from hvdsl.runtime.training.run import RunError
+    from hvdsl.runtime.training.folder.checkpoint import CheckpointError
+    from hvdsl.runtime.training.folder.run import RunError
     from hvdsl.runtime.training.sinks import Sink
+    from hvdsl.runtime.training.step.guard import TrainingStalledError
     from hvdsl.workflows.compiling import Compiled, build, compile
     from hvdsl.workflows.edit import Edits
     from hvdsl.workflows.evaluate import EvaluationResult, ImageElbo
@@ -63,14 +63,14 @@ _PLACES = {
     "Source": "grammar.source",
     "Trained": "workflows.trained",
     "TrainingSummary": "workflows.train",
-    "CheckpointError": "runtime.training.checkpoint",
+    "CheckpointError": "runtime.training.folder.checkpoint",
     "CodesError": "runtime.codes.levels",
     "DataError": "runtime.data.errors",
-    "RunError": "runtime.training.run",
+    "RunError": "runtime.training.folder.run",
     "Sink": "runtime.training.sinks",
     "SpecError": "grammar.diagnostics",
-    "TrainingStalledError": "runtime.training.guard",
-    "WeightsError": "importers.names",
+    "TrainingStalledError": "runtime.training.step.guard",
+    "WeightsError": "importers.weights",
 }
 
 __all__ = [

@@ -36,7 +36,7 @@ from PIL import Image as Pillow
 from hvdsl.cli.main import main as hvdsl_command
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.data import DataError
-from hvdsl.runtime.data.open import find_source
+from hvdsl.runtime.data.source import find_source
 from hvdsl.runtime.data.tables import read_table
 
 SLOWEST = 10.0  # seconds for one file

@@ -9,12 +9,63 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field as declared
 from enum import StrEnum
 from math import inf
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from hvdsl.compiler.catalogue.families import Family, Side
-from hvdsl.compiler.catalogue.reads import OWN_POSITION, WHOLE_MAP, Reads
 from hvdsl.compiler.graph import Literal, Parameter, Role, Shape
 from hvdsl.grammar.record import Record, record
+
+Offset: TypeAlias = tuple[int, int]  # (row, column) from an output's own position
+OWN: Offset = (0, 0)
+
+
+class ReadWindow(NamedTuple):
+    """How far an output position looks along one axis.
+
+    Output position i reads input positions i * stride // up + offset, offset in [first, last]; `everywhere` overrides.
+    """
+
+    first: int = 0
+    last: int = 0
+    stride: int = 1
+    up: int = 1
+    everywhere: bool = False
+
+
+class Past(StrEnum):
+    """What precedes a position in raster order, be it far away."""
+
+    STRICT = "strict"
+    INCLUSIVE = "inclusive"  # and the position itself
+
+
+class Reads(NamedTuple):
+    """The positions of one operand's map that an output position is made of: those in `rows` and in `columns`.
+
+    Of these only the offsets `taps`, where a mask takes others away; only what precedes in raster order, with `past`.
+    `mirrored`: what lies beyond the border is a position inside again, and not zero.
+    """
+
+    rows: ReadWindow = ReadWindow()
+    columns: ReadWindow = ReadWindow()
+    taps: tuple[Offset, ...] | None = None
+    past: Past | None = None
+    mirrored: bool = False
+
+    @property
+    def offsets(self) -> tuple[Offset, ...] | None:
+        """The positions, from the output's own; None where these are not the same offsets everywhere."""
+        axes = (self.rows, self.columns)
+        if self.mirrored or any(w.everywhere or w.stride != 1 or w.up != 1 for w in axes):
+            return None
+        if self.taps is not None:
+            return self.taps
+        rows, columns = (range(w.first, w.last + 1) for w in axes)
+        return tuple((row, column) for row in rows for column in columns)
+
+
+OWN_POSITION = Reads()
+WHOLE_MAP = Reads(ReadWindow(everywhere=True), ReadWindow(everywhere=True))
 
 
 class ArgumentType(StrEnum):
@@ -105,7 +156,7 @@ class Word(Record):
     arguments: tuple[Argument, ...]
 
 
-class Kind(StrEnum):
+class OperationKind(StrEnum):
     STEP = "step"  # a tensor (or tuple) flows in
     SOURCE = "source"  # a tensor from nothing: `learned`, `constant`, `coordinates`
     JOIN = "join"  # a tensor from tensors given as arguments: `concat`, `attention`
@@ -177,7 +228,7 @@ class Layout(StrEnum):
 
 
 @record
-class Distribution(Record):
+class DistributionTraits(Record):
     """What an operation that makes a distribution adds to its entry."""
 
     family: Family | None = None  # None: that of the distributions that it couples
@@ -189,7 +240,7 @@ class Distribution(Record):
 
 
 @record
-class Layer(Record):
+class LayerCall(Record):
     """How emitted code says the operation.
 
     Stateful: `name` is a class of `hvdsl.runtime.layers`, built as `name(*args, **options)`.
@@ -204,7 +255,7 @@ ReadsRule: TypeAlias = Callable[[Sequence[Shape], Args], tuple[Reads, ...]]  # o
 ChannelRule: TypeAlias = Callable[[Sequence[Shape], Args], tuple[tuple[tuple[int, ...], ...], ...]]
 """For each output, each of its channels and each operand: the channels that it is made of at its own position, as
 bits."""
-LayerRule: TypeAlias = Callable[[Sequence[Shape], Sequence[Shape], Args], Layer]  # inputs, outputs, args
+LayerRule: TypeAlias = Callable[[Sequence[Shape], Sequence[Shape], Args], LayerCall]  # inputs, outputs, args
 ExpressionRule: TypeAlias = Callable[[Sequence[str], Sequence[Shape], Args], str]
 """Operands as source text, their shapes -> source text."""
 IntoRule: TypeAlias = Callable[[Sequence[str], Args], str | None]
@@ -222,7 +273,7 @@ class Operation(Record):
     """
 
     name: str
-    kind: Kind
+    kind: OperationKind
     summary: str  # one line of the language reference
     arguments: tuple[Argument, ...]
     shape: ShapeRule
@@ -246,7 +297,7 @@ class Operation(Record):
     glyph: str | None = None  # in drawings; None: its name, nothing: not drawn
     block: bool = False  # takes `{ … }`
     role: Role = Role.OPERATION  # of its nodes
-    distribution: Distribution | None = None
+    distribution: DistributionTraits | None = None
 
     __eq__ = object.__eq__  # an operation is its entry
     __hash__ = object.__hash__

@@ -7,13 +7,12 @@ from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import static
 from hvdsl.compiler.elaboration.environment import Environment
-from hvdsl.compiler.elaboration.interpreter import Interpreter
+from hvdsl.compiler.elaboration.interpreter import Interpreter, current, flowing
 from hvdsl.compiler.elaboration.nodes import add_node, materialise
-from hvdsl.compiler.elaboration.streams import current, flowing
 from hvdsl.compiler.elaboration.values import (
     STEPS,
     BlockStep,
-    Distribution,
+    DistributionValue,
     Drawn,
     ExpressionStep,
     Tensor,
@@ -21,9 +20,9 @@ from hvdsl.compiler.elaboration.values import (
     Value,
 )
 from hvdsl.compiler.evaluate.arithmetic import describe
-from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
 from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Fault
 from hvdsl.grammar.source import Span
 
 UNHANDLED = object()
@@ -69,7 +68,7 @@ def flow(interpreter: Interpreter, expr: tree.Flow | tree.Block, environment: En
 def _rest(interpreter: Interpreter, value: Value, expr: tree.Flow, environment: Environment) -> Value:
     if isinstance(value, Unshaped):
         value = materialise(interpreter, value, None, expr.steps[0].span)
-    if isinstance(value, Distribution):
+    if isinstance(value, DistributionValue):
         raise Fault(
             name_codes.FLOW_OF_PRIOR,
             "a distribution does not flow",

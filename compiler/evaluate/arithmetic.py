@@ -7,10 +7,10 @@ import operator
 from collections.abc import Callable, Sequence
 
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import Described
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Fault
 from hvdsl.grammar.source import Span
 
 Number = int | float
@@ -73,17 +73,17 @@ def describe(value: object) -> str:
         return f"({', '.join(describe(v) for v in value)})"
     if isinstance(value, list):
         return f"[{', '.join(describe(v) for v in value)}]"
-    return "a map" if isinstance(value, tree.Map) else "something else"
+    return "a map" if isinstance(value, tree.MapNode) else "something else"
 
 
-def number(value: object, span: Span) -> Number:
+def as_number(value: object, span: Span) -> Number:
     """Return `value` if it is a number, else raise `Fault`."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
     raise Fault(codes.WRONG_KIND, "this is not a number", span, describe(value), "a number")
 
 
-def switch(value: object, span: Span) -> bool:
+def as_switch(value: object, span: Span) -> bool:
     """Return `value` if it is `yes` or `no`, else raise `Fault`."""
     if isinstance(value, bool):
         return value
@@ -96,9 +96,9 @@ def switch(value: object, span: Span) -> bool:
     )
 
 
-def integer(value: object, span: Span, what: str = "this") -> int:
+def as_integer(value: object, span: Span, what: str = "this") -> int:
     """Return `value` as a whole number; a float is accepted where it is exactly one."""
-    n = number(value, span)
+    n = as_number(value, span)
     if isinstance(n, float):
         if not n.is_integer():
             raise Fault(
@@ -145,7 +145,7 @@ def binary(op: str, left: object, right: object, span: Span) -> Literal:
     if op in ("==", "!="):
         same = is_number(left) == is_number(right) and left == right
         return same if op == "==" else not same
-    a, b = number(left, span), number(right, span)
+    a, b = as_number(left, span), as_number(right, span)
     if op in _ORDER:
         return _ORDER[op](a, b)
     if op == "/":
@@ -161,7 +161,7 @@ def function(name: str, arguments: Sequence[object], span: Span) -> Number:
         if len(arguments) == 1 and isinstance(arguments[0], tuple | list):
             return len(arguments[0])
         raise Fault(codes.WRONG_KIND, "`len` takes one list or tuple", span, ", ".join(map(describe, arguments)))
-    numbers = [number(a, span) for a in arguments]
+    numbers = [as_number(a, span) for a in arguments]
     if name in ("min", "max"):
         if not numbers:
             raise Fault(codes.WRONG_KIND, f"`{name}` takes at least one number", span)

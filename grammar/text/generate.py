@@ -17,7 +17,7 @@ from lark import Lark
 from lark.grammar import Rule, Terminal
 from lark.lexer import PatternStr
 
-from hvdsl.grammar.text.tables import Tables
+from hvdsl.grammar.text.tokens import Tables
 
 STARTS = ["spec", "statements", "expression", "recipe_head", "prior_head", "condition_head", "needed"]
 
@@ -80,10 +80,10 @@ def serialise(tables: Tables) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def main() -> None:
+def write_tables() -> None:
     """Write `tables.json` beside the grammar."""
     Path(__file__).with_name("tables.json").write_text(serialise(generate()), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    write_tables()

@@ -178,9 +178,9 @@ def _failed(failure: HvdslError) -> int:
     diagnostics = getattr(failure, "diagnostics", None)  # of a SpecError, whose module few commands need
     if diagnostics is None:
         return _say(failure, FAILED)
-    from hvdsl.cli.output.diagnostics import report
+    from hvdsl.cli.output import print_diagnostics
 
-    return report(diagnostics)
+    return print_diagnostics(diagnostics)
 
 
 def _out_of_memory(failure: Exception, arguments: list[str]) -> int:

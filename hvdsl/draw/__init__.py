@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from hvdsl.compiler.model import Model
     from hvdsl.draw.picture import Picture
 
-__all__ = ["draw", "draw_cell", "draw_latents", "graph_json", "render"]
+__all__ = ["draw", "draw_cell", "draw_latents", "graph_json", "picture_file"]
 
 
 def draw(model: Model, form: str) -> bytes:
@@ -20,22 +20,21 @@ def draw(model: Model, form: str) -> bytes:
 
     drawn = ladder(model)
     if form == ".dot":
-        from hvdsl.draw.dot import dot
+        from hvdsl.draw.outline import dot
 
         return dot(drawn).encode()
     if form == ".mmd":
-        from hvdsl.draw.mermaid import mermaid
+        from hvdsl.draw.outline import mermaid
 
         return mermaid(drawn).encode()
     from hvdsl.draw.layout import layout
 
     picture = layout(drawn)
     if form != ".html":
-        return render(picture, form)
-    from hvdsl.draw.details import details
-    from hvdsl.draw.page import page
+        return picture_file(picture, form)
+    from hvdsl.draw.html import html_page, piece_details
 
-    return page(picture, details(model, drawn)).encode()
+    return html_page(picture, piece_details(model, drawn)).encode()
 
 
 def draw_cell(model: Model, name: str, form: str) -> bytes:
@@ -46,26 +45,26 @@ def draw_cell(model: Model, name: str, form: str) -> bytes:
     """
     from hvdsl.draw.cell import cell
 
-    return render(cell(model, name), form)
+    return picture_file(cell(model, name), form)
 
 
 def draw_latents(model: Model, form: str) -> bytes:
     """Return how the latents depend on each other as a file of the form `.svg`, `.png` or `.html`."""
     from hvdsl.draw.latents import latents
 
-    return render(latents(model), form)
+    return picture_file(latents(model), form)
 
 
-def render(picture: Picture, form: str) -> bytes:
+def picture_file(picture: Picture, form: str) -> bytes:
     """Return a picture as a file of the form `.svg`, `.png` or `.html`."""
     if form == ".png":
         from hvdsl.draw.png import png
 
         return png(picture)
     if form == ".html":
-        from hvdsl.draw.page import page
+        from hvdsl.draw.html import html_page
 
-        return page(picture).encode()
+        return html_page(picture).encode()
     from hvdsl.draw.svg import svg
 
     return svg(picture).encode()

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from hvdsl.compiler.catalogue.table import Kind
-from hvdsl.compiler.graph import Edge, Graph, Node, Role, Scope
+from hvdsl.compiler.catalogue.table import OperationKind
+from hvdsl.compiler.graph import Edge, Graph, GraphScope, Node, Role
 from hvdsl.draw import style
-from hvdsl.draw.folding import Folder, tap_name
-from hvdsl.draw.labels import operation, shape, silent, size
+from hvdsl.draw.folding import ScopeFolder, tap_label
+from hvdsl.draw.labels import operation, shape, silent
 from hvdsl.draw.layered import Arrow, Look, Vertex, layered
 from hvdsl.draw.picture import Picture
 from hvdsl.errors import UsageError
+from hvdsl.render.numbers import abbreviated
 
 if TYPE_CHECKING:
     from hvdsl.compiler.model import Model
@@ -40,20 +41,22 @@ def cell(model: Model, name: str) -> Picture:
     kind = scope.definition[0] if scope.definition else "recipe"
     place = PurePath((scope.definition[1] if scope.definition else scope.span).source.name).name
     number = f"{count} use{'' if count == 1 else 's'}"
-    return inside(graph, scope, f"{kind} of {place} · {number} · {size(owned)} parameters, as {scope.path} has it")
+    return inside(
+        graph, scope, f"{kind} of {place} · {number} · {abbreviated(owned)} parameters, as {scope.path} has it"
+    )
 
 
-def inside(graph: Graph, scope: Scope, facts: str) -> Picture:
+def inside(graph: Graph, scope: GraphScope, facts: str) -> Picture:
     """Return the drawing of one instance of a recipe."""
     drawing = _Drawing(graph, scope)
     ink = style.DECODER if scope.definition and scope.definition[0] == "group" else style.ENCODER
     return layered(scope.name, facts, drawing.vertices, drawing.arrows, ink)
 
 
-def recipes(scope: Scope) -> Iterator[Scope]:
+def recipes(scope: GraphScope) -> Iterator[GraphScope]:
     """Every use of a recipe inside a scope, in order of execution."""
     for member in scope.members:
-        if isinstance(member, Scope):
+        if isinstance(member, GraphScope):
             if member.kind == "recipe":
                 yield member
             yield from recipes(member)
@@ -62,8 +65,8 @@ def recipes(scope: Scope) -> Iterator[Scope]:
 class _Drawing:
     """Turns the nodes of a scope into vertices and arrows; plain operations in a row become one box."""
 
-    def __init__(self, graph: Graph, scope: Scope) -> None:
-        self._graph, self._folder = graph, Folder(graph)
+    def __init__(self, graph: Graph, scope: GraphScope) -> None:
+        self._graph, self._folder = graph, ScopeFolder(graph)
         self._inside = {node.index for node in scope.nodes()}
         self._owner: dict[int, Vertex] = {}
         self._entered: dict[tuple[int, int], Vertex] = {}
@@ -73,7 +76,7 @@ class _Drawing:
         self._leave(scope)
         self._join_chains()
 
-    def _visit(self, scope: Scope) -> None:
+    def _visit(self, scope: GraphScope) -> None:
         for member in scope.members:
             if isinstance(member, Node):
                 self._node(member)
@@ -82,16 +85,16 @@ class _Drawing:
             else:
                 self._visit(member)
 
-    def _folded(self, scope: Scope) -> None:
+    def _folded(self, scope: GraphScope) -> None:
         """A recipe inside, or steps that repeat: one box."""
         nodes = list(scope.nodes())
-        items = self._folder.items_of(scope)
-        lines = tuple(f"{i.title}({i.arguments})" if i.arguments else i.title or i.kind.value for i in items)
-        counts = [f" × {i.count}" if i.count > 1 else "" for i in items]
+        pieces = self._folder.pieces_of(scope)
+        lines = tuple(f"{i.title}({i.arguments})" if i.arguments else i.title or i.kind.value for i in pieces)
+        counts = [f" × {i.count}" if i.count > 1 else "" for i in pieces]
         names = tuple(line.replace(" | ", ", ") + count for line, count in zip(lines, counts, strict=True))
         owned = sum(p.size for node in nodes for p in node.parameters if p.trainable and p.role not in node.shared)
-        detail = (f"{nodes[-1].shapes[0][0]} ch" + (f" · {size(owned)}" if owned else ""),)
-        marks = tuple(f"{m.name}: {shape(*m.shapes[0])}" for i in items for leaf in i.leaves() for m in leaf.marks)
+        detail = (f"{nodes[-1].shapes[0][0]} ch" + (f" · {abbreviated(owned)}" if owned else ""),)
+        marks = tuple(f"{m.name}: {shape(*m.shapes[0])}" for i in pieces for leaf in i.leaves() for m in leaf.marks)
         vertex = self._add(Vertex((*names, *marks, *detail), Look.RECIPE, scope.path))
         own = {node.index for node in nodes}
         for node in nodes:
@@ -113,13 +116,13 @@ class _Drawing:
             for edge in tensors[2:] or ([] if group.posterior is None else [group.posterior]):
                 self._connect(edge, vertex, "posterior")
             return
-        passes = silent(node) or node.operation.kind is Kind.DISTRIBUTION
+        passes = silent(node) or node.operation.kind is OperationKind.DISTRIBUTION
         if passes and len(tensors) == 1 and node.role is Role.OPERATION:
             source = self._source(tensors[0])
             if source is not None:
                 self._owner[node.index] = source
                 return
-        text = f"tap {tap_name(node)}".strip() if node.role is Role.TAP else operation(node)
+        text = f"tap {tap_label(node)}".strip() if node.role is Role.TAP else operation(node)
         text = text or node.operation.name.replace("_", " ")
         vertex = self._add(Vertex((text,), Look.STEP, f"{text}, out {shape(*node.shapes[0])}"))
         self._owner[node.index] = vertex
@@ -151,7 +154,7 @@ class _Drawing:
         self.vertices.append(vertex)
         return vertex
 
-    def _leave(self, scope: Scope) -> None:
+    def _leave(self, scope: GraphScope) -> None:
         """What is used outside leaves at the bottom."""
         leaving: dict[Vertex, Node] = {}
         for node in self._graph.nodes:

@@ -8,13 +8,13 @@ from dataclasses import replace
 from hvdsl.compiler.catalogue import resampling
 from hvdsl.compiler.catalogue.convolutions import UPCONV
 from hvdsl.compiler.catalogue.joins import ADD
-from hvdsl.compiler.catalogue.table import Kind as OperationKind
-from hvdsl.compiler.graph import ENTRIES, Graph, Node, Role, Scope
-from hvdsl.draw.items import Item, Kind, Mark, add_mark, alike, join, signature
-from hvdsl.draw.labels import literal, operation, silent
+from hvdsl.compiler.catalogue.table import OperationKind
+from hvdsl.compiler.graph import ENTRIES, Graph, GraphScope, Node, Role
+from hvdsl.draw.labels import as_in_spec, operation, silent
+from hvdsl.draw.pieces import Mark, Piece, PieceKind, add_mark, alike, fold_pattern, join
 
 
-class Folder:
+class ScopeFolder:
     """Folds the scopes of one graph."""
 
     def __init__(self, graph: Graph) -> None:
@@ -24,37 +24,37 @@ class Folder:
             for value in node.inputs:
                 self._users.setdefault(value.node, []).append(node)
         self._aside = _of_conditions(graph)
-        self._uses: dict[str, list[Scope]] = {}  # of each recipe
+        self._uses: dict[str, list[GraphScope]] = {}  # of each recipe
         self._collect(graph.root)
 
-    def items(self, scope: Scope) -> list[Item]:
+    def pieces(self, scope: GraphScope) -> list[Piece]:
         """Return the pieces of a row or prior, in order of execution."""
         latents = {str(node.args["name"]) for node in scope.nodes() if node.role is Role.LATENT}
         return self._folded(scope, latents)
 
-    def items_of(self, scope: Scope) -> list[Item]:
+    def pieces_of(self, scope: GraphScope) -> list[Piece]:
         """Return the pieces that stand for a recipe, a shared instance or a repeat in what holds it."""
         latents = {str(node.args["name"]) for node in scope.nodes() if node.role is Role.LATENT}
         return list(self._repeat(scope, latents)) if scope.kind == "repeat" else [self._recipe(scope)]
 
-    def _folded(self, scope: Scope, latents: set[str]) -> list[Item]:
+    def _folded(self, scope: GraphScope, latents: set[str]) -> list[Piece]:
         runs = _join_runs(list(self._pieces(scope, latents)))
-        for item in runs:
-            item.scale = self._scale(item)
-            item.given = self._given(item)
+        for piece in runs:
+            piece.scale = self._scale(piece)
+            piece.given = self._given(piece)
         return _fold_neighbours(runs)
 
-    def _scale(self, item: Item) -> float:
+    def _scale(self, piece: Piece) -> float:
         """Compare what leaves with the stream that enters: a condition beside it may be of any size."""
-        outside = {node.index for node in item.nodes} | self._aside
-        entering = next((v for node in item.nodes for v in node.inputs if v.node not in outside), None)
-        return item.nodes[-1].shapes[0][1] / self._graph.shape(entering)[1] if entering else 1.0
+        outside = {node.index for node in piece.nodes} | self._aside
+        entering = next((v for node in piece.nodes for v in node.inputs if v.node not in outside), None)
+        return piece.nodes[-1].shapes[0][1] / self._graph.shape(entering)[1] if entering else 1.0
 
-    def _given(self, item: Item) -> tuple[str, ...]:
-        sources = [self._graph.nodes[value.node] for node in item.nodes for value in node.inputs]
+    def _given(self, piece: Piece) -> tuple[str, ...]:
+        sources = [self._graph.nodes[value.node] for node in piece.nodes for value in node.inputs]
         return tuple(dict.fromkeys(str(node.args["name"]) for node in sources if node.role is Role.GIVEN))
 
-    def _pieces(self, scope: Scope, latents: set[str]) -> Iterator[Item]:
+    def _pieces(self, scope: GraphScope, latents: set[str]) -> Iterator[Piece]:
         for member in scope.members:
             if isinstance(member, Node):
                 if member.role not in ENTRIES:
@@ -64,63 +64,71 @@ class Folder:
             elif member.kind == "repeat":
                 yield from self._repeat(member, latents)
             elif member.kind == "binding" and member.name in latents:
-                yield Item(Kind.LATENT, member.name, list(member.nodes()), marks=self._marks(member), scope=member)
+                yield Piece(
+                    PieceKind.LATENT, member.name, list(member.nodes()), marks=self._marks(member), scope=member
+                )
             else:
                 yield from self._pieces(member, latents)
 
-    def _node(self, node: Node) -> Iterator[Item]:
+    def _node(self, node: Node) -> Iterator[Piece]:
         if node.role is Role.LATENT:
             name = str(node.args["name"])
-            yield Item(Kind.LATENT, name, [node], marks=[self._mark(node)], scope=node.scope)
+            yield Piece(PieceKind.LATENT, name, [node], marks=[self._mark(node)], scope=node.scope)
         elif node.role is Role.TAP:
-            yield Item(Kind.TAP, tap_name(node), [node], scope=node.scope)
+            yield Piece(PieceKind.TAP, tap_label(node), [node], scope=node.scope)
         elif self._belongs_to_latent(node):
             owner = next(user for user in self._users[node.index] if user.role is Role.LATENT)
-            yield Item(Kind.LATENT, str(owner.args["name"]), [node], scope=node.scope)
+            yield Piece(PieceKind.LATENT, str(owner.args["name"]), [node], scope=node.scope)
         elif silent(node) or self._swallowed(node):
-            yield Item(Kind.OPERATIONS, "", [node], scope=node.scope)
+            yield Piece(PieceKind.OPERATIONS, "", [node], scope=node.scope)
         else:
-            yield Item(Kind.OPERATIONS, self._written(node), [node], scope=node.scope)
+            yield Piece(PieceKind.OPERATIONS, self._written(node), [node], scope=node.scope)
 
-    def _recipe(self, scope: Scope) -> Item:
+    def _recipe(self, scope: GraphScope) -> Piece:
         nodes, shared = list(scope.nodes()), scope.kind == "shared"
         arguments = "" if shared else self._arguments(scope)
-        return Item(
-            Kind.RECIPE, scope.name, nodes, marks=self._marks(scope), scope=scope, arguments=arguments, shared=shared
+        return Piece(
+            PieceKind.RECIPE,
+            scope.name,
+            nodes,
+            marks=self._marks(scope),
+            scope=scope,
+            arguments=arguments,
+            shared=shared,
         )
 
-    def _collect(self, scope: Scope) -> None:
+    def _collect(self, scope: GraphScope) -> None:
         for member in scope.members:
-            if isinstance(member, Scope):
+            if isinstance(member, GraphScope):
                 if member.kind == "recipe":
                     self._uses.setdefault(member.name, []).append(member)
                 self._collect(member)
 
-    def _arguments(self, scope: Scope) -> str:
+    def _arguments(self, scope: GraphScope) -> str:
         """Return the arguments in which the uses of a recipe differ, as this one has them: `k = 5×5, attn = yes`."""
         uses = self._uses[scope.name]
         differ = [p for p in scope.parameters if any(u.constants.get(p) != scope.constants.get(p) for u in uses)]
-        return ", ".join(f"{name} = {literal(scope.constants[name])}" for name in differ if name in scope.constants)
+        return ", ".join(f"{name} = {as_in_spec(scope.constants[name])}" for name in differ if name in scope.constants)
 
-    def _repeat(self, scope: Scope, latents: set[str]) -> Iterator[Item]:
-        turns = [self._folded(turn, latents) for turn in scope.members if isinstance(turn, Scope)]
-        if len(turns) < 2 or any(signature(turn) != signature(turns[0]) for turn in turns):
+    def _repeat(self, scope: GraphScope, latents: set[str]) -> Iterator[Piece]:
+        turns = [self._folded(turn, latents) for turn in scope.members if isinstance(turn, GraphScope)]
+        if len(turns) < 2 or any(fold_pattern(turn) != fold_pattern(turns[0]) for turn in turns):
             for turn in turns:
                 yield from turn
             return
         first, *others = turns
         beside = scope.name == "parallel"
-        alone = len(first) == 1 and first[0].kind is not Kind.FRAME
-        for i, item in enumerate(first):
-            join(item, [turn[i] for turn in others], counts=alone)
+        alone = len(first) == 1 and first[0].kind is not PieceKind.FRAME
+        for i, piece in enumerate(first):
+            join(piece, [turn[i] for turn in others], counts=alone)
         if alone:
             first[0].beside = beside
             yield first[0]
         else:
-            nodes = [node for item in first for node in item.nodes]
-            yield Item(Kind.FRAME, "", nodes, count=len(turns), children=first, scope=scope, beside=beside)
+            nodes = [node for piece in first for node in piece.nodes]
+            yield Piece(PieceKind.FRAME, "", nodes, count=len(turns), children=first, scope=scope, beside=beside)
 
-    def _marks(self, scope: Scope) -> list[Mark]:
+    def _marks(self, scope: GraphScope) -> list[Mark]:
         marks: list[Mark] = []
         for node in scope.nodes():
             if node.role is Role.LATENT or (node.role is Role.SAMPLE and self._in_encoder(node)):
@@ -146,7 +154,7 @@ class Folder:
 
     @staticmethod
     def _in_encoder(node: Node) -> bool:
-        scope: Scope | None = node.scope
+        scope: GraphScope | None = node.scope
         while scope is not None and scope.kind != "section":
             scope = scope.parent
         return scope is not None and scope.name == "encoder"
@@ -174,7 +182,7 @@ class Folder:
 
 
 def _of_conditions(graph: Graph) -> set[int]:
-    """Return the nodes that are made of conditions alone; codes of other latents are not counted among those."""
+    """Return the nodes that are made of conditions alone; codes of other latents are not quantity among those."""
     conditional: set[int] = set()
     for node in graph.nodes:
         condition = node.role is Role.GIVEN and node.args["source"] != "codes"
@@ -183,36 +191,36 @@ def _of_conditions(graph: Graph) -> set[int]:
     return conditional
 
 
-def tap_name(node: Node) -> str:
+def tap_label(node: Node) -> str:
     name = node.args.get("name")
     return name if isinstance(name, str) and name != "tap" else ""
 
 
-def _changes_grid(item: Item) -> bool:
-    first, last = item.nodes[0], item.nodes[-1]
+def _changes_grid(piece: Piece) -> bool:
+    first, last = piece.nodes[0], piece.nodes[-1]
     resamples = first.operation is UPCONV or first.operation in resampling.OPERATIONS
     return first is last and bool(first.inputs) and resamples
 
 
-def _join_runs(pieces: list[Item]) -> list[Item]:
+def _join_runs(pieces: list[Piece]) -> list[Piece]:
     """Join neighbouring operations into one box, and what a latent statement says into its latent."""
-    joined: list[Item] = []
+    joined: list[Piece] = []
     for piece in pieces:
         last = joined[-1] if joined else None
-        if last and last.kind is piece.kind is Kind.OPERATIONS and not _stands_alone(last, piece):
+        if last and last.kind is piece.kind is PieceKind.OPERATIONS and not _stands_alone(last, piece):
             last.nodes += piece.nodes
             again = last.title.split(" | ")[-1] == piece.title  # a sum of several is one step
             last.title = " | ".join(title for title in (last.title, "" if again else piece.title) if title)
-        elif last and last.kind is piece.kind is Kind.LATENT and last.title == piece.title:
+        elif last and last.kind is piece.kind is PieceKind.LATENT and last.title == piece.title:
             last.nodes += piece.nodes
             for mark in piece.marks:
                 add_mark(last.marks, mark, counts=True)
         else:
             joined.append(piece)
-    return [item for item in joined if item.title or item.kind is not Kind.OPERATIONS]
+    return [piece for piece in joined if piece.title or piece.kind is not PieceKind.OPERATIONS]
 
 
-def _stands_alone(last: Item, piece: Item) -> bool:
+def _stands_alone(last: Piece, piece: Piece) -> bool:
     """Whether an operation starts a box of its own: one that resamples, and one with weights right after it."""
     if not (last.title and piece.title):
         return False
@@ -220,19 +228,19 @@ def _stands_alone(last: Item, piece: Item) -> bool:
     return _changes_grid(piece) or (_changes_grid(last) and (joins or piece.parameters > 0))
 
 
-def _fold_neighbours(items: list[Item]) -> list[Item]:
+def _fold_neighbours(pieces: list[Piece]) -> list[Piece]:
     """Fold a recipe into the instance right before it where both are equal."""
-    folded: list[Item] = []
-    for item in items:
+    folded: list[Piece] = []
+    for piece in pieces:
         last = folded[-1] if folded else None
-        if last and item.kind is Kind.RECIPE and not item.beside and alike(_one(last), _one(item)):
-            join(last, [item], counts=True)
+        if last and piece.kind is PieceKind.RECIPE and not piece.beside and alike(_one(last), _one(piece)):
+            join(last, [piece], counts=True)
         else:
-            folded.append(item)
+            folded.append(piece)
     return folded
 
 
-def _one(item: Item) -> Item:
-    """Return an item that stands for one instance of a folded one."""
-    each = len(item.nodes) // item.count
-    return replace(item, nodes=item.nodes[:each], count=1)
+def _one(piece: Piece) -> Piece:
+    """Return a piece that stands for one instance of a folded one."""
+    each = len(piece.nodes) // piece.count
+    return replace(piece, nodes=piece.nodes[:each], count=1)

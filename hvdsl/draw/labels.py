@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hvdsl.compiler.catalogue.resampling import AVG_POOL, MAX_POOL
 from hvdsl.compiler.graph import Literal, Node, Shape, Term
+from hvdsl.render.numbers import abbreviated
 
 
 def silent(node: Node) -> bool:
@@ -31,7 +32,7 @@ def operation(node: Node) -> str:
     return f"{text} → {out}" if isinstance(out, int) else text
 
 
-def literal(value: Literal) -> str:
+def as_in_spec(value: Literal) -> str:
     """Return a value as a spec would write it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -39,26 +40,16 @@ def literal(value: Literal) -> str:
         return "none"
     if isinstance(value, tuple):
         whole = all(isinstance(length, int) for length in value)
-        return "×".join(map(str, value)) if whole and value else f"({', '.join(map(literal, value))})"
+        return "×".join(map(str, value)) if whole and value else f"({', '.join(map(as_in_spec, value))})"
     if isinstance(value, Term):
-        inside = [*map(literal, value.args), *(f"{name} = {literal(v)}" for name, v in value.options)]
+        inside = [*map(as_in_spec, value.args), *(f"{name} = {as_in_spec(v)}" for name, v in value.options)]
         return f"{value.name}({', '.join(inside)})" if inside else value.name
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def size(count: int) -> str:
-    """Return a number with a unit prefix and at most three digits: `2.36 M`."""
-    for limit, unit in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
-        if count >= limit:
-            scaled = count / limit
-            digits = 2 if scaled < 10 else 1 if scaled < 100 else 0
-            return f"{scaled:.{digits}f}{unit}"
-    return str(count)
-
-
-def counted(count: int, what: str) -> str:
+def quantity(count: int, what: str) -> str:
     """Return a number and what it counts: `1 latent group`, `412 k latent scalars`."""
-    return f"{size(count)} {what}{'' if count == 1 else 's'}"
+    return f"{abbreviated(count)} {what}{'' if count == 1 else 's'}"
 
 
 def shape(channels: str | int, height: int, width: int) -> str:

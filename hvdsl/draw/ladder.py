@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from hvdsl.compiler.graph import Graph, Node, Role, Scope
-from hvdsl.draw.folding import Folder
-from hvdsl.draw.items import Item, Kind
-from hvdsl.draw.labels import counted, shape, size
+from hvdsl.compiler.graph import Graph, GraphScope, Node, Role
+from hvdsl.draw.folding import ScopeFolder
+from hvdsl.draw.labels import quantity, shape
+from hvdsl.draw.pieces import Piece, PieceKind
+from hvdsl.render.numbers import abbreviated
 
 if TYPE_CHECKING:
     from hvdsl.compiler.model import Model
@@ -20,16 +21,16 @@ class Band:
     """One resolution. Both columns are in order of execution: the encoder goes up the page, the decoder down."""
 
     label: str
-    encoder: list[Item] = field(default_factory=list)
-    decoder: list[Item] = field(default_factory=list)
+    encoder: list[Piece] = field(default_factory=list)
+    decoder: list[Piece] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Tensors that pass between two items that do not follow each other."""
+    """Tensors that pass between two pieces that do not follow each other."""
 
-    source: Item
-    target: Item
+    source: Piece
+    target: Piece
     label: str = ""
     tap: bool = False  # from the encoder to the decoder
 
@@ -40,8 +41,8 @@ class PriorColumn:
 
     name: str
     given: tuple[str, ...]
-    items: list[Item]
-    flows: list[tuple[Item, Item]]
+    pieces: list[Piece]
+    flows: list[tuple[Piece, Piece]]
     links: list[Link]
     grid: str
     parameters: int
@@ -54,19 +55,19 @@ class Ladder:
     title: str
     facts: str
     bands: list[Band]  # coarsest first
-    flows: list[tuple[Item, Item]]  # neighbours in a column, taps apart, that pass something on
+    flows: list[tuple[Piece, Piece]]  # neighbours in a column, taps apart, that pass something on
     links: list[Link]
     priors: list[PriorColumn]
     image: str
     likelihood: str
 
-    def encoder(self) -> list[Item]:
+    def encoder(self) -> list[Piece]:
         """The bottom-up column in order of execution: finest first."""
-        return [leaf for band in reversed(self.bands) for item in band.encoder for leaf in item.leaves()]
+        return [leaf for band in reversed(self.bands) for piece in band.encoder for leaf in piece.leaves()]
 
-    def decoder(self) -> list[Item]:
+    def decoder(self) -> list[Piece]:
         """The top-down column in order of execution: coarsest first."""
-        return [leaf for band in self.bands for item in band.decoder for leaf in item.leaves()]
+        return [leaf for band in self.bands for piece in band.decoder for leaf in piece.leaves()]
 
 
 def ladder(model: Model) -> Ladder:
@@ -90,8 +91,8 @@ def ladder(model: Model) -> Ladder:
 def _facts(model: Model) -> str:
     latents = model.graph.latents
     scalars = sum(a.shape[0] * a.shape[1] * a.shape[2] for a in latents)
-    facts = [f"{size(model.graph.parameter_count())} parameters", counted(len(latents), "latent group")]
-    facts.append(counted(scalars, "latent scalar"))
+    facts = [f"{abbreviated(model.graph.parameter_count())} parameters", quantity(len(latents), "latent group")]
+    facts.append(quantity(scalars, "latent scalar"))
     given = {str(node.args["name"]): node for node in _conditions(model)}
     if given:
         facts.append(f"given {', '.join(f'{name} ({_kind_of(node)})' for name, node in given.items())}")
@@ -109,21 +110,21 @@ def _kind_of(condition: Node) -> str:
     if isinstance(classes, int):
         return f"{classes} classes"
     channels, height, width = condition.shapes[0]
-    return counted(channels, "number") if height == width == 1 else shape(channels, height, width)
+    return quantity(channels, "number") if height == width == 1 else shape(channels, height, width)
 
 
 def _bands(graph: Graph) -> list[Band]:
     bands: dict[tuple[int, int], Band] = {}
-    folder = Folder(graph)
+    folder = ScopeFolder(graph)
     for section in graph.root.members:
-        if not isinstance(section, Scope) or section.name not in ("encoder", "decoder"):
+        if not isinstance(section, GraphScope) or section.name not in ("encoder", "decoder"):
             continue
         for row in section.members:
-            if not isinstance(row, Scope) or row.kind != "row":
+            if not isinstance(row, GraphScope) or row.kind != "row":
                 continue
             height, width = _grid(row.name)
             band = bands.setdefault((height, width), Band(f"{height}×{width}"))
-            (band.encoder if section.name == "encoder" else band.decoder).extend(folder.items(row))
+            (band.encoder if section.name == "encoder" else band.decoder).extend(folder.pieces(row))
     return [bands[grid] for grid in sorted(bands, key=lambda grid: grid[0] * grid[1])]
 
 
@@ -136,19 +137,19 @@ def _grid(row: str) -> tuple[int, int]:
 def _prior(name: str, graph: Graph) -> PriorColumn:
     given = tuple(str(node.args["name"]) for node in graph.entries() if node.args.get("source") == "codes")
     own = graph.shape(graph.output)
-    items = Folder(graph).items(graph.root)
-    flows, links = _connections(graph, ([leaf for item in items for leaf in item.leaves()],))
-    return PriorColumn(name, given, items, flows, links, f"{own[1]}×{own[2]}", graph.parameter_count())
+    pieces = ScopeFolder(graph).pieces(graph.root)
+    flows, links = _connections(graph, ([leaf for piece in pieces for leaf in piece.leaves()],))
+    return PriorColumn(name, given, pieces, flows, links, f"{own[1]}×{own[2]}", graph.parameter_count())
 
 
 class _Owners:
-    """The item that shows each node; a node that none shows counts as its first input."""
+    """The piece that shows each node; a node that none shows counts as its first input."""
 
-    def __init__(self, graph: Graph, items: Sequence[Item]) -> None:
+    def __init__(self, graph: Graph, pieces: Sequence[Piece]) -> None:
         self._graph = graph
-        self._owner = {node.index: item for item in items for node in item.nodes}
+        self._owner = {node.index: piece for piece in pieces for node in piece.nodes}
 
-    def of(self, index: int) -> Item | None:
+    def of(self, index: int) -> Piece | None:
         while index not in self._owner:
             inputs = self._graph.nodes[index].inputs
             if not inputs:
@@ -157,38 +158,38 @@ class _Owners:
         return self._owner[index]
 
 
-def _connections(graph: Graph, columns: Sequence[Sequence[Item]]) -> tuple[list[tuple[Item, Item]], list[Link]]:
+def _connections(graph: Graph, columns: Sequence[Sequence[Piece]]) -> tuple[list[tuple[Piece, Piece]], list[Link]]:
     """Return what passes between neighbours, and what crosses columns or passes over pieces of its own."""
-    place = {id(item): (side, n) for side, items in enumerate(columns) for n, item in enumerate(items)}
-    flows: list[tuple[Item, Item]] = []
+    place = {id(piece): (side, n) for side, pieces in enumerate(columns) for n, piece in enumerate(pieces)}
+    flows: list[tuple[Piece, Piece]] = []
     links: list[Link] = []
-    for edges in _edges(graph, _Owners(graph, [item for items in columns for item in items]), place):
+    for edges in _edges(graph, _Owners(graph, [piece for pieces in columns for piece in pieces]), place):
         source, target = edges[0][:2]
         (side, first), (other, last) = place[id(source)], place[id(target)]
         between = columns[side][first + 1 : last]
         if side != other:
             links.append(Link(source, target, _tap_label(graph, [edge[2:] for edge in edges]), tap=True))
-        elif any(item.kind is not Kind.TAP for item in between):
+        elif any(piece.kind is not PieceKind.TAP for piece in between):
             links.append(Link(source, target))
         else:
             flows.append((source, target))
     return flows, links
 
 
-_Edge: TypeAlias = tuple[Item, Item, int, int]  # source, target, and the nodes at either end
+_Edge: TypeAlias = tuple[Piece, Piece, int, int]  # source, target, and the nodes at either end
 
 
 def _edges(graph: Graph, owners: _Owners, place: Mapping[int, tuple[int, int]]) -> Iterable[list[_Edge]]:
-    """Return the edges between items, by pair. Within a column a tap only lets the stream pass."""
+    """Return the edges between pieces, by pair. Within a column a tap only lets the stream pass."""
     edges: dict[tuple[int, int], list[_Edge]] = {}
     for node in graph.nodes:
         target = owners.of(node.index)
-        if target is None or target.kind is Kind.TAP:
+        if target is None or target.kind is PieceKind.TAP:
             continue
         for value in node.inputs:
             index = value.node
             source = owners.of(index)
-            while source is not None and source.kind is Kind.TAP and place[id(source)][0] == place[id(target)][0]:
+            while source is not None and source.kind is PieceKind.TAP and place[id(source)][0] == place[id(target)][0]:
                 index = graph.nodes[index].inputs[0].node
                 source = owners.of(index)
             if source is not None and source is not target and place[id(source)] < place[id(target)]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hvdsl.compiler.analysis.generation import LatentStructure, latent_structure, latents_that_see_the_image
+from hvdsl.compiler.analysis.reach import LatentStructure, latent_structure, latents_that_see_the_image
 from hvdsl.compiler.graph import Graph
-from hvdsl.draw.labels import counted, shape
+from hvdsl.draw.labels import quantity, shape
 from hvdsl.draw.layered import Arrow, Look, Vertex, layered
 from hvdsl.draw.picture import Picture
 
@@ -28,7 +28,7 @@ def latents(model: Model) -> Picture:
     arrows = [Arrow(vertices[p], vertices[n]) for n, own in enumerate(direct) for p in own]
     arrows += [Arrow(vertices[n], out) for n in last]
     second = _second_stage(model, {run[0]: vertex for run, vertex in zip(runs, vertices, strict=True)})
-    facts = [counted(len(graph.latents), "latent group"), f"stochastic depth {structure.depth}"]
+    facts = [quantity(len(graph.latents), "latent group"), f"stochastic depth {structure.depth}"]
     whole = len(seen) == len(graph.latents)
     facts.append("all inferred from the image" if whole else "dashed: inferred without the image")
     if second:

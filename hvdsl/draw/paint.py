@@ -7,12 +7,12 @@ from pathlib import PurePath
 
 from hvdsl.draw import columns, labels, style
 from hvdsl.draw.columns import Place
-from hvdsl.draw.items import Item, Kind, Mark, key
 from hvdsl.draw.picture import Anchor, Circle, Face, Picture, Point, Polygon, Text, Wire, box, text_width
+from hvdsl.draw.pieces import Mark, Piece, PieceKind, piece_key
 
 
 class Painter:
-    """Paints items into a picture."""
+    """Paints pieces into a picture."""
 
     def __init__(self, picture: Picture, places: Mapping[int, Place], prior: str = "") -> None:
         self._prior = prior
@@ -20,37 +20,37 @@ class Painter:
         self._places = places
         self.latents: dict[str, Point] = {}  # by name: the right end of the first of that name in the column
 
-    def place(self, item: Item) -> Place:
-        return self._places[id(item)]
+    def place(self, piece: Piece) -> Place:
+        return self._places[id(piece)]
 
-    def _key(self, item: Item) -> str:
-        return key(item, self._prior)
+    def _key(self, piece: Piece) -> str:
+        return piece_key(piece, self._prior)
 
-    def item(self, item: Item, ink: style.Ink, circles: float) -> None:
-        """Paint an item; `circles` is the middle of the latents beside the column."""
-        place = self.place(item)
-        if item.kind is Kind.FRAME:
-            self._frame(item, place, ink)
-            for child in item.children:
-                self.item(child, ink, circles)
-        elif item.kind is Kind.TAP:
+    def piece(self, piece: Piece, ink: style.Ink, circles: float) -> None:
+        """Paint a piece; `circles` is the middle of the latents beside the column."""
+        place = self.place(piece)
+        if piece.kind is PieceKind.FRAME:
+            self._frame(piece, place, ink)
+            for child in piece.children:
+                self.piece(child, ink, circles)
+        elif piece.kind is PieceKind.TAP:
             self._shapes.append(
-                Circle((place.middle, place.centre), 3.6, ink.stroke, about=_about(item), key=self._key(item))
+                Circle((place.middle, place.centre), 3.6, ink.stroke, about=_about(piece), key=self._key(piece))
             )
-        elif item.kind is Kind.LATENT:
-            self._latent(item.marks[0], (place.middle, place.centre), item)
-            self.latents.setdefault(item.marks[0].name, (place.right, place.centre))
+        elif piece.kind is PieceKind.LATENT:
+            self._latent(piece.marks[0], (place.middle, place.centre), piece)
+            self.latents.setdefault(piece.marks[0].name, (place.right, place.centre))
             # Above the middle: its prior points there, and what passes over the next pieces leaves below.
-            lines = len(self.mark_lines(item.marks[0]))
-            self._mark_text(item.marks[0], place.right + 5, place.centre - 4.5 - 6.5 * lines, "start")
+            lines = len(self.mark_lines(piece.marks[0]))
+            self._mark_text(piece.marks[0], place.right + 5, place.centre - 4.5 - 6.5 * lines, "start")
         else:
-            self._box(item, place, ink)
-            for n, mark in enumerate(item.marks):
-                y = place.y + place.height * (n + 0.5) / len(item.marks)
-                self._beside(mark, place, (circles, y), item)
+            self._box(piece, place, ink)
+            for n, mark in enumerate(piece.marks):
+                y = place.y + place.height * (n + 0.5) / len(piece.marks)
+                self._beside(mark, place, (circles, y), piece)
 
     def two_lines(self, place: Place, name: str, detail: str, ink: style.Ink) -> None:
-        """Paint a box that is no item: a name and a smaller line under it."""
+        """Paint a box that is no piece: a name and a smaller line under it."""
         outline = box(place.x, place.y, place.width, place.height)
         self._shapes.append(Polygon(outline, ink.fill, ink.stroke, radius=6))
         self._shapes.append(Text(name, (place.middle, place.centre - 7), style.NAME, style.TEXT))
@@ -59,7 +59,7 @@ class Painter:
     def arrow(self, start: Point, end: Point) -> None:
         self._shapes.append(Wire((start, end), style.STREAM))
 
-    def flow(self, source: Item, target: Item) -> None:
+    def flow(self, source: Piece, target: Piece) -> None:
         """Draw the stream between neighbours of a column."""
         a, b = self.place(source), self.place(target)
         if a.y < b.y:
@@ -67,47 +67,47 @@ class Painter:
         else:
             self.arrow((a.middle, a.y), (b.middle, b.bottom))
 
-    def line_to_tap(self, before: Item, tap: Item) -> None:
+    def line_to_tap(self, before: Piece, tap: Piece) -> None:
         a, b = self.place(before), self.place(tap)
         self._shapes.append(Wire(((a.middle, a.y), (b.middle, b.centre)), style.STREAM, arrow=False))
 
-    def _frame(self, item: Item, place: Place, ink: style.Ink) -> None:
+    def _frame(self, piece: Piece, place: Place, ink: style.Ink) -> None:
         outline = box(place.x, place.y, place.width, place.height)
         self._shapes.append(Polygon(outline, None, ink.stroke, line=1.1, radius=9, dashed=True))
         at = (place.right - 11, place.y + 13)
-        count = f"× {item.count} side by side" if item.beside else f"× {item.count}"
+        count = f"× {piece.count} side by side" if piece.beside else f"× {piece.count}"
         self._shapes.append(Text(count, at, style.NAME, ink.stroke, "SemiBold", "end"))
 
-    def _box(self, item: Item, place: Place, ink: style.Ink) -> None:
-        plain = item.kind is Kind.OPERATIONS
+    def _box(self, piece: Piece, place: Place, ink: style.Ink) -> None:
+        plain = piece.kind is PieceKind.OPERATIONS
         fill = style.PAPER if plain else ink.fill
         self._shapes.append(
-            Polygon(_outline(item, place), fill, ink.stroke, radius=5, about=_about(item), key=self._key(item))
+            Polygon(_outline(piece, place), fill, ink.stroke, radius=5, about=_about(piece), key=self._key(piece))
         )
         if plain:
-            rows = columns.lines(item)
+            rows = columns.operation_lines(piece)
             for n, line in enumerate(rows):
                 y = place.centre + (n - (len(rows) - 1) / 2) * style.LINE_HEIGHT
                 self._shapes.append(Text(line, (place.middle, y), style.OPERATION, style.TEXT))
             return
-        heading = columns.heading(item)
+        heading = columns.heading(piece)
         self._shapes.append(Text(heading, (place.middle, place.centre - 7), style.NAME, style.TEXT, "SemiBold"))
-        self._shapes.append(Text(columns.detail(item), (place.middle, place.centre + 9), style.DETAIL, style.FAINT))
+        self._shapes.append(Text(columns.detail(piece), (place.middle, place.centre + 9), style.DETAIL, style.FAINT))
 
-    def _beside(self, mark: Mark, place: Place, centre: Point, item: Item) -> None:
+    def _beside(self, mark: Mark, place: Place, centre: Point, piece: Piece) -> None:
         x, y = centre
         side = 1 if x > place.middle else -1
-        inner, outer = (x - side * style.CIRCLE, y), (columns.side(item, place, y, side), y)
+        inner, outer = (x - side * style.CIRCLE, y), (columns.side(piece, place, y, side), y)
         # Bottom-up the box gives the latent its distribution; top-down the latent flows back into the box.
         ends = (outer, inner) if side < 0 else (inner, outer)
         self._shapes.append(Wire(ends, style.LATENT.stroke))
-        self._latent(mark, (x, y), item)
+        self._latent(mark, (x, y), piece)
         self._mark_text(mark, x + side * (style.CIRCLE + 7), y, "start" if side > 0 else "end")
 
-    def _latent(self, mark: Mark, centre: Point, item: Item) -> None:
-        about = f"latent {mark.name}, {labels.shapes(mark.shapes)}, {len(mark.shapes)} in the model\n{_about(item)}"
+    def _latent(self, mark: Mark, centre: Point, piece: Piece) -> None:
+        about = f"latent {mark.name}, {labels.shapes(mark.shapes)}, {len(mark.shapes)} in the model\n{_about(piece)}"
         ink = style.LATENT
-        circle = Circle(centre, style.CIRCLE, ink.fill, ink.stroke, 1.5, mark.on_the_way_up, about, self._key(item))
+        circle = Circle(centre, style.CIRCLE, ink.fill, ink.stroke, 1.5, mark.on_the_way_up, about, self._key(piece))
         self._shapes.append(circle)
         self._shapes.extend(name_inside(mark.name, centre))
 
@@ -144,9 +144,9 @@ def name_inside(name: str, centre: Point) -> Iterator[Text]:
         yield Text(index, (x, centre[1] + 4), small * shrink, style.TEXT, "Italic", "start")
 
 
-def _outline(item: Item, place: Place) -> tuple[Point, ...]:
+def _outline(piece: Piece, place: Place) -> tuple[Point, ...]:
     """Return a rectangle, or a trapezoid that is narrow where the map is small (the coarse end is always up)."""
-    if item.scale == 1.0:
+    if piece.scale == 1.0:
         return box(place.x, place.y, place.width, place.height)
     return (
         (place.x + columns.SLANT, place.y),
@@ -156,20 +156,20 @@ def _outline(item: Item, place: Place) -> tuple[Point, ...]:
     )
 
 
-def _name(item: Item) -> str:
-    whole = f"{item.title}({item.arguments})" if item.arguments else item.title
-    return f"{whole} × {item.count}" if item.count > 1 else whole
+def _name(piece: Piece) -> str:
+    whole = f"{piece.title}({piece.arguments})" if piece.arguments else piece.title
+    return f"{whole} × {piece.count}" if piece.count > 1 else whole
 
 
-def _about(item: Item) -> str:
-    """Say what an item stands for: the text that shows on hovering."""
-    where = item.scope.path if item.scope else ""
-    span = item.nodes[0].span
+def _about(piece: Piece) -> str:
+    """Say what a piece stands for: the text that shows on hovering."""
+    where = piece.scope.path if piece.scope else ""
+    span = piece.nodes[0].span
     place = f"{PurePath(span.source.name).name}:{span.line}"  # drawings go to others: no folder of this machine
-    shape = labels.shape(*item.nodes[-1].shapes[0])
+    shape = labels.shape(*piece.nodes[-1].shapes[0])
     facts = [
-        _name(item).replace(" | ", " → ") or item.kind.value,
+        _name(piece).replace(" | ", " → ") or piece.kind.value,
         f"{where} ({place})" if where else place,
-        f"out {shape}, {len(item.nodes):,} operations, {item.parameters:,} parameters",
+        f"out {shape}, {len(piece.nodes):,} operations, {piece.parameters:,} parameters",
     ]
     return "\n".join(facts)

@@ -1,6 +1,5 @@
 """Turn weights that other code bases published into runs."""
 
-from hvdsl.importers.names import WeightsError, rename, table
-from hvdsl.importers.weights import read_weights
+from hvdsl.importers.weights import WeightsError, read_release, read_weights, rename, sources
 
-__all__ = ["WeightsError", "read_weights", "rename", "table"]
+__all__ = ["WeightsError", "read_release", "read_weights", "rename", "sources"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.metric_names import METRICS, metric
-from hvdsl.runtime.training.metrics import metrics_records
+from hvdsl.runtime.training.folder.logs import metrics_records
 
 MOST_POINTS = 40_000  # of a curve in memory
 MOST_SNAPSHOTS = 48  # of the numbers of all groups

@@ -86,9 +86,9 @@ class Compiled:
 
     def module(self) -> ModuleType:
         """The source as a Python module; `module().Model` is the model's class. Imports torch."""
-        from hvdsl.compiler.load import load
+        from hvdsl.compiler.load import load_module
 
-        return load(self.source, self.model.settings.model)
+        return load_module(self.source, self.model.settings.model)
 
     def build(self, seed: int = 0) -> nn.Module:
         """The model, each parameter at its first value. Equal seeds give equal values.
@@ -99,13 +99,13 @@ class Compiled:
             hvdsl.Error: level 2, where there is no compiler for what `torch.compile` generates.
         """
         from hvdsl.runtime.layers import initialize
-        from hvdsl.workflows.isolation import no_global_effect
+        from hvdsl.workflows.calls import no_global_effect
 
         with no_global_effect():
             model = cast("nn.Module", self.module().Model())
             initialize(model, seed)
         if self.level == 2:
-            from hvdsl.runtime.training.recipes import compile_recipes
+            from hvdsl.runtime.training.step.recipes import compile_recipes
 
             compile_recipes(model)
         return model
@@ -178,13 +178,11 @@ def checked(spec: str | Path | Source | tree.Spec, overrides: Sequence[str] = ()
 
 def info(model: Model) -> dict[str, Any]:
     """Return what a model costs, per resolution and in all, as JSON says it."""
-    from hvdsl.compiler.analysis.conditions import conditions_of
-    from hvdsl.compiler.analysis.sight import prior_summary
-    from hvdsl.compiler.analysis.summary import summary
+    from hvdsl.compiler.analysis.summary import condition_uses, prior_summary, summary
     from hvdsl.compiler.parameter_groups import group_summary
 
     priors = [prior_summary(graph).to_json() for graph in model.priors.values()]
-    conditions = [condition.to_json() for condition in conditions_of(model)]
+    conditions = [condition.to_json() for condition in condition_uses(model)]
     return {
         "title": model.settings.title,
         **summary(model.graph).to_json(),

@@ -19,19 +19,19 @@ import torch
 import torch.distributed as dist
 
 import hvdsl
-from hvdsl.runtime.data import open_data
+from hvdsl.runtime.data import open_splits
 from hvdsl.runtime.training.batches import batches
-from hvdsl.runtime.training.recipes import CompilationError, check_machine
+from hvdsl.runtime.training.step.recipes import CompilationError, check_machine
 from hvdsl.runtime.training.trainer import Trainer
+from hvdsl.workflows.calls import no_global_effect
 from hvdsl.workflows.compiling import checked
-from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.runs import instantiate
 
 SPEC, BATCH = "vdvae_digits", 32
 WARM, TIMED = 2, 7  # steps
 
 
-def diagnose(*, speed: bool = True) -> dict[str, Any]:
+def examine_machine(*, speed: bool = True) -> dict[str, Any]:
     """Say what there is, as JSON has it.
 
     Args:
@@ -155,7 +155,9 @@ def _speed(name: str) -> dict[str, Any]:
     model = checked(SPEC, (f"train.batch={BATCH}",))
     device = torch.device(name)
     with no_global_effect():
-        trainer = Trainer(instantiate(model, 0, device), model.settings, open_data(model.settings.data).train, sinks=())
+        trainer = Trainer(
+            instantiate(model, 0, device), model.settings, open_splits(model.settings.data).train, sinks=()
+        )
         stream, seconds = batches(trainer.data, trainer.order, 0), []
         try:
             for _ in range(WARM + TIMED):

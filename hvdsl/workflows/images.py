@@ -19,7 +19,7 @@ from hvdsl.runtime.data.conditions import open_fields
 from hvdsl.runtime.data.dataset import Dataset
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.open import open_given
-from hvdsl.runtime.data.picture import Raster, UnreadableError
+from hvdsl.runtime.data.picture import StoredImage, UnreadableError
 from hvdsl.runtime.data.stored import read_image
 from hvdsl.runtime.ground.pixels import pixel_bits
 
@@ -54,13 +54,15 @@ class GivenImages:
 class _Files:
     """Image files in a given order, as a data set stores images."""
 
+    labelled_by = "the folders of classes"
+
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
 
     def __len__(self) -> int:
         return len(self._paths)
 
-    def image(self, index: int, epoch: int) -> Raster:
+    def image(self, index: int, epoch: int) -> StoredImage:
         path = self._paths[index]
         if not path.exists():
             raise DataError(f"there is no image {path}")
@@ -100,7 +102,7 @@ def read_mask(mask: MaskLike, size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(values > 0)
 
 
-def _brightest(raster: Raster) -> NDArray[Any]:
+def _brightest(raster: StoredImage) -> NDArray[Any]:
     """The brightest channel of each pixel; what is transparent is 0."""
     shown = raster.values[:, :, :-1] * (raster.values[:, :, -1:] > 0) if raster.alpha else raster.values
     brightest: NDArray[Any] = shown.max(axis=2)

@@ -13,13 +13,12 @@ from torch import Tensor
 from hvdsl.compiler.model import Model
 from hvdsl.errors import UsageError
 from hvdsl.grammar.source import Source
-from hvdsl.importers import read_weights, rename, table
-from hvdsl.importers.names import sources
+from hvdsl.importers import read_release, read_weights, rename, sources
 from hvdsl.runtime.codes.store import Identity
-from hvdsl.runtime.training.run import Run
-from hvdsl.runtime.training.weights import model_tensors
+from hvdsl.runtime.training.folder.run import Run
+from hvdsl.runtime.training.folder.weights import model_tensors
+from hvdsl.workflows.calls import no_global_effect
 from hvdsl.workflows.compiling import Overrides, checked, spelled
-from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.runs import create_run, instantiate, instantiate_prior
 from hvdsl.workflows.stages import create_prior_run, open_autoencoder
 
@@ -92,7 +91,7 @@ def run_import(options: ImportOptions) -> Run:
     own = model_tensors(instantiate(model))
     names = {name: tuple(tensor.shape) for name, tensor in own.items()}
     files = {"model": options.weights} | ({"ema": options.ema} if options.ema else {})
-    entry = table(options.source).entry
+    entry = read_release(options.source).entry
     parts = {part: rename(options.source, names, read_weights(path, entry)) for part, path in files.items()}
     priors = _priors(options, model)
     run = create_run(options.out, options.spec, model, options.data)
@@ -104,7 +103,7 @@ def run_import(options: ImportOptions) -> Run:
 
 def _priors(options: ImportOptions, model: Model) -> dict[str, dict[str, Tensor]]:
     """Read the tensors of every published prior, in the names of the spec's."""
-    source = table(options.source).priors
+    source = read_release(options.source).priors
     tensors = {}
     for latent, path in options.prior:
         if latent not in model.priors:
@@ -113,7 +112,7 @@ def _priors(options: ImportOptions, model: Model) -> dict[str, dict[str, Tensor]
         if not source:
             raise UsageError(f"--prior {latent}={path}: {options.source} publishes no priors over codes")
         names = {name: tuple(t.shape) for name, t in model_tensors(instantiate_prior(model, latent)).items()}
-        tensors[latent] = rename(source, names, read_weights(path, table(source).entry))
+        tensors[latent] = rename(source, names, read_weights(path, read_release(source).entry))
     return tensors
 
 

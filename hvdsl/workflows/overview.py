@@ -12,10 +12,10 @@ from typing import Any, Literal
 from hvdsl.errors import HvdslError
 from hvdsl.report.records import Records, read_records
 from hvdsl.runtime.ground import metric_names as names
-from hvdsl.runtime.training.checkpoint import Checkpoint, CheckpointStore
-from hvdsl.runtime.training.history import ENVIRONMENT
-from hvdsl.runtime.training.lock import is_written
-from hvdsl.runtime.training.saving import BEST, RECORD
+from hvdsl.runtime.training.folder.checkpoint import Checkpoint, CheckpointStore
+from hvdsl.runtime.training.folder.lock import is_written
+from hvdsl.runtime.training.folder.logs import ENVIRONMENT
+from hvdsl.runtime.training.folder.saving import BEST, RECORD
 
 State = Literal["running", "finished", "stopped", "failed", "not begun"]
 DEEPEST, MOST_FOLDERS, MOST_FILES = 4, 20_000, 200_000

@@ -15,7 +15,7 @@ from torch import nn
 from hvdsl.compiler.assembly.files import locate
 from hvdsl.compiler.assembly.upgrade import upgraded
 from hvdsl.compiler.emit import emit_priors, emit_steps
-from hvdsl.compiler.load import load
+from hvdsl.compiler.load import load_module
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.pipeline import write
 from hvdsl.compiler.settings import Data
@@ -23,14 +23,13 @@ from hvdsl.draw import graph_json
 from hvdsl.errors import UsageError
 from hvdsl.grammar import print_text, read_text
 from hvdsl.grammar.source import Source
-from hvdsl.runtime.data import Dataset, Splits, open_given
-from hvdsl.runtime.data import open_data as open_splits
+from hvdsl.runtime.data import Dataset, Splits, open_given, open_splits
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.protocol import StepsClass
-from hvdsl.runtime.training.history import first_line
-from hvdsl.runtime.training.recipes import compile_recipes
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.logs import first_line
+from hvdsl.runtime.training.folder.run import Run
+from hvdsl.runtime.training.step.recipes import compile_recipes
 from hvdsl.workflows.compiling import Compiled, Overrides, checked, spelled
 
 
@@ -60,7 +59,7 @@ def instantiate(model: Model, seed: int = 0, device: torch.device | None = None,
 def instantiate_prior(model: Model, latent: str, seed: int = 0, device: torch.device | None = None) -> nn.Module:
     """Return the emitted prior of a latent, initialised from `seed`, on `device`."""
     alone = replace(model, priors={latent: model.priors[latent]})  # the others need not be written for it
-    emitted = load(emit_priors(alone), f"{model.settings.model}_priors")
+    emitted = load_module(emit_priors(alone), f"{model.settings.model}_priors")
     prior: nn.Module = emitted.PRIORS[latent]()
     initialize(prior, seed)
     return prior.to(device) if device else prior
@@ -69,7 +68,7 @@ def instantiate_prior(model: Model, latent: str, seed: int = 0, device: torch.de
 def steps_of(model: Model, latent: str) -> StepsClass:
     """Return the class of the position-by-position form of a latent's prior, derived now."""
     name = f"{model.settings.model}_steps"
-    steps: StepsClass = load(emit_steps(model, [latent]), name).STEPS[latent]
+    steps: StepsClass = load_module(emit_steps(model, [latent]), name).STEPS[latent]
     return steps
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
+from torch import nn
 
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.settings import Train
@@ -16,10 +18,11 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import Level
 from hvdsl.runtime.codes.store import CodeStore, Identity
 from hvdsl.runtime.latents.noise import noise_scheme
-from hvdsl.runtime.priors.stage import PriorTask, check_levels, names_of, score
-from hvdsl.runtime.training.run import Run, RunError
+from hvdsl.runtime.priors.stage import PriorTask, check_levels, names_of, score_codes
+from hvdsl.runtime.training.folder.run import Run, RunError
 from hvdsl.runtime.training.sinks import Sink
 from hvdsl.runtime.training.trainer import Graphs, Periodic, Trainer, TrainingResult
+from hvdsl.workflows.calls import say
 from hvdsl.workflows.plan import recompute_within
 from hvdsl.workflows.runs import instantiate_prior, read_model, run_data
 from hvdsl.workflows.stages import (
@@ -33,76 +36,118 @@ from hvdsl.workflows.stages import (
 from hvdsl.workflows.starts import Start, hold, note_start
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorOptions:
+    """How a prior is trained; `TrainOptions` says what each means."""
+
+    latent: str
+    overrides: tuple[str, ...]
+    resume: bool
+    checkpoint: int | None
+    data: Path | None
+    workers: int
+    device: torch.device
+    sinks: Sequence[str | Sink] | None = None
+    graphs: Graphs = "auto"
+
+
 def train_prior(
-    run: Run,
-    given: Model | None,
-    *,
-    latent: str,
-    overrides: Sequence[str],
-    resume: bool,
-    checkpoint: int | None,
-    data: Path | None,
-    workers: int,
-    device: torch.device,
-    console: Console | None,
-    held: ExitStack,
-    sinks: Sequence[str | Sink] | None = None,
-    graphs: Graphs = "auto",
+    run: Run, given: Model | None, options: PriorOptions, console: Console | None, held: ExitStack
 ) -> TrainingResult:
-    """Train the prior of `latent`, or go on with it; extracts the codes first if there are none of this autoencoder.
+    """Train the prior of a latent, or go on with it; extracts the codes first if there are none of this autoencoder.
 
     The spec of a prior is the one `given`; else, when it begins, the run's, and from then on its own.
 
     Raises:
         HvdslError: the spec does not say how, the autoencoder is not trained, or the prior is of other codes.
     """
+    latent, device = options.latent, options.device
     folder = prior_folder(run, latent)
-    begun = _has_begun(folder, resume)
+    begun = _has_begun(folder, options.resume)
     if begun:
         hold(Run.open(folder), held)
-    model = given if given is not None else read_model(Run.open(folder) if begun else run, overrides)
+    model = given if given is not None else read_model(Run.open(folder) if begun else run, options.overrides)
     train = _train_section(model, latent)
-    first = open_autoencoder(run, device)
     prior = instantiate_prior(model, latent, train.seed, device)
-    check_levels(prior, [*first.levels, *_classes(first)])
-    splits = run_data(run, model.settings.data, data)
-    codes = extract(first, splits.train, "train", console=console, model=model)
-    held_out = extract(first, splits.validation, "validation", console=console, model=model)
-    names = names_of(prior)
+    codes = _codes(run, model, prior, options, console)
     start = Start(
         model=model,
         train=train,
-        data=data if data is not None else run.data,
-        digest=codes.identity.data,
+        data=options.data if options.data is not None else run.data,
+        digest=codes.train.identity.data,
         device=device,
         level=run.level,
-        overrides=tuple(overrides),
+        overrides=options.overrides,
         noise_scheme=noise_scheme(prior),
     )
     start.check_ranks()
-    stage = _stage(run, start, latent, codes.identity, begun, held)
+    stage = _stage(run, start, latent, codes.train.identity, begun, held)
+    trainer = _trainer(prior, model, train, codes, stage, run.level, options, console)
+    step = trainer.resume(options.checkpoint) if begun else 0
+    if begun:
+        note_start(stage, replace(start, noise_scheme=noise_scheme(prior)), step)  # that of its checkpoint
+    count = f"{len(codes.train):,} images' codes"
+    line = f"prior of {latent} on {device}: {count}, from step {step}, folder {stage.folder}"
+    say(console, line)
+    return trainer.fit()
+
+
+@dataclass(frozen=True, slots=True)
+class _Codes:
+    """What a prior is trained and validated on, and the values of an image."""
+
+    train: CodeStore
+    validation: CodeStore
+    dims: int
+
+
+def _codes(run: Run, model: Model, prior: nn.Module, options: PriorOptions, console: Console | None) -> _Codes:
+    """The codes of the run's autoencoder."""
+    first = open_autoencoder(run, options.device)
+    check_levels(prior, [*first.levels, *_classes(first)])
+    splits = run_data(run, model.settings.data, options.data)
+    return _Codes(
+        extract(first, splits.train, "train", console=console, model=model),
+        extract(first, splits.validation, "validation", console=console, model=model),
+        first.dims,
+    )
+
+
+def _trainer(
+    prior: nn.Module,
+    model: Model,
+    train: Train,
+    codes: _Codes,
+    stage: Run,
+    level: int,
+    options: PriorOptions,
+    console: Console | None,
+) -> Trainer:
+    """What trains a prior and validates it."""
+    names = names_of(prior)
     drop = {field.name: field.drop for field in model.settings.data.conditions}
     trainer = Trainer(
         prior,
         model.settings.model_copy(update={"train": train}),
-        codes.rows(names),
+        codes.train.rows(names),
         run=stage,
         console=console,
-        workers=workers,
-        task=PriorTask(prior, first.dims, drop),
-        sinks=sinks,
-        graphs=graphs,
-        level=run.level,
+        workers=options.workers,
+        task=PriorTask(prior, codes.dims, drop),
+        sinks=options.sinks,
+        graphs=options.graphs,
+        level=level,
     )
-    recompute_within(trainer, model.priors[latent], console)
-    trainer.periodic.append(_validation(trainer, held_out, names, first.dims))
-    step = trainer.resume(checkpoint) if begun else 0
-    if begun:
-        note_start(stage, replace(start, noise_scheme=noise_scheme(prior)), step)  # that of its checkpoint
-    if console is not None:
-        line = f"prior of {latent} on {device}: {len(codes):,} images' codes, from step {step}, folder {stage.folder}"
-        console.print(line, highlight=False, soft_wrap=True)
-    return trainer.fit()
+    recompute_within(trainer, model.priors[options.latent], console)
+    held_out = codes.validation.rows(names)
+
+    def validate(step: int) -> dict[str, Any]:
+        score = score_codes(trainer.model, held_out, codes.dims, batch=trainer.train.batch, world=trainer.world)
+        return score.as_metrics()
+
+    every = trainer.clock.every(trainer.train.evaluate_every)
+    trainer.periodic.append(Periodic("validation", every, validate, trainer.settings.evaluate.use_ema))
+    return trainer
 
 
 def _has_begun(folder: Path, resume: bool) -> bool:
@@ -138,13 +183,3 @@ def _stage(run: Run, start: Start, latent: str, identity: Identity, begun: bool,
     stage = create_prior_run(run, start.model, latent, identity, start.entry())
     hold(stage, held)
     return stage
-
-
-def _validation(trainer: Trainer, held_out: CodeStore, names: list[str], dims: int) -> Periodic:
-    rows = held_out.rows(names)
-    return Periodic(
-        "validation",
-        trainer.clock.every(trainer.train.evaluate_every),
-        lambda step: score(trainer.model, rows, dims, batch=trainer.train.batch, world=trainer.world).as_metrics(),
-        trainer.settings.evaluate.use_ema,
-    )

@@ -18,11 +18,10 @@ from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.codes.store import CodeStore
 from hvdsl.runtime.ground.disk import read_json
-from hvdsl.runtime.training.checkpoint import DIGEST, STEP, WEIGHTS, Checkpoint, CheckpointStore, read_metadata
-from hvdsl.runtime.training.history import CURRENT, ENVIRONMENT, HISTORY, VERSIONS, History
-from hvdsl.runtime.training.metrics import metrics_records
-from hvdsl.runtime.training.run import Run
-from hvdsl.workflows.progress import Show, showing
+from hvdsl.runtime.training.folder.checkpoint import DIGEST, STEP, WEIGHTS, Checkpoint, CheckpointStore, read_metadata
+from hvdsl.runtime.training.folder.logs import CURRENT, ENVIRONMENT, HISTORY, VERSIONS, History, metrics_records
+from hvdsl.runtime.training.folder.run import Run
+from hvdsl.workflows.calls import Show, showing
 
 CHUNK = 1 << 22  # bytes of a file that are read at a time
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels, encode
+from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels, infer_codes
 from hvdsl.runtime.codes.store import CodeStore, Identity, LabelledImages, Writing, data_digest
 from hvdsl.runtime.data.fields import TableField
 from hvdsl.runtime.ground.world import World
@@ -97,7 +97,7 @@ def _write(
     wanted = dict.fromkeys((*(c.name for c in conditions_of(model)), *classes, *writing.fields))
     for indices in chunks(mine, batch):
         pixels, given = read_with_fields(images, indices, list(wanted))
-        codes, _ = encode(model, torch.from_numpy(pixels.astype(np.float32)), as_tensors(given))
+        codes, _ = infer_codes(model, torch.from_numpy(pixels.astype(np.float32)), as_tensors(given))
         parts = [codes[level.name].flatten(1).cpu().numpy() for level in writing.levels if level.grid]
         parts += [_classes(images, name, given[name]) for name in classes]
         writing.write(indices.start, np.concatenate(parts, 1), {name: given[name] for name in writing.fields})

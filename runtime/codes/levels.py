@@ -110,7 +110,7 @@ def check_fit(codes: Mapping[str, Tensor], levels: Sequence[Level], source: str)
         raise CodesError(f"{source} has no images")
 
 
-def encode(
+def infer_codes(
     model: nn.Module, pixels: Tensor, given: Mapping[str, Tensor] = MappingProxyType({})
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The codes of images, by level, and their reconstruction, from one pass in evaluation mode.
@@ -139,7 +139,7 @@ def encode(
     return codes, params
 
 
-def decode(
+def decode_codes(
     model: nn.Module,
     data: Data,
     codes: Mapping[str, Tensor],

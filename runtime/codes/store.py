@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hvdsl.runtime.codes.levels import CodesError, Level
-from hvdsl.runtime.ground.arrays import read_array
-from hvdsl.runtime.ground.disk import DiskError, read_json, remove_folder, sync, write_json
+from hvdsl.runtime.ground.disk import DiskError, read_array, read_json, remove_folder, sync, write_json
 from hvdsl.runtime.training.batches import PixelSource
-from hvdsl.runtime.training.weights import model_tensors
+from hvdsl.runtime.training.folder.weights import model_tensors
 
 PROBES = 64
 """Images whose pixels enter the digest of a data set, evenly spread over it."""

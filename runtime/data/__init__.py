@@ -2,6 +2,6 @@
 
 from hvdsl.runtime.data.dataset import Dataset, Splits
 from hvdsl.runtime.data.errors import DataError
-from hvdsl.runtime.data.open import open_data, open_given
+from hvdsl.runtime.data.open import open_given, open_splits
 
-__all__ = ["DataError", "Dataset", "Splits", "open_data", "open_given"]
+__all__ = ["DataError", "Dataset", "Splits", "open_given", "open_splits"]

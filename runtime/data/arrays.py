@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hvdsl.runtime.data.dataset import Chain, Images
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.names import ALL, part_in
-from hvdsl.runtime.data.picture import Raster
+from hvdsl.runtime.data.picture import StoredImage
 
 _LABELS = re.compile(r"(^|_)(labels?|y|targets?|classes|fine_labels)($|_)", re.IGNORECASE)
 _NUMBER = re.compile(r"[-_]?(\d+)$")  # of a shard
@@ -31,6 +31,7 @@ class Arrays:
     Args:
         channels: What the spec wants: it says which axis is that of the channels. None: the shorter one.
         fields: Other arrays of N rows, by name.
+        labelled_by: What says the classes, for messages.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Arrays:
         *,
         channels: int | None = None,
         fields: Mapping[str, NDArray[Any]] | None = None,
+        labelled_by: str = "the array `labels`",
     ) -> None:
         if images.dtype.kind not in "buif" or images.ndim not in (3, 4) or 0 in images.shape[1:]:
             raise DataError(
@@ -51,7 +53,7 @@ class Arrays:
             raise DataError(f"{name} holds no images")
         if labels is not None and labels.shape != (len(images),):
             raise DataError(f"{name} has {len(images)} images but labels of shape {labels.shape}")
-        self.name_of_file = name
+        self.name_of_file, self.labelled_by = name, labelled_by
         self.fields: Mapping[str, NDArray[Any]] = fields or {}
         self._images, self._labels = images, labels
         self._planar = images.ndim == 4 and _is_planar(name, images.shape, channels)
@@ -66,11 +68,11 @@ class Arrays:
         """The array as it is in the file."""
         return self._images
 
-    def image(self, index: int, epoch: int) -> Raster:
+    def image(self, index: int, epoch: int) -> StoredImage:
         image = np.asarray(self._images[index])
         if image.ndim == 2:
-            return Raster(image[:, :, None])
-        return Raster(image.transpose(1, 2, 0) if self._planar else image, self._alpha)
+            return StoredImage(image[:, :, None])
+        return StoredImage(image.transpose(1, 2, 0) if self._planar else image, self._alpha)
 
     def label(self, index: int) -> int | None:
         return None if self._labels is None else int(self._labels[index])
@@ -242,7 +244,9 @@ def _one(path: Path, stored: Mapping[str, NDArray[Any]], part: str, key: str, ch
     count = len(stored[key]) if stored[key].ndim else 0
     fields = {_field(k, part): a for k, a in beside.items() if k != labels and a.ndim and len(a) == count}
     name = str(path) if part == ALL and key in _IMAGES else f"{path}[{key}]"
-    return Arrays(name, stored[key], _integers(path, beside.get(labels or "")), channels=channels, fields=fields)
+    classes = _integers(path, beside.get(labels or ""))
+    array = f"the array `{labels or 'labels'}`"
+    return Arrays(name, stored[key], classes, channels=channels, fields=fields, labelled_by=array)
 
 
 def _field(key: str, part: str) -> str:

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hvdsl.compiler.settings import Condition, Data
+from hvdsl.compiler.settings import ConditionSettings, Data
 from hvdsl.runtime.data.conditions import NONE, formed, made
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.fields import Field
-from hvdsl.runtime.data.picture import Raster
-from hvdsl.runtime.data.preprocess import Preprocess, random, scaled
+from hvdsl.runtime.data.picture import StoredImage
+from hvdsl.runtime.data.preprocess import Preprocess, random, resized
 
 Pixels = NDArray[Any]  # (N, C, H, W): uint8 or uint16 0 … 2^bits − 1, or float32 of real numbers
 
@@ -27,8 +27,13 @@ class Images(Protocol):
 
     def __len__(self) -> int: ...
 
-    def image(self, index: int, epoch: int) -> Raster:
+    def image(self, index: int, epoch: int) -> StoredImage:
         """Return image `index`, (H, W, C). Sources that crop at random depend on the epoch, files do not."""
+        ...
+
+    @property
+    def labelled_by(self) -> str:
+        """What says the classes, for messages."""
         ...
 
     def label(self, index: int) -> int | None:
@@ -49,7 +54,11 @@ class Subset:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def image(self, index: int, epoch: int) -> Raster:
+    @property
+    def labelled_by(self) -> str:
+        return self.images.labelled_by
+
+    def image(self, index: int, epoch: int) -> StoredImage:
         return self.images.image(int(self.indices[index]), epoch)
 
     def label(self, index: int) -> int | None:
@@ -69,7 +78,11 @@ class Chain:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def image(self, index: int, epoch: int) -> Raster:
+    @property
+    def labelled_by(self) -> str:
+        return self.sources[0].labelled_by
+
+    def image(self, index: int, epoch: int) -> StoredImage:
         source, place = self._place(index)
         return source.image(place, epoch)
 
@@ -178,7 +191,7 @@ class Dataset:
         return np.stack(rows), {key: np.stack(values) for key, values in given.items()}
 
     def _formed(
-        self, condition: Condition, pixels: Pixels, epoch: int, index: int, stored: tuple[int, ...]
+        self, condition: ConditionSettings, pixels: Pixels, epoch: int, index: int, stored: tuple[int, ...]
     ) -> NDArray[Any]:
         """A field of an image, which is `stored` with that height and width."""
         own = made(self._settings, condition, pixels, epoch, index)
@@ -190,7 +203,7 @@ class Dataset:
         return formed(condition, value, name, source.place, lambda n: self._moved(condition, n, epoch, index, stored))
 
     def _moved(
-        self, condition: Condition, numbers: NDArray[Any], epoch: int, index: int, stored: tuple[int, ...]
+        self, condition: ConditionSettings, numbers: NDArray[Any], epoch: int, index: int, stored: tuple[int, ...]
     ) -> NDArray[Any]:
         """Do with (H, W, C) what is done with the image, and bring it to the size that was declared."""
         size, name = condition.shape[1:], self.images.name(index)
@@ -203,7 +216,7 @@ class Dataset:
                 f"`{condition.name}` of {name} is {numbers.shape[0]}x{numbers.shape[1]}, and the image "
                 f"{stored[0]}x{stored[1]}: make them alike"
             )
-        return np.ascontiguousarray(scaled(numbers, size).transpose(2, 0, 1))
+        return np.ascontiguousarray(resized(numbers, size).transpose(2, 0, 1))
 
     def absent(self, field: str) -> int:
         """Return how many images have no value of a field of `data`, as far as can be said without reading images.
@@ -269,7 +282,7 @@ class Dataset:
             raise DataError(f"{name} is of class {known[wrong]}{limit}: classes count from 0")
         return np.asarray(known, np.int64)
 
-    def _one(self, raster: Raster, index: int, epoch: int, step: int) -> Pixels:
+    def _one(self, raster: StoredImage, index: int, epoch: int, step: int) -> Pixels:
         name = self.images.name(index)
         pixels = self._preprocess(raster, epoch, index, name, step)
         if pixels.shape != self.shape:

@@ -9,7 +9,7 @@ import numpy as np
 from hvdsl.runtime.data.arrays import Arrays
 from hvdsl.runtime.data.dataset import Dataset, Images, Subset
 from hvdsl.runtime.data.fields import ImageField
-from hvdsl.runtime.data.folder import Folder
+from hvdsl.runtime.data.folder import ImageFiles
 
 PROBES = 64
 """Images, evenly spread, whose pixels are part of a digest."""
@@ -29,7 +29,7 @@ def dataset_digest(dataset: Dataset) -> str:
     """
     images: Images = dataset.images.images if isinstance(dataset.images, Subset) else dataset.images
     digest = hashlib.sha256(f"{len(images)}".encode())
-    if isinstance(images, Folder):
+    if isinstance(images, ImageFiles):
         for record in images.records:
             size = record.header and (record.header.height, record.header.width, record.header.channels)
             digest.update(f"\0{record.name} {size}".encode())

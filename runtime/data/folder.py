@@ -10,7 +10,7 @@ from pathlib import Path
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.listing import FileRecord
-from hvdsl.runtime.data.picture import Raster, UnreadableError
+from hvdsl.runtime.data.picture import StoredImage, UnreadableError
 from hvdsl.runtime.data.preprocess import Preprocess
 from hvdsl.runtime.data.stored import read_image
 
@@ -21,7 +21,7 @@ _NAMED = 3  # files that an error names; the others it counts
 _log = logging.getLogger(__name__)
 
 
-class Folder:
+class ImageFiles:
     """The images of one part of a listing, in the order of their names.
 
     Damaged files are reported by name and skipped: those whose header is bad are left out from the start; one that
@@ -33,6 +33,8 @@ class Folder:
         damaged: Files that are left out because their header is bad.
         classes: Names of folders; by default all that hold images, in order of their names.
     """
+
+    labelled_by = "the folders of classes"
 
     def __init__(
         self,
@@ -55,7 +57,7 @@ class Folder:
     def __len__(self) -> int:
         return len(self.records)
 
-    def image(self, index: int, epoch: int) -> Raster:
+    def image(self, index: int, epoch: int) -> StoredImage:
         while (record := self._record(index)) is not None:
             try:
                 return read_image(record.path)
@@ -72,11 +74,11 @@ class Folder:
     def name(self, index: int) -> str:
         return (self._record(index) or self.records[index]).name
 
-    def with_classes(self, classes: Sequence[str]) -> Folder:
+    def with_classes(self, classes: Sequence[str]) -> ImageFiles:
         """Return the same images, their classes counted among other names; those of no such folder have none."""
-        return Folder(self.root, self.records, (), classes)
+        return ImageFiles(self.root, self.records, (), classes)
 
-    def without_replacements(self) -> Folder:
+    def without_replacements(self) -> ImageFiles:
         """Return the same images, where one that cannot be read is an error: nothing stands in for it."""
         same = copy.copy(self)
         same._replaces, same._damaged = False, {}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.names import ALL, PARTS, TEST, TRAIN, VALIDATION, is_hidden, part_in, part_of, places_of
-from hvdsl.runtime.data.picture import Header, UnreadableError
+from hvdsl.runtime.data.picture import ImageHeader, UnreadableError
 from hvdsl.runtime.data.stored import SUFFIXES, header_of
 
 # Pictures in formats that are not read: counted by name, where other files are only counted.
@@ -43,7 +43,7 @@ class FileRecord:
     name: str
     part: str = ALL
     folder: str | None = None
-    header: Header | None = None
+    header: ImageHeader | None = None
     values: tuple[float, float] | None = None
     left_out: str = ""
     kind: str = ""

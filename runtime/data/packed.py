@@ -1,21 +1,25 @@
-"""Images packed into larger files: tar shards as WebDataset writes them, Parquet and Arrow tables of `datasets`."""
+"""Images packed into larger files: tar shards of WebDataset, tables of `datasets`, LMDB files of the NVAE release."""
 
 from __future__ import annotations
 
 import copy
 import json
+import math
 import os
+import struct
 import tarfile
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hvdsl.runtime.data.errors import DataError
-from hvdsl.runtime.data.extras import optional
+from hvdsl.compiler.settings import Data
+from hvdsl.runtime.data.errors import DataError, optional
 from hvdsl.runtime.data.names import ALL, PARTS, TRAIN, is_hidden, part_in, part_of, places_of
-from hvdsl.runtime.data.picture import Raster, UnreadableError, read_picture
+from hvdsl.runtime.data.picture import StoredImage, UnreadableError, read_header, read_picture
+from hvdsl.runtime.data.preprocess import Preprocess
 from hvdsl.runtime.data.stored import SUFFIXES
 
 TARS, TABLES = (".tar",), (".parquet", ".arrow")
@@ -25,11 +29,13 @@ _MOST = 20_000_000  # members
 _LABEL = 32  # bytes of a `.cls` member
 
 
-class Tars:
+class TarShards:
     """Pictures in uncompressed tar files, in the order in which they stand there.
 
     `K.cls` is the class of `K.png`; where there are none, the folders inside say classes, as those of a folder do.
     """
+
+    labelled_by = "the `.cls` files or folders inside"
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = tuple(paths)
@@ -56,7 +62,7 @@ class Tars:
         self._names, self._places = names, np.asarray(places, np.int64)
         self._labels: list[int | None] = [labels.get(key) for key in keys]
 
-    def divided(self, part: str) -> dict[str, Tars]:
+    def divided(self, part: str) -> dict[str, TarShards]:
         """The same pictures by part: all of them `part`, where that is known; else as the folders inside say."""
         found = places_of(self._names)
         classes = tuple(sorted({folder for _, folder in found if folder is not None}))
@@ -73,7 +79,7 @@ class Tars:
                 by_part.setdefault(meant, []).append(index)
         return {p: self._only(by_part[p]) for p in PARTS if p in by_part}
 
-    def _only(self, indices: Sequence[int]) -> Tars:
+    def _only(self, indices: Sequence[int]) -> TarShards:
         some = copy.copy(self)
         some._names = [self._names[i] for i in indices]
         some._labels = [self._labels[i] for i in indices]
@@ -83,7 +89,7 @@ class Tars:
     def __len__(self) -> int:
         return len(self._names)
 
-    def image(self, index: int, epoch: int) -> Raster:
+    def image(self, index: int, epoch: int) -> StoredImage:
         number, offset, size = (int(n) for n in self._places[index])
         try:
             return read_picture(_read(self._paths[number], offset, size))
@@ -129,7 +135,7 @@ def _number(path: Path, name: str, text: bytes) -> int:
         raise DataError(f"{name} in {path} is no class: {text!r}; classes are whole numbers from 0") from error
 
 
-class Table:
+class PictureTable:
     """Pictures in a column of Parquet or Arrow files, as bytes or as `{bytes, path}`; another has their classes."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -149,13 +155,14 @@ class Table:
             raise DataError(f"{paths[0]} has no column `image`, or no rows: it has {', '.join(table.column_names)}")
         self._images: Any = table.column(column)
         label = next((c for c in ("label", "labels", "fine_label") if c in table.column_names), None)
+        self.labelled_by = f"the column `{label or 'label'}`"
         self._labels: list[int | None] | None = None if label is None else table.column(label).to_pylist()
         self.classes = _class_names(table.schema.metadata, label)
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def image(self, index: int, epoch: int) -> Raster:
+    def image(self, index: int, epoch: int) -> StoredImage:
         value = self._images[index].as_py()
         data = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(data, bytes):
@@ -191,13 +198,13 @@ def _class_names(metadata: dict[bytes, bytes] | None, label: str | None) -> tupl
         return ()
 
 
-def read_packed(place: Path) -> dict[str, Tars | Table] | None:
+def read_packed(place: Path) -> dict[str, TarShards | PictureTable] | None:
     """Return the parts of a place with tar files or tables, by the names of files and folders; None if there are none.
 
     Raises:
         DataError: they are damaged, hold no pictures, or need a package that is not installed.
     """
-    for suffixes, kind in ((TARS, Tars), (TABLES, Table)):
+    for suffixes, kind in ((TARS, TarShards), (TABLES, PictureTable)):
         files = [place] if place.is_file() and place.suffix.lower() in suffixes else []
         if place.is_dir():
             inside = (
@@ -209,7 +216,7 @@ def read_packed(place: Path) -> dict[str, Tars | Table] | None:
             for file in files:
                 parts.setdefault(_part(place, file), []).append(file)
             opened = {part: kind(paths) for part, paths in parts.items()}
-            if len(opened) == 1 and isinstance(only := next(iter(opened.values())), Tars):
+            if len(opened) == 1 and isinstance(only := next(iter(opened.values())), TarShards):
                 return dict(only.divided(next(iter(opened))))
             return opened
     return None
@@ -218,3 +225,131 @@ def read_packed(place: Path) -> dict[str, Tars | Table] | None:
 def _part(place: Path, file: Path) -> str:
     folders = file.relative_to(place).parts[:-1] if place.is_dir() else ()
     return part_in(file.stem) or next((part for folder in folders if (part := part_of(folder))), None) or ALL
+
+
+_HEADERS_CHECKED, _HEADER_THREADS = 20_000, 8
+_LMDB_MAGIC = 0xBEEFC0DE
+_LMDB_META = struct.Struct("<II")  # magic, version, after a page's header of 16 bytes
+_LMDB_LAST_PAGE = 16 + 8 + 8 + 8 + 2 * 48  # of a meta page: header, magic, address, size of the map, two tables
+# How encoded pictures begin whose first bytes are unlikely to be pixels.
+_PICTURE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+
+
+class Lmdb:
+    """Images of one LMDB environment, under the keys `0`, `1`, ….
+
+    A value that begins as a picture file does is one; any other is a square RGB image, `(side, side, 3)` bytes whose
+    side its length gives. How many there are is asked of the file.
+    """
+
+    labelled_by = "LMDB files, which hold no classes"
+
+    def __init__(self, path: Path) -> None:
+        lmdb = optional("lmdb", "lmdb", f"reading {path}")
+        _check_lmdb(path / "data.mdb" if path.is_dir() else path)
+        try:
+            self._environment: Any = lmdb.open(
+                str(path), readonly=True, lock=False, readahead=False, subdir=path.is_dir(), max_readers=1
+            )
+            self._count = int(self._environment.stat()["entries"])
+        except lmdb.Error as error:
+            raise DataError(f"{path} cannot be read as an LMDB file: {error}") from error
+        self._path, self._error = path, lmdb.Error
+        if self._count == 0:
+            raise DataError(f"{path} holds no images")
+
+    def __len__(self) -> int:
+        return self._count
+
+    def image(self, index: int, epoch: int) -> StoredImage:
+        value = self._value(index)
+        if is_encoded(value):
+            try:
+                return read_picture(value)
+            except UnreadableError as error:
+                raise DataError(f"image {index} of {self._path} cannot be decoded: {error}") from error
+        side = math.isqrt(len(value) // 3)
+        if side == 0 or 3 * side * side != len(value):
+            raise DataError(
+                f"image {index} of {self._path} is no picture file, and its {len(value):,} bytes are no square of RGB"
+            )
+        return StoredImage(np.frombuffer(value, np.uint8).reshape(side, side, 3))
+
+    def _value(self, index: int) -> bytes:
+        try:
+            with self._environment.begin() as transaction:
+                value = transaction.get(str(index).encode())
+        except self._error as error:
+            raise DataError(f"{self._path} is damaged at image {index}: {error}") from error
+        if value is None:
+            raise DataError(f"{self._path} has no image {index} of {self._count}: its keys should count from 0")
+        return bytes(value)
+
+    def check(self, settings: Data) -> None:
+        """Refuse, by the heads of up to 20,000 images evenly spread, what cannot fit the spec.
+
+        Raises:
+            DataError: it names the first image.
+        """
+        preprocess = Preprocess(settings, training=False)
+        indices = np.unique(np.linspace(0, len(self) - 1, min(_HEADERS_CHECKED, len(self))).astype(int)).tolist()
+        with ThreadPoolExecutor(_HEADER_THREADS) as pool:
+            for index, (height, width) in zip(indices, pool.map(self._size, indices), strict=True):
+                if preprocess.size_of(height, width) != settings.shape[1:]:
+                    wanted = "x".join(map(str, settings.shape[1:]))
+                    raise DataError(
+                        f"{self.name(index)} is {height}x{width}, the spec's data section says {wanted}: "
+                        f"change `shape`, or set `resize = {wanted}` (or `crop`, `pad`) in `data`"
+                    )
+
+    def _size(self, index: int) -> tuple[int, int]:
+        value = self._value(index)
+        if not is_encoded(value):
+            side = math.isqrt(len(value) // 3)
+            return side, side
+        try:
+            header = read_header(value)
+        except UnreadableError as error:
+            raise DataError(f"image {index} of {self._path} cannot be decoded: {error}") from error
+        return header.height, header.width
+
+    def label(self, index: int) -> int | None:
+        return None
+
+    def name(self, index: int) -> str:
+        return f"image {index} of {self._path}"
+
+
+def is_encoded(value: bytes) -> bool:
+    """Whether bytes begin as a picture file does, whatever their length."""
+    if value[:4] == b"RIFF":
+        return value[8:12] == b"WEBP"
+    if value[:2] == b"BM":  # two bytes that pixels may have, too: the header repeats the length
+        return len(value) > 14 and struct.unpack_from("<I", value, 2)[0] == len(value)
+    if value[:1] == b"P" and value[1:2] in b"123456":
+        return value[2:3].isspace()
+    return value[4:12] in (b"ftypavif", b"ftypavis", b"jP  \r\n\x87\n") or value.startswith(_PICTURE_STARTS)
+
+
+def _check_lmdb(file: Path) -> None:
+    """Refuse a file that is shorter than its own head says: reading behind its end would end the process.
+
+    Raises:
+        DataError: it is cut short, or no LMDB file.
+    """
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as opened:
+            head = opened.read(1 << 17)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
+    if len(head) < _LMDB_LAST_PAGE + 8 or _LMDB_META.unpack_from(head, 16)[0] != _LMDB_MAGIC:
+        raise DataError(f"{file} cannot be read as an LMDB file: it does not begin as one")
+    page = struct.unpack_from("<I", head, 16 + 24)[0]
+    if page < 512 or page > 1 << 16 or page & (page - 1) or len(head) < page + _LMDB_LAST_PAGE + 8:
+        raise DataError(f"{file} cannot be read as an LMDB file: its head is damaged")
+    last = max(struct.unpack_from("<Q", head, start + _LMDB_LAST_PAGE)[0] for start in (0, page))
+    if size < (last + 1) * page:
+        raise DataError(
+            f"{file} is cut short: it has {size:,} bytes, its head says {(last + 1) * page:,}; copy it again"
+        )

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from hvdsl.compiler.settings import Data, RandomCrop, Resize
+from hvdsl.runtime.data.deep import read_deep
 from hvdsl.runtime.data.errors import DataError
-from hvdsl.runtime.data.picture import Raster
+from hvdsl.runtime.data.picture import DeepFile, StoredImage
 
 _BACKGROUNDS = {"white": 1.0, "black": 0.0, "grey": 0.5}
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's own conversion of 8-bit images
@@ -41,7 +42,9 @@ class Preprocess:
     ) -> None:
         self._settings, self._training, self._tell = settings, training, tell
 
-    def __call__(self, raster: Raster, epoch: int, index: int, name: str = "an image", step: int = 0) -> NDArray[Any]:
+    def __call__(
+        self, raster: StoredImage, epoch: int, index: int, name: str = "an image", step: int = 0
+    ) -> NDArray[Any]:
         """Map (H, W, C) to (C, H, W): uint8 (uint16 above 8 bits) 0 … 2^bits − 1, 0 or 1 when binarized; float32 of
         real numbers.
 
@@ -53,12 +56,14 @@ class Preprocess:
             self._tell("frames", f"{name} has {raster.frames} frames: the first is taken")
         if raster.profile:
             self._tell("profile", f"{name} has an ICC profile: it is ignored, colours are taken as their numbers stand")
+        if raster.deep is not None:
+            raster = self._deep(raster, raster.deep, name)
         raster = self._reduced(raster)
         image, opacity = self._opacity(raster, name)
-        image = self._depth(image, raster.shallow, name)
+        image = self._depth(image, name)
         image = self._channels(image, settings.shape[0] - (opacity is not None), name)
         if opacity is not None:
-            image = np.concatenate([image, self._depth(opacity, raster.shallow, name)], axis=2)
+            image = np.concatenate([image, self._depth(opacity, name)], axis=2)
         image = self.geometry(image, epoch, index, name)
         pixels = image.transpose(2, 0, 1)
         if not settings.is_real:
@@ -111,7 +116,7 @@ class Preprocess:
         top, bottom, left, right = settings.borders
         return known if known is not None else (height + top + bottom, width + left + right)
 
-    def _reduced(self, raster: Raster) -> Raster:
+    def _reduced(self, raster: StoredImage) -> StoredImage:
         """A picture cut to the proportions and scaled at once, where nothing that comes before would change that.
 
         The same pixels as by `_resize`, without an array of the picture's full size.
@@ -132,9 +137,19 @@ class Preprocess:
             picture = picture.crop((left, top, left + w, top + h))
         if (h, w) != (height, width):
             picture = picture.resize((width, height), Pillow.Resampling.BILINEAR)
-        return Raster(picture, shallow=raster.shallow)
+        return StoredImage(picture)
 
-    def _opacity(self, raster: Raster, name: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    def _deep(self, raster: StoredImage, file: DeepFile, name: str) -> StoredImage:
+        """The image with as many bits of its colours as the settings take."""
+        settings = self._settings
+        if settings.values == "scaled" and settings.bits <= 8:
+            self._tell(
+                "depth", f"{name} has more than 8 bits per colour: `bits = {settings.bits}` takes the upper ones"
+            )
+            return raster
+        return read_deep(file, name)
+
+    def _opacity(self, raster: StoredImage, name: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """Put the image on its background, or drop the opacity, or keep it beside the colours."""
         image, background = raster.values, self._settings.background
         if not raster.alpha and self._settings.alpha != "channel":
@@ -152,7 +167,7 @@ class Preprocess:
         mixed = colours.astype(np.int64) * share + round(_BACKGROUNDS[background] * top) * (top - share)
         return ((mixed + top // 2) // top).astype(image.dtype), None
 
-    def _depth(self, image: NDArray[Any], shallow: bool, name: str) -> NDArray[Any]:
+    def _depth(self, image: NDArray[Any], name: str) -> NDArray[Any]:
         """Bring an image to `max(bits, 8)` bits, take its levels as they are, or its numbers as real ones."""
         settings = self._settings
         top = 2**settings.bits - 1
@@ -175,10 +190,9 @@ class Preprocess:
         if image.dtype == np.uint16:
             return (image >> (16 - max(settings.bits, 8))).astype(np.uint8 if settings.bits <= 8 else np.uint16)
         if settings.bits > 8:
-            why = "of the 16 bits of its colours 8 can be read" if shallow else "it has 8 bits"
             raise DataError(
-                f"{name} does not serve `bits = {settings.bits}`: {why}; write `bits = 8`, or `values = levels` if its "
-                "numbers are to be taken as they are"
+                f"{name} does not serve `bits = {settings.bits}`: it has 8 bits; write `bits = 8`, or "
+                "`values = levels` if its numbers are to be taken as they are"
             )
         return image
 
@@ -207,15 +221,15 @@ class Preprocess:
         if resize is None:
             return image
         if not isinstance(resize, Resize):
-            return scaled(_middle(image, resize), resize)
+            return resized(_middle(image, resize), resize)
         if resize.kind == "stretch":
-            return scaled(image, resize.size)
+            return resized(image, resize.size)
         height, width = resize.size
         factor = min(height / image.shape[0], width / image.shape[1])
         inner = (max(1, round(image.shape[0] * factor)), max(1, round(image.shape[1] * factor)))
         top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
         around = ((top, height - inner[0] - top), (left, width - inner[1] - left), (0, 0))
-        return np.pad(scaled(image, inner), around)
+        return np.pad(resized(image, inner), around)
 
     def _window(self, image: NDArray[Any], size: tuple[int, int], epoch: int, index: int, name: str) -> NDArray[Any]:
         spare = (image.shape[0] - size[0], image.shape[1] - size[1])
@@ -244,7 +258,7 @@ class Preprocess:
         return pixels
 
 
-def scaled(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+def resized(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """Scale (H, W, C) to (height, width), bilinear with anti-aliasing; more than 8 bits in float32."""
     if image.shape[:2] == size:
         return image

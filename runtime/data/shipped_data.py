@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 from hvdsl.runtime.data.dataset import Images
 from hvdsl.runtime.data.errors import DataError
-from hvdsl.runtime.data.picture import Raster
+from hvdsl.runtime.data.picture import StoredImage
 from hvdsl.runtime.data.preprocess import random
 
 _SHIPPED = files("hvdsl.runtime.data") / "shipped"
@@ -27,6 +27,8 @@ class Digits:
     but the top one apart.
     """
 
+    labelled_by = "the labels that ship"
+
     def __init__(self, indices: slice) -> None:
         with as_file(_SHIPPED / "digits.npz") as path, np.load(path, allow_pickle=False) as stored:
             levels = stored["images"][indices].astype(np.uint16)
@@ -36,8 +38,8 @@ class Digits:
     def __len__(self) -> int:
         return len(self._images)
 
-    def image(self, index: int, epoch: int) -> Raster:
-        return Raster(np.asarray(self._images[index]))
+    def image(self, index: int, epoch: int) -> StoredImage:
+        return StoredImage(np.asarray(self._images[index]))
 
     def label(self, index: int) -> int | None:
         return int(self._labels[index])
@@ -52,6 +54,8 @@ class Crops:
     A training epoch has its own crops; a held-out set (`fixed`) has the same ones every time.
     """
 
+    labelled_by = "the photographs, which have no classes"
+
     def __init__(
         self, regions: list[NDArray[np.uint8]], size: tuple[int, int], count: int, seed: int, *, fixed: bool
     ) -> None:
@@ -60,13 +64,13 @@ class Crops:
     def __len__(self) -> int:
         return self._count
 
-    def image(self, index: int, epoch: int) -> Raster:
+    def image(self, index: int, epoch: int) -> StoredImage:
         rng = random(self._seed, 0 if self._fixed else epoch, index, 3 if self._fixed else 4)
         region = self._regions[int(rng.integers(len(self._regions)))]
         height, width = self._size
         top = int(rng.integers(region.shape[0] - height + 1))
         left = int(rng.integers(region.shape[1] - width + 1))
-        return Raster(region[top : top + height, left : left + width])
+        return StoredImage(region[top : top + height, left : left + width])
 
     def label(self, index: int) -> int | None:
         return None

@@ -18,11 +18,11 @@ from hvdsl.compiler.settings import Data
 from hvdsl.runtime.data.arrays import Arrays
 from hvdsl.runtime.data.dataset import Dataset, Images
 from hvdsl.runtime.data.errors import DataError
-from hvdsl.runtime.data.folder import Folder
+from hvdsl.runtime.data.folder import ImageFiles
 from hvdsl.runtime.data.names import ALL, TRAIN
-from hvdsl.runtime.data.open import Source, find_source
-from hvdsl.runtime.data.picture import Raster
+from hvdsl.runtime.data.picture import StoredImage
 from hvdsl.runtime.data.preprocess import Preprocess
+from hvdsl.runtime.data.source import DataSource, find_source
 
 _DECODED = 2_000  # images of each part, evenly spread, whose pixels are looked at
 _SPREAD = 256  # training images, evenly spread, that mean and deviation are of
@@ -31,13 +31,14 @@ _THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class NumberKind:
     """Images of one type of numbers.
 
     Attributes:
         values: Least and largest stored value of those that were decoded.
         constant: How many of these hold a single value.
         clear: How many have a pixel that is not opaque.
+        deep: How many have more bits per colour in their files than the 8 that were looked at.
         unfinite: How many hold NaN or an infinity.
     """
 
@@ -45,6 +46,7 @@ class Kind:
     values: tuple[float, float]
     constant: int
     clear: int
+    deep: int
     unfinite: int
 
 
@@ -70,7 +72,7 @@ class Survey:
     summary: str
     parts: Mapping[str, int]
     sizes: Mapping[tuple[int, int, int], int]
-    kinds: Mapping[str, Kind]
+    kinds: Mapping[str, NumberKind]
     classes: Mapping[str, int]
     across: Sequence[tuple[str, str]]
     within: int
@@ -100,9 +102,9 @@ def survey(path: Path, settings: Data | None = None) -> Survey:
         for raster in _rasters(images, indices):
             colours = raster.values[:, :, :-1] if raster.alpha else raster.values
             seen.setdefault(str(colours.dtype), _Seen()).add(raster, colours)
-            if not isinstance(images, Folder):
+            if not isinstance(images, ImageFiles):
                 sizes[colours.shape] += 1
-        if isinstance(images, Folder):
+        if isinstance(images, ImageFiles):
             sizes.update((r.header.height, r.header.width, r.header.channels) for r in images.records if r.header)
     kinds = {name: one.kind() for name, one in seen.items()}
     classes = _classes(source)
@@ -132,14 +134,15 @@ class _Seen:
     """What was seen of the images of one type of numbers."""
 
     def __init__(self) -> None:
-        self.images = self.constant = self.clear = self.unfinite = 0
+        self.images = self.constant = self.clear = self.deep = self.unfinite = 0
         self.low, self.high = math.inf, -math.inf
         self.moments = np.zeros(3)  # how many values, their sum, the sum of their squares
 
-    def add(self, raster: Raster, colours: NDArray[Any]) -> None:
+    def add(self, raster: StoredImage, colours: NDArray[Any]) -> None:
         wide = colours.astype(np.float64)
         finite = np.isfinite(wide)
         self.images += 1
+        self.deep += raster.deep is not None
         self.unfinite += not finite.all()
         self.clear += raster.alpha and bool((raster.values[:, :, -1] != np.iinfo(raster.values.dtype).max).any())
         wide = wide[finite]
@@ -150,9 +153,9 @@ class _Seen:
         self.low, self.high = min(self.low, low), max(self.high, high)
         self.moments += np.array([wide.size, wide.sum(), np.square(wide).sum()])
 
-    def kind(self) -> Kind:
+    def kind(self) -> NumberKind:
         values = (self.low, self.high) if self.low <= self.high else (0.0, 0.0)
-        return Kind(self.images, values, self.constant, self.clear, self.unfinite)
+        return NumberKind(self.images, values, self.constant, self.clear, self.deep, self.unfinite)
 
 
 def training_images(survey: Survey, settings: Data, *, augmented: bool) -> Dataset:
@@ -161,14 +164,14 @@ def training_images(survey: Survey, settings: Data, *, augmented: bool) -> Datas
     return Dataset("the images", images, settings, training=augmented)
 
 
-def _rasters(images: Images, indices: Sequence[int]) -> Iterator[Raster]:
+def _rasters(images: Images, indices: Sequence[int]) -> Iterator[StoredImage]:
     """Decode images on threads, a few ahead of who reads them."""
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(indices), 4 * _THREADS):
             yield from pool.map(lambda index: images.image(index, 0), indices[start : start + 4 * _THREADS])
 
 
-def _spread(source: Source, settings: Data) -> tuple[float, float] | None:
+def _spread(source: DataSource, settings: Data) -> tuple[float, float] | None:
     """Mean and deviation of `v` in training images as a model sees them; None where none fits the settings."""
     images = source.parts.get(TRAIN) or source.parts.get(ALL) or next(iter(source.parts.values()))
     preprocess = Preprocess(settings, training=False)
@@ -201,7 +204,7 @@ def _mean_and_deviation(moments: NDArray[np.float64]) -> tuple[float, float]:
     return float(mean), math.sqrt(max(0.0, squares / max(count, 1) - mean**2))
 
 
-def _duplicates(source: Source) -> tuple[list[tuple[str, str]], int, bool]:
+def _duplicates(source: DataSource) -> tuple[list[tuple[str, str]], int, bool]:
     """Pairs in different parts, how many repeat another of their part, and whether all images were compared."""
     first: dict[bytes, tuple[str, str]] = {}
     across: list[tuple[str, str]] = []
@@ -219,10 +222,10 @@ def _duplicates(source: Source) -> tuple[list[tuple[str, str]], int, bool]:
     return across, within, True
 
 
-def _digests(images: Images, source: Source) -> Iterator[tuple[str, bytes, int]]:
+def _digests(images: Images, source: DataSource) -> Iterator[tuple[str, bytes, int]]:
     """Name, digest and number of bytes that were read of each image; files of a size of their own are not read."""
-    if isinstance(images, Folder):
-        records = [record for part in source.parts.values() if isinstance(part, Folder) for record in part.records]
+    if isinstance(images, ImageFiles):
+        records = [record for part in source.parts.values() if isinstance(part, ImageFiles) for record in part.records]
         sizes = Counter(_size(record.path) for record in records)
         for record in images.records:
             size = _size(record.path)
@@ -245,9 +248,9 @@ def _size(path: Path) -> int:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _classes(source: Source) -> dict[str, int]:
+def _classes(source: DataSource) -> dict[str, int]:
     images = source.parts.get(TRAIN) or source.parts.get(ALL)
-    if isinstance(images, Folder):
+    if isinstance(images, ImageFiles):
         counts = Counter(record.folder for record in images.records)
         return {name: counts[name] for name in images.classes}
     if images is None or images.label(0) is None:
@@ -257,7 +260,7 @@ def _classes(source: Source) -> dict[str, int]:
 
 
 def _suggested(
-    sizes: Mapping[tuple[int, int, int], int], kinds: Mapping[str, Kind], classes: Mapping[str, int]
+    sizes: Mapping[tuple[int, int, int], int], kinds: Mapping[str, NumberKind], classes: Mapping[str, int]
 ) -> Data:
     """The settings that these images need."""
     channels = max(size[2] for size in sizes)
@@ -283,7 +286,7 @@ def _suggested(
     return Data(name="images", **needed)
 
 
-def lines(survey: Survey) -> list[str]:
+def suggested_lines(survey: Survey) -> list[str]:
     """Return what to write between the braces of `data`."""
     data = survey.suggested
     written = [f"shape = {'x'.join(map(str, data.shape))}"]

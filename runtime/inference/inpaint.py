@@ -24,7 +24,7 @@ from hvdsl.runtime.latents import LatentGroup
 from hvdsl.runtime.latents.conditions import arguments_of
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.protocol import as_vae
-from hvdsl.runtime.training.precision import arithmetic
+from hvdsl.runtime.training.step.fast_paths import arithmetic
 
 _STANDARD: dict[str, type[LocationScale]] = {"normal": Normal, "laplace": Laplace, "logistic": Logistic}
 RATE = 0.05  # of Adam, in units of the priors' scales

@@ -66,7 +66,7 @@ class WeightNorm:
     `scale` multiplies the first gain. A linear gain starts at ‖v‖, so that w starts as v; a logarithmic one at
     log(‖v‖ + 0.01), as in NVAE (Vahdat & Kautz 2020), which also keeps a weight of zeros finite. With `start`, the
     phase before training sets gain and bias so that each channel leaves with that deviation on the first batch: see
-    `hvdsl.runtime.training.start_from_batch`.
+    `hvdsl.runtime.training.step.start_from_batch`.
     """
 
     gain: Literal["linear", "log"] = "linear"

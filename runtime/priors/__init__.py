@@ -2,7 +2,7 @@
 
 from hvdsl.runtime.latents.group import CodeMap
 from hvdsl.runtime.priors.affine import at_position, convolution, elu, glu, joint_halves, moved, sigmoid, silu, tanh
-from hvdsl.runtime.priors.buffers import StepBuffers
+from hvdsl.runtime.priors.protocol import StepBuffers
 
 __all__ = [
     "CodeMap",

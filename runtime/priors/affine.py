@@ -23,7 +23,7 @@ Function = Callable[..., Tensor]
 def matrix(map: Map, sizes: Sequence[int], constants: Sequence[Tensor], like: Tensor) -> Tensor:
     """The linear part of a map, `(sum of sizes, outputs)`: what it makes of every unit vector, less the constant."""
     count = sum(sizes)
-    if map is same:
+    if map is unchanged:
         return torch.eye(count, device=like.device, dtype=like.dtype)
     zero_and_units = F.pad(torch.eye(count, device=like.device, dtype=like.dtype), (1, 0))
     operands = torch.split(zero_and_units[None, :, None], list(sizes), 1)  # as the columns of one map of one row
@@ -132,7 +132,7 @@ def joint_halves(*tensors: Tensor) -> Tensor:
     return torch.cat([first for first, _ in halves] + [second for _, second in halves], 1)
 
 
-def same(x: Tensor) -> Tensor:
+def unchanged(x: Tensor) -> Tensor:
     """The map that changes nothing."""
     return x
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hvdsl.runtime.priors.affine import Constant, Function, Kernel, Map, matrix, same
+from hvdsl.runtime.priors.affine import Constant, Function, Kernel, Map, matrix, unchanged
 
 
 class RasterConvolution:
@@ -34,7 +34,7 @@ class RasterConvolution:
         gate: bool,
     ) -> None:
         through = matrix(map, [kernel.outputs], constants, blank).t()  # (outputs, kernel's outputs)
-        self.taps = {offset: (tap if map is same else through @ tap).t() for offset, tap in kernel.taps.items()}
+        self.taps = {offset: (tap if map is unchanged else through @ tap).t() for offset, tap in kernel.taps.items()}
         self.constant = Constant(map, [kernel.outputs], constants, [kernel.bias_map], blank)
         self.inputs, self.outputs, self.of, self.gate = kernel.inputs, len(through), of, gate
         self.input: list[Tensor] = []
@@ -70,7 +70,7 @@ class RasterConvolution:
         return torch.addcmul(plus, self._value, self._control, out=out)
 
 
-def side_by_side(convolutions: Sequence[RasterConvolution], blank: Tensor, batch: int) -> list[Bank]:
+def in_banks(convolutions: Sequence[RasterConvolution], blank: Tensor, batch: int) -> list[Bank]:
     """Lay out the buffers of all convolutions, in banks of those that can be computed together; sources come first."""
     alike: dict[object, list[RasterConvolution]] = {}
     for part in convolutions:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
-from hvdsl.runtime.codes.levels import CodesError, Level, code_levels, encode
+from hvdsl.runtime.codes.levels import CodesError, Level, code_levels, infer_codes
 from hvdsl.runtime.ground.pixels import as_stored, pixel_bits
 from hvdsl.runtime.inference.inference import chunks, inference, to_pixels
 from hvdsl.runtime.latents.conditions import as_tensors, conditions_of
@@ -121,7 +121,7 @@ def evaluate_codes(
     for indices in chunks(range(len(images)), batch):
         pixels, given = read_with_fields(images, indices, [c.name for c in conditions_of(model)])
         v = torch.from_numpy(pixels.astype(np.float32))
-        codes, params = encode(model, v, as_tensors(given))
+        codes, params = infer_codes(model, v, as_tensors(given))
         with inference(model):
             shown = as_stored(to_pixels(vae, vae.likelihood.mean(params), data), data).cpu()
         squares += (shown - v).double().square().sum().item()

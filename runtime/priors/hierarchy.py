@@ -14,11 +14,9 @@ from torch import Tensor
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import LABEL, CodesError
 from hvdsl.runtime.distributions.base import mix
-from hvdsl.runtime.ground.noise import SampleNoise
+from hvdsl.runtime.ground.noise import SampleNoise, derive_seed
 from hvdsl.runtime.ground.pixels import touched
-from hvdsl.runtime.ground.seeds import derive_seed
-from hvdsl.runtime.priors.buffers import Choose
-from hvdsl.runtime.priors.protocol import StepwisePrior
+from hvdsl.runtime.priors.protocol import Choose, StepwisePrior
 from hvdsl.runtime.priors.sampling import Progress, Sampled, Schedule, check_schedule, draw_codes
 
 
@@ -32,7 +30,7 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kept:
+class KeptCodes:
     """Codes `(N, H, W)` of one level, and where they stand, `(N, H, W)` bool; elsewhere codes are drawn."""
 
     codes: Tensor
@@ -46,7 +44,7 @@ def sample_codes(
     seed: int = 0,
     cuts: Mapping[str, Cut] | None = None,
     fixed: Mapping[str, Tensor] | None = None,
-    kept: Mapping[str, Kept] | None = None,
+    kept: Mapping[str, KeptCodes] | None = None,
     given: Mapping[str, Tensor] = MappingProxyType({}),
     without: Mapping[str, Tensor] = MappingProxyType({}),
     guidance: float | None = None,
@@ -74,76 +72,68 @@ def sample_codes(
             with attention is asked for a wavefront.
     """
     cuts, kept, schedules = cuts or {}, kept or {}, schedules or {}
-    for name, schedule in schedules.items():
-        if name in priors:
-            check_schedule(priors[name], schedule)
+    for name in schedules.keys() & priors.keys():
+        check_schedule(priors[name], schedules[name])
     noise = SampleNoise(derive_seed(seed, "code sampling noise"), indices)
-    known: dict[str, Tensor] = dict(fixed or {})
-    known |= without if guidance == 0 else given
-    bare = {} if guidance in (None, 0, 1) else without
+    known = dict(fixed or {}) | dict(without if guidance == 0 else given)
+    guide = None if guidance in (None, 0, 1) else _Guide(without, guidance or 0.0)
     for name in order(priors):
         if name not in known:
             tell = None if progress is None else partial(progress, name)
-            known[name] = _draw_level(
-                priors[name],
-                known,
-                noise,
-                cuts.get(name, Cut()),
-                kept.get(name),
-                schedules.get(name, "raster"),
-                tell,
-                bare,
-                1.0 if guidance is None else guidance,
-            )
+            level = _LevelDraw(cuts.get(name, Cut()), kept.get(name), schedules.get(name, "raster"), tell)
+            known[name] = level.draw(priors[name], known, noise, guide)
     return {name: codes for name, codes in known.items() if name not in given}
 
 
-def _draw_level(
-    prior: StepwisePrior,
-    known: Mapping[str, Tensor],
-    noise: SampleNoise,
-    cut: Cut,
-    kept: Kept | None,
-    schedule: Schedule,
-    progress: Callable[[Progress], None] | None,
-    bare: Mapping[str, Tensor],
-    guidance: float,
-) -> Tensor:
-    """The codes of one level, `(N, H, W)`, given what is `known`, guided against what it is `bare` of conditions."""
-    model = prior.model
-    own, device = model.CODES, next(model.parameters()).device
-    missing = [map.name for map in model.CONDITIONS if map.name not in known]
-    if missing:
-        raise CodesError(_absent(own.name, missing[0]))
-    height, width = own.grid
-    choose: Choose = Sampled(noise, own.name, own.classes, (height, width), **asdict(cut))
-    values = [known[map.name].to(device) for map in model.CONDITIONS]
-    keep = None if kept is None else (kept.codes.to(device), kept.mask.to(device))
-    doubled = any(map.name in bare for map in model.CONDITIONS)
-    if doubled:
-        others = [bare.get(map.name, known[map.name]).to(device) for map in model.CONDITIONS]
-        values = [torch.cat(pair) for pair in zip(values, others, strict=True)]
-        choose = _guided(choose, guidance)
-        keep = None if keep is None else (keep[0].repeat(2, 1, 1), keep[1].repeat(2, 1, 1))
-    codes = draw_codes(
-        prior,
-        choose,
-        values,
-        batch=noise.batch * (2 if doubled else 1),
-        keep=keep,
-        schedule=schedule,
-        progress=progress,
-    )
-    return codes[: noise.batch]
+@dataclass(frozen=True, slots=True, eq=False)
+class _Guide:
+    """Guidance by `weight` against the conditions `without` what may be left out."""
+
+    without: Mapping[str, Tensor]
+    weight: float
+
+    def choose(self, choose: Choose) -> Choose:
+        """Choose by mixed logits of a batch whose second half has no conditions; both halves take the same code."""
+
+        def chosen(logits: Tensor, i: int, j: int) -> Tensor:
+            return choose(mix(logits, self.weight), i, j).repeat(2)
+
+        return chosen
 
 
-def _guided(choose: Choose, guidance: float) -> Choose:
-    """Choose by mixed logits of a batch whose second half has no conditions; both halves take the same code."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _LevelDraw:
+    """How one level is drawn."""
 
-    def chosen(logits: Tensor, i: int, j: int) -> Tensor:
-        return choose(mix(logits, guidance), i, j).repeat(2)
+    cut: Cut
+    kept: KeptCodes | None
+    schedule: Schedule
+    progress: Callable[[Progress], None] | None
 
-    return chosen
+    def draw(
+        self, prior: StepwisePrior, known: Mapping[str, Tensor], noise: SampleNoise, guide: _Guide | None
+    ) -> Tensor:
+        """The codes of the level, `(N, H, W)`, given what is `known`."""
+        model = prior.model
+        own, device = model.CODES, next(model.parameters()).device
+        missing = [map.name for map in model.CONDITIONS if map.name not in known]
+        if missing:
+            raise CodesError(_absent(own.name, missing[0]))
+        height, width = own.grid
+        choose: Choose = Sampled(noise, own.name, own.classes, (height, width), **asdict(self.cut))
+        values = [known[map.name].to(device) for map in model.CONDITIONS]
+        keep = None if self.kept is None else (self.kept.codes.to(device), self.kept.mask.to(device))
+        batch = noise.batch
+        if guide is not None and any(map.name in guide.without for map in model.CONDITIONS):
+            others = [guide.without.get(map.name, known[map.name]).to(device) for map in model.CONDITIONS]
+            values = [torch.cat(pair) for pair in zip(values, others, strict=True)]
+            choose = guide.choose(choose)
+            keep = None if keep is None else (torch.cat([keep[0]] * 2), torch.cat([keep[1]] * 2))
+            batch *= 2
+        codes = draw_codes(
+            prior, choose, values, batch=batch, keep=keep, schedule=self.schedule, progress=self.progress
+        )
+        return codes[: noise.batch]
 
 
 def order(priors: Mapping[str, StepwisePrior]) -> Sequence[str]:

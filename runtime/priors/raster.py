@@ -16,9 +16,9 @@ from torch import Tensor
 
 from hvdsl.runtime.latents.group import CodeMap
 from hvdsl.runtime.layers import Attention
-from hvdsl.runtime.priors.affine import Constant, Function, Kernel, Map, gate, matrix, same
-from hvdsl.runtime.priors.buffers import Choose, Steps
-from hvdsl.runtime.priors.convolutions import RasterConvolution, side_by_side
+from hvdsl.runtime.priors.affine import Constant, Function, Kernel, Map, gate, matrix, unchanged
+from hvdsl.runtime.priors.convolutions import RasterConvolution, in_banks
+from hvdsl.runtime.priors.protocol import Choose, Steps
 
 APART = 16  # elements between rows of keys beyond the positions: powers of two would share few lines of the cache
 
@@ -29,7 +29,7 @@ class _PerRow(Protocol):
         ...
 
 
-class Raster:
+class RasterBuffers:
     """Positions in raster order, one a step: step j is column j of the row that is being drawn.
 
     The emitted form of a prior asks it for its parts and then computes with them.
@@ -51,7 +51,7 @@ class Raster:
 
     def fill(self, steps: Steps, choose: Choose, done: Callable[[int, int], None]) -> None:
         """Draw all rows; `done` is told how many of how many."""
-        banks = side_by_side(self._convolutions, self.blank, self.batch)
+        banks = in_banks(self._convolutions, self.blank, self.batch)
         ahead = [bank.ahead for bank in banks if bank.reads_before]
         for i in range(self.height):
             for part in (*self._parts, *banks):
@@ -65,7 +65,7 @@ class Raster:
                     first.put(j, codes)
             done(i + 1, self.height)
 
-    def codes(self, kernels: Sequence[Kernel], map: Map = same, constants: Sequence[Tensor] = ()) -> RasterCodes:
+    def codes(self, kernels: Sequence[Kernel], map: Map = unchanged, constants: Sequence[Tensor] = ()) -> RasterCodes:
         """What convolutions of the codes give, through a map."""
         part = RasterCodes(self, kernels, map, constants)
         self._first.append(part)
@@ -75,7 +75,7 @@ class Raster:
     def convolution(
         self,
         kernel: Kernel,
-        map: Map = same,
+        map: Map = unchanged,
         constants: Sequence[Tensor] = (),
         *,
         of: tuple[Function, RasterConvolution] | None = None,
@@ -109,7 +109,7 @@ class Raster:
 class RasterCodes:
     """Convolutions of the codes as look-ups: a code's share in each output that sees it is a row of a table."""
 
-    def __init__(self, raster: Raster, kernels: Sequence[Kernel], map: Map, constants: Sequence[Tensor]) -> None:
+    def __init__(self, raster: RasterBuffers, kernels: Sequence[Kernel], map: Map, constants: Sequence[Tensor]) -> None:
         sizes = [kernel.outputs for kernel in kernels]
         through = torch.split(matrix(map, sizes, constants, raster.blank), sizes)
         unit = torch.eye(len(through[0]), dtype=through[0].dtype, device=through[0].device)
@@ -151,7 +151,7 @@ class _CodesAbove:
     What is outside of the map has a code of its own, whose rows are zeros.
     """
 
-    def __init__(self, raster: Raster, tables: Mapping[tuple[int, int], Tensor]) -> None:
+    def __init__(self, raster: RasterBuffers, tables: Mapping[tuple[int, int], Tensor]) -> None:
         self._drawn = raster.codes_so_far
         self._table: Tensor | None = None
         if not tables:
@@ -180,7 +180,7 @@ class _CodesAbove:
 class RasterLinear:
     """A linear map. Several tensors stand side by side, in `operands[number][j]`; one alone is given to the call."""
 
-    def __init__(self, raster: Raster, map: Map, sizes: Sequence[int], constants: Sequence[Tensor]) -> None:
+    def __init__(self, raster: RasterBuffers, map: Map, sizes: Sequence[int], constants: Sequence[Tensor]) -> None:
         self._weight = matrix(map, sizes, constants, raster.blank).contiguous()
         self._constant = Constant(map, sizes, constants, [None] * len(sizes), raster.blank)
         self._side_by_side = raster.blank.new_zeros(raster.batch, sum(sizes))
@@ -214,8 +214,8 @@ class RasterLinear:
 class RasterKnown:
     """What no code changes, column by column of the row that is being drawn."""
 
-    def __init__(self, raster: Raster, constant: Tensor) -> None:
-        self._constant = Constant(same, [], [constant], [], raster.blank)
+    def __init__(self, raster: RasterBuffers, constant: Tensor) -> None:
+        self._constant = Constant(unchanged, [], [constant], [], raster.blank)
         self._columns: Sequence[Tensor] = ()
         self._batch = raster.batch
 
@@ -235,7 +235,7 @@ class RasterAttention:
     views made once a row; what a position does not see of its row is masked.
     """
 
-    def __init__(self, raster: Raster, layer: Attention, keys: int, values: int) -> None:
+    def __init__(self, raster: RasterBuffers, layer: Attention, keys: int, values: int) -> None:
         batch, heads, width, positions = raster.batch, layer.heads, raster.width, raster.height * raster.width
         self._blank, self._width, self._count = raster.blank, width, batch * heads
         self._inclusive = layer.causal == "inclusive"

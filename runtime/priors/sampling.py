@@ -13,10 +13,9 @@ from torch import Tensor
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.inference.inference import inference
-from hvdsl.runtime.priors.buffers import Choose, StepBuffers
-from hvdsl.runtime.priors.protocol import StepwisePrior, check_codes
-from hvdsl.runtime.priors.raster import Raster
-from hvdsl.runtime.priors.wavefront import Wavefront
+from hvdsl.runtime.priors.protocol import Choose, StepBuffers, StepwisePrior, check_codes
+from hvdsl.runtime.priors.raster import RasterBuffers
+from hvdsl.runtime.priors.wavefront import WavefrontBuffers
 
 Schedule = Literal["raster", "wavefront"]
 
@@ -67,7 +66,7 @@ def draw_codes(
 def _buffers(prior: StepwisePrior, batch: int, schedule: Schedule) -> StepBuffers:
     codes, like = prior.model.CODES, next(prior.module.parameters())
     skew = check_schedule(prior, schedule)
-    return Raster(batch, codes, like) if skew is None else Wavefront(batch, codes, like, skew)
+    return RasterBuffers(batch, codes, like) if skew is None else WavefrontBuffers(batch, codes, like, skew)
 
 
 def check_schedule(prior: StepwisePrior, schedule: Schedule) -> int | None:

@@ -19,16 +19,16 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import CodesError, Level
 from hvdsl.runtime.codes.store import CodeRows
 from hvdsl.runtime.ground import metric_names as names
-from hvdsl.runtime.ground.seeds import derive_seed
+from hvdsl.runtime.ground.noise import derive_seed
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.inference import chunks, inference, some
 from hvdsl.runtime.latents.conditions import NONE, as_tensors, fields_of
 from hvdsl.runtime.latents.group import Condition
 from hvdsl.runtime.priors.protocol import PriorModel, as_prior, code_conditions, field_names
 from hvdsl.runtime.training.batches import PixelBatch, read_with_fields
-from hvdsl.runtime.training.optimization import Optimization
 from hvdsl.runtime.training.schedule import Clock
-from hvdsl.runtime.training.transfer import on_device
+from hvdsl.runtime.training.step.optimization import Optimization
+from hvdsl.runtime.training.step.transfer import on_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class Score:
         return asdict(self)
 
 
-def score(prior: nn.Module, rows: CodeRows, dims: int, *, batch: int = 64, world: World | None = None) -> Score:
+def score_codes(prior: nn.Module, rows: CodeRows, dims: int, *, batch: int = 64, world: World | None = None) -> Score:
     """Score every image's codes once, on all ranks together.
 
     Args:

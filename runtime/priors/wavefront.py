@@ -16,11 +16,11 @@ from torch import Tensor
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.latents.group import CodeMap
 from hvdsl.runtime.layers import Attention
-from hvdsl.runtime.priors.affine import Constant, Function, Kernel, Map, gate, matrix, same
-from hvdsl.runtime.priors.buffers import Choose, Reading, Steps
+from hvdsl.runtime.priors.affine import Constant, Function, Kernel, Map, gate, matrix, unchanged
+from hvdsl.runtime.priors.protocol import Choose, ReadingPart, Steps
 
 
-class Wavefront:
+class WavefrontBuffers:
     """One front a step; activations are `(positions of the front · N, C)`, position by position.
 
     Args:
@@ -49,7 +49,7 @@ class Wavefront:
                 first.put(u, drawn)
             done(u + 1, self.fronts)
 
-    def codes(self, kernels: Sequence[Kernel], map: Map = same, constants: Sequence[Tensor] = ()) -> FrontCodes:
+    def codes(self, kernels: Sequence[Kernel], map: Map = unchanged, constants: Sequence[Tensor] = ()) -> FrontCodes:
         part = FrontCodes(self, kernels, map, constants)
         self._first.append(part)
         return part
@@ -57,7 +57,7 @@ class Wavefront:
     def convolution(
         self,
         kernel: Kernel,
-        map: Map = same,
+        map: Map = unchanged,
         constants: Sequence[Tensor] = (),
         *,
         of: tuple[Function, FrontConvolution] | None = None,
@@ -71,7 +71,7 @@ class Wavefront:
     def known(self, constant: Tensor) -> FrontKnown:
         return FrontKnown(self, constant)
 
-    def attention(self, layer: Attention, keys: int, values: int) -> Reading:
+    def attention(self, layer: Attention, keys: int, values: int) -> ReadingPart:
         raise HvdslError("a prior with attention sees every position before the last: it is drawn in raster order only")
 
     def constants(self, constant: Constant) -> list[Tensor]:
@@ -101,7 +101,9 @@ class Wavefront:
 class FrontCodes:
     """Convolutions of the codes: one sum of table rows per front. A position outside of the map has a code of zeros."""
 
-    def __init__(self, front: Wavefront, kernels: Sequence[Kernel], map: Map, constants: Sequence[Tensor]) -> None:
+    def __init__(
+        self, front: WavefrontBuffers, kernels: Sequence[Kernel], map: Map, constants: Sequence[Tensor]
+    ) -> None:
         sizes = [kernel.outputs for kernel in kernels]
         through = torch.split(matrix(map, sizes, constants, front.blank), sizes)
         self._bias = front.constants(
@@ -136,7 +138,7 @@ class FrontConvolution:
 
     def __init__(
         self,
-        front: Wavefront,
+        front: WavefrontBuffers,
         kernel: Kernel,
         map: Map,
         constants: Sequence[Tensor],
@@ -168,8 +170,8 @@ class FrontConvolution:
 class FrontKnown:
     """What no code changes, front by front."""
 
-    def __init__(self, front: Wavefront, constant: Tensor) -> None:
-        self._fronts = front.constants(Constant(same, [], [constant], [], front.blank))
+    def __init__(self, front: WavefrontBuffers, constant: Tensor) -> None:
+        self._fronts = front.constants(Constant(unchanged, [], [constant], [], front.blank))
 
     def __call__(self, j: int) -> Tensor:
         return self._fronts[j]
@@ -178,7 +180,7 @@ class FrontKnown:
 class FrontLinear:
     """A linear map, as `raster.RasterLinear`."""
 
-    def __init__(self, front: Wavefront, map: Map, sizes: Sequence[int], constants: Sequence[Tensor]) -> None:
+    def __init__(self, front: WavefrontBuffers, map: Map, sizes: Sequence[int], constants: Sequence[Tensor]) -> None:
         self._weight = matrix(map, sizes, constants, front.blank).contiguous()
         self._bias = front.constants(Constant(map, sizes, constants, [None] * len(sizes), front.blank))
         counts = [len(rows) * front.batch for rows in front.rows]

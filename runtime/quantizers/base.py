@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvdsl.runtime.ground.agreement import Agreement
-from hvdsl.runtime.ground.tensors import Gradient, at_least_float32, require_codes
+from hvdsl.runtime.ground.tensors import Agreement, Gradient, at_least_float32, require_codes
 from hvdsl.runtime.layers.init import Layer
-from hvdsl.runtime.quantizers.clustering import counted
+from hvdsl.runtime.quantizers.clustering import occurrences
 
 LOWER_RATE = "lower `train.optimizer.lr`"
 
@@ -172,7 +171,9 @@ class Quantizer(Layer):
 
     def observe(self, quantized: Quantized) -> None:
         """Add a batch to what the next update learns from."""
-        counts = [counted(c, self.codes_per_level, quantized.value) for c in quantized.codes.transpose(0, 1).flatten(1)]
+        counts = [
+            occurrences(c, self.codes_per_level, quantized.value) for c in quantized.codes.transpose(0, 1).flatten(1)
+        ]
         self._counts = _added(self._counts, torch.stack(counts))
 
     def update(self, applied: Tensor) -> None:

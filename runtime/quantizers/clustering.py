@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hvdsl.runtime.ground.agreement import Agreement
+from hvdsl.runtime.ground.tensors import Agreement
 
 ITERATIONS = 10
 """Of k-means."""
@@ -18,7 +18,7 @@ _BLOCK = 128  # codes whose least distance is found first: `amin` is vectorised 
 
 
 @torch.no_grad()
-def nearest(vectors: Tensor, codes: Tensor, budget: int = BUDGET_BYTES) -> Tensor:
+def nearest_rows(vectors: Tensor, codes: Tensor, budget: int = BUDGET_BYTES) -> Tensor:
     """The place of the code nearest to each vector, in squared Euclidean distance; the lowest place among equals.
 
     |v - c|² = |v|² - 2 v·c + |c|², of which |v|² is the same for every code and left out. |c|² goes into the product
@@ -73,8 +73,8 @@ def kmeans(
     """
     counts = means.new_zeros(len(means))
     for _ in range(iterations):
-        chosen = nearest(rows, means)
-        counts = agreement.sum(counted(chosen, len(means), means))
+        chosen = nearest_rows(rows, means)
+        counts = agreement.sum(occurrences(chosen, len(means), means))
         sums = agreement.sum(torch.zeros_like(means).index_add_(0, chosen, rows))
         new = sums / counts.clamp_min(1)[:, None]
         new = F.normalize(new, dim=1) if cosine else new
@@ -90,7 +90,7 @@ def spread_rows(rows: Tensor, n: int, agreement: Agreement) -> Tensor:
     return agreement.sum(rows[order] if agreement.leads else rows.new_zeros(n, rows.shape[1]))
 
 
-def counted(codes: Tensor, classes: int, like: Tensor) -> Tensor:
+def occurrences(codes: Tensor, classes: int, like: Tensor) -> Tensor:
     """How often each of `classes` occurs among `codes` `(M,)`: `(classes,)`, of the type of `like`.
 
     `bincount` would look for the largest code, and so wait for the device.

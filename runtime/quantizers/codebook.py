@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from hvdsl.runtime.ground.tensors import Gradient, passed
 from hvdsl.runtime.layers.init import Fill, gaussian, scaled, uniform
 from hvdsl.runtime.quantizers.base import LOWER_RATE, Quantized, QuantizedRows, Quantizer
-from hvdsl.runtime.quantizers.clustering import kmeans, nearest, spread_rows
+from hvdsl.runtime.quantizers.clustering import kmeans, nearest_rows, spread_rows
 
 Distance = Literal["euclidean", "cosine"]
 Start = Literal["standard", "kmeans"]
@@ -83,7 +83,7 @@ class Codebook(Quantizer):
             if starting and level < self.tables:
                 self._start(level, left.detach())
             table = self.table(level)
-            chosen = nearest(left.detach(), table.detach())
+            chosen = nearest_rows(left.detach(), table.detach())
             code = F.embedding(chosen, table)
             commitment = commitment + (code.detach() - left).square().mean(1)
             if code.requires_grad:

@@ -21,8 +21,8 @@ from hvdsl.compiler.settings import ModelSettings
 from hvdsl.errors import UsageError
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.disk import writing
-from hvdsl.runtime.training.metrics import Measurement, MetricsLog
-from hvdsl.runtime.training.run import RESOLVED, Run
+from hvdsl.runtime.training.folder.logs import Measurement, MetricsLog
+from hvdsl.runtime.training.folder.run import RESOLVED, Run
 
 ENTRY_POINTS = "hvdsl.sinks"
 NOTHING = "none"
@@ -231,10 +231,10 @@ class RunLog:
         if sinks.note:
             tell(sinks.note)
         spec = run.spec() if (run.folder / RESOLVED).is_file() else ""
-        told = SinkRun(run.folder, spec, settings.model_dump(mode="json", by_alias=True), groups, step)
+        sink_run = SinkRun(run.folder, spec, settings.model_dump(mode="json", by_alias=True), groups, step)
         for name, opened in sinks.named:
             try:
-                self._named[name] = opened(told)
+                self._named[name] = opened(sink_run)
             except Exception as error:
                 self._failed(name, error)
 

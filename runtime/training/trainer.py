@@ -18,30 +18,27 @@ from hvdsl.compiler.settings import ModelSettings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.disk import write_json
-from hvdsl.runtime.ground.seeds import derive_seed
+from hvdsl.runtime.ground.noise import derive_seed
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.latents import LatentGroup
 from hvdsl.runtime.latents.conditions import fields_of
 from hvdsl.runtime.quantizers.usage import usage
 from hvdsl.runtime.training.batches import Order, PixelBatch, PixelSource, batches
-from hvdsl.runtime.training.circumstances import circumstances, differences
-from hvdsl.runtime.training.collapse import Collapse
-from hvdsl.runtime.training.fast_paths import fast_paths
-from hvdsl.runtime.training.guard import TrainingStalledError
-from hvdsl.runtime.training.metrics import Measurement, MetricsLog, plain
-from hvdsl.runtime.training.optimization import StepResult
-from hvdsl.runtime.training.optimizer import group_lines
-from hvdsl.runtime.training.progress import ProgressDisplay
-from hvdsl.runtime.training.replicas import check_replicas
-from hvdsl.runtime.training.run import Run
-from hvdsl.runtime.training.saving import Saver
+from hvdsl.runtime.training.display import ProgressDisplay
+from hvdsl.runtime.training.folder.logs import Measurement, MetricsLog, plain
+from hvdsl.runtime.training.folder.run import Run
+from hvdsl.runtime.training.folder.saving import Saver, circumstances, differences
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.signals import Stopped, StopRequest, StopVote
 from hvdsl.runtime.training.sinks import RunLog, Sink, find_sinks
-from hvdsl.runtime.training.stall import at_initialisation, diagnose
+from hvdsl.runtime.training.step.fast_paths import fast_paths
+from hvdsl.runtime.training.step.guard import TrainingStalledError, at_initialisation, diagnose_stall
+from hvdsl.runtime.training.step.optimization import StepResult
+from hvdsl.runtime.training.step.optimizer import group_lines
+from hvdsl.runtime.training.step.processes import check_replicas
+from hvdsl.runtime.training.step.transfer import Ahead
 from hvdsl.runtime.training.tasks import ImageTask, Task
-from hvdsl.runtime.training.transfer import Ahead
-from hvdsl.runtime.training.window import WINDOW, Window, peak_memory
+from hvdsl.runtime.training.window import WINDOW, Collapse, Window, peak_memory
 
 Graphs = Literal["on", "off", "auto"]
 
@@ -311,7 +308,8 @@ class Trainer:
         guard, step = self.optimization.guard, self._read + 1
         sentences = [str(error)]
         if self._first is not None and guard.skipped == step and guard.lost_numbers:
-            sentences = [at_initialisation(self._first, self._group_names())]
+            rates = self._first.terms.get(names.RATE_PER_GROUP_NATS_PER_IMAGE, ())
+            sentences = [at_initialisation(self._first.loss, self._group_names(), rates)]
         self._saver.join()
         if guard.lost_numbers and self._last is not None:
             sentences.append(self._report(self._last, step))
@@ -325,7 +323,7 @@ class Trainer:
         """Compute the batch of the last step again and say what was not finite first; the report is kept in the run."""
         torch.manual_seed(derive_seed(self.train.seed, "step", batch.step, self.world.rank))
         parts = self._task.parts(self.model, batch, self.train)
-        diagnosis = diagnose(self.model, lambda: self.optimization.loss_again(parts[0]), batch.names)
+        diagnosis = diagnose_stall(self.model, lambda: self.optimization.loss_again(parts[0]), batch.names)
         first = f"{diagnosis.first} is not finite first" if diagnosis.first else "computed again, all is finite"
         if self.run is None or not self.world.leads:
             return first

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import hvdsl
 from hvdsl.grammar import print_text
-from hvdsl.runtime.training.weights import save_weights
+from hvdsl.runtime.training.folder.weights import save_weights
 
 FAMILIES = """hv 1
 model families

@@ -13,7 +13,7 @@ import torch
 
 import hvdsl
 from hvdsl.grammar import print_text
-from hvdsl.runtime.training.weights import save_weights
+from hvdsl.runtime.training.folder.weights import save_weights
 from hvdsl.workflows import export
 from hvdsl.workflows.programs import examples, programs
 

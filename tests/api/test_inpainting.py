@@ -11,7 +11,7 @@ from PIL import Image
 
 import hvdsl
 from hvdsl.grammar import print_text
-from hvdsl.runtime.training.weights import save_weights
+from hvdsl.runtime.training.folder.weights import save_weights
 
 from .conftest import Loaded
 

@@ -19,8 +19,8 @@ from hvdsl.cli.main import main
 from hvdsl.compiler.pipeline import check
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.codes.store import CodeStore
-from hvdsl.runtime.data.open import open_data
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.data.open import open_splits
+from hvdsl.runtime.training.folder.run import Run
 from hvdsl.workflows.conditions import check_fields
 
 from .conftest import Hvdsl
@@ -169,9 +169,9 @@ def test_classes_that_the_images_do_not_have_are_told_before_training(hvdsl: Hvd
     assert "there is no `label` of image 0" in told and not run.exists()
     text = SPEC.replace(" + (label -> conv(1x1, 8))", "").replace(" + (label -> conv(1x1, 4))", "")
     model = check(Source("tiny.hv", text))
-    assert "`classes = 2` can be left out" in check_fields(model, open_data(model.settings.data, data))
+    assert "`classes = 2` can be left out" in check_fields(model, open_splits(model.settings.data, data))
     labels = write_data(tmp_path / "data.npz")
-    assert "left out" not in check_fields(model, open_data(model.settings.data, labels))
+    assert "left out" not in check_fields(model, open_splits(model.settings.data, labels))
 
 
 @pytest.mark.parametrize("wrong", [2, -1])

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hvdsl.cli.commands.completion import SHELLS, commands_of
 from hvdsl.cli.main import COMMANDS, build_parser
-from hvdsl.cli.output.completion import SHELLS, commands_of
 
 from .conftest import Hvdsl
 

@@ -21,12 +21,12 @@ from hvdsl.compiler.model import Model
 from hvdsl.draw import draw
 from hvdsl.draw.cell import cell, recipes
 from hvdsl.draw.columns import detail, heading
-from hvdsl.draw.details import details
-from hvdsl.draw.items import Kind
+from hvdsl.draw.html import piece_details
 from hvdsl.draw.ladder import Ladder, ladder
 from hvdsl.draw.latents import latents
 from hvdsl.draw.layout import layout
 from hvdsl.draw.picture import Circle, Picture, Point, Polygon, Text, Wire, text_width
+from hvdsl.draw.pieces import PieceKind
 from hvdsl.grammar.source import Source
 from hvdsl.workflows.compiling import checked
 
@@ -78,10 +78,10 @@ def _overlap(a: Polygon, b: Polygon) -> bool:
 def test_every_latent_and_parameter_is_in_the_drawing_once(name: str) -> None:
     model = model_of(name)
     columns = ladder(model)
-    items = [*columns.encoder(), *columns.decoder()]
-    down = [mark for item in columns.decoder() for mark in item.marks]
+    pieces = [*columns.encoder(), *columns.decoder()]
+    down = [mark for piece in columns.decoder() for mark in piece.marks]
     assert sum(len(mark.shapes) for mark in down) == len(model.graph.latents)
-    indices = [node.index for item in items for node in item.nodes]
+    indices = [node.index for piece in pieces for node in piece.nodes]
     assert len(indices) == len(set(indices))
     owned = {node.index for node in model.graph.nodes if node.parameters}
     inside = {node.index for node in model.graph.root.nodes()}
@@ -90,22 +90,24 @@ def test_every_latent_and_parameter_is_in_the_drawing_once(name: str) -> None:
 
 def test_repetition_is_folded_with_its_count() -> None:
     columns = drawn("vdvae_cifar10")
-    counts = [item.count for item in columns.decoder() if item.title == "layer"]
+    counts = [piece.count for piece in columns.decoder() if piece.title == "layer"]
     assert counts == [1, 3, 6, 11, 22]
     assert len(columns.links) == 5
 
 
 def test_a_repetition_of_several_pieces_gets_a_frame_and_mirrored_taps() -> None:
     columns = drawn("nvae_cifar10")
-    frames = [item for band in columns.bands for item in (*band.encoder, *band.decoder) if item.kind is Kind.FRAME]
+    frames = [
+        piece for band in columns.bands for piece in (*band.encoder, *band.decoder) if piece.kind is PieceKind.FRAME
+    ]
     assert [frame.count for frame in frames] == [29, 29]
     assert "29 taps, mirrored" in [link.label for link in columns.links]
 
 
 def test_latents_drawn_on_the_way_up_stand_in_both_columns() -> None:
     columns = drawn("biva_cifar10")
-    up = [mark for item in columns.encoder() for mark in item.marks]
-    down = [mark for item in columns.decoder() for mark in item.marks if mark.on_the_way_up]
+    up = [mark for piece in columns.encoder() for mark in piece.marks]
+    down = [mark for piece in columns.decoder() for mark in piece.marks if mark.on_the_way_up]
     assert {mark.name for mark in up} == {mark.name for mark in down} == {"u"}
     assert sum(len(mark.shapes) for mark in up) == sum(len(mark.shapes) for mark in down) == 14
 
@@ -170,19 +172,19 @@ train { steps = 2, batch = 4, optimizer = adam(lr = 1e-3) }
 def test_shared_and_parallel_instances_are_told_and_counted_as_what_they_are() -> None:
     model = checked(Source("sharing.hv", SHARING))
     columns = ladder(model)
-    up = [(heading(item), detail(item)) for item in columns.encoder() if item.kind is Kind.RECIPE]
+    up = [(heading(piece), detail(piece)) for piece in columns.encoder() if piece.kind is PieceKind.RECIPE]
     assert up == [
         ("mix × 2", "8 ch · 584 · shared"),
         ("block(k = 3) × 3", "8 ch · 1.75 k · side by side"),
         ("block(k = 5)", "8 ch · 1.61 k"),
     ]
-    items = [*columns.encoder(), *columns.decoder()]
-    assert [item.parameters for item in columns.decoder() if item.shared] == [0]
-    assert sum(item.parameters for item in items) == model.graph.parameter_count()
+    pieces = [*columns.encoder(), *columns.decoder()]
+    assert [piece.parameters for piece in columns.decoder() if piece.shared] == [0]
+    assert sum(piece.parameters for piece in pieces) == model.graph.parameter_count()
 
 
 def test_recipes_show_the_arguments_that_tell_them_apart() -> None:
-    names = [heading(i) for i in ladder(checked(Source("sharing.hv", SHARING))).decoder() if i.kind is Kind.RECIPE]
+    names = [heading(i) for i in ladder(checked(Source("sharing.hv", SHARING))).decoder() if i.kind is PieceKind.RECIPE]
     assert names == ["mix", "layer(wide = yes)", "layer(wide = no) × 2"]
 
 
@@ -223,13 +225,13 @@ def test_the_arrow_of_a_prior_ends_at_its_latent_and_passes_over_no_text(name: s
 def test_conditions_are_told_where_they_enter_and_change_no_outline() -> None:
     columns = drawn("vdvae_photos_upscaling")
     assert columns.facts.endswith("given low (3×16×16)")
-    layers = [item for item in columns.decoder() if item.title == "layer"]
-    assert {item.scale for item in layers} == {1.0}  # though `low` enters at another size
-    assert all(detail(item).endswith("given low") for item in layers)
+    layers = [piece for piece in columns.decoder() if piece.title == "layer"]
+    assert {piece.scale for piece in layers} == {1.0}  # though `low` enters at another size
+    assert all(detail(piece).endswith("given low") for piece in layers)
     assert drawn("vdvae_digits_conditional").facts.endswith("given label (10 classes)")
     (top, bottom) = drawn("vqvae2_mnist").priors
-    assert [item.title for item in top.items][:2] == ["conv 1×1 → 64 (label)", "stem"]
-    assert detail(bottom.items[0]).endswith("given z_top")
+    assert [piece.title for piece in top.pieces][:2] == ["conv 1×1 → 64 (label)", "stem"]
+    assert detail(bottom.pieces[0]).endswith("given z_top")
     assert not [1 for source, target in top.flows if target.title == "stem"]  # the stem reads codes, not the label
 
 
@@ -290,7 +292,7 @@ def test_every_piece_of_the_html_form_has_its_code_its_instances_and_a_recipe_it
 
 def test_a_repeat_around_others_is_told_instance_by_instance() -> None:
     model = model_of("nvae_mnist")
-    pieces = details(model, ladder(model))["pieces"].values()
+    pieces = piece_details(model, ladder(model))["pieces"].values()
     cells = next(piece for piece in pieces if piece["title"] == "dec_cell(expand = 6) × 2")
     assert [i["path"] for i in cells["instances"]] == [f"decoder.r4.dec_cell.{n}" for n in range(8)]  # 4 turns of 2
 
@@ -299,9 +301,9 @@ def test_the_code_of_a_recipe_in_yaml_is_its_list(hvdsl: Hvdsl, tmp_path: Path) 
     spec = tmp_path / "digits.yaml"
     hvdsl("convert", "vdvae_digits_conditional", "--to", "yaml", "-o", spec)
     model = checked(str(spec))
-    layer = next(p for p in details(model, ladder(model))["pieces"].values() if p["title"] == "layer × 2")
-    first, *items = layer["code"].splitlines()
-    assert first == "layer:" and len(items) == 5 and all(item.startswith("- ") for item in items)
+    layer = next(p for p in piece_details(model, ladder(model))["pieces"].values() if p["title"] == "layer × 2")
+    first, *others = layer["code"].splitlines()
+    assert first == "layer:" and len(others) == 5 and all(line.startswith("- ") for line in others)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from hvdsl.cli.main import main
-from hvdsl.cli.output.json import FORMAT
+from hvdsl.cli.output import FORMAT
 
 from .codes import CPU
 from .conftest import TINY, Hvdsl

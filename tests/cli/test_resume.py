@@ -171,7 +171,7 @@ def test_a_checkpoint_is_saved_on_request_and_training_goes_on(
 
 
 def test_a_second_trainer_is_refused(hvdsl: Hvdsl, folder: Path) -> None:
-    from hvdsl.runtime.training.run import Run
+    from hvdsl.runtime.training.folder.run import Run
 
     with Run.open(folder / "run").lock():
         result = hvdsl("train", "--resume", "--out", folder / "run", "--steps", "4", *CPU)

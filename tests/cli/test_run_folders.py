@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from hvdsl.cli.main import main
-from hvdsl.runtime.training import lock
-from hvdsl.runtime.training.lock import RunLock, is_written
+from hvdsl.runtime.training.folder import lock
+from hvdsl.runtime.training.folder.lock import RunLock, is_written
 from hvdsl.workflows import doctor
 from hvdsl.workflows.overview import list_runs
 from hvdsl.workflows.verify import verify

@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 
 from hvdsl.cli.main import main
 from hvdsl.runtime.codes.extract import stored_codes
-from hvdsl.runtime.codes.levels import decode
-from hvdsl.runtime.data import open_data
+from hvdsl.runtime.codes.levels import decode_codes
+from hvdsl.runtime.data import open_splits
 from hvdsl.runtime.inference.generate import reconstruct
-from hvdsl.runtime.priors.wavefront import Wavefront
-from hvdsl.runtime.training.run import Run
-from hvdsl.runtime.training.weights import model_tensors
+from hvdsl.runtime.priors.wavefront import WavefrontBuffers
+from hvdsl.runtime.training.folder.run import Run
+from hvdsl.runtime.training.folder.weights import model_tensors
 from hvdsl.workflows.stages import Autoencoder, extract, open_autoencoder
 
 from .codes import CPU, refusal, sampled
@@ -130,18 +130,18 @@ def test_an_interrupted_prior_ends_where_an_uninterrupted_one_does(hvdsl: Hvdsl,
 def test_decoded_codes_are_the_reconstruction_bit_for_bit(trained: Path) -> None:
     first = opened(trained)
     data = first.model.settings.data
-    images = open_data(data).train.unaugmented()
-    store = extract(first, open_data(data).train, "train")
+    images = open_splits(data).train.unaugmented()
+    store = extract(first, open_splits(data).train, "train")
     pixels = torch.from_numpy(images.batch(range(8), 0).astype(np.float32))
     rows = torch.from_numpy(store.matrix[:8].astype(np.int64))
     codes = {"z_top": rows[:, :16].reshape(8, 4, 4), "z_bottom": rows[:, 16:].reshape(8, 8, 8)}
     [whole] = reconstruct(first.module, data, pixels, [2])
-    assert torch.equal(decode(first.module, data, codes), whole)
+    assert torch.equal(decode_codes(first.module, data, codes), whole)
 
 
 def test_codes_are_extracted_once_and_again_when_the_autoencoder_changes(run: Path) -> None:
     first = opened(run)
-    images = open_data(first.model.settings.data).validation
+    images = open_splits(first.model.settings.data).validation
     written = (run / "codes/validation/codes.npy").stat().st_mtime_ns
     extract(first, images, "validation")
     assert (run / "codes/validation/codes.npy").stat().st_mtime_ns == written
@@ -157,7 +157,7 @@ def test_an_interrupted_extraction_leaves_nothing_and_is_done_anew(run: Path) ->
             raise KeyboardInterrupt
 
     first = opened(run)
-    images, folder = open_data(first.model.settings.data).validation, run / "codes/interrupted"
+    images, folder = open_splits(first.model.settings.data).validation, run / "codes/interrupted"
     with pytest.raises(KeyboardInterrupt):
         stored_codes(first.module, images, folder, first.digest, progress=stop)
     assert sorted(path.name for path in (run / "codes").iterdir()) == ["train", "validation"]
@@ -229,8 +229,8 @@ def test_the_schedule_changes_how_codes_are_drawn_and_not_which(
 ) -> None:
     usual = sampled(hvdsl, trained, tmp_path / "raster.png", "--seed", "5", "--schedule", "raster")
     fronts: list[str] = []
-    fill = Wavefront.fill
-    monkeypatch.setattr(Wavefront, "fill", lambda self, *a: (fronts.append(str(self.grid)), fill(self, *a)))
+    fill = WavefrontBuffers.fill
+    monkeypatch.setattr(WavefrontBuffers, "fill", lambda self, *a: (fronts.append(str(self.grid)), fill(self, *a)))
     drawn = sampled(hvdsl, trained, tmp_path / "front.png", "--seed", "5", "--schedule", "z_bottom=wavefront")
     assert fronts == ["(8, 8)"]
     assert np.abs(drawn.astype(int) - usual).max() <= 1

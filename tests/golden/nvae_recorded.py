@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import hvdsl
-from hvdsl.importers import names, rename
+from hvdsl.importers import read_release, rename, weights
 from hvdsl.runtime.ground.noise import RecordedNoise
 from hvdsl.runtime.latents import Traversal
 
@@ -69,7 +69,7 @@ def published(name: str) -> dict[str, Tensor]:
 @cache
 def published_names(name: str) -> dict[str, str]:
     """Each of our names, and the release's."""
-    return names.published_names(our_names(name), names.table("nvidia-nvae").rules, published(name))
+    return weights.published_names(our_names(name), read_release("nvidia-nvae").rules, published(name))
 
 
 def model(name: str, dtype: torch.dtype = torch.float32, level: int = 1) -> nn.Module:

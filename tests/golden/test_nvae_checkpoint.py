@@ -17,8 +17,8 @@ from torch import Tensor
 
 from hvdsl.cli.main import main
 from hvdsl.importers import WeightsError, read_weights
-from hvdsl.runtime.training.run import Run
-from hvdsl.runtime.training.weights import load_weights
+from hvdsl.runtime.training.folder.run import Run
+from hvdsl.runtime.training.folder.weights import load_weights
 from tests.golden.nvae_recorded import model, published, spec
 
 NAME = "f_vanilla_1group"

@@ -14,17 +14,15 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from hvdsl.compiler.analysis.causality import own_codes
-from hvdsl.compiler.analysis.sight import seen_positions
+from hvdsl.compiler.analysis.causality import own_codes, seen_positions
 from hvdsl.compiler.emit import emit_priors, emit_steps
 from hvdsl.compiler.graph import Graph
-from hvdsl.compiler.load import load
+from hvdsl.compiler.load import load_module
 from hvdsl.compiler.pipeline import check
 from hvdsl.importers import rename
-from hvdsl.importers.names import published_names, table
+from hvdsl.importers.weights import published_names, read_release
 from hvdsl.runtime.layers import initialize
-from hvdsl.runtime.priors.buffers import Choose
-from hvdsl.runtime.priors.protocol import StepwisePrior
+from hvdsl.runtime.priors.protocol import Choose, StepwisePrior
 from hvdsl.runtime.priors.sampling import Schedule, draw_codes, greedy
 from tests.golden.recorded import FOLDER
 
@@ -39,7 +37,7 @@ def recorded(name: str, file: str = "io") -> dict[str, Tensor]:
 
 def compiled(name: str) -> tuple[Graph, nn.Module]:
     model = check(FOLDER / "specs" / SPECS[name])
-    module = load(emit_priors(model), f"recorded_{name}")
+    module = load_module(emit_priors(model), f"recorded_{name}")
     latent, graph = next(iter(model.priors.items()))
     prior: nn.Module = module.PRIORS[latent]()
     initialize(prior, 0)
@@ -60,7 +58,7 @@ def prior(name: str) -> nn.Module:
 
 
 def stepwise(name: str) -> StepwisePrior:
-    (steps,) = load(emit_steps(check(FOLDER / "specs" / SPECS[name])), f"recorded_{name}_steps").STEPS.values()
+    (steps,) = load_module(emit_steps(check(FOLDER / "specs" / SPECS[name])), f"recorded_{name}_steps").STEPS.values()
     return StepwisePrior(prior(name), steps)
 
 
@@ -83,7 +81,7 @@ def test_logits_and_cross_entropy(name: str) -> None:
 def test_gradients(name: str) -> None:
     io, built = recorded(name), prior(name)
     F.cross_entropy(built(io["codes"], *given(name)), io["codes"]).backward()
-    theirs = published_names((key for key, _ in built.named_parameters()), table("rosinality-pixelsnail").rules)
+    theirs = published_names((key for key, _ in built.named_parameters()), read_release("rosinality-pixelsnail").rules)
     gradients = recorded(name, "grads")
     masks = {f"{path}.weight": m.mask for path, m in built.named_modules() if getattr(m, "mask", None) is not None}
     compared = [(key, p) for key, p in built.named_parameters() if theirs[key] in gradients]

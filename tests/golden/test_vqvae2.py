@@ -20,10 +20,11 @@ from hvdsl.compiler.settings import Train
 from hvdsl.importers import WeightsError, rename
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import Given, Traversal
-from hvdsl.runtime.objective.elbo import ModelBatch, Objective
-from hvdsl.runtime.training.optimization import Optimization
+from hvdsl.runtime.objective.elbo import ModelBatch
+from hvdsl.runtime.objective.objective import Objective
+from hvdsl.runtime.training.folder.weights import model_tensors
 from hvdsl.runtime.training.schedule import Clock
-from hvdsl.runtime.training.weights import model_tensors
+from hvdsl.runtime.training.step.optimization import Optimization
 from tests.golden.recorded import FOLDER
 
 CASES = {"tiny_a": "vqvae2_a.hv", "tiny_b": "vqvae2_b.hv"}

@@ -16,7 +16,7 @@ import hvdsl
 from hvdsl.cli.main import main
 from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.importers import WeightsError, rename
-from hvdsl.importers.names import sources, table
+from hvdsl.importers.weights import read_release, sources
 from hvdsl.runtime.ground.noise import RecordedNoise
 from hvdsl.runtime.latents import Traversal
 from tests.golden.recorded import FOLDER, case, published_weights
@@ -152,7 +152,7 @@ def test_weights_of_another_spec_are_refused(tmp_path: Path, capsys: pytest.Capt
 
 @pytest.mark.parametrize("source", sources())
 def test_a_release_says_which_names_it_goes_by(source: str) -> None:
-    release = table(source)
+    release = read_release(source)
     patterns = " ".join(rule.ours.pattern for rule in release.rules)
     patterns = patterns.replace("z_(?P<level>top|bottom)", "z_top z_bottom")
     patterns = re.sub(r"\(\?P<\w+>|\\[wd]|row\d", " ", patterns)

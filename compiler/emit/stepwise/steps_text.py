@@ -6,43 +6,42 @@ import ast
 from collections.abc import Mapping, Sequence
 
 from hvdsl.compiler.catalogue.reshaping import SHIFT
-from hvdsl.compiler.emit import layout, literals
-from hvdsl.compiler.emit.expressions import Template, fill, slot
+from hvdsl.compiler.emit import syntax
 from hvdsl.compiler.emit.forward.variables import allowed
 from hvdsl.compiler.emit.modules.class_text import docstring
 from hvdsl.compiler.emit.modules.instance import given_name
 from hvdsl.compiler.emit.stepwise.graph import Op, Ref
-from hvdsl.compiler.emit.stepwise.maps import MapWriter, module
 from hvdsl.compiler.emit.stepwise.plan import (
-    Attention,
-    Codes,
+    AttentionStage,
+    CodesStage,
     Gate,
-    Known,
-    Linear,
-    Map,
-    Plan,
-    Pointwise,
+    KnownStage,
+    LinearMap,
+    LinearStage,
+    PointwiseStage,
     Stage,
-    Sum,
-    Taps,
+    StepwisePlan,
+    SumStage,
+    TapsStage,
     gates,
     owned,
     skew,
     users,
 )
-from hvdsl.compiler.emit.stepwise.statements import Result, Statement, named, unused
+from hvdsl.compiler.emit.stepwise.statements import MapWriter, Result, Statement, module, named, unused
+from hvdsl.compiler.emit.syntax import Template, fill, slot
 from hvdsl.compiler.graph import Graph, Node
 
 BODY = 2  # levels of indentation of a method's statements
 
 
-def position_steps(graph: Graph, plan: Plan, prior: str) -> list[str]:
+def position_steps(graph: Graph, plan: StepwisePlan, prior: str) -> list[str]:
     """Write the position-by-position form of the class `prior`."""
     return _Writer(graph, plan, prior).lines()
 
 
 class _Writer:
-    def __init__(self, graph: Graph, plan: Plan, prior: str) -> None:
+    def __init__(self, graph: Graph, plan: StepwisePlan, prior: str) -> None:
         self._graph, self._plan, self._prior = graph, plan, prior
         self._stage_of = {ref: stage for stage, refs in plan.parts.items() for ref in refs}
         self._number = {stage: number for number, stage in enumerate(plan.stages)}
@@ -60,7 +59,7 @@ class _Writer:
         parameters = "".join(f", {name}: Tensor" for name in self._conditions)
         lines = [
             f"class {self._prior}Steps:",
-            docstring(summary, layout.INDENT),
+            docstring(summary, syntax.INDENT),
             "",
             f"    WAVEFRONT_SKEW = {skew(self._plan, self._graph)}",
             "",
@@ -73,19 +72,19 @@ class _Writer:
         if lines[-1].endswith("-> None:"):
             lines.append("        pass")
         lines += ["", "    def __call__(self, j: int) -> Tensor:"]
-        lines.append(docstring("Return the logits `(N, K)` of step j.", layout.INDENT * 2))
+        lines.append(docstring("Return the logits `(N, K)` of step j.", syntax.INDENT * 2))
         steps = named(self._step(), {}, ("x", "h"))
         return lines + [line for statement in steps for line in statement.lines(BODY)]
 
-    def _chains(self) -> dict[Stage, tuple[Taps, Pointwise]]:
+    def _chains(self) -> dict[Stage, tuple[TapsStage, PointwiseStage]]:
         """Convolutions of nothing but a function of another convolution, each with that one and the function."""
-        found: dict[Stage, tuple[Taps, Pointwise]] = {}
+        found: dict[Stage, tuple[TapsStage, PointwiseStage]] = {}
         for stage in self._plan.stages:
-            function = stage.source if isinstance(stage, Taps) else None
-            if not isinstance(function, Pointwise) or self._users[function] != [stage] or _plain(function) is None:
+            function = stage.source if isinstance(stage, TapsStage) else None
+            if not isinstance(function, PointwiseStage) or self._users[function] != [stage] or _plain(function) is None:
                 continue
             [before, *others] = function.sources
-            if isinstance(before, Taps) and not others and self._users[before] == [function]:
+            if isinstance(before, TapsStage) and not others and self._users[before] == [function]:
                 found[stage] = before, function
         return found
 
@@ -95,9 +94,9 @@ class _Writer:
         """What is known before the first code is drawn, and read by some part."""
         found: dict[Ref, None] = {}
         for stage in self._plan.stages:
-            if isinstance(stage, Codes | Taps | Linear):
+            if isinstance(stage, CodesStage | TapsStage | LinearStage):
                 found.update(dict.fromkeys(stage.map.known))
-            elif isinstance(stage, Known):
+            elif isinstance(stage, KnownStage):
                 found[stage.ref] = None
         return list(found)
 
@@ -113,56 +112,56 @@ class _Writer:
         return names
 
     def _part_name(self, stage: Stage) -> str | None:
-        if isinstance(stage, Codes):
+        if isinstance(stage, CodesStage):
             return "first"
-        if isinstance(stage, Taps):
+        if isinstance(stage, TapsStage):
             return _recipe(stage.convolution.node, "convolution")
-        if isinstance(stage, Attention):
+        if isinstance(stage, AttentionStage):
             return _recipe(stage.op.node, "attention")
-        if isinstance(stage, Known):
+        if isinstance(stage, KnownStage):
             return _spec_name(stage.ref) or _recipe(stage.ref[0].node, "known")
-        if isinstance(stage, Linear):
+        if isinstance(stage, LinearStage):
             return "logits" if stage is self._plan.stages[-1] else _recipe(stage.map.roots[0][0].node, "linear")
-        stateful = isinstance(stage, Pointwise) and stage.ops[0].node.operation.layer is not None
-        return _recipe(stage.ops[0].node, "layer") if stateful and isinstance(stage, Pointwise) else None
+        stateful = isinstance(stage, PointwiseStage) and stage.ops[0].node.operation.layer is not None
+        return _recipe(stage.ops[0].node, "layer") if stateful and isinstance(stage, PointwiseStage) else None
 
     def _part(self, stage: Stage) -> list[Statement]:
         name = self._part_names[stage]
-        own = ast.Attribute(literals.name("self"), name, ast.Load())
-        if isinstance(stage, Pointwise):
+        own = ast.Attribute(syntax.name("self"), name, ast.Load())
+        if isinstance(stage, PointwiseStage):
             return [Statement((ast.unparse(own),), module(stage.ops[0].node, self._graph))]
-        if isinstance(stage, Attention):
+        if isinstance(stage, AttentionStage):
             query, _, value = stage.op.inputs
-            sizes = [literals.constant(ref[0].channels[ref[1]]) for ref in (query, value)]
+            sizes = [syntax.constant_node(ref[0].channels[ref[1]]) for ref in (query, value)]
             buffers = _buffers("attention", module(stage.op.node, self._graph), *sizes)
             return [Statement((ast.unparse(own),), buffers)]
-        if isinstance(stage, Known):
+        if isinstance(stage, KnownStage):
             return [Statement((ast.unparse(own),), _buffers("known", self._maps.static(stage.ref)))]
-        if isinstance(stage, Codes):
+        if isinstance(stage, CodesStage):
             kernels = ast.Tuple([self._kernel(op) for op in stage.convolutions], ast.Load())
             return self._with_map(name, stage.map, "codes", kernels, stage.convolutions)
-        if isinstance(stage, Taps):
+        if isinstance(stage, TapsStage):
             options: dict[str, ast.expr] = {}
             if stage in self._chained:
                 before, between = self._chained[stage]
-                of = [literals.name(_plain(between) or ""), literals.dotted("self", self._part_names[before])]
+                of = [syntax.name(_plain(between) or ""), syntax.dotted("self", self._part_names[before])]
                 options["of"] = ast.Tuple(of, ast.Load())
             if stage in self._gated:
-                options["gate"] = literals.constant(True)
+                options["gate"] = syntax.constant_node(True)
             convolution = stage.convolution
             return self._with_map(name, stage.map, "convolution", self._kernel(convolution), [convolution], options)
-        if isinstance(stage, Linear):
+        if isinstance(stage, LinearStage):
             operands = [self._plan.parts[s] for s in stage.map.slots]
-            sizes = [literals.constant(sum(_channels(r) for r in refs)) for refs in operands]
+            sizes = [syntax.constant_node(sum(_channels(r) for r in refs)) for refs in operands]
             function = self._maps.function(name, stage.map, operands)
-            buffers = _buffers("linear", literals.name(name), ast.Tuple(sizes, ast.Load()), *self._read(stage.map))
+            buffers = _buffers("linear", syntax.name(name), ast.Tuple(sizes, ast.Load()), *self._read(stage.map))
             return [function, Statement((ast.unparse(own),), buffers)]
         raise AssertionError(f"{type(stage).__name__} is no part")
 
     def _with_map(
         self,
         name: str,
-        map: Map,
+        map: LinearMap,
         method: str,
         kernels: ast.expr,
         convolutions: Sequence[Op],
@@ -172,10 +171,10 @@ class _Writer:
         if map.roots == [(convolutions[0], 0)]:
             return [Statement((f"self.{name}",), _buffers(method, kernels, **(options or {})))]
         function = self._maps.function(name, map, [[(op, 0)] for op in convolutions])
-        buffers = _buffers(method, kernels, literals.name(name), *self._read(map), **(options or {}))
+        buffers = _buffers(method, kernels, syntax.name(name), *self._read(map), **(options or {}))
         return [function, Statement((f"self.{name}",), buffers)]
 
-    def _read(self, map: Map) -> list[ast.expr]:
+    def _read(self, map: LinearMap) -> list[ast.expr]:
         """The constants that a map reads, as a tuple, where there are any."""
         names: list[ast.expr] = [self._maps.static(ref) for ref in map.known]
         return [ast.Tuple(names, ast.Load())] if names else []
@@ -183,20 +182,20 @@ class _Writer:
     def _kernel(self, op: Op) -> ast.expr:
         if op.node.operation is SHIFT:
             down, right = (int(str(op.node.args[side])) for side in ("down", "right"))
-            moves = [literals.constant(n) for n in (down, right)]
-            return literals.call("moved", literals.constant(op.channels[0]), _of_buffers("blank"), *moves)
-        moves = [literals.constant(n) for n in op.shift] if op.shift != (0, 0) else []
-        return literals.call("convolution", module(op.node, self._graph), _of_buffers("grid"), *moves)
+            moves = [syntax.constant_node(n) for n in (down, right)]
+            return syntax.call("moved", syntax.constant_node(op.channels[0]), _of_buffers("blank"), *moves)
+        moves = [syntax.constant_node(n) for n in op.shift] if op.shift != (0, 0) else []
+        return syntax.call("convolution", module(op.node, self._graph), _of_buffers("grid"), *moves)
 
     # -- what every position needs
 
     def _step(self) -> list[Statement]:
         statements: list[Statement] = []
         for stage in self._plan.stages:
-            if isinstance(stage, Attention) and len(stage.sources) > 1:
+            if isinstance(stage, AttentionStage) and len(stage.sources) > 1:
                 pieces = ast.Tuple([self._piece(r) for r in stage.op.inputs], ast.Load())
                 out = _at(self._buffer(stage, "input"))
-                joined = literals.call(literals.dotted("torch", "cat"), pieces, literals.constant(1), out=out)
+                joined = syntax.call(syntax.dotted("torch", "cat"), pieces, syntax.constant_node(1), out=out)
                 statements.append(Statement((), joined))
             if stage not in self._inside:
                 statements += self._stage(stage)
@@ -207,27 +206,27 @@ class _Writer:
         variable, targets = self._tensor(stage), self._targets(stage)
         if stage in self._gates:
             value, writes = self._gate(self._gates[stage]), True
-        elif isinstance(stage, Pointwise):
+        elif isinstance(stage, PointwiseStage):
             value, writes = self._function(stage)
             if writes and not targets and stage.ops[0].elementwise and owned(stage, self._users):
                 targets = [self._tensor(stage.sources[0])]  # in place
-        elif isinstance(stage, Sum):
+        elif isinstance(stage, SumStage):
             [(add, _)] = self._plan.parts[stage]
             left, right = (self._piece(ref) for ref in add.inputs)
             value, writes = (
-                (literals.call(literals.dotted("torch", "add"), left, right), True)
+                (syntax.call(syntax.dotted("torch", "add"), left, right), True)
                 if targets
                 else (ast.BinOp(left, ast.Add(), right), False)
             )
         else:
-            value, writes = self._call(stage), isinstance(stage, Linear)
+            value, writes = self._call(stage), isinstance(stage, LinearStage)
         if targets and writes and isinstance(value, ast.Call):
             value.keywords.append(ast.keyword("out", targets.pop(0)))
         name = next(iter(self._plan.parts[stage]), None)
         wanted = _spec_name(name) if len(self._plan.parts[stage]) == 1 and name is not None else None
         statements = [Statement((variable.id,), value, wanted)]
         statements += [Statement((), _copied(target, variable)) for target in targets]
-        readers = [user for user in self._users[stage] if isinstance(user, Taps)] if self._joined(stage) else []
+        readers = [user for user in self._users[stage] if isinstance(user, TapsStage)] if self._joined(stage) else []
         for user in readers:
             piece = self._piece(user.convolution.inputs[0])
             statements.append(Statement((), _copied(_at(self._buffer(user, "input")), piece)))
@@ -240,29 +239,29 @@ class _Writer:
         """The buffers that want this tensor, whole."""
         found: list[ast.expr] = []
         for user in self._plan.stages:
-            if isinstance(user, Taps) and user.source is stage and not self._joined(stage):
+            if isinstance(user, TapsStage) and user.source is stage and not self._joined(stage):
                 found.append(_at(self._buffer(user, "input")))
-            if isinstance(user, Attention) and user.sources == [stage]:
+            if isinstance(user, AttentionStage) and user.sources == [stage]:
                 found.append(_at(self._buffer(user, "input")))
-            if isinstance(user, Linear) and len(user.map.slots) > 1 and stage in user.map.slots:
-                number = literals.constant(user.map.slots.index(stage))
+            if isinstance(user, LinearStage) and len(user.map.slots) > 1 and stage in user.map.slots:
+                number = syntax.constant_node(user.map.slots.index(stage))
                 found.append(_at(ast.Subscript(self._buffer(user, "operands"), number, ast.Load())))
         return found
 
     def _buffer(self, stage: Stage, name: str) -> ast.expr:
-        return literals.dotted("self", self._part_names[stage], name)
+        return syntax.dotted("self", self._part_names[stage], name)
 
     def _call(self, stage: Stage, *method: str, **options: ast.expr) -> ast.Call:
-        operands: list[ast.expr] = [literals.name("j")]
-        if isinstance(stage, Linear) and len(stage.map.slots) == 1:
+        operands: list[ast.expr] = [syntax.name("j")]
+        if isinstance(stage, LinearStage) and len(stage.map.slots) == 1:
             operands.append(self._tensor(stage.map.slots[0]))
-        return literals.call(literals.dotted("self", self._part_names[stage], *method), *operands, **options)
+        return syntax.call(syntax.dotted("self", self._part_names[stage], *method), *operands, **options)
 
     def _gate(self, gate: Gate) -> ast.expr:
         plus = {} if gate.plus is None else {"plus": self._tensor(gate.plus)}
         return self._call(gate.source, "gated", **plus)
 
-    def _function(self, stage: Pointwise) -> tuple[ast.expr, bool]:
+    def _function(self, stage: PointwiseStage) -> tuple[ast.expr, bool]:
         """The call, and whether it can write into a buffer."""
         node, inputs = stage.ops[0].node, stage.ops[0].inputs
         entry = node.operation
@@ -270,7 +269,7 @@ class _Writer:
             [self._tensor(stage.sources[0])] if len(stage.ops) > 1 else [self._piece(r) for r in inputs]
         )
         if entry.expression is None:
-            return literals.call("at_position", literals.dotted("self", self._part_names[stage]), *operands), False
+            return syntax.call("at_position", syntax.dotted("self", self._part_names[stage]), *operands), False
         slots = [slot(i) for i in range(len(operands))]
         into = entry.writes_into(slots, node.args) if entry.writes_into else None
         if into is not None:
@@ -289,8 +288,8 @@ class _Writer:
         if len(parts) == 1:
             return self._tensor(stage)
         start = sum(_channels(r) for r in parts[: parts.index(ref)])
-        sizes = [literals.constant(n) for n in (1, start, _channels(ref))]
-        return literals.call(ast.Attribute(self._tensor(stage), "narrow", ast.Load()), *sizes)
+        sizes = [syntax.constant_node(n) for n in (1, start, _channels(ref))]
+        return syntax.call(ast.Attribute(self._tensor(stage), "narrow", ast.Load()), *sizes)
 
 
 def _recipe(node: Node, fallback: str) -> str:
@@ -311,22 +310,22 @@ def _channels(ref: Ref) -> int:
 
 
 def _at(buffer: ast.expr) -> ast.expr:
-    return ast.Subscript(buffer, literals.name("j"), ast.Load())
+    return ast.Subscript(buffer, syntax.name("j"), ast.Load())
 
 
 def _copied(target: ast.expr, value: ast.expr) -> ast.expr:
-    return literals.call(ast.Attribute(target, "copy_", ast.Load()), value)
+    return syntax.call(ast.Attribute(target, "copy_", ast.Load()), value)
 
 
 def _of_buffers(name: str) -> ast.expr:
-    return literals.dotted("buffers", name)
+    return syntax.dotted("buffers", name)
 
 
 def _buffers(method: str, *args: ast.expr, **options: ast.expr) -> ast.Call:
-    return literals.call(_of_buffers(method), *args, **options)
+    return syntax.call(_of_buffers(method), *args, **options)
 
 
-def _plain(stage: Pointwise) -> str | None:
+def _plain(stage: PointwiseStage) -> str | None:
     """The name of a function of one tensor that can write into a buffer and takes nothing else."""
     node = stage.ops[0].node
     into = node.operation.writes_into(["x"], node.args) if node.operation.writes_into else None

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hvdsl.cli.options.shared import add_json, add_set
-from hvdsl.cli.output.diagnostics import report
-from hvdsl.cli.output.json import print_json
+from hvdsl.cli.output import print_diagnostics, print_json
 from hvdsl.compiler.model import Model
 from hvdsl.errors import UsageError
 from hvdsl.grammar import tree
@@ -94,14 +93,14 @@ def _is_recipes(spec: str) -> bool:
     path = Path(spec)
     if path.suffix not in SUFFIXES or not path.is_file():
         return False
-    heads = [item.kind for item in read(path).items if isinstance(item, tree.Header)]
-    recipes = any(isinstance(item, tree.Recipe) for item in read(path).items)
+    heads = [item.kind for item in read(path).items if isinstance(item, tree.HeaderNode)]
+    recipes = any(isinstance(item, tree.RecipeNode) for item in read(path).items)
     return recipes and not {"model", "extends"} & set(heads)
 
 
 def _print_text(results: Sequence[Checked], strict: bool) -> None:
     for result in results:
-        report(result.diagnostics)
+        print_diagnostics(result.diagnostics)
         if result.model is not None and result.fine:
             model = result.model
             print(
@@ -128,12 +127,12 @@ def _data(result: Checked) -> dict[str, Any]:
 
 
 def _print_for_programs(results: Sequence[Checked], form: str) -> None:
-    from hvdsl.render import formats
+    from hvdsl.render.diagnostics import concise, github, sarif
 
     diagnostics = list(dict.fromkeys(d for result in results for d in in_order(result.diagnostics)))
     if form == "sarif":
         from hvdsl import __version__
 
-        print(json.dumps(formats.sarif(diagnostics, __version__), indent=2))
+        print(json.dumps(sarif(diagnostics, __version__), indent=2))
     else:
-        print(formats.github(diagnostics) if form == "github" else formats.concise(diagnostics), end="")
+        print(github(diagnostics) if form == "github" else concise(diagnostics), end="")

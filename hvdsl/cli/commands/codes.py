@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from hvdsl.cli.options.machine import add_machine, machine
-from hvdsl.cli.options.runs import add_checkpoint, add_run_folder, add_split, opened
+from hvdsl.cli.options.runs import add_checkpoint, add_machine, add_run_folder, add_split, machine, opened
 from hvdsl.cli.options.shared import add_batch, add_data, add_output
 from hvdsl.errors import UsageError
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from hvdsl.cli.options.shared import add_level, add_output, add_spec
-from hvdsl.cli.output.diagnostics import report
+from hvdsl.cli.output import print_diagnostics
 from hvdsl.errors import UsageError
 from hvdsl.runtime.ground.disk import write_output
 from hvdsl.workflows.compiling import Compiled, checked, compiled
@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     model = checked(args.spec, args.overrides)
-    report(model.warnings)
+    print_diagnostics(model.warnings)
     result = compiled(model, 1 if args.level is None else args.level)
     if args.level == 2:
         if args.standalone:

@@ -34,9 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hvdsl.cli.output.json import print_json
+    from hvdsl.cli.output import print_json
     from hvdsl.errors import UsageError
-    from hvdsl.runtime.data import open_data
+    from hvdsl.runtime.data import open_splits
     from hvdsl.runtime.data.open import of_other_images
     from hvdsl.runtime.data.survey import survey
     from hvdsl.runtime.inference.image_files import ImageOutput
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(_text(found)))
     splits = None
     if model is not None and settings is not None:
-        splits = open_data(settings, args.path)
+        splits = open_splits(settings, args.path)
         fields = check_fields(model, splits)
         parts = ", ".join(f"{len(getattr(splits, part)):,} {part}" for part in ("train", "validation", "test"))
         print(f"fits {args.spec}: {parts}" + (f"\nfields: {fields}" if fields else ""), file=sys.stderr)
@@ -89,7 +89,7 @@ def _sheet(survey: Survey, settings: Data, path: Path) -> None:
 
     from hvdsl.runtime.data.survey import training_images
     from hvdsl.runtime.ground.pixels import pixel_bits
-    from hvdsl.runtime.inference.pictures import grid, save_png
+    from hvdsl.runtime.inference.image_files import grid, save_png
 
     images = training_images(survey, settings, augmented=True)
     indices = np.unique(np.linspace(0, len(images) - 1, min(_SHEET, len(images))).astype(int)).tolist()
@@ -100,12 +100,13 @@ def _sheet(survey: Survey, settings: Data, path: Path) -> None:
 
 
 def _text(survey: Survey) -> list[str]:
-    from hvdsl.runtime.data.survey import lines as suggested_lines
+    from hvdsl.runtime.data.survey import suggested_lines
 
     lines = [survey.summary, _sizes(survey)]
     for name, kind in survey.kinds.items():
         more = [f"{kind.constant:,} of a single value"] if kind.constant else []
         more += [f"{kind.clear:,} not opaque"] if kind.clear else []
+        more += [f"{kind.deep:,} with more than 8 bits per colour (`bits` above 8 reads them)"] if kind.deep else []
         more += [f"{kind.unfinite:,} with NaN or an infinity, which are refused"] if kind.unfinite else []
         low, high = kind.values
         lines.append(f"{name}: values {low:g} … {high:g} in {_images(kind.images)}" + "".join(f", {m}" for m in more))
@@ -145,7 +146,7 @@ def _list(title: str, rows: list[str]) -> list[str]:
 
 
 def _as_json(survey: Survey) -> dict[str, object]:
-    from hvdsl.runtime.data.survey import lines as suggested_lines
+    from hvdsl.runtime.data.survey import suggested_lines
 
     return {
         "summary": survey.summary,
@@ -157,6 +158,7 @@ def _as_json(survey: Survey) -> dict[str, object]:
                 "values": k.values,
                 "constant": k.constant,
                 "not_opaque": k.clear,
+                "deeper_than_8_bits": k.deep,
                 "not_finite": k.unfinite,
             }
             for name, k in survey.kinds.items()

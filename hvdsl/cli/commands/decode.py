@@ -6,10 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from hvdsl.cli.options.given import add_given
 from hvdsl.cli.options.images import add_image_output, image_output
-from hvdsl.cli.options.machine import add_machine, machine
-from hvdsl.cli.options.runs import add_checkpoint, add_run_folder, opened
+from hvdsl.cli.options.runs import add_checkpoint, add_given, add_machine, add_run_folder, machine, opened
 from hvdsl.cli.options.shared import add_batch, temperature
 
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 
-from hvdsl.cli.options.given import add_given
 from hvdsl.cli.options.images import add_image_output, image_output
-from hvdsl.cli.options.machine import add_machine, machine
-from hvdsl.cli.options.runs import add_run, add_split, opened
-from hvdsl.cli.options.shared import add_batch, add_data, add_set, positive
+from hvdsl.cli.options.runs import add_given, add_machine, add_run, add_split, machine, opened
+from hvdsl.cli.options.shared import add_batch, add_data, add_set, positive_int
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_set(parser)
     add_given(parser, "--set-given", "the conditions as they are to be")
-    parser.add_argument("-n", "--number", metavar="N", type=positive, default=8, help="how many images (default 8)")
+    parser.add_argument("-n", "--number", metavar="N", type=positive_int, default=8, help="how many images (default 8)")
     add_split(parser, "test")
     add_image_output(parser, "a page of original, reconstruction, edit and difference, or the edits")
     add_batch(parser)
@@ -26,8 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hvdsl.runtime.ground.pixels import pixel_bits
-    from hvdsl.runtime.inference.image_files import write_images
-    from hvdsl.runtime.inference.pictures import labelled_rows, save_png
+    from hvdsl.runtime.inference.image_files import labelled_rows, save_png, write_images
     from hvdsl.workflows.conditions import stored_images
     from hvdsl.workflows.runs import spread_indices, used_images
     from hvdsl.workflows.trained import Trained

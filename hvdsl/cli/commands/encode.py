@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from hvdsl.cli.options.given import add_given
-from hvdsl.cli.options.machine import add_machine, machine
-from hvdsl.cli.options.runs import add_run, add_split, opened
+from hvdsl.cli.options.runs import add_given, add_machine, add_run, add_split, machine, opened
 from hvdsl.cli.options.shared import add_batch, add_data, add_set
 
 

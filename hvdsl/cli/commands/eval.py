@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hvdsl.cli.options.given import add_given
-from hvdsl.cli.options.machine import add_machine, machine, processes
-from hvdsl.cli.options.runs import add_run, add_split, opened
-from hvdsl.cli.options.shared import add_batch, add_data, add_json, add_output, add_set, positive
+from hvdsl.cli.options.runs import add_given, add_machine, add_run, add_split, machine, opened, processes
+from hvdsl.cli.options.shared import add_batch, add_data, add_json, add_output, add_set, positive_int
+
+if TYPE_CHECKING:
+    from hvdsl.runtime.inference.evaluate import Evaluation
+    from hvdsl.runtime.priors.evaluate import CodeEvaluation
+    from hvdsl.workflows.evaluate import EvaluationResult
+    from hvdsl.workflows.trained import Trained
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +22,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_set(parser)
     add_split(parser, "test")
     parser.add_argument(
-        "--samples", metavar="K", type=positive, help="posterior samples per image; more than 1: importance-weighted"
+        "--samples",
+        metavar="K",
+        type=positive_int,
+        help="posterior samples per image; more than 1: importance-weighted",
     )
     add_output(parser, "also draw the rate of each latent group: .png, .svg or .pdf")
     parser.add_argument(
@@ -31,9 +41,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from hvdsl.cli.output.charts import check_chart
-    from hvdsl.cli.output.evaluation import rate_chart, table
-    from hvdsl.cli.output.json import print_json
+    from hvdsl.cli.output import print_json
+    from hvdsl.draw.charts import check_chart
     from hvdsl.workflows.trained import Trained
 
     if args.output is not None:
@@ -55,7 +64,82 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(result.as_json())
     else:
-        print(table(result))
+        print(_table(result))
     if args.output is not None:
-        rate_chart(result, trained, args.output)
+        _write_rates(result, trained, args.output)
     return 0
+
+
+def _table(result: EvaluationResult) -> str:
+    """Return what `hvdsl eval` prints."""
+    codes = result.codes
+    lines = (
+        _bound_lines(result.bound, result.images) if codes is None else _code_lines(codes, result.bound, result.images)
+    )
+    for name, bits in result.baselines.items():
+        coder = name.removesuffix("_bits_per_dim")
+        lines.append(f"no {coder}" if bits is None else f"{bits:.4f} bits/dim  by {coder}")
+    return "\n".join(lines)
+
+
+def _write_rates(result: EvaluationResult, trained: Trained, path: Path) -> None:
+    """Draw the rate of each latent group, as the ending of `path` says."""
+    from hvdsl.draw.charts import rates_chart, write_chart
+    from hvdsl.runtime.protocol import as_vae
+
+    settings = trained.spec.model.settings
+    labels = [f"{group.name} {'x'.join(map(str, group.shape))}" for group in as_vae(trained.model).LATENTS]
+    title = f"Rate of each latent group, {settings.title or settings.model}"
+    write_chart(rates_chart(result.bound.rate_per_group, labels, title), path)
+
+
+def _bound_lines(bound: Evaluation, images: str) -> list[str]:
+    if not bound.density:
+        bits = bound.as_metrics()["rate_bits_per_image"]
+        return [
+            f"{bound.distortion:.6f} error per value  ({images})",
+            f"{bits:,.1f} bits per image, {bound.bits_per_dim:.4f} bits/dim, in codes of uniform priors",
+        ]
+    error = f"± {bound.standard_error:.4f}, " if bound.images > 1 else ""  # of one image there is none
+    return [
+        f"{bound.bits_per_dim:.4f} bits/dim  ({error}{images})",
+        f"{bound.nats_per_dim:.4f} nats/dim, {bound.nats_per_image:.2f} nats/image  "
+        + (
+            f"= distortion {bound.distortion:.4f} + rate {bound.rate:.4f} nats/dim"
+            if bound.samples == 1
+            else f"(importance-weighted, {bound.samples} samples)"
+        ),
+        f"{sum(bound.rate_per_group):.2f} nats/image of rate in {len(bound.rate_per_group)} latent groups, "
+        f"{sum(bound.active_channels)} channels active",
+        *_quality(bound),
+    ]
+
+
+def _quality(bound: Evaluation) -> list[str]:
+    if bound.ssim is None:
+        return []
+    psnr = "exact" if bound.psnr_db is None else f"PSNR {bound.psnr_db:.2f} dB"
+    return [f"reconstructions: {psnr}, SSIM {bound.ssim:.4f}"]
+
+
+def _code_lines(codes: CodeEvaluation, bound: Evaluation, images: str) -> list[str]:
+    quality = "exact" if codes.psnr_db is None else f"PSNR {codes.psnr_db:.2f} dB"
+    quality += "" if bound.ssim is None else f", SSIM {bound.ssim:.4f}"
+    images = f"({images})"
+    if bound.density:
+        lines = [f"{quality}, distortion {bound.distortion:.4f} nats/dim  {images}"]
+    else:
+        lines = [f"{quality}, error {bound.distortion:.5f} per dimension  {images}"]
+    rates = {"with all codes equally likely": codes.uniform_bits_per_image}
+    if codes.prior_bits_per_image is not None:
+        rates["under the trained priors"] = codes.prior_bits_per_image
+    for how, bits in rates.items():
+        per_dim = bits / codes.dims
+        whole = f"; {per_dim + bound.distortion / math.log(2):.4f} bits/dim with the distortion"
+        lines.append(f"{bits:,.1f} bits/image, {per_dim:.4f} bits/dim  {how}{whole if bound.density else ''}")
+    for level in codes.levels:
+        used = f"{level.usage.used:.1%} used, perplexity {level.usage.perplexity:.1f}"
+        nats = level.prior_nats_per_code
+        cost = "no trained prior" if nats is None else f"{nats:.4f} nats/code under its prior"
+        lines.append(f"{level.level.name}: {level.level}; {used}; {cost}")
+    return lines

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from hvdsl.cli.options.machine import add_threads, machine
-from hvdsl.cli.options.runs import add_run, opened
+from hvdsl.cli.options.runs import add_run, add_threads, machine, opened
 from hvdsl.cli.options.shared import add_set
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hvdsl.cli.options.codes import assignment
+from hvdsl.cli.options.images import name_and_file
 from hvdsl.cli.options.shared import add_data, add_set
 
 
@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prior",
         metavar="LATENT=WEIGHTS",
-        type=assignment,
+        type=name_and_file,
         action="append",
         default=[],
         help="the published prior of a discrete latent; may be repeated",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from hvdsl.cli.options.shared import add_json, add_spec, positive
-from hvdsl.cli.output.diagnostics import report
-from hvdsl.cli.output.json import print_json
+from hvdsl.cli.options.shared import add_json, add_spec, positive_int
+from hvdsl.cli.output import print_diagnostics, print_json
 from hvdsl.errors import UsageError
 from hvdsl.workflows.compiling import checked, info
 
@@ -15,7 +14,7 @@ from hvdsl.workflows.compiling import checked, info
 def configure(parser: argparse.ArgumentParser) -> None:
     add_spec(parser)
     parser.add_argument("--memory", action="store_true", help="what a training step of one process takes, by purpose")
-    parser.add_argument("--batch", metavar="N", type=positive, help="images of that step (default: the spec's)")
+    parser.add_argument("--batch", metavar="N", type=positive_int, help="images of that step (default: the spec's)")
     parser.add_argument(
         "--precision", choices=("fp32", "tf32", "bf16", "fp16"), help="its arithmetic (default: the spec's)"
     )
@@ -28,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     if changed and not args.memory:
         raise UsageError("--batch and --precision are about the memory of a training step: add --memory")
     model = checked(args.spec, [*args.overrides, *changed])
-    report(model.warnings)
+    print_diagnostics(model.warnings)
     if args.memory:
         from hvdsl.workflows.plan import make_plan
 

@@ -6,11 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from hvdsl.cli.options.given import add_given
 from hvdsl.cli.options.images import add_image_output, image_output
-from hvdsl.cli.options.machine import add_machine, machine
-from hvdsl.cli.options.runs import add_run, opened
-from hvdsl.cli.options.shared import add_batch, add_set, positive
+from hvdsl.cli.options.runs import add_given, add_machine, add_run, machine, opened
+from hvdsl.cli.options.shared import add_batch, add_set, positive_int
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what goes from A to B, the rest stays A's: places (3 or 0:10), names or resolutions (8x8), by commas "
         "(default: all)",
     )
-    parser.add_argument("--steps", metavar="N", type=positive, default=8, help="how many images (default 8)")
+    parser.add_argument("--steps", metavar="N", type=positive_int, default=8, help="how many images (default 8)")
     parser.add_argument(
         "--curve",
         choices=("spherical", "linear"),

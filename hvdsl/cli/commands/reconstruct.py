@@ -7,11 +7,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from hvdsl.cli.options.given import add_given
 from hvdsl.cli.options.images import add_image_output, image_output
-from hvdsl.cli.options.machine import add_machine, machine
-from hvdsl.cli.options.runs import add_run, add_split, opened
-from hvdsl.cli.options.shared import add_batch, add_data, add_set, positive, temperature
+from hvdsl.cli.options.runs import add_given, add_machine, add_run, add_split, machine, opened
+from hvdsl.cli.options.shared import add_batch, add_data, add_set, positive_int, temperature
 from hvdsl.errors import UsageError
 
 
@@ -19,9 +17,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_set(parser)
     parser.add_argument(
-        "-n", "--number", metavar="N", type=positive, help="how many images (default: 8 on a page, else all)"
+        "-n", "--number", metavar="N", type=positive_int, help="how many images (default: 8 on a page, else all)"
     )
-    parser.add_argument("--depths", metavar="D", type=positive, help="how many depths on a page (default 5)")
+    parser.add_argument("--depths", metavar="D", type=positive_int, help="how many depths on a page (default 5)")
     parser.add_argument(
         "--temperature",
         metavar="T",
@@ -35,7 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="paint in: a picture of the images' size, black where pixels stay; the rest is what the latents say that "
         "best explain what stays",
     )
-    parser.add_argument("--steps", metavar="N", type=positive, help="with --mask: updates of the latents (default 100)")
+    parser.add_argument(
+        "--steps", metavar="N", type=positive_int, help="with --mask: updates of the latents (default 100)"
+    )
     add_given(parser, what="what the images are given in place of what they are")
     add_split(parser, "test")
     add_image_output(parser, "what to write (default: RUN/pictures/reconstructions.png, with several depths)")
@@ -47,8 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from hvdsl.runtime.ground.pixels import pixel_bits
     from hvdsl.runtime.inference.generate import depths
-    from hvdsl.runtime.inference.image_files import write_images
-    from hvdsl.runtime.inference.pictures import labelled_rows, save_png
+    from hvdsl.runtime.inference.image_files import labelled_rows, save_png, write_images
     from hvdsl.runtime.protocol import as_vae
     from hvdsl.workflows.conditions import stored_images
     from hvdsl.workflows.images import read_mask

@@ -6,8 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hvdsl.cli.options.machine import add_machine, machine
-from hvdsl.cli.options.runs import add_checkpoint
+from hvdsl.cli.options.runs import add_checkpoint, add_machine, machine
 from hvdsl.cli.options.shared import add_output, temperature
 
 

@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from hvdsl.cli.output.json import print_json
+    from hvdsl.cli.output import print_json
     from hvdsl.workflows.overview import list_runs
 
     found = list_runs(args.folder)
@@ -43,7 +43,8 @@ def _show(found: list[RunOverview]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from hvdsl.render.table import PLAIN_WIDTH, in_bytes
+    from hvdsl.render.numbers import in_bytes
+    from hvdsl.render.table import PLAIN_WIDTH
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name, justify in (("run", "left"), ("state", "left"), ("step", "right"), ("best validation", "left"),

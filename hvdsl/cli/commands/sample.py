@@ -5,19 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 
-from hvdsl.cli.options.codes import add_code_options
-from hvdsl.cli.options.given import add_given
-from hvdsl.cli.options.images import add_image_output, image_output, temperatures
-from hvdsl.cli.options.machine import add_machine, machine
-from hvdsl.cli.options.runs import add_run, opened
-from hvdsl.cli.options.shared import add_batch, add_set, natural, positive
+from hvdsl.cli.options.images import add_code_options, add_image_output, image_output, temperatures
+from hvdsl.cli.options.runs import add_given, add_machine, add_run, machine, opened
+from hvdsl.cli.options.shared import add_batch, add_set, natural, positive_int
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_set(parser)
     parser.add_argument(
-        "-n", "--number", metavar="N", type=positive, default=36, dest="n", help="how many images (default 36)"
+        "-n", "--number", metavar="N", type=positive_int, default=36, dest="n", help="how many images (default 36)"
     )
     parser.add_argument(
         "--temperature",

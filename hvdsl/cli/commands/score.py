@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from hvdsl.cli.options.given import add_given
-from hvdsl.cli.options.machine import add_machine, machine
-from hvdsl.cli.options.runs import add_run, add_split, opened
-from hvdsl.cli.options.shared import add_batch, add_data, add_json, add_output, add_set, natural, positive
+from hvdsl.cli.options.runs import add_given, add_machine, add_run, add_split, machine, opened
+from hvdsl.cli.options.shared import add_batch, add_data, add_json, add_output, add_set, natural, positive_int
 from hvdsl.errors import UsageError
+
+if TYPE_CHECKING:
+    from hvdsl.workflows.score import Roc, Scores
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--samples",
         metavar="K",
-        type=positive,
+        type=positive_int,
         default=1,
         help="posterior samples per image; more than 1: also the importance-weighted bound (default 1)",
     )
@@ -45,9 +48,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from hvdsl.cli.output import charts
-    from hvdsl.cli.output.json import print_json
-    from hvdsl.cli.output.scores import as_json, lines
+    from hvdsl.cli.output import print_json
+    from hvdsl.draw import charts
     from hvdsl.workflows.score import check_table
     from hvdsl.workflows.trained import Trained
 
@@ -76,9 +78,29 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         first.write(args.output, *others)
     if args.roc is not None:
-        charts.write_chart(charts.roc(curves, f"{first.images} against {others[0].images}"), args.roc)
+        charts.write_chart(charts.roc_chart(curves, f"{first.images} against {others[0].images}"), args.roc)
     if args.json:
-        print_json(as_json(scored, curves))
+        print_json(_as_json(scored, curves))
     else:
-        print("\n".join(lines(scored, curves)))
+        print("\n".join(_lines(scored, curves)))
     return 0
+
+
+def _lines(scored: Sequence[Scores], curves: Mapping[str, Roc]) -> Iterator[str]:
+    """Say the mean of each set and its least likely images, and how well the two are told apart."""
+    for scores in scored:
+        mean, nats = scores.bits_per_dim.mean().item(), scores.negative_elbo.mean().item()
+        ratio = "" if scores.llr is None else f", LLR>{scores.k} {scores.llr.mean().item():.2f} nats"
+        yield f"{mean:.4f} bits/dim, {nats:.2f} nats/image{ratio}  ({scores.images})"
+        yield "  least likely: " + ", ".join(f"{name} {bits:.4f}" for name, bits in scores.highest())
+    for name, curve in curves.items():
+        yield f"AUROC {curve.auroc:.4f}  by {name}"
+
+
+def _as_json(scored: Sequence[Scores], curves: Mapping[str, Roc]) -> dict[str, Any]:
+    """Return what `score --json` prints."""
+    sets = [
+        {"images": s.images, "names": list(s.names), **{name: c.tolist() for name, c in s.columns.items()}}
+        for s in scored
+    ]
+    return {"sets": sets, "auroc": {name: curve.auroc for name, curve in curves.items()}}

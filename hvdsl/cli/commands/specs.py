@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from hvdsl.cli.options.shared import add_json
-from hvdsl.cli.output.json import print_json
+from hvdsl.cli.output import print_json
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.ground.disk import write_output
 

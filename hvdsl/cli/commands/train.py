@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvdsl.cli.options.machine import add_machine, machine
-from hvdsl.cli.options.shared import add_batch, add_data, add_level, add_set, natural, positive
+from hvdsl.cli.options.runs import add_machine, machine
+from hvdsl.cli.options.shared import add_batch, add_data, add_level, add_set, natural, positive_int
 from hvdsl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="of a discrete hierarchy: `autoencoder` (the default), a latent whose prior to train in the run --out, "
         "or `all`",
     )
-    parser.add_argument("--steps", metavar="N", type=positive, help="length of the whole run")
+    parser.add_argument("--steps", metavar="N", type=positive_int, help="length of the whole run")
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16", "fp16"), help="arithmetic of the network")
     _add_dry_run(parser)
     add_batch(parser)
@@ -85,15 +85,16 @@ def _add_beginning(parser: argparse.ArgumentParser) -> None:
 def _add_dry_run(parser: argparse.ArgumentParser) -> None:
     dry = parser.add_argument_group("before it begins")
     dry.add_argument("--dry-run", action="store_true", help="say what a process would need and a step costs, and end")
-    dry.add_argument("--world-size", metavar="N", type=positive, help="with --dry-run: processes (default 1)")
+    dry.add_argument("--world-size", metavar="N", type=positive_int, help="with --dry-run: processes (default 1)")
     dry.add_argument("--device-memory", metavar="SIZE", help="with --dry-run: of each process, as 80GiB")
-    dry.add_argument("--throughput", metavar="N", type=positive, help="with --dry-run: images/s, for the time")
+    dry.add_argument("--throughput", metavar="N", type=positive_int, help="with --dry-run: images/s, for the time")
 
 
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from hvdsl.workflows.train import StoppedError, TrainOptions, run_training, say
+    from hvdsl.workflows.calls import say
+    from hvdsl.workflows.train import StoppedError, TrainOptions, run_training
 
     spec, resume = args.spec, args.resume
     if isinstance(resume, str) and resume != "auto":  # `--resume SPEC --out RUN`
@@ -138,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _dry_run(args: argparse.Namespace, options: TrainOptions) -> int:
-    from hvdsl.compiler.stages import AUTOENCODER
+    from hvdsl.compiler.model import AUTOENCODER
     from hvdsl.workflows.compiling import checked
     from hvdsl.workflows.plan import check_fits, make_plan, parse_size
 

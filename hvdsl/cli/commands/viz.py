@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from hvdsl.cli.options.shared import add_output, add_spec
-from hvdsl.cli.output.diagnostics import report
+from hvdsl.cli.output import print_diagnostics
 from hvdsl.errors import UsageError
 from hvdsl.runtime.ground.disk import write_output
 from hvdsl.workflows.compiling import checked
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from hvdsl.draw import draw, draw_cell, draw_latents
 
     model = checked(args.spec, args.overrides)
-    report(model.warnings)
+    print_diagnostics(model.warnings)
     if args.kind == "cell":
         drawn = draw_cell(model, args.recipe, form)
     else:

@@ -1,12 +1,14 @@
-"""Options of every command that uses a run."""
+"""Options of commands that use a run: which one, on what machine, given what."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvdsl.cli.options.shared import natural
+from hvdsl.cli.options.shared import natural, positive_int
 
 if TYPE_CHECKING:
     from hvdsl.workflows.open import CheckpointName, Opened
@@ -66,3 +68,57 @@ def opened(args: argparse.Namespace, device: str | None = None) -> Opened:
     use_ema = getattr(args, "use_ema", True)
     overrides = tuple(getattr(args, "overrides", ()))
     return open_model(args.run, args.checkpoint, use_ema, overrides, device or args.device)
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, … (default: an accelerator, if any)")
+    parser.add_argument("--seed", metavar="N", type=natural, help="seed of every random draw")
+    add_threads(parser)
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", metavar="N", type=positive_int, help="threads of one operation on the CPU")
+
+
+@contextmanager
+def processes(args: argparse.Namespace) -> Iterator[bool]:
+    """Join the others where `torchrun` started several, each with its accelerator; whether this one is to speak."""
+    import os
+
+    from hvdsl.runtime.ground.world import process_group, world
+    from hvdsl.workflows.runs import device_of
+
+    device = device_of(args.device)
+    with process_group(device.type):
+        if world().size > 1 and device.type != "cpu":
+            args.device = f"{device.type}:{os.environ.get('LOCAL_RANK', '0')}"
+        yield world().leads
+
+
+@contextmanager
+def machine(args: argparse.Namespace) -> Iterator[None]:
+    """Apply `--threads` while a command works."""
+    from hvdsl.workflows.calls import no_global_effect
+
+    with no_global_effect(args.threads, remedy=None):  # the command line knows the command, and what it would take
+        yield
+
+
+def add_given(parser: argparse.ArgumentParser, flag: str = "--given", what: str = "what the images are given") -> None:
+    """Add `--given NAME=VALUE`."""
+    parser.add_argument(
+        flag,
+        metavar="NAME=VALUE",
+        type=named_value,
+        action="append",
+        default=[],
+        help=f"{what}: classes by number or name, or numbers, by commas and taken in turn, an image, a folder, or none",
+    )
+
+
+def named_value(text: str) -> tuple[str, str]:
+    """Read `NAME=VALUE`."""
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, as label=3, found `{text}`")
+    return name, value

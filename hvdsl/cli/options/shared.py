@@ -49,14 +49,14 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def add_batch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--batch", metavar="N", type=positive, help="images per batch")
+    parser.add_argument("--batch", metavar="N", type=positive_int, help="images per batch")
 
 
 def natural(text: str) -> int:
     return _integer(text, 0)
 
 
-def positive(text: str) -> int:
+def positive_int(text: str) -> int:
     return _integer(text, 1)
 
 

@@ -11,7 +11,7 @@ from benchmarks.training_memory import peak, stepper
 from hvdsl.compiler.analysis.memory import StepMemory
 from hvdsl.compiler.pipeline import optimise
 from hvdsl.grammar.source import Source
-from hvdsl.runtime.training.recipes import checkpoint_groups
+from hvdsl.runtime.training.step.recipes import checkpoint_groups
 from tests.cli.conftest import TINY
 from tests.compiler.analysis.test_cost import bottleneck_stack
 

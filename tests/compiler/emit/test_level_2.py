@@ -15,8 +15,8 @@ import torch
 import hvdsl
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.latents import Source as From
-from hvdsl.runtime.training import recipes
-from hvdsl.runtime.training.recipes import CompilationError, compile_recipes
+from hvdsl.runtime.training.step import recipes
+from hvdsl.runtime.training.step.recipes import CompilationError, compile_recipes
 from tests.compiler.emit.emit_specs import HEAD, SHARING
 from tests.compiler.emit.test_emitted_code import assert_same, compiled, images, shaken, walk
 

@@ -12,11 +12,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from hvdsl.compiler.settings import Data
-from hvdsl.runtime.data import DataError, open_data
-from hvdsl.runtime.data.open import find_source
-from hvdsl.runtime.data.picture import Raster
+from hvdsl.runtime.data import DataError, open_splits
+from hvdsl.runtime.data.picture import StoredImage
 from hvdsl.runtime.data.plain_pickle import RefusedError, read_plain
 from hvdsl.runtime.data.preprocess import Preprocess
+from hvdsl.runtime.data.source import find_source
 
 
 def settings(name: str = "images", shape: tuple[int, int, int] = (3, 8, 8), **options: object) -> Data:
@@ -34,7 +34,7 @@ def write_images(folder: Path, images: np.ndarray, suffix: str = ".png") -> None
 
 
 def test_digits_are_split_into_1350_150_and_297() -> None:
-    splits = open_data(settings("digits", (1, 8, 8), bits=4))
+    splits = open_splits(settings("digits", (1, 8, 8), bits=4))
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (1350, 150, 297)
     batch = splits.train.batch(range(1350))
     assert batch.shape == (1350, 1, 8, 8)
@@ -43,7 +43,7 @@ def test_digits_are_split_into_1350_150_and_297() -> None:
 
 def test_the_split_follows_its_seed() -> None:
     first, again, other = (
-        open_data(settings("digits", (1, 8, 8), split_seed=seed)).validation.batch(range(150)) for seed in (1, 1, 2)
+        open_splits(settings("digits", (1, 8, 8), split_seed=seed)).validation.batch(range(150)) for seed in (1, 1, 2)
     )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -51,7 +51,7 @@ def test_the_split_follows_its_seed() -> None:
 
 @pytest.mark.parametrize("size", [32, 64, 160, 400, 427])
 def test_photo_crops_for_validation_never_show_training_pixels(size: int) -> None:
-    splits = open_data(settings("photos", (3, size, size)))
+    splits = open_splits(settings("photos", (3, size, size)))
     train = {bytes(row) for image in splits.train.batch(range(24)) for row in image.astype(np.uint8).reshape(-1, size)}
     held = splits.validation.batch(range(24)).astype(np.uint8).reshape(-1, size)
     distinct = [row for row in held if len(np.unique(row)) > 4]  # a saturated row of sky can be anywhere
@@ -60,14 +60,14 @@ def test_photo_crops_for_validation_never_show_training_pixels(size: int) -> Non
 
 
 def test_photo_crops_change_with_the_epoch_in_training_only() -> None:
-    splits = open_data(settings("photos", (3, 32, 32)))
+    splits = open_splits(settings("photos", (3, 32, 32)))
     assert not np.array_equal(splits.train.batch([0], epoch=0), splits.train.batch([0], epoch=1))
     assert np.array_equal(splits.validation.batch([0], epoch=0), splits.validation.batch([0], epoch=1))
 
 
 def test_photos_larger_than_the_pictures_are_refused() -> None:
     with pytest.raises(DataError, match=r"427x640.*crops of 512x512"):
-        open_data(settings("photos", (3, 512, 512)))
+        open_splits(settings("photos", (3, 512, 512)))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg"])
@@ -76,7 +76,7 @@ def test_a_nested_folder_of_images_is_read_in_path_order(tmp_path: Path, suffix:
     write_images(tmp_path / "train" / "a", images[:10], suffix)
     write_images(tmp_path / "train" / "b", images[10:], suffix)
     write_images(tmp_path / "valid", images[:4], suffix)
-    splits = open_data(settings(), tmp_path)
+    splits = open_splits(settings(), tmp_path)
     assert (len(splits.train), len(splits.validation)) == (20, 4)
     if suffix == ".png":
         assert np.array_equal(splits.train.batch(range(20)), images.transpose(0, 3, 1, 2))
@@ -87,7 +87,7 @@ def test_damaged_files_are_named_and_skipped(tmp_path: Path, caplog: pytest.LogC
     (tmp_path / "003.png").write_bytes(b"not an image")
     whole = (tmp_path / "005.png").read_bytes()
     (tmp_path / "005.png").write_bytes(whole[: len(whole) // 2])
-    splits = open_data(settings(holdout=2), tmp_path)
+    splits = open_splits(settings(holdout=2), tmp_path)
     splits.train.batch(range(len(splits.train)))
     splits.validation.batch(range(2))
     assert len(splits.train) + len(splits.validation) == 11
@@ -100,21 +100,21 @@ def test_too_many_damaged_files_are_an_error(tmp_path: Path) -> None:
     for i in range(11):
         (tmp_path / f"{i:03}.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"11 image files.*are damaged"):
-        open_data(settings(), tmp_path)
+        open_splits(settings(), tmp_path)
 
 
 def test_an_image_of_another_size_says_how_to_fit_it(tmp_path: Path) -> None:
     write_images(tmp_path, random_images(10, 9, 12))
     with pytest.raises(DataError, match=r"3x9x12.*says 3x8x8.*resize = 8x8"):
-        open_data(settings(), tmp_path).train.batch([0])
-    assert open_data(settings(resize=(8, 8)), tmp_path).train.batch([0]).shape == (1, 3, 8, 8)
+        open_splits(settings(), tmp_path).train.batch([0])
+    assert open_splits(settings(resize=(8, 8)), tmp_path).train.batch([0]).shape == (1, 3, 8, 8)
 
 
 @pytest.mark.parametrize("planar", [False, True])
 def test_array_files_in_both_axis_orders(tmp_path: Path, planar: bool) -> None:
     images = random_images(10)
     np.save(tmp_path / "x.npy", images.transpose(0, 3, 1, 2) if planar else images)
-    splits = open_data(settings("arrays", holdout=2), tmp_path / "x.npy")
+    splits = open_splits(settings("arrays", holdout=2), tmp_path / "x.npy")
     together = np.concatenate([splits.train.batch(range(8)), splits.validation.batch(range(2))])
     assert {bytes(i) for i in together.astype(np.uint8)} == {bytes(i) for i in images.transpose(0, 3, 1, 2).copy()}
 
@@ -122,7 +122,7 @@ def test_array_files_in_both_axis_orders(tmp_path: Path, planar: bool) -> None:
 def test_an_npz_with_named_splits_and_labels(tmp_path: Path) -> None:
     images = random_images(9)
     np.savez(tmp_path / "x.npz", train=images[:5], valid=images[5:7], test=images[7:], test_labels=np.array([3, 1]))
-    splits = open_data(settings("arrays"), tmp_path / "x.npz")
+    splits = open_splits(settings("arrays"), tmp_path / "x.npz")
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (5, 2, 2)
     assert splits.test.labels([0, 1]).tolist() == [3, 1]  # type: ignore[union-attr]  # given above
 
@@ -195,28 +195,28 @@ def test_arrays_that_may_mean_several_things_are_refused(tmp_path: Path, files: 
 def test_labels_that_are_no_classes_are_refused(tmp_path: Path, labels: np.ndarray) -> None:
     np.savez(tmp_path / "x.npz", images=random_images(2), labels=labels)
     with pytest.raises(DataError, match="labels"):
-        open_data(settings(), tmp_path / "x.npz")
+        open_splits(settings(), tmp_path / "x.npz")
 
 
 def test_the_class_of_a_picture_is_its_folder(tmp_path: Path) -> None:
     for name, count in (("train/ape", 2), ("train/bee/young", 2), ("train/cat", 1), ("valid/cat", 2)):
         write_images(tmp_path / name, random_images(count))
-    splits = open_data(settings(classes=3), tmp_path)
+    splits = open_splits(settings(classes=3), tmp_path)
     labels = [split.labels(range(len(split))) for split in (splits.train, splits.validation)]
     assert [found.tolist() for found in labels if found is not None] == [[0, 0, 1, 1, 2], [2, 2]]
     with pytest.raises(
         DataError, match=r"`data.classes` is 4, and the images are in 3 folders, one per class, which are ape, bee, cat"
     ):
-        open_data(settings(classes=4), tmp_path)
+        open_splits(settings(classes=4), tmp_path)
     write_images(tmp_path / "valid/dog", random_images(1))
     with pytest.raises(DataError, match=r"dog.000.png is in none of the classes' folders, which are ape, bee, cat"):
-        open_data(settings(classes=3), tmp_path)
+        open_splits(settings(classes=3), tmp_path)
 
 
 def test_object_arrays_are_refused_unread(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match="cannot be read"):
-        open_data(settings("arrays"), tmp_path / "x.npy")
+        open_splits(settings("arrays"), tmp_path / "x.npy")
 
 
 def cifar_batch(count: int) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def test_both_published_forms_of_cifar10(tmp_path: Path, form: str) -> None:
         else:
             labels = np.asarray(batch["labels"], np.uint8)[:, None]
             (folder / f"{name}.bin").write_bytes(np.concatenate([labels, batch["data"]], axis=1).tobytes())
-    splits = open_data(settings("cifar10", (3, 32, 32), holdout=5), tmp_path)
+    splits = open_splits(settings("cifar10", (3, 32, 32), holdout=5), tmp_path)
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (15, 5, 4)
     assert np.array_equal(splits.test.batch(range(4)).reshape(4, -1), batch["data"])
 
@@ -262,23 +262,23 @@ def test_damaged_pickles_are_refused() -> None:
 
 def test_missing_data_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--data PATH"):
-        open_data(settings("cifar10"))
+        open_splits(settings("cifar10"))
     with pytest.raises(DataError, match="does not exist"):
-        open_data(settings(), tmp_path / "nowhere")
+        open_splits(settings(), tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"holds no \.png"):
-        open_data(settings(), tmp_path)
+        open_splits(settings(), tmp_path)
 
 
 def test_a_holdout_that_takes_everything_is_refused() -> None:
     with pytest.raises(DataError, match="`holdout` takes 1500 of 1500"):
-        open_data(settings("digits", (1, 8, 8), holdout=1500))
+        open_splits(settings("digits", (1, 8, 8), holdout=1500))
 
 
 @pytest.mark.parametrize(
     ("every", "other_epoch", "other_step"), [("once", True, True), ("epoch", False, True), ("access", True, False)]
 )
 def test_bernoulli_binarization_is_drawn_as_often_as_it_says(every: str, other_epoch: bool, other_step: bool) -> None:
-    data = open_data(settings("digits", (1, 8, 8), binarize="bernoulli", binarize_every=every))
+    data = open_splits(settings("digits", (1, 8, 8), binarize="bernoulli", binarize_every=every))
     first = data.train.batch(range(50), 0, 0)
     assert set(np.unique(first)) == {0, 1}
     assert np.array_equal(first, data.train.batch(range(50), 0, 0))
@@ -288,8 +288,8 @@ def test_bernoulli_binarization_is_drawn_as_often_as_it_says(every: str, other_e
 
 
 def test_flips_touch_training_images_only() -> None:
-    plain = open_data(settings("digits", (1, 8, 8)))
-    flipped = open_data(settings("digits", (1, 8, 8), flip=True))
+    plain = open_splits(settings("digits", (1, 8, 8)))
+    flipped = open_splits(settings("digits", (1, 8, 8), flip=True))
     before, after = plain.train.batch(range(200)), flipped.train.batch(range(200))
     turned = sum(
         np.array_equal(a, b[:, :, ::-1]) and not np.array_equal(a, b) for a, b in zip(before, after, strict=True)
@@ -302,6 +302,6 @@ def test_flips_touch_training_images_only() -> None:
 def test_bits_are_reduced_as_nvae_records_it(bits: int) -> None:
     golden = load_file(Path(__file__).parents[2] / "golden" / "nvae_cells" / "bit_depth.safetensors")
     image = golden["uint8"].to(torch.uint8).view(16, 16, 1).numpy()
-    reduced = Preprocess(Data(name="arrays", shape=(1, 16, 16), bits=bits), training=False)(Raster(image), 0, 0)
+    reduced = Preprocess(Data(name="arrays", shape=(1, 16, 16), bits=bits), training=False)(StoredImage(image), 0, 0)
     expected = golden[f"bits{bits}"].view(1, 16, 16)
     torch.testing.assert_close(torch.from_numpy(reduced / (2**bits - 1)).float(), expected)

@@ -10,25 +10,25 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from hvdsl.compiler.settings import Condition, Data, RandomCrop
-from hvdsl.runtime.data import DataError, open_data, open_given
+from hvdsl.compiler.settings import ConditionSettings, Data, RandomCrop
+from hvdsl.runtime.data import DataError, open_given, open_splits
 from hvdsl.runtime.data.digest import dataset_digest
 from hvdsl.runtime.data.tables import read_table
 
 
-def numbers(name: str, count: int = 1, **options: Any) -> Condition:
-    return Condition(**{"name": name, "shape": (count, 1, 1), **options})
+def numbers(name: str, count: int = 1, **options: Any) -> ConditionSettings:
+    return ConditionSettings(**{"name": name, "shape": (count, 1, 1), **options})
 
 
-def classes(name: str, count: int, **options: Any) -> Condition:
+def classes(name: str, count: int, **options: Any) -> ConditionSettings:
     return numbers(name, count, classes=count, **options)
 
 
-def maps(name: str, *shape: int, **options: Any) -> Condition:
-    return Condition(**{"name": name, "shape": shape, **options})
+def maps(name: str, *shape: int, **options: Any) -> ConditionSettings:
+    return ConditionSettings(**{"name": name, "shape": shape, **options})
 
 
-def settings(*given: Condition, **options: Any) -> Data:
+def settings(*given: ConditionSettings, **options: Any) -> Data:
     return Data(**{"name": "images", "shape": (3, 8, 8), "holdout": 3, "given": given} | options)
 
 
@@ -50,7 +50,7 @@ def test_arrays_beside_the_images_follow_them_through_the_holdout(tmp_path: Path
     np.savez(tmp_path / "x.npz", images=images, low=planar, other=planar.transpose(0, 2, 3, 1), **fields)
     low = [maps(name, 3, 4, 4) for name in ("low", "other")]
     data = settings(numbers("age"), classes("kind", 3), numbers("pose", 2), *low)
-    splits = open_data(data, tmp_path / "x.npz")
+    splits = open_splits(data, tmp_path / "x.npz")
     for split in (splits.train, splits.validation):
         pixels, given = split.conditioned(range(len(split)), ["age", "kind", "pose", "low", "other"])
         which = pixels[:, 0, 0, 0]
@@ -59,7 +59,7 @@ def test_arrays_beside_the_images_follow_them_through_the_holdout(tmp_path: Path
         assert np.array_equal(given["pose"][:, 1], which * 2.0 + 1)
         assert np.array_equal(given["low"], pixels[..., ::2, ::2])
         assert np.array_equal(given["other"], given["low"])
-    missing = open_data(settings(numbers("height")), tmp_path / "x.npz").train
+    missing = open_splits(settings(numbers("height")), tmp_path / "x.npz").train
     told = r"no array `height` beside the images \(there are low, other, age, kind, pose\): .*source = "
     with pytest.raises(DataError, match=told):
         missing.absent("height")
@@ -70,7 +70,7 @@ def test_a_second_folder_is_cropped_shifted_and_mirrored_with_the_first(tmp_path
     write(tmp_path / "data", images)
     write(tmp_path / "masks", 255 - images)
     data = settings(maps("mask", 3, 8, 8, source="masks"), flip=True, shift=2, crop=RandomCrop(size=(8, 8)), pad=1)
-    train = open_data(data, tmp_path / "data").train
+    train = open_splits(data, tmp_path / "data").train
     still, turned = train.batch(range(9)), 0
     for epoch in range(3):
         pixels, given = train.conditioned(range(9), ["mask"], epoch)
@@ -87,7 +87,7 @@ def test_a_mirrored_image_and_its_low_field_show_the_same(tmp_path: Path, source
     )
     low = images.reshape(12, 4, 2, 4, 2, 3).mean((2, 4)).astype(np.float32)
     np.savez(tmp_path / "x.npz", images=images, low=low)
-    train = open_data(settings(maps("low", 3, 4, 4, source=source), flip=True), tmp_path / "x.npz").train
+    train = open_splits(settings(maps("low", 3, 4, 4, source=source), flip=True), tmp_path / "x.npz").train
     mirrored = 0
     for epoch in range(3):
         pixels, given = train.conditioned(range(9), ["low"], epoch)
@@ -99,7 +99,7 @@ def test_a_mirrored_image_and_its_low_field_show_the_same(tmp_path: Path, source
 
 def test_a_field_made_of_the_image_holds_what_a_file_could(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", images=pictures())
-    train = open_data(settings(maps("low", 3, 4, 4, source="image")), tmp_path / "x.npz").train
+    train = open_splits(settings(maps("low", 3, 4, 4, source="image")), tmp_path / "x.npz").train
     low = train.conditioned(range(9), ["low"])[1]["low"]
     assert np.array_equal(low, np.rint(low)) and low.min() >= 0 and low.max() <= 255
 
@@ -108,11 +108,11 @@ def test_a_missing_or_smaller_second_image_is_said_by_name(tmp_path: Path) -> No
     write(tmp_path / "data", pictures())
     write(tmp_path / "masks", pictures())
     (tmp_path / "masks" / "04.png").unlink()
-    train = open_data(settings(maps("mask", 3, 8, 8, source="masks")), tmp_path / "data").train
+    train = open_splits(settings(maps("mask", 3, 8, 8, source="masks")), tmp_path / "data").train
     with pytest.raises(DataError, match=r"no `mask` of 04.png in the folder .*masks: add it, or write `given mask"):
         train.absent("mask")
     data = settings(maps("mask", 3, 8, 8, source="masks", drop=0.1))
-    train = open_data(data, tmp_path / "data").train
+    train = open_splits(data, tmp_path / "data").train
     assert train.absent("mask") == 1
     given = train.conditioned(range(9), ["mask"])[1]
     assert np.isnan(given["mask"]).all((1, 2, 3)).sum() == 1
@@ -139,7 +139,7 @@ def test_tables_are_matched_by_file_name(tmp_path: Path, name: str) -> None:
     write(tmp_path / "data", pictures())
     table(tmp_path / name, ROWS)
     data = settings(numbers("years", source=name, column="age"), classes("kind", 2, source=name))
-    train = open_data(data, tmp_path / "data").train
+    train = open_splits(data, tmp_path / "data").train
     given, names = train.conditioned(range(9), ["years", "kind"])[1], train.names(range(9))
     which = np.asarray([int(n[:2]) for n in names])
     assert np.array_equal(given["years"][:, 0], which)
@@ -159,11 +159,11 @@ def test_tables_are_matched_by_file_name(tmp_path: Path, name: str) -> None:
         (numbers("age", source="x.npz"), "x.npz is no table"),
     ],
 )
-def test_what_a_table_does_not_hold_is_said(tmp_path: Path, field: Condition, told: str) -> None:
+def test_what_a_table_does_not_hold_is_said(tmp_path: Path, field: ConditionSettings, told: str) -> None:
     write(tmp_path / "data", pictures())
     table(tmp_path / "t.csv", ROWS)
     np.savez(tmp_path / "x.npz", age=np.arange(3))
-    train = open_data(settings(field), tmp_path / "data").train
+    train = open_splits(settings(field), tmp_path / "data").train
     with pytest.raises(DataError, match=told):
         train.absent(field.name)
 
@@ -173,10 +173,10 @@ def test_a_missing_row_or_value_is_an_error_unless_the_field_may_be_dropped(tmp_
     write(tmp_path / "data", pictures())
     rows = [(*row[:1], value if i == 3 else row[1], *row[2:]) for i, row in enumerate(ROWS) if i != 5]
     table(tmp_path / "t.csv", rows)
-    train = open_data(settings(numbers("age", source="t.csv"), holdout=1), tmp_path / "data").train
+    train = open_splits(settings(numbers("age", source="t.csv"), holdout=1), tmp_path / "data").train
     with pytest.raises(DataError, match=r"no `age` of 0[35].png in .*t.csv: add it, or write `given age = … \{ drop"):
         train.absent("age")
-    train = open_data(settings(numbers("age", source="t.csv", drop=0.1), holdout=1), tmp_path / "data").train
+    train = open_splits(settings(numbers("age", source="t.csv", drop=0.1), holdout=1), tmp_path / "data").train
     ages = train.conditioned(range(11), ["age"])[1]["age"]
     assert train.absent("age") == np.isnan(ages).sum() in (1, 2)
 
@@ -185,7 +185,7 @@ def test_several_numbers_stand_in_one_column(tmp_path: Path) -> None:
     write(tmp_path / "data", pictures())
     lines = "".join(f'{{"file": "{i:02}.png", "pose": [{i}, 0.5]}}\n' for i in range(12))
     (tmp_path / "t.jsonl").write_text(lines)
-    train = open_data(settings(numbers("pose", 2, source="t.jsonl")), tmp_path / "data").train
+    train = open_splits(settings(numbers("pose", 2, source="t.jsonl")), tmp_path / "data").train
     pose = train.conditioned(range(9), ["pose"])[1]["pose"]
     assert np.array_equal(pose[:, 0], [int(n[:2]) for n in train.names(range(9))]) and (pose[:, 1] == 0.5).all()
 
@@ -199,7 +199,7 @@ def test_rows_know_their_image_however_its_path_is_written(tmp_path: Path) -> No
     rows += [(unicodedata.normalize("NFD", f"{folder}/{accented}.png"), 9) for folder in "ab"]
     table(tmp_path / "t.csv", rows, ("file", "age"))
     data = settings(numbers("age", source="t.csv"))
-    train = open_data(data, tmp_path / "data").train
+    train = open_splits(data, tmp_path / "data").train
     names = [name.rpartition("/")[2] for name in train.names(range(11))]
     assert train.conditioned(range(11), ["age"])[1]["age"][:, 0].tolist() == [
         int(name[:2]) if name[:2].isdecimal() else 9 for name in names
@@ -214,7 +214,7 @@ def test_other_images_without_what_may_be_absent_are_told(tmp_path: Path) -> Non
     table(tmp_path / "t.csv", ROWS)
     for drop in (0.0, 0.1):
         data = settings(numbers("age", source="t.csv", drop=drop))
-        assert open_data(data, tmp_path / "data").train.absent("age") == 0
+        assert open_splits(data, tmp_path / "data").train.absent("age") == 0
         other = open_given(data, tmp_path / "elsewhere" / "new", tmp_path / "data")
         if drop:
             assert other.name.endswith("new; 3 without `age`") and other.absent("age") == 3
@@ -229,7 +229,7 @@ def test_one_row_or_image_for_two_images_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "masks", pictures(6))
     table(tmp_path / "t.csv", [(f"{i:02}.png", i) for i in range(6)], ("file", "age"))
     data = settings(numbers("age", source="t.csv"), maps("mask", 3, 8, 8, source="masks"))
-    train = open_data(data, tmp_path / "data").train
+    train = open_splits(data, tmp_path / "data").train
     with pytest.raises(DataError, match=r"the row 0\d.png of .*t.csv may be of a/0\d.png or of b/0\d.png"):
         train.absent("age")
     with pytest.raises(DataError, match=r"masks.0\d.png may belong to a/0\d.png or to b/0\d.png"):
@@ -254,7 +254,7 @@ def test_two_rows_for_one_file_are_refused(tmp_path: Path) -> None:
 def test_class_folders_keep_their_names(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         write(tmp_path / name, pictures(6))
-    train = open_data(settings(classes("label", 2), classes=2), tmp_path).train
+    train = open_splits(settings(classes("label", 2), classes=2), tmp_path).train
     assert train.fields["label"].classes == ("cat", "dog")
     label = train.conditioned(range(9), ["label"])[1]["label"]
     assert np.array_equal(label, [int(n.startswith("dog")) for n in train.names(range(9))])
@@ -277,7 +277,7 @@ def test_a_label_may_stand_in_a_table(tmp_path: Path) -> None:
     write(tmp_path / "data", pictures())
     table(tmp_path / "t.csv", ROWS)
     data = settings(classes("label", 2, source="t.csv", column="kind"), classes=2)
-    train = open_data(data, tmp_path / "data").train
+    train = open_splits(data, tmp_path / "data").train
     assert train.conditioned(range(9), ["label"])[1]["label"].tolist() == [
         int(int(n[:2]) % 3 == 0) for n in train.names(range(9))
     ]
@@ -292,7 +292,7 @@ def test_a_digest_sees_every_value_and_class(tmp_path: Path) -> None:
         for name, place in changed.items():
             arrays[name][place] = 1
         np.savez(tmp_path / "x.npz", images=small, **arrays)
-        return dataset_digest(open_data(data, tmp_path / "x.npz").train)
+        return dataset_digest(open_splits(data, tmp_path / "x.npz").train)
 
     assert digest() == digest()
     assert len({digest(), digest(age=101), digest(age=102), digest(labels=101)}) == 4

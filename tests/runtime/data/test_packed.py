@@ -11,8 +11,8 @@ import pytest
 from PIL import Image as Pillow
 
 from hvdsl.compiler.settings import Data
-from hvdsl.runtime.data import DataError, open_data
-from hvdsl.runtime.data.open import find_source
+from hvdsl.runtime.data import DataError, open_splits
+from hvdsl.runtime.data.source import find_source
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)
 SETTINGS = Data(name="images", shape=(3, 8, 8), holdout=2)
@@ -37,13 +37,13 @@ def test_tar_shards_by_their_names(tmp_path: Path) -> None:
     shard(tmp_path / "train-000000.tar", range(4))
     shard(tmp_path / "train-000001.tar", range(4, 7))
     shard(tmp_path / "test-000000.tar", range(7, 10))
-    splits = open_data(SETTINGS, tmp_path)
+    splits = open_splits(SETTINGS, tmp_path)
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (5, 2, 3)
     assert np.array_equal(splits.test.batch(range(3)), IMAGES[7:].transpose(0, 3, 1, 2))
     assert splits.test.names([0]) == ["set/0007.rgb.png in test-000000.tar"]
     labels = splits.test.labels(range(3))
     assert labels is not None and labels.tolist() == [1, 2, 0]
-    assert len(open_data(SETTINGS, tmp_path / "train-000000.tar").train) == 2
+    assert len(open_splits(SETTINGS, tmp_path / "train-000000.tar").train) == 2
 
 
 def test_folders_in_a_tar_file_say_parts_and_classes(tmp_path: Path) -> None:
@@ -66,10 +66,10 @@ def test_damaged_and_compressed_tar_files_are_sentences(tmp_path: Path) -> None:
     for length in (0, 100, 600, 1500):
         path.write_bytes(whole[:length])
         with pytest.raises(DataError, match=r"tar file|cut short|no pictures"):
-            open_data(SETTINGS, path)
+            open_splits(SETTINGS, path)
     shard(path, range(4), "w:gz")
     with pytest.raises(DataError, match="cannot be read as an uncompressed tar file"):
-        open_data(SETTINGS, path)
+        open_splits(SETTINGS, path)
 
 
 @pytest.mark.parametrize("form", ["parquet", "arrow"])
@@ -88,7 +88,7 @@ def test_tables_with_their_classes(tmp_path: Path, form: str) -> None:
             file = str(tmp_path / part / "data-00000-of-00001.arrow")
             with arrow.OSFile(file, "wb") as sink, arrow.ipc.new_stream(sink, table.schema) as writer:
                 writer.write_table(table)
-    splits = open_data(SETTINGS, tmp_path)
+    splits = open_splits(SETTINGS, tmp_path)
     assert (len(splits.train), len(splits.test)) == (5, 3)
     assert np.array_equal(splits.test.batch(range(3)), IMAGES[7:].transpose(0, 3, 1, 2))
     labels = splits.test.labels(range(3))
@@ -96,11 +96,11 @@ def test_tables_with_their_classes(tmp_path: Path, form: str) -> None:
     (tmp_path / "train-00000-of-00001.parquet").write_bytes(b"PAR1")
     if form == "parquet":
         with pytest.raises(DataError, match="cannot be read as a table"):
-            open_data(SETTINGS, tmp_path)
+            open_splits(SETTINGS, tmp_path)
 
 
 def test_tables_need_their_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     (tmp_path / "train.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"needs `pyarrow`: install it with `pip install 'hvdsl\[parquet\]'`"):
-        open_data(SETTINGS, tmp_path)
+        open_splits(SETTINGS, tmp_path)

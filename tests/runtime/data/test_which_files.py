@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Pillow
 
 from hvdsl.compiler.settings import Data
-from hvdsl.runtime.data import DataError, Splits, open_data, open_given
+from hvdsl.runtime.data import DataError, Splits, open_given, open_splits
 from hvdsl.runtime.data.listing import list_files
 from hvdsl.runtime.data.names import part_of, places_of
 
@@ -56,7 +56,7 @@ def test_linked_folders_are_followed_once(tmp_path: Path, linked: tuple[str, ...
     (tmp_path / "data" / "again").symlink_to(tmp_path / "data" / "cat")
     (tmp_path / "data" / "cat" / "circle").symlink_to(tmp_path / "data")
     (tmp_path / "data" / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    splits = open_data(settings(classes=2, holdout=2), tmp_path / "data")
+    splits = open_splits(settings(classes=2, holdout=2), tmp_path / "data")
     assert sizes(splits) == (10, 2, 2)
     assert splits.summary.startswith("12 images in 2 folders: ")
     for words in ("1 broken links", "6 links to the same images", "links in a circle"):
@@ -68,7 +68,7 @@ def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
         write(tmp_path / name)
     for name in ("._0.png", ".DS_Store", "cat/Thumbs.db"):
         (tmp_path / name).write_bytes(b"no image")
-    splits = open_data(settings(classes=2, holdout=2), tmp_path)
+    splits = open_splits(settings(classes=2, holdout=2), tmp_path)
     assert sizes(splits) == (10, 2, 2)
     assert splits.summary == "12 images in 2 folders: cat, dog; left out: 7 hidden; 2 held out for validation"
 
@@ -78,7 +78,7 @@ def test_other_formats_are_read_or_counted(tmp_path: Path) -> None:
         write(tmp_path, 2, suffix)
     for name in ("a.heic", "b.heic", "c.nef", "notes.txt"):
         (tmp_path / name).write_bytes(b"?")
-    splits = open_data(settings(holdout=2), tmp_path)
+    splits = open_splits(settings(holdout=2), tmp_path)
     assert sizes(splits) == (12, 2, 2)
     assert "left out: 2 .heic (not read), 1 .nef (not read), 1 other files" in splits.summary
 
@@ -106,7 +106,7 @@ def test_other_formats_are_read_or_counted(tmp_path: Path) -> None:
 def test_parts_by_folders(tmp_path: Path, folders: dict[str, int], expected: tuple[int, int, int]) -> None:
     for name, count in folders.items():
         write(tmp_path / name, count)
-    splits = open_data(settings(), tmp_path)
+    splits = open_splits(settings(), tmp_path)
     assert sizes(splits) == expected
     if "unlabelled" in folders:
         assert "left out: 5 outside of train, validation and test" in splits.summary
@@ -134,28 +134,28 @@ def test_names_that_say_test_among_others_are_told(tmp_path: Path) -> None:
     write(tmp_path)
     Pillow.new("RGB", (8, 8)).save(tmp_path / "test_7.png")
     Pillow.new("LAB", (8, 8)).save(tmp_path / "lab.tif")
-    summary = open_data(settings(), tmp_path).summary
+    summary = open_splits(settings(), tmp_path).summary
     assert "7 images; left out: 1 of colour space LAB (not read); 1 name says *test*, as test_7.png: " in summary
 
 
 def test_a_few_images_are_enough_and_one_is_not(tmp_path: Path) -> None:
     write(tmp_path, 2)
-    assert sizes(open_data(settings(), tmp_path)) == (1, 1, 1)
+    assert sizes(open_splits(settings(), tmp_path)) == (1, 1, 1)
     (tmp_path / "0.png").unlink()
     with pytest.raises(DataError, match="has one training image and none for validation"):
-        open_data(settings(), tmp_path)
+        open_splits(settings(), tmp_path)
 
 
 def test_a_folder_of_test_images_alone_is_not_trained_on(tmp_path: Path) -> None:
     write(tmp_path / "TEST")
     with pytest.raises(DataError, match="has test images but none to train on"):
-        open_data(settings(), tmp_path)
+        open_splits(settings(), tmp_path)
 
 
 def test_classes_inside_and_outside_of_parts(tmp_path: Path) -> None:
     for name in ("images/train/cat", "images/train/dog", "images/val/cat", "images/val/dog"):
         write(tmp_path / name, 2)
-    splits = open_data(settings(classes=2), tmp_path)
+    splits = open_splits(settings(classes=2), tmp_path)
     assert splits.classes == ("cat", "dog")
     labels = splits.validation.labels(range(4))
     assert labels is not None and labels.tolist() == [0, 0, 1, 1]
@@ -165,8 +165,8 @@ def test_a_wrong_size_is_found_at_the_start_and_by_its_name(tmp_path: Path) -> N
     write(tmp_path, 20)
     write(tmp_path / "more", 2, size=(8, 12))
     with pytest.raises(DataError, match=r"^more/0.png is 3x8x12 \(and 1 of the 22 images are like it: more/1.png\)"):
-        open_data(settings(), tmp_path)
-    assert len(open_data(settings(resize=(8, 8)), tmp_path).train) == 20
+        open_splits(settings(), tmp_path)
+    assert len(open_splits(settings(resize=(8, 8)), tmp_path).train) == 20
     Pillow.new("L", (12, 8)).save(tmp_path / "more/0.png")
 
 
@@ -178,10 +178,10 @@ def test_dark_levels_are_not_floored_to_nothing(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", levels)
     refusal = r"^{}: values reach 15 of 255 .* `bits = 4` would cut all of them to 0: write `values = levels` in `data`"
     for place, named in ((tmp_path / "pictures", r"\d.png"), (tmp_path / "x.npy", r"image \d of .*x.npy")):
-        for opened in (open_data, open_given):
+        for opened in (open_splits, open_given):
             with pytest.raises(DataError, match=refusal.format(named)):
                 opened(settings(bits=4), place)
-        taken = open_data(settings(bits=4, values="levels"), place).train.batch(range(9))
+        taken = open_splits(settings(bits=4, values="levels"), place).train.batch(range(9))
         assert taken.max() == 15
         assert np.array_equal(
             open_given(settings(bits=4, values="levels"), place).batch([3])[0], np.moveaxis(levels[3], 2, 0)
@@ -192,9 +192,9 @@ def test_levels_that_fit_in_fewer_bits_than_are_cut_are_refused_with_the_line_to
     levels = np.random.default_rng(0).integers(0, 21, (10, 8, 8, 3), dtype=np.uint8)
     np.save(tmp_path / "x.npy", levels)
     with pytest.raises(DataError, match=r"`bits = 3` would cut all of them to 0: write `values = levels, bits = 5`"):
-        open_data(settings(bits=3), tmp_path / "x.npy")
+        open_splits(settings(bits=3), tmp_path / "x.npy")
     with pytest.raises(DataError, match=r"`bits = 5` would cut them to 0 … 2: write `values = levels` in"):
-        open_data(settings(bits=5), tmp_path / "x.npy")
+        open_splits(settings(bits=5), tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize(("most", "dtype", "bits"), [(3, np.uint8, 2), (4095, np.uint16, 12), (16383, np.uint16, 14)])
@@ -202,13 +202,13 @@ def test_dark_data_of_fewer_bits_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, most: int, dtype: type, bits: int
 ) -> None:
     np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, most + 1, (9, 8, 8, 3)).astype(dtype) | most & 1)
-    open_data(settings(), tmp_path / "x.npy")
+    open_splits(settings(), tmp_path / "x.npy")
     assert f"so that all images are dark: for fewer bits write `values = levels, bits = {bits}`" in caplog.text
 
 
 def test_a_single_value_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     np.save(tmp_path / "x.npy", np.full((9, 8, 8, 3), 7, np.uint8))
-    open_data(settings(), tmp_path / "x.npy")
+    open_splits(settings(), tmp_path / "x.npy")
     assert "hold the single value 7" in caplog.text
 
 

@@ -5,7 +5,7 @@ import sys
 import torch
 import torch.distributed as dist
 
-from hvdsl.runtime.training.synchronised_batch_norm import synchronise_batch_norm
+from hvdsl.runtime.training.step.processes import synchronise_batch_norm
 from tests.runtime.distributed.normed import data, gradients, made
 
 if __name__ == "__main__":

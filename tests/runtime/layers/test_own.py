@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hvdsl.runtime.layers import Affine, Conv2d, Own, Scope, WeightNorm, gaussian, initialize
-from hvdsl.runtime.training.start_from_batch import start_from_batch
+from hvdsl.runtime.training.step.start_from_batch import start_from_batch
 
 
 class Shared(nn.Module):

@@ -9,8 +9,8 @@ import torch
 from hvdsl.compiler.setting_words import Duration
 from hvdsl.compiler.settings import Optimizer, Train
 from hvdsl.runtime.priors.stage import CodeBatch, CodeObjective, nats
-from hvdsl.runtime.training.optimization import Optimization
 from hvdsl.runtime.training.schedule import Clock
+from hvdsl.runtime.training.step.optimization import Optimization
 from tests.runtime.priors.test_sampling import BODIES, build
 
 CODES = torch.randint(0, 6, (4, 5, 7), generator=torch.Generator().manual_seed(0))

@@ -12,7 +12,7 @@ from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import Given, LatentGroup, Source, Traversal
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.quantizers import EmaCodebook, FiniteScalar, LinearCodebook, LookupFree, NearestCode, Quantizer
-from hvdsl.runtime.quantizers.clustering import nearest
+from hvdsl.runtime.quantizers.clustering import nearest_rows
 from hvdsl.runtime.quantizers.usage import settle, usage, usage_of
 
 K, D, GRID = 16, 4, (3, 5)
@@ -42,7 +42,7 @@ def test_nearest_is_the_first_least_distance_whatever_the_chunks(size: int, budg
     codes = torch.randint(-3, 4, (size, 3), generator=generator).float()
     vectors = torch.randint(-3, 4, (23, 3), generator=generator).float()
     distances = (vectors[:, None] - codes).square().sum(2)
-    assert torch.equal(nearest(vectors, codes, budget), distances.argmin(1))
+    assert torch.equal(nearest_rows(vectors, codes, budget), distances.argmin(1))
 
 
 def test_the_first_steps_of_a_fresh_codebook_throw_no_code_away() -> None:

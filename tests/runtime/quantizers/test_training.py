@@ -16,17 +16,18 @@ from hvdsl.compiler.setting_words import Duration, Ramp, WithBeta
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.source import Source
-from hvdsl.runtime.data import open_data
+from hvdsl.runtime.data import open_splits
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.inference.evaluate import evaluate
 from hvdsl.runtime.inference.generate import sample
 from hvdsl.runtime.layers import initialize
-from hvdsl.runtime.objective.elbo import ModelBatch, Objective
+from hvdsl.runtime.objective.elbo import ModelBatch
+from hvdsl.runtime.objective.objective import Objective
 from hvdsl.runtime.quantizers import EmaCodebook, NearestCode
 from hvdsl.runtime.quantizers.usage import usage
 from hvdsl.runtime.training.batches import batches
-from hvdsl.runtime.training.metrics import read_metrics
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.logs import read_metrics
+from hvdsl.runtime.training.folder.run import Run
 from hvdsl.runtime.training.trainer import Trainer
 
 SPEC = """hv 1
@@ -72,7 +73,7 @@ def build(source: Source) -> tuple[nn.Module, ModelSettings]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_trains_evaluates_and_samples(kind: str, tmp_path: Path) -> None:
     model, settings = build(spec(kind))
-    data = open_data(settings.data)
+    data = open_splits(settings.data)
     run = Run.create(tmp_path / "run", {})
     Trainer(model, settings, data.train, run=run).fit()
     records = [r for r in read_metrics(run.folder / "metrics.jsonl") if r["event"] == "train"]
@@ -95,7 +96,7 @@ def in_a_group(**train: object) -> dict[str, torch.Tensor]:
     model, settings = build(Source("codes.hv", text))
     assert settings.train is not None
     changed = settings.train.model_copy(update={"steps": 2} | train)
-    Trainer(model.double(), settings.model_copy(update={"train": changed}), open_data(settings.data).train).fit()
+    Trainer(model.double(), settings.model_copy(update={"train": changed}), open_splits(settings.data).train).fit()
     return model.state_dict()
 
 
@@ -111,7 +112,7 @@ def test_a_level_that_stays_collapsed_is_named_once() -> None:
     model, settings = build(spec("gradient"))
     assert settings.train is not None
     train = settings.train.model_copy(update={"log_every": 1})
-    data, shown = open_data(settings.data), Console(record=True, file=io.StringIO())
+    data, shown = open_splits(settings.data), Console(record=True, file=io.StringIO())
     for parameter in model.decoder.parameters():  # type: ignore[union-attr]  # emitted: every vector is the same
         parameter.data.zero_()
     Trainer(model, settings.model_copy(update={"train": train}), data.train, console=shown).fit()
@@ -132,7 +133,7 @@ def test_a_level_that_stays_collapsed_is_named_once() -> None:
 )
 def test_every_likelihood_trains_with_codes(likelihood: str, unit: str) -> None:
     model, settings = build(spec(likelihood=likelihood, unit=unit))
-    data = open_data(settings.data)
+    data = open_splits(settings.data)
     trainer = Trainer(model, settings, data.train)
     trainer.fit()
     bound = evaluate(model, data.validation)
@@ -142,7 +143,7 @@ def test_every_likelihood_trains_with_codes(likelihood: str, unit: str) -> None:
 
 def test_training_resumes_bit_for_bit(tmp_path: Path) -> None:
     model, settings = build(spec())
-    data = open_data(settings.data)
+    data = open_splits(settings.data)
     Trainer(model, settings, data.train).fit()
     halves, settings = build(spec())
     train = settings.train
@@ -163,7 +164,7 @@ def test_codes_learn_nothing_from_a_step_that_is_skipped(kind: str, started: boo
     model, settings = build(spec(kind))
     assert settings.train is not None
     train = settings.train.model_copy(update={"skip_above": 1e-9})
-    data = open_data(settings.data)
+    data = open_splits(settings.data)
     trainer = Trainer(model, settings.model_copy(update={"train": train}), data.train)
     order = batches(data.train, trainer.order, 0)
     if started:

@@ -20,8 +20,8 @@ from hvdsl.compiler.setting_words import Duration
 from hvdsl.compiler.settings import Optimizer, Train
 from hvdsl.runtime.ground.noise import RecordedNoise, latent_stream
 from hvdsl.runtime.objective.elbo import ModelBatch
-from hvdsl.runtime.training.optimization import Optimization, StepResult
 from hvdsl.runtime.training.schedule import Clock
+from hvdsl.runtime.training.step.optimization import Optimization, StepResult
 
 TESTS = Path(__file__).parents[2]
 CASE = TESTS / "golden" / "vdvae" / "a_8bit_32px"

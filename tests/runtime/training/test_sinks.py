@@ -20,7 +20,7 @@ from hvdsl.compiler.setting_words import Duration
 from hvdsl.errors import UsageError
 from hvdsl.runtime.inference.watch import watch
 from hvdsl.runtime.training import sinks
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.run import Run
 from hvdsl.runtime.training.sinks import Sink, SinkRun, WeightsAndBiases, find_sinks
 from hvdsl.runtime.training.trainer import Trainer
 from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
@@ -220,7 +220,7 @@ def test_weights_and_biases_writes_a_run_that_can_be_sent_later(
 
 
 def test_a_record_is_read_whatever_else_is_in_the_file(tmp_path: Path) -> None:
-    from hvdsl.runtime.training.metrics import LONGEST_LINE, metrics_records
+    from hvdsl.runtime.training.folder.logs import LONGEST_LINE, metrics_records
 
     good = json.dumps({"event": "train", "step": 1})
     long = json.dumps({"event": "train", "step": 2, "x": "y" * LONGEST_LINE})

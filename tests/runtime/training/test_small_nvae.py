@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from hvdsl.cli.main import main
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.run import Run
 
 SPEC = Path(__file__).with_name("small_nvae.hv")
 

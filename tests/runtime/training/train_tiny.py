@@ -14,7 +14,7 @@ from hvdsl.compiler.setting_words import Duration
 from hvdsl.compiler.settings import Optimizer
 from hvdsl.runtime.ground.world import process_group
 from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
-from hvdsl.runtime.training.run import Run
+from hvdsl.runtime.training.folder.run import Run
 from hvdsl.runtime.training.trainer import Trainer
 from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
 

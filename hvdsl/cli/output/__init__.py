@@ -1,1 +1,0 @@
-"""What commands show and write: diagnostics, JSON, tables, progress, files."""
