@@ -150,14 +150,9 @@ def evaluate(
     Raises:
         HvdslError: There are no images, the bound is not finite, or several samples are asked for where there is none.
     """
-    if len(data) == 0:
-        raise HvdslError(f"{data.name} has no images to evaluate on")
-    world = world or World()
-    if len(data) < world.size:
-        raise HvdslError(f"{data.name} has {len(data)} images for {world.size} processes: start at most as many")
-    vae, noise_seed, fields = as_vae(model), derive_seed(seed, "evaluation noise"), fields_of(model)
-    if samples > 1 and not vae.likelihood.density:
-        raise HvdslError("several samples per image tighten a bound, and a reconstruction error is none: use 1 sample")
+    world, vae = world or World(), as_vae(model)
+    _check(data, world, samples, vae.likelihood.density)
+    noise_seed, fields = derive_seed(seed, "evaluation noise"), fields_of(model)
     whole = pixels is not None and not pixels.is_real and pixels.weight is None and not target_images(model)
     compared = pixels if whole else None
     totals = _Totals(vae.LATENTS)
@@ -180,6 +175,16 @@ def evaluate(
             f"the bound on {data.name} is not finite: training diverged or the weights are damaged; try an earlier one"
         )
     return totals.evaluation(samples, vae.likelihood.density)
+
+
+def _check(data: PixelSource, world: World, samples: int, density: bool) -> None:
+    """Refuse what nothing can be said of."""
+    if len(data) == 0:
+        raise HvdslError(f"{data.name} has no images to evaluate on")
+    if len(data) < world.size:
+        raise HvdslError(f"{data.name} has {len(data)} images for {world.size} processes: start at most as many")
+    if samples > 1 and not density:
+        raise HvdslError("several samples per image tighten a bound, and a reconstruction error is none: use 1 sample")
 
 
 def _reference(model: nn.Module, v: Tensor, given: Mapping[str, Tensor], data: Data) -> Tensor:

@@ -35,8 +35,6 @@ class ImportanceBound:
         self.samples = 0
         self._largest = torch.tensor(-math.inf, dtype=torch.float64)
         self._sum = torch.tensor(0.0, dtype=torch.float64)  # Σ exp(log w - largest)
-        self._sum_of_squares = torch.tensor(0.0, dtype=torch.float64)
-        self._sum_of_logs = torch.tensor(0.0, dtype=torch.float64)
 
     def add(self, log_weight: Tensor) -> None:
         """One more sample of every image."""
@@ -44,13 +42,10 @@ class ImportanceBound:
         if self.samples == 0:
             device = log_weight.device
             self._largest = torch.full_like(log_weight, -math.inf)
-            self._sum, self._sum_of_squares = self._sum.to(device), self._sum_of_squares.to(device)
-            self._sum_of_logs = self._sum_of_logs.to(device)
+            self._sum = self._sum.to(device)
         largest = torch.maximum(self._largest, log_weight)
         shrink, new = torch.exp(self._largest - largest), torch.exp(log_weight - largest)
         self._sum = self._sum * shrink + new
-        self._sum_of_squares = self._sum_of_squares * shrink**2 + new**2
-        self._sum_of_logs = self._sum_of_logs + log_weight
         self._largest = largest
         self.samples += 1
 
@@ -58,16 +53,6 @@ class ImportanceBound:
     def bound(self) -> Tensor:
         """L_K of each image, `(N,)` nats."""
         return self._largest + self._sum.log() - math.log(self.samples)
-
-    @property
-    def elbo(self) -> Tensor:
-        """The mean log-weight of each image, `(N,)` nats."""
-        return self._sum_of_logs / self.samples
-
-    @property
-    def effective_sample_size(self) -> Tensor:
-        """(Σ w)² / Σ w² of each image, `(N,)`, between 1 and K."""
-        return self._sum**2 / self._sum_of_squares
 
 
 @dataclass(frozen=True, slots=True, eq=False)

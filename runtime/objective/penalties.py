@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from hvdsl.compiler.setting_words import Duration
-from hvdsl.compiler.settings import Objective as ObjectiveSettings
+from hvdsl.compiler.settings import ObjectiveSettings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.noise import derive_seed
@@ -206,7 +206,7 @@ def _by_shape(matrices: Sequence[Tensor], left: Sequence[Tensor], iterations: in
     alike: dict[torch.Size, list[int]] = defaultdict(list)
     for i, w in enumerate(matrices):
         alike[w.shape].append(i)
-    found: dict[int, tuple[Tensor, Tensor]] = {}
+    pairs: dict[int, tuple[Tensor, Tensor]] = {}
     for places in alike.values():
         w = torch.stack([matrices[i] for i in places])
         u = torch.stack([left[i] for i in places]).unsqueeze(2)
@@ -214,8 +214,8 @@ def _by_shape(matrices: Sequence[Tensor], left: Sequence[Tensor], iterations: in
         for _ in range(iterations):
             v = _normalised(w.mT @ u)
             u = _normalised(w @ v)
-        found |= zip(places, zip(u.squeeze(2), v.squeeze(2), strict=True), strict=True)
-    return [found[i][0] for i in range(len(matrices))], [found[i][1] for i in range(len(matrices))]
+        pairs |= zip(places, zip(u.squeeze(2), v.squeeze(2), strict=True), strict=True)
+    return [pairs[i][0] for i in range(len(matrices))], [pairs[i][1] for i in range(len(matrices))]
 
 
 def _normalised(x: Tensor) -> Tensor:

@@ -133,7 +133,7 @@ class Optimization(Generic[P]):
         self._began = False
         self._captured: CapturedStep[P] | None = None
         self._rehearsal: Rehearsal | None = None
-        self._refusal_told = False
+        self._refusal_reported = False
         self._readings: Readings[_Note] = Readings(self._device)
 
     def recompute(self, names: Collection[str]) -> None:
@@ -204,9 +204,9 @@ class Optimization(Generic[P]):
     def refused_graphs(self) -> str | None:
         """Why a step that was to be a graph could not be captured: told once."""
         captured = self._captured
-        if captured is None or captured.refused is None or self._refusal_told:
+        if captured is None or captured.refused is None or self._refusal_reported:
             return None
-        self._refusal_told = True
+        self._refusal_reported = True
         return captured.refused
 
     def _on_device(self, parts: Sequence[P]) -> Numbers:

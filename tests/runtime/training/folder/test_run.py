@@ -11,8 +11,6 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from hvdsl.errors import HvdslError
-from hvdsl.runtime.training.folder.logs import MetricsLog, read_metrics
 from hvdsl.runtime.training.folder.run import Run, RunError
 from hvdsl.runtime.training.folder.weights import model_tensors, save_weights
 
@@ -112,29 +110,6 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"has no resolved\.hv"):
         Run.create(tmp_path / "run", {}).read("resolved.hv")
-
-
-def test_records_are_lines_of_json_and_nan_is_null(tmp_path: Path) -> None:
-    log = MetricsLog(tmp_path / "metrics.jsonl")
-    log.write("train", 1, {"elbo_nats_per_dim": 2.5, "rate_per_group_nats": [1.0, float("nan")]})
-    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert line == '{"event": "train", "step": 1, "elbo_nats_per_dim": 2.5, "rate_per_group_nats": [1.0, null]}'
-
-
-def test_a_resumed_run_forgets_what_came_after_its_checkpoint(tmp_path: Path) -> None:
-    log = MetricsLog(tmp_path / "metrics.jsonl")
-    for step in (1, 2, 3):
-        log.write("train", step, {})
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"event": "train", "st')  # cut short by a crash
-    log.rewind(2)
-    log.write("train", 3, {})
-    assert [r["step"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3]
-
-
-def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(HvdslError, match=r"cannot write .*metrics\.jsonl: No such file or directory"):
-        MetricsLog(tmp_path / "missing" / "metrics.jsonl").write("train", 1, {})
 
 
 def test_what_a_killed_trainer_left_half_written_goes_and_what_others_write_stays(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hvdsl.runtime.training.step.start_from_batch import start_from_batch, start
 from hvdsl.runtime.training.trainer import Trainer
 from tests.runtime.training.tiny_hierarchy import Blobs, TinyHierarchy, settings
 
-GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "nvae_cells" / "op_res_elu_datainit.safetensors")
+GOLDEN = load_file(Path(__file__).parents[3] / "golden" / "nvae_cells" / "op_res_elu_datainit.safetensors")
 LOG = WeightNorm(gain="log", eps=1e-5, start=0.2)
 
 

@@ -1,4 +1,4 @@
-"""Evaluation, sampling and reconstruction of a tiny hierarchy."""
+"""Evaluation, sampling and reconstruction of a tiny hierarchy; the structural similarity against what it is by hand."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground.noise import derive_seed
+from hvdsl.runtime.ground.pixels import as_stored
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
 from hvdsl.runtime.inference.generate import depths, reconstruct, sample
-from hvdsl.runtime.inference.inference import to_pixels
+from hvdsl.runtime.inference.inference import inference, to_pixels
+from hvdsl.runtime.inference.scores import K1, K2, SIGMA, score_images, ssim
 from hvdsl.runtime.protocol import as_vae
 from tests.runtime.training.tiny_hierarchy import Blobs, TinyHierarchy, settings, tiny
 
@@ -47,6 +50,18 @@ def test_channels_that_carry_nothing_are_told_from_those_that_do(model: TinyHier
             torch.nn.init.zeros_(last.bias)
     torch.nn.init.constant_(model.decoder.r8.layer[0].q.bottleneck[0].conv[1].bias[:1], 1.0)  # one mean of two moves
     assert evaluate(model, Blobs(10)).active_channels == (0, 0, 1)
+
+
+def test_psnr_is_over_all_images_together_and_ssim_a_mean_over_them(model: TinyHierarchy) -> None:
+    result = evaluate(model, Blobs(5), batch=2, pixels=DATA)
+    v = torch.from_numpy(Blobs(5).batch(range(5)).astype("float64"))
+    with inference(model):
+        scores = score_images(model, v, range(5), 1, derive_seed(0, "evaluation noise"))
+        shown = as_stored(to_pixels(as_vae(model), as_vae(model).likelihood.mean(scores.params), DATA), DATA)
+    peak = 2**DATA.bits - 1
+    error = float(((shown - v) ** 2).mean())
+    assert result.psnr_db == pytest.approx(10 * math.log10(peak**2 / error))
+    assert result.ssim == pytest.approx(float(ssim(shown, v, peak).mean()))
 
 
 def test_every_image_counts_once_whatever_the_batch(model: TinyHierarchy) -> None:
@@ -144,3 +159,33 @@ def test_a_coarser_target_comes_back_as_the_least_value_of_each_step(monkeypatch
 def test_a_module_of_another_kind_is_refused() -> None:
     with pytest.raises(HvdslError, match="Linear is not a hierarchical VAE"):
         evaluate(torch.nn.Linear(1, 1), Blobs(1))
+
+
+def pictures(*shape: int) -> torch.Tensor:
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(3)).float()
+
+
+def test_ssim_of_equal_images_is_one_and_of_constant_ones_the_luminance() -> None:
+    x = pictures(2, 3, 16, 16)
+    assert torch.allclose(ssim(x, x, 255), torch.ones(2, dtype=torch.float64))
+    a, b, c1 = 50.0, 90.0, (K1 * 255) ** 2
+    low, high = torch.full((1, 1, 12, 12), a), torch.full((1, 1, 12, 12), b)
+    assert ssim(low, high, 255).item() == pytest.approx((2 * a * b + c1) / (a * a + b * b + c1))
+
+
+@pytest.mark.parametrize("side", [13, 8])
+def test_ssim_is_the_formula_window_by_window(side: int) -> None:
+    x, y = pictures(1, 1, side, side)[0, 0].double(), pictures(2, 1, side, side)[1, 0].double()
+    size = 11 if side >= 11 else 7
+    weights = [math.exp(-((i - size // 2) ** 2) / (2 * SIGMA**2)) for i in range(size)]
+    window = torch.tensor([[a * b for b in weights] for a in weights], dtype=torch.float64)
+    window /= window.sum()
+    c1, c2, values = (K1 * 255) ** 2, (K2 * 255) ** 2, []
+    for i in range(side - size + 1):
+        for j in range(side - size + 1):
+            p, q = x[i : i + size, j : j + size], y[i : i + size, j : j + size]
+            mp, mq = (window * p).sum(), (window * q).sum()
+            vp, vq = (window * (p - mp) ** 2).sum(), (window * (q - mq) ** 2).sum()
+            cov = (window * (p - mp) * (q - mq)).sum()
+            values.append(((2 * mp * mq + c1) * (2 * cov + c2) / ((mp**2 + mq**2 + c1) * (vp + vq + c2))).item())
+    assert ssim(x[None, None], y[None, None], 255).item() == pytest.approx(sum(values) / len(values), rel=1e-9)

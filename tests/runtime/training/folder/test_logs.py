@@ -1,4 +1,4 @@
-"""What was asked of a run at each of its starts."""
+"""What a run writes down line by line: what it measures, and what its starts asked of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hvdsl.runtime.training.folder.logs import History, HistoryError, first_line
+from hvdsl.errors import HvdslError
+from hvdsl.runtime.training.folder.logs import History, HistoryError, MetricsLog, first_line, read_metrics
 from hvdsl.runtime.training.folder.run import Run
 
 
@@ -61,3 +62,26 @@ def test_a_line_that_was_cut_short_is_left_out_and_others_are_a_sentence(tmp_pat
     path.write_text("[" * 100_000 + "\n" + json.dumps({"start": 1}) + "\n")
     with pytest.raises(HistoryError, match=r"line 1 of .*history.jsonl is no JSON object"):
         History(made.folder).entries()
+
+
+def test_records_are_lines_of_json_and_nan_is_null(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.write("train", 1, {"elbo_nats_per_dim": 2.5, "rate_per_group_nats": [1.0, float("nan")]})
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert line == '{"event": "train", "step": 1, "elbo_nats_per_dim": 2.5, "rate_per_group_nats": [1.0, null]}'
+
+
+def test_a_resumed_run_forgets_what_came_after_its_checkpoint(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    for step in (1, 2, 3):
+        log.write("train", step, {})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "train", "st')  # cut short by a crash
+    log.rewind(2)
+    log.write("train", 3, {})
+    assert [r["step"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+
+
+def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(HvdslError, match=r"cannot write .*metrics\.jsonl: No such file or directory"):
+        MetricsLog(tmp_path / "missing" / "metrics.jsonl").write("train", 1, {})

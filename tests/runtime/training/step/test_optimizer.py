@@ -24,7 +24,7 @@ from hvdsl.runtime.training.step.optimizer import (
     update,
 )
 
-RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "recorded" / "adamax.json").read_text())
+RECORDED: dict[str, Any] = json.loads((Path(__file__).parents[1] / "recorded" / "adamax.json").read_text())
 
 
 class Holder(nn.Module):
@@ -98,7 +98,7 @@ def test_only_adamax_can_do_without_bias_correction() -> None:
 
 @pytest.mark.parametrize("recorded", ["adamax_torch", "adamax_fast"])
 def test_adamax_with_l2_and_a_large_eps_reproduces_nvaes_trajectories(recorded: str) -> None:
-    folder = Path(__file__).parents[2] / "golden" / "nvae_cells"
+    folder = Path(__file__).parents[3] / "golden" / "nvae_cells"
     golden = load_file(folder / f"{recorded}.safetensors")
     model = Holder(**{f"p{i}": golden[f"p.{i}.init"] for i in range(3)})
     settings = Optimizer(kind="adamax", lr=1e-2, eps=1e-3, weight_decay=L2(weight=3e-4))
