@@ -15,7 +15,7 @@ from torch import nn
 from hvdsl.compiler.assembly.files import locate
 from hvdsl.compiler.assembly.upgrade import upgraded
 from hvdsl.compiler.emit import emit_priors, emit_steps
-from hvdsl.compiler.load import load
+from hvdsl.compiler.load import load_module
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.pipeline import write
 from hvdsl.compiler.settings import Data
@@ -60,7 +60,7 @@ def instantiate(model: Model, seed: int = 0, device: torch.device | None = None,
 def instantiate_prior(model: Model, latent: str, seed: int = 0, device: torch.device | None = None) -> nn.Module:
     """Return the emitted prior of a latent, initialised from `seed`, on `device`."""
     alone = replace(model, priors={latent: model.priors[latent]})  # the others need not be written for it
-    emitted = load(emit_priors(alone), f"{model.settings.model}_priors")
+    emitted = load_module(emit_priors(alone), f"{model.settings.model}_priors")
     prior: nn.Module = emitted.PRIORS[latent]()
     initialize(prior, seed)
     return prior.to(device) if device else prior
@@ -69,7 +69,7 @@ def instantiate_prior(model: Model, latent: str, seed: int = 0, device: torch.de
 def steps_of(model: Model, latent: str) -> StepsClass:
     """Return the class of the position-by-position form of a latent's prior, derived now."""
     name = f"{model.settings.model}_steps"
-    steps: StepsClass = load(emit_steps(model, [latent]), name).STEPS[latent]
+    steps: StepsClass = load_module(emit_steps(model, [latent]), name).STEPS[latent]
     return steps
 
 
