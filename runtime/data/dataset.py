@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hvdsl.compiler.settings import Condition, Data
+from hvdsl.compiler.settings import ConditionSettings, Data
 from hvdsl.runtime.data.conditions import NONE, formed, made
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.fields import Field
@@ -31,6 +31,11 @@ class Images(Protocol):
         """Return image `index`, (H, W, C). Sources that crop at random depend on the epoch, files do not."""
         ...
 
+    @property
+    def labelled_by(self) -> str:
+        """What says the classes, for messages."""
+        ...
+
     def label(self, index: int) -> int | None:
         """Return the class of image `index`, if the source has classes."""
         ...
@@ -48,6 +53,10 @@ class Subset:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @property
+    def labelled_by(self) -> str:
+        return self.images.labelled_by
 
     def image(self, index: int, epoch: int) -> StoredImage:
         return self.images.image(int(self.indices[index]), epoch)
@@ -68,6 +77,10 @@ class Chain:
 
     def __len__(self) -> int:
         return int(self._ends[-1])
+
+    @property
+    def labelled_by(self) -> str:
+        return self.sources[0].labelled_by
 
     def image(self, index: int, epoch: int) -> StoredImage:
         source, place = self._place(index)
@@ -178,7 +191,7 @@ class Dataset:
         return np.stack(rows), {key: np.stack(values) for key, values in given.items()}
 
     def _formed(
-        self, condition: Condition, pixels: Pixels, epoch: int, index: int, stored: tuple[int, ...]
+        self, condition: ConditionSettings, pixels: Pixels, epoch: int, index: int, stored: tuple[int, ...]
     ) -> NDArray[Any]:
         """A field of an image, which is `stored` with that height and width."""
         own = made(self._settings, condition, pixels, epoch, index)
@@ -190,7 +203,7 @@ class Dataset:
         return formed(condition, value, name, source.place, lambda n: self._moved(condition, n, epoch, index, stored))
 
     def _moved(
-        self, condition: Condition, numbers: NDArray[Any], epoch: int, index: int, stored: tuple[int, ...]
+        self, condition: ConditionSettings, numbers: NDArray[Any], epoch: int, index: int, stored: tuple[int, ...]
     ) -> NDArray[Any]:
         """Do with (H, W, C) what is done with the image, and bring it to the size that was declared."""
         size, name = condition.shape[1:], self.images.name(index)

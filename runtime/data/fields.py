@@ -46,7 +46,14 @@ class Field(Protocol):
 
 
 class Labelled(Protocol):
-    """Stored images, as far as their classes go."""
+    """Stored images, as far as their classes go.
+
+    Attributes:
+        labelled_by: What says their classes, for messages: `the array `labels``, `the folders of classes`.
+    """
+
+    @property
+    def labelled_by(self) -> str: ...
 
     def label(self, index: int) -> int | None: ...
 
@@ -85,7 +92,7 @@ class ArrayField:
 
 
 class ClassField:
-    """The class that the images themselves say: of their folder, or of the array `labels`.
+    """The class that the images themselves say: by their folders, an array, a file of labels or a column.
 
     Args:
         root: Where the images are, which may be the folder of a class.
@@ -95,7 +102,7 @@ class ClassField:
         self.classes: tuple[str, ...] | None = tuple(classes) if classes else None
         self._images, self._root = images, root
         named = ", ".join(self.classes or ())
-        self.place = f"the folders of classes, which are {named}" if named else "the array `labels`"
+        self.place = images.labelled_by + (f", which are {named}" if named else "")
 
     def value(self, index: int, name: str) -> int | None:
         label = self._images.label(index)

@@ -8,7 +8,7 @@ import math
 import os
 import struct
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ class TarShards:
 
     `K.cls` is the class of `K.png`; where there are none, the folders inside say classes, as those of a folder do.
     """
+
+    labelled_by = "the `.cls` files or folders inside"
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = tuple(paths)
@@ -153,6 +155,7 @@ class PictureTable:
             raise DataError(f"{paths[0]} has no column `image`, or no rows: it has {', '.join(table.column_names)}")
         self._images: Any = table.column(column)
         label = next((c for c in ("label", "labels", "fine_label") if c in table.column_names), None)
+        self.labelled_by = f"the column `{label or 'label'}`"
         self._labels: list[int | None] | None = None if label is None else table.column(label).to_pylist()
         self.classes = _class_names(table.schema.metadata, label)
 
@@ -212,11 +215,28 @@ def read_packed(place: Path) -> dict[str, TarShards | PictureTable] | None:
             parts: dict[str, list[Path]] = {}
             for file in files:
                 parts.setdefault(_part(place, file), []).append(file)
+            if kind is PictureTable:
+                _refuse_several(place, parts)
             opened = {part: kind(paths) for part, paths in parts.items()}
             if len(opened) == 1 and isinstance(only := next(iter(opened.values())), TarShards):
                 return dict(only.divided(next(iter(opened))))
             return opened
     return None
+
+
+def _refuse_several(place: Path, parts: Mapping[str, Sequence[Path]]) -> None:
+    """Refuse tables of one part in several folders: they are data sets of their own, as configurations on a hub.
+
+    Raises:
+        DataError: it names the folders.
+    """
+    for part, files in parts.items():
+        folders = sorted({str(file.parent.relative_to(place)) for file in files} if place.is_dir() else ())
+        if len(folders) > 1:
+            raise DataError(
+                f"{place} holds {'' if part == ALL else f'{part} '}tables in several folders, "
+                f"{', '.join(folders[:8])}: give one of them (on a hub, behind a colon: `hf://OWNER/NAME:FOLDER`)"
+            )
 
 
 def _part(place: Path, file: Path) -> str:
@@ -238,6 +258,8 @@ class Lmdb:
     A value that begins as a picture file does is one; any other is a square RGB image, `(side, side, 3)` bytes whose
     side its length gives. How many there are is asked of the file.
     """
+
+    labelled_by = "LMDB files, which hold no classes"
 
     def __init__(self, path: Path) -> None:
         lmdb = optional("lmdb", "lmdb", f"reading {path}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,11 @@ from hvdsl.runtime.ground.noise import Noise, derive_seed
 from hvdsl.runtime.ground.pixels import as_stored
 from hvdsl.runtime.inference.inference import chunks, inference, some, to_pixels
 from hvdsl.runtime.latents import Condition, Given, Source, Traversal
-from hvdsl.runtime.latents.conditions import absent, arguments_of, blank, conditions_of, without
+from hvdsl.runtime.latents.conditions import Rows, absent, arguments_of, blank, conditions_of, without
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae, is_quantized
+
+_Rows = TypeVar("_Rows", bound=Rows)
 
 Decode = Literal["sample", "mean"]
 
@@ -110,13 +112,13 @@ def sample_batch(
         return as_stored(to_pixels(vae, decoded, data), data).cpu()
 
 
-def completed(model: nn.Module, given: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+def completed(model: nn.Module, given: Mapping[str, _Rows], count: int) -> dict[str, _Rows | Tensor]:
     """What a model is conditioned on, for so many images: what is not given and may be left out is left out.
 
     Raises:
         HvdslError: A condition is missing.
     """
-    values = dict(given)
+    values: dict[str, _Rows | Tensor] = dict(given)
     for condition in conditions_of(model):
         if condition.name not in values:
             if not condition.droppable and condition.generative:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from hvdsl.compiler.settings import Objective, Optimizer
+from hvdsl.compiler.settings import ObjectiveSettings, Optimizer
 from hvdsl.runtime.ground.world import process_group
 from hvdsl.runtime.training.batches import batches
 from hvdsl.runtime.training.folder.weights import model_tensors
@@ -18,7 +18,7 @@ def train_penalised(**train: Any) -> Any:
     with process_group():
         model = tiny(norm=True).double()
         spec = settings(steps=3, optimizer=Optimizer(kind="sgd", lr=1e-3), **train)
-        objective = Objective(unit="nats_per_image", spectral=1.0, batch_norm_gamma=1.0)
+        objective = ObjectiveSettings(unit="nats_per_image", spectral=1.0, batch_norm_gamma=1.0)
         trainer = Trainer(model, spec.model_copy(update={"objective": objective}), Blobs(20))
         model.train()
         stream = batches(trainer.data, trainer.order, 0)

@@ -13,16 +13,18 @@ from PIL import Image
 
 import hvdsl
 from hvdsl.compiler.pipeline import check
-from hvdsl.compiler.settings import Objective as ObjectiveSettings
+from hvdsl.compiler.settings import ObjectiveSettings
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.printer import print_text
 from hvdsl.grammar.source import Source
 from hvdsl.grammar.text.reader import read_text
 from hvdsl.grammar.yaml.printer import canonical, print_yaml
 from hvdsl.grammar.yaml.reader import read_yaml
+from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.evaluate import evaluate
 from hvdsl.runtime.inference.generate import reconstruct
+from hvdsl.runtime.inference.inference import model_batch, some
 from hvdsl.runtime.latents import Source as TraversalSource
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.latents.conditions import arguments_of, dropped, target_of
@@ -30,6 +32,7 @@ from hvdsl.runtime.likelihoods import DiscretizedLogisticMixture, DiscretizedNor
 from hvdsl.runtime.training.batches import PixelBatch
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.tasks import ImageTask
+from hvdsl.workflows.conditions import rows_of, runtime_condition
 from hvdsl.workflows.images import GivenImages
 from hvdsl.workflows.latent_files import encode_images, read_given, read_latents
 from hvdsl.workflows.runs import used_images
@@ -213,6 +216,21 @@ def test_a_target_may_be_of_several_images(tmp_path: Path) -> None:
         reconstruct(trained.model, data, v, [2], given=numbers)
 
 
+def test_a_target_of_several_images_that_is_no_number_is_refused_by_name(tmp_path: Path) -> None:
+    spec = SEVERAL.replace("target = (clean - v) * hole / 15", "target = log(clean - v)")
+    clean = np.full((8, 1, 8, 8), 15, np.uint8)
+    noisy = np.random.default_rng(0).integers(0, 15, (8, 1, 8, 8)).astype(np.uint8)
+    noisy[3, 0, 2, 2] = 15
+    low = np.zeros((8, 1, 4, 4), np.float32)
+    np.savez(tmp_path / "pairs.npz", images=noisy, clean=clean, low=low, label=np.arange(8), hole=clean)
+    with pytest.raises(hvdsl.Error, match=r"^the `target` of image 3 of .*\.npz, which is of `clean` and `v`, is NaN"):
+        hvdsl.train(Source("log.hv", spec), data=tmp_path / "pairs.npz", out=tmp_path / "run", device="cpu", steps=2)
+    model = hvdsl.compile(Source("log.hv", spec)).build(0)
+    batch = {"clean": torch.tensor(clean[:1]).float(), "low": torch.tensor(low[:1]), "label": torch.tensor([0])}
+    with pytest.raises(hvdsl.Error, match="the `target` of image 1 of 1"):
+        model_batch(model, torch.tensor(noisy[3:4]).float(), SampleNoise(0, range(1)), batch)
+
+
 @pytest.mark.parametrize("likelihood", ["discretized_normal(scale = exp)", "bernoulli"])
 def test_a_target_of_several_images_lies_on_no_grid(likelihood: str) -> None:
     with pytest.raises(SpecError) as caught:
@@ -245,6 +263,20 @@ def test_pieces_of_a_weighted_batch_are_the_batch(settings: dict[str, Any]) -> N
     assert whole.gradient_norm == pytest.approx(pieces.gradient_norm, rel=1e-6)
     assert whole.loss == pytest.approx(pieces.loss, rel=1e-6)
     assert whole.terms["bits_per_dim"] == pytest.approx(pieces.terms["bits_per_dim"], rel=1e-6)
+
+
+def test_a_folder_that_is_given_is_read_as_it_is_wanted(tmp_path: Path) -> None:
+    stored = np.random.default_rng(0).integers(0, 256, (3, 4, 4)).astype(np.uint8)
+    for place, image in enumerate(stored):
+        Image.fromarray(image).save(tmp_path / f"{place}.png")
+    data = hvdsl.compile(Source("tiny.hv", SPEC)).model.settings.data
+    low = next(runtime_condition(field) for field in data.conditions if field.name == "low")
+    rows = rows_of([low], {"low": tmp_path}, 10**12, data, {})
+    assert len(rows["low"]) == 3
+    late = some(rows, range(10**9, 10**9 + 4))["low"]
+    assert torch.equal(late[:, 0], torch.from_numpy(stored >> 4)[torch.arange(10**9, 10**9 + 4) % 3].float())
+    with pytest.raises(hvdsl.UsageError, match="3 values for 2 images"):
+        rows_of([low], {"low": tmp_path}, 2, data, {})
 
 
 def test_conditions_go_with_their_images_from_one_to_the_other(trained: hvdsl.Trained) -> None:
