@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from hvdsl.compiler.catalogue.convolutions import CONV, UPCONV
 from hvdsl.compiler.catalogue.reshaping import CHANNELS_LAST
 from hvdsl.compiler.catalogue.table import Layout, Needs
-from hvdsl.compiler.graph import Edge, Graph, GraphScope, Node, Role
+from hvdsl.compiler.graph import Edge, Graph, Node, Role, Scope, Shape
 from hvdsl.compiler.passes.draft import Draft
 
 
