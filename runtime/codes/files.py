@@ -1,7 +1,8 @@
 """Codes in one file, for other people's models and from them: `.npz`, or `.safetensors`.
 
-An array per level, `(N, H, W)` (`(N, depth, H, W)` in residual quantization), perhaps `label` `(N,)`; and what they
-are: in `.npz` the JSON text in the array `metadata`, in `.safetensors` the file's metadata.
+An array per level, `(N, H, W)` (`(N, depth, H, W)` in residual quantization), perhaps `label` `(N,)`, -1 where an
+image has none; and what they are: in `.npz` the JSON text in the array `metadata`, in `.safetensors` the file's
+metadata.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as dump_tensors
 from torch import Tensor
@@ -22,6 +24,7 @@ from torch import Tensor
 from hvdsl.runtime.codes.levels import CodesError, Level, check_fit
 from hvdsl.runtime.codes.store import CodeStore, columns
 from hvdsl.runtime.ground.disk import DiskError, writing
+from hvdsl.runtime.latents.conditions import NONE
 
 SUFFIXES = (".npz", ".safetensors")
 METADATA, DIGEST, NAMES = "metadata", "autoencoder_sha256", "names"
@@ -34,14 +37,11 @@ def write_codes(path: Path, store: CodeStore, model: str, names: Sequence[str] =
         CodesError: Another suffix, or the file cannot be written.
     """
     check_suffix(path)
-    arrays = {
-        level.name: np.ascontiguousarray(store.matrix[:, columns(store.levels)[level.name]]).reshape(-1, *level.shape)
-        for level in store.levels
-    }
+    arrays = {level.name: _stored(store, level) for level in store.levels}
     about = {
         "model": model,
         DIGEST: store.identity.autoencoder,
-        "levels": json.dumps([asdict(level) for level in store.levels]),
+        "levels": json.dumps([level.as_json() for level in store.levels]),
     }
     if names and path.suffix != ".npz":
         about[NAMES] = json.dumps(list(names))
@@ -56,6 +56,15 @@ def write_codes(path: Path, store: CodeStore, model: str, names: Sequence[str] =
                 file.write(dump_tensors({name: torch.from_numpy(a) for name, a in signed.items()}, about))
     except DiskError as error:
         raise CodesError(str(error)) from error
+
+
+def _stored(store: CodeStore, level: Level) -> NDArray[np.integer[Any]]:
+    """The codes of a level; -1 where an image has no class."""
+    codes = np.ascontiguousarray(store.matrix[:, columns(store.levels)[level.name]]).reshape(-1, *level.shape)
+    if not level.optional:
+        return codes
+    signed = codes.astype(np.promote_types(codes.dtype, np.int8))
+    return np.where(signed == level.classes, np.array(NONE, signed.dtype), signed)
 
 
 def read_codes(path: Path, levels: Sequence[Level], autoencoder: str) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,13 +32,24 @@ class CodesError(HvdslError):
 class Level:
     """A discrete latent: codes 0 … `classes` - 1 on a `grid` (height, width), `depth` of them at each position.
 
-    The class of an image is a level too, without a grid.
+    The class of an image is a level too, without a grid; if it is `optional`, images may be without one.
     """
 
     name: str
     classes: int
     grid: tuple[int, int] | tuple[()]
     depth: int = 1
+    optional: bool = False
+
+    @property
+    def stored_numbers(self) -> int:
+        """How many different numbers are stored: that of an image without a class is one more."""
+        return self.classes + self.optional
+
+    def as_json(self) -> dict[str, Any]:
+        """As manifests and files of codes have it."""
+        values = {"name": self.name, "classes": self.classes, "grid": self.grid, "depth": self.depth}
+        return values | ({"optional": True} if self.optional else {})
 
     @property
     def shape(self) -> tuple[int, ...]:
