@@ -42,9 +42,8 @@ from hvdsl.runtime.codes.store import CodeStore
 from hvdsl.runtime.training.folder.run import Run
 from hvdsl.runtime.training.window import Window
 from hvdsl.workflows import verify as verifying
-from hvdsl.workflows.open import checkpoint_step
+from hvdsl.workflows.open import checkpoint_step, read_weights_file
 from hvdsl.workflows.overview import overview
-from hvdsl.workflows.weights_file import read_weights_file
 
 SHOWN = {"metrics.jsonl", "model.py", "graph.json", "spec.hv", "lock"}
 """Files that are for readers alone, and pictures: fewer mutations are of them."""

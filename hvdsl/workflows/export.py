@@ -34,7 +34,7 @@ from hvdsl.runtime.training.folder.weights import save_weights
 from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.model_card import model_card
 from hvdsl.workflows.open import Opened
-from hvdsl.workflows.programs import TRACED, Decode, Program, examples, programs
+from hvdsl.workflows.programs import TRACED, DecodeProgram, TensorProgram, examples, programs
 from hvdsl.workflows.progress import showing
 
 COMPARED = (2, 5)  # numbers of images, beside those traced with
@@ -80,7 +80,7 @@ def export(
 
 
 def _archive(
-    path: Path, made: Mapping[str, Program], traced: Mapping[str, torch.export.ExportedProgram]
+    path: Path, made: Mapping[str, TensorProgram], traced: Mapping[str, torch.export.ExportedProgram]
 ) -> dict[str, Path]:
     """Write all programs into one file, of which `torch.export.load` gives the reconstruction."""
     from torch.export.pt2_archive._package import package_pt2  # what torch.export.save calls, for one program
@@ -99,7 +99,7 @@ def _archive(
     return dict.fromkeys(made, path)
 
 
-def _given(program: Program) -> dict[str, str]:
+def _given(program: TensorProgram) -> dict[str, str]:
     """What a program takes by name, in words."""
     shapes = {c.name: ", ".join(map(str, ("N", *c.stored))) for c in program.given}
     none = {c.name: (", -1 for none" if c.classes else ", NaN for none") if c.droppable else "" for c in program.given}
@@ -112,7 +112,7 @@ _PROGRAM_NAMES = {"reconstruct": "model"}
 
 
 def _graphs(
-    path: Path, made: Mapping[str, Program], traced: Mapping[str, torch.export.ExportedProgram]
+    path: Path, made: Mapping[str, TensorProgram], traced: Mapping[str, torch.export.ExportedProgram]
 ) -> dict[str, Path]:
     """Write a file for each program, since an ONNX file holds one graph."""
     files = {}
@@ -158,14 +158,14 @@ def _need_onnx() -> None:
         raise HvdslError(f"writing ONNX needs `{missing[0]}`: install it with `pip install 'hvdsl[onnx]'`")
 
 
-def _need_straight_target(made: Mapping[str, Program]) -> None:
+def _need_straight_target(made: Mapping[str, TensorProgram]) -> None:
     decode = made["decode"].module
-    assert isinstance(decode, Decode)
+    assert isinstance(decode, DecodeProgram)
     if not all(decode.pixels.straight):
         raise HvdslError("the spec's `target` is no straight line, which ONNX graphs cannot invert: export .pt2")
 
 
-def _compare_programs(files: Mapping[str, Path], kind: str, made: Mapping[str, Program], opened: Opened) -> None:
+def _compare_programs(files: Mapping[str, Path], kind: str, made: Mapping[str, TensorProgram], opened: Opened) -> None:
     """Load what was written in a process without this package, and refuse what gives something else."""
     tensors: dict[str, Tensor] = {}
     tasks = []

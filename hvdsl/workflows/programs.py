@@ -27,7 +27,7 @@ from hvdsl.workflows.groups import group_names
 TRACED = 3  # images of the example that programs are traced with
 
 
-class Encode(nn.Module):
+class EncodeProgram(nn.Module):
     """Pixel values `(N, C, H, W)` to each group's posterior mean, after its flow, or its codes."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -47,8 +47,8 @@ def _codes_of(group: LatentGroup, codes: Tensor) -> Tensor:
     return codes if group.depth > 1 else codes[:, 0]
 
 
-class Decode(nn.Module):
-    """Each group's value, as `Encode` gives them, to pixel values `(N, C, H, W)`, float: the likelihood's mean."""
+class DecodeProgram(nn.Module):
+    """Each group's value, as `EncodeProgram` gives it, to pixels `(N, C, H, W)`, float: the likelihood's mean."""
 
     def __init__(self, model: nn.Module, pixels: PixelMap) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Decode(nn.Module):
         return pixels
 
 
-class Reconstruct(nn.Module):
+class ReconstructProgram(nn.Module):
     """Pixel values `(N, C, H, W)` to their reconstruction by posterior means, float."""
 
     def __init__(self, model: nn.Module, pixels: PixelMap) -> None:
@@ -82,7 +82,7 @@ class Reconstruct(nn.Module):
         return images
 
 
-class Sample(nn.Module):
+class SampleProgram(nn.Module):
     """Noise to pixel values `(N, C, H, W)`, float: a draw from the priors, and from the likelihood.
 
     Args:
@@ -107,7 +107,7 @@ class Sample(nn.Module):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Program:
+class TensorProgram:
     """A module, the names of what goes in and comes out, and how its noise is drawn.
 
     Attributes:
@@ -139,7 +139,7 @@ class Program:
         batch = torch.export.Dim("batch")
         first, named = tuple(example[: len(self.inputs)]), self._named(example)
         sizes: tuple[Any, ...] = tuple({0: batch} for _ in first)
-        if not isinstance(self.module, Encode | Reconstruct):
+        if not isinstance(self.module, EncodeProgram | ReconstructProgram):
             sizes = (sizes,)  # what comes as *args is one argument
         module = _spelled(self.module, list(named))
         shapes = (*sizes, *({0: batch} for _ in named))
@@ -184,7 +184,7 @@ class _Listening:
         return self.drawn.setdefault(stream, self._noise.uniform(stream, shape, low, high))
 
 
-def programs(module: nn.Module, settings: ModelSettings) -> dict[str, Program]:
+def programs(module: nn.Module, settings: ModelSettings) -> dict[str, TensorProgram]:
     """Return the programs of a model on the CPU, in evaluation mode, by name.
 
     They are encode, decode, reconstruct and, where images start from the model's own priors, sample.
@@ -199,16 +199,16 @@ def programs(module: nn.Module, settings: ModelSettings) -> dict[str, Program]:
     given = conditions_of(model)
     generating = tuple(condition for condition in given if condition.generative)
     made = {
-        "encode": Program(Encode(model), ("pixels",), names, {}, given),
-        "decode": Program(Decode(model, pixels), names, ("images",), {}, generating),
-        "reconstruct": Program(Reconstruct(model, pixels), ("pixels",), ("images",), {}, given),
+        "encode": TensorProgram(EncodeProgram(model), ("pixels",), names, {}, given),
+        "decode": TensorProgram(DecodeProgram(model, pixels), names, ("images",), {}, generating),
+        "reconstruct": TensorProgram(ReconstructProgram(model, pixels), ("pixels",), ("images",), {}, given),
     }
     if not is_quantized(model):
         made["sample"] = _sample(model, settings, generating)
     return made
 
 
-def _sample(model: nn.Module, settings: ModelSettings, given: tuple[Condition, ...]) -> Program:
+def _sample(model: nn.Module, settings: ModelSettings, given: tuple[Condition, ...]) -> TensorProgram:
     passes = settings.sample.recalibrate_batch_norm
     vae = as_vae(model)
     temperatures = default_temperatures(vae.LATENTS, settings.sample.temperature)
@@ -229,7 +229,9 @@ def _sample(model: nn.Module, settings: ModelSettings, given: tuple[Condition, .
     streams = tuple(listening.drawn)
     names = {stream: stream.replace(".", "_") for stream in streams}
     kinds = {names[stream]: kind for stream, kind in listening.kinds.items()}
-    return Program(Sample(model, pixels, streams, temperatures), tuple(names.values()), ("images",), kinds, given)
+    return TensorProgram(
+        SampleProgram(model, pixels, streams, temperatures), tuple(names.values()), ("images",), kinds, given
+    )
 
 
 def _noise_of(model: nn.Module, temperatures: Sequence[float], seed: int, count: int) -> _Listening:
@@ -252,7 +254,7 @@ def _values(condition: Condition, count: int, generator: torch.Generator) -> Ten
     return torch.cat((value[1:], absent(condition, 1))) if condition.droppable else value
 
 
-def examples(made: Mapping[str, Program], data: Data, count: int, seed: int) -> dict[str, tuple[Tensor, ...]]:
+def examples(made: Mapping[str, TensorProgram], data: Data, count: int, seed: int) -> dict[str, tuple[Tensor, ...]]:
     """Return inputs of each program for `count` images: random pixels, their latents, noise, conditions."""
     generator = torch.Generator().manual_seed(seed)
     shape = (count, *data.shape)
@@ -266,7 +268,7 @@ def examples(made: Mapping[str, Program], data: Data, count: int, seed: int) -> 
     inputs = {"encode": (pixels,), "decode": latents, "reconstruct": (pixels,)}
     if "sample" in made:
         sample = made["sample"].module
-        assert isinstance(sample, Sample)
+        assert isinstance(sample, SampleProgram)
         drawn = _noise_of(sample.model, sample.temperatures, seed, count).drawn
         inputs["sample"] = tuple(drawn[stream] for stream in sample.streams)
     return {name: (*first, *(given[c.name] for c in made[name].given)) for name, first in inputs.items()}
