@@ -22,3 +22,20 @@ class Model(Record):
     priors: Mapping[str, Graph] = field(repr=False)  # second-stage priors by their latent, in the spec's order
     resolved: tree.Spec = field(repr=False)  # the merged spec; printed, it is `resolved.hv`
     warnings: tuple[Diagnostic, ...] = ()
+
+    @property
+    def is_of_codes(self) -> bool:
+        """Whether it is priors alone, over codes from a file: its graph has no nodes."""
+        return self.settings.data.is_codes
+
+    @property
+    def parameter_count(self) -> int:
+        """Numbers that are trained: the model's, or those of all priors where it is these alone."""
+        graphs = tuple(self.priors.values()) if self.is_of_codes else (self.graph,)
+        return sum(graph.parameter_count() for graph in graphs)
+
+    @property
+    def groups(self) -> str:
+        """How many latent groups it has, or priors where it is these alone, in words."""
+        count, what = (len(self.priors), "prior") if self.is_of_codes else (len(self.graph.latents), "latent group")
+        return f"{count} {what}{'' if count == 1 else 's'}"

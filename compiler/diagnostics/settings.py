@@ -17,6 +17,7 @@ EXAMPLES = {
     "free": "free = at_least(2, per = latent)",
     "precision": "precision = bf16",
     "groups": 'groups = ["encoder.*": frozen]',
+    "levels": "levels = [z_top: codes(512, 32x32)]",
     "warmup": "warmup = 100",
 }
 

@@ -30,6 +30,7 @@ class Program:
     defaults: Mapping[str, tuple[tree.Setting, ...]]
     logits: int | None  # None: unknown
     conditions: Mapping[str, Condition]  # the fields beside an image, in order
+    of_codes: bool = False  # priors alone, over codes from a file
     _parameters: dict[str, tuple[Argument, ...]] = field(default_factory=dict)
 
     def parameters(self, recipe: tree.Recipe) -> tuple[Argument, ...]:
