@@ -24,11 +24,13 @@ class Value(NamedTuple):
 def stages(model: Model, wanted: str) -> list[str]:
     """Return the stages that `wanted` names, in the order in which they are trained.
 
+    Where there are priors alone, over codes from a file, all of them are in the place of the autoencoder.
+
     Raises:
         UsageError: there is none of that name.
     """
-    known = [AUTOENCODER, *model.priors]
-    if wanted == ALL:
+    known = [*model.priors] if model.is_of_codes else [AUTOENCODER, *model.priors]
+    if wanted == ALL or (wanted == AUTOENCODER and model.is_of_codes):
         return known
     if wanted not in known:
         raise UsageError(f"there is no stage `{wanted}`; `{model.settings.model}` has {', '.join(known)}, or `{ALL}`")
@@ -36,7 +38,12 @@ def stages(model: Model, wanted: str) -> list[str]:
 
 
 def is_drawn_from_codes(model: Model) -> bool:
-    """Whether images start from codes of a second stage: of quantizers always, of classes where a prior is said."""
+    """Whether images start from codes of a second stage: of quantizers always, of classes where a prior is said.
+
+    Of priors over codes from a file, whether codes do, which is always.
+    """
+    if model.is_of_codes:
+        return True
     groups = model.graph.latents
     if not groups or any(group.codes is None for group in groups):
         return False

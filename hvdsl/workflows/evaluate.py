@@ -23,7 +23,7 @@ from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.inference.evaluate import Evaluation, evaluate, score_images
 from hvdsl.runtime.inference.inference import chunks, inference, some
 from hvdsl.runtime.latents.conditions import scored_of
-from hvdsl.runtime.priors.evaluate import CodeEvaluation, evaluate_codes
+from hvdsl.runtime.priors.evaluate import CodeEvaluation, evaluate_codes, evaluate_stored_codes
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import PixelSource
 from hvdsl.workflows.baselines import histogram_bits_per_dim, png_bits_per_dim
@@ -32,7 +32,7 @@ from hvdsl.workflows.images import GivenImages, ImagesLike
 from hvdsl.workflows.open import Opened, first_stage
 from hvdsl.workflows.progress import showing
 from hvdsl.workflows.runs import class_names, run_data, used_images
-from hvdsl.workflows.stages import open_priors
+from hvdsl.workflows.stages import PriorsAlone, code_folder, file_codes, open_priors, read_file_codes
 
 Split = Literal["train", "validation", "test"]
 
@@ -146,6 +146,8 @@ def evaluate_any(
     Raises:
         HvdslError: there are no images, they do not fit, or the bound is not finite.
     """
+    if opened.spec.model.is_of_codes:
+        raise UsageError(f"{PriorsAlone.WITHOUT_IMAGES}; `evaluate_codes` says what codes cost")
     if images is None:
         place = None if data is None else Path(data)
         return evaluate_split(opened, place, split, samples, baselines, batch, seed, console, given)
@@ -153,6 +155,32 @@ def evaluate_any(
         raise UsageError("given images have no training images beside them: leave out `data` and `baselines`")
     pixels, fields = opened.images(images, given)
     return evaluate_images(opened, pixels, fields, samples, batch, seed, console)
+
+
+def evaluate_file_codes(
+    opened: Opened, data: Path | None, split: Split | None, batch: int, console: Console | None
+) -> tuple[CodeEvaluation, str]:
+    """Evaluate the priors of a run over codes from a file, and say on which; see `Trained.evaluate_codes`."""
+    first, model = first_stage(opened), opened.spec.model
+    if not model.is_of_codes:
+        raise UsageError(f"the codes of `{model.settings.model}` are of its autoencoder: `evaluate` has what they cost")
+    if data is None:
+        stores = file_codes(first.run, model)
+        part = split or ("test" if "test" in stores else "validation")
+        if part not in stores:
+            raise UsageError(f"{first.run.folder} has no test codes: say `--split validation`, or `--data FILE`")
+        store, what = stores[part], f"{part} codes of {first.run.folder}"
+    else:
+        parts = read_file_codes(model.settings.data, data, whole=split is None)
+        part = split or ("test" if "test" in parts else "train")
+        file, rows = parts[part]
+        store, what = file.store(code_folder(first.run, "given"), rows, part, world()), f"codes of {data}"
+    priors = open_priors(first, list(model.priors), lambda s: opened.use_ema and s.evaluate.use_ema, opened.device)
+    with showing("levels", console) as show:
+        evaluation = evaluate_stored_codes(
+            store, first.levels, priors, batch=batch, progress=lambda done: show(done, len(first.levels))
+        )
+    return evaluation, f"{len(store):,} images, {what}"
 
 
 def evaluate_split(

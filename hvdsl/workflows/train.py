@@ -35,6 +35,7 @@ from hvdsl.workflows.conditions import check_fields, names_of_classes
 from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.plan import recompute_within
 from hvdsl.workflows.runs import create_run, device_of, instantiate, read_model, run_data
+from hvdsl.workflows.stages import read_file_codes
 from hvdsl.workflows.start_weights import Match, take_weights
 from hvdsl.workflows.starts import Start, changed_since, consent, hold, note_start, same_structure, unseen
 from hvdsl.workflows.train_prior import PriorOptions, train_prior
@@ -205,7 +206,8 @@ def _train(
     options: TrainOptions, given: Model | None, device: torch.device, console: Console | None, held: ExitStack
 ) -> TrainingSummary:
     """Train each stage; `held` has the locks of the folders that are written to."""
-    run = None if options.begins or options.out is None else Run.open(options.out)
+    begins = options.begins or options.out is None or (given is not None and _begins_codes(options, given))
+    run = None if begins else Run.open(_out(options))
     if run is not None and given is not None and not same_structure(run, given):
         spec = options.spec.name if isinstance(options.spec, Source) else options.spec
         raise HvdslError(f"`{spec}` is not the model of {run.folder}; leave the spec out to go on with the run's own")
@@ -214,6 +216,8 @@ def _train(
     stopped: signal.Signals | None = None
     saved: int | None = None
     for stage in named:
+        if run is None and model.is_of_codes:
+            run = _begin_codes(options, model, device)
         if run is None or stage == AUTOENCODER:
             run, outcome = _train_autoencoder(options, run, given, device, console, held)
         else:
@@ -224,6 +228,25 @@ def _train(
         done = "done" if len(named) == 1 else f"done with {stage}"
         say(console, f"{done}: {outcome.step} steps, {run.folder}")
     return TrainingSummary(_opened(run), steps, stopped, model, saved)
+
+
+def _begins_codes(options: TrainOptions, model: Model) -> bool:
+    """Whether one prior is asked for in a folder that is not there: codes from a file need no stage before."""
+    return model.is_of_codes and not options.resume and not _out(options).exists()
+
+
+def _begin_codes(options: TrainOptions, model: Model, device: torch.device) -> Run:
+    """Make the folder of a run of priors over codes from a file, which stores these."""
+    if options.spec is None:
+        raise AssertionError("a new run has a spec")
+    if options.from_ is not None:
+        raise UsageError("--from is about a model of images, and this spec has priors over codes alone")
+    if options.out is None and world().size > 1:
+        raise UsageError("several processes need --out RUN, so that all of them mean the same folder")
+    read_file_codes(model.settings.data, options.data)  # what cannot be trained leaves no folder behind
+    folder = options.out or default_folder(model.settings.model)
+    level = default_level(device) if options.level is None else options.level
+    return create_run(folder, options.spec, model, options.data, level)
 
 
 def _opened(run: Run | None) -> Run:

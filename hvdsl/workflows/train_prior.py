@@ -17,6 +17,7 @@ from hvdsl.compiler.settings import Train
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import Level
 from hvdsl.runtime.codes.store import CodeStore, Identity
+from hvdsl.runtime.data.names import TRAIN, VALIDATION
 from hvdsl.runtime.latents.noise import noise_scheme
 from hvdsl.runtime.priors.stage import PriorTask, check_levels, names_of, score_codes
 from hvdsl.runtime.training.folder.run import Run, RunError
@@ -29,6 +30,7 @@ from hvdsl.workflows.stages import (
     check_identity,
     create_prior_run,
     extract,
+    file_codes,
     open_autoencoder,
     prior_folder,
 )
@@ -94,15 +96,19 @@ def train_prior(
 
 @dataclass(frozen=True, slots=True)
 class _Codes:
-    """What a prior is trained and validated on, and the values of an image."""
+    """What a prior is trained and validated on, and the values of an image, where there are images."""
 
     train: CodeStore
     validation: CodeStore
-    dims: int
+    dims: int | None
 
 
 def _codes(run: Run, model: Model, prior: nn.Module, options: PriorOptions, console: Console | None) -> _Codes:
-    """The codes of the run's autoencoder."""
+    """The codes of the run's autoencoder, or of its file."""
+    if model.is_of_codes:
+        stores = file_codes(run, model, options.data)
+        check_levels(prior, stores[TRAIN].levels)
+        return _Codes(stores[TRAIN], stores[VALIDATION], None)
     first = open_autoencoder(run, options.device)
     check_levels(prior, [*first.levels, *_classes(first)])
     splits = run_data(run, model.settings.data, options.data)

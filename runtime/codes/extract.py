@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels, infer_codes
-from hvdsl.runtime.codes.store import CodeStore, Identity, LabelledImages, Writing, data_digest
+from hvdsl.runtime.codes.store import CodeStore, Identity, LabelledImages, Writing, data_digest, holds
 from hvdsl.runtime.data.fields import TableField
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.inference import chunks
@@ -60,30 +60,20 @@ def stored_codes(
     fields = {c.name: c.stored for c in held if c.classes is None}
     stamped = [condition.name for condition in held if condition is not label or not own]
     identity = Identity(autoencoder, data_digest(images, labelled=own, fields=stamped))
-    if not world.any(not _is_current(folder, identity, levels, fields)):
+    if not world.any(not holds(folder, identity, levels, fields)):
         store = CodeStore.open(folder)
         store.check()
         return store
     writing = Writing(folder, levels, len(images), fields)
     try:
-        _together(world, writing, lambda: writing.begin() if world.leads else None)
-        _together(world, writing, lambda: _write(writing, model, images, batch, world, progress))
-        _together(world, writing, lambda: writing.finish(identity) if world.leads else None)
+        together(world, writing, lambda: writing.begin() if world.leads else None)
+        together(world, writing, lambda: _write(writing, model, images, batch, world, progress))
+        together(world, writing, lambda: writing.finish(identity) if world.leads else None)
     except KeyboardInterrupt:
         if world.leads:
             writing.discard()
         raise
     return CodeStore.open(folder)
-
-
-def _is_current(
-    folder: Path, identity: Identity, levels: tuple[Level, ...], fields: Mapping[str, tuple[int, ...]]
-) -> bool:
-    if not folder.exists():
-        return False
-    store = CodeStore.open(folder)
-    shapes = {name: values.shape[1:] for name, values in store.fields.items()}
-    return store.identity == identity and store.levels == levels and shapes == fields
 
 
 def _write(
@@ -122,7 +112,7 @@ def _classes(images: LabelledImages, level: Level, values: NDArray[Any]) -> NDAr
     return np.where(values < 0, level.classes, values).astype(np.int64)[:, None]
 
 
-def _together(world: World, writing: Writing, work: Callable[[], None]) -> None:
+def together(world: World, writing: Writing, work: Callable[[], None]) -> None:
     """Do a part of the work in all processes; if it fails in one, it fails in all, and nothing stays behind."""
     failure: OSError | HvdslError | None = None
     try:

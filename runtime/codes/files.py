@@ -27,6 +27,7 @@ from hvdsl.runtime.ground.disk import DiskError, writing
 from hvdsl.runtime.latents.conditions import NONE
 
 SUFFIXES = (".npz", ".safetensors")
+Arrays = dict[str, NDArray[Any]]
 METADATA, DIGEST, NAMES = "metadata", "autoencoder_sha256", "names"
 
 
@@ -36,13 +37,21 @@ def write_codes(path: Path, store: CodeStore, model: str, names: Sequence[str] =
     Raises:
         CodesError: Another suffix, or the file cannot be written.
     """
-    check_suffix(path)
     arrays = {level.name: _stored(store, level) for level in store.levels}
-    about = {
-        "model": model,
-        DIGEST: store.identity.autoencoder,
-        "levels": json.dumps([level.as_json() for level in store.levels]),
-    }
+    write_arrays(path, arrays, store.levels, model, store.identity.autoencoder, names)
+
+
+def write_arrays(
+    path: Path, arrays: Arrays, levels: Sequence[Level], model: str, autoencoder: str, names: Sequence[str] = ()
+) -> None:
+    """Write codes and what stands beside them; as `write_codes`.
+
+    Args:
+        autoencoder: The digest of the model that they are for; empty where that is not known.
+    """
+    check_suffix(path)
+    about = {"model": model, "levels": json.dumps([level.as_json() for level in levels])}
+    about |= {DIGEST: autoencoder} if autoencoder else {}
     if names and path.suffix != ".npz":
         about[NAMES] = json.dumps(list(names))
     try:
@@ -103,6 +112,17 @@ def read_tensors(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str
     Raises:
         CodesError: Not readable.
     """
+    names, arrays, about = read_arrays(path, wanted)
+    kinds = {name: np.float32 if array.dtype.kind == "f" else np.int64 for name, array in arrays.items()}
+    return names, {name: torch.from_numpy(a.astype(kinds[name])) for name, a in arrays.items()}, about
+
+
+def read_arrays(path: Path, wanted: Sequence[str]) -> tuple[list[str], Arrays, dict[str, object]]:
+    """Names of what a file holds, what of it is wanted, and its metadata; numbers are of the type that they have there.
+
+    Raises:
+        CodesError: Not readable.
+    """
     check_suffix(path)
     try:
         return (_read_npz if path.suffix == ".npz" else _read_safetensors)(path, wanted)
@@ -124,27 +144,27 @@ def read_tensors(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str
         raise CodesError(f"{path} cannot be read as codes ({_reason(error)})") from error
 
 
-def _read_npz(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, Tensor], dict[str, object]]:
+def _read_npz(path: Path, wanted: Sequence[str]) -> tuple[list[str], Arrays, dict[str, object]]:
     """Names of what a file holds, what of it is wanted, and its metadata."""
     with np.load(path, allow_pickle=False) as file:
         held = [name for name in file.files if name != METADATA]
         about = json.loads(str(file[METADATA])) if METADATA in file.files else {}
         if not isinstance(about, dict):
             raise ValueError(f"`{METADATA}` is no JSON object")
-        return held, {name: _tensor(file[name]) for name in held if name in wanted}, about
+        return held, {name: _numbers(file[name]) for name in held if name in wanted}, about
 
 
-def _read_safetensors(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, Tensor], dict[str, object]]:
+def _read_safetensors(path: Path, wanted: Sequence[str]) -> tuple[list[str], Arrays, dict[str, object]]:
     """The same of a `.safetensors` file."""
-    with safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="np") as file:
         held, about = list(file.keys()), dict(file.metadata() or {})
-        return held, {name: file.get_tensor(name) for name in wanted if name in held}, about
+        return held, {name: _numbers(file.get_tensor(name)) for name in wanted if name in held}, about
 
 
-def _tensor(array: object) -> Tensor:
+def _numbers(array: object) -> NDArray[Any]:
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
         raise ValueError("codes are whole numbers")
-    return torch.from_numpy(array.astype(np.float32 if array.dtype.kind == "f" else np.int64))
+    return array
 
 
 def _reason(error: BaseException) -> str:

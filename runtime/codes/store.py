@@ -141,6 +141,15 @@ class CodeStore:
         return CodeRows(self, names)
 
 
+def holds(folder: Path, identity: Identity, levels: tuple[Level, ...], fields: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a folder has just these codes, and fields of these shapes beside them."""
+    if not folder.exists():
+        return False
+    store = CodeStore.open(folder)
+    shapes = {name: values.shape[1:] for name, values in store.fields.items()}
+    return store.identity == identity and store.levels == levels and shapes == fields
+
+
 class CodeRows:
     """What a prior trains on: a row `(codes of the levels, one after the other)` per image."""
 
