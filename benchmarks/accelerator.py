@@ -37,7 +37,8 @@ from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.generate import sample
 from hvdsl.runtime.layers import initialize
-from hvdsl.runtime.objective.elbo import ModelBatch, Objective
+from hvdsl.runtime.objective.elbo import ModelBatch
+from hvdsl.runtime.objective.objective import Objective
 from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.priors.sampling import draw_codes, greedy
 from hvdsl.runtime.protocol import as_vae

@@ -25,9 +25,10 @@ import hvdsl
 from hvdsl.compiler.settings import ModelSettings, Train
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.layers import Conv2d
-from hvdsl.runtime.layers.depthwise import depthwise_conv2d
-from hvdsl.runtime.objective.elbo import ModelBatch, Objective
-from hvdsl.runtime.objective.penalties.terms import Penalties
+from hvdsl.runtime.layers.convolution import depthwise_conv2d
+from hvdsl.runtime.objective.elbo import ModelBatch
+from hvdsl.runtime.objective.objective import Objective
+from hvdsl.runtime.objective.penalties import Penalties
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.step.optimizer import build_optimizer, set_learning_rate

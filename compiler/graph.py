@@ -6,6 +6,7 @@ every parameter and every argument is known, and arguments are literals.
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
@@ -18,6 +19,7 @@ from hvdsl.grammar.source import Span
 if TYPE_CHECKING:
     from hvdsl.compiler.catalogue.table import Operation
     from hvdsl.compiler.settings import LatentSettings
+
 
 Shape: TypeAlias = tuple[int, int, int]  # channels, height, width; the batch is never part of it
 
@@ -260,3 +262,22 @@ class Graph:
         """Return how many numbers are trained, the likelihood's own included."""
         own = (p for n in self.nodes for p in n.parameters if p.trainable and p.role not in n.shared)
         return sum(p.size for p in (*self.likelihood, *own))
+
+
+_TAKEN = """
+    T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double
+    dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu
+    load_state_dict modules mtia named_buffers named_children named_modules named_parameters parameters
+    register_backward_hook register_buffer register_forward_hook register_forward_pre_hook
+    register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook
+    register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook
+    register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to
+    to_empty train training type xpu zero_grad
+"""
+MODULE_ATTRIBUTES = frozenset(_TAKEN.split())
+
+
+def attribute(name: str) -> str:
+    """The name as an attribute of a module: with an underscore behind it where it is taken."""
+    taken = name in MODULE_ATTRIBUTES or keyword.iskeyword(name) or name.startswith("_")
+    return f"{name}_" if taken else name

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +14,16 @@ from typing import TYPE_CHECKING
 
 from hvdsl.compiler.assembly.assemble import Assembled, UnsettledError, assemble
 from hvdsl.compiler.checks import CHECKS, OF_PRIORS
-from hvdsl.compiler.checks.allow import allowed
 from hvdsl.compiler.diagnostics.names import NO_SECTION
 from hvdsl.compiler.elaboration.elaborate import elaborate
 from hvdsl.compiler.model import Model
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, SpecError
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity, SpecError
 from hvdsl.grammar.source import Source
 
 if TYPE_CHECKING:
     from hvdsl.compiler.passes import PASSES
+
 
 __all__ = ["CHECKS", "PASSES", "check", "optimise", "write"]
 
@@ -103,3 +104,15 @@ def __getattr__(name: str) -> object:
 
         return PASSES
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+_ALLOW = re.compile(r"#\s*hv:\s*allow\s+(HV\d{4}(?:[\s,]+HV\d{4})*)")
+
+
+def allowed(diagnostic: Diagnostic) -> bool:
+    """Whether a comment on the line where a warning begins names its code. Errors cannot be allowed."""
+    span = diagnostic.span
+    if span is None or diagnostic.severity is not Severity.WARNING:
+        return False
+    found = _ALLOW.search(span.source.line(span.line))
+    return found is not None and diagnostic.code.id in found[1]

@@ -106,3 +106,17 @@ class Diagnostics:
         """Raise `SpecError` with everything found so far if any of it is an error."""
         if self.failed:
             raise SpecError(self._found)
+
+
+class Fault(SpecError):  # noqa: N818 - it carries an error, and is caught where work can go on
+    """One mistake in a spec. Whoever can go on records it, so that one run reports many."""
+
+    def __init__(
+        self, code: Code, message: str, span: Span | None, found: str = "", expected: str = "", help: str = ""
+    ) -> None:
+        self.diagnostic = Diagnostic(code, message, span, found, expected, help)
+        super().__init__([self.diagnostic])
+
+
+class Exhausted(Fault):
+    """A limit of the whole run is reached: nothing more is elaborated."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import hvdsl
-from hvdsl.runtime.inference.pictures import labelled_rows, save_png
+from hvdsl.runtime.inference.image_files import labelled_rows, save_png
 
 sys.path.insert(0, str(Path(__file__).parent))
 import photo_baselines

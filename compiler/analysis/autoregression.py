@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 
-from hvdsl.compiler.catalogue.reads import OWN, Offset, Past, Reads
-from hvdsl.compiler.catalogue.table import Args, Channels, Locality, Needs, Operation
+from hvdsl.compiler.catalogue.table import OWN, Args, Channels, Locality, Needs, Offset, Operation, Past, Reads
 from hvdsl.compiler.graph import Edge, Graph, Node, Shape
 from hvdsl.grammar.record import Record, record
 

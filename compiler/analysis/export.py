@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from hvdsl.compiler.analysis.places import holders, row_of
+from hvdsl.compiler.analysis.cost import holders, row_of
 from hvdsl.compiler.graph import Graph, Literal, Node, Scope, Term
 
 if TYPE_CHECKING:

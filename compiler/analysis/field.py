@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.reads import OWN_POSITION, Reads, Window
-from hvdsl.compiler.catalogue.table import Needs
+from hvdsl.compiler.catalogue.table import OWN_POSITION, Needs, Reads, Window
 from hvdsl.compiler.graph import Edge, Graph, Node, Role
 from hvdsl.grammar.record import Record, record
 

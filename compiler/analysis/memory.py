@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from hvdsl.compiler.analysis.cost import macs
-from hvdsl.compiler.analysis.places import segments
+from hvdsl.compiler.analysis.cost import macs, segments
 from hvdsl.compiler.catalogue.rules import size
 from hvdsl.compiler.catalogue.table import Locality, Saves
 from hvdsl.compiler.graph import Edge, Graph, Node, Role, Scope

@@ -1,16 +1,18 @@
-"""What of a graph its output and its objective depend on: all else computes for nobody."""
+"""What output, objective and generation depend on: all else computes for nobody. How latents depend on each other."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 from hvdsl.compiler.catalogue.activations import DROPOUT
 from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
 from hvdsl.compiler.catalogue.norms import BATCH_NORM
 from hvdsl.compiler.catalogue.table import Needs
-from hvdsl.compiler.graph import Graph, LatentGroup, Node, Role
+from hvdsl.compiler.graph import Edge, Graph, LatentGroup, Node, Role
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.settings import Objective
+from hvdsl.grammar.record import Record, record
 
 
 def reaching(graph: Graph, ends: Iterable[int]) -> frozenset[int]:
@@ -90,3 +92,111 @@ def _paths(nodes: Iterable[Node]) -> Iterator[str]:
         for parameter in node.parameters:
             if parameter.trainable:
                 yield node.parameter_path(parameter.role)
+
+
+@record
+class Generation(Record):
+    """`nodes`: what runs without an image, in order. `inference_only`: the other nodes, in order."""
+
+    nodes: tuple[int, ...]
+    inference_only: tuple[int, ...]
+
+
+@record
+class LatentStructure(Record):
+    """`parents[k]`: the latents that the prior of latent k reads, directly; numbers are in order of
+    generation.
+
+    `level[k]`: how many latents must be drawn one after the other before k. Latents of one level can be drawn
+    in parallel. `last`: the latents that the output reads directly.
+    """
+
+    parents: tuple[tuple[int, ...], ...]
+    level: tuple[int, ...]
+    last: tuple[int, ...]
+
+    @property
+    def depth(self) -> int:
+        """The stochastic depth: the longest chain of latents."""
+        return max(self.level, default=-1) + 1
+
+    @property
+    def parallel(self) -> tuple[tuple[int, ...], ...]:
+        """The latents of each level, first level first."""
+        return tuple(tuple(k for k, level in enumerate(self.level) if level == wanted) for wanted in range(self.depth))
+
+
+def generation(graph: Graph) -> Generation:
+    """Split the nodes: ancestors of the output with the posterior's edges cut, and the rest."""
+    needed = {graph.output.node}
+    for node in reversed(graph.nodes):
+        if node.index in needed:
+            needed.update(value.node for value in _generative_inputs(node))
+    order = range(len(graph.nodes))
+    return Generation(tuple(i for i in order if i in needed), tuple(i for i in order if i not in needed))
+
+
+def path_past_latents(graph: Graph) -> tuple[int, ...]:
+    """A shortest way from the image to the output past all latents; empty in a model that can generate."""
+    readers: dict[int, list[int]] = {}
+    for node in graph.nodes:
+        for value in _generative_inputs(node):
+            readers.setdefault(value.node, []).append(node.index)
+    start = [node.index for node in graph.nodes if node.role is Role.IMAGE]
+    came_from = dict.fromkeys(start, -1)
+    queue = deque(start)
+    while queue:
+        index = queue.popleft()
+        if index == graph.output.node:
+            way = [index]
+            while came_from[way[-1]] >= 0:
+                way.append(came_from[way[-1]])
+            return tuple(reversed(way))
+        for reader in readers.get(index, ()):
+            if reader not in came_from:
+                came_from[reader] = index
+                queue.append(reader)
+    return ()
+
+
+def latent_structure(graph: Graph) -> LatentStructure:
+    """Return the latents that each prior reads, in one pass over the nodes."""
+    number = {group.node: k for k, group in enumerate(graph.latents)}
+    reaching: list[int] = []  # by node: the latents whose value reaches it past no other, as bits
+    parents: dict[int, int] = {}
+    for node in graph.nodes:
+        bits = 0
+        for value in _generative_inputs(node):
+            bits |= reaching[value.node]
+        if node.index in number:
+            parents[number[node.index]] = bits
+            bits = 1 << number[node.index]
+        reaching.append(bits)
+    level: list[int] = []
+    lists = tuple(_numbers(parents[k]) for k in range(len(graph.latents)))
+    for own in lists:
+        level.append(1 + max((level[k] for k in own), default=-1))
+    return LatentStructure(lists, tuple(level), _numbers(reaching[graph.output.node]))
+
+
+def latents_that_see_the_image(graph: Graph) -> frozenset[int]:
+    """Return the latents, by number, whose posterior depends on the image other than through latents before it."""
+    number = {group.node: k for k, group in enumerate(graph.latents)}
+    sees: list[bool] = []
+    found: set[int] = set()
+    for node in graph.nodes:
+        sees.append(node.role is Role.IMAGE or any(sees[edge.node] for edge in node.inputs))
+        if node.index in number:
+            if any(sees[edge.node] for edge in node.inputs[1:]):
+                found.add(number[node.index])
+            sees[node.index] = False
+    return frozenset(found)
+
+
+def _generative_inputs(node: Node) -> tuple[Edge, ...]:
+    """A latent's prior alone: in generation there is no posterior."""
+    return node.inputs[:1] if node.role is Role.LATENT else node.inputs
+
+
+def _numbers(bits: int) -> tuple[int, ...]:
+    return tuple(k for k in range(bits.bit_length()) if bits >> k & 1)

@@ -1,4 +1,4 @@
-"""What `hvdsl info` tells of a model."""
+"""What `hvdsl info` tells of a model, of its conditions and of its priors."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from hvdsl.compiler.analysis.cost import Cost, node_cost
+from hvdsl.compiler.analysis.causality import Sight, own_codes, sight
+from hvdsl.compiler.analysis.cost import Cost, holders, label, node_cost, row_of
 from hvdsl.compiler.analysis.field import receptive_fields
-from hvdsl.compiler.analysis.generation import generation, latent_structure
 from hvdsl.compiler.analysis.memory import StepMemory, Storages
-from hvdsl.compiler.analysis.places import holders, label, row_of
+from hvdsl.compiler.analysis.reach import generation, latent_structure
+from hvdsl.compiler.assembly.pixels import V, parse_pixel_map
 from hvdsl.compiler.catalogue.rules import size
 from hvdsl.compiler.graph import Graph, Node, Scope
+from hvdsl.compiler.model import Model
 from hvdsl.grammar.record import Record, record
 
 if TYPE_CHECKING:
@@ -134,3 +136,74 @@ def _resolutions(graph: Graph, costs: Sequence[Cost]) -> tuple[Resolution, ...]:
             )
         )
     return tuple(found)
+
+
+@record
+class ConditionUse(Record):
+    """A field of `data`, as raw numbers `(C, H, W)`, and what reads it.
+
+    `read_by`: `inference`, `generation` (which inference runs, too), `prior NAME`, `target` and `weight`.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    classes: int | None
+    drop: float
+    read_by: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Json]:
+        return asdict(self)
+
+
+def conditions_of(model: Model) -> tuple[ConditionUse, ...]:
+    """Return the fields of a model's data, in order."""
+    data, generated = model.settings.data, generation(model.graph).nodes
+    names = [field.name for field in data.given]
+    inferring = _readers(model.graph)
+    readers: dict[str, list[str]] = {name: ["inference"] for name in inferring}
+    for name, places in inferring.items():
+        if any(place in generated for place in places):
+            readers[name].append("generation")
+    for latent, graph in model.priors.items():
+        for name in _readers(graph):
+            readers.setdefault(name, []).append(f"prior {latent}")
+    for what, text in (("target", data.target), ("weight", data.weight)):
+        for name in set(parse_pixel_map(text, (V, *names)).symbols) - {V} if text is not None else ():
+            readers.setdefault(name, []).append(what)
+    return tuple(
+        ConditionUse(field.name, field.shape, field.classes, field.drop, tuple(readers.get(field.name, ())))
+        for field in data.conditions
+    )
+
+
+def _readers(graph: Graph) -> dict[str, list[int]]:
+    """The nodes of each field that a graph reads."""
+    nodes: dict[str, list[int]] = {}
+    for node in graph.nodes:
+        if node.args.get("source") == "field":
+            nodes.setdefault(str(node.args["name"]), []).append(node.index)
+    return nodes
+
+
+@record
+class PriorSummary(Record):
+    """A prior over `classes` codes on a map of `height` x `width`; `sight` is of the middle position."""
+
+    name: str
+    given: tuple[str, ...]
+    classes: int
+    height: int
+    width: int
+    parameters: int
+    sight: Sight
+
+    def to_json(self) -> dict[str, Json]:
+        return asdict(self)
+
+
+def prior_summary(graph: Graph) -> PriorSummary:
+    """Summarise a prior's graph."""
+    own = own_codes(graph)
+    classes, height, width = own.shapes[0]
+    given = tuple(str(n.args["name"]) for n in graph.nodes if n.args.get("source") == "codes")
+    return PriorSummary(graph.name, given, classes, height, width, graph.parameter_count(), sight(graph))

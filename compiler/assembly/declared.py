@@ -18,7 +18,6 @@ from hvdsl.compiler import settings
 from hvdsl.compiler.catalogue.table import FROM_ZERO, REQUIRED, Argument, ArgumentType, Bounds, Required, Word
 from hvdsl.compiler.graph import Literal as Value
 from hvdsl.compiler.graph import Term
-from hvdsl.compiler.setting_docs import DOCS
 from hvdsl.compiler.setting_words import ByPattern, Duration, PixelExpression, Settings
 
 M = TypeVar("M", bound=Settings)
@@ -193,3 +192,77 @@ def _given(owner: type[Settings], term: Term, declared: Sequence[Argument], name
     by_key = {argument.name: name for argument, name in zip(declared, names, strict=True)}
     values = dict(zip((a.name for a in declared), term.args, strict=False)) | dict(term.options)
     return {by_key[key]: _plain(owner, by_key[key], value) for key, value in values.items()}
+
+
+DOCS: Mapping[str, Mapping[str, str]] = {
+    "Data": {
+        "shape": "channels x height x width of an image after `crop`, `resize` and `pad`",
+        "bits": "of a pixel: `v` is 0 to 2^bits - 1",
+        "values": "what a stored number means: scaled to `bits`, a level already, or any real number",
+        "alpha": "what is behind transparent pixels, or what becomes of opacity",
+        "input": "what the encoder receives, an expression in the pixel `v`",
+        "target": "what the likelihood scores: an expression in `v`, of fields, or both; by default as `input`",
+        "weight": "how much each pixel counts in the likelihood, an expression of fields",
+        "source": "folder or file that the images, or codes, are read from",
+        "levels": "of `data codes`: the codes of each latent, `[z: codes(512, 32x32)]`",
+        "classes": "number of classes; `label` is then the class, one-hot",
+        "flip": "mirror half of the training images",
+        "shift": "move each training image by up to so many pixels, its edge repeated",
+        "crop": "(left, top, right, bottom) of the file, or `random(HxW)` after `resize` and `pad`",
+        "resize": "HxW: the middle in these proportions, scaled; or `stretch(HxW)`, `fit(HxW)`",
+        "pad": "border of 0, in pixels",
+        "binarize": "make `v` 0 or 1: by a threshold, or drawn with the grey level as probability",
+        "holdout": "images kept for validation: a count, or a fraction",
+        "split_seed": "seed of the choice of held-out images",
+    },
+    "Condition": {
+        "input": "how the model takes the field's numbers, an expression in `v`; classes are one-hot",
+        "drop": "how often training leaves the field out, so that the model knows images without it, too",
+        "source": "a table, a folder, `image` (the image at the field's size) or `box` (a random rectangle)",
+        "column": "of the table; by default that of the field's name",
+    },
+    "Objective": {
+        "unit": "what the loss, its gradients and clipping norms are in",
+        "kl": "the rate in closed form, or log q - log p of the drawn z",
+        "samples": "posterior samples of an image",
+        "bound": "of several samples: their mean `elbo`, or the importance-weighted `iwae`",
+        "chunk": "samples in one pass: memory grows with it, results do not change",
+        "beta": "factor on the rate: a number, or a schedule that ends at 1",
+        "balance": "factors that keep the rates of latent groups in proportion (NVAE, appendix A)",
+        "free": "free bits: rate below this is not minimised",
+        "commitment": "pulls vectors of quantizers to their codes",
+        "spectral": "penalty on the largest singular values of convolutions",
+        "batch_norm_gamma": "penalty on the gains of batch normalisation",
+    },
+    "Train": {
+        "steps": "length of training; or `epochs`",
+        "epochs": "length of training; or `steps`",
+        "batch": "images of a step, over all devices",
+        "optimizer": "`adam`, `adamw`, `adamax` or `sgd`, with its rate",
+        "schedule": "of the learning rate after the warm-up",
+        "warmup": "steps over which the learning rate rises to its peak",
+        "clip": "largest norm of all gradients together",
+        "clip_each": "largest norm of each tensor's gradient",
+        "skip_above": "a step whose gradient norm is above it is skipped: a number, or a quantile of the last norms",
+        "ema": "rate of the averaged weights, which evaluation and sampling take",
+        "precision": "arithmetic of the network",
+        "accumulate": "parts that a batch is computed in, one after the other",
+        "checkpointing": "recompute activations in the backward pass: of all recipes (`group`), or for `budget(bytes)`",
+        "seed": "of every random draw",
+        "log_every": "steps between two lines of progress",
+        "evaluate_every": "steps between two validations",
+        "sample_every": "steps between two sheets of samples",
+        "checkpoint_every": "steps between two checkpoints",
+        "keep": "how many of the newest checkpoints are kept, or `best(metric, newest)`",
+        "patience": "end after so many validations without a better one",
+    },
+    "Evaluate": {
+        "samples": "posterior samples of an image; several give the importance-weighted bound",
+        "use_ema": "evaluate the averaged weights",
+    },
+    "Sample": {
+        "temperature": "factor on the scales of priors",
+        "recalibrate_batch_norm": "passes over samples that adjust the statistics of batch normalisation first",
+        "use_ema": "sample from the averaged weights",
+    },
+}

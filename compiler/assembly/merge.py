@@ -13,9 +13,8 @@ from typing import TypeAlias
 from hvdsl.compiler.diagnostics.assembly import BAD_LABEL, DUPLICATE, NO_ROW_TO_REMOVE
 from hvdsl.compiler.evaluate.binding import kernel
 from hvdsl.compiler.evaluate.constants import constant
-from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Fault
 from hvdsl.grammar.printer import print_expression
 from hvdsl.grammar.source import Span
 

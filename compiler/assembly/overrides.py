@@ -14,12 +14,11 @@ from hvdsl.compiler.assembly.merge import Layer, lets, merge_settings
 from hvdsl.compiler.catalogue.likelihoods import CHOICE
 from hvdsl.compiler.catalogue.table import Argument
 from hvdsl.compiler.diagnostics.assembly import BAD_OVERRIDE, UNKNOWN_OVERRIDE
-from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.graph import Term
 from hvdsl.compiler.settings import SECTIONS, Train, keys
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Diagnostics
+from hvdsl.grammar.diagnostics import Diagnostics, Fault
 from hvdsl.grammar.printer import print_expression
 from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Source, Span

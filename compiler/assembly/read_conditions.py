@@ -13,11 +13,10 @@ from hvdsl.compiler.diagnostics import settings as codes
 from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.binding import SETTING, Slot
 from hvdsl.compiler.evaluate.constants import Constants
-from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.settings import LABEL, Condition, Data, keys
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Fault
 
 _SIZE = Argument("shape", ArgumentType.INTEGER, words=(), bounds=Bounds(1, 2**20))
 _OWN = ("input", "drop", "source", "column")  # what stands in a field's own braces

@@ -9,17 +9,16 @@ from hvdsl.compiler.assembly.pixels import PixelMap, V
 from hvdsl.compiler.assembly.read_settings import Pixels
 from hvdsl.compiler.catalogue.distributions import MEAN, checked_maps
 from hvdsl.compiler.catalogue.likelihoods import CHOICE, LIKELIHOODS, Likelihood
+from hvdsl.compiler.catalogue.rules import complete
 from hvdsl.compiler.catalogue.table import OperationError
-from hvdsl.compiler.catalogue.values import complete
 from hvdsl.compiler.diagnostics import settings as codes
 from hvdsl.compiler.evaluate.binding import LIKELIHOOD, Slot
 from hvdsl.compiler.evaluate.constants import Constants
-from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.compiler.settings import Data, ModelSettings, Objective
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Fault
 from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Span
 

@@ -15,12 +15,11 @@ from hvdsl.compiler.diagnostics import settings as codes
 from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.binding import SETTING, Slot, expected
 from hvdsl.compiler.evaluate.constants import Constants
-from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.setting_words import SettingError, Settings
 from hvdsl.compiler.settings import CODES, DATA_NAMES, SECTIONS, Data, ModelSettings, Objective, Train
 from hvdsl.compiler.suggest import did_you_mean, synonym
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Fault
 from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Span
 

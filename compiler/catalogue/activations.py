@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.rules import into, same, template
+from hvdsl.compiler.catalogue.rules import fraction, into, number, same, template
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
@@ -19,7 +19,6 @@ from hvdsl.compiler.catalogue.table import (
     OperationError,
     Saves,
 )
-from hvdsl.compiler.catalogue.values import fraction, number
 from hvdsl.compiler.graph import Shape
 
 

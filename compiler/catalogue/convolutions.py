@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 
-from hvdsl.compiler.catalogue.inits import BIAS_INIT, INIT, checked, init_options
-from hvdsl.compiler.catalogue.masks import MASK, Mask, causal_mask, masked
 from hvdsl.compiler.catalogue.padding import PAD, Padding, output_size, resolve, sliding
-from hvdsl.compiler.catalogue.reads import Reads, Window
-from hvdsl.compiler.catalogue.rules import show, size
+from hvdsl.compiler.catalogue.rules import positive, positive_pair, show, size, switch, term
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
@@ -20,10 +17,25 @@ from hvdsl.compiler.catalogue.table import (
     Locality,
     Operation,
     OperationError,
+    Reads,
     Saves,
+    Window,
 )
-from hvdsl.compiler.catalogue.values import positive, positive_pair, switch, term
-from hvdsl.compiler.catalogue.weight_norm import GAIN, NORM, gain_parameters, norm_option, weight_norm
+from hvdsl.compiler.catalogue.weights import (
+    BIAS_INIT,
+    GAIN,
+    INIT,
+    MASK,
+    NORM,
+    Mask,
+    causal_mask,
+    checked,
+    gain_parameters,
+    init_options,
+    masked,
+    norm_option,
+    weight_norm,
+)
 from hvdsl.compiler.graph import Literal, Parameter, Shape, Term
 
 KERNEL = Argument("kernel", ArgumentType.KERNEL, doc="`3`, `3x3` or `(height, width)`")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hvdsl.compiler.catalogue import families
 from hvdsl.compiler.catalogue.families import Family
-from hvdsl.compiler.catalogue.rules import equal, same, show, template
+from hvdsl.compiler.catalogue.rules import complete, equal, integer, number, optional_term, same, show, template, term
 from hvdsl.compiler.catalogue.sources import GRID, grid_shape
 from hvdsl.compiler.catalogue.table import (
     FROM_ONE,
@@ -25,7 +25,6 @@ from hvdsl.compiler.catalogue.table import (
     Required,
     Word,
 )
-from hvdsl.compiler.catalogue.values import complete, integer, number, optional_term, term
 from hvdsl.compiler.graph import Literal, Shape, Term
 
 

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.reads import OWN_POSITION, WHOLE_MAP, Past, Reads, Window
-from hvdsl.compiler.catalogue.rules import broadcast, equal, positions, show, template
+from hvdsl.compiler.catalogue.rules import (
+    broadcast,
+    equal,
+    fraction,
+    optional_term,
+    positions,
+    positive,
+    positive_pair,
+    show,
+    template,
+)
 from hvdsl.compiler.catalogue.table import (
+    OWN_POSITION,
+    WHOLE_MAP,
     Args,
     Argument,
     ArgumentType,
@@ -15,9 +26,11 @@ from hvdsl.compiler.catalogue.table import (
     Locality,
     Operation,
     OperationError,
+    Past,
+    Reads,
     Saves,
+    Window,
 )
-from hvdsl.compiler.catalogue.values import fraction, optional_term, positive, positive_pair
 from hvdsl.compiler.graph import Literal, Shape
 
 TENSORS = Argument("tensors", ArgumentType.TENSOR, doc="what to join; `none` is left out", many=True)

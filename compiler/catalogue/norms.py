@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hvdsl.compiler.catalogue.inits import ONES, ZEROS, constant
-from hvdsl.compiler.catalogue.rules import same
+from hvdsl.compiler.catalogue.rules import number, positive, same
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
@@ -19,7 +18,7 @@ from hvdsl.compiler.catalogue.table import (
     OperationError,
     Saves,
 )
-from hvdsl.compiler.catalogue.values import number, positive
+from hvdsl.compiler.catalogue.weights import ONES, ZEROS, constant
 from hvdsl.compiler.graph import Literal, Parameter, Shape
 
 EPS = Argument("eps", ArgumentType.NUMBER, 1e-5, doc="added to the variance")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hvdsl.compiler.catalogue.reads import Reads, Window
-from hvdsl.compiler.catalogue.rules import show
-from hvdsl.compiler.catalogue.table import Argument, ArgumentType, OperationError
-from hvdsl.compiler.catalogue.values import text
+from hvdsl.compiler.catalogue.rules import show, text
+from hvdsl.compiler.catalogue.table import Argument, ArgumentType, OperationError, Reads, Window
 from hvdsl.compiler.graph import Literal, Shape, Term
 
 SIDES = Argument(

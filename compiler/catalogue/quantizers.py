@@ -7,8 +7,7 @@ from math import prod
 
 from hvdsl.compiler.catalogue import families
 from hvdsl.compiler.catalogue.families import Side
-from hvdsl.compiler.catalogue.inits import FAN_IN, ONES
-from hvdsl.compiler.catalogue.rules import positions, same
+from hvdsl.compiler.catalogue.rules import fraction, integers, number, positions, positive, same, switch, term, text
 from hvdsl.compiler.catalogue.sources import GRID, grid_shape
 from hvdsl.compiler.catalogue.table import (
     Args,
@@ -21,7 +20,7 @@ from hvdsl.compiler.catalogue.table import (
     Operation,
     OperationError,
 )
-from hvdsl.compiler.catalogue.values import fraction, integers, number, positive, switch, term, text
+from hvdsl.compiler.catalogue.weights import FAN_IN, ONES
 from hvdsl.compiler.graph import Literal, Parameter, Shape, Term
 
 _MOST_BITS = 20  # a prior over the codes has a logit for each, and their use is counted

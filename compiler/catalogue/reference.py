@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from hvdsl.compiler.catalogue import CHAPTERS
-from hvdsl.compiler.catalogue.rules import show
+from hvdsl.compiler.catalogue.rules import show, text
 from hvdsl.compiler.catalogue.table import Args, Argument, ArgumentType, Kind, Operation, Required
-from hvdsl.compiler.catalogue.values import text
 from hvdsl.compiler.graph import Shape
 
 # A call for each operation that changes the shape: as written, operands, what is said.

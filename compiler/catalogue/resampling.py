@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hvdsl.compiler.catalogue.padding import SIDES, Padding, output_size, resolve, sliding
-from hvdsl.compiler.catalogue.reads import Reads, Window
-from hvdsl.compiler.catalogue.rules import short, show, template
+from hvdsl.compiler.catalogue.rules import positive, positive_pair, short, show, switch, template
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
@@ -16,9 +15,10 @@ from hvdsl.compiler.catalogue.table import (
     Locality,
     Operation,
     OperationError,
+    Reads,
     Saves,
+    Window,
 )
-from hvdsl.compiler.catalogue.values import positive, positive_pair, switch
 from hvdsl.compiler.graph import Shape, Term
 
 POOL_ARGUMENTS = (

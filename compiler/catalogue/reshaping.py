@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-from hvdsl.compiler.catalogue.reads import Reads, Window
-from hvdsl.compiler.catalogue.rules import same, show, size, template
+from hvdsl.compiler.catalogue.rules import integer, integers, positive, same, show, size, template
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
@@ -17,8 +16,9 @@ from hvdsl.compiler.catalogue.table import (
     Locality,
     Operation,
     OperationError,
+    Reads,
+    Window,
 )
-from hvdsl.compiler.catalogue.values import integer, integers, positive
 from hvdsl.compiler.graph import Shape
 
 SIDES = ("top", "bottom", "left", "right")

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.inits import INIT_CALLS, MAP_INITS, checked
-from hvdsl.compiler.catalogue.rules import template
+from hvdsl.compiler.catalogue.rules import number, positive, positive_pair, template, term
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
@@ -21,7 +20,7 @@ from hvdsl.compiler.catalogue.table import (
     Operation,
     OperationError,
 )
-from hvdsl.compiler.catalogue.values import number, positive, positive_pair, term
+from hvdsl.compiler.catalogue.weights import INIT_CALLS, MAP_INITS, checked
 from hvdsl.compiler.graph import Parameter, Shape
 
 GRID = Argument("grid", ArgumentType.KERNEL, None, doc="height and width; by default the row's label")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
-from hvdsl.compiler.catalogue.rules import equal, same, show
+from hvdsl.compiler.catalogue.rules import equal, integers, number, positive, same, show, term
 from hvdsl.compiler.catalogue.sources import GRID, grid_shape
 from hvdsl.compiler.catalogue.table import (
     Args,
@@ -22,7 +22,6 @@ from hvdsl.compiler.catalogue.table import (
     OperationError,
     Saves,
 )
-from hvdsl.compiler.catalogue.values import integers, number, positive, term
 from hvdsl.compiler.graph import Role, Shape
 
 IAF_OUTPUTS = {"shift": 1, "affine": 2, "gated": 2}

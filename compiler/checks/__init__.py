@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-from hvdsl.compiler.checks.biases import check_biases
 from hvdsl.compiler.checks.causality import check_causality
-from hvdsl.compiler.checks.dead import (
+from hvdsl.compiler.checks.emission import check_shared, check_stepwise
+from hvdsl.compiler.checks.flows import check_flows
+from hvdsl.compiler.checks.reach import (
     check_dead_values,
+    check_leaks,
     check_posteriors,
     check_still_norms,
     check_unread_latents,
     check_untrained_priors,
 )
-from hvdsl.compiler.checks.flows import check_flows
-from hvdsl.compiler.checks.input_range import check_input_range
-from hvdsl.compiler.checks.leaks import check_leaks
-from hvdsl.compiler.checks.objective import check_objective
-from hvdsl.compiler.checks.parameter_groups import check_parameter_groups
-from hvdsl.compiler.checks.sharing import check_shared
-from hvdsl.compiler.checks.stepwise import check_stepwise
+from hvdsl.compiler.checks.training import check_biases, check_input_range, check_objective, check_parameter_groups
 from hvdsl.compiler.model import Model
 from hvdsl.grammar.diagnostics import Diagnostic
 

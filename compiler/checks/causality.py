@@ -12,7 +12,7 @@ from hvdsl.grammar.diagnostics import Diagnostic
 
 if TYPE_CHECKING:
     from hvdsl.compiler.analysis.causality import Reach
-    from hvdsl.compiler.catalogue.reads import Offset
+    from hvdsl.compiler.catalogue.table import Offset
 
 
 def check_causality(model: Model) -> Iterator[Diagnostic]:

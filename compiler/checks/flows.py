@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from hvdsl.compiler.diagnostics import flows as codes
+from hvdsl.compiler.diagnostics import names as codes
 from hvdsl.compiler.diagnostics.limits import TENSOR_TOO_LARGE
 from hvdsl.compiler.graph import Edge, Graph, Node
 from hvdsl.compiler.model import Model

@@ -6,7 +6,7 @@ An example of several files marks each with `# file: NAME`; one that needs optio
 
 from __future__ import annotations
 
-from hvdsl.compiler.diagnostics.examples import spec
+from hvdsl.compiler.diagnostics import spec
 from hvdsl.grammar.diagnostics import Code, Severity
 
 _CELL = "cell c { conv(3x3, 8) }\n"

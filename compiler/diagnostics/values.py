@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hvdsl.compiler.diagnostics.examples import spec
+from hvdsl.compiler.diagnostics import spec
 from hvdsl.grammar.diagnostics import Code
 
 WRONG_KIND = Code(

@@ -14,11 +14,11 @@ from hvdsl.compiler.elaboration.values import STEPS, Distribution, Drawn, Step, 
 from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.binding import OPERATION, Slot, accept, expected, missing, signature
 from hvdsl.compiler.evaluate.expressions import own_word
-from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Invalid
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Fault
 from hvdsl.grammar.record import Record, record
 
 _OPERANDS = (ArgumentType.TENSOR, ArgumentType.DISTRIBUTION)

@@ -13,11 +13,10 @@ from hvdsl.compiler.catalogue.table import Operation
 from hvdsl.compiler.diagnostics import limits, names
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.values import SharedInstance, Tensor
-from hvdsl.compiler.evaluate.faults import Exhausted, Fault
 from hvdsl.compiler.evaluate.values import Totals, is_deferred, resolve
-from hvdsl.compiler.graph import Literal, Node, Parameter, Scope, Shape
-from hvdsl.compiler.reserved import attribute
+from hvdsl.compiler.graph import Literal, Node, Parameter, Scope, Shape, attribute
 from hvdsl.errors import UsageError
+from hvdsl.grammar.diagnostics import Exhausted, Fault
 from hvdsl.grammar.source import Span
 
 MOST_NODES = 20_000  # unless the variable says otherwise; the largest shipped model has some three thousand

@@ -12,21 +12,18 @@ from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.elaboration import expressions, names, pipes, statements
 from hvdsl.compiler.elaboration.builder import Builder
-from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
+from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner, Program
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.names import check_condition_names
-from hvdsl.compiler.elaboration.program import Program
-from hvdsl.compiler.elaboration.references import check_program, check_unused, unused_recipes
+from hvdsl.compiler.elaboration.references import check_program, check_unused, contradictions, unused_recipes
 from hvdsl.compiler.elaboration.sections import elaborate_prior, elaborate_sections
-from hvdsl.compiler.elaboration.unused import contradictions
 from hvdsl.compiler.elaboration.values import Distribution, Drawn, Flowing, SharedInstance, Step, Tensor, Value, show
-from hvdsl.compiler.evaluate.faults import Exhausted, Fault
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid, Totals
 from hvdsl.compiler.graph import Edge, Graph, Shape, Written
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.settings import CODES
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity, SpecError
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Exhausted, Fault, Severity, SpecError
 from hvdsl.grammar.printer import print_expression
 from hvdsl.grammar.source import Span
 

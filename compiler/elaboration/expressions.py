@@ -7,9 +7,8 @@ from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import static
 from hvdsl.compiler.elaboration.environment import Environment
-from hvdsl.compiler.elaboration.interpreter import Interpreter
+from hvdsl.compiler.elaboration.interpreter import Interpreter, current, flowing
 from hvdsl.compiler.elaboration.nodes import add_node, materialise
-from hvdsl.compiler.elaboration.streams import current, flowing
 from hvdsl.compiler.elaboration.values import (
     STEPS,
     BlockStep,
@@ -21,9 +20,9 @@ from hvdsl.compiler.elaboration.values import (
     Value,
 )
 from hvdsl.compiler.evaluate.arithmetic import describe
-from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
 from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Fault
 from hvdsl.grammar.source import Span
 
 UNHANDLED = object()

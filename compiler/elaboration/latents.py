@@ -7,27 +7,26 @@ from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
 from hvdsl.compiler.catalogue.structure import LATENT, SAMPLE, TAP
 from hvdsl.compiler.catalogue.table import Kind
-from hvdsl.compiler.diagnostics import flows as flow_codes
+from hvdsl.compiler.diagnostics import names as flow_codes
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import settings as setting_codes
 from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.diagnostics.assembly import DUPLICATE
 from hvdsl.compiler.elaboration.environment import Environment
-from hvdsl.compiler.elaboration.interpreter import Interpreter, call_parts
+from hvdsl.compiler.elaboration.interpreter import Interpreter, call_parts, flowing
 from hvdsl.compiler.elaboration.names import check_name
 from hvdsl.compiler.elaboration.nodes import add_node
-from hvdsl.compiler.elaboration.streams import flowing
 from hvdsl.compiler.elaboration.taps import grid
 from hvdsl.compiler.elaboration.values import STEPS, Distribution, Draw, Drawn, Tensor, Value, show
 from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.binding import SETTING, Slot
-from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Invalid, is_deferred
 from hvdsl.compiler.graph import Direction, Edge, LatentGroup, NormalizingFlow, Role
 from hvdsl.compiler.settings import LatentSettings
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Fault
 
 _A_DISTRIBUTION = "a distribution: " + ", ".join(
     f"`{name}`" for name, operation in OPERATIONS.items() if operation.kind is Kind.DISTRIBUTION

@@ -12,11 +12,9 @@ from hvdsl.compiler.catalogue.table import Argument, ArgumentType
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import static
-from hvdsl.compiler.elaboration.environment import CONTEXT_NAMES, Environment
-from hvdsl.compiler.elaboration.interpreter import Interpreter, call_parts
+from hvdsl.compiler.elaboration.environment import CONTEXT_NAMES, PUBLIC_OPERATIONS, RESERVED, Environment, Program
+from hvdsl.compiler.elaboration.interpreter import Interpreter, call_parts, flowing
 from hvdsl.compiler.elaboration.nodes import source
-from hvdsl.compiler.elaboration.program import PUBLIC_OPERATIONS, RESERVED, Program
-from hvdsl.compiler.elaboration.streams import flowing
 from hvdsl.compiler.elaboration.values import (
     ExpressionStep,
     NamedStep,
@@ -32,13 +30,12 @@ from hvdsl.compiler.elaboration.values import (
 from hvdsl.compiler.evaluate import arithmetic
 from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.expressions import circular, unknown
-from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
 from hvdsl.compiler.graph import Literal, Named, Term
 from hvdsl.compiler.settings import LABEL
 from hvdsl.compiler.suggest import did_you_mean, habit
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
+from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Fault
 from hvdsl.grammar.source import Span
 
 

@@ -14,10 +14,10 @@ from hvdsl.compiler.elaboration.builder import Builder
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter, call_parts
 from hvdsl.compiler.elaboration.values import Distribution, OperationStep, Tensor, Unshaped, Value, show
-from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID
 from hvdsl.compiler.graph import Literal, Shape
 from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Fault
 from hvdsl.grammar.source import Span
 
 

@@ -14,11 +14,9 @@ from hvdsl.compiler.diagnostics import limits
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import Bound, bind, static
-from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
-from hvdsl.compiler.elaboration.interpreter import Interpreter, call_parts
+from hvdsl.compiler.elaboration.environment import ANYTHING, Environment, Frame, Owner
+from hvdsl.compiler.elaboration.interpreter import Interpreter, call_parts, one_tensor, result_of, run_block
 from hvdsl.compiler.elaboration.nodes import add_node, place_node, settled
-from hvdsl.compiler.elaboration.program import ANYTHING
-from hvdsl.compiler.elaboration.streams import one_tensor, result_of, run_block
 from hvdsl.compiler.elaboration.values import (
     STEPS,
     BlockStep,
@@ -36,10 +34,10 @@ from hvdsl.compiler.elaboration.values import (
 from hvdsl.compiler.evaluate import arithmetic
 from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.binding import OPERATION, missing
-from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
 from hvdsl.compiler.graph import Scope
 from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Fault
 from hvdsl.grammar.source import Span
 
 MOST_REPEATS = 10_000

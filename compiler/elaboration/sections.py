@@ -15,12 +15,11 @@ from hvdsl.compiler.elaboration.taps import grid
 from hvdsl.compiler.elaboration.values import Distribution, Flowing, Tensor, Unshaped, Value, first, show
 from hvdsl.compiler.evaluate import arithmetic
 from hvdsl.compiler.evaluate.arithmetic import describe
-from hvdsl.compiler.evaluate.faults import Exhausted, Fault
 from hvdsl.compiler.evaluate.values import INVALID, Invalid
 from hvdsl.compiler.graph import Literal
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Diagnostic
+from hvdsl.grammar.diagnostics import Diagnostic, Exhausted, Fault
 from hvdsl.grammar.source import Span
 
 

@@ -6,18 +6,16 @@ from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import check_default, static
-from hvdsl.compiler.elaboration.environment import Environment, bound_by
-from hvdsl.compiler.elaboration.interpreter import Interpreter
+from hvdsl.compiler.elaboration.environment import ANYTHING, Environment, bound_by
+from hvdsl.compiler.elaboration.interpreter import Interpreter, flowing, unshaped
 from hvdsl.compiler.elaboration.latents import latent, remember
 from hvdsl.compiler.elaboration.names import check_name, tap_name
 from hvdsl.compiler.elaboration.pipes import publish
-from hvdsl.compiler.elaboration.program import ANYTHING
-from hvdsl.compiler.elaboration.streams import flowing, unshaped
 from hvdsl.compiler.elaboration.values import Distribution, Drawn, SharedInstance, SharedStep, Tensor, Unshaped, Value
 from hvdsl.compiler.evaluate.arithmetic import describe
-from hvdsl.compiler.evaluate.faults import Exhausted, Fault
 from hvdsl.compiler.evaluate.values import INVALID, Invalid
 from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Exhausted, Fault
 
 
 def run(interpreter: Interpreter, body: tree.Block, environment: Environment) -> None:

@@ -13,8 +13,7 @@ from typing import TypeAlias
 from hvdsl.compiler.diagnostics import names as codes
 from hvdsl.compiler.elaboration.environment import Owner
 from hvdsl.compiler.elaboration.values import Drawn, Tensor
-from hvdsl.compiler.evaluate.faults import Fault
-from hvdsl.grammar.diagnostics import Diagnostic
+from hvdsl.grammar.diagnostics import Diagnostic, Fault
 from hvdsl.grammar.source import Span
 
 Key: TypeAlias = tuple[str, tuple[int, int]]

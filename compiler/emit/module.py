@@ -1,22 +1,26 @@
-"""The whole module: header, imports, a class per recipe, the model."""
+"""The whole module: header, imports, a class per recipe, the model; `let`s as constants, expressions as comments."""
 
 from __future__ import annotations
 
 import ast
 import collections.abc
+import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from hvdsl.compiler.emit import layout, provenance, runtime_index
+from hvdsl.compiler.catalogue.table import Layer
+from hvdsl.compiler.emit import runtime_index, syntax
 from hvdsl.compiler.emit.modules.class_text import class_text, docstring
 from hvdsl.compiler.emit.modules.classes import ModuleClass, classes, grouped
+from hvdsl.compiler.emit.modules.instance import ModuleInstance
 from hvdsl.compiler.emit.modules.model_text import model_class, prior_class
 from hvdsl.compiler.emit.modules.tree import ModuleTree
 from hvdsl.compiler.emit.names import Names, camel, word
 from hvdsl.compiler.emit.stepwise.plan import plan
 from hvdsl.compiler.emit.stepwise.steps_text import position_steps
-from hvdsl.compiler.graph import Graph, Term
+from hvdsl.compiler.graph import Graph, Literal, Named, Term, Written
 from hvdsl.compiler.settings import Data
 
 RESERVED = frozenset(
@@ -37,14 +41,14 @@ def module_text(
     prior_trees = {latent: ModuleTree(prior) for latent, prior in priors.items()}
     names = Names({"PRIORS", "STEPS", *RESERVED})
     class_names = prior_names(priors, names)
-    constants, definitions = provenance.constants((t.root for t in (tree, *prior_trees.values())), names)
+    constants, definitions = _let_constants((t.root for t in (tree, *prior_trees.values())), names)
     module_classes = classes(grouped(tree.root), names, constants)
     parts = [class_text(c, tree) for c in module_classes[:-1]]
     parts.append(model_class(module_classes[-1], tree, scored, data, title))
     parts.append([f"Model = {module_classes[-1].name}"])
     if priors:
         parts += prior_parts(prior_trees, class_names, names, constants)
-    texts = provenance.expressions((graph, *priors.values()))
+    texts = _expression_texts((graph, *priors.values()))
     return _text(parts, graph.name, title, digest, version, definitions, texts)
 
 
@@ -56,9 +60,9 @@ def priors_text(name: str, priors: Mapping[str, Graph], title: str, digest: str,
     """
     names = Names({"PRIORS", "STEPS", *RESERVED})
     class_names, trees = prior_names(priors, names), {latent: ModuleTree(prior) for latent, prior in priors.items()}
-    constants, definitions = provenance.constants((tree.root for tree in trees.values()), names)
+    constants, definitions = _let_constants((tree.root for tree in trees.values()), names)
     parts = prior_parts(trees, class_names, names, constants)
-    return _text(parts, name, title, digest, version, definitions, provenance.expressions(priors.values()))
+    return _text(parts, name, title, digest, version, definitions, _expression_texts(priors.values()))
 
 
 def steps_text(
@@ -115,7 +119,7 @@ def _text(
     texts: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Lay a module out: its header, the constants that it uses, its classes with comments on computed fractions."""
-    body = "\n\n\n".join("\n".join(provenance.with_comments(part, texts)) for part in parts)
+    body = "\n\n\n".join("\n".join(_with_comments(part, texts)) for part in parts)
     used = {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
     constants = [line for line in definitions if line.partition(" ")[0] in used]
     header = [
@@ -154,6 +158,73 @@ def _isort(name: str) -> tuple[int, str]:
 
 def _import(place: str, names: list[str]) -> list[str]:
     flat = f"from {place} import {', '.join(names)}"
-    if len(flat) <= layout.WIDTH:
+    if len(flat) <= syntax.WIDTH:
         return [flat]
     return [f"from {place} import (", *(f"    {name}," for name in names), ")"]
+
+
+ATTRIBUTES = ("CODES", "CONDITIONS", "LATENTS", "STEPS")  # of emitted classes, or a table: `let codes` is `N_CODES`
+FRACTION = re.compile(r"(?<![\w.])\d+\.\d{6,}(?:e-?\d+)?(?![\w.])|(?<![\w.])\d+(?:\.\d+)?e-\d+(?![\w.])")
+
+
+def _let_constants(roots: Iterable[ModuleInstance], names: Names) -> tuple[dict[str, str], list[str]]:
+    """Name the `let`s that are whole arguments of layers and have one value everywhere; also, their definitions.
+
+    `let width = 384` becomes `WIDTH = 384`.
+    """
+    values: dict[str, set[int]] = defaultdict(set)
+    for root in roots:
+        for value in _values(root):
+            for number in _flat(value):
+                if isinstance(number, Named):
+                    values[number.let].add(int(number))
+    single = {let: next(iter(found)) for let, found in sorted(values.items()) if len(found) == 1}
+    called = {let: names.take(f"N_{let.upper()}" if let.upper() in ATTRIBUTES else let.upper()) for let in single}
+    return called, [f"{called[let]} = {value}" for let, value in single.items()]
+
+
+def _values(instance: ModuleInstance) -> Iterator[Literal]:
+    """The arguments of all layers."""
+    for entry in instance.entries.values():
+        if isinstance(entry, Layer):
+            yield from entry.args
+            yield from (value for _, value in entry.options)
+    for part in instance.parts():
+        yield from _values(part)
+
+
+def _flat(value: Literal) -> Iterator[Literal]:
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _flat(item)
+    elif isinstance(value, Term):
+        for item in (*value.args, *(v for _, v in value.options)):
+            yield from _flat(item)
+    else:
+        yield value
+
+
+def _expression_texts(graphs: Iterable[Graph]) -> Mapping[str, str]:
+    """The text of each computed fraction by its digits, where all that have these digits were written alike."""
+    texts: dict[str, set[str]] = defaultdict(set)
+    for graph in graphs:
+        for node in graph.nodes:
+            for number in (n for value in node.args.values() for n in _flat(value)):
+                if isinstance(number, Written):
+                    texts[repr(float(number))].add(" ".join(number.text.split()))
+    return {digits: next(iter(found)) for digits, found in texts.items() if len(found) == 1}
+
+
+def _with_comments(lines: Sequence[str], texts: Mapping[str, str]) -> list[str]:
+    """Say behind each line (or above it, where there is no room) what its fractions were computed from."""
+    done: list[str] = []
+    for line in lines:
+        found = dict.fromkeys(texts[digits] for digits in FRACTION.findall(line) if digits in texts)
+        if not found:
+            done.append(line)
+            continue
+        comment = "# " + ", ".join(found)
+        indent = line[: len(line) - len(line.lstrip())]
+        beside = f"{line}  {comment}"
+        done += [beside] if len(beside) <= syntax.WIDTH else [f"{indent}{comment}", line]
+    return done

@@ -7,10 +7,10 @@ import operator
 from collections.abc import Callable, Sequence
 
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import Described
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Fault
 from hvdsl.grammar.source import Span
 
 Number = int | float

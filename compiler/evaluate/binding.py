@@ -13,12 +13,11 @@ from hvdsl.compiler.catalogue.table import ANY_NUMBER, Argument, ArgumentType, R
 from hvdsl.compiler.diagnostics import settings as setting_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.evaluate.arithmetic import describe, is_number
-from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.evaluate.values import Deferred
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Code
+from hvdsl.grammar.diagnostics import Code, Fault
 from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Span
 

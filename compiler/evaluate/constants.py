@@ -10,9 +10,9 @@ from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.evaluate import arithmetic
 from hvdsl.compiler.evaluate.binding import OPERATION, Reports, Slot
 from hvdsl.compiler.evaluate.expressions import Evaluator, circular, plain, unknown
-from hvdsl.compiler.evaluate.faults import Fault
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Fault
 
 DEEPEST = 100
 """Deeper nesting has no use, and must not exhaust the interpreter's stack."""

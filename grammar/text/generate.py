@@ -17,7 +17,7 @@ from lark import Lark
 from lark.grammar import Rule, Terminal
 from lark.lexer import PatternStr
 
-from hvdsl.grammar.text.tables import Tables
+from hvdsl.grammar.text.tokens import Tables
 
 STARTS = ["spec", "statements", "expression", "recipe_head", "prior_head", "condition_head", "needed"]
 

@@ -10,8 +10,7 @@ from hvdsl.grammar import diagnostic_codes as codes
 from hvdsl.grammar import limits
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, SpecError
 from hvdsl.grammar.source import Span
-from hvdsl.grammar.text import tables
-from hvdsl.grammar.text.tokens import CLOSING, END, OPENING, RESERVED, STOP, Fragment, Token, Tokens
+from hvdsl.grammar.text.tokens import CLOSING, END, OPENING, RESERVED, STOP, Fragment, Token, Tokens, load_tables
 
 
 class Part(NamedTuple):
@@ -76,7 +75,7 @@ class Parser:
     """One parse. `actions` maps the names of `hv.lark` to functions that build nodes."""
 
     def __init__(self, tokens: Tokens, actions: Callable[[str], Action], found: Diagnostics) -> None:
-        self.tables = tables.load()
+        self.tables = load_tables()
         self.fragment: Fragment = tokens.fragment
         self.tokens = tokens.tokens
         self.actions = actions

@@ -1,10 +1,12 @@
-"""Cut text into tokens: the rule for line breaks, brackets that match, comments kept aside."""
+"""Cut text into tokens: the rule for line breaks, matching brackets, comments kept aside; the grammar's tables."""
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.resources import files
 from math import isinf
 from typing import NamedTuple, NoReturn
 
@@ -13,8 +15,25 @@ from hvdsl.grammar import limits
 from hvdsl.grammar.diagnostics import Code, Diagnostic, Diagnostics, SpecError
 from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Source, Span
-from hvdsl.grammar.text import tables
 from hvdsl.grammar.tree import number
+
+
+class Tables(NamedTuple):
+    """What the tokenizer and the parser need of the grammar."""
+
+    starts: dict[str, int]  # start symbol -> first state
+    ends: dict[str, int]  # start symbol -> state in which it is complete
+    states: list[dict[str, int]]  # state -> symbol -> next state, or -1 - rule to reduce
+    rules: list[tuple[str, str, list[bool]]]  # symbol made, action, which of its parts the action gets to see
+    literals: dict[str, str]  # keyword or punctuation -> terminal
+    patterns: dict[str, str]  # terminal -> regular expression
+
+
+@cache
+def load_tables() -> Tables:
+    """Return the tables that were shipped."""
+    return Tables(**json.loads(files("hvdsl.grammar.text").joinpath("tables.json").read_text(encoding="utf-8")))
+
 
 STOP, END = "_STOP", "$END"
 OPENING = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
@@ -88,7 +107,7 @@ class Tokens:
 
 @cache
 def _pattern() -> re.Pattern[str]:
-    table = tables.load()
+    table = load_tables()
     symbols = sorted((s for s in table.literals if not s.isalpha()), key=len, reverse=True)
     groups = {
         "SPACE": r"[ \t\r\f]+|\A\ufeff",
@@ -154,7 +173,7 @@ class _Scanner:
 
     def _token(self, kind: str, text: str, start: int, end: int) -> Token | None:
         """Return the token, or report what is wrong with it and return what it must have meant."""
-        table = tables.load()
+        table = load_tables()
         if kind == "NAME":
             keyword = table.literals.get(text, "")
             kind = keyword if keyword in RESERVED else kind

@@ -21,11 +21,11 @@ def print_json(values: Mapping[str, object]) -> None:
 
 def print_diagnostics(diagnostics: Sequence[Diagnostic]) -> int:
     """Print diagnostics to standard error; return 1 if any is an error, else 0."""
-    from hvdsl.render.diagnostics import render, summary, wants_colour
+    from hvdsl.render.diagnostics import count_line, render, wants_colour
 
     if diagnostics:
         print(render(diagnostics, colour=wants_colour(sys.stderr)), file=sys.stderr)
-        print(summary(diagnostics), file=sys.stderr)
+        print(count_line(diagnostics), file=sys.stderr)
     return exit_code(diagnostics)
 
 

@@ -10,10 +10,11 @@ from hvdsl.compiler.catalogue.table import Kind
 from hvdsl.compiler.graph import Edge, Graph, Node, Role, Scope
 from hvdsl.draw import style
 from hvdsl.draw.folding import ScopeFolder, tap_label
-from hvdsl.draw.labels import abbreviated, operation, shape, silent
+from hvdsl.draw.labels import operation, shape, silent
 from hvdsl.draw.layered import Arrow, Look, Vertex, layered
 from hvdsl.draw.picture import Picture
 from hvdsl.errors import UsageError
+from hvdsl.render.numbers import abbreviated
 
 if TYPE_CHECKING:
     from hvdsl.compiler.model import Model

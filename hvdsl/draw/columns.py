@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hvdsl.draw import labels, style
 from hvdsl.draw.picture import text_width
 from hvdsl.draw.pieces import Piece, PieceKind
+from hvdsl.render.numbers import abbreviated
 
 ARGUMENT_COLUMNS = 30  # characters of arguments in a name; all of them are told on hovering
 OPERATION_COLUMNS = 26  # characters of a line in a box of plain operations
@@ -63,7 +64,7 @@ def detail(piece: Piece) -> str:
     """Return what stands under the name: channels, trained numbers, and how instances belong together."""
     facts = [f"{piece.channels} ch"]
     if piece.parameters:
-        facts.append(labels.abbreviated(piece.parameters))
+        facts.append(abbreviated(piece.parameters))
     if piece.given:
         facts.append(f"given {', '.join(piece.given)}")
     if piece.shared:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hvdsl.compiler.catalogue.resampling import AVG_POOL, MAX_POOL
 from hvdsl.compiler.graph import Literal, Node, Shape, Term
+from hvdsl.render.numbers import abbreviated
 
 
 def silent(node: Node) -> bool:
@@ -44,16 +45,6 @@ def as_in_spec(value: Literal) -> str:
         inside = [*map(as_in_spec, value.args), *(f"{name} = {as_in_spec(v)}" for name, v in value.options)]
         return f"{value.name}({', '.join(inside)})" if inside else value.name
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def abbreviated(count: int) -> str:
-    """Return a number with a unit prefix and at most three digits: `2.36 M`."""
-    for limit, unit in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
-        if count >= limit:
-            scaled = count / limit
-            digits = 2 if scaled < 10 else 1 if scaled < 100 else 0
-            return f"{scaled:.{digits}f}{unit}"
-    return str(count)
 
 
 def quantity(count: int, what: str) -> str:

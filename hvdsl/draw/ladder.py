@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from hvdsl.compiler.graph import Graph, Node, Role, Scope
 from hvdsl.draw.folding import ScopeFolder
-from hvdsl.draw.labels import abbreviated, quantity, shape
+from hvdsl.draw.labels import quantity, shape
 from hvdsl.draw.pieces import Piece, PieceKind
+from hvdsl.render.numbers import abbreviated
 
 if TYPE_CHECKING:
     from hvdsl.compiler.model import Model

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
-from hvdsl.compiler.analysis.generation import LatentStructure, latent_structure, latents_that_see_the_image
+from hvdsl.compiler.analysis.reach import LatentStructure, latent_structure, latents_that_see_the_image
 from hvdsl.compiler.graph import Graph
 from hvdsl.draw.labels import quantity, shape
 from hvdsl.draw.layered import Arrow, Look, Vertex, layered

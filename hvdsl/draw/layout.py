@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from hvdsl.draw import columns, labels, style
+from hvdsl.draw import columns, style
 from hvdsl.draw.columns import Place, side
 from hvdsl.draw.ladder import Band, Ladder, Link, PriorColumn
 from hvdsl.draw.paint import Painter
 from hvdsl.draw.picture import Anchor, Circle, Picture, Point, Polygon, Text, Wire, box, text_width
 from hvdsl.draw.pieces import Piece, PieceKind
+from hvdsl.render.numbers import abbreviated
 
 LABELS = 84.0  # width of the resolutions' column
 MARGIN = 26.0
@@ -247,7 +248,7 @@ def _own_width(prior: PriorColumn) -> float:
 
 def _card_texts(prior: PriorColumn) -> tuple[str, str]:
     given = f" | {', '.join(prior.given)}" if prior.given else ""
-    return f"p({prior.name}{given})", f"causal over {prior.grid} codes · {labels.abbreviated(prior.parameters)}"
+    return f"p({prior.name}{given})", f"causal over {prior.grid} codes · {abbreviated(prior.parameters)}"
 
 
 def _fill_card(picture: Picture, places: dict[int, Place], prior: PriorColumn, card: Place) -> None:

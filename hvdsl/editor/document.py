@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from hvdsl.compiler.assembly import declared
+from hvdsl.compiler.assembly.declared import DOCS
 from hvdsl.compiler.assembly.files import find
 from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.catalogue.likelihoods import LIKELIHOODS
@@ -22,7 +23,6 @@ from hvdsl.compiler.elaboration.environment import CONTEXT_NAMES
 from hvdsl.compiler.graph import Scope
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.pipeline import check
-from hvdsl.compiler.setting_docs import DOCS
 from hvdsl.compiler.setting_words import Settings
 from hvdsl.compiler.settings import LABEL, Condition, Data, Evaluate, LatentSettings, Objective, Sample, Train
 from hvdsl.grammar import tree

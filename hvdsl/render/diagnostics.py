@@ -1,11 +1,13 @@
-"""Diagnostics as text with the source line and a caret, and as plain data for JSON."""
+"""Diagnostics as text with source line and caret; for programs: JSON, lines, GitHub's annotations, SARIF 2.1.0."""
 
 from __future__ import annotations
 
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import TextIO
+from pathlib import PurePath
+from typing import Any, TextIO
+from urllib.parse import quote
 
 from hvdsl.grammar.diagnostics import Diagnostic, Severity
 from hvdsl.grammar.source import Span
@@ -29,7 +31,7 @@ def render(diagnostics: Sequence[Diagnostic], *, colour: bool = False) -> str:
     return "\n".join(_Picture(diagnostic, colour).text() for diagnostic in in_order(diagnostics))
 
 
-def summary(diagnostics: Iterable[Diagnostic]) -> str:
+def count_line(diagnostics: Iterable[Diagnostic]) -> str:
     """Return `2 errors, 1 warning`, or an empty text where there is nothing to count."""
     severities = [diagnostic.severity for diagnostic in diagnostics]
     counted = ((severities.count(severity), severity) for severity in (Severity.ERROR, Severity.WARNING))
@@ -139,7 +141,7 @@ class _Picture:
 
 def _window(shown: str, cell: int, length: int) -> tuple[str, int, int]:
     """Cut a long line to what surrounds the caret; return it with the caret's cell and length in it."""
-    if width(shown) <= LONGEST_LINE:
+    if cells_of(shown) <= LONGEST_LINE:
         return shown, cell, length
     cells = 0
     kept: list[str] = []
@@ -147,14 +149,14 @@ def _window(shown: str, cell: int, length: int) -> tuple[str, int, int]:
     for character in shown:
         if cells >= begin and cells < begin + LONGEST_LINE:
             kept.append(character)
-        cells += width(character)
+        cells += cells_of(character)
     left = "…" if begin else ""
     right = "…" if cells > begin + LONGEST_LINE else ""
     return left + "".join(kept) + right, cell - begin + len(left), min(length, begin + LONGEST_LINE - cell)
 
 
 def _cut(shown: str) -> str:
-    return shown if width(shown) <= LONGEST_LINE else shown[:LONGEST_LINE] + "…"
+    return shown if cells_of(shown) <= LONGEST_LINE else shown[:LONGEST_LINE] + "…"
 
 
 def wants_colour(stream: TextIO) -> bool:
@@ -164,7 +166,7 @@ def wants_colour(stream: TextIO) -> bool:
     return stream.isatty()
 
 
-def width(text: str) -> int:
+def cells_of(text: str) -> int:
     """Return the number of terminal cells that `text` takes; tabs must be gone."""
     if text.isascii():
         return len(text)
@@ -203,6 +205,80 @@ def expand_tabs(text: str) -> tuple[str, list[int]]:
         starts.append(cell)
         piece = " " * (TAB - cell % TAB) if character == "\t" else printable(character)
         shown.append(piece)
-        cell += width(piece)
+        cell += cells_of(piece)
     starts.append(cell)
     return "".join(shown), starts
+
+
+SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
+
+
+def concise(diagnostics: Sequence[Diagnostic]) -> str:
+    """One line for each: `ladder.hv:4:9: error[HV0301]: there is no `con`: did you mean `conv`?`"""
+    return "".join(f"{_where(d)}{d.severity}[{d.code.id}]: {_sentence(d)}\n" for d in diagnostics)
+
+
+def github(diagnostics: Sequence[Diagnostic]) -> str:
+    """Workflow commands that GitHub shows beside the lines of a change."""
+    return "".join(_annotation(d) for d in diagnostics)
+
+
+def sarif(diagnostics: Sequence[Diagnostic], version: str) -> dict[str, Any]:
+    """Static Analysis Results Interchange Format 2.1.0: what code hosts and editors read."""
+    codes = {d.code.id: d.code for d in diagnostics}
+    rules = [
+        {"id": code.id, "shortDescription": {"text": code.title}, "fullDescription": {"text": code.explanation}}
+        for code in codes.values()
+    ]
+    driver = {"name": "hvdsl", "version": version, "rules": rules}
+    results = [_result(d, list(codes).index(d.code.id)) for d in diagnostics]
+    run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
+    return {"$schema": SARIF, "version": "2.1.0", "runs": [run]}
+
+
+def _sentence(diagnostic: Diagnostic) -> str:
+    return diagnostic.message + (f"; {diagnostic.help}" if diagnostic.help else "")
+
+
+def _where(diagnostic: Diagnostic) -> str:
+    span = diagnostic.span
+    return "" if span is None else f"{span.source.name}:{span.line}:{span.column}: "
+
+
+def _annotation(diagnostic: Diagnostic) -> str:
+    kind = "error" if diagnostic.severity is Severity.ERROR else "warning"
+    properties = [f"title={_escaped(diagnostic.code.id, ':,')}"]
+    if diagnostic.span is not None:
+        end = diagnostic.span.source.position(diagnostic.span.end)
+        properties += [f"file={_escaped(diagnostic.span.source.name, ':,')}", f"line={diagnostic.span.line}"]
+        properties += [f"col={diagnostic.span.column}", f"endLine={end[0]}", f"endColumn={end[1]}"]
+    return f"::{kind} {','.join(properties)}::{_escaped(_sentence(diagnostic), '')}\n"
+
+
+def _escaped(text: str, more: str) -> str:
+    """Escape what ends a workflow command or one of its properties."""
+    for character in ("%", "\r", "\n", *more):
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text
+
+
+def _uri(path: PurePath) -> str:
+    """A relative path stays relative: to where the command ran, which is what code hosts take for the root."""
+    return path.as_uri() if path.is_absolute() else quote(path.as_posix())
+
+
+def _result(diagnostic: Diagnostic, rule: int) -> dict[str, Any]:
+    level = "error" if diagnostic.severity is Severity.ERROR else "warning"
+    result: dict[str, Any] = {
+        "ruleId": diagnostic.code.id,
+        "ruleIndex": rule,
+        "level": level,
+        "message": {"text": _sentence(diagnostic)},
+    }
+    span = diagnostic.span
+    if span is not None:
+        line, column = span.source.position(span.end)
+        region = {"startLine": span.line, "startColumn": span.column, "endLine": line, "endColumn": column}
+        place = {"uri": _uri(PurePath(span.source.name))}
+        result["locations"] = [{"physicalLocation": {"artifactLocation": place, "region": region}}]
+    return result

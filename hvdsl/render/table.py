@@ -10,6 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from hvdsl.render.numbers import abbreviated, in_bytes
+
 PLAIN_WIDTH = 140  # where the output is no terminal
 
 
@@ -67,7 +69,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         str(row["blocks"]),
         str(row["groups"]),
         f"{row['parameters']:,}",
-        scaled(row["macs"]),
+        abbreviated(row["macs"]),
         in_bytes(row["activation_bytes"]),
     )
 
@@ -93,7 +95,7 @@ def _totals(info: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("parameters", f"{info['parameters']:,}  ({sections})"),
         ("latents", f"{info['latent_groups']} groups, {info['latent_dims']:,} scalars, stochastic depth {depth}"),
-        ("MACs per image", f"{scaled(info['macs'])}  (generation {scaled(info['generation_macs'])})"),
+        ("MACs per image", f"{abbreviated(info['macs'])}  (generation {abbreviated(info['generation_macs'])})"),
         ("activations per image", f"{in_bytes(info['activation_bytes'])} kept for the backward pass (float32)"),
         ("peak memory per image", f"{in_bytes(info['peak_bytes'])}, with checkpointing {checkpointed}"),
         ("receptive field", f"{height}x{width} pixels"),
@@ -122,25 +124,6 @@ def _condition(field: Mapping[str, Any]) -> str:
     drop = f", dropped {field['drop']:g}" if field["drop"] else ""
     readers = [name for name in field["read_by"] if name != "inference" or "generation" not in field["read_by"]]
     return f"{field['name']}: {what}{drop}, read by {' and '.join(readers) or 'nothing'}"
-
-
-def scaled(count: int) -> str:
-    """Return a count with a decimal prefix: `1.24 G`."""
-    return _with_prefix(count, 1000, ("", " k", " M", " G", " T", " P"))
-
-
-def in_bytes(count: int) -> str:
-    """Return a size with a binary prefix: `82.3 MiB`."""
-    return _with_prefix(count, 1024, (" B", " KiB", " MiB", " GiB", " TiB"))
-
-
-def _with_prefix(count: int, base: int, prefixes: Sequence[str]) -> str:
-    value, place = float(count), 0
-    while value >= base and place < len(prefixes) - 1:
-        value /= base
-        place += 1
-    digits = 0 if place == 0 or value >= 100 else 1 if value >= 10 else 2
-    return f"{value:.{digits}f}{prefixes[place]}"
 
 
 def _sight(prior: Mapping[str, Any]) -> str:

@@ -102,7 +102,7 @@ class Compiled:
             name = self.model.settings.model
             raise UsageError(f"`{name}` has priors over codes alone, and no model of images: see `module().PRIORS`")
         from hvdsl.runtime.layers import initialize
-        from hvdsl.workflows.isolation import no_global_effect
+        from hvdsl.workflows.calls import no_global_effect
 
         with no_global_effect():
             model = cast("nn.Module", self.module().Model())
@@ -181,9 +181,7 @@ def checked(spec: str | Path | Source | tree.Spec, overrides: Sequence[str] = ()
 
 def info(model: Model) -> dict[str, Any]:
     """Return what a model costs, per resolution and in all, as JSON says it."""
-    from hvdsl.compiler.analysis.conditions import conditions_of
-    from hvdsl.compiler.analysis.sight import prior_summary
-    from hvdsl.compiler.analysis.summary import summary
+    from hvdsl.compiler.analysis.summary import conditions_of, prior_summary, summary
     from hvdsl.compiler.parameter_groups import group_summary
 
     priors = [prior_summary(graph).to_json() for graph in model.priors.values()]

@@ -22,10 +22,12 @@ from hvdsl.compiler.settings import Condition as DeclaredCondition
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.data import DataError, Splits
 from hvdsl.runtime.data.conditions import made
-from hvdsl.runtime.data.dataset import Dataset
+from hvdsl.runtime.data.dataset import Dataset, Images
 from hvdsl.runtime.data.fields import ClassField
+from hvdsl.runtime.data.folder import ImageFiles
+from hvdsl.runtime.inference.inference import some
 from hvdsl.runtime.latents import Condition
-from hvdsl.runtime.latents.conditions import absent, as_tensors, conditions_of, fields_of, scored_of
+from hvdsl.runtime.latents.conditions import Rows, absent, as_tensors, conditions_of, fields_of, scored_of
 from hvdsl.runtime.training.batches import read_with_fields
 from hvdsl.workflows.images import ImagesLike, dataset_of, raw_pixels
 
@@ -98,6 +100,24 @@ def values_of(
 ) -> dict[str, Tensor]:
     """Return what is given for `count` images: classes `(N,)`, numbers `(N, C)`, images `(N, C, H, W)`.
 
+    As `rows_of`, whose rows are taken in turn.
+    """
+    rows = rows_of(conditions, given, count, data, names, option=option, generating=generating)
+    return some(rows, range(count))
+
+
+def rows_of(
+    conditions: Iterable[Condition],
+    given: Mapping[str, GivenValue],
+    count: int,
+    data: Data,
+    names: Mapping[str, Sequence[str]],
+    *,
+    option: str = "--given",
+    generating: bool = False,
+) -> dict[str, Rows]:
+    """Return what is given for `count` images, which take it in turn; images of a folder are read when they are wanted.
+
     Args:
         names: Of classes, by field.
         option: What it is given by, for messages.
@@ -107,7 +127,7 @@ def values_of(
         UsageError: there is no such condition, it is not read, or a value is none of it.
     """
     known = {condition.name: condition for condition in conditions}
-    values = {}
+    values: dict[str, Rows] = {}
     for name, value in given.items():
         if name not in known:
             there = ", ".join(f"`{n}`" for n in known)
@@ -121,14 +141,14 @@ def values_of(
                 "it out"
             )
         try:
-            values[name] = _in_turn(_value(known[name], value, data, names.get(name, ())), count)
+            values[name] = _at_most(_value(known[name], value, data, names.get(name, ())), count)
         except (ValueError, DataError) as error:
             text = f"={value}" if isinstance(value, str | int | float | os.PathLike) else ""
             raise UsageError(f"{option} {name}{text}: {error}") from error
     return values
 
 
-def _value(condition: Condition, value: GivenValue, data: Data, names: Sequence[str]) -> Tensor:
+def _value(condition: Condition, value: GivenValue, data: Data, names: Sequence[str]) -> Rows:
     """Any number of values of one condition, one after the other."""
     if isinstance(value, Tensor | np.ndarray):
         return _tensor(condition, torch.as_tensor(value))
@@ -186,7 +206,25 @@ def _number(condition: Condition, word: object) -> float:
     return number
 
 
-def _images(condition: Condition, place: Path, data: Data) -> Tensor:
+class _ImageRows:
+    """Image files as the values of a field, read when they are wanted.
+
+    Args:
+        binary: Whether everything but 0 is 1.
+    """
+
+    def __init__(self, images: Dataset, *, binary: bool) -> None:
+        self._images, self._binary = images, binary
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: Tensor, /) -> Tensor:
+        pixels = torch.from_numpy(self._images.batch(index.tolist()).astype(np.float32))
+        return (pixels > 0).float() if self._binary else pixels
+
+
+def _images(condition: Condition, place: Path, data: Data) -> Rows:
     """Image files as a field holds them: of the image's own depth where the field is made of it, else as they are.
 
     Raises:
@@ -209,19 +247,26 @@ def _images(condition: Condition, place: Path, data: Data) -> Tensor:
     images = dataset_of(place, settings)
     assert images is not None  # what a path names
     for index in range(len(images)):
-        high, wide = images.images.image(index, 0).values.shape[:2]
+        high, wide = _stored_size(images.images, index)
         if high * width != wide * height:
             name = images.names([index])[0]
             raise DataError(f"{name} is {high}x{wide} and the field {height}x{width}: crop it to those proportions")
-    pixels = torch.from_numpy(images.batch(range(len(images))).astype(np.float32))
-    return (pixels > 0).float() if own is not None and own.source == "box" else pixels
+    return _ImageRows(images, binary=own is not None and own.source == "box")
 
 
-def _in_turn(values: Tensor, count: int) -> Tensor:
-    """`count` values: those there are, again and again."""
+def _stored_size(images: Images, index: int) -> tuple[int, int]:
+    """Height and width of a stored image, by the head of its file where that is known."""
+    header = images.records[index].header if isinstance(images, ImageFiles) else None
+    if header is not None:
+        return header.height, header.width
+    height, width = images.image(index, 0).values.shape[:2]
+    return height, width
+
+
+def _at_most(values: Rows, count: int) -> Rows:
     if len(values) > count:
         raise ValueError(f"{len(values)} values for {count} image{'' if count == 1 else 's'}")
-    return values[torch.arange(count) % len(values)]
+    return values
 
 
 def stored_images(
@@ -242,7 +287,7 @@ def stored_images(
 class Regiven:
     """A data set whose images are given something else than what they are."""
 
-    def __init__(self, images: Dataset, values: Mapping[str, Tensor]) -> None:
+    def __init__(self, images: Dataset, values: Mapping[str, Rows]) -> None:
         self.name, self._images, self._values = images.name, images, values
 
     def __len__(self) -> int:
@@ -259,7 +304,9 @@ class Regiven:
     ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
         own = [name for name in fields if name not in self._values]
         pixels, given = self._images.conditioned(indices, own, epoch, step)
-        return pixels, given | {n: self._values[n][list(indices)].numpy() for n in fields if n in self._values}
+        places = torch.as_tensor(list(indices))
+        chosen = {name: values for name, values in self._values.items() if name in fields}
+        return pixels, given | {name: values[places % len(values)].numpy() for name, values in chosen.items()}
 
 
 def regiven(
@@ -278,7 +325,7 @@ def regiven(
     Raises:
         UsageError: there is no such condition, or a value is none of it.
     """
-    values = values_of((*_known(module), *others), given or {}, len(images), data, names)
+    values = rows_of((*_known(module), *others), given or {}, len(images), data, names)
     return Regiven(images, values) if values else images
 
 

@@ -23,15 +23,15 @@ from hvdsl.runtime.data import open_splits
 from hvdsl.runtime.training.batches import batches
 from hvdsl.runtime.training.step.recipes import CompilationError, check_machine
 from hvdsl.runtime.training.trainer import Trainer
+from hvdsl.workflows.calls import no_global_effect
 from hvdsl.workflows.compiling import checked
-from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.runs import instantiate
 
 SPEC, BATCH = "vdvae_digits", 32
 WARM, TIMED = 2, 7  # steps
 
 
-def diagnose(*, speed: bool = True) -> dict[str, Any]:
+def examine_machine(*, speed: bool = True) -> dict[str, Any]:
     """Say what there is, as JSON has it.
 
     Args:

@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
 
-from hvdsl.compiler.stages import is_drawn_from_codes
+from hvdsl.compiler.model import is_drawn_from_codes
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.data import Splits
 from hvdsl.runtime.data.dataset import Dataset
+from hvdsl.runtime.ground.noise import derive_seed
 from hvdsl.runtime.ground.pixels import pixel_bits
-from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.ground.world import world
-from hvdsl.runtime.inference.evaluate import Evaluation, evaluate, score_images
+from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
 from hvdsl.runtime.inference.inference import chunks, inference, some
+from hvdsl.runtime.inference.scores import score_images
 from hvdsl.runtime.latents.conditions import scored_of
 from hvdsl.runtime.priors.evaluate import CodeEvaluation, evaluate_codes, evaluate_stored_codes
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import PixelSource
-from hvdsl.workflows.baselines import histogram_bits_per_dim, png_bits_per_dim
+from hvdsl.workflows.calls import showing
 from hvdsl.workflows.conditions import GivenValue, regiven, runtime_condition
 from hvdsl.workflows.images import GivenImages, ImagesLike
 from hvdsl.workflows.open import Opened, first_stage
-from hvdsl.workflows.progress import showing
 from hvdsl.workflows.runs import class_names, run_data, used_images
 from hvdsl.workflows.stages import PriorsAlone, code_folder, file_codes, open_priors, read_file_codes
 
@@ -267,3 +271,46 @@ def _codes(opened: Opened, images: PixelSource, batch: int, console: Console | N
             batch=batch,
             progress=lambda done: show(done, len(images)),
         )
+
+
+CODER_BATCH = 256
+
+
+def histogram_bits_per_dim(train: PixelSource, images: PixelSource, levels: int) -> float:
+    """Return the code length under a histogram of each position and channel, counted on the training images.
+
+    Counts start at one half for each of the `levels` values (Krichevsky & Trofimov 1981): none costs infinity.
+    """
+    counts: NDArray[np.float64] | None = None
+    total = 0
+    for pixels in _batches(train):
+        flat = pixels.reshape(len(pixels), -1)
+        if counts is None:
+            counts = np.full((flat.shape[1], levels), 0.5)
+        for values, row in zip(flat.T, counts, strict=True):
+            row += np.bincount(values, minlength=levels)
+        total += len(flat)
+    if counts is None:
+        raise HvdslError(f"{train.name} has no images to count")
+    bits = -np.log2(counts / (total + 0.5 * levels))
+    lengths = [bits[np.arange(len(bits)), pixels.reshape(len(pixels), -1)].mean(1) for pixels in _batches(images)]
+    return float(np.concatenate(lengths).mean())
+
+
+def png_bits_per_dim(images: PixelSource) -> float | None:
+    """Return the size of each image as a PNG file of its own, headers included; None where PNG cannot hold them."""
+    sizes: list[float] = []
+    for pixels in _batches(images):
+        if pixels.shape[1] not in (1, 3) or pixels.max() > 255:
+            return None
+        for image in pixels.astype(np.uint8):
+            file = BytesIO()
+            picture = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+            Image.fromarray(np.ascontiguousarray(picture)).save(file, "PNG", optimize=True)
+            sizes.append(8 * file.tell() / image.size)
+    return float(np.mean(sizes))
+
+
+def _batches(images: PixelSource) -> Iterator[NDArray[np.uint16]]:
+    for start in range(0, len(images), CODER_BATCH):
+        yield images.batch(range(start, min(start + CODER_BATCH, len(images))), 0)

@@ -31,11 +31,10 @@ from hvdsl.runtime.ground.disk import new_folder, write_file, write_output
 from hvdsl.runtime.latents import Source, Traversal
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.folder.weights import save_weights
-from hvdsl.workflows.isolation import no_global_effect
+from hvdsl.workflows.calls import no_global_effect, showing
 from hvdsl.workflows.model_card import model_card
 from hvdsl.workflows.open import Opened
 from hvdsl.workflows.programs import TRACED, DecodeProgram, TensorProgram, examples, programs
-from hvdsl.workflows.progress import showing
 
 COMPARED = (2, 5)  # numbers of images, beside those traced with
 TOLERANCE = {"pt2": 1e-5, "onnx": 1e-3, "folder": 1e-5}  # of the range of an output; kernels of other runtimes round

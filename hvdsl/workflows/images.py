@@ -54,6 +54,8 @@ class GivenImages:
 class _Files:
     """Image files in a given order, as a data set stores images."""
 
+    labelled_by = "the folders of classes"
+
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
 

@@ -17,8 +17,8 @@ from hvdsl.importers import read_release, read_weights, rename, sources
 from hvdsl.runtime.codes.store import Identity
 from hvdsl.runtime.training.folder.run import Run
 from hvdsl.runtime.training.folder.weights import model_tensors
+from hvdsl.workflows.calls import no_global_effect
 from hvdsl.workflows.compiling import Overrides, checked, spelled
-from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.runs import create_run, instantiate, instantiate_prior
 from hvdsl.workflows.stages import create_prior_run, open_autoencoder
 

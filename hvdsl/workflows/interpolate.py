@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
 from hvdsl.errors import UsageError
-from hvdsl.runtime.ground.seeds import derive_seed
+from hvdsl.runtime.ground.noise import derive_seed
 from hvdsl.runtime.inference.inference import inference
 from hvdsl.runtime.latents import Given, LatentGroup, Source, Traversal
 from hvdsl.runtime.latents.conditions import arguments_of

@@ -22,23 +22,22 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from hvdsl.compiler.stages import structure
+from hvdsl.compiler.model import structure
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.codes.files import DIGEST, METADATA, NAMES, check_origin, read_tensors
 from hvdsl.runtime.codes.levels import CodesError
 from hvdsl.runtime.codes.store import autoencoder_digest
 from hvdsl.runtime.data import Dataset
-from hvdsl.runtime.ground.arrays import read_array
-from hvdsl.runtime.ground.disk import new_folder, read_json, write_json, writing
+from hvdsl.runtime.ground.disk import new_folder, read_array, read_json, write_json, writing
 from hvdsl.runtime.inference.inference import chunks
 from hvdsl.runtime.latents.conditions import as_tensors, conditions_of
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import read_with_fields
+from hvdsl.workflows.calls import showing
 from hvdsl.workflows.conditions import GivenValue, regiven
 from hvdsl.workflows.groups import group_names, select_groups
 from hvdsl.workflows.latents import Latents, infer
 from hvdsl.workflows.open import Opened
-from hvdsl.workflows.progress import showing
 from hvdsl.workflows.runs import class_names
 
 Arrays = dict[str, NDArray[Any]]

@@ -15,7 +15,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import Level, check_fit
 from hvdsl.runtime.distributions import Distribution, Flowed
 from hvdsl.runtime.distributions.location_scale import LocationScale
-from hvdsl.runtime.ground.seeds import derive_seed
+from hvdsl.runtime.ground.noise import derive_seed
 from hvdsl.runtime.inference.generate import completed
 from hvdsl.runtime.inference.inference import chunks, inference, some, to_pixels
 from hvdsl.runtime.latents import Given, LatentGroup, Source, Traversal

@@ -11,15 +11,15 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.inference.generate import depths
-from hvdsl.runtime.inference.pictures import grid, labelled_rows, save_png
+from hvdsl.runtime.inference.image_files import grid, labelled_rows, save_png
 from hvdsl.runtime.latents.conditions import conditions_of
 from hvdsl.runtime.protocol import as_vae, is_quantized
+from hvdsl.workflows.calls import no_global_effect
 from hvdsl.workflows.conditions import stored_images
-from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.open import Opened
 from hvdsl.workflows.reconstruct import reconstruct_images
 from hvdsl.workflows.runs import spread_indices, used_images
-from hvdsl.workflows.sample import SampleOptions, draw
+from hvdsl.workflows.sample import SampleOptions, draw_samples
 
 PAGE = """---
 license: {license}
@@ -122,7 +122,7 @@ def _pictures(opened: Opened, folder: Path) -> str:
     if not is_quantized(opened.module) and all(c.droppable or c.name in given for c in conditions):
         own = {c.name: given[c.name] for c in conditions if c.name in given}
         with no_global_effect():
-            samples = draw(opened, SampleOptions(n=16, given=tuple(own.items())))
+            samples = draw_samples(opened, SampleOptions(n=16, given=tuple(own.items())))
         save_png(grid(samples, pixel_bits(data)), folder / "samples.png")
         lines.append("![samples](samples.png)")
     if images is not None:

@@ -16,6 +16,7 @@ from hvdsl.compiler.model import Model
 from hvdsl.compiler.pipeline import optimise
 from hvdsl.compiler.settings import Budget, Train
 from hvdsl.errors import HvdslError, UsageError
+from hvdsl.render.numbers import in_bytes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +34,7 @@ _PASSES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingPlan:
     """Bytes of one process, work of one step.
 
     Attributes:
@@ -63,9 +64,9 @@ class Plan:
 
     def lines(self, world_size: int, throughput: float | None) -> Iterator[str]:
         """What to show."""
-        yield f"each of {world_size} processes: {size(self.bytes)}, {self.images} images at once"
+        yield f"each of {world_size} processes: {in_bytes(self.bytes)}, {self.images} images at once"
         yield from self._by_purpose()
-        yield f"a step: {self.macs * 2 / 1e12:.3g} TFLOP over all processes; a checkpoint: {size(self.checkpoint)}"
+        yield f"a step: {self.macs * 2 / 1e12:.3g} TFLOP over all processes; a checkpoint: {in_bytes(self.checkpoint)}"
         if throughput is not None and self.steps is not None:
             hours = self.steps * self.batch / throughput / 3600
             yield f"{self.steps:,} steps of {self.batch} images at {throughput:g} images/s: {hours:,.1f} hours"
@@ -79,15 +80,15 @@ class Plan:
 
     def memory_lines(self) -> Iterator[str]:
         """What to show of the memory alone."""
-        yield f"a training step of {self.images} images: {size(self.bytes)}"
+        yield f"a training step of {self.images} images: {in_bytes(self.bytes)}"
         yield from self._by_purpose()
         yield ESTIMATE
 
     def _by_purpose(self) -> Iterator[str]:
-        return (f"  {name:<34} {size(count):>12}" for name, count in self.parts.items() if count)
+        return (f"  {name:<34} {in_bytes(count):>12}" for name, count in self.parts.items() if count)
 
 
-def make_plan(model: Model, world_size: int, level: int = 1) -> Plan:
+def make_plan(model: Model, world_size: int, level: int = 1) -> TrainingPlan:
     """Return what training a model with its spec's settings takes, at an optimisation level.
 
     Raises:
@@ -106,7 +107,7 @@ def make_plan(model: Model, world_size: int, level: int = 1) -> Plan:
     return _plan(optimise(model, level), train, world_size)
 
 
-def _plan(model: Model, train: Train, world_size: int) -> Plan:
+def _plan(model: Model, train: Train, world_size: int) -> TrainingPlan:
     """The peak is where activations are complete and gradients are still to come, or where these are.
 
     A penalty of the weights takes its gradients when those of the batch are there.
@@ -132,7 +133,7 @@ def _plan(model: Model, train: Train, world_size: int) -> Plan:
         "gradients beyond these": max(0, late - held - activations),
     }
     macs = counts.macs * train.batch * _PASSES + again.macs * train.batch
-    return Plan(parts, images, macs, weights + moments + averages, train.steps, train.batch, train.epochs)
+    return TrainingPlan(parts, images, macs, weights + moments + averages, train.steps, train.batch, train.epochs)
 
 
 def step_memory(graph: Graph, train: Train) -> StepMemory:
@@ -149,6 +150,8 @@ def recompute_within(trainer: Trainer, graph: Graph, console: Console | None) ->
     Raises:
         HvdslError: Nothing stays within the budget.
     """
+    from hvdsl.workflows.calls import say
+
     train = trainer.train
     if not isinstance(train.checkpointing, Budget):
         return
@@ -156,10 +159,8 @@ def recompute_within(trainer: Trainer, graph: Graph, console: Console | None) ->
     steps = step_memory(graph, train)
     again = recomputation(steps, train, images)
     trainer.optimization.recompute(again.paths)
-    if console is not None:
-        taken = f"activations take {size(again.memory.of(images))} of {size(train.checkpointing.bytes)}"
-        line = f"checkpointing: {len(again.paths)} of {len(steps.segments)} recipes are run again, {taken}"
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    taken = f"activations take {in_bytes(again.memory.of(images))} of {in_bytes(train.checkpointing.bytes)}"
+    say(console, f"checkpointing: {len(again.paths)} of {len(steps.segments)} recipes are run again, {taken}")
 
 
 def recomputation(steps: StepMemory, train: Train, images: int) -> Recomputation:
@@ -178,13 +179,13 @@ def recomputation(steps: StepMemory, train: Train, images: int) -> Recomputation
             if within is None:
                 least = steps.again(steps.segments).memory.of(images)
                 raise HvdslError(
-                    f"`checkpointing = budget({size(budget)})`: with every recipe run again, the activations of "
-                    f"{images} images take {size(least)}: give as much, or split the batch with `accumulate`"
+                    f"`checkpointing = budget({in_bytes(budget)})`: with every recipe run again, the activations of "
+                    f"{images} images take {in_bytes(least)}: give as much, or split the batch with `accumulate`"
                 )
             return within
 
 
-def check_fits(model: Model, plan: Plan, world_size: int, device_memory: int) -> None:
+def check_fits(model: Model, plan: TrainingPlan, world_size: int, device_memory: int) -> None:
     """Refuse what a device has no room for.
 
     Raises:
@@ -196,8 +197,8 @@ def check_fits(model: Model, plan: Plan, world_size: int, device_memory: int) ->
     ways = list(_ways(model, world_size, room))
     remedy = f"; this would fit: {', or '.join(ways)}" if ways else "; no setting of the step alone makes it fit"
     raise HvdslError(
-        f"does not fit: a process needs {size(plan.bytes)}, and of {size(device_memory)} about {size(room)} can be "
-        f"used{remedy}"
+        f"does not fit: a process needs {in_bytes(plan.bytes)}, and of {in_bytes(device_memory)} about "
+        f"{in_bytes(room)} can be used{remedy}"
     )
 
 
@@ -221,11 +222,3 @@ def parse_size(text: str) -> int:
     if match is None or match[2].upper() not in _UNITS or float(match[1]) == 0:
         raise UsageError(f"--device-memory {text}: write a size, as 80GiB")
     return ceil(float(match[1]) * _UNITS[match[2].upper()])
-
-
-def size(count: int) -> str:
-    """A number of bytes in words."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024 * {"B": 1, "KiB": 2**10, "MiB": 2**20}[unit]:
-            return f"{count / _UNITS[unit.upper()]:.4g} {unit}"
-    return f"{count / 2**30:.4g} GiB"

@@ -23,17 +23,17 @@ from hvdsl.runtime.ground.disk import read_json, write_output
 from hvdsl.runtime.ground.metric_names import METRICS
 from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.inference.generate import depths, reconstruct
-from hvdsl.runtime.inference.pictures import labelled_rows
+from hvdsl.runtime.inference.image_files import labelled_rows
 from hvdsl.runtime.latents.conditions import conditions_of
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.folder.logs import ENVIRONMENT
 from hvdsl.runtime.training.folder.run import Run
+from hvdsl.workflows.calls import showing
 from hvdsl.workflows.conditions import stored_images
 from hvdsl.workflows.open import CheckpointName, Opened, open_model
 from hvdsl.workflows.overview import RunOverview, holds_priors_alone, overview, prior_runs
-from hvdsl.workflows.progress import showing
 from hvdsl.workflows.runs import read_model, spread_indices, used_images
-from hvdsl.workflows.sample import SampleOptions, draw
+from hvdsl.workflows.sample import SampleOptions, draw_samples
 
 T = TypeVar("T")
 
@@ -195,7 +195,7 @@ def _samples(opened: Opened, options: ReportOptions) -> Image.Image:
     given = tuple((name, value) for name, value in fields.items() if name in conditions)
     for temperature in options.temperatures:
         wanted = SampleOptions(n=COLUMNS, temperature=(("", temperature),), seed=options.seed, given=given)
-        rows.append(draw(opened, wanted).float())
+        rows.append(draw_samples(opened, wanted).float())
     return _page(opened, rows, [f"temperature {t:g}" for t in options.temperatures])
 
 

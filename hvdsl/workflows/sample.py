@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
 
-from hvdsl.compiler.stages import is_drawn_from_codes
+from hvdsl.compiler.model import is_drawn_from_codes
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.codes.files import read_codes
 from hvdsl.runtime.codes.levels import LABEL, CodesError, check_fit, decode_codes
@@ -23,19 +23,19 @@ from hvdsl.runtime.inference.generate import check_guidance, completed, sample_b
 from hvdsl.runtime.inference.inference import chunks, some
 from hvdsl.runtime.inference.recalibrate import recalibrate_batch_norm
 from hvdsl.runtime.latents import LatentGroup
-from hvdsl.runtime.latents.conditions import absent, conditions_of, without
+from hvdsl.runtime.latents.conditions import Rows, absent, conditions_of
 from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.priors.hierarchy import Cut, KeptCodes, coarse_mask, sample_codes
 from hvdsl.runtime.priors.protocol import StepwisePrior, field_names
 from hvdsl.runtime.priors.sampling import Progress, Schedule
 from hvdsl.runtime.protocol import as_vae
-from hvdsl.workflows.conditions import GivenValue, runtime_condition, values_of
+from hvdsl.workflows.calls import Show, showing
+from hvdsl.workflows.conditions import GivenValue, rows_of, runtime_condition
 from hvdsl.workflows.groups import at_resolution, group_names, select_groups
 from hvdsl.workflows.images import as_pixels, read_mask
 from hvdsl.workflows.latent_files import read_latents
 from hvdsl.workflows.latents import given_value
 from hvdsl.workflows.open import Opened, first_stage, sampling_weights
-from hvdsl.workflows.progress import Show, showing
 from hvdsl.workflows.runs import class_names
 from hvdsl.workflows.stages import Autoencoder, PriorsAlone, open_priors, with_steps
 
@@ -83,7 +83,7 @@ def per_name(value: Value | Mapping[str, Value] | None) -> PerLevel[Value]:
     return tuple(sorted(pairs, key=lambda pair: bool(pair[0])))  # the later is taken over the earlier
 
 
-def draw(opened: Opened, options: SampleOptions, console: Console | None = None) -> Tensor:
+def draw_samples(opened: Opened, options: SampleOptions, console: Console | None = None) -> Tensor:
     """Draw images, pixels `(n, C, H, W)` as `Trained.sample` gives them; progress is shown on `console`.
 
     Raises:
@@ -158,8 +158,8 @@ def draw_from_latents(
         groups, options.temperature, default_temperatures(groups, settings.sample.temperature)
     )
     names = class_names(opened.run)
-    given = values_of(conditions_of(module), options.conditions, options.n, settings.data, names, generating=True)
-    given = completed(module, given, options.n)
+    rows = rows_of(conditions_of(module), options.conditions, options.n, settings.data, names, generating=True)
+    given = completed(module, rows, 1)
     fixed = _fixed_latents(options, opened)
     passes = settings.sample.recalibrate_batch_norm if options.recalibrate is None else options.recalibrate
     with _own_statistics(module), showing("images", console, done=options.n - sum(map(len, batches))) as show:
@@ -369,18 +369,18 @@ def _number(codes: Tensor, number: int, source: str | Path) -> Tensor:
     return codes[:number]
 
 
-def _given_codes(options: SampleOptions, first: Autoencoder) -> dict[str, Tensor]:
+def _given_codes(options: SampleOptions, first: Autoencoder) -> dict[str, Rows]:
     """What priors and the decoder are conditioned on."""
     data = first.model.settings.data
     if options.label and data.classes is None:
         raise UsageError("--label: this model's data has no classes")
     conditions = [runtime_condition(field) for field in data.conditions]
-    return values_of(conditions, options.conditions, options.n, data, class_names(first.run))
+    return rows_of(conditions, options.conditions, options.n, data, class_names(first.run))
 
 
 def _told(
-    options: SampleOptions, first: Autoencoder, given: Mapping[str, Tensor], priors: Mapping[str, StepwisePrior]
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    options: SampleOptions, first: Autoencoder, given: Mapping[str, Rows], priors: Mapping[str, StepwisePrior]
+) -> tuple[dict[str, Rows], dict[str, Rows]]:
     """What is given to priors and decoder, with what may be left out and is; and the same without all of that.
 
     Raises:
@@ -400,10 +400,11 @@ def _told(
         if condition.name not in whole and not condition.droppable:
             option = "--label" if condition.name == LABEL else f"--given {condition.name}=…"
             raise HvdslError(f"images are drawn given `{condition.name}`: say which with `{option}`")
-        whole.setdefault(condition.name, absent(condition, options.n))
+        whole.setdefault(condition.name, absent(condition, 1))
     if options.guidance is not None:
         check_guidance(conditions, options.guidance)
-    return whole, without(conditions, whole)
+    bare: dict[str, Rows] = whole | {c.name: absent(c, 1) for c in conditions if c.droppable}
+    return whole, bare
 
 
 def _some(kept: KeptCodes, indices: range) -> KeptCodes:

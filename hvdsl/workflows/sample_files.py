@@ -18,7 +18,7 @@ from hvdsl.runtime.inference.image_files import ImageFolder, ImageOutput, file_n
 from hvdsl.runtime.training.folder.run import Run
 from hvdsl.workflows.latent_files import model_digest
 from hvdsl.workflows.open import Opened, first_stage
-from hvdsl.workflows.sample import SampleOptions, draw, draw_batches, draw_codes_alone
+from hvdsl.workflows.sample import SampleOptions, draw_batches, draw_codes_alone, draw_samples
 from hvdsl.workflows.stages import prior_folder
 
 RECORD = ".samples.json"
@@ -32,11 +32,11 @@ def write_samples(opened: Opened, options: SampleOptions, output: ImageOutput, c
     rest is drawn, and the whole is what one unbroken call would have written.
 
     Raises:
-        HvdslError: as `draw`; or the folder holds other files, or samples of another model or with other options.
+        HvdslError: as `draw_samples`; or the folder holds other files, or samples of another model or other options.
     """
     data = opened.spec.model.settings.data
     if output.form != "folder":
-        return write_images(output, draw(opened, options, console), data)
+        return write_images(output, draw_samples(opened, options, console), data)
     record = _record(opened, options)
     _check(output.path, record)
     folder = ImageFolder(output.path, data, file_names((), options.n))

@@ -18,18 +18,18 @@ from torch import Tensor
 
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.ground.disk import write_output
-from hvdsl.runtime.ground.seeds import derive_seed
-from hvdsl.runtime.inference.evaluate import score_images
+from hvdsl.runtime.ground.noise import derive_seed
 from hvdsl.runtime.inference.inference import chunks, inference
+from hvdsl.runtime.inference.scores import score_images
 from hvdsl.runtime.latents.conditions import as_tensors, fields_of
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import PixelSource, read_with_fields
+from hvdsl.workflows.calls import showing
 from hvdsl.workflows.conditions import GivenValue, regiven
 from hvdsl.workflows.evaluate import Split
 from hvdsl.workflows.groups import group_names
 from hvdsl.workflows.images import GivenImages, ImagesLike, image_names
 from hvdsl.workflows.open import Opened
-from hvdsl.workflows.progress import showing
 from hvdsl.workflows.runs import class_names, used_images
 
 

@@ -20,9 +20,8 @@ from rich.console import Console
 from torch import nn
 
 from hvdsl.compiler.emit import emit_priors
-from hvdsl.compiler.model import Model
+from hvdsl.compiler.model import Model, structure
 from hvdsl.compiler.settings import Data, ModelSettings
-from hvdsl.compiler.stages import structure
 from hvdsl.errors import HvdslError
 from hvdsl.grammar import print_text
 from hvdsl.runtime.codes.extract import stored_codes
@@ -37,8 +36,8 @@ from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.training.folder.logs import first_line
 from hvdsl.runtime.training.folder.run import Run
 from hvdsl.runtime.training.folder.weights import load_weights
+from hvdsl.workflows.calls import showing
 from hvdsl.workflows.conditions import fields_read, runtime_condition
-from hvdsl.workflows.progress import showing
 from hvdsl.workflows.runs import instantiate, instantiate_prior, read_model, steps_of, used_images
 
 

@@ -14,9 +14,9 @@ from typing import Literal
 import torch
 from rich.console import Console
 
-from hvdsl.compiler.model import Model
+from hvdsl.compiler.model import AUTOENCODER, Model, stages
 from hvdsl.compiler.pipeline import optimise
-from hvdsl.compiler.stages import AUTOENCODER, stages
+from hvdsl.compiler.settings import Train
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.data import Splits
@@ -30,14 +30,23 @@ from hvdsl.runtime.training.signals import Stopped, stopping_at_once
 from hvdsl.runtime.training.sinks import Sink, find_sinks
 from hvdsl.runtime.training.step.fast_paths import Precision, default_level
 from hvdsl.runtime.training.trainer import Graphs, Trainer, TrainingResult
+from hvdsl.workflows.calls import no_global_effect, say
 from hvdsl.workflows.compiling import Overrides, checked, spelled
 from hvdsl.workflows.conditions import check_fields, names_of_classes
-from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.plan import recompute_within
 from hvdsl.workflows.runs import create_run, device_of, instantiate, read_model, run_data
 from hvdsl.workflows.stages import read_file_codes
-from hvdsl.workflows.start_weights import Match, take_weights
-from hvdsl.workflows.starts import Start, changed_since, consent, hold, note_start, same_structure, unseen
+from hvdsl.workflows.starts import (
+    Match,
+    Start,
+    changed_since,
+    consent,
+    hold,
+    note_start,
+    same_structure,
+    take_weights,
+    unseen,
+)
 from hvdsl.workflows.train_prior import PriorOptions, train_prior
 
 
@@ -268,26 +277,12 @@ def _train_autoencoder(
     if run is not None:
         hold(run, held)
     model = given if given is not None else read_model(_opened(run), options.settings([AUTOENCODER]))
-    settings = model.settings
-    if settings.train is None:
-        raise HvdslError(f"`{settings.model}` has no `train` section: add one, or give its values with `--set train.…`")
-    level = _level(options, run, device)
-    data = options.data if options.data is not None or run is None else run.data
-    splits = run_data(run, settings.data, data)
-    start = Start(
-        model=model,
-        train=settings.train,
-        data=data,
-        digest=dataset_digest(splits.train),
-        device=device,
-        level=level,
-        overrides=options.settings([AUTOENCODER]),
-        weights=options.from_,
-    )
-    start.check_ranks()
+    settings, train, level = model.settings, _train_section(model), _level(options, run, device)
+    splits = run_data(run, settings.data, options.data)
+    start = _start(options, run, model, splits, device, level)
     fields = check_fields(model, splits)
     notes = [] if run is None else consent(run, changed_since(run, start), options.changed)
-    module = instantiate(model, settings.train.seed, device, level)
+    module = instantiate(model, train.seed, device, level)
     match = take_weights(module, options.from_) if options.from_ is not None and run is None else None
     trainer = Trainer(
         module,
@@ -314,6 +309,31 @@ def _train_autoencoder(
         _go_on(trainer, options, start, run, notes, console)
     watch(trainer, splits.validation)
     return run, trainer.fit()
+
+
+def _train_section(model: Model) -> Train:
+    if model.settings.train is None:
+        name = model.settings.model
+        raise HvdslError(f"`{name}` has no `train` section: add one, or give its values with `--set train.…`")
+    return model.settings.train
+
+
+def _start(
+    options: TrainOptions, run: Run | None, model: Model, splits: Splits, device: torch.device, level: int
+) -> Start:
+    """What is asked for, the same in every process."""
+    start = Start(
+        model=model,
+        train=_train_section(model),
+        data=options.data if options.data is not None or run is None else run.data,
+        digest=dataset_digest(splits.train),
+        device=device,
+        level=level,
+        overrides=options.settings([AUTOENCODER]),
+        weights=options.from_,
+    )
+    start.check_ranks()
+    return start
 
 
 def _level(options: TrainOptions, run: Run | None, device: torch.device) -> int:
@@ -354,12 +374,6 @@ def _go_on(
     note_start(run, replace(start, noise_scheme=noise_scheme(trainer.model)), step)
     for line in (f"going on with {run.folder} at step {step}", *notes, *([late] if late else [])):
         say(console, line)
-
-
-def say(console: Console | None, line: str) -> None:
-    """Show one line where there is somebody to see it."""
-    if console is not None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def train(

@@ -23,6 +23,7 @@ from hvdsl.runtime.priors.stage import PriorTask, check_levels, names_of, score_
 from hvdsl.runtime.training.folder.run import Run, RunError
 from hvdsl.runtime.training.sinks import Sink
 from hvdsl.runtime.training.trainer import Graphs, Periodic, Trainer, TrainingResult
+from hvdsl.workflows.calls import say
 from hvdsl.workflows.plan import recompute_within
 from hvdsl.workflows.runs import instantiate_prior, read_model, run_data
 from hvdsl.workflows.stages import (
@@ -87,10 +88,9 @@ def train_prior(
     step = trainer.resume(options.checkpoint) if begun else 0
     if begun:
         note_start(stage, replace(start, noise_scheme=noise_scheme(prior)), step)  # that of its checkpoint
-    if console is not None:
-        count = f"{len(codes.train):,} images' codes"
-        line = f"prior of {latent} on {device}: {count}, from step {step}, folder {stage.folder}"
-        console.print(line, highlight=False, soft_wrap=True)
+    count = f"{len(codes.train):,} images' codes"
+    line = f"prior of {latent} on {device}: {count}, from step {step}, folder {stage.folder}"
+    say(console, line)
     return trainer.fit()
 
 

@@ -17,6 +17,7 @@ from hvdsl.errors import UsageError
 from hvdsl.runtime.priors.evaluate import CodeEvaluation
 from hvdsl.runtime.priors.sampling import Schedule
 from hvdsl.runtime.training.folder.run import Run
+from hvdsl.workflows.calls import no_global_effect
 from hvdsl.workflows.compiling import Compiled, Overrides, spelled
 from hvdsl.workflows.conditions import GivenValue
 from hvdsl.workflows.edit import Edits, edit_images
@@ -24,11 +25,10 @@ from hvdsl.workflows.evaluate import EvaluationResult, ImageElbo, Split, evaluat
 from hvdsl.workflows.export import export
 from hvdsl.workflows.images import ImagesLike, MaskLike
 from hvdsl.workflows.interpolate import Curve, interpolate_images
-from hvdsl.workflows.isolation import no_global_effect
 from hvdsl.workflows.latents import Latents, decode_latents, infer
 from hvdsl.workflows.open import CheckpointName, Opened, open_model
 from hvdsl.workflows.reconstruct import INPAINTING_STEPS, paint_in, reconstruct_images
-from hvdsl.workflows.sample import SampleOptions, draw, draw_codes_alone, per_name
+from hvdsl.workflows.sample import SampleOptions, draw_codes_alone, draw_samples, per_name
 from hvdsl.workflows.score import Scores, score_any
 
 BATCH = 64
@@ -263,7 +263,7 @@ class Trained:
             guidance=guidance,
         )
         with no_global_effect():
-            return draw(self._opened, options)
+            return draw_samples(self._opened, options)
 
     def sample_codes(
         self,

@@ -21,8 +21,8 @@ from hvdsl.runtime.ground.disk import read_json
 from hvdsl.runtime.training.folder.checkpoint import DIGEST, STEP, WEIGHTS, Checkpoint, CheckpointStore, read_metadata
 from hvdsl.runtime.training.folder.logs import CURRENT, ENVIRONMENT, HISTORY, VERSIONS, History, metrics_records
 from hvdsl.runtime.training.folder.run import Run
+from hvdsl.workflows.calls import Show, showing
 from hvdsl.workflows.overview import prior_runs
-from hvdsl.workflows.progress import Show, showing
 
 CHUNK = 1 << 22  # bytes of a file that are read at a time
 

@@ -19,8 +19,7 @@ from hvdsl.runtime.codes.store import CodeStore, Identity, Writing, holds
 from hvdsl.runtime.data.dataset import holdout_split
 from hvdsl.runtime.data.names import TEST, TRAIN, VALIDATION
 from hvdsl.runtime.data.open import DEFAULT_HOLDOUT
-from hvdsl.runtime.ground.arrays import read_array
-from hvdsl.runtime.ground.disk import DiskError
+from hvdsl.runtime.ground.disk import DiskError, read_array
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.latents import Condition
 

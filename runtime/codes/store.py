@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hvdsl.runtime.codes.levels import CodesError, Level
-from hvdsl.runtime.ground.arrays import read_array
-from hvdsl.runtime.ground.disk import DiskError, read_json, remove_folder, sync, write_json
+from hvdsl.runtime.ground.disk import DiskError, read_array, read_json, remove_folder, sync, write_json
 from hvdsl.runtime.latents.conditions import NONE
 from hvdsl.runtime.training.batches import PixelSource
 from hvdsl.runtime.training.folder.weights import model_tensors

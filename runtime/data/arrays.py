@@ -31,6 +31,7 @@ class Arrays:
     Args:
         channels: What the spec wants: it says which axis is that of the channels. None: the shorter one.
         fields: Other arrays of N rows, by name.
+        labelled_by: What says the classes, for messages.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Arrays:
         *,
         channels: int | None = None,
         fields: Mapping[str, NDArray[Any]] | None = None,
+        labelled_by: str = "the array `labels`",
     ) -> None:
         if images.dtype.kind not in "buif" or images.ndim not in (3, 4) or 0 in images.shape[1:]:
             raise DataError(
@@ -51,7 +53,7 @@ class Arrays:
             raise DataError(f"{name} holds no images")
         if labels is not None and labels.shape != (len(images),):
             raise DataError(f"{name} has {len(images)} images but labels of shape {labels.shape}")
-        self.name_of_file = name
+        self.name_of_file, self.labelled_by = name, labelled_by
         self.fields: Mapping[str, NDArray[Any]] = fields or {}
         self._images, self._labels = images, labels
         self._planar = images.ndim == 4 and _is_planar(name, images.shape, channels)
@@ -242,7 +244,9 @@ def _one(path: Path, stored: Mapping[str, NDArray[Any]], part: str, key: str, ch
     count = len(stored[key]) if stored[key].ndim else 0
     fields = {_field(k, part): a for k, a in beside.items() if k != labels and a.ndim and len(a) == count}
     name = str(path) if part == ALL and key in _IMAGES else f"{path}[{key}]"
-    return Arrays(name, stored[key], _integers(path, beside.get(labels or "")), channels=channels, fields=fields)
+    classes = _integers(path, beside.get(labels or ""))
+    array = f"the array `{labels or 'labels'}`"
+    return Arrays(name, stored[key], classes, channels=channels, fields=fields, labelled_by=array)
 
 
 def _field(key: str, part: str) -> str:

@@ -31,6 +31,11 @@ class Images(Protocol):
         """Return image `index`, (H, W, C). Sources that crop at random depend on the epoch, files do not."""
         ...
 
+    @property
+    def labelled_by(self) -> str:
+        """What says the classes, for messages."""
+        ...
+
     def label(self, index: int) -> int | None:
         """Return the class of image `index`, if the source has classes."""
         ...
@@ -48,6 +53,10 @@ class Subset:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @property
+    def labelled_by(self) -> str:
+        return self.images.labelled_by
 
     def image(self, index: int, epoch: int) -> StoredImage:
         return self.images.image(int(self.indices[index]), epoch)
@@ -68,6 +77,10 @@ class Chain:
 
     def __len__(self) -> int:
         return int(self._ends[-1])
+
+    @property
+    def labelled_by(self) -> str:
+        return self.sources[0].labelled_by
 
     def image(self, index: int, epoch: int) -> StoredImage:
         source, place = self._place(index)

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from hvdsl.runtime.data.deep import read_deep
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.picture import UnreadableError
 from hvdsl.runtime.data.stored import SUFFIXES, read_image
@@ -45,7 +46,14 @@ class Field(Protocol):
 
 
 class Labelled(Protocol):
-    """Stored images, as far as their classes go."""
+    """Stored images, as far as their classes go.
+
+    Attributes:
+        labelled_by: What says their classes, for messages: `the array `labels``, `the folders of classes`.
+    """
+
+    @property
+    def labelled_by(self) -> str: ...
 
     def label(self, index: int) -> int | None: ...
 
@@ -84,7 +92,7 @@ class ArrayField:
 
 
 class ClassField:
-    """The class that the images themselves say: of their folder, or of the array `labels`.
+    """The class that the images themselves say: by their folders, an array, a file of labels or a column.
 
     Args:
         root: Where the images are, which may be the folder of a class.
@@ -94,7 +102,7 @@ class ClassField:
         self.classes: tuple[str, ...] | None = tuple(classes) if classes else None
         self._images, self._root = images, root
         named = ", ".join(self.classes or ())
-        self.place = f"the folders of classes, which are {named}" if named else "the array `labels`"
+        self.place = images.labelled_by + (f", which are {named}" if named else "")
 
     def value(self, index: int, name: str) -> int | None:
         label = self._images.label(index)
@@ -148,9 +156,10 @@ class ImageField:
         if path is None:
             return None
         try:
-            return read_image(path).values
+            image = read_image(path)
         except UnreadableError as error:
             raise DataError(f"{path} cannot be read: {error}") from error
+        return image.values if image.deep is None else read_deep(image.deep, str(path)).values
 
     def holds(self, index: int, name: str) -> bool:
         return self._file(name) is not None

@@ -34,6 +34,8 @@ class ImageFiles:
         classes: Names of folders; by default all that hold images, in order of their names.
     """
 
+    labelled_by = "the folders of classes"
+
     def __init__(
         self,
         root: Path,

@@ -136,7 +136,7 @@ def _whole(
         images = _among(images, classes[LABEL])
     elif settings.classes is not None and isinstance(images, ImageFiles):
         images = _in_classes(images, settings, noted)
-    left = source.listing.left if source.listing is not None else ""
+    left = source.listing.left if source.listing is not None else source.note
     title = f"{count} of {path}" + (f"; {left}" if left else "")
     whole = noted if noted is not None and path.resolve().is_relative_to(noted.resolve()) else None
     fields = open_fields(settings, images, path, classes, whole)

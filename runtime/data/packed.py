@@ -35,6 +35,8 @@ class TarShards:
     `K.cls` is the class of `K.png`; where there are none, the folders inside say classes, as those of a folder do.
     """
 
+    labelled_by = "the `.cls` files or folders inside"
+
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = tuple(paths)
         self.classes: tuple[str, ...] = ()
@@ -153,6 +155,7 @@ class PictureTable:
             raise DataError(f"{paths[0]} has no column `image`, or no rows: it has {', '.join(table.column_names)}")
         self._images: Any = table.column(column)
         label = next((c for c in ("label", "labels", "fine_label") if c in table.column_names), None)
+        self.labelled_by = f"the column `{label or 'label'}`"
         self._labels: list[int | None] | None = None if label is None else table.column(label).to_pylist()
         self.classes = _class_names(table.schema.metadata, label)
 
@@ -238,6 +241,8 @@ class Lmdb:
     A value that begins as a picture file does is one; any other is a square RGB image, `(side, side, 3)` bytes whose
     side its length gives. How many there are is asked of the file.
     """
+
+    labelled_by = "LMDB files, which hold no classes"
 
     def __init__(self, path: Path) -> None:
         lmdb = optional("lmdb", "lmdb", f"reading {path}")

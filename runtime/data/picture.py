@@ -1,7 +1,8 @@
 """From a picture file to its pixels, as every viewer shows them: one function, one order.
 
 First frame, orientation tag, palette and colour space. What follows (transparency, depth, grey or colour, size) depends
-on the spec and stands in `preprocess.py`. ICC profiles are ignored.
+on the spec and stands in `preprocess.py`. ICC profiles are ignored. What Pillow does not read, or not in full,
+`deep.py` reads.
 """
 
 from __future__ import annotations
@@ -30,10 +31,20 @@ FORMATS = tuple(
 LARGEST = 1 << 28  # pixels of one picture: 16,384 x 16,384
 _TAGGED = frozenset(("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"))  # where an orientation may stand
 _SIDEWAYS = (5, 6, 7, 8)  # orientation tags that swap height and width
-_PHOTOMETRIC = 262  # TIFF's tag of what 0 means
+# TIFF's tags: of bits, of what 0 means, of the type of numbers, and the value of the last that means signed.
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT, _SIGNED = 258, 262, 339, 2
 _SIXTEEN = ("I;16", "I;16B", "I;16L", "I;16N")
 _PLAIN = {"1": "L", "L": "L", "RGB": "RGB", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "P": "RGB"}
 _WITH_ALPHA = {"LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA"}
+
+
+@dataclass(frozen=True, slots=True)
+class DeepFile:
+    """A picture file with more bits per colour than Pillow keeps, which is 8; `deep.py` reads it in full."""
+
+    source: Path | bytes
+    format: str  # by Pillow's name
+    orientation: int  # the tag, still to be applied
 
 
 class StoredImage:
@@ -42,24 +53,24 @@ class StoredImage:
     Attributes:
         picture: The decoded picture of 8 bits, upright, where it is one; `values` are its numbers.
         alpha: Whether the last channel is opacity.
-        shallow: Whether its file has 16 bits per colour, of which the upper 8 are here.
+        deep: Its file, where that has more than 8 bits per colour, of which the upper 8 are here.
         frames: In its file, of which this is the first.
         profile: Whether its file has an ICC profile, which is not applied.
     """
 
-    __slots__ = ("_values", "alpha", "frames", "picture", "profile", "shallow")
+    __slots__ = ("_values", "alpha", "deep", "frames", "picture", "profile")
 
     def __init__(
         self,
         stored: NDArray[Any] | Pillow.Image,
         alpha: bool = False,
-        shallow: bool = False,
+        deep: DeepFile | None = None,
         frames: int = 1,
         profile: bool = False,
     ) -> None:
         self.picture = stored if isinstance(stored, Pillow.Image) else None
         self._values = None if isinstance(stored, Pillow.Image) else stored
-        self.alpha, self.shallow, self.frames, self.profile = alpha, shallow, frames, profile
+        self.alpha, self.deep, self.frames, self.profile = alpha, deep, frames, profile
 
     @property
     def values(self) -> NDArray[Any]:
@@ -132,6 +143,7 @@ def read_header(source: Path | bytes) -> ImageHeader:
         if _orientation(picture) in _SIDEWAYS:
             height, width = width, height
         mode, alpha = _mode(picture), _has_alpha(picture)
+        _refuse_misread(picture)
         grey = mode in ("1", "L", "LA", "La", "I", "F", *_SIXTEEN)
         return ImageHeader(height, width, 1 if grey else 3, alpha, mode)
 
@@ -144,8 +156,14 @@ def read_picture(source: Path | bytes) -> StoredImage:
     """
     with _opened(source) as picture:
         frames = int(getattr(picture, "n_frames", 1)) if picture.format != "MPO" else 1  # those are views of one scene
-        shallow = _is_shallow(picture)
         alpha, mode, format = _has_alpha(picture), _mode(picture), picture.format
+        _refuse_misread(picture)
+        deep = None
+        if _is_deeper(picture):
+            deep = DeepFile(
+                source, format or "", 1 if format == "TIFF" else picture.getexif().get(ExifTags.Base.Orientation, 1)
+            )
+        retyped = _retyped(picture)
         inverted = _is_inverted(picture)
         key, profile = picture.info.get("transparency"), bool(picture.info.get("icc_profile"))
         picture.load()
@@ -154,13 +172,18 @@ def read_picture(source: Path | bytes) -> StoredImage:
             values = np.asarray(upright)
             if mode != "F":
                 values = _integers(values, format)
+            if retyped is not None:
+                values = values.view(retyped)
             if inverted:
                 values = np.iinfo(values.dtype).max - values
             if alpha and isinstance(key, int):
                 opaque = np.where(values == key, 0, np.iinfo(values.dtype).max).astype(values.dtype)
                 return StoredImage(np.stack([values, opaque], axis=2), True, frames=frames, profile=profile)
             return StoredImage(values[:, :, None], frames=frames, profile=profile)
-        return StoredImage(_eight_bits(upright, mode, alpha), alpha, shallow, frames, profile)
+        eight = _eight_bits(upright, mode, alpha)
+        if retyped is not None:
+            return StoredImage(np.asarray(eight).view(retyped)[:, :, None], frames=frames, profile=profile)
+        return StoredImage(eight, alpha, deep, frames, profile)
 
 
 def _eight_bits(picture: Pillow.Image, mode: str, alpha: bool) -> NDArray[np.uint8] | Pillow.Image:
@@ -223,9 +246,39 @@ def _has_alpha(picture: Pillow.Image) -> bool:
     return picture.mode in _WITH_ALPHA or "transparency" in picture.info
 
 
-def _is_shallow(picture: Pillow.Image) -> bool:
-    """Whether the file has 16 bits per colour, of which Pillow keeps 8."""
-    return picture.mode not in _SIXTEEN and any(";16" in part for part in _raw_modes(picture))
+def _bits(picture: Pillow.Image) -> int:
+    """Bits per colour of a TIFF file, as its head says; 0 of others."""
+    return max(map(int, dict(getattr(picture, "tag_v2", {})).get(_BITS_PER_SAMPLE, (0,))))
+
+
+def _is_deeper(picture: Pillow.Image) -> bool:
+    """Whether the file has more than 8 bits per colour, of which Pillow keeps 8."""
+    if picture.mode in (*_SIXTEEN, "I", "F"):
+        return False
+    arguments = [tile[3] for tile in getattr(picture, "tile", None) or () if isinstance(tile[3], tuple)]
+    largest = [n for args in arguments for n in args if picture.format == "PPM" and isinstance(n, int)]
+    return max(largest, default=0) > 255 or _bits(picture) > 8 or any(";16" in part for part in _raw_modes(picture))
+
+
+def _refuse_misread(picture: Pillow.Image) -> None:
+    """Refuse what Pillow reads as something else: planes of 16 bits each, which it takes for planes of 8.
+
+    Raises:
+        UnreadableError: it is such a file.
+    """
+    if _bits(picture) > 8 and any(part in ("R", "C") for part in _raw_modes(picture)):
+        raise UnreadableError("its colours are planes of 16 bits each")
+
+
+def _retyped(picture: Pillow.Image) -> str | None:
+    """The type of a TIFF file's numbers, where Pillow reads signed ones as unsigned or unsigned ones as signed."""
+    if picture.format != "TIFF" or picture.mode not in ("L", "I"):
+        return None
+    tags = dict(getattr(picture, "tag_v2", {}))
+    signed = tags.get(_SAMPLE_FORMAT, (1,))[0] == _SIGNED
+    if picture.mode == "L":
+        return "int8" if signed and _bits(picture) == 8 else None
+    return "uint32" if not signed and _bits(picture) == 32 else None
 
 
 def unreadable(what: str, error: UnreadableError) -> DataError:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from hvdsl.compiler.settings import Data, RandomCrop, Resize
+from hvdsl.runtime.data.deep import read_deep
 from hvdsl.runtime.data.errors import DataError
-from hvdsl.runtime.data.picture import StoredImage
+from hvdsl.runtime.data.picture import DeepFile, StoredImage
 
 _BACKGROUNDS = {"white": 1.0, "black": 0.0, "grey": 0.5}
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's own conversion of 8-bit images
@@ -55,12 +56,14 @@ class Preprocess:
             self._tell("frames", f"{name} has {raster.frames} frames: the first is taken")
         if raster.profile:
             self._tell("profile", f"{name} has an ICC profile: it is ignored, colours are taken as their numbers stand")
+        if raster.deep is not None:
+            raster = self._deep(raster, raster.deep, name)
         raster = self._reduced(raster)
         image, opacity = self._opacity(raster, name)
-        image = self._depth(image, raster.shallow, name)
+        image = self._depth(image, name)
         image = self._channels(image, settings.shape[0] - (opacity is not None), name)
         if opacity is not None:
-            image = np.concatenate([image, self._depth(opacity, raster.shallow, name)], axis=2)
+            image = np.concatenate([image, self._depth(opacity, name)], axis=2)
         image = self.geometry(image, epoch, index, name)
         pixels = image.transpose(2, 0, 1)
         if not settings.is_real:
@@ -134,7 +137,17 @@ class Preprocess:
             picture = picture.crop((left, top, left + w, top + h))
         if (h, w) != (height, width):
             picture = picture.resize((width, height), Pillow.Resampling.BILINEAR)
-        return StoredImage(picture, shallow=raster.shallow)
+        return StoredImage(picture)
+
+    def _deep(self, raster: StoredImage, file: DeepFile, name: str) -> StoredImage:
+        """The image with as many bits of its colours as the settings take."""
+        settings = self._settings
+        if settings.values == "scaled" and settings.bits <= 8:
+            self._tell(
+                "depth", f"{name} has more than 8 bits per colour: `bits = {settings.bits}` takes the upper ones"
+            )
+            return raster
+        return read_deep(file, name)
 
     def _opacity(self, raster: StoredImage, name: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """Put the image on its background, or drop the opacity, or keep it beside the colours."""
@@ -154,7 +167,7 @@ class Preprocess:
         mixed = colours.astype(np.int64) * share + round(_BACKGROUNDS[background] * top) * (top - share)
         return ((mixed + top // 2) // top).astype(image.dtype), None
 
-    def _depth(self, image: NDArray[Any], shallow: bool, name: str) -> NDArray[Any]:
+    def _depth(self, image: NDArray[Any], name: str) -> NDArray[Any]:
         """Bring an image to `max(bits, 8)` bits, take its levels as they are, or its numbers as real ones."""
         settings = self._settings
         top = 2**settings.bits - 1
@@ -177,10 +190,9 @@ class Preprocess:
         if image.dtype == np.uint16:
             return (image >> (16 - max(settings.bits, 8))).astype(np.uint8 if settings.bits <= 8 else np.uint16)
         if settings.bits > 8:
-            why = "of the 16 bits of its colours 8 can be read" if shallow else "it has 8 bits"
             raise DataError(
-                f"{name} does not serve `bits = {settings.bits}`: {why}; write `bits = 8`, or `values = levels` if its "
-                "numbers are to be taken as they are"
+                f"{name} does not serve `bits = {settings.bits}`: it has 8 bits; write `bits = 8`, or "
+                "`values = levels` if its numbers are to be taken as they are"
             )
         return image
 

@@ -1,4 +1,4 @@
-"""Named data sets in the files in which their makers publish them: MNIST, CIFAR-10, OMNIGLOT, downsampled ImageNet."""
+"""Named data sets in the files in which their makers publish them: MNIST, CIFAR-10, OMNIGLOT, SVHN, small ImageNet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import re
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hvdsl.runtime.data.arrays import Arrays, read_npz
 from hvdsl.runtime.data.errors import DataError, optional
-from hvdsl.runtime.data.names import ALL, TEST, TRAIN
+from hvdsl.runtime.data.names import ALL, TEST, TRAIN, part_in
 from hvdsl.runtime.data.picture import StoredImage
 from hvdsl.runtime.data.plain_pickle import RefusedError, read_plain
 
@@ -102,7 +102,9 @@ def _with_labels(images: Path) -> Arrays:
     own = _idx_name(images)
     wanted = own and own._replace(holds="labels")
     labels = [path for path, name in _named(images.parent) if name == wanted]
-    return Arrays(str(images), read_idx(images), read_idx(labels[-1]).astype(np.int64) if labels else None)
+    classes = read_idx(labels[-1]).astype(np.int64) if labels else None
+    named = labels[-1].name if labels else images.name.replace("images", "labels").replace("idx3", "idx1")
+    return Arrays(str(images), read_idx(images), classes, labelled_by=f"the file of labels {named}")
 
 
 CifarBatch: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int64]]  # images (N, 3072) and labels (N,)
@@ -172,6 +174,8 @@ _IMAGENET_BATCHES = 10
 class ImagenetBatches:
     """Images of several files, each (N, 3 · side · side) bytes, the planes of an image one after the other."""
 
+    labelled_by = "the arrays `labels`"
+
     def __init__(self, paths: list[Path]) -> None:
         self._paths = paths
         self._images, self._labels = zip(*(_imagenet_batch(path) for path in paths), strict=True)
@@ -228,31 +232,82 @@ def _imagenet_batch(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return images, labels.astype(np.int64)
 
 
-_MAT_KEYS = {"train": "data", "test": "testdata"}
+_OMNIGLOT = {TRAIN: "data", TEST: "testdata"}
+_SVHN = ("X", "y")
+_TENTH = 10  # SVHN's class of the digit 0
 
 
-def read_mat(path: Path) -> dict[str, Arrays]:
-    """Return the training and test images of `chardata.mat`: (784, N) values from 0 to 1, each image column by column.
+class MatFile(NamedTuple):
+    """The images of a MATLAB file by part, and what was done to them that a user may not expect."""
+
+    parts: dict[str, Arrays]
+    note: str = ""
+
+
+def read_mat(path: Path) -> MatFile:
+    """Return the images of a MATLAB file: OMNIGLOT's `chardata.mat` as Burda et al. (2016) cut it, or one of SVHN's.
+
+    OMNIGLOT's characters are columns of (784, N) values from 0 to 1. SVHN (Netzer et al. 2011) has `X` (H, W, C, N) of
+    bytes and classes `y` from 1 to 10, of which 10 is the digit 0; the file's name says the part.
 
     Raises:
         DataError: not readable, not such a file, or scipy is not installed.
     """
+    scipy = optional("scipy.io", "mat", f"reading {path}")
     try:
-        stored = optional("scipy.io", "mat", f"reading {path}").loadmat(path, variable_names=list(_MAT_KEYS.values()))
-    except DataError:
-        raise
+        stored = scipy.loadmat(path, variable_names=[*_OMNIGLOT.values(), *_SVHN])
+    except NotImplementedError as error:  # the HDF5 of version 7.3
+        raise DataError(f"{path} is a MATLAB file of version 7.3: save it with `save(…, '-v7')`, or as .npz") from error
     except Exception as error:  # of damaged files scipy raises almost anything
         raise DataError(f"{path} cannot be read as a MATLAB file: {error}") from error
-    return {
-        split: Arrays(f"{path}[{key}]", _characters(path, key, stored.get(key))) for split, key in _MAT_KEYS.items()
-    }
+    if "X" in stored:
+        return _street_numbers(path, stored["X"], stored.get("y"))
+    characters = {part: _characters(path, key, stored.get(key)) for part, key in _OMNIGLOT.items()}
+    return MatFile({part: Arrays(f"{path}[{_OMNIGLOT[part]}]", images) for part, images in characters.items()})
+
+
+def read_mat_files(files: Sequence[Path]) -> MatFile:
+    """Return what `.mat` files beside each other hold, by the parts that their names say.
+
+    Raises:
+        DataError: as `read_mat`; or two of them are the same part.
+    """
+    if len(files) == 1:
+        return read_mat(files[0])
+    parts: dict[str, Arrays] = {}
+    notes: list[str] = []
+    for file in files:
+        if part_in(file.stem) is None:  # SVHN's `extra_32x32.mat`
+            notes.append(f"left out: {file.name}, whose name says no part")
+            continue
+        read = read_mat(file)
+        if repeated := parts.keys() & read.parts.keys():
+            raise DataError(f"{file} and another file beside it are both {min(repeated)}: give one of the two")
+        parts |= read.parts
+        notes += [read.note] if read.note else []
+    if not parts:
+        raise DataError(f"{files[0].parent} holds {len(files)} .mat files whose names say no part: give one of them")
+    return MatFile(parts, "; ".join(dict.fromkeys(notes)))
+
+
+def _street_numbers(path: Path, images: object, classes: object) -> MatFile:
+    if not isinstance(images, np.ndarray) or images.ndim != 4 or images.dtype != np.uint8:
+        raise DataError(f"`X` in {path} is no array of bytes (H, W, C, N), as SVHN's is: save other arrays as .npz")
+    if not isinstance(classes, np.ndarray) or classes.size != images.shape[3] or classes.dtype.kind not in "iuf":
+        raise DataError(f"{path} has no `y` with a class for each of the {images.shape[3]:,} images in `X`")
+    labels = classes.reshape(-1).astype(np.int64)
+    tenth = int(labels.min()) >= 1 and int(labels.max()) == _TENTH
+    part = part_in(path.stem) or ALL
+    note = f"class {_TENTH} is the digit 0 and is counted as 0" if tenth else ""
+    labels = labels % _TENTH if tenth else labels
+    return MatFile({part: Arrays(str(path), images.transpose(3, 0, 1, 2), labels, labelled_by="the array `y`")}, note)
 
 
 def _characters(path: Path, key: str, values: object) -> NDArray[np.uint8]:
     if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "fu":
         raise DataError(
-            f"{path} has no array `{key}` of characters: of MATLAB files only OMNIGLOT's `chardata.mat` is read, which "
-            "holds `data` and `testdata`; save other arrays as .npz"
+            f"{path} has no array `{key}` of characters: of MATLAB files OMNIGLOT's `chardata.mat` is read, which "
+            "holds `data` and `testdata`, and SVHN's, which hold `X` and `y`; save other arrays as .npz"
         )
     side = round(values.shape[0] ** 0.5)
     if side * side != values.shape[0] or not 0 <= float(values.min()) <= float(values.max()) <= 1:

@@ -27,6 +27,8 @@ class Digits:
     but the top one apart.
     """
 
+    labelled_by = "the labels that ship"
+
     def __init__(self, indices: slice) -> None:
         with as_file(_SHIPPED / "digits.npz") as path, np.load(path, allow_pickle=False) as stored:
             levels = stored["images"][indices].astype(np.uint16)
@@ -51,6 +53,8 @@ class Crops:
 
     A training epoch has its own crops; a held-out set (`fixed`) has the same ones every time.
     """
+
+    labelled_by = "the photographs, which have no classes"
 
     def __init__(
         self, regions: list[NDArray[np.uint8]], size: tuple[int, int], count: int, seed: int, *, fixed: bool

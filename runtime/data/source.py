@@ -14,7 +14,14 @@ from hvdsl.runtime.data.folder import ImageFiles
 from hvdsl.runtime.data.listing import Listing, list_file, list_files
 from hvdsl.runtime.data.names import ALL, PARTS, TEST, TRAIN, VALIDATION, is_hidden, part_in
 from hvdsl.runtime.data.packed import TABLES, TARS, Lmdb, read_packed
-from hvdsl.runtime.data.published import read_cifar10, read_idx_file, read_imagenet, read_mat, read_mnist
+from hvdsl.runtime.data.published import (
+    read_cifar10,
+    read_idx_file,
+    read_imagenet,
+    read_mat,
+    read_mat_files,
+    read_mnist,
+)
 from hvdsl.runtime.data.shipped_data import digits, photos
 from hvdsl.runtime.data.stored import SUFFIXES
 
@@ -30,6 +37,7 @@ class DataSource:
     listing: Listing | None = None
     damaged: int = 0
     classes: tuple[str, ...] = field(default=())
+    note: str = ""
 
     @property
     def summary(self) -> str:
@@ -39,7 +47,8 @@ class DataSource:
         counts = {part: len(images) for part, images in self.parts.items()}
         total = sum(counts.values())
         parts = "" if set(counts) == {ALL} else " (" + ", ".join(f"{p} {n:,}" for p, n in counts.items()) + ")"
-        return f"{total:,} image{'' if total == 1 else 's'}{parts}"
+        note = f"; {self.note}" if self.note else ""
+        return f"{total:,} image{'' if total == 1 else 's'}{parts}{note}"
 
 
 def find_source(settings: Data, path: Path | None = None, *, shaped: bool = True) -> DataSource:
@@ -84,7 +93,8 @@ def _from_files(name: str, place: Path, channels: int | None) -> DataSource:
         return DataSource({TRAIN: train, TEST: test})
     suffix = place.suffix.lower()
     if suffix == ".mat":
-        return DataSource(dict(read_mat(place)))
+        read = read_mat(place)
+        return DataSource(dict(read.parts), note=read.note)
     if suffix == ".lmdb" or (place / "data.mdb").is_file():
         return DataSource({ALL: Lmdb(place)})
     if place.is_dir():
@@ -131,6 +141,10 @@ def _from_folder(place: Path, channels: int | None) -> DataSource:
                 raise DataError(f"{place} holds several files of the same part, as {database.name}: give one of them")
             parts[part] = Lmdb(database)
         return DataSource({part: parts[part] for part in (*PARTS, ALL) if part in parts})
+    matlab = sorted(p for p in place.iterdir() if p.suffix.lower() == ".mat" and p.is_file() and not is_hidden(p.name))
+    if matlab and not files:
+        read = read_mat_files(matlab)
+        return DataSource({part: read.parts[part] for part in (*PARTS, ALL) if part in read.parts}, note=read.note)
     arrays = read_array_folder(files, channels)
     if arrays is not None:
         return DataSource({part: arrays[part] for part in (*PARTS, ALL) if part in arrays})

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from hvdsl.runtime.data.deep import read_tiff, read_tiff_header
 from hvdsl.runtime.data.picture import FORMATS, ImageHeader, StoredImage, UnreadableError, read_header, read_picture
-from hvdsl.runtime.ground.arrays import read_array
-from hvdsl.runtime.ground.disk import DiskError
+from hvdsl.runtime.ground.disk import DiskError, read_array
 
 SUFFIXES = frozenset(s for s, format in Pillow.registered_extensions().items() if format in FORMATS) | {".npy"}
 _TIFF = (".tif", ".tiff")
@@ -21,16 +21,13 @@ _TIFF = (".tif", ".tiff")
 def header_of(path: Path) -> ImageHeader:
     """Return what the head of an image file says. Raises UnreadableError."""
     if path.suffix.lower() == ".npy":
-        return _of_array(_array(path))
+        height, width, channels = (array := _array(path)).shape
+        return ImageHeader(height, width, channels, False, str(array.dtype))
     try:
         return read_header(path)
     except UnreadableError as error:
-        return _of_array(_by_tifffile(path, error).values)
-
-
-def _of_array(array: NDArray[Any]) -> ImageHeader:
-    height, width, channels = array.shape
-    return ImageHeader(height, width, channels, False, str(array.dtype))
+        _need_tifffile(path, error)
+        return read_tiff_header(path)
 
 
 def read_image(path: Path) -> StoredImage:
@@ -40,27 +37,16 @@ def read_image(path: Path) -> StoredImage:
     try:
         return read_picture(path)
     except UnreadableError as error:
-        return _by_tifffile(path, error)
+        _need_tifffile(path, error)
+        return read_tiff(path)
 
 
-def _by_tifffile(path: Path, error: UnreadableError) -> StoredImage:
-    """The first page of a TIFF file that Pillow cannot read: several channels, 32 bits, floats in tiles."""
+def _need_tifffile(path: Path, error: UnreadableError) -> None:
+    """Pass for a TIFF file that Pillow cannot read, where tifffile is there to try; raise the error for others."""
     if path.suffix.lower() not in _TIFF or error.kind != "damaged":
         raise error
     if find_spec("tifffile") is None:
         raise UnreadableError(f"{error} (tifffile, which reads more, is not installed)", kind=".tif (unreadable)")
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(path) as file:
-            page, pages = file.pages[0], len(file.pages)
-            if page.photometric.name not in ("MINISBLACK", "RGB"):
-                raise UnreadableError(f"its colour space {page.photometric.name} is not read: convert it to RGB")
-            return StoredImage(_as_image(page.asarray()), frames=pages)
-    except UnreadableError:
-        raise
-    except Exception as failure:  # of damaged files it raises almost anything
-        raise UnreadableError(f"damaged ({failure})") from failure
 
 
 def _array(path: Path) -> NDArray[Any]:

@@ -38,6 +38,7 @@ class NumberKind:
         values: Least and largest stored value of those that were decoded.
         constant: How many of these hold a single value.
         clear: How many have a pixel that is not opaque.
+        deep: How many have more bits per colour in their files than the 8 that were looked at.
         unfinite: How many hold NaN or an infinity.
     """
 
@@ -45,6 +46,7 @@ class NumberKind:
     values: tuple[float, float]
     constant: int
     clear: int
+    deep: int
     unfinite: int
 
 
@@ -132,7 +134,7 @@ class _Seen:
     """What was seen of the images of one type of numbers."""
 
     def __init__(self) -> None:
-        self.images = self.constant = self.clear = self.unfinite = 0
+        self.images = self.constant = self.clear = self.deep = self.unfinite = 0
         self.low, self.high = math.inf, -math.inf
         self.moments = np.zeros(3)  # how many values, their sum, the sum of their squares
 
@@ -140,6 +142,7 @@ class _Seen:
         wide = colours.astype(np.float64)
         finite = np.isfinite(wide)
         self.images += 1
+        self.deep += raster.deep is not None
         self.unfinite += not finite.all()
         self.clear += raster.alpha and bool((raster.values[:, :, -1] != np.iinfo(raster.values.dtype).max).any())
         wide = wide[finite]
@@ -152,7 +155,7 @@ class _Seen:
 
     def kind(self) -> NumberKind:
         values = (self.low, self.high) if self.low <= self.high else (0.0, 0.0)
-        return NumberKind(self.images, values, self.constant, self.clear, self.unfinite)
+        return NumberKind(self.images, values, self.constant, self.clear, self.deep, self.unfinite)
 
 
 def training_images(survey: Survey, settings: Data, *, augmented: bool) -> Dataset:

@@ -6,14 +6,19 @@ rate is off by 2 %.
 
 from hvdsl.runtime.distributions.base import Distribution, Flowed
 from hvdsl.runtime.distributions.discrete import StraightThroughBernoulli, StraightThroughCategorical
-from hvdsl.runtime.distributions.location_scale import Laplace, LocationScale, Logistic, Normal, product, relative
-from hvdsl.runtime.distributions.maps import (
+from hvdsl.runtime.distributions.location_scale import (
+    Laplace,
+    LocationScale,
+    Logistic,
     MeanMap,
+    Normal,
     ScaleMap,
     bounded,
     exp,
     identity,
     logvar,
+    product,
+    relative,
     soft_clamp,
     softplus,
     softplus_logvar,

@@ -16,7 +16,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hvdsl.errors import HvdslError
 
@@ -244,3 +247,22 @@ def _beside(path: Path, suffix: str) -> Path:
     """A free name in the same folder, hidden, that says of what it is."""
     name = path.name.encode()[:_LONGEST].decode(errors="ignore")
     return path.with_name(f".{name}.{secrets.token_hex(4)}.{suffix}")
+
+
+def read_array(path: Path, mode: Literal["r", "c"] = "r") -> NDArray[Any]:
+    """The array of an `.npy` file, mapped into memory: read-only, or with changes that are not written back.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        DiskError: It cannot be read, or is no array file.
+    """
+    try:
+        array = np.load(path, mmap_mode=mode, allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # of damaged headers NumPy raises almost anything: it parses them as Python
+        reason = " ".join(str(error).split())[:120] or type(error).__name__  # it may hold the header
+        raise DiskError(f"{path} cannot be read as an array file ({reason})", reason) from error
+    if not isinstance(array, np.ndarray):
+        raise DiskError(f"{path} is no array file but an archive of some", "an archive")
+    return array

@@ -23,12 +23,12 @@ def out_of_memory(failure: BaseException, remedy: str = "take a smaller batch") 
         remedy: What to do about it, as the end of a sentence.
     """
     text = str(failure)
-    told = isinstance(failure, RuntimeError | OSError) and any(sign in text.lower() for sign in _SIGNS)
-    if not (told or isinstance(failure, MemoryError | torch.OutOfMemoryError)):
+    has_sign = isinstance(failure, RuntimeError | OSError) and any(sign in text.lower() for sign in _SIGNS)
+    if not (has_sign or isinstance(failure, MemoryError | torch.OutOfMemoryError)):
         return None
     where = "on the accelerator" if isinstance(failure, torch.OutOfMemoryError) and "CUDA" in text else "of the machine"
-    found = _BYTES.search(text)
-    wanted = f": {_size(found[1], found[2])} more were asked for" if found else ""
+    amount = _BYTES.search(text)
+    wanted = f": {_size(amount[1], amount[2])} more were asked for" if amount else ""
     return OutOfMemoryError(f"out of memory {where}{wanted}; {remedy}")
 
 

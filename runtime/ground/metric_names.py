@@ -132,8 +132,6 @@ PEAK_MEMORY_BYTES = _metric(
 IMAGES = _metric("images", "images", "those that were evaluated")
 SAMPLES = _metric("samples", "samples", "of the latents for each image")
 
-OF_THE_MACHINE = frozenset({IMAGES_PER_SECOND, SECONDS_PER_STEP, PEAK_MEMORY_BYTES})
-"""Differ from one run to the next, whatever is computed."""
 _HEADINGS = {
     NEGATIVE_ELBO_NATS_PER_IMAGE: "nats/image",
     STANDARD_ERROR_BITS_PER_DIM: "± bits/dim",

@@ -1,4 +1,4 @@
-"""Tensor helpers that several kinds of layers need: widening, and gradients past a choice that has none."""
+"""What several kinds of layers need: widening, gradients past a choice that has none, the agreement of processes."""
 
 from __future__ import annotations
 
@@ -59,3 +59,19 @@ def rotated(z: Tensor, code: Tensor) -> Tensor:
 
 
 _TINY = 1e-6
+
+
+class Agreement:
+    """The agreement of a process with itself: what layers and quantizers hold until training hands them another.
+
+    Training on several processes hands in its `World`, which sums over all of them.
+    """
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one whose own choice counts for all."""
+        return True
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of `values` over all processes; it may be computed in place."""
+        return values

@@ -13,8 +13,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.ground.agreement import Agreement
 from hvdsl.runtime.ground.peers import exchanged, joined
+from hvdsl.runtime.ground.tensors import Agreement
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.ground.noise import Noise
+from hvdsl.runtime.ground.noise import Noise, derive_seed
 from hvdsl.runtime.ground.pixels import as_stored
-from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.inference.inference import chunks, inference, some, to_pixels
 from hvdsl.runtime.latents import Condition, Given, Source, Traversal
-from hvdsl.runtime.latents.conditions import absent, arguments_of, blank, conditions_of, without
+from hvdsl.runtime.latents.conditions import Rows, absent, arguments_of, blank, conditions_of, without
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae, is_quantized
+
+_Rows = TypeVar("_Rows", bound=Rows)
 
 Decode = Literal["sample", "mean"]
 
@@ -111,21 +112,21 @@ def sample_batch(
         return as_stored(to_pixels(vae, decoded, data), data).cpu()
 
 
-def completed(model: nn.Module, given: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+def completed(model: nn.Module, given: Mapping[str, _Rows], count: int) -> dict[str, _Rows | Tensor]:
     """What a model is conditioned on, for so many images: what is not given and may be left out is left out.
 
     Raises:
         HvdslError: A condition is missing.
     """
-    found = dict(given)
+    values: dict[str, _Rows | Tensor] = dict(given)
     for condition in conditions_of(model):
-        if condition.name not in found:
+        if condition.name not in values:
             if not condition.droppable and condition.generative:
                 raise HvdslError(
                     f"the model is conditioned on `{condition.name}`: say which with `--given {condition.name}=…`"
                 )
-            found[condition.name] = absent(condition, count) if condition.droppable else blank(condition, count)
-    return found
+            values[condition.name] = absent(condition, count) if condition.droppable else blank(condition, count)
+    return values
 
 
 def guided(model: nn.Module, given: Mapping[str, Tensor], guidance: float) -> tuple[dict[str, Tensor], float | None]:

@@ -14,7 +14,15 @@ from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.pixels import pixel_bits
-from hvdsl.runtime.latents.conditions import arguments_of, scored_of, target_images, target_of, weight_of
+from hvdsl.runtime.latents.conditions import (
+    Rows,
+    arguments_of,
+    check_target,
+    scored_of,
+    target_images,
+    target_of,
+    weight_of,
+)
 from hvdsl.runtime.objective.elbo import ModelBatch
 from hvdsl.runtime.protocol import HierarchicalVae, as_vae
 from hvdsl.runtime.training.step.fast_paths import arithmetic
@@ -44,14 +52,21 @@ def model_batch(model: nn.Module, v: Tensor, noise: Noise, given: Mapping[str, T
         HvdslError: A field is missing or does not fit, or the weights of an image are all 0.
     """
     own = {name: value.to(v.device) for name, value in given.items()}
+    check_target(model, v, own)
     x, target = as_vae(model).input(v), target_of(model, v, own)
     weight = weight_of(model, own)
     return ModelBatch(x, target, noise, arguments_of(model, own), None if weight is None else weight.to(v))
 
 
-def some(given: Mapping[str, Tensor], indices: range) -> dict[str, Tensor]:
-    """The fields of some of the images."""
-    return {name: value[indices.start : indices.stop] for name, value in given.items()}
+def some(given: Mapping[str, Rows], indices: range) -> dict[str, Tensor]:
+    """The fields of some of the images; where there are values of fewer, these in turn."""
+    return {name: _some(value, indices) for name, value in given.items()}
+
+
+def _some(value: Rows, indices: range) -> Tensor:
+    if isinstance(value, Tensor) and len(value) >= indices.stop:
+        return value[indices.start : indices.stop]
+    return value[torch.arange(indices.start, indices.stop) % len(value)]
 
 
 def chunks(items: range, size: int) -> Iterator[range]:

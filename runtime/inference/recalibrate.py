@@ -10,13 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.ground.noise import Noise
-from hvdsl.runtime.ground.seeds import derive_seed
+from hvdsl.runtime.ground.noise import Noise, derive_seed
 from hvdsl.runtime.latents import Traversal
-from hvdsl.runtime.latents.conditions import arguments_of
+from hvdsl.runtime.latents.conditions import Rows, arguments_of
 from hvdsl.runtime.latents.noise import image_noise
 from hvdsl.runtime.layers import BatchNorm2d
 from hvdsl.runtime.protocol import as_vae
@@ -31,7 +30,7 @@ def recalibrate_batch_norm(
     temperature: float | Sequence[float] = 1.0,
     batch: int = BATCH,
     seed: int = 0,
-    given: Mapping[str, Tensor] = MappingProxyType({}),
+    given: Mapping[str, Rows] = MappingProxyType({}),
 ) -> None:
     """Move the running statistics of every batch norm that generation runs through, by so many prior passes.
 
@@ -52,7 +51,7 @@ def recalibrate_with(
     model: nn.Module,
     noises: Iterable[Noise],
     temperature: float | Sequence[float] = 1.0,
-    given: Mapping[str, Tensor] = MappingProxyType({}),
+    given: Mapping[str, Rows] = MappingProxyType({}),
 ) -> None:
     """The same, one pass for each of `noises`."""
     norms = [module for module in model.modules() if isinstance(module, BatchNorm2d)]

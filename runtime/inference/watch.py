@@ -15,7 +15,7 @@ from hvdsl.compiler.settings import Data, ModelSettings
 from hvdsl.runtime.ground.pixels import pixel_bits
 from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
 from hvdsl.runtime.inference.generate import depths, reconstruct, sample
-from hvdsl.runtime.inference.pictures import grid, labelled_rows, rate_bars
+from hvdsl.runtime.inference.image_files import grid, labelled_rows, rate_bars
 from hvdsl.runtime.latents.conditions import as_tensors, conditions_of
 from hvdsl.runtime.latents.group import default_temperatures
 from hvdsl.runtime.protocol import as_vae, is_quantized

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,14 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.latents.group import Condition
 
 NONE = -1  # the class of an image without one
+
+
+class Rows(Protocol):
+    """Values of images, any of which may be asked for: a tensor `(N, …)`, or what reads them when they are wanted."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor, /) -> Tensor: ...
 
 
 def conditions_of(model: nn.Module) -> tuple[Condition, ...]:
@@ -48,10 +56,10 @@ def arguments_of(model: nn.Module, given: Mapping[str, Tensor]) -> dict[str, Ten
     Raises:
         HvdslError: a condition is missing, or not of its shape.
     """
-    return {c.argument or c.name: checked(c, given) for c in conditions_of(model)}
+    return {c.argument or c.name: checked_condition(c, given) for c in conditions_of(model)}
 
 
-def checked(condition: Condition, given: Mapping[str, Tensor]) -> Tensor:
+def checked_condition(condition: Condition, given: Mapping[str, Tensor]) -> Tensor:
     """The value of one condition.
 
     Raises:
@@ -71,6 +79,28 @@ def target_of(model: nn.Module, v: Tensor, given: Mapping[str, Tensor]) -> Tenso
     """What the likelihood scores: of the raw pixels `v`, or of fields in their place or beside them."""
     target: Callable[..., Tensor] = model.target  # type: ignore[assignment]
     return target(v, **_own(model, target, given, v))
+
+
+def check_target(model: nn.Module, v: Tensor, given: Mapping[str, Tensor], names: Sequence[str] = ()) -> None:
+    """Refuse images whose target, where it is of several images, is no number; of one image `check` refuses it.
+
+    Args:
+        names: What the images are called, for messages.
+
+    Raises:
+        HvdslError: it is not finite for one of them.
+    """
+    if not target_images(model):
+        return
+    finite = torch.isfinite(target_of(model, v, given)).flatten(1).all(1)
+    if not bool(finite.all()):
+        first = int((~finite).nonzero()[0, 0])
+        name = names[first] if names else f"image {first + 1} of {len(v)}"
+        of = " and ".join(f"`{image}`" for image in target_images(model))
+        raise HvdslError(
+            f"the `target` of {name}, which is of {of}, is NaN or infinite somewhere: write an expression in "
+            "`data` that is a finite number for all that these images hold, or leave the image out"
+        )
 
 
 def weight_of(model: nn.Module, given: Mapping[str, Tensor]) -> Tensor | None:
@@ -96,7 +126,7 @@ def _own(
     """Of the fields, those that a method takes, as floats."""
     names = {c.argument or c.name: c for c in scored_of(model)}
     taken = [name for name in inspect.signature(method).parameters if name in names]
-    values = {name: checked(names[name], given) for name in taken}
+    values = {name: checked_condition(names[name], given) for name in taken}
     return {name: value.float() if like is None else value.to(like) for name, value in values.items()}
 
 
@@ -132,10 +162,10 @@ def dropped(
     An image has one chance, so that conditions of one rate are left out together: what is learned for guidance is the
     model without any of them.
     """
-    found = dict(given)
+    remaining = dict(given)
     for condition in conditions:
-        if condition.droppable and condition.name in found:
-            value = found[condition.name].copy()
+        if condition.droppable and condition.name in remaining:
+            value = remaining[condition.name].copy()
             value[chance < condition.drop] = NONE if condition.classes is not None else np.nan
-            found[condition.name] = value
-    return found
+            remaining[condition.name] = value
+    return remaining

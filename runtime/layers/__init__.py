@@ -3,10 +3,10 @@
 Constructors allocate and never initialise; `initialize(module, seed)` does, once and explicitly.
 """
 
-from hvdsl.runtime.layers.attention import Attention
 from hvdsl.runtime.layers.convolution import Conv2d, ConvTranspose2d, Dense
 from hvdsl.runtime.layers.functional import (
     Affine,
+    Attention,
     Dropout,
     Learned,
     Recipe,

@@ -14,9 +14,8 @@ from torch import Tensor
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import LABEL, CodesError
 from hvdsl.runtime.distributions.base import mix
-from hvdsl.runtime.ground.noise import SampleNoise
+from hvdsl.runtime.ground.noise import SampleNoise, derive_seed
 from hvdsl.runtime.ground.pixels import touched
-from hvdsl.runtime.ground.seeds import derive_seed
 from hvdsl.runtime.priors.protocol import Choose, StepwisePrior
 from hvdsl.runtime.priors.sampling import Progress, Sampled, Schedule, check_schedule, draw_codes
 

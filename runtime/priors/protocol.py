@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias, cast
 from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.latents.conditions import checked
+from hvdsl.runtime.latents.conditions import checked_condition
 from hvdsl.runtime.latents.group import CodeMap, Condition
 from hvdsl.runtime.layers import Attention
 from hvdsl.runtime.priors.affine import Function, Kernel, Map, unchanged
@@ -189,7 +189,7 @@ def check_codes(prior: PriorModel, given: Sequence[Tensor], keep: tuple[Tensor, 
     for map, value in zip(prior.CONDITIONS, given, strict=True):
         if isinstance(map, CodeMap):
             _check(map, value, batch)
-        elif len(checked(map, {map.name: value})) != batch:
+        elif len(checked_condition(map, {map.name: value})) != batch:
             raise HvdslError(f"`{map.name}` is of {len(value)} images, not of {batch}")
     if keep is not None:
         _check(prior.CODES, keep[0], batch)

@@ -19,7 +19,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import CodesError, Level
 from hvdsl.runtime.codes.store import CodeRows
 from hvdsl.runtime.ground import metric_names as names
-from hvdsl.runtime.ground.seeds import derive_seed
+from hvdsl.runtime.ground.noise import derive_seed
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.inference import chunks, inference, some
 from hvdsl.runtime.latents.conditions import NONE, as_tensors, fields_of

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvdsl.runtime.ground.agreement import Agreement
-from hvdsl.runtime.ground.tensors import Gradient, at_least_float32, require_codes
+from hvdsl.runtime.ground.tensors import Agreement, Gradient, at_least_float32, require_codes
 from hvdsl.runtime.layers.init import Layer
 from hvdsl.runtime.quantizers.clustering import occurrences
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hvdsl.runtime.ground.agreement import Agreement
+from hvdsl.runtime.ground.tensors import Agreement
 
 ITERATIONS = 10
 """Of k-means."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from hvdsl.runtime.ground.agreement import Agreement
+from hvdsl.runtime.ground.tensors import Agreement
 from hvdsl.runtime.quantizers.base import LOWER_RATE, Quantizer
 
 COLLAPSED = 0.05

@@ -231,10 +231,10 @@ class RunLog:
         if sinks.note:
             tell(sinks.note)
         spec = run.spec() if (run.folder / RESOLVED).is_file() else ""
-        told = SinkRun(run.folder, spec, settings.model_dump(mode="json", by_alias=True), groups, step)
+        sink_run = SinkRun(run.folder, spec, settings.model_dump(mode="json", by_alias=True), groups, step)
         for name, opened in sinks.named:
             try:
-                self._named[name] = opened(told)
+                self._named[name] = opened(sink_run)
             except Exception as error:
                 self._failed(name, error)
 

@@ -14,13 +14,21 @@ from torch import nn
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.compiler.settings import Train
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.ground.noise import JointNoise
-from hvdsl.runtime.ground.seeds import derive_seed
+from hvdsl.runtime.ground.noise import JointNoise, derive_seed
 from hvdsl.runtime.ground.world import World
-from hvdsl.runtime.latents.conditions import arguments_of, as_tensors, conditions_of, dropped, target_of, weight_of
+from hvdsl.runtime.latents.conditions import (
+    arguments_of,
+    as_tensors,
+    check_target,
+    conditions_of,
+    dropped,
+    target_of,
+    weight_of,
+)
 from hvdsl.runtime.latents.noise import image_noise
-from hvdsl.runtime.objective.elbo import ModelBatch, Objective
-from hvdsl.runtime.objective.penalties.terms import Penalties
+from hvdsl.runtime.objective.elbo import ModelBatch
+from hvdsl.runtime.objective.objective import Objective
+from hvdsl.runtime.objective.penalties import Penalties
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import PixelBatch
 from hvdsl.runtime.training.schedule import Clock
@@ -66,7 +74,9 @@ class ImageTask:
         """Images mapped for encoder and likelihood, with the noise that each draws for itself."""
         pixels = pixels_on(batch.pixels, next(model.parameters()))
         arrays = self._left_out(model, batch, train)
-        weight = weight_of(model, as_tensors(batch.given))  # on the host, where it can be looked at
+        stored = as_tensors(batch.given)  # on the host, where they can be looked at
+        weight = weight_of(model, stored)
+        check_target(model, torch.from_numpy(batch.pixels).float(), stored, batch.names)
         on_host = as_tensors(arrays) | ({} if weight is None else {_WEIGHT: weight})
         given = {name: on_device(values.numpy(), pixels.device) for name, values in on_host.items()}
         seed = derive_seed(train.seed, "training noise")

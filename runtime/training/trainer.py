@@ -18,7 +18,7 @@ from hvdsl.compiler.settings import ModelSettings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.disk import write_json
-from hvdsl.runtime.ground.seeds import derive_seed
+from hvdsl.runtime.ground.noise import derive_seed
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.latents import LatentGroup
 from hvdsl.runtime.latents.conditions import fields_of

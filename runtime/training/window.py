@@ -156,7 +156,7 @@ class Collapse:
     def __init__(self, total: int | None = None, start: int = 0) -> None:
         self._least = SILENT_STEPS if total is None else min(SILENT_STEPS, total / 2)
         self._since: dict[str, int] = {}  # the record before a group became silent, by its step
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._last = start
         self._windows: dict[
             tuple[str, str], int
@@ -183,10 +183,10 @@ class Collapse:
             turns = self._turn("rate", name, rate is not None and rate < SILENT_NATS)
             if turns <= 1:
                 self._since[name] = self._last
-                self._told.discard(name)
-            if turns >= SILENT_WINDOWS and step - self._since[name] >= self._least and name not in self._told:
+                self._reported.discard(name)
+            if turns >= SILENT_WINDOWS and step - self._since[name] >= self._least and name not in self._reported:
                 silent.append(name)
-                self._told.add(name)
+                self._reported.add(name)
         self._last = step
         if not silent:
             return []

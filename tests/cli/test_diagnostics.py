@@ -6,7 +6,7 @@ import pytest
 
 from hvdsl.grammar.diagnostics import Code, Diagnostic
 from hvdsl.grammar.source import Source, Span
-from hvdsl.render.diagnostics import LONGEST_LINE, as_data, render, width
+from hvdsl.render.diagnostics import LONGEST_LINE, as_data, cells_of, render
 
 CODE = Code("HV0399", "a test", "", "", "")
 
@@ -33,7 +33,7 @@ def test_the_picture() -> None:
 def test_the_caret_stands_under_its_character(before: str) -> None:
     lines = drawn(f"{before}wrong + 1", len(before), len(before) + 5)
     line, caret = lines[2], lines[3]
-    assert width(line[: line.index("wrong")]) == width(caret[: caret.index("^")])
+    assert cells_of(line[: line.index("wrong")]) == cells_of(caret[: caret.index("^")])
     assert caret.count("^") == 5
 
 
@@ -48,7 +48,7 @@ def test_several_lines_are_bracketed() -> None:
 def test_a_very_long_line_is_cut_around_the_caret() -> None:
     text = "(" * 100_000 + "x" + ")" * 100_000
     lines = drawn(text, 100_000, 100_001)
-    assert all(width(line) < LONGEST_LINE + 10 for line in lines)
+    assert all(cells_of(line) < LONGEST_LINE + 10 for line in lines)
     assert lines[2][lines[3].index("^")] == "x"
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import hvdsl
-from hvdsl.compiler.diagnostics.flows import FLOW_OF_CODES, NO_LOG_DETERMINANT, NOT_AUTOREGRESSIVE
+from hvdsl.compiler.diagnostics.names import FLOW_OF_CODES, NO_LOG_DETERMINANT, NOT_AUTOREGRESSIVE
 from hvdsl.grammar.diagnostics import Diagnostic, Severity, SpecError
 from hvdsl.runtime.distributions import Normal
 from hvdsl.runtime.ground.noise import SampleNoise

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hvdsl.compiler.model import structure
 from hvdsl.compiler.pipeline import check
-from hvdsl.compiler.stages import structure
 
 OF_VERSION_0_1 = {
     "vdvae_digits": "1fb5f98fd2c46e25d78c910583d15e72ab893e9ea5a963b53d5751a55824aee8",

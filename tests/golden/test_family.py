@@ -22,7 +22,7 @@ from hvdsl.grammar.source import Source
 from hvdsl.runtime.distributions import Flowed, Normal, exp, softplus
 from hvdsl.runtime.latents import LatentGroup, Traversal
 from hvdsl.runtime.likelihoods import DiscretizedLogistic, DiscretizedLogisticMixture
-from hvdsl.runtime.objective.elbo import Beta, balance_by_rate
+from hvdsl.runtime.objective.objective import Beta, balance_by_rate
 from hvdsl.runtime.quantizers import EmaCodebook, GradientCodebook, NearestCode
 from hvdsl.runtime.training.schedule import Clock, LearningRate
 from hvdsl.runtime.training.step.optimizer import build_optimizer

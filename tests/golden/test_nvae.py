@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from hvdsl.compiler.setting_words import BySize
 from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.runtime.ground.noise import RecordedNoise
-from hvdsl.runtime.inference.evaluate import ImportanceBound
 from hvdsl.runtime.inference.recalibrate import recalibrate_with
+from hvdsl.runtime.inference.scores import ImportanceBound
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.likelihoods import NormalDensity
 from hvdsl.runtime.likelihoods.discretized_logistic import LOGISTIC_STREAM, MIXTURE_STREAM
-from hvdsl.runtime.objective.elbo import ModelBatch, Objective
-from hvdsl.runtime.objective.penalties.terms import Penalties
+from hvdsl.runtime.objective.elbo import ModelBatch
+from hvdsl.runtime.objective.objective import Objective
+from hvdsl.runtime.objective.penalties import Penalties
 from hvdsl.runtime.training.schedule import Clock
 from tests.golden.nvae_recorded import CASES, FOLDER, case, infer, model, our_names, published_names
 

@@ -116,10 +116,10 @@ ELSEWHERE = {  # compared by the tests of what they are about
     ],
     "tests/runtime/likelihoods/test_bernoulli.py": ["bernoulli_crop"],
     "tests/runtime/objective/test_objective.py": ["kl_balancer"],
-    "tests/runtime/objective/penalties/test_spectral.py": ["spectral"],
+    "tests/runtime/objective/test_penalties.py": ["spectral"],
     "tests/runtime/test_distributions.py": ["normal_kl", "normal_kl_residual"],
-    "tests/runtime/test_start_from_batch.py": ["op_res_elu_datainit"],
-    "tests/runtime/training/test_optimizer.py": ["adamax_fast", "adamax_torch"],
+    "tests/runtime/training/step/test_start_from_batch.py": ["op_res_elu_datainit"],
+    "tests/runtime/training/step/test_optimizer.py": ["adamax_fast", "adamax_torch"],
 }
 MIXTURES = sorted(path.stem for path in FOLDER.glob("dmol_*.safetensors"))
 HEADS = ["bit_depth", "normal_head", "soft_clamp"]  # by the tests of this file that bear their names

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from hvdsl.compiler.analysis.causality import own_codes
-from hvdsl.compiler.analysis.sight import seen_positions
+from hvdsl.compiler.analysis.causality import own_codes, seen_positions
 from hvdsl.compiler.emit import emit_priors, emit_steps
 from hvdsl.compiler.graph import Graph
 from hvdsl.compiler.load import load

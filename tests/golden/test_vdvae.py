@@ -18,7 +18,8 @@ from hvdsl.compiler.settings import Objective as ObjectiveSettings
 from hvdsl.runtime.ground.noise import RecordedNoise
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.likelihoods.discretized_logistic import LOGISTIC_STREAM, MIXTURE_STREAM
-from hvdsl.runtime.objective.elbo import ModelBatch, Objective
+from hvdsl.runtime.objective.elbo import ModelBatch
+from hvdsl.runtime.objective.objective import Objective
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.step.optimization import Optimization
 from tests.golden.recorded import FOLDER, SPECS, case, in_our_names, infer, model, published_weights

@@ -20,7 +20,8 @@ from hvdsl.compiler.settings import Train
 from hvdsl.importers import WeightsError, rename
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import Given, Traversal
-from hvdsl.runtime.objective.elbo import ModelBatch, Objective
+from hvdsl.runtime.objective.elbo import ModelBatch
+from hvdsl.runtime.objective.objective import Objective
 from hvdsl.runtime.training.folder.weights import model_tensors
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.step.optimization import Optimization

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Sequence
 
 from hvdsl.compiler.catalogue.table import Kind as OperationKind
-from hvdsl.compiler.emit import layout, literals
+from hvdsl.compiler.emit import syntax
 from hvdsl.compiler.emit.forward.steps import Kind, ListItem, Ref, Step, steps
 from hvdsl.compiler.emit.forward.variables import allowed
 from hvdsl.compiler.emit.modules.instance import ModuleInstance, given_name, is_tap, tap_key
@@ -90,18 +90,18 @@ class Signature:
     @property
     def text(self) -> list[str]:
         """The `def` line, broken where it is too long."""
-        flat = f"{layout.INDENT}def forward({', '.join(['self', *self._parameters])}) -> {self._result}:"
-        if len(flat) <= layout.WIDTH:
+        flat = f"{syntax.INDENT}def forward({', '.join(['self', *self._parameters])}) -> {self._result}:"
+        if len(flat) <= syntax.WIDTH:
             return [flat]
         inner = ", ".join(["self", *self._parameters])
-        lines = [f"{layout.INDENT * 2}{inner}"]
-        if len(lines[0]) > layout.WIDTH:
-            lines = [f"{layout.INDENT * 2}{p}," for p in ["self", *self._parameters]]
-        result = [f"{layout.INDENT}) -> {self._result}:"]
-        if len(result[0]) > layout.WIDTH:
-            kinds = [f"{layout.INDENT * 2}{kind}," for kind in self._kinds]
-            result = [f"{layout.INDENT}) -> tuple[", *kinds, f"{layout.INDENT}]:"]
-        return [f"{layout.INDENT}def forward(", *lines, *result]
+        lines = [f"{syntax.INDENT * 2}{inner}"]
+        if len(lines[0]) > syntax.WIDTH:
+            lines = [f"{syntax.INDENT * 2}{p}," for p in ["self", *self._parameters]]
+        result = [f"{syntax.INDENT}) -> {self._result}:"]
+        if len(result[0]) > syntax.WIDTH:
+            kinds = [f"{syntax.INDENT * 2}{kind}," for kind in self._kinds]
+            result = [f"{syntax.INDENT}) -> tuple[", *kinds, f"{syntax.INDENT}]:"]
+        return [f"{syntax.INDENT}def forward(", *lines, *result]
 
     @property
     def _kinds(self) -> list[str]:
@@ -161,7 +161,7 @@ class Signature:
 
     def condition(self, latents: ast.expr) -> str:
         """When posterior-only code runs: the model knows by its image, all others by their latents."""
-        return "x is not None" if self.is_model else f"{layout.unparse(latents)}.inferred"
+        return "x is not None" if self.is_model else f"{syntax.unparse(latents)}.inferred"
 
     def _lists_of(self, values: Sequence[Edge]) -> list[str]:
         if not self._instance.is_section:
@@ -180,7 +180,7 @@ class Signature:
         found: dict[str, ast.expr] = {}
         for i, (ref, operand) in enumerate(zip(step.inputs, operands, strict=True)):
             if isinstance(ref, ListItem):
-                found[ref.list] = literals.name(ref.list)
+                found[ref.list] = syntax.name(ref.list)
             else:
                 found[f"{i}"] = operand
         return list(found.values())

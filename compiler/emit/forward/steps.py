@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
-from hvdsl.compiler.emit.expressions import Template
+from hvdsl.compiler.emit.syntax import Template
 from hvdsl.compiler.graph import Edge, Literal
 from hvdsl.grammar.record import Record, record
 

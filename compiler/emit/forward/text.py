@@ -6,8 +6,7 @@ import ast
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hvdsl.compiler.emit import layout, literals
-from hvdsl.compiler.emit.expressions import fill
+from hvdsl.compiler.emit import syntax
 from hvdsl.compiler.emit.forward.loops import roll
 from hvdsl.compiler.emit.forward.signature import Signature
 from hvdsl.compiler.emit.forward.steps import (
@@ -29,6 +28,7 @@ from hvdsl.compiler.emit.forward.variables import Inlined, Variables, inline, li
 from hvdsl.compiler.emit.modules.classes import ModuleClass
 from hvdsl.compiler.emit.modules.constructor import attribute, index
 from hvdsl.compiler.emit.modules.tree import ModuleTree
+from hvdsl.compiler.emit.syntax import fill
 from hvdsl.compiler.graph import Edge
 
 BODY = 2  # levels of indentation of a method's statements
@@ -78,8 +78,8 @@ class Forward:
     def _step(self, step: Step, depth: int) -> None:
         expression = self._expression(step)
         if step.kind is Kind.APPEND:
-            call = literals.call(literals.dotted(step.fills[0], "append"), expression)
-            self._lines += layout.lines("", call, depth=depth)
+            call = syntax.call(syntax.dotted(step.fills[0], "append"), expression)
+            self._lines += syntax.lines("", call, depth=depth)
             return
         targets = [
             self._target(v, n, step)
@@ -87,11 +87,11 @@ class Forward:
         ]
         targets += step.fills
         if not targets:  # a group whose stream goes nowhere: it still draws
-            self._lines += layout.lines("", expression, depth=depth)
+            self._lines += syntax.lines("", expression, depth=depth)
             return
         head = ", ".join(targets)
-        if head != layout.unparse(expression):
-            self._lines += layout.assignment(targets, expression, depth)
+        if head != syntax.unparse(expression):
+            self._lines += syntax.assignment(targets, expression, depth)
 
     def _target(self, value: Edge, name: str | None, step: Step) -> str:
         now = self._times.start[id(step)]
@@ -116,7 +116,7 @@ class Forward:
                     absent.append(self._variables.bind(value, wanted, now, fallback))
             for name, length in self._signature.absent_lists(step):
                 self._line(depth, f"{name}: list[{self._signature.list_kind(name)} | None] = [None] * {length}")
-        for some in layout.filled(absent, " = ", " = None", depth):
+        for some in syntax.filled(absent, " = ", " = None", depth):
             self._line(depth, f"{some} = None")
         condition = self._signature.condition(self._latents(when.first, when.last.shifted(1)))
         why = "" if self._signature.is_model else "  # only what the posterior needs"
@@ -158,7 +158,7 @@ class Forward:
             self._variables.hold(slot, held)
         else:
             name = self._variables.bind(slot, None, now)
-            self._lines += layout.lines(f"{name} = ", self._operand(before), depth=depth)
+            self._lines += syntax.lines(f"{name} = ", self._operand(before), depth=depth)
         self._preferred[following] = self._variables[slot]
 
     def _walked(self, loop: Loop) -> tuple[Address, bool] | None:
@@ -180,15 +180,15 @@ class Forward:
 
     def _return(self) -> None:
         values = [self._operand(ref) for ref in self._results] + [
-            literals.name(n) for n in self._signature.returned_lists
+            syntax.name(n) for n in self._signature.returned_lists
         ]
         if len(values) == 1:
-            self._lines += layout.lines("return ", values[0], depth=BODY)
+            self._lines += syntax.lines("return ", values[0], depth=BODY)
         elif values:
-            self._line(BODY, f"return {', '.join(layout.unparse(v) for v in values)}")
+            self._line(BODY, f"return {', '.join(syntax.unparse(v) for v in values)}")
 
     def _line(self, depth: int, text: str) -> None:
-        self._lines.append(layout.INDENT * depth + text)
+        self._lines.append(syntax.INDENT * depth + text)
 
     # -- expressions
 
@@ -199,42 +199,42 @@ class Forward:
         if step.kind is Kind.EXPRESSION and step.template is not None:
             return fill(step.template, operands, self._class.values[step.outputs[0].node])
         if step.kind is Kind.LAYER:
-            return literals.call(self._module(step.module), *(operands or [literals.dotted("latents", "batch")]))
+            return syntax.call(self._module(step.module), *(operands or [syntax.dotted("latents", "batch")]))
         if step.kind in DRAWS and step.latents is not None:
             group = self._latents(step.latents[0], step.latents[0].shifted(1))
-            return literals.call(ast.Attribute(group, step.kind.value, ast.Load()), *operands)
+            return syntax.call(ast.Attribute(group, step.kind.value, ast.Load()), *operands)
         operands = self._signature.call_arguments(step, operands)
         operands += [self._module(address[1:], str(address[0])) for address in step.lent]
         if step.latents is not None:
             operands.append(self._part(*step.latents))
-        return literals.call(self._module(step.module, step.holder), *operands)
+        return syntax.call(self._module(step.module, step.holder), *operands)
 
     def _operand(self, ref: Ref) -> ast.expr:
         if isinstance(ref, ListItem):
-            return ast.Subscript(literals.name(ref.list), index(ref.index), ast.Load())
+            return ast.Subscript(syntax.name(ref.list), index(ref.index), ast.Load())
         if isinstance(ref, Edge) and ref in self._inlined.within and ref not in self._variables:
             return self._expression(self._inlined.within[ref])
-        return literals.name(self._variables[ref])
+        return syntax.name(self._variables[ref])
 
     def _module(self, address: Address, holder: str = "self") -> ast.expr:
         result: ast.expr = ast.Name(holder, ast.Load())
         rest = address
         for head, name in self._modules:
             if address[: len(head)] == head:
-                result, rest = literals.name(name), address[len(head) :]
+                result, rest = syntax.name(name), address[len(head) :]
         return attribute(rest, result)
 
     def _part(self, first: Index, stop: Index) -> ast.expr:
         """The latents that a call takes."""
         low, high = self._instance.latents
         if (first, stop) == (Index(0), Index(high - low)):
-            return literals.name("latents")
-        return ast.Subscript(literals.name("latents"), ast.Slice(index(first), index(stop)), ast.Load())
+            return syntax.name("latents")
+        return ast.Subscript(syntax.name("latents"), ast.Slice(index(first), index(stop)), ast.Load())
 
     def _latents(self, first: Index, stop: Index) -> ast.expr:
         """One latent, or the view of several."""
         if first.shifted(1) == stop:
-            return ast.Subscript(literals.name("latents"), index(first), ast.Load())
+            return ast.Subscript(syntax.name("latents"), index(first), ast.Load())
         return self._part(first, stop)
 
 

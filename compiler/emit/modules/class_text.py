@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from hvdsl.compiler.emit import layout
+from hvdsl.compiler.emit import syntax
 from hvdsl.compiler.emit.forward.signature import Signature
 from hvdsl.compiler.emit.forward.text import Forward
 from hvdsl.compiler.emit.modules.classes import ModuleClass
@@ -37,7 +37,7 @@ def class_text(module_class: ModuleClass, tree: ModuleTree) -> list[str]:
     base = "nn.Module" if instance.is_section else "Recipe"
     lines = [f"class {identifier(module_class.name)}({base}):"]
     first, *rest = [*_comments(instance.scope.comments), f"`{what}`."]
-    lines.append(docstring(first, layout.INDENT, rest))
+    lines.append(docstring(first, syntax.INDENT, rest))
     if module_class.entries or module_class.parameters:
         lines += ["", *constructor(module_class)]
     body = Forward(module_class, tree, signature).lines()
@@ -51,7 +51,7 @@ def _comments(lines: Sequence[str]) -> list[str]:
     block: list[str] = []
     for line in lines:
         block = [] if not line else [*block, line.lstrip("# ").rstrip()]
-    wide = layout.WIDTH - len(layout.INDENT) - len('"""')
+    wide = syntax.WIDTH - len(syntax.INDENT) - len('"""')
     return [part for line in block for part in textwrap.wrap(line, wide)]
 
 
@@ -59,11 +59,11 @@ def constructor(module_class: ModuleClass) -> list[str]:
     """Write `__init__`."""
     parameters = "".join(f", {p.name}: {p.annotation}" for p in module_class.parameters)
     lines = [f"    def __init__(self{parameters}) -> None:"]
-    if len(lines[0]) > layout.WIDTH:
+    if len(lines[0]) > syntax.WIDTH:
         each = [f"        {p.name}: {p.annotation}," for p in module_class.parameters]
         lines = ["    def __init__(", "        self,", *each, "    ) -> None:"]
     lines.append("        super().__init__()")
     lines += [f"        self.{p.name} = {p.name}" for p in module_class.parameters if p.kept]
     for name, expression in members(module_class.entries).items():
-        lines += layout.lines(f"self.{identifier(name)} = ", expression, depth=2)
+        lines += syntax.lines(f"self.{identifier(name)} = ", expression, depth=2)
     return lines

@@ -10,15 +10,14 @@ from types import MappingProxyType
 
 from hvdsl.compiler.catalogue.table import Layer
 from hvdsl.compiler.diagnostics.emission import USES_DIFFER
-from hvdsl.compiler.emit import literals, runtime_index
+from hvdsl.compiler.emit import runtime_index, syntax
 from hvdsl.compiler.emit.forward.steps import Address, Item, Kind, ListItem, Ref, Repeat, Step, When, steps
 from hvdsl.compiler.emit.modules import constructor
 from hvdsl.compiler.emit.modules.class_names import class_name
 from hvdsl.compiler.emit.modules.instance import ModuleInstance, OwnUse
 from hvdsl.compiler.emit.modules.tree import ModuleTree
 from hvdsl.compiler.emit.names import Names
-from hvdsl.compiler.graph import Edge, Graph, Literal, Named, Scope, Term
-from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
+from hvdsl.compiler.graph import MODULE_ATTRIBUTES, Edge, Graph, Literal, Named, Scope, Term
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 
 
@@ -190,8 +189,8 @@ class _Unifier:
             if isinstance(entry, ModuleInstance):
                 self._class.entries[address] = self._child([v for v in versions if isinstance(v, ModuleInstance)])
             elif isinstance(entry, OwnUse):
-                shared, roles = constructor.attribute(entry.instance), map(literals.constant, entry.roles)
-                self._class.entries[address] = literals.call("Own", shared, *roles)
+                shared, roles = constructor.attribute(entry.instance), map(syntax.constant, entry.roles)
+                self._class.entries[address] = syntax.call("Own", shared, *roles)
             else:
                 nodes = [dict(instance.nodes[address].args) for instance in self._instances]
                 self._class.entries[address] = self._layer([v for v in versions if isinstance(v, Layer)], nodes)
@@ -214,7 +213,7 @@ class _Unifier:
         number = {id(u): i for i, u in enumerate(child.instances)}
         positions = [number[id(u)] for u in instances]
         args = [self._resolve(tuple(p.values[i] for i in positions), [p.name]) for p in child.parameters]
-        return literals.call(child.name, *args)
+        return syntax.call(child.name, *args)
 
     def _layer(self, layers: list[Layer], args: list[dict[str, Literal]]) -> ast.expr:
         first = layers[0]
@@ -228,7 +227,7 @@ class _Unifier:
             key: self._resolve(tuple(_option(layer, key) for layer in layers), _preferred(key, layers, args))
             for key in sorted(varying, key=roles.index)
         }
-        return literals.call(first.name, *positional, **options)
+        return syntax.call(first.name, *positional, **options)
 
     def _expression(self, versions: Sequence[Step]) -> None:
         nodes = [u.graph.nodes[s.outputs[0].node] for u, s in zip(self._instances, versions, strict=True)]
@@ -253,17 +252,17 @@ class _Unifier:
             self._parameters[key] = InitArgument(self._names.take(name), values)
         parameter = self._parameters[key]
         parameter.kept |= kept
-        return literals.dotted("self", parameter.name) if kept else literals.name(parameter.name)
+        return syntax.dotted("self", parameter.name) if kept else syntax.name(parameter.name)
 
     def _literal(self, values: Sequence[Literal]) -> ast.expr:
         """One value, the same in all instances; a constant's name where all of them say that `let`."""
         lets = {value.let if isinstance(value, Named) else "" for value in values}
         if len(lets) == 1 and (constant := self._constants.get(lets.pop())) is not None:
-            return literals.name(constant)
+            return syntax.name(constant)
         tuples = [value for value in values if isinstance(value, tuple)]
         if len(tuples) == len(values):
             return ast.Tuple([self._literal(column) for column in zip(*tuples, strict=True)], ast.Load())
-        return literals.literal(values[0])
+        return syntax.literal(values[0])
 
     def _parts(self, values: tuple[Literal, ...], hints: Sequence[str], kept: bool) -> ast.expr | None:
         """Tuples of one length, of which a part is the same everywhere, differ in their other parts only."""

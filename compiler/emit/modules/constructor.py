@@ -6,9 +6,9 @@ import ast
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from hvdsl.compiler.emit import literals
-from hvdsl.compiler.emit.expressions import Template, abstract, fill
+from hvdsl.compiler.emit import syntax
 from hvdsl.compiler.emit.forward.steps import Address, Index
+from hvdsl.compiler.emit.syntax import Template, abstract, fill
 from hvdsl.compiler.graph import Literal
 
 REPEATED = 3  # equal neighbours from which on a comprehension reads better than a list
@@ -38,8 +38,8 @@ class _Place:
             return self.module
         if self.numbered:
             items = sequence([place.expression(inside=True) for place in self.numbered])
-            return items if inside else literals.call(literals.dotted("nn", "ModuleList"), items)
-        return literals.call("Scope", **{name: place.expression(inside=True) for name, place in self.named.items()})
+            return items if inside else syntax.call(syntax.dotted("nn", "ModuleList"), items)
+        return syntax.call("Scope", **{name: place.expression(inside=True) for name, place in self.named.items()})
 
 
 def members(entries: Mapping[Address, ast.expr]) -> dict[str, ast.expr]:
@@ -52,7 +52,7 @@ def members(entries: Mapping[Address, ast.expr]) -> dict[str, ast.expr]:
 
 def attribute(address: Address, holder: ast.expr | None = None) -> ast.expr:
     """Where a module is: `self.q.conv[0]`, in `self` or in another holder."""
-    result: ast.expr = literals.name("self") if holder is None else holder
+    result: ast.expr = syntax.name("self") if holder is None else holder
     for part in address:
         if isinstance(part, Index):
             result = ast.Subscript(result, index(part), ast.Load())
@@ -111,22 +111,22 @@ def _comprehension(forms: Sequence[tuple[Template, tuple[Literal, ...]]], first:
         values = [
             index(Index(column[0], (("i", step),)))
             if step and isinstance(column[0], int)
-            else literals.literal(column[0])
+            else syntax.literal(column[0])
             for column, step in zip(columns, growth, strict=True)
         ]
         item = fill(forms[0][0], [], values)
-    counted = literals.call("range", literals.constant(len(forms)))
+    counted = syntax.call("range", syntax.constant(len(forms)))
     return ast.ListComp(item, [ast.comprehension(ast.Name(variable, ast.Store()), counted, [], 0)])
 
 
 def index(place: Index) -> ast.expr:
     """`10 + i`, `28 - i`, `2 * i + j`."""
-    result: ast.expr | None = literals.constant(place.base) if place.base or not place.steps else None
+    result: ast.expr | None = syntax.constant(place.base) if place.base or not place.steps else None
     for variable, step in place.steps:
-        factor = literals.name(variable)
-        term: ast.expr = factor if abs(step) == 1 else ast.BinOp(literals.constant(abs(step)), ast.Mult(), factor)
+        factor = syntax.name(variable)
+        term: ast.expr = factor if abs(step) == 1 else ast.BinOp(syntax.constant(abs(step)), ast.Mult(), factor)
         if result is None:
             result = term if step > 0 else ast.UnaryOp(ast.USub(), term)
         else:
             result = ast.BinOp(result, ast.Add() if step > 0 else ast.Sub(), term)
-    return result if result is not None else literals.constant(0)
+    return result if result is not None else syntax.constant(0)

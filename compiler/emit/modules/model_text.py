@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from hvdsl.compiler.assembly.pixels import V, parse_pixel_map
 from hvdsl.compiler.catalogue.likelihoods import LIKELIHOODS
-from hvdsl.compiler.emit import layout, literals, runtime_index
-from hvdsl.compiler.emit.expressions import substitute
+from hvdsl.compiler.emit import runtime_index, syntax
 from hvdsl.compiler.emit.forward.signature import Signature
 from hvdsl.compiler.emit.forward.text import Forward
 from hvdsl.compiler.emit.forward.variables import allowed
@@ -18,6 +17,7 @@ from hvdsl.compiler.emit.modules.constructor import REPEATED
 from hvdsl.compiler.emit.modules.instance import given_name
 from hvdsl.compiler.emit.modules.tree import ModuleTree
 from hvdsl.compiler.emit.names import camel, identifier, word
+from hvdsl.compiler.emit.syntax import substitute
 from hvdsl.compiler.graph import Graph, LatentGroup, Literal, Node, Shape, Term
 from hvdsl.compiler.setting_words import AtLeast
 from hvdsl.compiler.settings import Data
@@ -30,20 +30,20 @@ def model_class(module_class: ModuleClass, tree: ModuleTree, scored: Term, data:
     numbers = "that are real numbers" if data.is_real else f"0 … {2**data.bits - 1 if data.binarize == 'none' else 1}"
     lines = [
         f"class {identifier(module_class.name)}(nn.Module):",
-        docstring(title or tree.graph.name, layout.INDENT),
+        docstring(title or tree.graph.name, syntax.INDENT),
         "",
     ]
     lines += latent_groups(tree.graph.latents)
     lines += _conditions(signature, tree, data)
     lines += ["", *constructor(module_class)]
-    lines += layout.lines("self.likelihood = ", likelihood(scored, channels), depth=2)
+    lines += syntax.lines("self.likelihood = ", likelihood(scored, channels), depth=2)
     shape = f"(N, {channels}, {height}, {width})"
     lines += _pixels("input", data.input, f"Map raw pixels {numbers}, {shape}, to what the encoder takes.")
     lines += _target(data, f"raw pixels {numbers}, {shape},")
     lines += _weight(data)
     lines += ["", *signature.text]
     summary = "Return the likelihood's parameters for the mapped image `x`; without an image, generate."
-    lines.append(docstring(summary, layout.INDENT * 2, [_described(*each) for each in signature.conditions]))
+    lines.append(docstring(summary, syntax.INDENT * 2, [_described(*each) for each in signature.conditions]))
     lines.append("        latents.begin(self, x)")
     for node, name in signature.conditions:
         if node.index in tree.uses.live:
@@ -56,8 +56,8 @@ def _pixels(name: str, text: str, summary: str) -> list[str]:
     return [
         "",
         f"    def {name}(self, v: Tensor) -> Tensor:",
-        docstring(summary, layout.INDENT * 2),
-        *layout.lines("return ", tree, depth=2),
+        docstring(summary, syntax.INDENT * 2),
+        *syntax.lines("return ", tree, depth=2),
     ]
 
 
@@ -80,8 +80,8 @@ def _target(data: Data, raw: str) -> list[str]:
     return [
         "",
         f"    def target(self, v: Tensor, *, {arguments}) -> Tensor:",
-        docstring(summary, layout.INDENT * 2),
-        *layout.lines("return ", tree, depth=2),
+        docstring(summary, syntax.INDENT * 2),
+        *syntax.lines("return ", tree, depth=2),
     ]
 
 
@@ -95,8 +95,8 @@ def _weight(data: Data) -> list[str]:
     return [
         "",
         f"    def weight(self, *, {', '.join(f'{own}: Tensor' for own in names.values())}) -> Tensor:",
-        docstring("Return how much each pixel counts in the likelihood, `(N, 1, H, W)`.", layout.INDENT * 2),
-        *layout.lines("return ", tree, depth=2),
+        docstring("Return how much each pixel counts in the likelihood, `(N, 1, H, W)`.", syntax.INDENT * 2),
+        *syntax.lines("return ", tree, depth=2),
     ]
 
 
@@ -172,18 +172,18 @@ def as_map(node: Node, argument: ast.expr, like: ast.expr) -> ast.expr:
     """What makes an argument of `forward` the tensor that recipes see: one-hot classes, mapped numbers."""
     classes, text = node.args["classes"], node.args.get("input")
     if classes is not None:
-        return literals.call("one_hot", argument, literals.literal(classes), like)
-    value: ast.expr = literals.call("condition", argument, literals.literal(raw_shape(node)), like)
+        return syntax.call("one_hot", argument, syntax.literal(classes), like)
+    value: ast.expr = syntax.call("condition", argument, syntax.literal(raw_shape(node)), like)
     if isinstance(text, str):
         mapped = ast.parse(parse_pixel_map(text).torch(), mode="eval").body
         value = substitute(mapped, {V: value})
-    return literals.call("with_presence", value) if node.args["drop"] else value
+    return syntax.call("with_presence", value) if node.args["drop"] else value
 
 
 def _as_map(node: Node, name: str) -> list[str]:
     """The line that does so."""
-    like = literals.call("next", literals.call(literals.dotted("self", "parameters")))
-    return layout.lines(f"{name} = ", as_map(node, literals.name(name), like), depth=2)
+    like = syntax.call("next", syntax.call(syntax.dotted("self", "parameters")))
+    return syntax.lines(f"{name} = ", as_map(node, syntax.name(name), like), depth=2)
 
 
 def prior_class(module_class: ModuleClass, name: str, graph: Graph, tree: ModuleTree) -> list[str]:
@@ -192,16 +192,16 @@ def prior_class(module_class: ModuleClass, name: str, graph: Graph, tree: Module
     names = [allowed(given_name(node)) for node in given]
     lines = [
         f"class {name}(nn.Module):",
-        docstring(f"The prior of `{graph.name}`: logits of each code from those before it.", layout.INDENT),
+        docstring(f"The prior of `{graph.name}`: logits of each code from those before it.", syntax.INDENT),
         "",
     ]
-    lines += layout.lines("CODES = ", _code_map(given[0]), depth=1)
-    lines += layout.lines("CONDITIONS = ", ast.Tuple([_code_map(node) for node in given[1:]], ast.Load()), depth=1)
+    lines += syntax.lines("CODES = ", _code_map(given[0]), depth=1)
+    lines += syntax.lines("CONDITIONS = ", ast.Tuple([_code_map(node) for node in given[1:]], ast.Load()), depth=1)
     lines += ["", *constructor(module_class), ""]
     parameters = ", ".join(f"{n}: Tensor" for n in names)
     lines += [f"    def forward(self, {parameters}) -> Tensor:"]
     summary = "Return logits `(N, K, H, W)`; `{}` are codes `(N, H, W)`.".format("`, `".join(names))
-    lines.append(docstring(summary, layout.INDENT * 2))
+    lines.append(docstring(summary, syntax.INDENT * 2))
     live = {v.node for v in instance.inputs}
     for node, argument in zip(given, names, strict=True):
         if node.index in live:
@@ -214,8 +214,11 @@ def _code_map(node: Node) -> ast.expr:
         return ast.parse(_declared(node), mode="eval").body
     _, height, width = node.shapes[0]
     grid = () if node.args.get("source") == "field" else (height, width)
-    return literals.call(
-        "CodeMap", literals.constant(given_name(node)), literals.literal(node.args["classes"]), literals.literal(grid)
+    return syntax.call(
+        "CodeMap",
+        syntax.constant(given_name(node)),
+        syntax.literal(node.args["classes"]),
+        syntax.literal(grid),
     )
 
 
@@ -250,7 +253,7 @@ def _folded(first: LatentGroup, outer: tuple[int, int], inner: tuple[int, int]) 
     if not turns:
         return _entry(8, what, _own(first), ",")
     flat = f"        *({' '.join([entry, *turns])}),"
-    if len(flat) <= layout.WIDTH:
+    if len(flat) <= syntax.WIDTH:
         return [flat]
     return ["        *(", *_entry(12, what, _own(first)), *(f"            {turn}" for turn in turns), "        ),"]
 
@@ -259,7 +262,7 @@ def _entry(indent: int, what: str, own: str, tail: str = "") -> list[str]:
     """An entry on one line, or what is said of this latent alone on a line of its own."""
     pad = " " * indent
     flat = f"{pad}LatentGroup({what}{own}){tail}"
-    if len(flat) <= layout.WIDTH or not own:
+    if len(flat) <= syntax.WIDTH or not own:
         return [flat]
     return [f"{pad}LatentGroup(", f"{pad}    {what},", f"{pad}    {own.removeprefix(', ')},", f"{pad}){tail}"]
 
@@ -352,16 +355,16 @@ def likelihood(term: Term, channels: int) -> ast.expr:
     for argument in entry.arguments:
         value = given.get(argument.name)
         if argument.name == "n":
-            positional.append(literals.literal(value))
+            positional.append(syntax.literal(value))
         elif argument.name in ALWAYS or value != argument.default:
             options[argument.name] = _argument(value)
     if "channels" in runtime_index.parameters(name):
-        options = {"channels": literals.constant(channels), **options}
-    return literals.call(name, *positional, **options)
+        options = {"channels": syntax.constant(channels), **options}
+    return syntax.call(name, *positional, **options)
 
 
 def _argument(value: Literal) -> ast.expr:
     """A word that names a function of the runtime is a call of it; any other is a string."""
     if isinstance(value, Term) and value.name not in runtime_index.exports():
-        return literals.constant(value.name)
-    return literals.literal(value)
+        return syntax.constant(value.name)
+    return syntax.literal(value)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 
 from hvdsl.compiler.catalogue.convolutions import CONV
+from hvdsl.compiler.catalogue.rules import term
 from hvdsl.compiler.catalogue.structure import log_determinant
 from hvdsl.compiler.catalogue.table import Layer, Operation
-from hvdsl.compiler.catalogue.values import term
-from hvdsl.compiler.emit.expressions import Template, abstract, slot
 from hvdsl.compiler.emit.forward.steps import Address, Index, Item, Kind, ListItem, Ref, Repeat, Step, schedule
 from hvdsl.compiler.emit.forward.variables import allowed
 from hvdsl.compiler.emit.modules.instance import (
@@ -27,6 +26,7 @@ from hvdsl.compiler.emit.modules.instance import (
     uses,
 )
 from hvdsl.compiler.emit.names import Names
+from hvdsl.compiler.emit.syntax import Template, abstract, slot
 from hvdsl.compiler.graph import ENTRIES, Direction, Edge, Graph, LatentGroup, Node, Role, Scope
 
 BATCH = "latents.batch"

@@ -13,10 +13,9 @@ from typing import TypeAlias
 from hvdsl.compiler.analysis.causality import own_codes, reaches
 from hvdsl.compiler.catalogue.convolutions import CONV, DEPTHWISE
 from hvdsl.compiler.catalogue.joins import ATTENTION, CONCAT, EXPAND
-from hvdsl.compiler.catalogue.reads import OWN, Reads
 from hvdsl.compiler.catalogue.reshaping import SHIFT
-from hvdsl.compiler.catalogue.table import AtRest, Locality
-from hvdsl.compiler.catalogue.values import integer
+from hvdsl.compiler.catalogue.rules import integer
+from hvdsl.compiler.catalogue.table import OWN, AtRest, Locality, Reads
 from hvdsl.compiler.diagnostics.emission import NO_STEPWISE_FORM
 from hvdsl.compiler.graph import ENTRIES, Edge, Graph, Node
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics

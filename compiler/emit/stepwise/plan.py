@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from hvdsl.compiler.catalogue.activations import GLU
 from hvdsl.compiler.catalogue.joins import ADD
-from hvdsl.compiler.catalogue.reads import Offset
+from hvdsl.compiler.catalogue.table import Offset
 from hvdsl.compiler.emit.stepwise.graph import Kind, Op, Ref, StepwiseGraph
 from hvdsl.compiler.graph import Graph
 

@@ -1,4 +1,4 @@
-"""Statements of step-by-step code as trees, and the names of their variables."""
+"""Parts of a prior's graph as statements on whole maps: what is known beforehand, and linear maps as functions."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import ast
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 
-from hvdsl.compiler.emit import layout
-from hvdsl.compiler.emit.expressions import substitute
+from hvdsl.compiler.catalogue.sources import COORDINATES
+from hvdsl.compiler.emit import syntax
 from hvdsl.compiler.emit.forward.variables import allowed
+from hvdsl.compiler.emit.modules.instance import given_name
+from hvdsl.compiler.emit.modules.model_text import as_map
+from hvdsl.compiler.emit.stepwise.graph import Kind, Op, Ref
+from hvdsl.compiler.emit.stepwise.plan import Map
+from hvdsl.compiler.emit.syntax import Template, fill, slot, substitute
+from hvdsl.compiler.graph import ENTRIES, Graph, Node
 from hvdsl.grammar.record import Record, record
 
 
@@ -22,8 +28,8 @@ class Statement(Record):
 
     def lines(self, depth: int) -> list[str]:
         if not self.targets:
-            return layout.lines("", self.value, depth=depth)
-        return layout.assignment(self.targets, self.value, depth)
+            return syntax.lines("", self.value, depth=depth)
+        return syntax.assignment(self.targets, self.value, depth)
 
 
 class Result(Statement):
@@ -32,7 +38,7 @@ class Result(Statement):
     __slots__ = ()
 
     def lines(self, depth: int) -> list[str]:
-        return layout.lines("return ", self.value, depth=depth)
+        return syntax.lines("return ", self.value, depth=depth)
 
 
 @record
@@ -44,10 +50,10 @@ class Function(Statement):
 
     def lines(self, depth: int) -> list[str]:
         head = ", ".join(f"{name}: Tensor" for name in self.parameters)
-        pad = layout.INDENT * depth
+        pad = syntax.INDENT * depth
         first = [f"{pad}def {self.targets[0]}({head}) -> Tensor:"]
-        if len(first[0]) > layout.WIDTH:
-            first = [f"{pad}def {self.targets[0]}(", f"{pad}{layout.INDENT}{head}", f"{pad}) -> Tensor:"]
+        if len(first[0]) > syntax.WIDTH:
+            first = [f"{pad}def {self.targets[0]}(", f"{pad}{syntax.INDENT}{head}", f"{pad}) -> Tensor:"]
         return ["", *first, *(line for s in self.body for line in s.lines(depth + 1)), ""]
 
 
@@ -85,3 +91,125 @@ def unused(name: str, taken: Set[str]) -> str:
 
 def _names(value: ast.expr) -> Iterable[str]:
     return (node.id for node in ast.walk(value) if isinstance(node, ast.Name))
+
+
+LETTERS = "abcdefgh"
+
+
+def module(node: Node, graph: Graph) -> ast.expr:
+    """Where the prior keeps a node's layer: `prior.stem[0].above.conv[0]`."""
+    path = node.path
+    if not path:  # it owns no tensor: kept by its own count among its like
+        like = [n for n in graph.nodes if n.operation is node.operation and n.scope is node.scope and not n.path]
+        path = f"{node.scope.path}.{node.operation.name}.{like.index(node)}"
+    steps = path.split(".")[1:]  # the first is the section
+    return syntax.dotted("prior", *(int(s) if s.isdigit() else s for s in steps))
+
+
+def side_by_side(values: Sequence[ast.expr]) -> ast.expr:
+    """`torch.cat((a, b), 1)`"""
+    return syntax.call(syntax.dotted("torch", "cat"), ast.Tuple(list(values), ast.Load()), syntax.constant(1))
+
+
+class MapWriter:
+    """Writes the code of a prior's parts; names what is static. `taken` are the names of the constructor."""
+
+    def __init__(self, graph: Graph, taken: Iterable[str]) -> None:
+        self.taken = set(taken)
+        self._graph = graph
+        self._static: dict[Ref, str] = {}
+
+    def static(self, ref: Ref) -> ast.Name:
+        return syntax.name(self._static[ref])
+
+    def statics(self, wanted: Sequence[Ref]) -> list[Statement]:
+        """Compute these static tensors, and name them for the whole constructor."""
+        values: dict[Ref, ast.expr] = {}
+        statements = self._statements(wanted, values)
+        done = []
+        names: dict[str, str] = {}
+        for statement in statements:
+            targets = []
+            for target in statement.targets:
+                names[target] = unused(allowed(statement.wanted or "h"), self.taken)
+                self.taken.add(names[target])
+                targets.append(names[target])
+            value = substitute(statement.value, {old: ast.Name(new, ast.Load()) for old, new in names.items()})
+            done.append(Statement(tuple(targets), value))
+        self._static = {
+            ref: names[value.id] for ref, value in values.items() if isinstance(value, ast.Name) and value.id in names
+        }
+        return done
+
+    def function(self, name: str, map: Map, operands: Sequence[Sequence[Ref]]) -> Function:
+        """A linear map as a function; each operand may hold several tensors side by side."""
+        parameters: list[str] = []
+        values: dict[Ref, ast.expr] = {}
+        statements: list[Statement] = []
+        for number, refs in enumerate(operands):
+            parameter = "x" if len(operands) == 1 else LETTERS[number] if number < len(LETTERS) else f"a{number}"
+            parameters.append(parameter)
+            if len(refs) == 1:
+                values[refs[0]] = syntax.name(parameter)
+                continue
+            pieces = [f"{parameter}_{i}" for i in range(len(refs))]
+            values.update({ref: syntax.name(piece) for ref, piece in zip(refs, pieces, strict=True)})
+            sizes = ast.Tuple([syntax.constant(r[0].channels[r[1]]) for r in refs], ast.Load())
+            split = syntax.call(syntax.dotted(parameter, "split"), sizes, syntax.constant(1))
+            statements.append(Statement(tuple(pieces), split))
+        settled = [piece for s in statements for piece in s.targets]
+        for ref in map.known:
+            values[ref] = self.static(ref)
+            parameters.append(self._static[ref])
+        computed = self._statements(map.roots, values)
+        results = [values[root] for root in map.roots]
+        if len(results) > 1:
+            together = syntax.call("joint_halves", *results) if map.halves else side_by_side(results)
+            computed.append(Result((), together))
+        elif computed and isinstance(results[0], ast.Name) and computed[-1].targets == (results[0].id,):
+            computed[-1] = Result((), computed[-1].value)
+        else:
+            computed.append(Result((), results[0]))
+        kept = {own: own for own in (*parameters, *settled)}
+        body = [*statements, *named(computed, kept, ("x", "h"))]
+        return Function((name,), results[0], None, tuple(parameters), tuple(body))
+
+    def _statements(self, wanted: Sequence[Ref], values: dict[Ref, ast.expr]) -> list[Statement]:
+        """What computes the wanted tensors from those of `values`, to which the results are added."""
+        statements: list[Statement] = []
+
+        def compute(ref: Ref) -> ast.expr:
+            if ref not in values:
+                op = ref[0]
+                if op.kind is Kind.CODES:
+                    raise AssertionError("the codes are no static tensor")
+                operands = [] if op.node.operation is COORDINATES else [compute(r) for r in op.inputs]
+                names = [f"_op_{op.node.index}_{len(statements)}_{i}_" for i in range(len(op.channels))]
+                values.update({(op, i): ast.Name(n, ast.Load()) for i, n in enumerate(names)})
+                statements.append(Statement(tuple(names), self._value(op, operands), _wanted(op)))
+            return values[ref]
+
+        for ref in wanted:
+            compute(ref)
+        return statements
+
+    def _value(self, op: Op, operands: Sequence[ast.expr]) -> ast.expr:
+        node = op.node
+        if node.role in ENTRIES:
+            return as_map(node, syntax.name(allowed(given_name(node))), syntax.dotted("buffers", "blank"))
+        if node.operation is COORDINATES:
+            return syntax.call("coordinates", syntax.dotted("buffers", "blank"))
+        if node.operation.expression is None:
+            return syntax.call(module(node, self._graph), *operands)
+        shapes = [self._graph.shape(edge) for edge in node.inputs]
+        text = node.operation.expression([slot(i) for i in range(len(operands))], shapes, node.args)
+        return fill(Template(text), operands, ())
+
+
+def _wanted(op: Op) -> str | None:
+    """What a tensor that is known beforehand is called: by the spec's name, or what it is."""
+    if len(op.channels) == 1 and op.node.names and op.node.names[0]:
+        return op.node.names[0]
+    if op.node.role in ENTRIES:
+        return f"{given_name(op.node)}_map"
+    return "position" if op.node.operation is COORDINATES else None

@@ -6,13 +6,11 @@ import ast
 from collections.abc import Mapping, Sequence
 
 from hvdsl.compiler.catalogue.reshaping import SHIFT
-from hvdsl.compiler.emit import layout, literals
-from hvdsl.compiler.emit.expressions import Template, fill, slot
+from hvdsl.compiler.emit import syntax
 from hvdsl.compiler.emit.forward.variables import allowed
 from hvdsl.compiler.emit.modules.class_text import docstring
 from hvdsl.compiler.emit.modules.instance import given_name
 from hvdsl.compiler.emit.stepwise.graph import Op, Ref
-from hvdsl.compiler.emit.stepwise.maps import MapWriter, module
 from hvdsl.compiler.emit.stepwise.plan import (
     Attention,
     Codes,
@@ -30,7 +28,8 @@ from hvdsl.compiler.emit.stepwise.plan import (
     skew,
     users,
 )
-from hvdsl.compiler.emit.stepwise.statements import Result, Statement, named, unused
+from hvdsl.compiler.emit.stepwise.statements import MapWriter, Result, Statement, module, named, unused
+from hvdsl.compiler.emit.syntax import Template, fill, slot
 from hvdsl.compiler.graph import Graph, Node
 
 BODY = 2  # levels of indentation of a method's statements
@@ -60,7 +59,7 @@ class _Writer:
         parameters = "".join(f", {name}: Tensor" for name in self._conditions)
         lines = [
             f"class {self._prior}Steps:",
-            docstring(summary, layout.INDENT),
+            docstring(summary, syntax.INDENT),
             "",
             f"    WAVEFRONT_SKEW = {skew(self._plan, self._graph)}",
             "",
@@ -73,7 +72,7 @@ class _Writer:
         if lines[-1].endswith("-> None:"):
             lines.append("        pass")
         lines += ["", "    def __call__(self, j: int) -> Tensor:"]
-        lines.append(docstring("Return the logits `(N, K)` of step j.", layout.INDENT * 2))
+        lines.append(docstring("Return the logits `(N, K)` of step j.", syntax.INDENT * 2))
         steps = named(self._step(), {}, ("x", "h"))
         return lines + [line for statement in steps for line in statement.lines(BODY)]
 
@@ -128,12 +127,12 @@ class _Writer:
 
     def _part(self, stage: Stage) -> list[Statement]:
         name = self._part_names[stage]
-        own = ast.Attribute(literals.name("self"), name, ast.Load())
+        own = ast.Attribute(syntax.name("self"), name, ast.Load())
         if isinstance(stage, Pointwise):
             return [Statement((ast.unparse(own),), module(stage.ops[0].node, self._graph))]
         if isinstance(stage, Attention):
             query, _, value = stage.op.inputs
-            sizes = [literals.constant(ref[0].channels[ref[1]]) for ref in (query, value)]
+            sizes = [syntax.constant(ref[0].channels[ref[1]]) for ref in (query, value)]
             buffers = _buffers("attention", module(stage.op.node, self._graph), *sizes)
             return [Statement((ast.unparse(own),), buffers)]
         if isinstance(stage, Known):
@@ -145,17 +144,17 @@ class _Writer:
             options: dict[str, ast.expr] = {}
             if stage in self._chained:
                 before, between = self._chained[stage]
-                of = [literals.name(_plain(between) or ""), literals.dotted("self", self._part_names[before])]
+                of = [syntax.name(_plain(between) or ""), syntax.dotted("self", self._part_names[before])]
                 options["of"] = ast.Tuple(of, ast.Load())
             if stage in self._gated:
-                options["gate"] = literals.constant(True)
+                options["gate"] = syntax.constant(True)
             convolution = stage.convolution
             return self._with_map(name, stage.map, "convolution", self._kernel(convolution), [convolution], options)
         if isinstance(stage, Linear):
             operands = [self._plan.parts[s] for s in stage.map.slots]
-            sizes = [literals.constant(sum(_channels(r) for r in refs)) for refs in operands]
+            sizes = [syntax.constant(sum(_channels(r) for r in refs)) for refs in operands]
             function = self._maps.function(name, stage.map, operands)
-            buffers = _buffers("linear", literals.name(name), ast.Tuple(sizes, ast.Load()), *self._read(stage.map))
+            buffers = _buffers("linear", syntax.name(name), ast.Tuple(sizes, ast.Load()), *self._read(stage.map))
             return [function, Statement((ast.unparse(own),), buffers)]
         raise AssertionError(f"{type(stage).__name__} is no part")
 
@@ -172,7 +171,7 @@ class _Writer:
         if map.roots == [(convolutions[0], 0)]:
             return [Statement((f"self.{name}",), _buffers(method, kernels, **(options or {})))]
         function = self._maps.function(name, map, [[(op, 0)] for op in convolutions])
-        buffers = _buffers(method, kernels, literals.name(name), *self._read(map), **(options or {}))
+        buffers = _buffers(method, kernels, syntax.name(name), *self._read(map), **(options or {}))
         return [function, Statement((f"self.{name}",), buffers)]
 
     def _read(self, map: Map) -> list[ast.expr]:
@@ -183,10 +182,10 @@ class _Writer:
     def _kernel(self, op: Op) -> ast.expr:
         if op.node.operation is SHIFT:
             down, right = (int(str(op.node.args[side])) for side in ("down", "right"))
-            moves = [literals.constant(n) for n in (down, right)]
-            return literals.call("moved", literals.constant(op.channels[0]), _of_buffers("blank"), *moves)
-        moves = [literals.constant(n) for n in op.shift] if op.shift != (0, 0) else []
-        return literals.call("convolution", module(op.node, self._graph), _of_buffers("grid"), *moves)
+            moves = [syntax.constant(n) for n in (down, right)]
+            return syntax.call("moved", syntax.constant(op.channels[0]), _of_buffers("blank"), *moves)
+        moves = [syntax.constant(n) for n in op.shift] if op.shift != (0, 0) else []
+        return syntax.call("convolution", module(op.node, self._graph), _of_buffers("grid"), *moves)
 
     # -- what every position needs
 
@@ -196,7 +195,7 @@ class _Writer:
             if isinstance(stage, Attention) and len(stage.sources) > 1:
                 pieces = ast.Tuple([self._piece(r) for r in stage.op.inputs], ast.Load())
                 out = _at(self._buffer(stage, "input"))
-                joined = literals.call(literals.dotted("torch", "cat"), pieces, literals.constant(1), out=out)
+                joined = syntax.call(syntax.dotted("torch", "cat"), pieces, syntax.constant(1), out=out)
                 statements.append(Statement((), joined))
             if stage not in self._inside:
                 statements += self._stage(stage)
@@ -215,7 +214,7 @@ class _Writer:
             [(add, _)] = self._plan.parts[stage]
             left, right = (self._piece(ref) for ref in add.inputs)
             value, writes = (
-                (literals.call(literals.dotted("torch", "add"), left, right), True)
+                (syntax.call(syntax.dotted("torch", "add"), left, right), True)
                 if targets
                 else (ast.BinOp(left, ast.Add(), right), False)
             )
@@ -245,18 +244,18 @@ class _Writer:
             if isinstance(user, Attention) and user.sources == [stage]:
                 found.append(_at(self._buffer(user, "input")))
             if isinstance(user, Linear) and len(user.map.slots) > 1 and stage in user.map.slots:
-                number = literals.constant(user.map.slots.index(stage))
+                number = syntax.constant(user.map.slots.index(stage))
                 found.append(_at(ast.Subscript(self._buffer(user, "operands"), number, ast.Load())))
         return found
 
     def _buffer(self, stage: Stage, name: str) -> ast.expr:
-        return literals.dotted("self", self._part_names[stage], name)
+        return syntax.dotted("self", self._part_names[stage], name)
 
     def _call(self, stage: Stage, *method: str, **options: ast.expr) -> ast.Call:
-        operands: list[ast.expr] = [literals.name("j")]
+        operands: list[ast.expr] = [syntax.name("j")]
         if isinstance(stage, Linear) and len(stage.map.slots) == 1:
             operands.append(self._tensor(stage.map.slots[0]))
-        return literals.call(literals.dotted("self", self._part_names[stage], *method), *operands, **options)
+        return syntax.call(syntax.dotted("self", self._part_names[stage], *method), *operands, **options)
 
     def _gate(self, gate: Gate) -> ast.expr:
         plus = {} if gate.plus is None else {"plus": self._tensor(gate.plus)}
@@ -270,7 +269,7 @@ class _Writer:
             [self._tensor(stage.sources[0])] if len(stage.ops) > 1 else [self._piece(r) for r in inputs]
         )
         if entry.expression is None:
-            return literals.call("at_position", literals.dotted("self", self._part_names[stage]), *operands), False
+            return syntax.call("at_position", syntax.dotted("self", self._part_names[stage]), *operands), False
         slots = [slot(i) for i in range(len(operands))]
         into = entry.writes_into(slots, node.args) if entry.writes_into else None
         if into is not None:
@@ -289,8 +288,8 @@ class _Writer:
         if len(parts) == 1:
             return self._tensor(stage)
         start = sum(_channels(r) for r in parts[: parts.index(ref)])
-        sizes = [literals.constant(n) for n in (1, start, _channels(ref))]
-        return literals.call(ast.Attribute(self._tensor(stage), "narrow", ast.Load()), *sizes)
+        sizes = [syntax.constant(n) for n in (1, start, _channels(ref))]
+        return syntax.call(ast.Attribute(self._tensor(stage), "narrow", ast.Load()), *sizes)
 
 
 def _recipe(node: Node, fallback: str) -> str:
@@ -311,19 +310,19 @@ def _channels(ref: Ref) -> int:
 
 
 def _at(buffer: ast.expr) -> ast.expr:
-    return ast.Subscript(buffer, literals.name("j"), ast.Load())
+    return ast.Subscript(buffer, syntax.name("j"), ast.Load())
 
 
 def _copied(target: ast.expr, value: ast.expr) -> ast.expr:
-    return literals.call(ast.Attribute(target, "copy_", ast.Load()), value)
+    return syntax.call(ast.Attribute(target, "copy_", ast.Load()), value)
 
 
 def _of_buffers(name: str) -> ast.expr:
-    return literals.dotted("buffers", name)
+    return syntax.dotted("buffers", name)
 
 
 def _buffers(method: str, *args: ast.expr, **options: ast.expr) -> ast.Call:
-    return literals.call(_of_buffers(method), *args, **options)
+    return syntax.call(_of_buffers(method), *args, **options)
 
 
 def _plain(stage: Pointwise) -> str | None:

@@ -131,12 +131,12 @@ def _data(result: Checked) -> dict[str, Any]:
 
 
 def _print_for_programs(results: Sequence[Checked], form: str) -> None:
-    from hvdsl.render import formats
+    from hvdsl.render.diagnostics import concise, github, sarif
 
     diagnostics = list(dict.fromkeys(d for result in results for d in in_order(result.diagnostics)))
     if form == "sarif":
         from hvdsl import __version__
 
-        print(json.dumps(formats.sarif(diagnostics, __version__), indent=2))
+        print(json.dumps(sarif(diagnostics, __version__), indent=2))
     else:
-        print(formats.github(diagnostics) if form == "github" else formats.concise(diagnostics), end="")
+        print(github(diagnostics) if form == "github" else concise(diagnostics), end="")

@@ -89,7 +89,7 @@ def _sheet(survey: Survey, settings: Data, path: Path) -> None:
 
     from hvdsl.runtime.data.survey import training_images
     from hvdsl.runtime.ground.pixels import pixel_bits
-    from hvdsl.runtime.inference.pictures import grid, save_png
+    from hvdsl.runtime.inference.image_files import grid, save_png
 
     images = training_images(survey, settings, augmented=True)
     indices = np.unique(np.linspace(0, len(images) - 1, min(_SHEET, len(images))).astype(int)).tolist()
@@ -106,6 +106,7 @@ def _text(survey: Survey) -> list[str]:
     for name, kind in survey.kinds.items():
         more = [f"{kind.constant:,} of a single value"] if kind.constant else []
         more += [f"{kind.clear:,} not opaque"] if kind.clear else []
+        more += [f"{kind.deep:,} with more than 8 bits per colour (`bits` above 8 reads them)"] if kind.deep else []
         more += [f"{kind.unfinite:,} with NaN or an infinity, which are refused"] if kind.unfinite else []
         low, high = kind.values
         lines.append(f"{name}: values {low:g} … {high:g} in {_images(kind.images)}" + "".join(f", {m}" for m in more))
@@ -157,6 +158,7 @@ def _as_json(survey: Survey) -> dict[str, object]:
                 "values": k.values,
                 "constant": k.constant,
                 "not_opaque": k.clear,
+                "deeper_than_8_bits": k.deep,
                 "not_finite": k.unfinite,
             }
             for name, k in survey.kinds.items()

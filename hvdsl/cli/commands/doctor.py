@@ -16,9 +16,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.output import print_json
-    from hvdsl.workflows.doctor import diagnose
+    from hvdsl.workflows.doctor import examine_machine
 
-    found = diagnose(speed=args.speed)
+    found = examine_machine(speed=args.speed)
     if args.json:
         print_json(found)
     else:
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:
-    from hvdsl.render.table import in_bytes
+    from hvdsl.render.numbers import in_bytes
 
     def line(title: str, text: str) -> str:
         return f"{title:<14}{text}"

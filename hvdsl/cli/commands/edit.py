@@ -24,8 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from hvdsl.runtime.ground.pixels import pixel_bits
-    from hvdsl.runtime.inference.image_files import write_images
-    from hvdsl.runtime.inference.pictures import labelled_rows, save_png
+    from hvdsl.runtime.inference.image_files import labelled_rows, save_png, write_images
     from hvdsl.workflows.conditions import stored_images
     from hvdsl.workflows.runs import spread_indices, used_images
     from hvdsl.workflows.trained import Trained

@@ -47,8 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from hvdsl.runtime.ground.pixels import pixel_bits
     from hvdsl.runtime.inference.generate import depths
-    from hvdsl.runtime.inference.image_files import write_images
-    from hvdsl.runtime.inference.pictures import labelled_rows, save_png
+    from hvdsl.runtime.inference.image_files import labelled_rows, save_png, write_images
     from hvdsl.runtime.protocol import as_vae
     from hvdsl.workflows.conditions import stored_images
     from hvdsl.workflows.images import read_mask

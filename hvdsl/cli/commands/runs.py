@@ -43,7 +43,8 @@ def _show(found: list[RunOverview]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from hvdsl.render.table import PLAIN_WIDTH, in_bytes
+    from hvdsl.render.numbers import in_bytes
+    from hvdsl.render.table import PLAIN_WIDTH
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name, justify in (("run", "left"), ("state", "left"), ("step", "right"), ("best validation", "left"),

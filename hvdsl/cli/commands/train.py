@@ -93,7 +93,8 @@ def _add_dry_run(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from hvdsl.workflows.train import StoppedError, TrainOptions, run_training, say
+    from hvdsl.workflows.calls import say
+    from hvdsl.workflows.train import StoppedError, TrainOptions, run_training
 
     spec, resume = args.spec, args.resume
     if isinstance(resume, str) and resume != "auto":  # `--resume SPEC --out RUN`
@@ -138,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _dry_run(args: argparse.Namespace, options: TrainOptions) -> int:
-    from hvdsl.compiler.stages import AUTOENCODER
+    from hvdsl.compiler.model import AUTOENCODER
     from hvdsl.workflows.compiling import checked
     from hvdsl.workflows.plan import check_fits, make_plan, parse_size
 

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(found: Verification) -> None:
-    from hvdsl.render.table import in_bytes
+    from hvdsl.render.numbers import in_bytes
 
     def line(check: Check) -> str:
         size = "" if not check.good or check.bytes is None else f", {check.files} files, {in_bytes(check.bytes)}"

@@ -98,7 +98,7 @@ def processes(args: argparse.Namespace) -> Iterator[bool]:
 @contextmanager
 def machine(args: argparse.Namespace) -> Iterator[None]:
     """Apply `--threads` while a command works."""
-    from hvdsl.workflows.isolation import no_global_effect
+    from hvdsl.workflows.calls import no_global_effect
 
     with no_global_effect(args.threads, remedy=None):  # the command line knows the command, and what it would take
         yield

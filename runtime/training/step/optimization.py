@@ -16,8 +16,9 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.latents.noise import noise_scheme, set_noise_scheme
 from hvdsl.runtime.layers.norms import DegenerateBatchError, statistics_held
-from hvdsl.runtime.objective.elbo import ModelBatch, Objective
-from hvdsl.runtime.objective.penalties.terms import Penalties
+from hvdsl.runtime.objective.elbo import ModelBatch
+from hvdsl.runtime.objective.objective import Objective
+from hvdsl.runtime.objective.penalties import Penalties
 from hvdsl.runtime.quantizers import Quantizer
 from hvdsl.runtime.quantizers.usage import CHOSEN, agree, chosen_codes, load_chosen_codes, settle
 from hvdsl.runtime.training.folder.checkpoint import Checkpoint, CheckpointError, Tensors
@@ -132,7 +133,7 @@ class Optimization(Generic[P]):
         self._began = False
         self._captured: CapturedStep[P] | None = None
         self._rehearsal: Rehearsal | None = None
-        self._refusal_told = False
+        self._refusal_reported = False
         self._readings: Readings[_Note] = Readings(self._device)
 
     def recompute(self, names: Collection[str]) -> None:
@@ -203,9 +204,9 @@ class Optimization(Generic[P]):
     def refused_graphs(self) -> str | None:
         """Why a step that was to be a graph could not be captured: told once."""
         captured = self._captured
-        if captured is None or captured.refused is None or self._refusal_told:
+        if captured is None or captured.refused is None or self._refusal_reported:
             return None
-        self._refusal_told = True
+        self._refusal_reported = True
         return captured.refused
 
     def _on_device(self, parts: Sequence[P]) -> Numbers:

@@ -290,12 +290,12 @@ def _decouple(optimizer: torch.optim.Optimizer, shrink: list[float]) -> None:
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Everything the optimizer remembers, by the name of what is remembered and of its parameter."""
-    found = {}
+    tensors = {}
     for name, p in model.named_parameters():
         for key, value in optimizer.state.get(p, {}).items():
             if isinstance(value, Tensor):
-                found[f"{key}/{name}"] = value
-    return found
+                tensors[f"{key}/{name}"] = value
+    return tensors
 
 
 def load_optimizer_tensors(

@@ -73,10 +73,10 @@ class _Phase:
     """The gains that are not set yet, with the names of their layers, and the hooks that set each at its first use."""
 
     def __init__(self, starting: Iterable[tuple[Weighted, nn.Module, str]], world: World) -> None:
-        found = list(starting)
-        self.layers = list(dict.fromkeys(layer for layer, _, _ in found))
-        self.waiting = {id(holder.gain): name for _, holder, name in found}
-        self._biases = {id(bias) for _, holder, _ in found if (bias := getattr(holder, "bias", None)) is not None}
+        starts = list(starting)
+        self.layers = list(dict.fromkeys(layer for layer, _, _ in starts))
+        self.waiting = {id(holder.gain): name for _, holder, name in starts}
+        self._biases = {id(bias) for _, holder, _ in starts if (bias := getattr(holder, "bias", None)) is not None}
         self._world = world
 
     def strip(self, layer: Any, args: tuple[Any, ...]) -> None:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Literal as Choice
 
 from hvdsl.compiler.catalogue import OPERATIONS
-from hvdsl.compiler.catalogue.inits import ZEROS
 from hvdsl.compiler.catalogue.table import ArgumentType
+from hvdsl.compiler.catalogue.weights import ZEROS
 from hvdsl.compiler.graph import Edge, Graph, LatentGroup, Literal, Node, Scope, Shape
 from hvdsl.grammar.source import Source, Span
 

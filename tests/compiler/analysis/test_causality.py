@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hvdsl.compiler.analysis.sight import prior_summary
+from hvdsl.compiler.analysis.summary import prior_summary
 from hvdsl.compiler.graph import Graph
 from hvdsl.compiler.pipeline import check
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError

@@ -9,7 +9,7 @@ import pytest
 
 from hvdsl.compiler.analysis.cost import cost
 from hvdsl.compiler.analysis.field import prior_field
-from hvdsl.compiler.analysis.generation import path_past_latents
+from hvdsl.compiler.analysis.reach import path_past_latents
 from hvdsl.compiler.analysis.summary import Summary, summary
 from hvdsl.compiler.assembly.assemble import assemble
 from hvdsl.compiler.elaboration.elaborate import elaborate

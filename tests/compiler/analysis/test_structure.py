@@ -8,7 +8,7 @@ import sys
 
 from hvdsl.compiler.analysis.export import to_json, to_networkx
 from hvdsl.compiler.analysis.field import prior_field, receptive_fields
-from hvdsl.compiler.analysis.generation import generation, latent_structure, path_past_latents
+from hvdsl.compiler.analysis.reach import generation, latent_structure, path_past_latents
 from hvdsl.compiler.analysis.summary import summary
 from hvdsl.compiler.graph import Term
 from tests.compiler.analysis.small_graphs import Maker, ladder

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from hvdsl.compiler.catalogue import OPERATIONS
-from hvdsl.compiler.catalogue.reads import Reads
-from hvdsl.compiler.catalogue.table import ArgumentType, Layer, Required
+from hvdsl.compiler.catalogue.table import ArgumentType, Layer, Reads, Required
 from hvdsl.compiler.graph import Literal, Parameter, Shape
 
 OPERANDS = (ArgumentType.TENSOR, ArgumentType.DISTRIBUTION, ArgumentType.STEP)

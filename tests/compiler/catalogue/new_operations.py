@@ -13,10 +13,10 @@ import hvdsl.draw.ladder
 import hvdsl.runtime.layers
 import hvdsl.runtime.layers.norms
 from hvdsl.compiler import catalogue, pipeline
-from hvdsl.compiler.catalogue.inits import ONES
 from hvdsl.compiler.catalogue.rules import same, size, template
 from hvdsl.compiler.catalogue.table import Args, Kind, Layer, Locality, Operation, Saves
-from hvdsl.compiler.elaboration import program
+from hvdsl.compiler.catalogue.weights import ONES
+from hvdsl.compiler.elaboration import environment
 from hvdsl.compiler.emit import runtime_index, stepwise
 from hvdsl.compiler.graph import Parameter, Shape
 
@@ -69,7 +69,7 @@ class RootMeanSquareNorm(Layer):
 @contextmanager
 def new_operations() -> Iterator[None]:
     """Put the three entries into the catalogue, and the layer into the runtime's text and module."""
-    old, public = catalogue.OPERATIONS, program.PUBLIC_OPERATIONS
+    old, public = catalogue.OPERATIONS, environment.PUBLIC_OPERATIONS
     added = {operation.name: operation for operation in (MISH, DIFFERENCES, RMS_NORM)}
     read = runtime_index.source
 

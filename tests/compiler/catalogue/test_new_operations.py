@@ -12,7 +12,7 @@ import hvdsl
 from hvdsl.compiler.analysis.cost import macs
 from hvdsl.compiler.analysis.field import receptive_fields
 from hvdsl.compiler.analysis.summary import summary
-from hvdsl.compiler.diagnostics.flows import NOT_AUTOREGRESSIVE
+from hvdsl.compiler.diagnostics.names import NOT_AUTOREGRESSIVE
 from hvdsl.compiler.pipeline import check
 from hvdsl.draw import draw
 from hvdsl.grammar.diagnostics import SpecError

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from hvdsl.compiler.analysis.autoregression import channel_reads
 from hvdsl.compiler.catalogue import OPERATIONS
-from hvdsl.compiler.catalogue.reads import Past, Reads, Window
 from hvdsl.compiler.catalogue.structure import IAF
-from hvdsl.compiler.catalogue.table import AtRest, Operation
+from hvdsl.compiler.catalogue.table import AtRest, Operation, Past, Reads, Window
 from hvdsl.compiler.graph import Literal, Role, Shape, Term
 from hvdsl.runtime import layers, priors
 from tests.compiler.catalogue.calls import complete

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hvdsl.compiler.diagnostics.examples import spec
+from hvdsl.compiler.diagnostics import spec
 from hvdsl.compiler.pipeline import check
 from hvdsl.errors import UsageError
 from hvdsl.grammar.diagnostics import SpecError

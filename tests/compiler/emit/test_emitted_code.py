@@ -23,9 +23,9 @@ import hvdsl
 from hvdsl import Compiled
 from hvdsl.compiler.emit import emit, emit_steps, standalone
 from hvdsl.compiler.emit.modules.class_text import docstring
+from hvdsl.compiler.graph import MODULE_ATTRIBUTES
 from hvdsl.compiler.load import load
 from hvdsl.compiler.pipeline import check, write
-from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
 from hvdsl.grammar import print_text
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source

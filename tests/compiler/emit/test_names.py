@@ -12,12 +12,12 @@ import pytest
 import torch
 
 import hvdsl
-from hvdsl.compiler.elaboration.program import PUBLIC_OPERATIONS, RESERVED
+from hvdsl.compiler.elaboration.environment import PUBLIC_OPERATIONS, RESERVED
 from hvdsl.compiler.emit import emit_priors, emit_steps
 from hvdsl.compiler.emit.runtime_index import exports
+from hvdsl.compiler.graph import MODULE_ATTRIBUTES
 from hvdsl.compiler.load import load
 from hvdsl.compiler.pipeline import check
-from hvdsl.compiler.reserved import MODULE_ATTRIBUTES
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import Traversal

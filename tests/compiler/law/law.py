@@ -19,7 +19,8 @@ from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.inference.generate import sample
 from hvdsl.runtime.latents.conditions import arguments_of, conditions_of, target_of, weight_of
 from hvdsl.runtime.layers import initialize
-from hvdsl.runtime.objective.elbo import ModelBatch, Objective
+from hvdsl.runtime.objective.elbo import ModelBatch
+from hvdsl.runtime.objective.objective import Objective
 from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.priors.sampling import draw_codes
 from hvdsl.runtime.training.schedule import Clock

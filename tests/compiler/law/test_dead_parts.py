@@ -10,8 +10,8 @@ from hvdsl import specs
 from hvdsl.cli.main import main
 from hvdsl.compiler.assembly.assemble import assemble
 from hvdsl.compiler.elaboration.elaborate import new_elaborator
-from hvdsl.compiler.elaboration.program import Program
-from hvdsl.compiler.elaboration.unused import contradictions
+from hvdsl.compiler.elaboration.environment import Program
+from hvdsl.compiler.elaboration.references import contradictions
 from hvdsl.compiler.pipeline import check
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import SpecError

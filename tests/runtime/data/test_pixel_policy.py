@@ -127,13 +127,6 @@ def deep_png(values: Any, colour_type: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def test_deep_colours_are_told_where_more_than_8_bits_are_wanted() -> None:
-    raster = read_picture(deep_png(np.full((2, 3, 3), 0x1234), 2))
-    assert (pixels(raster, settings((3, 2, 3))) == 0x12).all()
-    with pytest.raises(DataError, match="of the 16 bits of its colours 8 can be read"):
-        pixels(raster, settings((3, 2, 3), bits=16))
-
-
 def test_deep_grey_with_opacity_is_grey() -> None:
     png = deep_png(np.stack([DEEP, np.full_like(DEEP, 65535)], axis=2), 4)
     assert (read_header(png).channels, read_header(png).alpha) == (1, True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from hvdsl.compiler.settings import Data
-from hvdsl.runtime.data import DataError, open_splits
+from hvdsl.runtime.data import DataError, open_given, open_splits
 from hvdsl.runtime.data.arrays import read_npz
 from hvdsl.runtime.data.errors import optional
 from hvdsl.runtime.data.packed import is_encoded
@@ -78,6 +78,68 @@ def test_characters_are_stored_column_by_column(tmp_path: Path) -> None:
     scipy.savemat(path, {"data": columns * 300, "testdata": columns})
     with pytest.raises(DataError, match="values from 0 to 1"):
         open_splits(published("omniglot", (1, 28, 28)), path)
+
+
+def test_what_says_the_classes_is_called_by_its_name(tmp_path: Path) -> None:
+    for part in ("train", "t10k"):
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx(np.ones((3, 8, 8), np.uint8)))
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx(np.full(3, 7, np.uint8)))
+    train = open_splits(published("mnist", (1, 8, 8), classes=5), tmp_path).train
+    with pytest.raises(DataError, match=r"`label` of image 0 of .*train-images-idx3-ubyte is 7"):
+        train.conditioned([0], ["label"])
+    assert train.fields["label"].place == "the file of labels train-labels-idx1-ubyte"
+    np.savez(tmp_path / "x.npz", images=np.ones((3, 8, 8), np.uint8), fine_labels=np.zeros(3, np.int64))
+    train = open_splits(published("arrays", (1, 8, 8), classes=5), tmp_path / "x.npz").train
+    assert train.fields["label"].place == "the array `fine_labels`"
+
+
+def street_numbers(path: Path, count: int, low: int = 1) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A file in SVHN's form, its images (N, H, W, C) and its classes."""
+    images = np.random.default_rng(count).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    classes = (np.arange(count) % 10 + low).astype(np.uint8)
+    pytest.importorskip("scipy.io").savemat(path, {"X": images.transpose(1, 2, 3, 0), "y": classes[:, None]})
+    return images, classes
+
+
+def test_svhn_counts_its_class_10_as_0_and_says_so(tmp_path: Path) -> None:
+    images, classes = street_numbers(tmp_path / "train_32x32.mat", 30)
+    street_numbers(tmp_path / "test_32x32.mat", 11)
+    street_numbers(tmp_path / "extra_32x32.mat", 12)
+    splits = open_splits(published("images", (3, 8, 8), classes=10), tmp_path)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (29, 1, 11)
+    assert splits.summary == (
+        "41 images (train 30, test 11); left out: extra_32x32.mat, whose name says no part; "
+        "class 10 is the digit 0 and is counted as 0; 1 held out for validation"
+    )
+    alone = open_given(published("images", (3, 8, 8), classes=10), tmp_path / "train_32x32.mat")
+    assert alone.name.startswith("30 train images of ")
+    assert "the digit 0" in alone.name
+    assert np.array_equal(alone.batch(range(30)), images.transpose(0, 3, 1, 2))
+    labels = alone.labels(range(30))
+    assert labels is not None
+    assert labels.tolist() == (classes % 10).tolist()
+
+
+def test_matlab_files_in_svhns_form_keep_classes_that_are_not_1_to_10(tmp_path: Path) -> None:
+    _, classes = street_numbers(tmp_path / "train.mat", 30, low=0)
+    labels = open_given(published("images", (3, 8, 8), classes=10), tmp_path / "train.mat").labels(range(30))
+    assert labels is not None
+    assert labels.tolist() == classes.tolist()
+
+
+@pytest.mark.parametrize(
+    ("stored", "told"),
+    [
+        ({"X": np.zeros((8, 8, 3, 4), np.uint8)}, "no `y` with a class for each of the 4 images"),
+        ({"X": np.zeros((8, 8, 3, 4), np.uint8), "y": np.ones((3, 1))}, "no `y` with a class for each of the 4"),
+        ({"X": np.zeros((8, 8, 3), np.uint8), "y": np.ones((3, 1))}, r"no array of bytes \(H, W, C, N\)"),
+        ({"features": np.zeros((8, 8))}, "OMNIGLOT's `chardata.mat` is read.*SVHN's"),
+    ],
+)
+def test_other_matlab_files_are_one_sentence(tmp_path: Path, stored: dict[str, Any], told: str) -> None:
+    pytest.importorskip("scipy.io").savemat(tmp_path / "train.mat", stored)
+    with pytest.raises(DataError, match=told):
+        open_splits(published("images", (3, 8, 8)), tmp_path)
 
 
 def test_lmdb_of_raw_bytes_and_of_image_files(tmp_path: Path) -> None:

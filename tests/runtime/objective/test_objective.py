@@ -17,7 +17,8 @@ from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import FreeBits, LatentGroup
 from hvdsl.runtime.likelihoods import Bernoulli
-from hvdsl.runtime.objective.elbo import Beta, ModelBatch, Objective, balance_by_rate, balance_by_size, free_bits
+from hvdsl.runtime.objective.elbo import ModelBatch
+from hvdsl.runtime.objective.objective import Beta, Objective, balance_by_rate, balance_by_size, free_bits
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hvdsl.compiler.analysis.sight import prior_summary, seen_positions
+from hvdsl.compiler.analysis.causality import seen_positions
+from hvdsl.compiler.analysis.summary import prior_summary
 from hvdsl.compiler.emit import emit_priors
 from hvdsl.compiler.load import load
 from hvdsl.compiler.pipeline import check

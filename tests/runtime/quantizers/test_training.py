@@ -21,7 +21,8 @@ from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.inference.evaluate import evaluate
 from hvdsl.runtime.inference.generate import sample
 from hvdsl.runtime.layers import initialize
-from hvdsl.runtime.objective.elbo import ModelBatch, Objective
+from hvdsl.runtime.objective.elbo import ModelBatch
+from hvdsl.runtime.objective.objective import Objective
 from hvdsl.runtime.quantizers import EmaCodebook, NearestCode
 from hvdsl.runtime.quantizers.usage import usage
 from hvdsl.runtime.training.batches import batches

@@ -1,0 +1,214 @@
+"""What reaches what: features that leak past the latents, values and latents that nothing reads, blind posteriors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hvdsl.compiler.analysis.reach import reaching, sees_image, still_norms, untrained, weighs
+from hvdsl.compiler.diagnostics import names as errors
+from hvdsl.compiler.diagnostics import warnings as codes
+from hvdsl.compiler.graph import Graph, Node, Role, Scope
+from hvdsl.compiler.model import Model
+from hvdsl.grammar import tree
+from hvdsl.grammar.diagnostics import Diagnostic
+from hvdsl.grammar.source import Span
+
+
+def check_dead_values(model: Model) -> Iterator[Diagnostic]:
+    """Operations and taps whose results reach nothing (HV0905), wherever their text stands."""
+    graph = model.graph
+    alive = reaching(graph, (graph.output.node, *(latent.node for latent in graph.latents)))
+    dead = [node for node in graph.nodes if node.index not in alive and node.role is not Role.IMAGE]
+    if not dead:
+        return
+    read = {edge.node for node in graph.nodes for edge in node.inputs}
+    useful = _spans(graph, alive)
+    reported = [d.span for d in model.warnings if d.span is not None]
+    for node in dead:
+        if node.index in read:
+            continue
+        place, span = _outermost(node, alive)
+        if span in useful or any(_within(other, span) for other in reported):
+            continue
+        reported.append(span)
+        nodes = list(place.nodes()) if isinstance(place, Scope) else [node]
+        count = sum(p.size for n in nodes for p in n.parameters if p.trainable)
+        what = f"`{place.name}`" if isinstance(place, Scope) and place.name else f"`{node.operation.name}`"
+        yield Diagnostic(
+            codes.UNREAD_VALUE,
+            f"nothing reads what {what} gives",
+            span,
+            f"{count:,} parameters without a gradient" if count else "",
+            "a value that reaches the output or a latent",
+            "read it, or remove it",
+        )
+
+
+def check_unread_latents(model: Model) -> Iterator[Diagnostic]:
+    """Latents that do not reach the output (HV0906), and an output that none reaches (HV0318)."""
+    graph = model.graph
+    alive = reaching(graph, [graph.output.node])
+    if not any(latent.node in alive for latent in graph.latents):
+        yield Diagnostic(
+            errors.NO_LATENT_REACHES,
+            "the output depends on no latent",
+            graph.nodes[graph.output.node].span,
+            "a decoder that gives every image alike",
+            "an output that is computed from what a latent drew",
+            "use `z` after `z ~ …`, as in `x + (z -> conv(1x1, channels))`",
+        )
+        return
+    if all(latent.node in alive for latent in graph.latents):
+        return
+    given = {name.id for item in model.resolved.items if isinstance(item, tree.Prior) for name in item.given}
+    useful = _spans(graph, alive)
+    for latent in graph.latents:
+        _, span = _outermost(graph.nodes[latent.node], alive)
+        if latent.node not in alive and span not in useful and latent.name not in given:
+            useful.add(span)
+            yield Diagnostic(
+                codes.UNREAD_LATENT,
+                f"nothing reads latent `{latent.name}`",
+                span,
+                "a value that does not reach the output",
+                "a latent that the decoder computes with",
+                f"use `{latent.name}`, as in `x + ({latent.name} -> conv(1x1, channels))`, or remove it",
+            )
+
+
+def check_posteriors(model: Model) -> Iterator[Diagnostic]:
+    """Posteriors that do not see the image (HV0907): an error where none does (HV0317)."""
+    graph = model.graph
+    seeing = sees_image(graph)
+    blind = [latent for latent in graph.latents if latent.posterior.node not in seeing]
+    if blind and len(blind) == len(graph.latents):
+        yield Diagnostic(
+            errors.BLIND_HIERARCHY,
+            "no posterior sees the image",
+            graph.nodes[blind[0].posterior.node].span,
+            f"the posterior of `{blind[0].name}` is computed without the encoder",
+            "a posterior that reads what the encoder taps",
+            "read `skip` in it, as in `posterior normal(concat(x, skip) -> conv(1x1, 16))`",
+        )
+        return
+    reported: set[Span] = set()
+    for latent in blind:
+        span = graph.nodes[latent.posterior.node].span
+        if span not in reported:
+            reported.add(span)
+            yield Diagnostic(
+                codes.BLIND_POSTERIOR,
+                f"the posterior of `{latent.name}` does not see the image",
+                span,
+                "a posterior that knows no more than the prior: its best rate is 0, and the latent is noise",
+                "a posterior that reads what the encoder taps",
+                "read `skip` in it, or allow the noise",
+            )
+
+
+def check_untrained_priors(model: Model) -> Iterator[Diagnostic]:
+    """Priors with parameters that only a rate would train, which the objective gives no weight (HV0909)."""
+    graph = model.graph
+    if all(weighs(latent, model.settings.objective) for latent in graph.latents):
+        return
+    silent = {node.index for _, node in untrained(model)}
+    reported: set[Span] = set()
+    for latent in graph.latents:
+        span = graph.nodes[latent.prior.node].span
+        if span in reported or not silent & reaching(graph, [latent.prior.node]):
+            continue
+        beta = "`beta = 0`" if model.settings.objective.beta == 0 else f"`weight = 0` of `{latent.name}`"
+        reported.add(span)
+        yield Diagnostic(
+            codes.UNTRAINED_PRIOR,
+            f"nothing trains the prior of `{latent.name}`",
+            span,
+            f"{beta}, so that its rate counts for nothing: what is generated comes from a prior as it was initialised",
+            "a weight above 0, or a prior without parameters",
+            "give its rate a small weight, or write `normal(standard(n))`",
+        )
+
+
+def check_still_norms(model: Model) -> Iterator[Diagnostic]:
+    """Batch normalisation of what is alike in every image (HV0912)."""
+    told: set[Span] = set()
+    for node in still_norms(model.graph):
+        if node.span not in told:
+            told.add(node.span)
+            yield Diagnostic(
+                codes.STILL_NORM,
+                "batch normalisation of what never varies",
+                node.span,
+                "one position, alike in every image: the result is the bias, and nothing before it learns",
+                "a map, or something that depends on the image",
+                "remove it, or let it stand behind the first latent",
+            )
+
+
+def _within(inner: Span, outer: Span) -> bool:
+    return inner.source is outer.source and outer.start <= inner.start and inner.end <= outer.end
+
+
+def _spans(graph: Graph, alive: frozenset[int]) -> set[Span]:
+    """The text of everything that some value which counts comes from: its own, and that of all it stands in."""
+    spans: set[Span] = set()
+    seen: set[int] = set()
+    for index in alive:
+        node = graph.nodes[index]
+        spans.add(node.span)
+        scope: Scope | None = node.scope
+        while scope is not None and id(scope) not in seen:
+            seen.add(id(scope))
+            spans.add(scope.span)
+            scope = scope.parent
+    return spans
+
+
+def _outermost(node: Node, alive: frozenset[int]) -> tuple[Node | Scope, Span]:
+    """The largest use, binding or repeat around a node of which nothing counts; else the node."""
+    place: Node | Scope = node
+    scope: Scope | None = node.scope
+    while scope is not None and scope.kind not in ("row", "section", "model"):
+        if any(inner.index in alive for inner in scope.nodes()):
+            break
+        place, scope = scope, scope.parent
+    return place, place.span
+
+
+def check_leaks(model: Model) -> Iterator[Diagnostic]:
+    """Whatever depends on the image other than through a latent does not exist in generation."""
+    graph = model.graph
+    source: list[int | None] = []  # for each node that depends on the image: the operand by which it does
+    for node in graph.nodes:
+        operand: int | None = None
+        role = node.operation.role
+        if role is Role.IMAGE:
+            operand = node.index
+        elif role is Role.LATENT:
+            if source[node.inputs[0].node] is not None:
+                yield _leak(graph, source, graph.nodes[node.inputs[0].node], "the prior of a latent")
+        else:
+            for edge in node.inputs:
+                if source[edge.node] is not None:
+                    operand = edge.node
+                    break
+        source.append(operand)
+    if source[graph.output.node] is not None:
+        yield _leak(graph, source, graph.nodes[graph.output.node], "the output")
+
+
+def _leak(graph: Graph, source: list[int | None], end: Node, what: str) -> Diagnostic:
+    path, node = [end], end
+    while node.role is not Role.TAP and (before := source[node.index]) is not None and before != node.index:
+        node = graph.nodes[before]
+        path.append(node)
+    steps = " -> ".join(f"`{n.operation.name}` (line {n.span.line})" for n in reversed(path[-6:]))
+    reader = path[-2] if len(path) > 1 else path[-1]
+    return Diagnostic(
+        errors.LEAK,
+        f"an encoder feature reaches {what} without a latent between",
+        reader.span,
+        f"{steps}{' -> …' if len(path) > 6 else ''}",
+        "encoder features in posteriors only",
+        "what is generated cannot depend on the image: use the feature in `posterior …`, and `z` below it",
+    )

@@ -1,0 +1,162 @@
+"""How well a model explains single images: their bounds, and how near reconstructions are to them.
+
+With several samples the bound is that of IWAE (Burda, Grosse & Salakhutdinov 2016), one sample at a time. With
+log w_k = log p(x | z_k) + log p(z_k) - log q(z_k | x), z_k ~ q: L_K = log (1/K) Σ w_k, at most log p(x), and the ELBO
+for K = 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hvdsl.runtime.inference.inference import model_batch
+from hvdsl.runtime.latents import LatentGroup, Source, Traversal
+from hvdsl.runtime.latents.noise import image_noise
+from hvdsl.runtime.objective.elbo import ModelBatch, measure
+from hvdsl.runtime.protocol import as_vae
+
+WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03  # Wang et al. 2004, section III B and C
+
+
+class ImportanceBound:
+    """Collects log-weights `(N,)` of a batch as they come; memory does not grow with their number.
+
+    Sums are kept relative to the largest weight so far, in float64.
+    """
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self._largest = torch.tensor(-math.inf, dtype=torch.float64)
+        self._sum = torch.tensor(0.0, dtype=torch.float64)  # Σ exp(log w - largest)
+
+    def add(self, log_weight: Tensor) -> None:
+        """One more sample of every image."""
+        log_weight = log_weight.detach().double()
+        if self.samples == 0:
+            device = log_weight.device
+            self._largest = torch.full_like(log_weight, -math.inf)
+            self._sum = self._sum.to(device)
+        largest = torch.maximum(self._largest, log_weight)
+        shrink, new = torch.exp(self._largest - largest), torch.exp(log_weight - largest)
+        self._sum = self._sum * shrink + new
+        self._largest = largest
+        self.samples += 1
+
+    @property
+    def bound(self) -> Tensor:
+        """L_K of each image, `(N,)` nats."""
+        return self._largest + self._sum.log() - math.log(self.samples)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageScores:
+    """The score of a batch in float64 nats: `bound` and `distortion` `(N,)`, `rates` `(groups, N)`.
+
+    `dims` `(N,)` are what each image's nats are divided by.
+
+    `channel_rates` are summed over the images, `(channels of all groups,)`; `params` are the likelihood's, of the first
+    sample. `elbo` is -(distortion + rates), and so the bound itself where there is one sample.
+    """
+
+    bound: Tensor
+    distortion: Tensor
+    rates: Tensor
+    channel_rates: Tensor
+    dims: Tensor
+    params: Tensor
+
+    @property
+    def elbo(self) -> Tensor:
+        return -self.distortion - self.rates.sum(0)
+
+
+def score_images(
+    model: nn.Module,
+    v: Tensor,
+    indices: range,
+    samples: int,
+    seed: int,
+    given: Mapping[str, Tensor] = MappingProxyType({}),
+    from_prior: int = 0,
+) -> ImageScores:
+    """Score each image of a batch, raw pixel values `(N, C, H, W)` with the numbers `indices`, by `samples` samples.
+
+    `given` are the fields beside the images.
+
+    One sample per pass, the weights summed as they come: memory does not grow with the number of samples.
+
+    Args:
+        from_prior: So many of the last groups are drawn from their priors: the bound L^{>k} of Havtorn et al. 2021.
+    """
+    vae = as_vae(model)
+    images: ModelBatch | None = None
+    dims: int | Tensor = 0
+    distortion = torch.zeros(len(v), dtype=torch.float64, device=v.device)
+    rates = torch.zeros(len(vae.LATENTS), len(v), dtype=torch.float64, device=v.device)
+    channel_rates = torch.zeros(sum(map(rated_channels, vae.LATENTS)), dtype=torch.float64, device=v.device)
+    weights, params = ImportanceBound(), None
+    sources = [Source.POSTERIOR] * (len(vae.LATENTS) - from_prior) + [Source.PRIOR] * from_prior
+    for k in range(samples):
+        noise = image_noise(model, vae.LATENTS, seed, indices, k, v.device)
+        latents = Traversal(
+            vae.LATENTS, len(v), noise, sources, densities=samples > 1, detail="channel", device=v.device
+        )
+        images = model_batch(model, v, noise, given) if images is None else replace(images, noise=noise)
+        elbo = measure(model, images, latents)
+        dims = elbo.dims
+        params = elbo.params if params is None else params
+        distortion += elbo.distortion.double() / samples
+        rates += elbo.rates.double() / samples
+        details = [o.rate_detail.double().sum(0) for o in latents.outcomes if o.rate_detail is not None]
+        channel_rates += torch.cat(details) / samples
+        if samples > 1:
+            weights.add(latents.log_weight.double() - elbo.distortion.double())
+    if not vae.likelihood.density:
+        bound = -rates.sum(0)
+    else:
+        bound = weights.bound if samples > 1 else -distortion - rates.sum(0)
+    assert params is not None  # there is a sample
+    scored = dims if isinstance(dims, Tensor) else torch.full((len(v),), float(dims))
+    return ImageScores(bound, distortion, rates, channel_rates, scored.double(), params)
+
+
+def rated_channels(group: LatentGroup) -> int:
+    """Channels that have a rate of their own: the channels of a code vector share one."""
+    return group.shape[0] if group.codes is None else 1
+
+
+def ssim(images: Tensor, others: Tensor, peak: float) -> Tensor:
+    """Return the mean structural similarity of each image, `(N,)`, at most 1 (Wang, Bovik, Sheikh & Simoncelli 2004).
+
+    Means, variances and the covariance are weighted by a Gaussian window of 11x11 with standard deviation 1.5, within
+    the image (equations 14 to 16), and the index (equation 13) is averaged over all windows and channels. Images with a
+    side below 11 have the largest odd window that fits.
+
+    Args:
+        images: `(N, C, H, W)`.
+        others: of the same shape.
+        peak: the largest value that a pixel can have.
+    """
+    x, y = images.double(), others.double()
+    size = min(WINDOW, *((side - 1) // 2 * 2 + 1 for side in x.shape[2:]))
+    offsets = torch.arange(size, dtype=x.dtype, device=x.device) - size // 2
+    line = torch.exp(-offsets.square() / (2 * SIGMA**2))
+    window = torch.outer(line, line)[None, None] / line.sum() ** 2
+
+    def mean(values: Tensor) -> Tensor:
+        return functional.conv2d(values.flatten(0, 1)[:, None], window).view(*values.shape[:2], -1)
+
+    mean_x, mean_y = mean(x), mean(y)
+    variance_x, variance_y = mean(x * x) - mean_x**2, mean(y * y) - mean_y**2
+    covariance = mean(x * y) - mean_x * mean_y
+    c1, c2 = (K1 * peak) ** 2, (K2 * peak) ** 2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
+    return (luminance * structure).flatten(1).mean(1)

@@ -1,0 +1,229 @@
+"""Penalties of weights: recorded spectral norms, gains of batch norms, and both as terms of a run."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from hvdsl.compiler.setting_words import BySize, Duration, Ramp, WithBeta
+from hvdsl.compiler.settings import Objective as Settings
+from hvdsl.errors import HvdslError
+from hvdsl.runtime.layers import Conv2d, ConvTranspose2d, Dense, WeightNorm, initialize
+from hvdsl.runtime.objective import penalties
+from hvdsl.runtime.objective.objective import Beta, weight_at
+from hvdsl.runtime.objective.penalties import BatchNormPenalty, Penalties, SpectralPenalty
+from hvdsl.runtime.training.folder.run import Run
+from hvdsl.runtime.training.schedule import Clock
+from hvdsl.runtime.training.trainer import Trainer
+from tests.runtime.training.tiny_hierarchy import Blobs, settings, tiny
+
+TABLES = json.loads((Path(__file__).parents[2] / "golden" / "nvae_cells" / "tables.json").read_text())
+PENALISED = Settings(unit="nats_per_image", spectral=0.1, batch_norm_gamma=WithBeta(first=1.0, last=0.01), beta=0.5)
+
+
+@pytest.mark.parametrize("row", TABLES["wdn_coeff"])
+def test_annealed_weights_are_the_recorded_ones(row: Any) -> None:
+    weight = WithBeta(first=row["init"], last=row["final"])
+    assert weight_at(weight, row["kl_coeff"]) == pytest.approx(row["result"], rel=1e-12)
+
+
+@pytest.mark.parametrize("row", TABLES["kl_coeff"])
+def test_the_ramp_of_beta_is_the_recorded_one(row: Any) -> None:
+    clock = Clock(per_epoch=1, total=row["total_iters"])
+    ramp = Ramp(
+        start=Duration(unit="fraction", n=row["const_portion"]),
+        length=Duration(unit="fraction", n=row["anneal_portion"]),
+        floor=row["const_coeff"],
+    )
+    assert Beta(ramp, clock.steps)(row["step"]) == pytest.approx(row["result"], rel=1e-12)
+
+
+def test_batch_norm_penalty_is_the_sum_of_the_largest_gains() -> None:
+    model = tiny(norm=True)
+    gain = model.encoder.r8.batch_norm[0].weight
+    with torch.no_grad():
+        gain.copy_(torch.tensor([0.5, -3.0, 1, 2, 0, 0, 0, 0]))
+    total = BatchNormPenalty(model)()
+    total.backward()
+    assert total == 3
+    assert gain.grad.tolist() == [0, -1, 0, 0, 0, 0, 0, 0]
+
+
+def test_terms_are_named_with_their_units_and_weighted() -> None:
+    total, terms = Penalties(tiny(norm=True), PENALISED, Clock(1, 10).steps)(0)
+    assert set(terms) == {
+        "spectral_sum",
+        "weighted_spectral_nats_per_image",
+        "batch_norm_gamma_sum",
+        "weighted_batch_norm_gamma_nats_per_image",
+    }
+    assert terms["batch_norm_gamma_sum"] == 1
+    assert terms["weighted_batch_norm_gamma_nats_per_image"].item() == pytest.approx(0.1)  # half way, log-linearly
+    assert total.item() == pytest.approx(0.1 * terms["spectral_sum"].item() + 0.1, rel=1e-6)
+
+
+def test_a_penalty_of_layers_that_are_not_there_is_refused() -> None:
+    with pytest.raises(HvdslError, match="every batch normalisation, and the model has none: remove"):
+        Penalties(tiny(norm=False), PENALISED, Clock(1, 10).steps)
+
+
+def train(folder: Any, steps: Any, **chosen: Any) -> Any:
+    run = Run.open(folder) if folder.exists() else Run.create(folder, {})
+    spec = settings(**{"steps": steps, "checkpoint_every": Duration(n=1)} | chosen)
+    model = tiny(norm=True)
+    trainer = Trainer(model, spec.model_copy(update={"objective": PENALISED}), Blobs(20), run=run)
+    if run.checkpoints().latest() is not None:
+        trainer.resume()
+    trainer.fit()
+    return model, run
+
+
+def test_a_resumed_run_equals_one_that_went_straight_through(tmp_path: Any) -> None:
+    train(tmp_path / "resumed", 2)
+    resumed, run = train(tmp_path / "resumed", 5)
+    straight, other = train(tmp_path / "straight", 5)
+    for (name, a), b in zip(resumed.state_dict().items(), straight.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    a, b = (r.checkpoints().latest().load("penalties") for r in (run, other))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_terms_reach_the_log_and_accumulation_counts_a_penalty_once(tmp_path: Any) -> None:
+    _, whole = train(tmp_path / "whole", 1, precision="fp32")
+    _, parts = train(tmp_path / "parts", 1, accumulate=2)
+    one, two = whole.metrics()[0], parts.metrics()[0]
+    assert one["spectral_sum"] == two["spectral_sum"] > 0
+    parts_of_loss = ("weighted_spectral_nats_per_image", "weighted_batch_norm_gamma_nats_per_image")
+    batch = one["distortion_nats_per_dim"] * 64 + one["weighted_rate_nats_per_dim"] * 64
+    assert one["objective"] == pytest.approx(batch + sum(one[name] for name in parts_of_loss), rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_leaves_the_penalty_in_float32(tmp_path: Any, precision: Any) -> None:
+    _, low = train(tmp_path / "low", 2, precision=precision)
+    _, full = train(tmp_path / "full", 2)
+    first, reference = low.metrics()[0], full.metrics()[0]
+    assert first["spectral_sum"] == reference["spectral_sum"]
+    assert first["objective"] == pytest.approx(reference["objective"], rel=0.02)
+    assert all(math.isfinite(row["objective"]) for row in low.metrics())
+
+
+def test_balancing_one_group_is_refused(tmp_path: Any) -> None:
+    model: Any = tiny()
+    model.LATENTS = model.LATENTS[:1]
+    spec = settings().model_copy(
+        update={"objective": Settings(unit="nats_per_image", beta=0.5, balance=BySize(weight="square"))}
+    )
+    with pytest.raises(HvdslError, match="the model has one: remove `balance`"):
+        Trainer(model, spec, Blobs(20))
+
+
+GOLDEN = load_file(Path(__file__).parents[2] / "golden" / "nvae_cells" / "spectral.safetensors")
+SHAPES = {"6x36": [0, 1, 3], "8x6": [2], "24x25": [4]}  # the recorded layers by the shape of their matrix
+
+
+def recorded_convolutions() -> Any:
+    """Five convolutions without weight norm, so that the recorded weights are the ones in use."""
+    weights = [GOLDEN[f"weight.{i}"] for i in range(5)]
+    layers = [
+        Conv2d(w.shape[1] * (24 if w.shape[1] == 1 else 1), w.shape[0], tuple(w.shape[2:]), groups=24 if i == 4 else 1)
+        for i, w in enumerate(weights)
+    ]
+    with torch.no_grad():
+        for layer, weight in zip(layers, weights, strict=True):
+            layer.weight.copy_(weight)
+    return nn.ModuleList(layers)
+
+
+def recorded_start() -> Any:
+    return {str(i): GOLDEN[f"u_init.{shape}"][at] for shape, places in SHAPES.items() for at, i in enumerate(places)}
+
+
+@pytest.mark.parametrize("way", [penalties._one_by_one, penalties._by_shape])
+def test_two_calls_reproduce_the_recorded_sums_vectors_and_gradients(way: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(penalties, "_one_by_one", way)
+    layers = recorded_convolutions()
+    penalty = SpectralPenalty(layers)
+    penalty.vectors = {name: u / u.norm() for name, u in recorded_start().items()}
+    first = penalty()
+    first.backward()
+    torch.testing.assert_close(first.detach(), GOLDEN["loss_first"], rtol=1e-5, atol=1e-5)
+    for shape, places in SHAPES.items():
+        for at, i in enumerate(places):
+            torch.testing.assert_close(layers[i].weight.grad, GOLDEN[f"g.weight.{i}"], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(penalty.vectors[str(i)], GOLDEN[f"u_after40.{shape}"][at], rtol=1e-4, atol=1e-5)
+    matrices = [penalties._matrix(layer).detach() for layer in layers]
+    _, right = way(matrices, [recorded_start()[str(i)] / recorded_start()[str(i)].norm() for i in range(5)], 40)
+    for shape, places in SHAPES.items():
+        torch.testing.assert_close(
+            torch.stack([right[i] for i in places]), GOLDEN[f"v_after40.{shape}"], rtol=1e-4, atol=1e-5
+        )
+    second = penalty()
+    torch.testing.assert_close(second.detach(), GOLDEN["loss_second"], rtol=1e-5, atol=1e-5)
+    for shape, places in SHAPES.items():
+        for at, i in enumerate(places):
+            torch.testing.assert_close(penalty.vectors[str(i)], GOLDEN[f"u_after44.{shape}"][at], rtol=1e-4, atol=1e-5)
+
+
+class Mixed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain = Conv2d(3, 8, (3, 3))
+        self.normed = Conv2d(3, 8, (3, 3), norm=WeightNorm(gain="log", eps=1e-5))
+        self.turned = ConvTranspose2d(4, 6, (4, 4))
+        self.dense = Dense(8, 8)
+        initialize(self, 0)
+
+
+def test_it_approaches_the_sum_of_the_largest_singular_values_of_the_weights_in_use() -> None:
+    model = Mixed().double()
+    penalty = SpectralPenalty(model)
+    for _ in range(60):
+        total = penalty()
+    weights = [model.plain.weight, model.normed.effective_weight(), model.turned.weight.transpose(0, 1)]
+    exact = sum(torch.linalg.matrix_norm(w.flatten(1), 2) for w in weights)
+    torch.testing.assert_close(total, exact, rtol=1e-6, atol=0)
+    gradients = torch.autograd.grad(total, list(model.parameters()), allow_unused=True)
+    expected = torch.autograd.grad(exact, list(model.parameters()), allow_unused=True)
+    for (name, _), ours, theirs in zip(model.named_parameters(), gradients, expected, strict=True):
+        assert (ours is None) == (theirs is None), name
+        if ours is not None:
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_weights_of_zeros_cost_nothing_and_stay_finite() -> None:
+    model = nn.ModuleList([Conv2d(2, 2, (3, 3))])
+    model[0].weight.data.zero_()
+    total = SpectralPenalty(model)()
+    total.backward()
+    assert total == 0
+    assert model[0].weight.grad.isfinite().all()
+
+
+def test_vectors_that_were_kept_go_on_as_if_nothing_had_happened() -> None:
+    model = Mixed()
+    straight = SpectralPenalty(model, seed=1)
+    assert straight.tensors() == {}
+    straight()
+    resumed = SpectralPenalty(model, seed=2)
+    resumed.load(straight.tensors())
+    assert torch.equal(straight(), resumed())
+    assert all(torch.equal(straight.vectors[name], resumed.vectors[name]) for name in straight.vectors)
+
+
+def test_both_ways_of_iterating_agree() -> None:
+    model = Mixed()
+    matrices = [penalties._matrix(layer).detach() for _, layer in penalties._convolutions(model)]
+    starts = list(SpectralPenalty(model).vectors.values())
+    for one, other in zip(
+        penalties._one_by_one(matrices, starts, 5), penalties._by_shape(matrices, starts, 5), strict=True
+    ):
+        for a, b in zip(one, other, strict=True):
+            torch.testing.assert_close(a, b)
