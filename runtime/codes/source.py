@@ -92,7 +92,7 @@ def read_code_file(path: Path, levels: Sequence[Level], conditions: Sequence[Con
     """
     wanted = [name for c in conditions for name in (c.name, c.name + GIVEN)]
     if path.suffix == ".npy":
-        held, about = {levels[0].name: _array(path)}, {}
+        held, about = {levels[0].name: _array(path)}, dict[str, object]()
         if len(levels) > 1 or conditions:
             more = [level.name for level in levels[1:]] + [c.name for c in conditions]
             raise CodesError(f"{path} is one array, and no codes of `{more[0]}`: write an .npz with an array for each")

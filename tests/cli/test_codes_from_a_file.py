@@ -164,9 +164,8 @@ def test_in_two_pieces_is_as_in_one(place: Path, tmp_path: Path) -> None:
 def test_what_is_about_images_is_refused(hvdsl: Hvdsl, place: Path, tmp_path: Path, command: str) -> None:
     more = {"encode": ("-o", tmp_path / "x.npz"), "codes": ("-o", tmp_path / "x.npz"), "export": ("-o", tmp_path / "x")}
     more["decode"] = (place / "codes.npz", "-o", tmp_path / "x.png")
-    result = hvdsl(
-        command, place / "run", *more.get(command, ()), *(() if command == "export" else ("--device", "cpu"))
-    )
+    device = () if command == "export" else ("--device", "cpu")
+    result = hvdsl(command, place / "run", *more.get(command, ()), *device)
     assert result.code in (1, 2) and "codes from a file" in result.err and "no images" in result.err
 
 
