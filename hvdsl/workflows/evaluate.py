@@ -28,7 +28,7 @@ from hvdsl.runtime.inference.evaluate import Evaluation, evaluate
 from hvdsl.runtime.inference.inference import chunks, inference, some
 from hvdsl.runtime.inference.scores import score_images
 from hvdsl.runtime.latents.conditions import scored_of
-from hvdsl.runtime.priors.evaluate import CodeEvaluation, evaluate_codes, evaluate_stored_codes
+from hvdsl.runtime.priors.evaluate import CodeEvaluation, evaluate_codes
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.training.batches import PixelSource
 from hvdsl.workflows.calls import showing
@@ -36,7 +36,7 @@ from hvdsl.workflows.conditions import GivenValue, regiven, runtime_condition
 from hvdsl.workflows.images import GivenImages, ImagesLike
 from hvdsl.workflows.open import Opened, first_stage
 from hvdsl.workflows.runs import class_names, run_data, used_images
-from hvdsl.workflows.stages import PriorsAlone, code_folder, file_codes, open_priors, read_file_codes
+from hvdsl.workflows.stages import PriorsAlone, open_priors
 
 Split = Literal["train", "validation", "test"]
 
@@ -159,32 +159,6 @@ def evaluate_any(
         raise UsageError("given images have no training images beside them: leave out `data` and `baselines`")
     pixels, fields = opened.images(images, given)
     return evaluate_images(opened, pixels, fields, samples, batch, seed, console)
-
-
-def evaluate_file_codes(
-    opened: Opened, data: Path | None, split: Split | None, batch: int, console: Console | None
-) -> tuple[CodeEvaluation, str]:
-    """Evaluate the priors of a run over codes from a file, and say on which; see `Trained.evaluate_codes`."""
-    first, model = first_stage(opened), opened.spec.model
-    if not model.is_of_codes:
-        raise UsageError(f"the codes of `{model.settings.model}` are of its autoencoder: `evaluate` has what they cost")
-    if data is None:
-        stores = file_codes(first.run, model)
-        part = split or ("test" if "test" in stores else "validation")
-        if part not in stores:
-            raise UsageError(f"{first.run.folder} has no test codes: say `--split validation`, or `--data FILE`")
-        store, what = stores[part], f"{part} codes of {first.run.folder}"
-    else:
-        parts = read_file_codes(model.settings.data, data, whole=split is None)
-        part = split or ("test" if "test" in parts else "train")
-        file, rows = parts[part]
-        store, what = file.store(code_folder(first.run, "given"), rows, part, world()), f"codes of {data}"
-    priors = open_priors(first, list(model.priors), lambda s: opened.use_ema and s.evaluate.use_ema, opened.device)
-    with showing("levels", console) as show:
-        evaluation = evaluate_stored_codes(
-            store, first.levels, priors, batch=batch, progress=lambda done: show(done, len(first.levels))
-        )
-    return evaluation, f"{len(store):,} images, {what}"
 
 
 def evaluate_split(

@@ -35,7 +35,6 @@ from hvdsl.workflows.compiling import Overrides, checked, spelled
 from hvdsl.workflows.conditions import check_fields, names_of_classes
 from hvdsl.workflows.plan import recompute_within
 from hvdsl.workflows.runs import create_run, device_of, instantiate, read_model, run_data
-from hvdsl.workflows.stages import read_file_codes
 from hvdsl.workflows.starts import (
     Match,
     Start,
@@ -47,7 +46,7 @@ from hvdsl.workflows.starts import (
     take_weights,
     unseen,
 )
-from hvdsl.workflows.train_prior import PriorOptions, train_prior
+from hvdsl.workflows.train_prior import PriorOptions, begin_codes, train_prior
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,12 +220,16 @@ def _train(
         spec = options.spec.name if isinstance(options.spec, Source) else options.spec
         raise HvdslError(f"`{spec}` is not the model of {run.folder}; leave the spec out to go on with the run's own")
     model = given if given is not None else read_model(_opened(run))
+    if options.from_ is not None and model.is_of_codes:
+        raise UsageError("--from is about a model of images, and this spec has priors over codes alone")
     named, steps = stages(model, options.stage), {}
     stopped: signal.Signals | None = None
     saved: int | None = None
     for stage in named:
         if run is None and model.is_of_codes:
-            run = _begin_codes(options, model, device)
+            run = begin_codes(
+                options.spec, model, options.of_prior(stage, device), options.out, _level(options, None, device)
+            )
         if run is None or stage == AUTOENCODER:
             run, outcome = _train_autoencoder(options, run, given, device, console, held)
         else:
@@ -242,20 +245,6 @@ def _train(
 def _begins_codes(options: TrainOptions, model: Model) -> bool:
     """Whether one prior is asked for in a folder that is not there: codes from a file need no stage before."""
     return model.is_of_codes and not options.resume and not _out(options).exists()
-
-
-def _begin_codes(options: TrainOptions, model: Model, device: torch.device) -> Run:
-    """Make the folder of a run of priors over codes from a file, which stores these."""
-    if options.spec is None:
-        raise AssertionError("a new run has a spec")
-    if options.from_ is not None:
-        raise UsageError("--from is about a model of images, and this spec has priors over codes alone")
-    if options.out is None and world().size > 1:
-        raise UsageError("several processes need --out RUN, so that all of them mean the same folder")
-    read_file_codes(model.settings.data, options.data)  # what cannot be trained leaves no folder behind
-    folder = options.out or default_folder(model.settings.model)
-    level = default_level(device) if options.level is None else options.level
-    return create_run(folder, options.spec, model, options.data, level)
 
 
 def _opened(run: Run | None) -> Run:

@@ -14,27 +14,27 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from hvdsl.errors import UsageError
-from hvdsl.runtime.priors.evaluate import CodeEvaluation
 from hvdsl.runtime.priors.sampling import Schedule
 from hvdsl.runtime.training.folder.run import Run
 from hvdsl.workflows.calls import no_global_effect
+from hvdsl.workflows.code_priors import CodePriors
 from hvdsl.workflows.compiling import Compiled, Overrides, spelled
 from hvdsl.workflows.conditions import GivenValue
 from hvdsl.workflows.edit import Edits, edit_images
-from hvdsl.workflows.evaluate import EvaluationResult, ImageElbo, Split, evaluate_any, evaluate_file_codes, image_elbo
+from hvdsl.workflows.evaluate import EvaluationResult, ImageElbo, Split, evaluate_any, image_elbo
 from hvdsl.workflows.export import export
 from hvdsl.workflows.images import ImagesLike, MaskLike
 from hvdsl.workflows.interpolate import Curve, interpolate_images
 from hvdsl.workflows.latents import Latents, decode_latents, infer
 from hvdsl.workflows.open import CheckpointName, Opened, open_model
 from hvdsl.workflows.reconstruct import INPAINTING_STEPS, paint_in, reconstruct_images
-from hvdsl.workflows.sample import SampleOptions, draw_codes_alone, draw_samples, per_name
+from hvdsl.workflows.sample import SampleOptions, draw_samples, per_name
 from hvdsl.workflows.score import Scores, score_any
 
 BATCH = 64
 
 
-class Trained:
+class Trained(CodePriors):
     """A trained model, as `hvdsl.load` returns it.
 
     Images go in as raw pixel values in the units of the spec's `data` section, `(N, H, W)`, `(N, H, W, C)` or
@@ -265,43 +265,6 @@ class Trained:
         with no_global_effect():
             return draw_samples(self._opened, options)
 
-    def sample_codes(
-        self,
-        n: int,
-        *,
-        temperature: float | Mapping[str, float] | None = None,
-        batch: int = BATCH,
-        seed: int = 0,
-        top_k: int | Mapping[str, int] | None = None,
-        top_p: float | Mapping[str, float] | None = None,
-        fix: Mapping[str, str | os.PathLike[str] | Tensor] | None = None,
-        schedule: Schedule | Mapping[str, Schedule] | None = None,
-        given: Mapping[str, GivenValue] | None = None,
-        guidance: float | None = None,
-    ) -> dict[str, Tensor]:
-        """Draw the codes of `n` images from trained priors, `(n, H, W)` (`(n, depth, H, W)`) by level, on the CPU.
-
-        Of priors over codes from a file, which make no images, and of models of codes; there `decode` turns them into
-        the images that `sample` draws. The arguments are those of `sample`.
-
-        Raises:
-            hvdsl.Error: a prior is missing, or an argument does not apply or fit.
-        """
-        options = SampleOptions(
-            n=n,
-            temperature=per_name(temperature),
-            batch=batch,
-            seed=seed,
-            top_k=per_name(top_k),
-            top_p=per_name(top_p),
-            fix=tuple((name, c if isinstance(c, Tensor) else Path(c)) for name, c in (fix or {}).items()),
-            schedule=per_name(schedule),
-            given=tuple((given or {}).items()),
-            guidance=guidance,
-        )
-        with no_global_effect():
-            return draw_codes_alone(self._opened, options)[0]
-
     def edit(
         self,
         images: ImagesLike,
@@ -358,29 +321,6 @@ class Trained:
         """
         with no_global_effect():
             return evaluate_any(self._opened, images, data, split, samples, baselines, batch, seed, console, given)
-
-    def evaluate_codes(
-        self,
-        *,
-        data: str | os.PathLike[str] | None = None,
-        split: Split | None = None,
-        batch: int = BATCH,
-        console: Console | None = None,
-    ) -> CodeEvaluation:
-        """Say what codes from a file cost under the priors of a run over these: bits and nats per image, by level.
-
-        Args:
-            data: another file of codes: all of it.
-            split: `train`, `validation` or `test` of the run's (default: test if there is one, else validation).
-            batch: images per pass.
-            console: where to show progress.
-
-        Raises:
-            hvdsl.Error: there are no codes, or the model has an autoencoder: `evaluate` it.
-        """
-        with no_global_effect():
-            place = None if data is None else Path(data)
-            return evaluate_file_codes(self._opened, place, split, batch, console)[0]
 
     def score(
         self,

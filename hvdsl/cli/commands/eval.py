@@ -80,7 +80,7 @@ def _codes(args: argparse.Namespace, model: Opened, leads: bool) -> int:
     from rich.console import Console
 
     from hvdsl.cli.output import print_json
-    from hvdsl.workflows.evaluate import evaluate_file_codes
+    from hvdsl.workflows.code_priors import evaluate_file_codes
 
     for flag in ("samples", "baselines", "output", "given"):
         if getattr(args, flag):
