@@ -26,7 +26,7 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hvdsl.compiler.emit import emit_priors, emit_steps
-from hvdsl.compiler.load import load
+from hvdsl.compiler.load import load_module
 from hvdsl.compiler.pipeline import check
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.protocol import StepwisePrior
@@ -40,9 +40,9 @@ SLOWEST = 2.0  # seconds of one forward, where timing stops
 
 def build(side: int) -> StepwisePrior:
     model = check(SPEC, [f"side={side}"])
-    prior: nn.Module = load(emit_priors(model), f"prior_sampling_{side}").PRIORS["z"]()
+    prior: nn.Module = load_module(emit_priors(model), f"prior_sampling_{side}").PRIORS["z"]()
     initialize(prior, 0)
-    return StepwisePrior(prior.eval(), load(emit_steps(model), f"prior_sampling_{side}_steps").STEPS["z"])
+    return StepwisePrior(prior.eval(), load_module(emit_steps(model), f"prior_sampling_{side}_steps").STEPS["z"])
 
 
 def cpu_seconds(work: Callable[[], object], repeats: int) -> float:

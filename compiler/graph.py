@@ -109,7 +109,7 @@ class Parameter:
 
 
 @dataclass(slots=True, eq=False)
-class Scope:
+class GraphScope:
     """An instance of something that holds nodes, in order of execution.
 
     `kind`:
@@ -124,13 +124,13 @@ class Scope:
     kind: Choice["model", "section", "row", "recipe", "binding", "part", "repeat", "turn", "shared"]
     name: str
     number: int | None  # among siblings of that name, from 0; None for what is unique by construction
-    parent: Scope | None
+    parent: GraphScope | None
     span: Span
     constants: dict[str, Literal] = field(
         default_factory=dict
     )  # a recipe's parameters, lets and context names: they name arguments
     parameters: tuple[str, ...] = ()  # of a recipe: which of the constants its caller can choose
-    members: list[Node | Scope] = field(default_factory=list)
+    members: list[Node | GraphScope] = field(default_factory=list)
     comments: tuple[str, ...] = ()  # of the spec, right above a recipe's definition
     definition: tuple[str, Span] | None = None  # of a recipe or shared instance: `cell`, `group` or `shared`, and where
     own: tuple[str, ...] = ()  # of a use of a shared instance: the roles that it has for itself
@@ -153,7 +153,7 @@ class Scope:
     def nodes(self) -> Iterator[Node]:
         """Every node inside, in order."""
         for member in self.members:
-            if isinstance(member, Scope):
+            if isinstance(member, GraphScope):
                 yield from member.nodes()
             else:
                 yield member
@@ -173,7 +173,7 @@ class Node:
     args: Mapping[str, Literal]
     inputs: tuple[Edge, ...]
     shapes: tuple[Shape, ...]
-    scope: Scope
+    scope: GraphScope
     span: Span
     parameters: tuple[Parameter, ...] = ()
     path: str = ""
@@ -202,7 +202,7 @@ class NormalizingFlow(Record):
 
 
 @dataclass(slots=True)
-class LatentGroup:
+class GraphLatent:
     """One latent variable, in the order of generation.
 
     A latent that is drawn on the way up has the direction `UP`, and `posterior` is the second output of the tap by
@@ -238,8 +238,8 @@ class Graph:
 
     name: str
     nodes: list[Node]
-    root: Scope
-    latents: list[LatentGroup]
+    root: GraphScope
+    latents: list[GraphLatent]
     output: Edge
     image: Shape | None  # None for a second-stage prior
     likelihood: tuple[Parameter, ...] = ()  # the parameters that the likelihood owns
@@ -277,7 +277,7 @@ _TAKEN = """
 MODULE_ATTRIBUTES = frozenset(_TAKEN.split())
 
 
-def attribute(name: str) -> str:
+def attribute_name(name: str) -> str:
     """The name as an attribute of a module: with an underscore behind it where it is taken."""
     taken = name in MODULE_ATTRIBUTES or keyword.iskeyword(name) or name.startswith("_")
     return f"{name}_" if taken else name

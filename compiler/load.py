@@ -8,12 +8,12 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from hvdsl.compiler.emit.names import word
+from hvdsl.compiler.emit.syntax import word
 
 PACKAGE = "hvdsl.emitted"
 
 
-def load(source: str, name: str) -> ModuleType:
+def load_module(source: str, name: str) -> ModuleType:
     """Execute emitted source as the module `hvdsl.emitted.NAME`, which replaces an earlier one of that name.
 
     The text is put into `linecache`, so that tracebacks and `inspect.getsource` show it though it lies in no
@@ -63,7 +63,7 @@ class _EmittedClass:
 
 def _emitted_class(source: str, module: str, name: str) -> _EmittedClass:
     file = f"<{PACKAGE}.{word(module)} {hashlib.sha256(source.encode()).hexdigest()[:12]}>"
-    reference: _EmittedClass = getattr(_loaded.get(file) or load(source, module), name)._emitted
+    reference: _EmittedClass = getattr(_loaded.get(file) or load_module(source, module), name)._emitted
     return reference
 
 

@@ -54,7 +54,7 @@ def check(
         for diagnostic in rule(model):
             diagnostics.add(diagnostic)
     diagnostics.stop_if_failed()
-    return replace(model, warnings=tuple(d for d in diagnostics if not allowed(d)))
+    return replace(model, warnings=tuple(d for d in diagnostics if not _allowed(d)))
 
 
 def _beside(closed: Assembled | None) -> tuple[Diagnostic, ...]:
@@ -109,7 +109,7 @@ def __getattr__(name: str) -> object:
 _ALLOW = re.compile(r"#\s*hv:\s*allow\s+(HV\d{4}(?:[\s,]+HV\d{4})*)")
 
 
-def allowed(diagnostic: Diagnostic) -> bool:
+def _allowed(diagnostic: Diagnostic) -> bool:
     """Whether a comment on the line where a warning begins names its code. Errors cannot be allowed."""
     span = diagnostic.span
     if span is None or diagnostic.severity is not Severity.WARNING:

@@ -101,7 +101,7 @@ class Cyclic(Settings):
     cycles: int | None = Field(default=None, ge=1, description="after so many the weight stays; none: never")
 
 
-class Logistic(Settings):
+class LogisticRamp(Settings):
     """`logistic(middle, width, from, to)`: a sigmoid in time (Bowman et al. 2016)."""
 
     WORDS = {"logistic": ("middle", "width", "from_", "to")}

@@ -15,7 +15,7 @@ from hvdsl.compiler.setting_words import (
     BySize,
     Cyclic,
     Duration,
-    Logistic,
+    LogisticRamp,
     PixelExpression,
     Ramp,
     SettingError,
@@ -65,7 +65,7 @@ LABEL = "label"
 """The condition that is the class of an image: `classes = 10` is short for `given label = 10 classes`."""
 
 
-class Condition(Settings):
+class ConditionSettings(Settings):
     """`given NAME = 3x16x16 { … }` in `data`: a field beside each image, that the model may be told."""
 
     name: str
@@ -115,7 +115,7 @@ class Data(Settings):
     )
     target: Annotated[str, PixelExpression] | None = None  # None: as the input; of `v`, of fields of its shape, or both
     weight: Annotated[str, PixelExpression] | None = None  # of each pixel in the likelihood, from fields
-    given: tuple[Condition, ...] = ()
+    given: tuple[ConditionSettings, ...] = ()
     source: str | None = None
     levels: Annotated[dict[str, CodeLevel], ByPattern] = {}  # of `data codes`: what a file holds of each latent
     classes: int | None = Field(default=None, ge=1)
@@ -130,11 +130,11 @@ class Data(Settings):
     split_seed: int = 0
 
     @property
-    def conditions(self) -> tuple[Condition, ...]:
+    def conditions(self) -> tuple[ConditionSettings, ...]:
         """The fields that recipes may name, in order: those of `given`, and `label` where there are `classes`."""
         if self.classes is None or any(field.name == LABEL for field in self.given):
             return self.given
-        return (*self.given, Condition(name=LABEL, shape=(self.classes, 1, 1), classes=self.classes))
+        return (*self.given, ConditionSettings(name=LABEL, shape=(self.classes, 1, 1), classes=self.classes))
 
     @property
     def is_codes(self) -> bool:
@@ -172,13 +172,13 @@ class Data(Settings):
         return height + top + bottom, width + left + right
 
 
-class Objective(Settings):
+class ObjectiveSettings(Settings):
     unit: Literal["nats_per_image", "nats_per_dim", "mean_square", "mean_absolute"]
     kl: Literal["closed", "sample"] = "closed"
     samples: int = Field(default=1, ge=1)
     bound: Literal["elbo", "iwae"] = "elbo"
     chunk: int = Field(default=1, ge=1)
-    beta: Annotated[float, Field(ge=0)] | Ramp | Anneal | Cyclic | Logistic = 1.0
+    beta: Annotated[float, Field(ge=0)] | Ramp | Anneal | Cyclic | LogisticRamp = 1.0
     balance: BySize | ByRate | None = None
     free: AtLeast | None = None
     commitment: Weight = 0.0
@@ -339,7 +339,7 @@ class Evaluate(Settings):
     use_ema: bool = True
 
 
-class Sample(Settings):
+class SampleSettings(Settings):
     temperature: float = Field(default=1.0, ge=0)
     recalibrate_batch_norm: int = Field(default=0, ge=0)
     use_ema: bool = True
@@ -351,11 +351,11 @@ class ModelSettings(Settings):
     model: str
     title: str = ""
     data: Data
-    objective: Objective
+    objective: ObjectiveSettings
     train: Train | None = None  # None: the spec gives none, and `hvdsl train` says so
     train_priors: dict[str, Train] = {}
     evaluate: Evaluate = Evaluate()
-    sample: Sample = Sample()
+    sample: SampleSettings = SampleSettings()
 
 
 DATA_NAMES = (
@@ -377,10 +377,10 @@ DATA_NAMES = (
 
 SECTIONS: dict[str, type[Settings]] = {
     "data": Data,
-    "objective": Objective,
+    "objective": ObjectiveSettings,
     "train": Train,
     "evaluate": Evaluate,
-    "sample": Sample,
+    "sample": SampleSettings,
 }
 
 

@@ -179,9 +179,9 @@ def _is_open(pieces: Iterator[_Piece]) -> bool:
 
 def _group(item: tree.Commented) -> str:
     """Items of one group may follow each other without a blank line."""
-    if isinstance(item, tree.Version) or (isinstance(item, tree.Header) and item.kind in ("model", "title")):
+    if isinstance(item, tree.Version) or (isinstance(item, tree.HeaderNode) and item.kind in ("model", "title")):
         return "head"
-    if isinstance(item, tree.Settings):
+    if isinstance(item, tree.SettingsNode):
         return "use" if item.kind in ("evaluate", "sample") else item.kind
     return type(item).__name__
 
@@ -190,21 +190,21 @@ def _pieces(node: tree.Commented, label: int = 0) -> Iterator[_Piece]:
     match node:
         case tree.Version(number=number):
             yield f"hv {number.text}"
-        case tree.Header(kind=kind, value=value, alias=alias):
+        case tree.HeaderNode(kind=kind, value=value, alias=alias):
             yield f"{kind} {print_expression(value)}" + (f" as {alias.id}" if alias is not None else "")
-        case tree.Needs(names=names, operation=operation):
+        case tree.NeedsNode(names=names, operation=operation):
             listed = ", ".join(name.id for name in names)
             yield f"needs {listed}" if operation is None else f"needs default {operation.id} {{ {listed} }}"
-        case tree.Likelihood(value=value):
+        case tree.LikelihoodNode(value=value):
             yield "likelihood "
             yield from _expression(value, _FLOW, 0)
-        case tree.Recipe(kind=kind, name=name, parameters=parameters, body=body):
+        case tree.RecipeNode(kind=kind, name=name, parameters=parameters, body=body):
             yield f"{kind} {name.id}"
             yield from _parameters(parameters)
             yield from (" ", _braces(body))
         case tree.Section(kind=kind, rows=rows, trailing=trailing):
             yield from (f"{kind} ", _Braces(rows, trailing, crowd=0))
-        case tree.Settings(kind=kind, name=name, settings=settings, trailing=trailing):
+        case tree.SettingsNode(kind=kind, name=name, settings=settings, trailing=trailing):
             yield f"{kind} " if name is None else f"{kind} {print_expression(name)} "
             yield _Braces(settings, trailing, ", ", len(settings))
         case tree.Prior(name=name, given=given, body=body):
@@ -242,7 +242,7 @@ def _statement(node: tree.Commented) -> Iterator[_Piece]:
         case tree.Let(name=name, value=value) | tree.Shared(name=name, value=value):
             yield f"{'let' if isinstance(node, tree.Let) else 'shared'} {name.id} = "
             yield from _expression(value, _FLOW, 0)
-        case tree.Condition(key=key, value=value, classes=classes, settings=settings, trailing=trailing):
+        case tree.ConditionNode(key=key, value=value, classes=classes, settings=settings, trailing=trailing):
             yield f"given {key.id} = {print_expression(value)}" + (" classes" if classes else "")
             if settings:
                 yield from (" ", _Braces(settings, trailing, ", ", len(settings)))
@@ -259,7 +259,7 @@ def _braces(block: tree.Block) -> _Braces:
     return _Braces(block.statements, block.trailing)
 
 
-def _parameters(parameters: Sequence[tree.Parameter]) -> Iterator[_Piece]:
+def _parameters(parameters: Sequence[tree.ParameterNode]) -> Iterator[_Piece]:
     if not parameters:
         return
     yield "("
@@ -325,7 +325,7 @@ def _open(node: tree.Expr, depth: int) -> Iterator[_Piece]:
             yield "["
             yield from _listed(items, depth + 1)
             yield "]"
-        case tree.Map(entries=entries):
+        case tree.MapNode(entries=entries):
             yield "["
             yield from _listed(entries, depth + 1)
             yield "]"
@@ -334,7 +334,7 @@ def _open(node: tree.Expr, depth: int) -> Iterator[_Piece]:
             yield "("
             yield from _listed(arguments, depth + 1)
             yield ")"
-        case tree.Item(base=base, index=index):
+        case tree.ItemNode(base=base, index=index):
             yield from _expression(base, _POST, depth)
             yield "["
             yield from _expression(index, _CHOOSE, depth + 1)
@@ -365,12 +365,12 @@ def _operation(node: tree.Unary | tree.Binary | tree.Choose, depth: int) -> Iter
             yield from _expression(other, _CHOOSE, depth)
 
 
-def _listed(items: Sequence[tree.Expr | tree.Argument | tree.MapEntry], depth: int) -> Iterator[_Piece]:
+def _listed(items: Sequence[tree.Expr | tree.ArgumentNode | tree.MapEntry], depth: int) -> Iterator[_Piece]:
     for i, item in enumerate(items):
         if i:
             yield from (",", _Break(depth))
         match item:
-            case tree.Argument(name=name, value=value):
+            case tree.ArgumentNode(name=name, value=value):
                 yield f"{name} = " if name else ""
                 yield from _expression(value, _FLOW, depth + 1)
             case tree.MapEntry(key=key, value=value):

@@ -1,7 +1,8 @@
 """The syntax tree that both spellings, text and YAML, load into.
 
 What a name means (step, tensor, number) is settled by the compiler; the tree only says what was written.
-Spans and comments take no part in equality: `parse(print(t)) == t` speaks of the rest.
+Spans and comments take no part in equality: `parse(print(t)) == t` speaks of the rest. A word that a later stage uses
+for something else has `Node` behind it here: `RecipeNode` is what was written, the runtime's `Recipe` a module.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from hvdsl.grammar.source import Span
 
 
 @record
-class Node(Record):
+class TreeNode(Record):
     span: Span = field(kw_only=True, compare=False)
 
 
 @record
-class Commented(Node):
+class Commented(TreeNode):
     """A node that stands on lines of its own, and may carry comments."""
 
     before: tuple[str, ...] = field(default=(), kw_only=True, compare=False)  # whole-line comments; "" is a blank line
@@ -31,7 +32,7 @@ UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
 @lru_cache(1024)
-def number(text: str) -> int | float:
+def number_value(text: str) -> int | float:
     """Return the value of a number as written; one with a unit of memory is in whole bytes."""
     plain = text.replace("_", "")
     if plain[-3:] in UNITS:
@@ -43,46 +44,46 @@ def number(text: str) -> int | float:
 
 
 @record
-class Number(Node):
+class Number(TreeNode):
     text: str  # as written: `1_100_000`, `2e-4`, `8GiB`
 
     @property
     def value(self) -> int | float:
-        return number(self.text)
+        return number_value(self.text)
 
 
 @record
-class Dim(Node):
+class Dim(TreeNode):
     """A kernel or shape token: `3x3`, `3x32x32`."""
 
     sizes: tuple[int, ...]
 
 
 @record
-class String(Node):
+class String(TreeNode):
     value: str
 
 
 @record
-class Name(Node):
+class Name(TreeNode):
     id: str  # `cells.layer` for what a file brings that is used under a name
 
 
 @record
-class Unary(Node):
+class Unary(TreeNode):
     operator: Literal["-", "not"]
     operand: Expr
 
 
 @record
-class Binary(Node):
+class Binary(TreeNode):
     operator: Literal["or", "and", "==", "!=", "<", "<=", ">", ">=", "+", "-", "*", "/", "//", "%", "**"]
     left: Expr
     right: Expr
 
 
 @record
-class Choose(Node):
+class Choose(TreeNode):
     """`then if test else other`"""
 
     then: Expr
@@ -91,31 +92,31 @@ class Choose(Node):
 
 
 @record
-class Flow(Node):
+class Flow(TreeNode):
     """`a -> b -> c`, at least two steps."""
 
     steps: tuple[Expr, ...]
 
 
 @record
-class Tuple(Node):
+class Tuple(TreeNode):
     items: tuple[Expr, ...]
 
 
 @record
-class Argument(Node):
+class ArgumentNode(TreeNode):
     name: str | None
     value: Expr
 
 
 @record
-class Call(Node):
+class Call(TreeNode):
     function: Expr
-    arguments: tuple[Argument, ...]
+    arguments: tuple[ArgumentNode, ...]
 
 
 @record
-class Item(Node):
+class ItemNode(TreeNode):
     """`base[index]`"""
 
     base: Expr
@@ -123,7 +124,7 @@ class Item(Node):
 
 
 @record
-class WithBlock(Node):
+class WithBlock(TreeNode):
     """`head { … }`: an operation or recipe call that is given a block."""
 
     head: Expr
@@ -131,29 +132,43 @@ class WithBlock(Node):
 
 
 @record
-class List(Node):
+class List(TreeNode):
     items: tuple[Expr, ...]
 
 
 @record
-class MapEntry(Node):
+class MapEntry(TreeNode):
     key: Expr | None  # None for `else`
     value: Expr
 
 
 @record
-class Map(Node):
+class MapNode(TreeNode):
     entries: tuple[MapEntry, ...]
 
 
 @record
-class Block(Node):
+class Block(TreeNode):
     statements: tuple[Statement, ...]
     trailing: tuple[str, ...] = field(default=(), compare=False)  # comments before the closing brace
 
 
 Expr: TypeAlias = (
-    Number | Dim | String | Name | Unary | Binary | Choose | Flow | Tuple | Call | Item | WithBlock | List | Map | Block
+    Number
+    | Dim
+    | String
+    | Name
+    | Unary
+    | Binary
+    | Choose
+    | Flow
+    | Tuple
+    | Call
+    | ItemNode
+    | WithBlock
+    | List
+    | MapNode
+    | Block
 )
 
 
@@ -207,7 +222,7 @@ class Setting(Commented):
 
 
 @record
-class Condition(Setting):
+class ConditionNode(Setting):
     """`given key = value` or `given key = value classes` among the settings of `data`, with settings of its own."""
 
     classes: bool = False
@@ -234,7 +249,7 @@ class Version(Commented):
 
 
 @record
-class Header(Commented):
+class HeaderNode(Commented):
     """`model NAME`, `title STRING`, `use STRING`, `use STRING as NAME` or `extends STRING`."""
 
     kind: Literal["model", "title", "use", "extends"]
@@ -243,7 +258,7 @@ class Header(Commented):
 
 
 @record
-class Needs(Commented):
+class NeedsNode(Commented):
     """`needs width, zdim`, or `needs default conv { bias_init }`: what a file takes from the spec that uses it."""
 
     names: tuple[Name, ...]
@@ -251,18 +266,18 @@ class Needs(Commented):
 
 
 @record
-class Parameter(Node):
+class ParameterNode(TreeNode):
     name: Name
     default: Expr | None
 
 
 @record
-class Recipe(Commented):
+class RecipeNode(Commented):
     """`cell NAME(params) { … }` or `group NAME(params) { … }`"""
 
     kind: Literal["cell", "group"]
     name: Name
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[ParameterNode, ...]
     body: Block
 
 
@@ -280,12 +295,12 @@ class Section(Commented):
 
 
 @record
-class Likelihood(Commented):
+class LikelihoodNode(Commented):
     value: Expr
 
 
 @record
-class Settings(Commented):
+class SettingsNode(Commented):
     """`data NAME {…}`, `objective {…}`, `train [PRIOR] {…}`, `evaluate {…}`, `sample {…}`."""
 
     kind: Literal["data", "objective", "train", "evaluate", "sample"]
@@ -309,12 +324,23 @@ class Variant(Commented):
 
 
 SpecItem: TypeAlias = (
-    Version | Header | Needs | Let | Shared | Default | Recipe | Section | Likelihood | Settings | Prior | Variant
+    Version
+    | HeaderNode
+    | NeedsNode
+    | Let
+    | Shared
+    | Default
+    | RecipeNode
+    | Section
+    | LikelihoodNode
+    | SettingsNode
+    | Prior
+    | Variant
 )
 
 
 @record
-class Spec(Node):
+class Spec(TreeNode):
     """One file."""
 
     items: tuple[SpecItem, ...]

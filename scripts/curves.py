@@ -20,7 +20,12 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).parents[1]
-NAMES = {"bits_per_dim": "bits/dim", "negative_elbo_nats_per_dim": "negative ELBO, nats per dimension"}
+BOUND = "negative_importance_bound_nats_per_dim"  # what validation measures where `evaluate` has several samples
+NAMES = {
+    "bits_per_dim": "bits/dim",
+    "negative_elbo_nats_per_dim": "negative ELBO, nats per dimension",
+    BOUND: "negative bound, nats per dimension",
+}
 COLOURS = ("#c9772b", "#4a78b5", "#3f9142", "#8a8f99")
 plt.rcParams.update(
     {
@@ -39,18 +44,17 @@ def records(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
 
 
-def curve(run: Path, name: str, dims: int, output: Path) -> None:
-    """Training and validation against the step; the axis leaves out what came before a twentieth of the run.
+def curve(run: Path, name: str, dims: int, after: float, output: Path) -> None:
+    """Training and validation against the step; the axis leaves out what came before `after` of the run.
 
     With `dims` above 1, what is logged per dimension is drawn per image.
     """
     figure, axes = plt.subplots(figsize=(6.4, 2.9))
     rows = records(run)
     steps = [(row["step"], row[name]) for row in rows if row["event"] == "train" and name in row]
-    first = steps[-1][0] / 20
-    bound = "negative_importance_bound_nats_per_dim"  # what validation measures where `evaluate` has several samples
+    first = steps[-1][0] * after
     checks = [row for row in rows if row["event"] == "validation"]
-    key = name if checks and name in checks[0] else bound
+    key = name if checks and name in checks[0] else BOUND
     label = "validation" if key == name else "validation, importance-weighted"
     for points, title, style, colour in (
         (steps, "training", "-", COLOURS[3]),
@@ -101,13 +105,14 @@ def main() -> None:
     of_run.add_argument("run", type=Path)
     of_run.add_argument("name", help="what is drawn, as metrics.jsonl calls it")
     of_run.add_argument("--dims", type=int, default=1, help="draw what is logged per dimension per image of so many")
+    of_run.add_argument("--after", type=float, default=0.05, help="leave out this part of the run (default: 0.05)")
     of_study = kinds.add_parser("ablation", help="the rates of an ablation by resolution")
     of_study.add_argument("study")
     for kind in (of_run, of_study):
         kind.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
     if args.kind == "run":
-        curve(args.run, args.name, args.dims, args.output)
+        curve(args.run, args.name, args.dims, args.after, args.output)
     else:
         ablation(args.study, args.output)
 

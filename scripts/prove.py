@@ -8,6 +8,7 @@ A figure has its command beside it, in a comment of the document:
     <!-- $$ make demo => 1.73 ± 0.05 -->                    two signs: a long one, run with --all
 
 `scripts/prove.sh` runs this with the project's own Python. It exits with 1 if a command fails or gives other figures.
+What reads data that do not ship (`--data mnist.npz`) is told and left out where they are not in the project's folder.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 COMMENT = re.compile(r"<!-- (\$\$?) (.*?)(?: => (.*?))? -->")
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w])")
+DATA = re.compile(r"--data (\S+)")
 LIMITS = re.compile(r"(-?[\d.]+) ± ([\d.]+)")
 
 
@@ -43,6 +45,11 @@ class Claim:
             return self.expected in output
         value, allowed = float(limits[1]), float(limits[2])
         return any(abs(float(number) - value) <= allowed for number in NUMBER.findall(output))
+
+    def absent(self) -> str:
+        """The data that the command reads and that are not there, or nothing."""
+        data = DATA.search(self.command)
+        return data[1] if data and not (ROOT / data[1]).exists() else ""
 
 
 def claims() -> list[Claim]:
@@ -65,6 +72,9 @@ def main() -> int:
     for claim in claims():
         if args.list or (claim.long and not args.all):
             print(f"{'        ' if args.list else 'not run '} {claim.page}: {claim.command} => {claim.expected}")
+            continue
+        if absent := claim.absent():
+            print(f"no data  {claim.page}: {claim.command} => {claim.expected}  (there is no {absent})")
             continue
         started = time.monotonic()
         done = subprocess.run(

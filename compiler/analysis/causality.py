@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hvdsl.compiler.catalogue.table import OWN, Needs, Offset, Past, Reads, Window
+from hvdsl.compiler.catalogue.table import OWN, Needs, Offset, Past, Reads, ReadWindow
 from hvdsl.compiler.graph import Edge, Graph, Node, Role, Shape
 from hvdsl.grammar.record import Record, record
 
@@ -177,7 +177,7 @@ def _windows(reads: Reads, wanted: int, output: Shape, shape: Shape) -> int:
     return found
 
 
-def _inside(window: Window, position: int, length: int) -> range:
+def _inside(window: ReadWindow, position: int, length: int) -> range:
     if window.everywhere:
         return range(length)
     at = position * window.stride // window.up

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from hvdsl.compiler.graph import Graph, Node, Role, Scope
+from hvdsl.compiler.graph import Graph, GraphScope, Node, Role
 from hvdsl.grammar.record import Record, record
 
 
@@ -52,10 +52,10 @@ def cost(graph: Graph, nodes: Iterable[Node] | None = None) -> Cost:
     return total
 
 
-def holders(graph: Graph) -> dict[int, tuple[Scope, ...]]:
+def holders(graph: Graph) -> dict[int, tuple[GraphScope, ...]]:
     """For each node, the scopes that hold it, outermost first; a `shared` instance counts where used."""
-    found: dict[int, tuple[Scope, ...]] = {}
-    todo: list[tuple[Scope, tuple[Scope, ...]]] = [(graph.root, (graph.root,))]
+    found: dict[int, tuple[GraphScope, ...]] = {}
+    todo: list[tuple[GraphScope, tuple[GraphScope, ...]]] = [(graph.root, (graph.root,))]
     while todo:
         scope, above = todo.pop()
         for member in scope.members:
@@ -66,11 +66,11 @@ def holders(graph: Graph) -> dict[int, tuple[Scope, ...]]:
     return found
 
 
-def row_of(above: tuple[Scope, ...]) -> Scope | None:
+def row_of(above: tuple[GraphScope, ...]) -> GraphScope | None:
     return next((scope for scope in above if scope.kind == "row"), None)
 
 
-def label(row: Scope) -> tuple[int, int]:
+def row_size(row: GraphScope) -> tuple[int, int]:
     """(height, width) from the name of a row: `r32`, `r8x6`."""
     height, _, width = row.name.removeprefix("r").partition("x")
     return int(height), int(width or height)
@@ -82,7 +82,7 @@ def segments(graph: Graph) -> dict[str, list[list[int]]]:
     Those without parameters are not among them, nor are shared ones that some use calls with parameters of its own.
     """
 
-    def outermost(scope: Scope) -> Iterator[Scope]:
+    def outermost(scope: GraphScope) -> Iterator[GraphScope]:
         for member in scope.members:
             if isinstance(member, Node):
                 continue
@@ -91,7 +91,7 @@ def segments(graph: Graph) -> dict[str, list[list[int]]]:
             else:
                 yield from outermost(member)
 
-    uses: dict[str, list[Scope]] = {}
+    uses: dict[str, list[GraphScope]] = {}
     for instance in outermost(graph.root):
         uses.setdefault(instance.path, []).append(instance)
     return {

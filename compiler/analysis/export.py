@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from hvdsl.compiler.analysis.cost import holders, row_of
-from hvdsl.compiler.graph import Graph, Literal, Node, Scope, Term
+from hvdsl.compiler.graph import Graph, GraphScope, Literal, Node, Term
 
 if TYPE_CHECKING:
     import networkx
@@ -59,12 +59,12 @@ def to_json(graph: Graph) -> dict[str, Json]:
     }
 
 
-def _node(node: Node, above: tuple[Scope, ...]) -> dict[str, Json]:
+def _node(node: Node, above: tuple[GraphScope, ...]) -> dict[str, Json]:
     row = row_of(above)
     return {
         "index": node.index,
         "op": node.operation.name,
-        "args": {name: literal(node.args[name]) for name in sorted(node.args)},
+        "args": {name: json_literal(node.args[name]) for name in sorted(node.args)},
         "inputs": [[value.node, value.port] for value in node.inputs],
         "shapes": [_list(shape) for shape in node.shapes],
         "names": list(node.names),
@@ -75,7 +75,7 @@ def _node(node: Node, above: tuple[Scope, ...]) -> dict[str, Json]:
             {
                 "role": p.role,
                 "shape": _list(p.shape),
-                "init": literal(p.init),
+                "init": json_literal(p.init),
                 "trainable": p.trainable,
                 "shared": p.role in node.shared,
             }
@@ -84,7 +84,7 @@ def _node(node: Node, above: tuple[Scope, ...]) -> dict[str, Json]:
     }
 
 
-def _scope(scope: Scope) -> dict[str, Json]:
+def _scope(scope: GraphScope) -> dict[str, Json]:
     return {
         "kind": scope.kind,
         "name": scope.name,
@@ -94,16 +94,16 @@ def _scope(scope: Scope) -> dict[str, Json]:
     }
 
 
-def literal(value: Literal) -> Json:
+def json_literal(value: Literal) -> Json:
     """An argument as JSON: a term becomes `{"term": name, "args": […], "options": {…}}`."""
     if isinstance(value, Term):
         return {
             "term": value.name,
-            "args": [literal(v) for v in value.args],
-            "options": {name: literal(v) for name, v in value.options},
+            "args": [json_literal(v) for v in value.args],
+            "options": {name: json_literal(v) for name, v in value.options},
         }
     if isinstance(value, tuple):
-        return [literal(v) for v in value]
+        return [json_literal(v) for v in value]
     return value
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.table import OWN_POSITION, Needs, Reads, Window
+from hvdsl.compiler.catalogue.table import OWN_POSITION, Needs, Reads, ReadWindow
 from hvdsl.compiler.graph import Edge, Graph, Node, Role
 from hvdsl.grammar.record import Record, record
 
@@ -25,7 +25,7 @@ class Extent(Record):
     first: float
     last: float
 
-    def through(self, window: Window, length: int) -> Extent:
+    def through(self, window: ReadWindow, length: int) -> Extent:
         """What an output sees whose window lies on positions that see this; `length` is the input's."""
         if window.everywhere and length > 1:
             return Extent(self.jump, -WHOLE, WHOLE)

@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from hvdsl.compiler.analysis.cost import macs, segments
-from hvdsl.compiler.catalogue.rules import size
+from hvdsl.compiler.catalogue.rules import element_count
 from hvdsl.compiler.catalogue.table import Locality, Saves
-from hvdsl.compiler.graph import Edge, Graph, Node, Role, Scope
+from hvdsl.compiler.graph import Edge, Graph, GraphScope, Node, Role
 from hvdsl.grammar.record import Record, record
 
 FLOAT32, LOW = 4, 2  # bytes
@@ -22,7 +22,7 @@ FLOAT32, LOW = 4, 2  # bytes
 KEPT_PER_DRAW = 6
 
 
-class Kept(NamedTuple):
+class KeptMemory(NamedTuple):
     """Memory that the backward pass needs: a tensor as it is, or a copy of it in another precision.
 
     `reader` is the node that has the copy to itself, -1 where there is none.
@@ -87,9 +87,9 @@ class Storages:
 
     def bytes(self, value: Edge) -> int:
         """Of the tensor as its node makes it."""
-        return size(self.graph.shape(value)) * self._width[value]
+        return element_count(self.graph.shape(value)) * self._width[value]
 
-    def kept(self, node: Node) -> set[Kept]:
+    def kept(self, node: Node) -> set[KeptMemory]:
         """The memory that the backward pass of a node needs.
 
         Convolutions, gelu and silu keep their input, sigmoid and relu their result, products their operands;
@@ -105,7 +105,7 @@ class Storages:
                 return {self._read(value, node) for value in node.inputs}
             case Saves.OUTPUT:
                 own = (Edge(node.index, port) for port in range(len(node.shapes)))
-                return {Kept(self.base(value), self.bytes(self.base(value))) for value in own}
+                return {KeptMemory(self.base(value), self.bytes(self.base(value))) for value in own}
             case Saves.NOTHING:
                 return set()
 
@@ -122,7 +122,7 @@ class Storages:
 
     def saved(self, nodes: Sequence[Node]) -> int:
         """Bytes that the backward pass through `nodes` keeps for one image: distinct storages, each once."""
-        kept: set[Kept] = set()
+        kept: set[KeptMemory] = set()
         for node in nodes:
             kept |= self.kept(node)
         return sum(k.bytes for k in kept) + drawn_bytes(nodes)
@@ -142,14 +142,14 @@ class Storages:
         inside = self._calls[value.node]
         return self._width[value] if inside in _calls_around(node, self._calls) else FLOAT32
 
-    def _read(self, value: Edge, node: Node) -> Kept:
+    def _read(self, value: Edge, node: Node) -> KeptMemory:
         base = self.base(value)
         made, arrives = self._width[base], self._arrives(value, node)
         wanted = LOW if self._low and _is_product(node) else arrives
         if wanted == made:
-            return Kept(base, self.bytes(base))
+            return KeptMemory(base, self.bytes(base))
         shared = arrives == wanted  # cast where a recipe ends, once for all readers; a product casts for itself
-        return Kept(base, size(self.graph.shape(value)) * wanted, -1 if shared else node.index)
+        return KeptMemory(base, element_count(self.graph.shape(value)) * wanted, -1 if shared else node.index)
 
 
 def _is_product(node: Node) -> bool:
@@ -161,7 +161,7 @@ def _weights(node: Node) -> int:
     return sum(p.size for p in node.parameters if p.trainable and p.role == "weight")
 
 
-def _call(node: Node) -> Scope:
+def _call(node: Node) -> GraphScope:
     """The innermost recipe or section that a node is computed by."""
     scope = node.scope
     while scope.parent is not None and scope.kind not in ("recipe", "shared", "section"):
@@ -169,7 +169,7 @@ def _call(node: Node) -> Scope:
     return scope
 
 
-def _calls_around(node: Node, calls: dict[int, Scope]) -> list[Scope]:
+def _calls_around(node: Node, calls: dict[int, GraphScope]) -> list[GraphScope]:
     """The recipes and the section that a node is within, innermost first."""
     found, scope = [], calls[node.index]
     while True:
@@ -186,7 +186,7 @@ def saved_bytes(graph: Graph, nodes: Iterable[Node] | None = None) -> int:
 
 def drawn_bytes(nodes: Iterable[Node]) -> int:
     """Bytes that draws and rates keep for one image."""
-    return sum(KEPT_PER_DRAW * size(n.shapes[0]) * FLOAT32 for n in nodes if n.role is Role.LATENT)
+    return sum(KEPT_PER_DRAW * element_count(n.shapes[0]) * FLOAT32 for n in nodes if n.role is Role.LATENT)
 
 
 class StepMemory:
@@ -197,7 +197,7 @@ class StepMemory:
         self._storages = storages = Storages(graph, low)
         self._kept = [storages.kept(node) for node in graph.nodes]
         largest = max((storages.bytes(Edge(n.index, p)) for n in graph.nodes for p in range(len(n.shapes))), default=0)
-        image = size(graph.image) * FLOAT32 if graph.image else 0
+        image = element_count(graph.image) * FLOAT32 if graph.image else 0
         self._beside = image + 2 * largest  # two gradients in flight
         self.segments = segments(graph)
 
@@ -208,14 +208,14 @@ class StepMemory:
         """
         nodes, storages = self.graph.nodes, self._storages
         inside: set[int] = set()
-        crossing: set[Kept] = set()
+        crossing: set[KeptMemory] = set()
         again, weights_again = 0, 0
         for members in (use for path in recomputed for use in self.segments[path]):
             own = set(members)
             inside |= own
             entering = {storages.base(v) for i in members for v in nodes[i].inputs if v.node not in own}
-            crossing |= {Kept(edge, storages.bytes(edge)) for edge in entering}
-            kept: set[Kept] = set().union(*(self._kept[i] for i in members))
+            crossing |= {KeptMemory(edge, storages.bytes(edge)) for edge in entering}
+            kept: set[KeptMemory] = set().union(*(self._kept[i] for i in members))
             drawn = drawn_bytes(nodes[i] for i in members)
             again = max(again, sum(k.bytes for k in kept if k.edge not in entering or k.reader >= 0) + drawn)
             weights_again = max(weights_again, storages.derived(nodes[i] for i in members))
@@ -258,7 +258,7 @@ class StepMemory:
         for members in self.segments[path]:
             own = set(members)
             entering = {self._storages.base(v) for i in members for v in nodes[i].inputs if v.node not in own}
-            kept: set[Kept] = set().union(*(self._kept[i] for i in members))
+            kept: set[KeptMemory] = set().union(*(self._kept[i] for i in members))
             freed += sum(k.bytes for k in kept if k.edge not in entering) + drawn_bytes(nodes[i] for i in members)
         return freed / max(1, self._macs(path))
 

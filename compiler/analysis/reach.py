@@ -9,9 +9,9 @@ from hvdsl.compiler.catalogue.activations import DROPOUT
 from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
 from hvdsl.compiler.catalogue.norms import BATCH_NORM
 from hvdsl.compiler.catalogue.table import Needs
-from hvdsl.compiler.graph import Edge, Graph, LatentGroup, Node, Role
+from hvdsl.compiler.graph import Edge, Graph, GraphLatent, Node, Role
 from hvdsl.compiler.model import Model
-from hvdsl.compiler.settings import Objective
+from hvdsl.compiler.settings import ObjectiveSettings
 from hvdsl.grammar.record import Record, record
 
 
@@ -60,7 +60,7 @@ def learning(model: Model) -> frozenset[int]:
     return frozenset(found)
 
 
-def weighs(latent: LatentGroup, objective: Objective) -> bool:
+def weighs(latent: GraphLatent, objective: ObjectiveSettings) -> bool:
     """Whether the rate of a latent is trained at all."""
     own = latent.settings
     return objective.bound == "iwae" or (objective.beta != 0 and (own is None or own.weight != 0))

@@ -7,13 +7,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from hvdsl.compiler.analysis.causality import Sight, own_codes, sight
-from hvdsl.compiler.analysis.cost import Cost, holders, label, node_cost, row_of
+from hvdsl.compiler.analysis.cost import Cost, holders, node_cost, row_of, row_size
 from hvdsl.compiler.analysis.field import receptive_fields
 from hvdsl.compiler.analysis.memory import StepMemory, Storages
 from hvdsl.compiler.analysis.reach import generation, latent_structure
 from hvdsl.compiler.assembly.pixels import V, parse_pixel_map
-from hvdsl.compiler.catalogue.rules import size
-from hvdsl.compiler.graph import Graph, Node, Scope
+from hvdsl.compiler.catalogue.rules import element_count
+from hvdsl.compiler.graph import Graph, GraphScope, Node
 from hvdsl.compiler.model import Model
 from hvdsl.grammar.record import Record, record
 
@@ -91,7 +91,7 @@ def summary(graph: Graph) -> Summary:
         peak_bytes=plain.peak,
         checkpointed_peak_bytes=steps.memory(steps.segments).peak,
         latent_groups=len(graph.latents),
-        latent_dims=sum(size(group.shape) for group in graph.latents),
+        latent_dims=sum(element_count(group.shape) for group in graph.latents),
         stochastic_depth=latent_structure(graph).depth,
         receptive_field=(max((h for h, _ in seen), default=0), max((w for _, w in seen), default=0)),
         resolutions=_resolutions(graph, costs),
@@ -99,7 +99,7 @@ def summary(graph: Graph) -> Summary:
 
 
 def _section_parameters(graph: Graph, costs: Sequence[Cost], name: str) -> int:
-    sections = [m for m in graph.root.members if isinstance(m, Scope) and m.name == name]
+    sections = [m for m in graph.root.members if isinstance(m, GraphScope) and m.name == name]
     return sum(costs[node.index].parameters for section in sections for node in section.nodes())
 
 
@@ -113,7 +113,7 @@ def _resolutions(graph: Graph, costs: Sequence[Cost]) -> tuple[Resolution, ...]:
         row = row_of(above[node.index])
         if row is None:
             continue
-        place = label(row)
+        place = row_size(row)
         nodes.setdefault(place, []).append(node)
         known = blocks.setdefault(place, set())
         block = next((scope for scope in above[node.index] if scope.kind in ("recipe", "shared")), None)
@@ -155,7 +155,7 @@ class ConditionUse(Record):
         return asdict(self)
 
 
-def conditions_of(model: Model) -> tuple[ConditionUse, ...]:
+def condition_uses(model: Model) -> tuple[ConditionUse, ...]:
     """Return the fields of a model's data, in order."""
     data, generated = model.settings.data, generation(model.graph).nodes
     names = [field.name for field in data.given]

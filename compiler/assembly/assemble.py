@@ -13,7 +13,7 @@ from hvdsl import grammar
 from hvdsl.compiler.assembly import overrides as override
 from hvdsl.compiler.assembly.files import find, locate, variants_of
 from hvdsl.compiler.assembly.libraries import Defined, Need, check_needs, resolved, under
-from hvdsl.compiler.assembly.merge import Layer, check_duplicates, describe, key, lets, merge
+from hvdsl.compiler.assembly.merge import Layer, check_duplicates, key_of, key_text, lets, merge
 from hvdsl.compiler.assembly.read_likelihood import read_likelihood
 from hvdsl.compiler.assembly.read_settings import read_settings
 from hvdsl.compiler.assembly.unread import check_unread, defined
@@ -77,7 +77,7 @@ def assemble(
         layers = [*layers, _variant(layers, name)]
     merged = merge(layers, lets(layers), diagnostics)
     merged = tuple(item for item in merged if not isinstance(item, tree.Variant))
-    merged = override.apply(merged, overrides, diagnostics)
+    merged = override.apply_overrides(merged, overrides, diagnostics)
     if overrides:  # a `let` that labels are made of may have changed: two rows may now be one
         merged = merge([merged], lets([merged]), diagnostics)
     check_needs(gathered.needs, merged, diagnostics)
@@ -141,23 +141,23 @@ class _Gathering:
         self.sources.append(spec.span.source)
         check_duplicates(spec.items, self.diagnostics)
         layers: list[Layer] = []
-        headers = [item for item in spec.items if isinstance(item, tree.Header)]
+        headers = [item for item in spec.items if isinstance(item, tree.HeaderNode)]
         for header in headers:
             if header.kind == "extends":
                 layers += self._extended(header, folder)
         self.root = spec
-        self.needs += [Need(item, item.span) for item in spec.items if isinstance(item, tree.Needs)]
-        own = {item.name.id for item in spec.items if isinstance(item, tree.Let | tree.Recipe | tree.Shared)}
+        self.needs += [Need(item, item.span) for item in spec.items if isinstance(item, tree.NeedsNode)]
+        own = {item.name.id for item in spec.items if isinstance(item, tree.Let | tree.RecipeNode | tree.Shared)}
         layers.append(tuple(self._use(headers, folder, own, self.aliases).values()))
-        items = [i for i in spec.items if not isinstance(i, tree.Header) or i.kind not in ("use", "extends")]
-        items = [item for item in items if not isinstance(item, tree.Needs)]
+        items = [i for i in spec.items if not isinstance(i, tree.HeaderNode) or i.kind not in ("use", "extends")]
+        items = [item for item in items if not isinstance(item, tree.NeedsNode)]
         layers.append(resolved(items, self.aliases, self.diagnostics))
         for item in spec.items:
             if isinstance(item, tree.Variant):
                 self._check_variant(item)
         return layers
 
-    def _extended(self, header: tree.Header, folder: Path | None) -> list[Layer]:
+    def _extended(self, header: tree.HeaderNode, folder: Path | None) -> list[Layer]:
         """Return the layers of what a spec extends: a file, or variants of it, `extends "m.hv@small"`."""
         path = self._find(header, folder)
         if path is None:
@@ -168,7 +168,7 @@ class _Gathering:
                 layers.append(_variant(layers, name, header.value.span))
         return layers
 
-    def _find(self, header: tree.Header, folder: Path | None) -> Path | None:
+    def _find(self, header: tree.HeaderNode, folder: Path | None) -> Path | None:
         path: Path | None = None
         with self.diagnostics.collecting():
             path = find(header, folder)
@@ -189,7 +189,7 @@ class _Gathering:
 
     def _use(
         self,
-        headers: Sequence[tree.Header],
+        headers: Sequence[tree.HeaderNode],
         folder: Path | None,
         own: set[str],
         aliases: dict[str, dict[str, str]],
@@ -224,13 +224,13 @@ class _Gathering:
         self.sources.append(spec.span.source)
         check_duplicates(spec.items, self.diagnostics)
         own: list[Defined] = []
-        headers: list[tree.Header] = []
+        headers: list[tree.HeaderNode] = []
         for item in spec.items:
-            if isinstance(item, tree.Let | tree.Recipe):
+            if isinstance(item, tree.Let | tree.RecipeNode):
                 own.append(item)
-            elif isinstance(item, tree.Needs):
+            elif isinstance(item, tree.NeedsNode):
                 self.needs.append(Need(item, at))
-            elif isinstance(item, tree.Header) and item.kind == "use":
+            elif isinstance(item, tree.HeaderNode) and item.kind == "use":
                 headers.append(item)
             elif not isinstance(item, tree.Version):
                 self.diagnostics.add(_holds_more(item, path))
@@ -238,28 +238,28 @@ class _Gathering:
         brought = self._use(headers, path.parent, {item.name.id for item in own}, aliases, at)
         self._open.pop()
         closed = resolved(own, aliases, self.diagnostics)
-        own_items = {item.name.id: item for item in closed if isinstance(item, tree.Let | tree.Recipe)}
+        own_items = {item.name.id: item for item in closed if isinstance(item, tree.Let | tree.RecipeNode)}
         self._used[place] = {**brought, **own_items}
         return self._used[place]
 
     def _check_variant(self, variant: tree.Variant) -> None:
         for item in variant.items:
-            if isinstance(item, tree.Version | tree.Variant | tree.Needs) or (
-                isinstance(item, tree.Header) and item.kind != "title"
+            if isinstance(item, tree.Version | tree.Variant | tree.NeedsNode) or (
+                isinstance(item, tree.HeaderNode) and item.kind != "title"
             ):
                 self.diagnostics.add(
                     Diagnostic(
                         NOT_IN_VARIANT,
-                        f"a variant cannot hold {describe(key(item))}",
+                        f"a variant cannot hold {key_text(key_of(item))}",
                         item.span,
-                        found=f"{describe(key(item))} in `variant {variant.name.id}`",
+                        found=f"{key_text(key_of(item))} in `variant {variant.name.id}`",
                         expected="lets, recipes, rows, settings, likelihood, priors",
                         help="say it at the top of the file",
                     )
                 )
 
 
-def _ambiguous(name: str, header: tree.Header, first: tree.SpecItem, second: tree.SpecItem) -> Diagnostic:
+def _ambiguous(name: str, header: tree.HeaderNode, first: tree.SpecItem, second: tree.SpecItem) -> Diagnostic:
     places = [item.span.source.name for item in (first, second)]
     return Diagnostic(
         AMBIGUOUS_USE,
@@ -272,7 +272,7 @@ def _ambiguous(name: str, header: tree.Header, first: tree.SpecItem, second: tre
 
 
 def _holds_more(item: tree.SpecItem, path: Path) -> Diagnostic:
-    what = describe(key(item))
+    what = key_text(key_of(item))
     return Diagnostic(
         USED_FILE_HOLDS_MORE,
         f"a used file cannot hold {what}",
@@ -318,9 +318,9 @@ _ORDER = (
 
 def _canonical_order(items: Layer) -> Layer:
     """Put the headers first; the rest keeps its place, which means nothing."""
-    first = [i for i in items if isinstance(i, tree.Version | tree.Header)]
-    first.sort(key=lambda item: _ORDER.index(key(item)[0]))
-    return (*first, *(i for i in items if not isinstance(i, tree.Version | tree.Header)))
+    first = [i for i in items if isinstance(i, tree.Version | tree.HeaderNode)]
+    first.sort(key=lambda item: _ORDER.index(key_of(item)[0]))
+    return (*first, *(i for i in items if not isinstance(i, tree.Version | tree.HeaderNode)))
 
 
 _NEEDED = {
@@ -342,21 +342,21 @@ _NOT_OF_CODES = ("encoder", "decoder", "likelihood", "objective")
 
 def _is_of_codes(spec: tree.Spec) -> bool:
     """Whether a spec says `data codes`: then it has priors alone."""
-    sections = (item for item in spec.items if isinstance(item, tree.Settings) and item.kind == "data")
+    sections = (item for item in spec.items if isinstance(item, tree.SettingsNode) and item.kind == "data")
     return any(isinstance(section.name, tree.Name) and section.name.id == CODES for section in sections)
 
 
 def _check_whole(spec: tree.Spec, diagnostics: Diagnostics) -> None:
-    present = {key(item): item for item in spec.items}
+    present = {key_of(item): item for item in spec.items}
     end = Span(spec.span.source, spec.span.end, spec.span.end)
     of_codes = _is_of_codes(spec)
     if of_codes:
-        present |= {key(item)[:1]: item for item in spec.items if isinstance(item, tree.Prior)}
+        present |= {key_of(item)[:1]: item for item in spec.items if isinstance(item, tree.Prior)}
         for item in spec.items:
-            if key(item) in {(word,) for word in _NOT_OF_CODES} or key(item) == ("train",):
-                message = f"a spec over codes from a file has no `{key(item)[0]}`"
+            if key_of(item) in {(word,) for word in _NOT_OF_CODES} or key_of(item) == ("train",):
+                message = f"a spec over codes from a file has no `{key_of(item)[0]}`"
                 expected, help = "`prior`s, and a `train` section for each", "remove it, or name the images in `data`"
-                diagnostics.add(Diagnostic(DOES_NOT_APPLY, message, item.span, describe(key(item)), expected, help))
+                diagnostics.add(Diagnostic(DOES_NOT_APPLY, message, item.span, key_text(key_of(item)), expected, help))
     for needed, (what, example) in (_NEEDED_OF_CODES if of_codes else _NEEDED).items():
         if needed not in present:
             diagnostics.add(

@@ -161,10 +161,10 @@ def of_map(section: type[Settings], key: str, value: Value) -> Settings:
     if not isinstance(value, Term):
         raise TypeError("a map of patterns has words as values")
     takes = next((call.arguments for call in _form(kind, ()).calls if call.name == value.name), ())
-    return build(kind, {kind.TAG: value.name} | _given(kind, value, takes, kind.WORDS[value.name]))
+    return build_settings(kind, {kind.TAG: value.name} | _given(kind, value, takes, kind.WORDS[value.name]))
 
 
-def build(model: type[M], values: Mapping[str, Any]) -> M:
+def build_settings(model: type[M], values: Mapping[str, Any]) -> M:
     """Make a section of checked fields.
 
     Raises:
@@ -184,7 +184,7 @@ def _plain(owner: type[Settings], name: str, value: Value) -> Any:
     if model is None:
         return value.name
     values = _given(model, value, argument.takes(value.name), model.WORDS[value.name])
-    return build(model, {model.TAG: value.name} | values)
+    return build_settings(model, {model.TAG: value.name} | values)
 
 
 def _given(owner: type[Settings], term: Term, declared: Sequence[Argument], names: Sequence[str]) -> dict[str, Any]:
@@ -215,13 +215,13 @@ DOCS: Mapping[str, Mapping[str, str]] = {
         "holdout": "images kept for validation: a count, or a fraction",
         "split_seed": "seed of the choice of held-out images",
     },
-    "Condition": {
+    "ConditionSettings": {
         "input": "how the model takes the field's numbers, an expression in `v`; classes are one-hot",
         "drop": "how often training leaves the field out, so that the model knows images without it, too",
         "source": "a table, a folder, `image` (the image at the field's size) or `box` (a random rectangle)",
         "column": "of the table; by default that of the field's name",
     },
-    "Objective": {
+    "ObjectiveSettings": {
         "unit": "what the loss, its gradients and clipping norms are in",
         "kl": "the rate in closed form, or log q - log p of the drawn z",
         "samples": "posterior samples of an image",
@@ -260,7 +260,7 @@ DOCS: Mapping[str, Mapping[str, str]] = {
         "samples": "posterior samples of an image; several give the importance-weighted bound",
         "use_ema": "evaluate the averaged weights",
     },
-    "Sample": {
+    "SampleSettings": {
         "temperature": "factor on the scales of priors",
         "recalibrate_batch_norm": "passes over samples that adjust the statistics of batch normalisation first",
         "use_ema": "sample from the averaged weights",

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from hvdsl.compiler.diagnostics.assembly import FILE_NOT_FOUND, UNSAFE_PATH
-from hvdsl.compiler.suggest import nearest
+from hvdsl.compiler.suggest import nearest_word
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 
@@ -32,7 +32,7 @@ def locate(name: str | Path) -> tuple[Path, str | None]:
             return path, variant or None
     known = sorted(p.stem for p in shipped().glob("*.hv"))
     elsewhere = _below(place, Path())
-    near, kind = (elsewhere, "") if elsewhere else (nearest(Path(place).stem, known), "the shipped ")
+    near, kind = (elsewhere, "") if elsewhere else (nearest_word(Path(place).stem, known), "the shipped ")
     raise SpecError(
         [
             Diagnostic(
@@ -54,7 +54,7 @@ def split_variants(text: str) -> tuple[str, str]:
     return f"{folder}{slash}{place}", variants
 
 
-def variants_of(header: tree.Header, path: Path) -> list[str]:
+def variants_of(header: tree.HeaderNode, path: Path) -> list[str]:
     """Return the variants that `extends "m.hv@NAME"` names, where the file is not itself called that."""
     name = header.value.value if isinstance(header.value, tree.String) else ""
     file, variants = split_variants(name)
@@ -85,7 +85,7 @@ def _plain_name(place: str, path: Path) -> bool:
     return path == Path(place) or place.isidentifier()
 
 
-def find(header: tree.Header, beside: Path | None) -> Path:
+def find(header: tree.HeaderNode, beside: Path | None) -> Path:
     """Return the file that a `use` or `extends` names.
 
     Looked for in `beside` (the folder of the file that says it; None for text without a file), then among the
@@ -107,7 +107,7 @@ def find(header: tree.Header, beside: Path | None) -> Path:
             raise _unsafe(header, name, f"a link that leads out of {root.name or 'its folder'}")
         return candidate
     known = [p.name for root in (beside, folder) if root for s in SUFFIXES for p in sorted(root.glob(f"*{s}"))]
-    near = _below(name, beside) or nearest(name, known)
+    near = _below(name, beside) or nearest_word(name, known)
     raise SpecError(
         [
             Diagnostic(
@@ -122,7 +122,7 @@ def find(header: tree.Header, beside: Path | None) -> Path:
     )
 
 
-def _unsafe(header: tree.Header, name: str, found: str) -> SpecError:
+def _unsafe(header: tree.HeaderNode, name: str, found: str) -> SpecError:
     return SpecError(
         [
             Diagnostic(

@@ -11,14 +11,14 @@ from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.diagnostics.assembly import NEEDS_DEFAULT, NEEDS_MISSING
 from hvdsl.compiler.diagnostics.names import UNKNOWN_NAME
 from hvdsl.compiler.diagnostics.warnings import UNREAD_DEFINITION
-from hvdsl.compiler.suggest import did_you_mean, habit, nearest
+from hvdsl.compiler.suggest import did_you_mean, habit, nearest_word
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Source, Span
 
 N = TypeVar("N")
-Defined = tree.Let | tree.Recipe
+Defined = tree.Let | tree.RecipeNode
 Aliases = Mapping[str, Mapping[str, str]]
 """By the name that a file is used under: what it defines, and what that is called in the closed spec."""
 
@@ -27,18 +27,18 @@ Aliases = Mapping[str, Mapping[str, str]]
 class Need(Record):
     """A `needs` of a used file, and where that file is used."""
 
-    needs: tree.Needs
+    needs: tree.NeedsNode
     used: Span
 
 
-def nodes(root: object) -> Iterator[tree.Node]:
+def nodes(root: object) -> Iterator[tree.TreeNode]:
     """Yield a node and all below it."""
     todo = [root]
     while todo:
         node = todo.pop()
         if isinstance(node, tuple):
             todo += node
-        elif isinstance(node, tree.Node):
+        elif isinstance(node, tree.TreeNode):
             yield node
             todo += [getattr(node, f) for f in _fields(node)]
 
@@ -66,7 +66,7 @@ def under(alias: str, items: Mapping[str, Defined]) -> dict[str, Defined]:
 
 def _defined_as(item: Defined, name: str, names: Mapping[str, str]) -> Defined:
     hidden: set[str] = set()
-    if isinstance(item, tree.Recipe):
+    if isinstance(item, tree.RecipeNode):
         hidden = {parameter.name.id for parameter in item.parameters} | set(bound(item.body))
     visible = {old: new for old, new in names.items() if old not in hidden}
     return replace(renamed(item, visible), name=replace(item.name, id=name))
@@ -78,7 +78,7 @@ def renamed(node: N, names: Mapping[str, str]) -> N:
         return cast(N, tuple(renamed(part, names) for part in node))
     if isinstance(node, tree.Name):
         return cast(N, replace(node, id=names[node.id])) if node.id in names else node
-    if not isinstance(node, tree.Node) or not names or is_label(node):
+    if not isinstance(node, tree.TreeNode) or not names or is_label(node):
         return node
     kept = {"key", "operation"} if isinstance(node, tree.Setting | tree.Default) else set()
     changed: dict[str, Any] = {}
@@ -89,13 +89,13 @@ def renamed(node: N, names: Mapping[str, str]) -> N:
     return cast(N, replace(node, **changed)) if changed else node
 
 
-def _fields(node: tree.Node) -> list[str]:
+def _fields(node: tree.TreeNode) -> list[str]:
     return [f for f in node.__dataclass_fields__ if f not in ("span", "before", "after", "trailing")]
 
 
-def is_label(node: tree.Node) -> bool:
+def is_label(node: tree.TreeNode) -> bool:
     """Whether the names in a node are those of taps, or of roles, and refer to nothing."""
-    if isinstance(node, tree.Argument):
+    if isinstance(node, tree.ArgumentNode):
         return node.name == "own"
     return isinstance(node, tree.Call) and isinstance(node.function, tree.Name) and node.function.id in ("tap", "skip")
 
@@ -115,7 +115,7 @@ def resolved(items: Sequence[tree.SpecItem], aliases: Aliases, diagnostics: Diag
         what, among = (f"`{alias}` brings no `{name}`", known) if known else (f"no file is used as `{alias}`", aliases)
         expected = "a cell, group or `let` of that file" if known else f'`use "…" as {alias}` at the top'
         help = habit(name) or did_you_mean(name if known else alias, among or ())
-        near = name.lower() if name.lower() in OPERATIONS else nearest(name, OPERATIONS)
+        near = name.lower() if name.lower() in OPERATIONS else nearest_word(name, OPERATIONS)
         if not aliases and not habit(name) and near is not None:
             help = f"did you mean `{near}`?"
         diagnostics.add(Diagnostic(UNKNOWN_NAME, what, node.span, f"`{node.id}`", expected, help))
@@ -124,7 +124,7 @@ def resolved(items: Sequence[tree.SpecItem], aliases: Aliases, diagnostics: Diag
 
 def check_needs(needs: Iterable[Need], items: Layer, diagnostics: Diagnostics) -> None:
     """Tell at each `use` what the file needs of the spec that something reached needs, and the spec does not say."""
-    defined = {item.name.id: item for item in items if isinstance(item, tree.Let | tree.Recipe | tree.Shared)}
+    defined = {item.name.id: item for item in items if isinstance(item, tree.Let | tree.RecipeNode | tree.Shared)}
     defaults = {
         (item.operation.id, setting.key.id)
         for item in items
@@ -160,13 +160,13 @@ class _Reached(Record):
     """The names that the sections of a spec mention, and the definitions behind them; with the definitions met."""
 
     names: frozenset[str]
-    recipes: tuple[tree.Node, ...]
+    recipes: tuple[tree.TreeNode, ...]
 
     @classmethod
-    def of(cls, items: Layer, defined: Mapping[str, tree.Node]) -> _Reached:
+    def of(cls, items: Layer, defined: Mapping[str, tree.TreeNode]) -> _Reached:
         names: set[str] = set()
-        recipes: list[tree.Node] = []
-        todo: list[object] = [item for item in items if not isinstance(item, tree.Let | tree.Recipe | tree.Shared)]
+        recipes: list[tree.TreeNode] = []
+        todo: list[object] = [item for item in items if not isinstance(item, tree.Let | tree.RecipeNode | tree.Shared)]
         while todo:
             for node in nodes(todo.pop()):
                 if isinstance(node, tree.Name) and node.id not in names:
@@ -186,7 +186,7 @@ class _Reached(Record):
         )
 
 
-def _taken_by_nothing(need: Need, operation: tree.Name, recipes: Iterable[tree.Node]) -> Diagnostic | None:
+def _taken_by_nothing(need: Need, operation: tree.Name, recipes: Iterable[tree.TreeNode]) -> Diagnostic | None:
     """Say that no recipe can take a default that a used file needs: a file that it uses itself may be what takes it."""
     known, wrong = OPERATIONS.get(operation.id), operation
     what, help = f"there is no operation `{operation.id}`", did_you_mean(operation.id, OPERATIONS)

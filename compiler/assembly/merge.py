@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from hvdsl.compiler.diagnostics.assembly import BAD_LABEL, DUPLICATE, NO_ROW_TO_REMOVE
 from hvdsl.compiler.evaluate.binding import kernel
-from hvdsl.compiler.evaluate.constants import constant
+from hvdsl.compiler.evaluate.constants import constant_value
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Fault
 from hvdsl.grammar.printer import print_expression
@@ -28,26 +28,26 @@ RowItem: TypeAlias = tree.Row | tree.Let | tree.Shared | tree.Default
 _ALTERNATIVES = {"epochs": "steps"}
 
 
-def key(item: tree.SpecItem) -> Key:
+def key_of(item: tree.SpecItem) -> Key:
     """Return what an item is known by: two items with one key are the same thing said twice."""
     match item:
         case tree.Version():
             return ("hv",)
-        case tree.Header():
+        case tree.HeaderNode():
             return (item.kind,)
-        case tree.Needs():
+        case tree.NeedsNode():
             return ("needs",)
-        case tree.Let() | tree.Shared() | tree.Recipe():
+        case tree.Let() | tree.Shared() | tree.RecipeNode():
             return ("name", item.name.id)
         case tree.Default():
             return ("default", item.operation.id)
         case tree.Section():
             return (item.kind,)
-        case tree.Likelihood():
+        case tree.LikelihoodNode():
             return ("likelihood",)
-        case tree.Settings(kind="train"):
+        case tree.SettingsNode(kind="train"):
             return ("train", _text(item.name)) if item.name is not None else ("train",)
-        case tree.Settings():
+        case tree.SettingsNode():
             return (item.kind,)
         case tree.Prior():
             return ("prior", item.name.id)
@@ -59,7 +59,7 @@ def _text(name: tree.Name | tree.String) -> str:
     return name.id if isinstance(name, tree.Name) else name.value
 
 
-def describe(item_key: Key) -> str:
+def key_text(item_key: Key) -> str:
     """Return how a message names the thing with this key."""
     return f"`{item_key[1]}`" if item_key[0] == "name" else f"`{' '.join(item_key)}`"
 
@@ -68,12 +68,12 @@ def check_duplicates(items: Iterable[tree.SpecItem], diagnostics: Diagnostics) -
     """Record everything that one file says twice (HV0206); settings keys and defaults included."""
     seen: dict[Key, tree.SpecItem] = {}
     for item in items:
-        if isinstance(item, tree.Needs) or (isinstance(item, tree.Header) and item.kind == "use"):
+        if isinstance(item, tree.NeedsNode) or (isinstance(item, tree.HeaderNode) and item.kind == "use"):
             continue
-        first = seen.setdefault(key(item), item)
+        first = seen.setdefault(key_of(item), item)
         if first is not item:
-            diagnostics.add(_duplicate(describe(key(item)), _place(item), first.span.line))
-        if isinstance(item, tree.Settings | tree.Default):
+            diagnostics.add(_duplicate(key_text(key_of(item)), _place(item), first.span.line))
+        if isinstance(item, tree.SettingsNode | tree.Default):
             _check_settings(item.settings, diagnostics)
         if isinstance(item, tree.Variant):
             check_duplicates(item.items, diagnostics)
@@ -85,12 +85,12 @@ def _check_settings(settings: Iterable[tree.Setting], diagnostics: Diagnostics) 
         first = seen.setdefault(_meaning_of_key(setting), setting)
         if first is not setting:
             diagnostics.add(_duplicate(f"`{setting.key.id}`", setting.key.span, first.span.line))
-        if isinstance(setting, tree.Condition):
+        if isinstance(setting, tree.ConditionNode):
             _check_settings(setting.settings, diagnostics)
 
 
 def _place(item: tree.SpecItem) -> Span:
-    if isinstance(item, tree.Let | tree.Shared | tree.Recipe | tree.Prior | tree.Variant):
+    if isinstance(item, tree.Let | tree.Shared | tree.RecipeNode | tree.Prior | tree.Variant):
         return item.name.span
     return item.operation.span if isinstance(item, tree.Default) else item.span
 
@@ -113,7 +113,7 @@ def lets(layers: Iterable[Layer]) -> dict[str, tree.Expr]:
         for item in layer:
             if isinstance(item, tree.Let):
                 values[item.name.id] = item.value
-            elif isinstance(item, tree.Shared | tree.Recipe):
+            elif isinstance(item, tree.Shared | tree.RecipeNode):
                 values.pop(item.name.id, None)
     return values
 
@@ -123,8 +123,8 @@ def merge(layers: Iterable[Layer], values: Lets, diagnostics: Diagnostics) -> La
     merged: dict[Key, tree.SpecItem] = {}
     for layer in layers:
         for item in layer:
-            lower = merged.get(key(item))
-            merged[key(item)] = _merge_item(lower, item, values, diagnostics)
+            lower = merged.get(key_of(item))
+            merged[key_of(item)] = _merge_item(lower, item, values, diagnostics)
     return tuple(merged.values())
 
 
@@ -134,7 +134,7 @@ def _merge_item(
     if isinstance(item, tree.Section):
         below = lower.rows if isinstance(lower, tree.Section) else ()
         return replace(item, rows=_merge_rows(item, below, values, diagnostics))
-    if isinstance(item, tree.Settings) and isinstance(lower, tree.Settings):
+    if isinstance(item, tree.SettingsNode) and isinstance(lower, tree.SettingsNode):
         name = item.name if item.name is not None else lower.name
         return replace(lower, name=name, settings=merge_settings(lower.settings, item.settings))
     if isinstance(item, tree.Default) and isinstance(lower, tree.Default):
@@ -157,7 +157,7 @@ def _meaning(setting: tree.Setting) -> str:
 
 
 def _meaning_of_key(setting: tree.Setting) -> str:
-    return f"given {setting.key.id}" if isinstance(setting, tree.Condition) else setting.key.id
+    return f"given {setting.key.id}" if isinstance(setting, tree.ConditionNode) else setting.key.id
 
 
 def _merge_rows(
@@ -168,7 +168,7 @@ def _merge_rows(
 ) -> tuple[RowItem, ...]:
     """Lay the rows of `section` over those `below`. Within one section a label stands once."""
     rows = list(below)
-    known = {label(row, values, diagnostics): row for row in rows if isinstance(row, tree.Row)}
+    known = {row_label(row, values, diagnostics): row for row in rows if isinstance(row, tree.Row)}
     own: dict[Size, tree.Row] = {}
     for item in section.rows:
         if not isinstance(item, tree.Row):
@@ -177,7 +177,7 @@ def _merge_rows(
             else:
                 rows.append(item)
             continue
-        size = label(item, values, diagnostics)
+        size = row_label(item, values, diagnostics)
         if size is None:
             continue
         if size in own:
@@ -201,7 +201,7 @@ def _merge_rows(
 def _put_definition(rows: list[RowItem], item: tree.Let | tree.Shared | tree.Default) -> None:
     """Replace the definition of the same name, or add it before the rows that may use it."""
     for i, other in enumerate(rows):
-        if isinstance(other, tree.Row) or key(other) != key(item):
+        if isinstance(other, tree.Row) or key_of(other) != key_of(item):
             continue
         if isinstance(other, tree.Default) and isinstance(item, tree.Default):
             item = replace(other, settings=merge_settings(other.settings, item.settings))
@@ -222,7 +222,7 @@ def _position(
     for i, row in enumerate(rows):
         if not isinstance(row, tree.Row):
             continue
-        other = label(row, values, diagnostics)
+        other = row_label(row, values, diagnostics)
         if other is None:
             continue
         after = other < size if kind == "encoder" else other > size
@@ -231,10 +231,10 @@ def _position(
     return len(rows)
 
 
-def label(row: tree.Row, values: Lets, diagnostics: Diagnostics) -> Size | None:
+def row_label(row: tree.Row, values: Lets, diagnostics: Diagnostics) -> Size | None:
     """Return the height and width that a row's label means; None after recording what is wrong (HV0212)."""
     with diagnostics.collecting():
-        size = kernel(constant(row.label, values))
+        size = kernel(constant_value(row.label, values))
         if size is not None and min(size) > 0:
             return size
         raise Fault(

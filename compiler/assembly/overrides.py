@@ -25,7 +25,7 @@ from hvdsl.grammar.source import Source, Span
 from hvdsl.grammar.text.reader import read_expression
 
 
-def apply(items: Layer, overrides: Iterable[str], diagnostics: Diagnostics) -> Layer:
+def apply_overrides(items: Layer, overrides: Iterable[str], diagnostics: Diagnostics) -> Layer:
     """Return the items with every override applied, in order; record what cannot be in `diagnostics`."""
     for text in overrides:
         with diagnostics.collecting():
@@ -95,19 +95,19 @@ def _set_setting(
     if at is None and section == "data":
         raise _unknown("the spec has no `data` to set", place, "a spec with a `data` section", "add one")
     found = items[at] if at is not None else None
-    settings = found.settings if isinstance(found, tree.Settings) else ()
+    settings = found.settings if isinstance(found, tree.SettingsNode) else ()
     present = next((s.value for s in settings if s.key.id == key), None)
     new = _put(present, declared[key], inner, value, _Place(place, lets([items])))
     setting = tree.Setting(span=place, key=tree.Name(key, span=place), value=new)
-    if at is not None and isinstance(found, tree.Settings):
+    if at is not None and isinstance(found, tree.SettingsNode):
         merged = replace(found, settings=merge_settings(settings, (setting,)))
         return (*items[:at], merged, *items[at + 1 :])
     name = tree.Name(prior, span=place) if prior is not None else None
-    return (*items, tree.Settings(section, name, (setting,), span=place))  # type: ignore[arg-type]  # a key of SECTIONS
+    return (*items, tree.SettingsNode(section, name, (setting,), span=place))  # type: ignore[arg-type]  # a key of SECTIONS
 
 
 def _is_section(item: tree.SpecItem, section: str, prior: str | None) -> bool:
-    if not isinstance(item, tree.Settings) or item.kind != section:
+    if not isinstance(item, tree.SettingsNode) or item.kind != section:
         return False
     name = item.name.id if isinstance(item.name, tree.Name) else None
     return section != "train" or name == prior
@@ -116,7 +116,7 @@ def _is_section(item: tree.SpecItem, section: str, prior: str | None) -> bool:
 def _set_likelihood(items: Layer, path: Sequence[str], value: tree.Expr, place: Span) -> Layer:
     """Set one argument of the likelihood, by its name."""
     for i, item in enumerate(items):
-        if isinstance(item, tree.Likelihood):
+        if isinstance(item, tree.LikelihoodNode):
             new = _put(item.value, CHOICE, path, value, _Place(place, lets([items])))
             return (*items[:i], replace(item, value=new), *items[i + 1 :])
     raise _unknown("the spec has no likelihood to set", place, "a spec with a `likelihood`", "add one")
@@ -154,7 +154,7 @@ def _put(
         help = did_you_mean(key, names) if names else f"`{head.id}` takes no arguments"
         raise _unknown(f"`{head.id}` has no argument `{key}`", place.span, f"an argument of `{head.id}`", help)
     written_arguments = present.arguments if isinstance(present, tree.Call) else ()
-    kept: list[tree.Argument] = []
+    kept: list[tree.ArgumentNode] = []
     before: tree.Expr | None = None
     for position, one in enumerate(written_arguments):
         name = names[position] if one.name is None and position < len(names) else one.name
@@ -163,4 +163,4 @@ def _put(
         else:  # positions shift when one is taken out: name those that follow
             kept.append(replace(one, name=name) if before is not None else one)
     new = _put(before, declared[names.index(key)], inner, value, place)
-    return tree.Call(head, (*kept, tree.Argument(key, new, span=place.span)), span=place.span)
+    return tree.Call(head, (*kept, tree.ArgumentNode(key, new, span=place.span)), span=place.span)

@@ -13,8 +13,8 @@ from types import MappingProxyType
 
 from hvdsl.compiler.diagnostics.settings import BAD_PIXEL_MAP
 from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.evaluate.arithmetic import Described
 from hvdsl.compiler.evaluate.constants import Constants
-from hvdsl.compiler.evaluate.values import Described
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Fault
@@ -48,7 +48,7 @@ _OF_TWO = ("min", "max")
 
 
 @record
-class PixelMap(Described, Record):
+class PixelFormula(Described, Record):
     """An expression in `v`, in which every other name is replaced by its number."""
 
     expr: tree.Expr
@@ -88,12 +88,12 @@ V = "v"
 """The pixel, in an expression."""
 
 
-def parse_pixel_map(text: str, symbols: Sequence[str] = (V,)) -> PixelMap:
+def parse_pixel_map(text: str, symbols: Sequence[str] = (V,)) -> PixelFormula:
     """Return the map that a canonical text, as `Data.input` holds it, stands for."""
     return pixel_map(read_expression(Source("<pixel map>", text)), {}, symbols)
 
 
-def pixel_map(expr: tree.Expr, lets: Mapping[str, tree.Expr], symbols: Sequence[str] = (V,)) -> PixelMap:
+def pixel_map(expr: tree.Expr, lets: Mapping[str, tree.Expr], symbols: Sequence[str] = (V,)) -> PixelFormula:
     """Evaluate an expression with a symbolic `v`, or other `symbols`. Raises `SpecError`."""
     value = _PixelMaps(lets, symbols).evaluate(expr)
     return _as_map(value, expr.span)
@@ -113,12 +113,12 @@ def _symbols(expr: tree.Expr) -> Iterator[str]:
                 yield from _symbols(argument.value)
 
 
-def _as_map(value: object, span: Span) -> PixelMap:
-    if isinstance(value, PixelMap):
+def _as_map(value: object, span: Span) -> PixelFormula:
+    if isinstance(value, PixelFormula):
         return value
     if isinstance(value, int | float) and arithmetic.is_number(value):
         fixed = float(value)
-        return PixelMap(number(value, span), lambda v: fixed)
+        return PixelFormula(number_tree(value, span), lambda v: fixed)
     raise _fault(span, "this does not map pixels", arithmetic.describe(value), "use arithmetic on `v` only")
 
 
@@ -132,11 +132,11 @@ class _PixelMaps(Constants):
 
     def __init__(self, lets: Mapping[str, tree.Expr], symbols: Sequence[str]) -> None:
         span = Span(Source("<pixel>", "v"), 0, 1)
-        super().__init__(lets, {name: PixelMap(tree.Name(name, span=span), lambda v: v) for name in symbols})
+        super().__init__(lets, {name: PixelFormula(tree.Name(name, span=span), lambda v: v) for name in symbols})
         self.places = " or ".join([*(f"`{name}`" for name in symbols), "a `let`"])
 
     def operate(self, expr: tree.Binary, left: object, right: object, environment: None) -> object:
-        if not isinstance(left, PixelMap) and not isinstance(right, PixelMap):
+        if not isinstance(left, PixelFormula) and not isinstance(right, PixelFormula):
             return super().operate(expr, left, right, environment)
         if expr.operator not in _OPERATORS:
             message = f"`{expr.operator}` does not map pixels"
@@ -144,17 +144,17 @@ class _PixelMaps(Constants):
         a, b = _as_map(left, expr.left.span), _as_map(right, expr.right.span)
         apply, first, second = _OPERATORS[expr.operator], a.compute, b.compute
         joined = tree.Binary(expr.operator, a.expr, b.expr, span=expr.span)
-        return PixelMap(joined, lambda v: apply(first(v), second(v)))
+        return PixelFormula(joined, lambda v: apply(first(v), second(v)))
 
     def negate(self, expr: tree.Unary, value: object) -> object:
-        if not isinstance(value, PixelMap) or expr.operator != "-":
+        if not isinstance(value, PixelFormula) or expr.operator != "-":
             return super().negate(expr, value)
         inner = value.compute
-        return PixelMap(tree.Unary("-", value.expr, span=expr.span), lambda v: -inner(v))
+        return PixelFormula(tree.Unary("-", value.expr, span=expr.span), lambda v: -inner(v))
 
     def function(self, name: str, expr: tree.Call, environment: None) -> object:
         values = [self.evaluate(a.value) for a in expr.arguments]
-        if not any(isinstance(v, PixelMap) for v in values):
+        if not any(isinstance(v, PixelFormula) for v in values):
             return super().function(name, expr, environment)
         wanted = 2 if name in _OF_TWO else 1
         if name not in _FUNCTIONS:
@@ -163,14 +163,16 @@ class _PixelMaps(Constants):
             noun = "argument" if wanted == 1 else "arguments"
             raise _fault(expr.span, f"`{name}` takes {wanted} {noun}", f"{len(values)}", "correct the call")
         maps = [_as_map(v, a.value.span) for v, a in zip(values, expr.arguments, strict=True)]
-        arguments = tuple(tree.Argument(None, m.expr, span=a.span) for m, a in zip(maps, expr.arguments, strict=True))
+        arguments = tuple(
+            tree.ArgumentNode(None, m.expr, span=a.span) for m, a in zip(maps, expr.arguments, strict=True)
+        )
         apply = _FUNCTIONS[name]
         computes = tuple(m.compute for m in maps)
         call = tree.Call(expr.function, arguments, span=expr.span)
-        return PixelMap(call, lambda v: apply(*(compute(v) for compute in computes)))
+        return PixelFormula(call, lambda v: apply(*(compute(v) for compute in computes)))
 
 
-def number(value: int | float, span: Span) -> tree.Expr:
+def number_tree(value: int | float, span: Span) -> tree.Expr:
     """Return the tree of a number; a negative one is a minus and its size."""
     size: tree.Expr = tree.Number(repr(abs(value)), span=span)
     return tree.Unary("-", size, span=span) if value < 0 else size

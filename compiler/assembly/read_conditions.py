@@ -13,7 +13,7 @@ from hvdsl.compiler.diagnostics import settings as codes
 from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.binding import SETTING, Slot
 from hvdsl.compiler.evaluate.constants import Constants
-from hvdsl.compiler.settings import LABEL, Condition, Data, keys
+from hvdsl.compiler.settings import LABEL, ConditionSettings, Data, keys
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Fault
@@ -23,13 +23,13 @@ _OWN = ("input", "drop", "source", "column")  # what stands in a field's own bra
 
 
 def read_conditions(
-    section: tree.Settings, constants: Constants, lets: Mapping[str, tree.Expr], diagnostics: Diagnostics
-) -> tuple[Condition, ...] | None:
+    section: tree.SettingsNode, constants: Constants, lets: Mapping[str, tree.Expr], diagnostics: Diagnostics
+) -> tuple[ConditionSettings, ...] | None:
     """Return the fields that `data` declares, in order; None after recording what is wrong."""
-    fields: list[Condition] = []
+    fields: list[ConditionSettings] = []
     failed = False
     for setting in section.settings:
-        if isinstance(setting, tree.Condition):
+        if isinstance(setting, tree.ConditionNode):
             try:
                 fields.append(_condition(setting, constants, lets))
             except Fault as fault:
@@ -46,11 +46,11 @@ def with_label(data: Data) -> Data:
     return data.model_copy(update={"classes": label.classes})
 
 
-def _condition(setting: tree.Condition, constants: Constants, lets: Mapping[str, tree.Expr]) -> Condition:
+def _condition(setting: tree.ConditionNode, constants: Constants, lets: Mapping[str, tree.Expr]) -> ConditionSettings:
     name = setting.key.id
     size = _size(setting, constants)
     values: dict[str, Any] = {"name": name, "shape": size, "classes": size[0] if setting.classes else None}
-    arguments = declared.arguments(Condition)
+    arguments = declared.arguments(ConditionSettings)
     for own in setting.settings:
         key = own.key.id
         if key not in _OWN:
@@ -61,11 +61,11 @@ def _condition(setting: tree.Condition, constants: Constants, lets: Mapping[str,
             values[key] = pixel_map(own.value, lets).text
             continue
         slot = Slot(arguments[key], "", own.value.span, SETTING)
-        values |= declared.fields(Condition, key, constants.read(slot, own.value))
-    return declared.build(Condition, values)
+        values |= declared.fields(ConditionSettings, key, constants.read(slot, own.value))
+    return declared.build_settings(ConditionSettings, values)
 
 
-def _size(setting: tree.Condition, constants: Constants) -> tuple[int, int, int]:
+def _size(setting: tree.ConditionNode, constants: Constants) -> tuple[int, int, int]:
     """Return channels, height and width: of `1` number, `3x16x16`, `10 classes`."""
     value = constants.evaluate(setting.value)
     sizes = value if isinstance(value, tuple) else (value,)
@@ -84,10 +84,10 @@ def _size(setting: tree.Condition, constants: Constants) -> tuple[int, int, int]
     )
 
 
-def check_conditions(data: Data, section: tree.Settings, diagnostics: Diagnostics) -> None:
+def check_conditions(data: Data, section: tree.SettingsNode, diagnostics: Diagnostics) -> None:
     """Check the fields of `data` against each other, `target` and `weight` with them."""
-    spans = {s.key.id: s for s in section.settings if isinstance(s, tree.Condition)}
-    written = {s.key.id: s for s in section.settings if not isinstance(s, tree.Condition)}
+    spans = {s.key.id: s for s in section.settings if isinstance(s, tree.ConditionNode)}
+    written = {s.key.id: s for s in section.settings if not isinstance(s, tree.ConditionNode)}
 
     def refuse(setting: tree.Setting, message: str, found: str, expected: str, help: str = "") -> None:
         diagnostics.add(Diagnostic(codes.DOES_NOT_APPLY, message, setting.span, found, expected, help))

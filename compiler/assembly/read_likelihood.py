@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from hvdsl.compiler.assembly.pixels import PixelMap, V
+from hvdsl.compiler.assembly.pixels import PixelFormula, V
 from hvdsl.compiler.assembly.read_settings import Pixels
 from hvdsl.compiler.catalogue.distributions import MEAN, checked_maps
-from hvdsl.compiler.catalogue.likelihoods import CHOICE, LIKELIHOODS, Likelihood
+from hvdsl.compiler.catalogue.likelihoods import CHOICE, LIKELIHOODS, LikelihoodEntry
 from hvdsl.compiler.catalogue.rules import complete
 from hvdsl.compiler.catalogue.table import OperationError
 from hvdsl.compiler.diagnostics import settings as codes
 from hvdsl.compiler.evaluate.binding import LIKELIHOOD, Slot
 from hvdsl.compiler.evaluate.constants import Constants
 from hvdsl.compiler.graph import Literal, Term
-from hvdsl.compiler.settings import Data, ModelSettings, Objective
+from hvdsl.compiler.settings import Data, ModelSettings, ObjectiveSettings
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Fault
@@ -41,7 +41,7 @@ def read_likelihood(
     diagnostics: Diagnostics,
 ) -> Scored | None:
     """Return the complete likelihood of a spec; None where something is wrong, recorded in `diagnostics`."""
-    written = next((item for item in spec.items if isinstance(item, tree.Likelihood)), None)
+    written = next((item for item in spec.items if isinstance(item, tree.LikelihoodNode)), None)
     if written is None:
         return None
     with diagnostics.collecting():
@@ -54,7 +54,7 @@ def read_likelihood(
     return None
 
 
-def _arguments(expr: tree.Expr, lets: Mapping[str, tree.Expr]) -> tuple[Likelihood, dict[str, Literal]]:
+def _arguments(expr: tree.Expr, lets: Mapping[str, tree.Expr]) -> tuple[LikelihoodEntry, dict[str, Literal]]:
     """Name every argument, fill in the defaults, and check each by its type."""
     head = expr.function if isinstance(expr, tree.Call) else expr
     if isinstance(head, tree.Name) and head.id not in LIKELIHOODS and head.id not in lets:
@@ -78,7 +78,7 @@ def _arguments(expr: tree.Expr, lets: Mapping[str, tree.Expr]) -> tuple[Likeliho
     return LIKELIHOODS[term.name], args
 
 
-def _check_unit(entry: Likelihood, objective: Objective, span: Span) -> None:
+def _check_unit(entry: LikelihoodEntry, objective: ObjectiveSettings, span: Span) -> None:
     if objective.unit not in entry.units:
         units = " or ".join(f"`{u}`" for u in entry.units)
         raise Fault(
@@ -92,7 +92,7 @@ def _check_unit(entry: Likelihood, objective: Objective, span: Span) -> None:
 
 
 def _check_target(
-    entry: Likelihood,
+    entry: LikelihoodEntry,
     args: dict[str, Literal],
     data: Data,
     pixels: Pixels,
@@ -140,7 +140,7 @@ def _check_target(
     return args | {"bits": _bits(entry, args.get("bits"), values, pixels.place, likelihood)}
 
 
-def _check_real(entry: Likelihood, pixels: Pixels, likelihood: Span) -> None:
+def _check_real(entry: LikelihoodEntry, pixels: Pixels, likelihood: Span) -> None:
     """Real pixels have no grid: the likelihood must be for real numbers, and the target a v + b, to be turned back."""
     if entry.discrete or entry.range is not None:
         raise Fault(
@@ -172,7 +172,7 @@ def _check_real(entry: Likelihood, pixels: Pixels, likelihood: Span) -> None:
         )
 
 
-def _check_several(entry: Likelihood, pixels: Pixels, likelihood: Span) -> None:
+def _check_several(entry: LikelihoodEntry, pixels: Pixels, likelihood: Span) -> None:
     """A target of several images lies on no grid that is known here, nor in a range: its likelihood must need none."""
     if entry.discrete or entry.range is not None:
         raise Fault(
@@ -189,7 +189,7 @@ def _for_real_numbers() -> list[str]:
     return [name for name, other in LIKELIHOODS.items() if not other.discrete and other.range is None]
 
 
-def _range_help(entry: Likelihood, data: Data) -> str:
+def _range_help(entry: LikelihoodEntry, data: Data) -> str:
     top = 2**data.bits - 1
     if entry.name == "bernoulli":
         return f"write `target = v / {top}`, or binarise the data and write `target = v`"
@@ -203,7 +203,7 @@ def _target_values(data: Data, pixels: Pixels) -> list[float]:
     return sorted({round(value, 9) for value in _values("target", data, pixels.target)})
 
 
-def _values(name: str, data: Data, mapped: PixelMap) -> list[float]:
+def _values(name: str, data: Data, mapped: PixelFormula) -> list[float]:
     """Return the value of a map for every pixel value."""
     raw = range(2) if data.binarize != "none" else range(2**data.bits)
     values = []
@@ -226,7 +226,7 @@ def _values(name: str, data: Data, mapped: PixelMap) -> list[float]:
     return values
 
 
-def _bits(entry: Likelihood, bits: Literal, values: list[float], place: Span, likelihood: Span) -> int:
+def _bits(entry: LikelihoodEntry, bits: Literal, values: list[float], place: Span, likelihood: Span) -> int:
     """Return the bits of the target's grid: those stated, or those that its values say."""
     for candidate in range(1, 17) if bits is None else ():
         if 2**candidate == len(values):

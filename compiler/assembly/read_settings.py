@@ -7,16 +7,21 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from hvdsl.compiler.assembly import declared
-from hvdsl.compiler.assembly.pixels import PixelMap, V, pixel_map
+from hvdsl.compiler.assembly.pixels import PixelFormula, V, pixel_map
 from hvdsl.compiler.assembly.read_conditions import check_conditions, read_conditions, with_label
-from hvdsl.compiler.assembly.setting_rules import check_code_levels, check_data, check_objective, check_train
+from hvdsl.compiler.assembly.setting_rules import (
+    check_code_levels,
+    check_data_settings,
+    check_objective_settings,
+    check_train_settings,
+)
 from hvdsl.compiler.catalogue.table import Argument, ArgumentType, Required
 from hvdsl.compiler.diagnostics import settings as codes
 from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.binding import SETTING, Slot, expected
 from hvdsl.compiler.evaluate.constants import Constants
 from hvdsl.compiler.setting_words import SettingError, Settings
-from hvdsl.compiler.settings import CODES, DATA_NAMES, SECTIONS, Data, ModelSettings, Objective, Train
+from hvdsl.compiler.settings import CODES, DATA_NAMES, SECTIONS, Data, ModelSettings, ObjectiveSettings, Train
 from hvdsl.compiler.suggest import did_you_mean, synonym
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Fault
@@ -31,8 +36,8 @@ M = TypeVar("M", bound=Settings)
 class Pixels(Record):
     """The two pixel maps of `data`, and where the target is written."""
 
-    input: PixelMap
-    target: PixelMap
+    input: PixelFormula
+    target: PixelFormula
     place: Span
 
 
@@ -42,22 +47,22 @@ def read_settings(spec: tree.Spec, lets: Lets, diagnostics: Diagnostics) -> tupl
     What is wrong is recorded. Then the settings are those that could be read, so that the rest of the spec can be
     looked at all the same: None where these say no shape.
     """
-    sections = {item.kind: item for item in spec.items if isinstance(item, tree.Settings) and item.kind != "train"}
+    sections = {item.kind: item for item in spec.items if isinstance(item, tree.SettingsNode) and item.kind != "train"}
     reader = _Reader(lets, diagnostics)
     data, pixels = reader.data(sections.get("data"))
-    objective = reader.section(sections.get("objective"), Objective)
+    objective = reader.section(sections.get("objective"), ObjectiveSettings)
     if objective is not None and reader.is_whole(sections["objective"]):
-        check_objective(objective, sections["objective"], diagnostics)
+        check_objective_settings(objective, sections["objective"], diagnostics)
     values: dict[str, Any] = {"data": data, "objective": objective}
     for kind in ("evaluate", "sample"):
         if kind in sections:
             values[kind] = reader.section(sections[kind], SECTIONS[kind])
     values |= reader.trains(spec)
-    headers = {item.kind: item.value for item in spec.items if isinstance(item, tree.Header)}
+    headers = {item.kind: item.value for item in spec.items if isinstance(item, tree.HeaderNode)}
     model, title = headers.get("model"), headers.get("title")
     if data is None:
         return None, pixels
-    values["objective"] = objective or Objective(unit="nats_per_image")
+    values["objective"] = objective or ObjectiveSettings(unit="nats_per_image")
     name = model.id if isinstance(model, tree.Name) else "model"
     text = title.value if isinstance(title, tree.String) else ""
     known = {key: value for key, value in values.items() if value is not None}
@@ -71,14 +76,14 @@ class _Reader:
         self._lets, self._diagnostics = lets, diagnostics
         self._constants = Constants(lets, reports=SETTING)
         self._fields: tuple[str, ...] = ()  # that stand beside an image, by the names in `given`
-        self._incomplete: list[tree.Settings] = []
+        self._incomplete: list[tree.SettingsNode] = []
 
-    def is_whole(self, section: tree.Settings) -> bool:
+    def is_whole(self, section: tree.SettingsNode) -> bool:
         """Whether every setting of a section that was read is as it should be."""
         return not any(section is one for one in self._incomplete)
 
     def section(
-        self, section: tree.Settings | None, model: type[M], extra: Mapping[str, Any] | None = None
+        self, section: tree.SettingsNode | None, model: type[M], extra: Mapping[str, Any] | None = None
     ) -> M | None:
         """Read one section. All settings are tried, so that one run reports every mistake.
 
@@ -90,7 +95,7 @@ class _Reader:
         values: dict[str, Any] = dict(extra or {})
         lacking = False
         for setting in section.settings:
-            if isinstance(setting, tree.Condition):
+            if isinstance(setting, tree.ConditionNode):
                 continue  # read with `data` by itself
             try:
                 values |= self._setting(section.kind, model, setting)
@@ -105,7 +110,7 @@ class _Reader:
                 lacking = True
                 if key not in written:
                     self._diagnostics.add(_missing(section, key))
-        return None if lacking else declared.build(model, values)
+        return None if lacking else declared.build_settings(model, values)
 
     def _setting(self, section: str, model: type[Settings], setting: tree.Setting) -> dict[str, Any]:
         key, expr = setting.key.id, setting.value
@@ -124,7 +129,7 @@ class _Reader:
             help = error.help or slot.example
             raise Fault(codes.BAD_SETTING, error.message, expr.span, describe(value), error.expected, help) from None
 
-    def _map(self, key: str, expr: tree.Expr) -> PixelMap:
+    def _map(self, key: str, expr: tree.Expr) -> PixelFormula:
         """Read an expression on pixels: `target` may be of a field in place of the image, `weight` is of fields."""
         symbols = {"target": (V, *self._fields), "weight": self._fields}.get(key, (V,))
         return pixel_map(expr, self._lets, symbols)
@@ -134,7 +139,7 @@ class _Reader:
         if _is_none(slot.argument, expr):
             return {}
         written = self._constants.evaluate(expr)
-        entries = written.entries if isinstance(written, tree.Map) else ()
+        entries = written.entries if isinstance(written, tree.MapNode) else ()
         values: dict[str, Settings] = {}
         for entry in entries:
             name = _key_of_map(key, entry.key)
@@ -162,11 +167,11 @@ class _Reader:
         priors = [item.name.id for item in spec.items if isinstance(item, tree.Prior)]
         values: dict[str, Any] = {"train": None, "train_priors": {}}
         for section in spec.items:
-            if not isinstance(section, tree.Settings) or section.kind != "train":
+            if not isinstance(section, tree.SettingsNode) or section.kind != "train":
                 continue
             train = self.section(section, Train)
             if train is not None and self.is_whole(section):
-                check_train(train, section, self._diagnostics)
+                check_train_settings(train, section, self._diagnostics)
             if section.name is None:
                 values["train"] = train
             elif isinstance(section.name, tree.Name) and section.name.id in priors:
@@ -175,7 +180,7 @@ class _Reader:
                 self._diagnostics.add(_unknown_prior(section.name, priors))
         return values
 
-    def data(self, section: tree.Settings | None) -> tuple[Data | None, Pixels | None]:
+    def data(self, section: tree.SettingsNode | None) -> tuple[Data | None, Pixels | None]:
         """Read `data`, and its pixel maps with it."""
         if section is None:
             return None, None
@@ -183,7 +188,7 @@ class _Reader:
         if name not in DATA_NAMES:
             self._diagnostics.add(_unknown_data(section, name))
         given = read_conditions(section, self._constants, self._lets, self._diagnostics)
-        self._fields = tuple(s.key.id for s in section.settings if isinstance(s, tree.Condition))
+        self._fields = tuple(s.key.id for s in section.settings if isinstance(s, tree.ConditionNode))
         own: dict[str, Any] = {"name": name if name in DATA_NAMES else "images", "given": given or ()}
         if name == CODES:
             own["shape"] = (1, 1, 1)  # not said: there are no images
@@ -194,7 +199,7 @@ class _Reader:
         if data.is_codes or data.levels:
             check_code_levels(data, section, self._diagnostics)
             return data, None
-        check_data(data, section, self._diagnostics)
+        check_data_settings(data, section, self._diagnostics)
         check_conditions(data, section, self._diagnostics)
         written = {s.key.id: s.value for s in section.settings if s.value != tree.Name("none", span=s.span)}
         identity = tree.Name("v", span=section.span)
@@ -228,7 +233,7 @@ def _is_none(argument: Argument, expr: tree.Expr) -> bool:
     return argument.default is None and isinstance(expr, tree.Name) and expr.id == "none"
 
 
-def _missing(section: tree.Settings, key: str) -> Diagnostic:
+def _missing(section: tree.SettingsNode, key: str) -> Diagnostic:
     return Diagnostic(
         codes.MISSING_SETTING,
         f"`{section.kind}` needs `{key}`",
@@ -262,7 +267,7 @@ def _unknown_key(section: str, setting: tree.Setting, model: type[Settings]) -> 
     )
 
 
-def _unknown_data(section: tree.Settings, name: str | None) -> Diagnostic:
+def _unknown_data(section: tree.SettingsNode, name: str | None) -> Diagnostic:
     place = section.name.span if section.name is not None else section.span
     help = 'write `data images { source = "…" }` for a folder of images, `data arrays { … }` for npy or npz'
     return Diagnostic(

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from hvdsl.compiler.diagnostics.settings import DOES_NOT_APPLY, EXAMPLES, MISSING_SETTING
 from hvdsl.compiler.setting_words import Duration, WithBeta
-from hvdsl.compiler.settings import L2, Best, Data, Objective, RandomCrop, Train, keys
+from hvdsl.compiler.settings import L2, Best, Data, ObjectiveSettings, RandomCrop, Train, keys
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 
 
-def _refuse(section: tree.Settings, key: str, found: str, expected: str, help: str, diagnostics: Diagnostics) -> None:
+def _refuse(
+    section: tree.SettingsNode, key: str, found: str, expected: str, help: str, diagnostics: Diagnostics
+) -> None:
     place = next((s.span for s in section.settings if s.key.id == key), section.span)
     message = f"`{key}` does not apply here"
     diagnostics.add(Diagnostic(DOES_NOT_APPLY, message, place, found, expected, help))
 
 
-def check_train(train: Train, section: tree.Settings, diagnostics: Diagnostics) -> None:
+def check_train_settings(train: Train, section: tree.SettingsNode, diagnostics: Diagnostics) -> None:
     """Check the settings of one `train` section against each other."""
     if section.name is not None and train.sample_every is not None:
         _refuse(
@@ -58,7 +60,7 @@ def check_train(train: Train, section: tree.Settings, diagnostics: Diagnostics) 
     _check_lengths(train, section, diagnostics)
 
 
-def _check_decay(train: Train, section: tree.Settings, diagnostics: Diagnostics) -> None:
+def _check_decay(train: Train, section: tree.SettingsNode, diagnostics: Diagnostics) -> None:
     """Check the weight decay of a `train` section."""
     optimizer = train.optimizer
     if optimizer.decay_only == "weights" and optimizer.weight_decay == 0:
@@ -82,7 +84,7 @@ def _check_decay(train: Train, section: tree.Settings, diagnostics: Diagnostics)
         )
 
 
-def _check_lengths(train: Train, section: tree.Settings, diagnostics: Diagnostics) -> None:
+def _check_lengths(train: Train, section: tree.SettingsNode, diagnostics: Diagnostics) -> None:
     """Fractions of a run, and schedules that end with it, need a run with an end."""
     schedule = train.schedule
     if schedule.kind == "exponential" and schedule.factor is None:
@@ -114,7 +116,9 @@ def _check_lengths(train: Train, section: tree.Settings, diagnostics: Diagnostic
             )
 
 
-def check_objective(objective: Objective, section: tree.Settings, diagnostics: Diagnostics) -> None:
+def check_objective_settings(
+    objective: ObjectiveSettings, section: tree.SettingsNode, diagnostics: Diagnostics
+) -> None:
     """Check the settings of `objective` against each other."""
     if objective.of_error:
         _check_error(objective, section, diagnostics)
@@ -140,7 +144,9 @@ def check_objective(objective: Objective, section: tree.Settings, diagnostics: D
         )
 
 
-def _check_importance_weighted(objective: Objective, section: tree.Settings, diagnostics: Diagnostics) -> None:
+def _check_importance_weighted(
+    objective: ObjectiveSettings, section: tree.SettingsNode, diagnostics: Diagnostics
+) -> None:
     if objective.samples == 1:
         _refuse(
             section,
@@ -171,10 +177,10 @@ def _check_importance_weighted(objective: Objective, section: tree.Settings, dia
         )
 
 
-def _check_error(objective: Objective, section: tree.Settings, diagnostics: Diagnostics) -> None:
+def _check_error(objective: ObjectiveSettings, section: tree.SettingsNode, diagnostics: Diagnostics) -> None:
     """Refuse what weighs rates, or follows their weight, where an error is minimised and rates are only reported."""
     for key in ("beta", "balance", "free"):
-        if getattr(objective, key) != Objective.model_fields[key].default:
+        if getattr(objective, key) != ObjectiveSettings.model_fields[key].default:
             _refuse(
                 section,
                 key,
@@ -200,7 +206,7 @@ def _check_error(objective: Objective, section: tree.Settings, diagnostics: Diag
 _GREY = ("digits", "mnist", "omniglot")
 
 
-def check_data(data: Data, section: tree.Settings, diagnostics: Diagnostics) -> None:
+def check_data_settings(data: Data, section: tree.SettingsNode, diagnostics: Diagnostics) -> None:
     """Check the settings of `data` against each other: what no file can ever serve is refused here."""
     if data.binarize != "none" and data.shape[0] != 1:
         _refuse(
@@ -218,7 +224,7 @@ def check_data(data: Data, section: tree.Settings, diagnostics: Diagnostics) -> 
 _OF_CODES = ("source", "levels", "classes", "holdout", "split_seed")  # what `data codes` takes
 
 
-def check_code_levels(data: Data, section: tree.Settings, diagnostics: Diagnostics) -> None:
+def check_code_levels(data: Data, section: tree.SettingsNode, diagnostics: Diagnostics) -> None:
     """Check `data codes`, which has levels and nothing of images; and that no other data have levels."""
     if not data.is_codes:
         what, help = f"`levels` of `data {data.name}`, which are images", "write `data codes { … }`, or remove it"
@@ -230,7 +236,7 @@ def check_code_levels(data: Data, section: tree.Settings, diagnostics: Diagnosti
         diagnostics.add(Diagnostic(MISSING_SETTING, message, section.span, "no `levels`", "`levels`", help))
     for setting in section.settings:
         key = setting.key.id
-        if isinstance(setting, tree.Condition):
+        if isinstance(setting, tree.ConditionNode):
             field = next((field for field in data.given if field.name == key), None)
             taken = key in data.levels or key in keys(Data)
             if field is not None and (taken or field.source is not None):
@@ -244,7 +250,7 @@ def check_code_levels(data: Data, section: tree.Settings, diagnostics: Diagnosti
             _refuse(section, key, what, f"{known} and `given`", f"remove `{key}`", diagnostics)
 
 
-def _check_values(data: Data, section: tree.Settings, diagnostics: Diagnostics) -> None:
+def _check_values(data: Data, section: tree.SettingsNode, diagnostics: Diagnostics) -> None:
     written = {setting.key.id for setting in section.settings}
     channels = data.shape[0]
     if data.alpha == "channel" and channels not in (2, 4):
@@ -271,7 +277,7 @@ def _check_values(data: Data, section: tree.Settings, diagnostics: Diagnostics) 
         _refuse(section, "bits", f"{data.bits} bits of `{data.name}`, which has 8", "at most 8", help, diagnostics)
 
 
-def _check_geometry(data: Data, section: tree.Settings, diagnostics: Diagnostics) -> None:
+def _check_geometry(data: Data, section: tree.SettingsNode, diagnostics: Diagnostics) -> None:
     """Where `crop`, `resize` and `pad` say the final size, it must be that of `shape`."""
     if isinstance(data.crop, tuple):
         left, top, right, bottom = data.crop
@@ -308,7 +314,9 @@ def _size(size: tuple[int, ...]) -> str:
     return "x".join(map(str, size))
 
 
-def _refuse_size(key: str, size: tuple[int, int], data: Data, section: tree.Settings, diagnostics: Diagnostics) -> None:
+def _refuse_size(
+    key: str, size: tuple[int, int], data: Data, section: tree.SettingsNode, diagnostics: Diagnostics
+) -> None:
     what = f"images of {_size(size)} after `crop`, `resize` and `pad`, and `shape = {_size(data.shape)}`"
     help = f"write `shape = {data.shape[0]}x{_size(size)}`, or correct `{key}`"
     _refuse(section, key, what, f"images of {_size(data.shape[1:])}", help, diagnostics)

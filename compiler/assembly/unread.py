@@ -11,7 +11,7 @@ from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic
 from hvdsl.grammar.source import Source
 
-Definition = tree.Let | tree.Recipe | tree.Shared
+Definition = tree.Let | tree.RecipeNode | tree.Shared
 
 
 def check_unread(layers: Sequence[Layer], source: Source) -> Iterator[Diagnostic]:
@@ -22,16 +22,16 @@ def check_unread(layers: Sequence[Layer], source: Source) -> Iterator[Diagnostic
     for item in _flat(items):
         if item.span.source is not source:
             continue
-        for setting in item.settings if isinstance(item, tree.Settings) else ():
+        for setting in item.settings if isinstance(item, tree.SettingsNode) else ():
             field = setting.key
-            if isinstance(setting, tree.Condition) and field.id not in everywhere:
+            if isinstance(setting, tree.ConditionNode) and field.id not in everywhere:
                 help = f"use it, as in `concat(x, {field.id})`, or remove it"
                 yield Diagnostic(
                     codes.UNREAD_BINDING, f"nothing reads `{field.id}`", field.span, "", "a name that is used", help
                 )
-        readers = set(_mentions(item)) if isinstance(item, tree.Recipe | tree.Prior) else everywhere
+        readers = set(_mentions(item)) if isinstance(item, tree.RecipeNode | tree.Prior) else everywhere
         for node in nodes(item):
-            for name in _bound(node) if node is not item or isinstance(node, tree.Recipe) else ():
+            for name in _bound(node) if node is not item or isinstance(node, tree.RecipeNode) else ():
                 if name.id not in readers:
                     yield Diagnostic(
                         codes.UNREAD_BINDING,
@@ -62,7 +62,11 @@ def _definitions(items: Sequence[tree.SpecItem], source: Source) -> Iterator[Dia
         for item in found:
             if item.span.source is source and name not in inner:
                 kind = (
-                    item.kind if isinstance(item, tree.Recipe) else "shared" if isinstance(item, tree.Shared) else "let"
+                    item.kind
+                    if isinstance(item, tree.RecipeNode)
+                    else "shared"
+                    if isinstance(item, tree.Shared)
+                    else "let"
                 )
                 yield Diagnostic(
                     codes.UNREAD_DEFINITION,
@@ -82,21 +86,21 @@ def _flat(items: Sequence[tree.SpecItem]) -> Iterator[tree.SpecItem]:
             yield item
 
 
-def _bound(node: tree.Node) -> Iterator[tree.Name]:
+def _bound(node: tree.TreeNode) -> Iterator[tree.Name]:
     """The names that a statement binds, but for latents: those are the graph's."""
     if isinstance(node, tree.Let | tree.Shared):
         yield node.name
-    elif isinstance(node, tree.Recipe):
+    elif isinstance(node, tree.RecipeNode):
         yield from (parameter.name for parameter in node.parameters)
     elif isinstance(node, tree.Bind):
         yield from (t for t in node.targets if isinstance(t, tree.Name) and t.id not in ("_", "x"))
 
 
-def _mentions(item: tree.Node) -> Iterator[str]:
+def _mentions(item: tree.TreeNode) -> Iterator[str]:
     return (name.id for name in mentions(item))
 
 
-def mentions(item: tree.Node) -> Iterator[tree.Name]:
+def mentions(item: tree.TreeNode) -> Iterator[tree.Name]:
     """The names that an item speaks of, other than those that it gives to something."""
     given: set[int] = set()
     for node in nodes(item):
@@ -105,7 +109,7 @@ def mentions(item: tree.Node) -> Iterator[tree.Name]:
                 given.update(id(target) for target in node.targets if isinstance(target, tree.Name))
             case tree.Latent():
                 given.update(id(name) for name in node.names)
-            case tree.Let() | tree.Shared() | tree.Recipe() | tree.Parameter():
+            case tree.Let() | tree.Shared() | tree.RecipeNode() | tree.ParameterNode():
                 given.add(id(node.name))
             case tree.Setting():
                 given.add(id(node.key))

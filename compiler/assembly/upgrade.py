@@ -25,7 +25,7 @@ def upgraded(spec: tree.Spec) -> tree.Spec:
 
 
 def _item(item: tree.SpecItem, values: Mapping[str, tree.Expr]) -> tree.SpecItem:
-    if not isinstance(item, tree.Settings) or item.kind != "train":
+    if not isinstance(item, tree.SettingsNode) or item.kind != "train":
         return item
     settings = tuple(
         replace(setting, value=_optimizer(setting.value, values)) if setting.key.id == "optimizer" else setting

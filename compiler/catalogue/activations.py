@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.rules import fraction, into, number, same, template
+from hvdsl.compiler.catalogue.rules import fraction, into, number, same_shape, template
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
@@ -12,11 +12,11 @@ from hvdsl.compiler.catalogue.table import (
     AtRest,
     ExpressionRule,
     IntoRule,
-    Kind,
-    Layer,
+    LayerCall,
     Locality,
     Operation,
     OperationError,
+    OperationKind,
     Saves,
 )
 from hvdsl.compiler.graph import Shape
@@ -60,17 +60,17 @@ def _default(function: str, name: str, default: float) -> ExpressionRule:
     return rule
 
 
-def _dropout_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
-    return Layer("Dropout", (fraction(args, "p"),))
+def _dropout_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> LayerCall:
+    return LayerCall("Dropout", (fraction(args, "p"),))
 
 
 def _function(name: str, summary: str, saves: Saves, call: str, writes_into: str = "") -> Operation:
     return Operation(
         name,
-        Kind.STEP,
+        OperationKind.STEP,
         summary,
         (),
-        same,
+        same_shape,
         saves=saves,
         expression=template(f"{call}({{0}})"),
         locality=Locality.ELEMENT,
@@ -83,10 +83,10 @@ def _with_number(
 ) -> Operation:
     return Operation(
         name,
-        Kind.STEP,
+        OperationKind.STEP,
         summary,
         (Argument(argument, ArgumentType.NUMBER, default, doc=doc),),
-        same,
+        same_shape,
         saves=Saves.INPUT,
         expression=_default(f"F.{name}", argument, default),
         locality=Locality.ELEMENT,
@@ -105,7 +105,7 @@ TANH = _function("tanh", "Hyperbolic tangent.", Saves.OUTPUT, "torch.tanh", "tan
 SOFTPLUS = _with_number("softplus", "log(1 + exp(beta x)) / beta.", "beta", 1.0, "sharpness at 0")
 GLU = Operation(
     "glu",
-    Kind.STEP,
+    OperationKind.STEP,
     "First half of the channels times the sigmoid of the second.",
     (),
     _glu_shape,
@@ -117,7 +117,7 @@ GLU = Operation(
 )
 CLIP = Operation(
     "clip",
-    Kind.STEP,
+    OperationKind.STEP,
     "Limit every value.",
     (
         Argument("low", ArgumentType.NUMBER, doc="what lower values become"),
@@ -130,10 +130,10 @@ CLIP = Operation(
 )
 IDENTITY = Operation(
     "identity",
-    Kind.STEP,
+    OperationKind.STEP,
     "What comes in.",
     (),
-    same,
+    same_shape,
     expression=template("{0}"),
     locality=Locality.ELEMENT,
     at_rest=AtRest.IDENTITY,
@@ -143,7 +143,7 @@ IDENTITY = Operation(
 )
 DROPOUT = Operation(
     "dropout",
-    Kind.STEP,
+    OperationKind.STEP,
     "In training, each value is zero with probability `p`, the others grow by 1 / (1 - p).",
     (Argument("p", ArgumentType.NUMBER, doc="probability of zero"),),
     _dropout_shape,

@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from hvdsl.compiler.catalogue.joins import ADD
-from hvdsl.compiler.catalogue.rules import broadcast, same, template
-from hvdsl.compiler.catalogue.table import Argument, ArgumentType, Kind, Locality, Operation, Saves
+from hvdsl.compiler.catalogue.rules import broadcast, same_shape, template
+from hvdsl.compiler.catalogue.table import Argument, ArgumentType, Locality, Operation, OperationKind, Saves
 
 NUMBER = (Argument("number", ArgumentType.NUMBER),)
 
@@ -21,7 +21,7 @@ NUMBER = (Argument("number", ArgumentType.NUMBER),)
 def _pair(name: str, summary: str, operator: str, glyph: str, saves: Saves = Saves.NOTHING) -> Operation:
     return Operation(
         name,
-        Kind.INTERNAL,
+        OperationKind.INTERNAL,
         summary,
         (),
         broadcast,
@@ -38,10 +38,10 @@ def _with_number(
 ) -> Operation:
     return Operation(
         name,
-        Kind.INTERNAL,
+        OperationKind.INTERNAL,
         summary,
         NUMBER,
-        same,
+        same_shape,
         saves=saves,
         expression=template(text),
         locality=Locality.ELEMENT,
@@ -55,10 +55,10 @@ MUL = _pair("mul", "Product of two tensors.", "*", "×", Saves.INPUTS)
 DIV = _pair("div", "Quotient of two tensors.", "/", "÷", Saves.INPUTS)
 NEG = Operation(
     "neg",
-    Kind.INTERNAL,
+    OperationKind.INTERNAL,
     "Minus a tensor.",
     (),
-    same,
+    same_shape,
     expression=template("-({0})"),
     locality=Locality.ELEMENT,
     linear=True,

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 
-from hvdsl.compiler.catalogue.padding import PAD, Padding, output_size, resolve, sliding
-from hvdsl.compiler.catalogue.rules import positive, positive_pair, show, size, switch, term
+from hvdsl.compiler.catalogue.padding import PAD, Padding, output_size, resolve_padding, sliding
+from hvdsl.compiler.catalogue.rules import element_count, positive_integer, positive_pair, shape_text, switch, term
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
     ArgumentType,
-    Kind,
-    Layer,
+    LayerCall,
     Layout,
     Locality,
     Operation,
     OperationError,
+    OperationKind,
     Reads,
+    ReadWindow,
     Saves,
-    Window,
 )
 from hvdsl.compiler.catalogue.weights import (
     BIAS_INIT,
@@ -29,7 +29,7 @@ from hvdsl.compiler.catalogue.weights import (
     NORM,
     Mask,
     causal_mask,
-    checked,
+    checked_init,
     gain_parameters,
     init_options,
     masked,
@@ -48,7 +48,7 @@ BIAS = Argument("bias", ArgumentType.SWITCH, True, doc="a bias per output channe
 
 def _conv_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     channels = inputs[0][0]
-    out, groups = positive(args, "out"), positive(args, "groups")
+    out, groups = positive_integer(args, "out"), positive_integer(args, "groups")
     if channels % groups or out % groups:
         raise OperationError(
             "`groups` must divide the channels of input and output",
@@ -69,13 +69,13 @@ def _depthwise_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
 
 def _convolved(shape: Shape, out: int, args: Args) -> Shape:
     kernel, stride, dilation = (positive_pair(args, name) for name in ("kernel", "stride", "dilation"))
-    padding = resolve(args["pad"], shape, kernel, stride, dilation)
+    padding = resolve_padding(args["pad"], shape, kernel, stride, dilation)
     height = output_size(shape[1], kernel[0], stride[0], padding.top, padding.bottom, dilation[0])
     width = output_size(shape[2], kernel[1], stride[1], padding.left, padding.right, dilation[1])
     if height < 1 or width < 1:
         raise OperationError(
             "the kernel is larger than the padded map",
-            found=f"a kernel of {kernel[0]}x{kernel[1]} on {show(shape)}",
+            found=f"a kernel of {kernel[0]}x{kernel[1]} on {shape_text(shape)}",
             expected="a kernel that fits",
         )
     return out, height, width
@@ -83,7 +83,7 @@ def _convolved(shape: Shape, out: int, args: Args) -> Shape:
 
 def _upconv_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     channels, height, width = inputs[0]
-    out, groups = positive(args, "out"), positive(args, "groups")
+    out, groups = positive_integer(args, "out"), positive_integer(args, "groups")
     if channels % groups or out % groups:
         raise OperationError(
             "`groups` must divide the channels of input and output",
@@ -125,42 +125,42 @@ def _no_mask(args: Args, what: str) -> None:
 
 
 def _weight(inputs: Sequence[Shape], out: int, args: Args) -> tuple[int, ...]:
-    groups = positive(args, "groups") if "groups" in args else out
+    groups = positive_integer(args, "groups") if "groups" in args else out
     return out, inputs[0][0] // groups, *positive_pair(args, "kernel")
 
 
 def _parameters(weight: tuple[int, ...], out: int, args: Args, channel_axis: int = 0) -> tuple[Parameter, ...]:
-    parameters = [Parameter("weight", weight, checked(term(args, "init")))]
+    parameters = [Parameter("weight", weight, checked_init(term(args, "init")))]
     parameters += gain_parameters(args, weight, channel_axis)
     if switch(args, "bias"):
-        parameters.append(Parameter("bias", (out,), checked(term(args, "bias_init"))))
+        parameters.append(Parameter("bias", (out,), checked_init(term(args, "bias_init"))))
     return tuple(parameters)
 
 
 def _conv_parameters(inputs: Sequence[Shape], args: Args) -> tuple[Parameter, ...]:
-    out = positive(args, "out") if "out" in args else inputs[0][0]
+    out = positive_integer(args, "out") if "out" in args else inputs[0][0]
     return _parameters(_weight(inputs, out, args), out, args)
 
 
 def _upconv_parameters(inputs: Sequence[Shape], args: Args) -> tuple[Parameter, ...]:
-    out, groups = positive(args, "out"), positive(args, "groups")
+    out, groups = positive_integer(args, "out"), positive_integer(args, "groups")
     weight = (inputs[0][0], out // groups, *positive_pair(args, "kernel"))
     return _parameters(weight, out, args, channel_axis=1)
 
 
 def _conv_macs(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> int:
     _, per_output, height, width = _weight(inputs, outputs[0][0], args)
-    return size(outputs[0]) * per_output * height * width
+    return element_count(outputs[0]) * per_output * height * width
 
 
 def _upconv_macs(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> int:
     height, width = positive_pair(args, "kernel")
-    return size(inputs[0]) * outputs[0][0] // positive(args, "groups") * height * width
+    return element_count(inputs[0]) * outputs[0][0] // positive_integer(args, "groups") * height * width
 
 
 def _conv_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
     kernel, stride, dilation = (positive_pair(args, name) for name in ("kernel", "stride", "dilation"))
-    padding = resolve(args["pad"], inputs[0], kernel, stride, dilation)
+    padding = resolve_padding(args["pad"], inputs[0], kernel, stride, dilation)
     rows, columns = ([i * dilation[a] - before for i in range(kernel[a])] for a, before in _before(padding))
     window, mask = sliding(kernel, stride, padding, dilation), causal_mask(args, 1, 1)
     offsets = list(product(rows, columns)) if mask is not None else []
@@ -175,8 +175,8 @@ def _before(padding: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
 def _conv_channels(inputs: Sequence[Shape], args: Args) -> tuple[tuple[tuple[int, ...], ...], ...]:
     """Groups see their own channels; at the own position a mask leaves the earlier blocks of them."""
     channels = inputs[0][0]
-    outputs = positive(args, "out") if "out" in args else channels
-    groups = positive(args, "groups") if "groups" in args else channels
+    outputs = positive_integer(args, "out") if "out" in args else channels
+    groups = positive_integer(args, "groups") if "groups" in args else channels
     mask = causal_mask(args, channels, outputs)
     width, height = channels // groups, outputs // groups
     blocks = min(width, height)
@@ -194,19 +194,19 @@ def _upconv_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
     axes = zip(positive_pair(args, "kernel"), positive_pair(args, "stride"), upconv_crop(args), strict=True)
     rows, columns = (
         # Output o reads the inputs i with o + before = i stride + j, 0 <= j < kernel.
-        Window(-((kernel - 1 - before) // stride), (stride - 1 + before) // stride, up=stride)
+        ReadWindow(-((kernel - 1 - before) // stride), (stride - 1 + before) // stride, up=stride)
         for kernel, stride, (before, _) in axes
     )
     return (Reads(rows, columns),)
 
 
-def _conv_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+def _conv_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> LayerCall:
     options: list[tuple[str, Literal]] = []
     options += [(name, _short(args, name)) for name in ("stride", "dilation") if args[name] != (1, 1)]
     padding = _padding_option(inputs[0], args)
     if padding is not None:
         options.append(("padding", padding))
-    groups = positive(args, "groups") if "groups" in args else inputs[0][0]
+    groups = positive_integer(args, "groups") if "groups" in args else inputs[0][0]
     if groups > 1:
         options.append(("groups", groups))
     mask = causal_mask(args, inputs[0][0], outputs[0][0])
@@ -219,14 +219,14 @@ def _mask_call(mask: Mask) -> Term:
     return Term("Causal", (mask.at,), (("mirror", True),) if mask.mirror else ())
 
 
-def _upconv_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+def _upconv_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> LayerCall:
     options: list[tuple[str, Literal]] = []
     if args["stride"] != (2, 2):
         options.append(("stride", _short(args, "stride")))
     if term(args, "pad").name == "tf":
         options.append(("padding", "tf"))
-    if positive(args, "groups") > 1:
-        options.append(("groups", positive(args, "groups")))
+    if positive_integer(args, "groups") > 1:
+        options.append(("groups", positive_integer(args, "groups")))
     return _layer("ConvTranspose2d", inputs, outputs, args, options)
 
 
@@ -236,10 +236,10 @@ def _layer(
     outputs: Sequence[Shape],
     args: Args,
     options: Sequence[tuple[str, Literal]],
-) -> Layer:
+) -> LayerCall:
     bias = () if switch(args, "bias") else (("bias", False),)
     kernel = positive_pair(args, "kernel")
-    return Layer(
+    return LayerCall(
         name,
         (inputs[0][0], outputs[0][0], kernel),
         (*options, *bias, *norm_option(args), *init_options(args)),
@@ -260,12 +260,12 @@ def _padding_option(shape: Shape, args: Args) -> Literal:
     if isinstance(pad, Term) and pad.name in ("tf", "reflect"):
         return pad.name
     kernel, stride, dilation = (positive_pair(args, name) for name in ("kernel", "stride", "dilation"))
-    return resolve(pad, shape, kernel, stride, dilation).sides
+    return resolve_padding(pad, shape, kernel, stride, dilation).sides
 
 
 CONV = Operation(
     "conv",
-    Kind.STEP,
+    OperationKind.STEP,
     "Convolution.",
     (KERNEL, OUT, STRIDE, DILATION, GROUPS, BIAS, PAD, MASK, NORM, GAIN, INIT, BIAS_INIT),
     shape=_conv_shape,
@@ -281,7 +281,7 @@ CONV = Operation(
 )
 DEPTHWISE = Operation(
     "depthwise",
-    Kind.STEP,
+    OperationKind.STEP,
     "Convolution of each channel by itself.",
     (KERNEL, STRIDE, DILATION, BIAS, PAD, MASK, NORM, GAIN, INIT, BIAS_INIT),
     shape=_depthwise_shape,
@@ -298,7 +298,7 @@ DEPTHWISE = Operation(
 )
 UPCONV = Operation(
     "upconv",
-    Kind.STEP,
+    OperationKind.STEP,
     "Transposed convolution: the map grows by the stride.",
     (
         KERNEL,
@@ -331,31 +331,33 @@ UPCONV = Operation(
 
 
 def _dense_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
-    return ((positive(args, "out"), 1, 1),)
+    return ((positive_integer(args, "out"), 1, 1),)
 
 
 def _dense_parameters(inputs: Sequence[Shape], args: Args) -> tuple[Parameter, ...]:
-    out = positive(args, "out")
-    weight = (out, size(inputs[0]))
-    parameters = [Parameter("weight", weight, checked(term(args, "init")))]
+    out = positive_integer(args, "out")
+    weight = (out, element_count(inputs[0]))
+    parameters = [Parameter("weight", weight, checked_init(term(args, "init")))]
     parameters += gain_parameters(args, weight)
     if switch(args, "bias"):
-        parameters.append(Parameter("bias", (out,), checked(term(args, "bias_init"))))
+        parameters.append(Parameter("bias", (out,), checked_init(term(args, "bias_init"))))
     return tuple(parameters)
 
 
 def _dense_macs(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> int:
-    return size(inputs[0]) * size(outputs[0])
+    return element_count(inputs[0]) * element_count(outputs[0])
 
 
-def _dense_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+def _dense_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> LayerCall:
     bias = () if switch(args, "bias") else (("bias", False),)
-    return Layer("Dense", (size(inputs[0]), outputs[0][0]), (*bias, *norm_option(args), *init_options(args)))
+    return LayerCall(
+        "Dense", (element_count(inputs[0]), outputs[0][0]), (*bias, *norm_option(args), *init_options(args))
+    )
 
 
 DENSE = Operation(
     "dense",
-    Kind.STEP,
+    OperationKind.STEP,
     "Linear map of the flattened tensor to a 1x1 map.",
     (
         Argument("out", ArgumentType.INTEGER, doc="channels of the output"),

@@ -6,7 +6,17 @@ from collections.abc import Sequence
 
 from hvdsl.compiler.catalogue import families
 from hvdsl.compiler.catalogue.families import Family
-from hvdsl.compiler.catalogue.rules import complete, equal, integer, number, optional_term, same, show, template, term
+from hvdsl.compiler.catalogue.rules import (
+    complete,
+    equal,
+    integer,
+    number,
+    optional_term,
+    same_shape,
+    shape_text,
+    template,
+    term,
+)
 from hvdsl.compiler.catalogue.sources import GRID, grid_shape
 from hvdsl.compiler.catalogue.table import (
     FROM_ONE,
@@ -16,12 +26,12 @@ from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
     ArgumentType,
-    Distribution,
+    DistributionTraits,
     ExpressionRule,
-    Kind,
     Locality,
     Operation,
     OperationError,
+    OperationKind,
     Required,
     Word,
 )
@@ -102,7 +112,7 @@ def _location_scale_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, .
     if channels % 2:
         raise OperationError(
             "the parameters are a mean and a scale for each channel",
-            found=show(inputs[0]),
+            found=shape_text(inputs[0]),
             expected="an even number of channels",
         )
     return ((channels // 2, height, width),)
@@ -152,13 +162,13 @@ def _location_scale(family: Family, runtime_class: str, summary: str, *more: Arg
     arguments = (PARAMS, MEAN, SCALE, *more, GRID)
     return Operation(
         family.name,
-        Kind.DISTRIBUTION,
+        OperationKind.DISTRIBUTION,
         summary,
         arguments,
         _location_scale_shape,
         expression=_location_scale_text(runtime_class),
         locality=Locality.PIXEL,
-        distribution=Distribution(family, runtime_class=runtime_class),
+        distribution=DistributionTraits(family, runtime_class=runtime_class),
     )
 
 
@@ -184,45 +194,45 @@ LOGISTIC = _location_scale(
 )
 BERNOULLI = Operation(
     "bernoulli",
-    Kind.DISTRIBUTION,
+    OperationKind.DISTRIBUTION,
     "A bit in each element, drawn with straight-through gradients.",
     (Argument("logits", ArgumentType.TENSOR, doc="log-odds of 1"),),
-    same,
+    same_shape,
     expression=template("StraightThroughBernoulli({0})"),
     locality=Locality.ELEMENT,
-    distribution=Distribution(families.BERNOULLI, runtime_class="StraightThroughBernoulli"),
+    distribution=DistributionTraits(families.BERNOULLI, runtime_class="StraightThroughBernoulli"),
 )
 CATEGORICAL = Operation(
     "categorical",
-    Kind.DISTRIBUTION,
+    OperationKind.DISTRIBUTION,
     "One of as many classes as channels at each position: a one-hot vector, with straight-through gradients.",
     (Argument("logits", ArgumentType.TENSOR, doc="a logit for each class"),),
-    same,
+    same_shape,
     expression=template("StraightThroughCategorical({0})"),
     locality=Locality.PIXEL,
-    distribution=Distribution(
+    distribution=DistributionTraits(
         families.CATEGORICAL, runtime_class="StraightThroughCategorical", classes=lambda shape, _: shape[0]
     ),
 )
 RELATIVE = Operation(
     "relative",
-    Kind.DISTRIBUTION,
+    OperationKind.DISTRIBUTION,
     "`a` relative to `t`: means add, scales multiply (after the maps).",
     _PAIR,
     _pair_shape,
     expression=template("relative({0}, {1})"),
     locality=Locality.ELEMENT,
-    distribution=Distribution(couples=(families.NORMAL, families.LAPLACE, families.LOGISTIC)),
+    distribution=DistributionTraits(couples=(families.NORMAL, families.LAPLACE, families.LOGISTIC)),
 )
 PRODUCT = Operation(
     "product",
-    Kind.DISTRIBUTION,
+    OperationKind.DISTRIBUTION,
     "Precision-weighted product of two normal distributions.",
     _PAIR,
     _pair_shape,
     expression=template("product({0}, {1})"),
     locality=Locality.ELEMENT,
-    distribution=Distribution(couples=(families.NORMAL,)),
+    distribution=DistributionTraits(couples=(families.NORMAL,)),
 )
 
 OPERATIONS = (NORMAL, LAPLACE, LOGISTIC, BERNOULLI, CATEGORICAL, RELATIVE, PRODUCT)

@@ -10,9 +10,9 @@ from hvdsl.compiler.catalogue.rules import (
     fraction,
     optional_term,
     positions,
-    positive,
+    positive_integer,
     positive_pair,
-    show,
+    shape_text,
     template,
 )
 from hvdsl.compiler.catalogue.table import (
@@ -21,15 +21,15 @@ from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
     ArgumentType,
-    Kind,
-    Layer,
+    LayerCall,
     Locality,
     Operation,
     OperationError,
+    OperationKind,
     Past,
     Reads,
+    ReadWindow,
     Saves,
-    Window,
 )
 from hvdsl.compiler.graph import Literal, Shape
 
@@ -40,7 +40,7 @@ def _concat_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     if len({shape[1:] for shape in inputs}) != 1:
         raise OperationError(
             "`concat` joins maps of one size",
-            found=", ".join(show(shape) for shape in inputs),
+            found=", ".join(shape_text(shape) for shape in inputs),
             expected="equal heights and widths",
         )
     return ((sum(shape[0] for shape in inputs), *inputs[0][1:]),)
@@ -76,7 +76,7 @@ def _mean(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
 
 CONCAT = Operation(
     "concat",
-    Kind.JOIN,
+    OperationKind.JOIN,
     "Put the channels of several tensors one after the other.",
     (TENSORS,),
     _concat_shape,
@@ -87,7 +87,7 @@ CONCAT = Operation(
 )
 EXPAND = Operation(
     "expand",
-    Kind.INTERNAL,
+    OperationKind.INTERNAL,
     "A 1x1 map at every position, as `concat` takes it beside larger maps.",
     (Argument("size", ArgumentType.KERNEL, doc="height and width"),),
     _expand_shape,
@@ -100,7 +100,7 @@ EXPAND = Operation(
 )
 MEAN = Operation(
     "mean",
-    Kind.JOIN,
+    OperationKind.JOIN,
     "Mean of several tensors of one shape, element by element.",
     (TENSORS,),
     _mean_shape,
@@ -110,7 +110,7 @@ MEAN = Operation(
 )
 ADD = Operation(
     "add",
-    Kind.STEP,
+    OperationKind.STEP,
     "Add another tensor: the same as `+`.",
     (Argument("other", ArgumentType.TENSOR, doc="what to add; `learned(init)` takes the shape of what came in"),),
     broadcast,
@@ -128,24 +128,24 @@ def is_causal(args: Args) -> bool:
 
 def _attention_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     query, key, value = inputs
-    heads = positive(args, "heads")
+    heads = positive_integer(args, "heads")
     fraction(args, "dropout")
     if query[0] != key[0]:
         raise OperationError(
             "queries and keys must have equal channels",
-            found=f"{show(query)} and {show(key)}",
+            found=f"{shape_text(query)} and {shape_text(key)}",
             expected="equal channels",
         )
     if key[1:] != value[1:]:
         raise OperationError(
             "keys and values must be on one map",
-            found=f"{show(key)} and {show(value)}",
+            found=f"{shape_text(key)} and {shape_text(value)}",
             expected="equal heights and widths",
         )
     if is_causal(args) and query[1:] != key[1:]:
         raise OperationError(
             "causal attention looks over its own map",
-            found=f"{show(query)} and {show(key)}",
+            found=f"{shape_text(query)} and {shape_text(key)}",
             expected="equal maps",
         )
     if query[0] % heads or value[0] % heads:
@@ -166,24 +166,24 @@ def _attention_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
     seen = WHOLE_MAP
     causal = optional_term(args, "causal")
     if causal is not None and causal.name != "none":
-        rows = Window(1 - inputs[1][1], 0)
+        rows = ReadWindow(1 - inputs[1][1], 0)
         seen = WHOLE_MAP._replace(rows=rows, past=Past(causal.name))
     return OWN_POSITION, seen, seen
 
 
-def _attention_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+def _attention_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> LayerCall:
     options: list[tuple[str, Literal]] = []
     causal = optional_term(args, "causal")
     if causal is not None and causal.name != "none":
         options.append(("causal", causal.name))
     if fraction(args, "dropout") > 0:
         options.append(("dropout", fraction(args, "dropout")))
-    return Layer("Attention", (positive(args, "heads"),), tuple(options))
+    return LayerCall("Attention", (positive_integer(args, "heads"),), tuple(options))
 
 
 ATTENTION = Operation(
     "attention",
-    Kind.JOIN,
+    OperationKind.JOIN,
     "Scaled dot-product attention of every position over all positions.",
     (
         Argument("query", ArgumentType.TENSOR, doc="what asks"),

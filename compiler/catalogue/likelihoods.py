@@ -19,7 +19,7 @@ NATS = ("nats_per_image", "nats_per_dim")
 
 
 @record
-class Likelihood(Record):
+class LikelihoodEntry(Record):
     """One likelihood of the language."""
 
     name: str
@@ -100,7 +100,7 @@ def _discretized(bins: tuple[str, ...], doc: str) -> tuple[Argument, ...]:
 
 
 _ENTRIES = (
-    Likelihood(
+    LikelihoodEntry(
         "discretized_logistic_mixture",
         "mixture of discretised logistics, channels coupled by coefficients (Salimans et al. 2017)",
         (
@@ -123,7 +123,7 @@ _ENTRIES = (
         range=(-1.0, 1.0),
         discrete=True,
     ),
-    Likelihood(
+    LikelihoodEntry(
         "discretized_logistic",
         "one discretised logistic per pixel and channel (Kingma et al. 2016)",
         _discretized(
@@ -136,7 +136,7 @@ _ENTRIES = (
         range=(-1.0, 1.0),
         discrete=True,
     ),
-    Likelihood(
+    LikelihoodEntry(
         "discretized_normal",
         "one discretised normal per pixel and channel (de Sousa Ribeiro et al. 2023)",
         _discretized(("exact", "open"), _OPEN),
@@ -146,7 +146,7 @@ _ENTRIES = (
         range=(-1.0, 1.0),
         discrete=True,
     ),
-    Likelihood(
+    LikelihoodEntry(
         "bernoulli",
         "one logit per pixel and channel; the target is 0 or 1",
         (_integer("crop", 0, "border of the padded image that is not scored", 0, 1000),),
@@ -155,7 +155,7 @@ _ENTRIES = (
         NATS,
         range=(0.0, 1.0),
     ),
-    Likelihood(
+    LikelihoodEntry(
         "normal",
         "continuous density: a mean and a raw standard deviation per pixel and channel",
         (MEAN, SCALE),
@@ -164,7 +164,7 @@ _ENTRIES = (
         NATS,
         runtime="NormalDensity",
     ),
-    Likelihood(
+    LikelihoodEntry(
         "laplace",
         "the same with a Laplace distribution: a location and a raw scale per pixel and channel",
         (MEAN, SCALE),
@@ -173,7 +173,7 @@ _ENTRIES = (
         NATS,
         runtime="LaplaceDensity",
     ),
-    Likelihood(
+    LikelihoodEntry(
         "categorical",
         "a logit per value of the grid, pixel and channel",
         (
@@ -186,7 +186,7 @@ _ENTRIES = (
         NATS,
         discrete=True,
     ),
-    Likelihood(
+    LikelihoodEntry(
         "mse",
         "mean squared error: a reconstruction, no density",
         (),
@@ -194,7 +194,7 @@ _ENTRIES = (
         _no_parameters,
         ("mean_square",),
     ),
-    Likelihood(
+    LikelihoodEntry(
         "mae",
         "mean absolute error: a reconstruction, no density",
         (),
@@ -204,7 +204,7 @@ _ENTRIES = (
     ),
 )
 
-LIKELIHOODS: Mapping[str, Likelihood] = {entry.name: entry for entry in _ENTRIES}
+LIKELIHOODS: Mapping[str, LikelihoodEntry] = {entry.name: entry for entry in _ENTRIES}
 
 CHOICE = Argument(
     "likelihood",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hvdsl.compiler.catalogue.rules import show, text
-from hvdsl.compiler.catalogue.table import Argument, ArgumentType, OperationError, Reads, Window
+from hvdsl.compiler.catalogue.rules import literal_text, shape_text
+from hvdsl.compiler.catalogue.table import Argument, ArgumentType, OperationError, Reads, ReadWindow
 from hvdsl.compiler.graph import Literal, Shape, Term
 
 SIDES = Argument(
@@ -48,7 +48,7 @@ def output_size(size: int, kernel: int, stride: int, before: int, after: int, di
     return (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
 
 
-def resolve(
+def resolve_padding(
     pad: Literal,
     shape: Shape,
     kernel: tuple[int, int],
@@ -76,7 +76,7 @@ def resolve(
     if name not in ("same", "reflect"):
         raise OperationError(
             "this is no padding",
-            found=text(pad),
+            found=literal_text(pad),
             expected="`same`, `tf`, `none`, `reflect` or `(top, bottom, left, right)`",
         )
     if vertical is None or horizontal is None:
@@ -88,7 +88,7 @@ def resolve(
         )
     if name == "reflect" and (vertical >= shape[1] or horizontal >= shape[2]):
         raise OperationError(
-            "the map is too small to reflect", found=show(shape), expected="a map larger than its padding"
+            "the map is too small to reflect", found=shape_text(shape), expected="a map larger than its padding"
         )
     return Padding(vertical, vertical, horizontal, horizontal, reflect=name == "reflect")
 
@@ -101,7 +101,7 @@ def _given(pad: tuple[Literal, ...]) -> Padding:
     sides = [n for n in pad if isinstance(n, int) and not isinstance(n, bool) and n >= 0]
     if len(sides) != 4 or len(pad) != 4:
         raise OperationError(
-            "this is no padding", found=text(pad), expected="`(top, bottom, left, right)`, each 0 or more"
+            "this is no padding", found=literal_text(pad), expected="`(top, bottom, left, right)`, each 0 or more"
         )
     top, bottom, left, right = sides
     return Padding(top, bottom, left, right)
@@ -124,7 +124,7 @@ def sliding(
 ) -> Reads:
     """A kernel over a padded map."""
     rows, columns = (
-        Window(-before, dilation[axis] * (kernel[axis] - 1) - before, stride[axis])
+        ReadWindow(-before, dilation[axis] * (kernel[axis] - 1) - before, stride[axis])
         for axis, before in enumerate((padding.top, padding.left))
     )
     return Reads(rows, columns, mirrored=padding.reflect)

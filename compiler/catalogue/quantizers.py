@@ -7,18 +7,28 @@ from math import prod
 
 from hvdsl.compiler.catalogue import families
 from hvdsl.compiler.catalogue.families import Side
-from hvdsl.compiler.catalogue.rules import fraction, integers, number, positions, positive, same, switch, term, text
+from hvdsl.compiler.catalogue.rules import (
+    fraction,
+    integers,
+    literal_text,
+    number,
+    positions,
+    positive_integer,
+    same_shape,
+    switch,
+    term,
+)
 from hvdsl.compiler.catalogue.sources import GRID, grid_shape
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
     ArgumentType,
-    Distribution,
-    Kind,
-    Layer,
+    DistributionTraits,
+    LayerCall,
     Locality,
     Operation,
     OperationError,
+    OperationKind,
 )
 from hvdsl.compiler.catalogue.weights import FAN_IN, ONES
 from hvdsl.compiler.graph import Literal, Parameter, Shape, Term
@@ -40,9 +50,9 @@ def _codebook_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     fraction(args, "decay")
     for name in ("eps", "expire", "orthogonal"):
         if number(args, name) < 0:
-            raise OperationError(f"`{name}` must be at least 0", found=text(args[name]))
-    _check_codes(positive(args, "codes"), text(args["codes"]))
-    depth = positive(args, "depth")
+            raise OperationError(f"`{name}` must be at least 0", found=literal_text(args[name]))
+    _check_codes(positive_integer(args, "codes"), literal_text(args["codes"]))
+    depth = positive_integer(args, "depth")
     if depth == 1 and switch(args, "shared"):
         raise OperationError(
             "`shared` has no meaning for codes of one depth",
@@ -63,16 +73,16 @@ def _codebook_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
         if update not in wanted and args[argument.name] != argument.default:
             raise OperationError(
                 f"`{argument.name}` has no meaning for codes with `update = {update}`",
-                found=f"{argument.name} = {text(args[argument.name])}",
+                found=f"{argument.name} = {literal_text(args[argument.name])}",
                 expected=f"`update = {' | '.join(wanted)}`",
                 help=f"remove `{argument.name}`, or choose another `update`",
             )
-    return (grid_shape(positive(args, "dim"), args),)
+    return (grid_shape(positive_integer(args, "dim"), args),)
 
 
 def _codebook_parameters(inputs: Sequence[Shape], args: Args) -> tuple[Parameter, ...]:
-    codes, dim = positive(args, "codes"), positive(args, "dim")
-    update, depth = term(args, "update").name, positive(args, "depth")
+    codes, dim = positive_integer(args, "codes"), positive_integer(args, "dim")
+    update, depth = term(args, "update").name, positive_integer(args, "depth")
     tables = 1 if switch(args, "shared") else depth
     shape = (tables, codes, dim)
     kmeans = term(args, "start").name == "kmeans"
@@ -91,16 +101,18 @@ def _codebook_parameters(inputs: Sequence[Shape], args: Args) -> tuple[Parameter
     )
 
 
-def _codebook_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+def _codebook_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> LayerCall:
     update = term(args, "update").name
     stated = [a for a in _CODEBOOK[2:-1] if a.name != "update" and args[a.name] != a.default]
     options = tuple((a.name, _word(args[a.name])) for a in stated)
-    return Layer(_LAYERS[update], (positive(args, "codes"), positive(args, "dim"), outputs[0][1:]), options)
+    return LayerCall(
+        _LAYERS[update], (positive_integer(args, "codes"), positive_integer(args, "dim"), outputs[0][1:]), options
+    )
 
 
 def _search_macs(draw: Shape, args: Args) -> int:
     """The distance of every position to every code, at each depth."""
-    return positions(draw) * positive(args, "codes") * positive(args, "depth") * draw[0]
+    return positions(draw) * positive_integer(args, "codes") * positive_integer(args, "depth") * draw[0]
 
 
 def _word(value: Literal) -> Literal:
@@ -111,12 +123,12 @@ def _finite_scalar_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ..
     levels = integers(args, "levels")
     if not levels or min(levels) < 2:
         raise OperationError(
-            "every channel needs at least 2 levels", found=text(levels), expected="`finite_scalar(8, 5, 5)`"
+            "every channel needs at least 2 levels", found=literal_text(levels), expected="`finite_scalar(8, 5, 5)`"
         )
     if 2 in levels and not switch(args, "symmetric"):
         raise OperationError(
             "two levels are 0 and -1 unless they are symmetric",
-            found=text(levels),
+            found=literal_text(levels),
             expected="at least 3 levels, or `symmetric = yes`",
             help="add `symmetric = yes`: levels then lie evenly from -1 to 1",
         )
@@ -124,28 +136,28 @@ def _finite_scalar_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ..
     return (grid_shape(len(levels), args),)
 
 
-def _finite_scalar_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+def _finite_scalar_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> LayerCall:
     options = (("symmetric", True),) if switch(args, "symmetric") else ()
-    return Layer("FiniteScalar", (integers(args, "levels"), outputs[0][1:]), options)
+    return LayerCall("FiniteScalar", (integers(args, "levels"), outputs[0][1:]), options)
 
 
 def _lookup_free_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
-    bits = positive(args, "bits")
+    bits = positive_integer(args, "bits")
     if bits > _MOST_BITS:
         raise OperationError(
             f"codes of more than {_MOST_BITS} bits are not supported", found=str(bits), expected=f"at most {_MOST_BITS}"
         )
     for name in ("entropy", "diversity"):
         if number(args, name) < 0:
-            raise OperationError(f"`{name}` must be at least 0", found=text(args[name]))
+            raise OperationError(f"`{name}` must be at least 0", found=literal_text(args[name]))
     if number(args, "inverse_temperature") <= 0:
-        raise OperationError("`inverse_temperature` must be above 0", found=text(args["inverse_temperature"]))
+        raise OperationError("`inverse_temperature` must be above 0", found=literal_text(args["inverse_temperature"]))
     return (grid_shape(bits, args),)
 
 
-def _lookup_free_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
+def _lookup_free_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> LayerCall:
     options = tuple((a.name, args[a.name]) for a in _LOOKUP_FREE[1:-1] if args[a.name] != a.default)
-    return Layer("LookupFree", (positive(args, "bits"), outputs[0][1:]), options)
+    return LayerCall("LookupFree", (positive_integer(args, "bits"), outputs[0][1:]), options)
 
 
 def _nearest(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
@@ -205,30 +217,34 @@ _LOOKUP_FREE = (
 
 CODEBOOK = Operation(
     "codebook",
-    Kind.DISTRIBUTION,
+    OperationKind.DISTRIBUTION,
     "Uniform over code vectors that are learned from what is assigned to them.",
     _CODEBOOK,
     shape=_codebook_shape,
     parameters=_codebook_parameters,
     layer=_codebook_layer,
     locality=Locality.ELEMENT,
-    distribution=Distribution(
-        families.CODEBOOK, Side.PRIOR, "UniformCodes", lambda _, args: positive(args, "codes"), macs=_search_macs
+    distribution=DistributionTraits(
+        families.CODEBOOK,
+        Side.PRIOR,
+        "UniformCodes",
+        lambda _, args: positive_integer(args, "codes"),
+        macs=_search_macs,
     ),
 )
 NEAREST_CODE = Operation(
     "nearest_code",
-    Kind.DISTRIBUTION,
+    OperationKind.DISTRIBUTION,
     "The code nearest to each vector; posterior of `codebook`.",
     (_TENSOR, _GRADIENT),
-    same,
+    same_shape,
     expression=_nearest,
     locality=Locality.PIXEL,
-    distribution=Distribution(families.CODEBOOK, Side.POSTERIOR, "NearestCode"),
+    distribution=DistributionTraits(families.CODEBOOK, Side.POSTERIOR, "NearestCode"),
 )
 FINITE_SCALAR = Operation(
     "finite_scalar",
-    Kind.DISTRIBUTION,
+    OperationKind.DISTRIBUTION,
     "Uniform over a fixed grid, a number of levels for each channel.",
     (
         Argument("levels", ArgumentType.INTEGER, doc="levels of each channel", many=True),
@@ -238,41 +254,41 @@ FINITE_SCALAR = Operation(
     shape=_finite_scalar_shape,
     layer=_finite_scalar_layer,
     locality=Locality.ELEMENT,
-    distribution=Distribution(
+    distribution=DistributionTraits(
         families.FINITE_SCALAR, Side.PRIOR, "UniformCodes", lambda _, args: prod(integers(args, "levels"))
     ),
 )
 ROUND_CODE = Operation(
     "round_code",
-    Kind.DISTRIBUTION,
+    OperationKind.DISTRIBUTION,
     "The nearest level in each channel; posterior of `finite_scalar`.",
     (_TENSOR,),
-    same,
+    same_shape,
     expression=_nearest,
     locality=Locality.ELEMENT,
-    distribution=Distribution(families.FINITE_SCALAR, Side.POSTERIOR, "NearestCode"),
+    distribution=DistributionTraits(families.FINITE_SCALAR, Side.POSTERIOR, "NearestCode"),
 )
 LOOKUP_FREE = Operation(
     "lookup_free",
-    Kind.DISTRIBUTION,
+    OperationKind.DISTRIBUTION,
     "Uniform over all combinations of signs, one bit for each channel.",
     _LOOKUP_FREE,
     shape=_lookup_free_shape,
     layer=_lookup_free_layer,
     locality=Locality.ELEMENT,
-    distribution=Distribution(
-        families.LOOKUP_FREE, Side.PRIOR, "UniformCodes", lambda _, args: 1 << positive(args, "bits")
+    distribution=DistributionTraits(
+        families.LOOKUP_FREE, Side.PRIOR, "UniformCodes", lambda _, args: 1 << positive_integer(args, "bits")
     ),
 )
 SIGN_CODE = Operation(
     "sign_code",
-    Kind.DISTRIBUTION,
+    OperationKind.DISTRIBUTION,
     "The sign of each channel; posterior of `lookup_free`.",
     (_TENSOR, _GRADIENT),
-    same,
+    same_shape,
     expression=_nearest,
     locality=Locality.PIXEL,
-    distribution=Distribution(families.LOOKUP_FREE, Side.POSTERIOR, "NearestCode"),
+    distribution=DistributionTraits(families.LOOKUP_FREE, Side.POSTERIOR, "NearestCode"),
 )
 
 OPERATIONS = (CODEBOOK, NEAREST_CODE, FINITE_SCALAR, ROUND_CODE, LOOKUP_FREE, SIGN_CODE)

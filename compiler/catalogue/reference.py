@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from hvdsl.compiler.catalogue import CHAPTERS
-from hvdsl.compiler.catalogue.rules import show, text
-from hvdsl.compiler.catalogue.table import Args, Argument, ArgumentType, Kind, Operation, Required
+from hvdsl.compiler.catalogue.rules import literal_text, shape_text
+from hvdsl.compiler.catalogue.table import Args, Argument, ArgumentType, Operation, OperationKind, Required
 from hvdsl.compiler.graph import Shape
 
 # A call for each operation that changes the shape: as written, operands, what is said.
@@ -44,7 +44,7 @@ def markdown() -> str:
     return "\n".join(_families()).rstrip() + "\n"
 
 
-def signature(operation: Operation) -> str:
+def operation_signature(operation: Operation) -> str:
     """As a spec would call it: `avg_pool(kernel, stride = none, pad = same)`."""
     parts = [_parameter(argument) for argument in operation.arguments]
     block = " { … }" if operation.block else ""
@@ -53,7 +53,7 @@ def signature(operation: Operation) -> str:
 
 def _families() -> Iterator[str]:
     for family, operations in CHAPTERS.items():
-        public = [operation for operation in operations if operation.kind is not Kind.INTERNAL]
+        public = [operation for operation in operations if operation.kind is not OperationKind.INTERNAL]
         if not public:
             continue
         yield f"## {family}\n"
@@ -64,7 +64,7 @@ def _families() -> Iterator[str]:
 def _operation(operation: Operation) -> Iterator[str]:
     yield f"### `{operation.name}`\n"
     if operation.arguments or operation.block:
-        yield f"```\n{signature(operation)}\n```\n"
+        yield f"```\n{operation_signature(operation)}\n```\n"
     yield f"{operation.summary} *{_KINDS[operation.kind]}*\n"
     if operation.name in _EXAMPLES:
         yield f"{_shape_effect(operation)}\n"
@@ -81,14 +81,14 @@ def _shape_effect(operation: Operation) -> str:
     text, inputs, given = _EXAMPLES[operation.name]
     args = {a.name: a.default for a in operation.arguments if not isinstance(a.default, Required)}
     outputs = operation.shape(inputs, {**args, **given})
-    return f"`{text}`: {', '.join(map(show, inputs))} → {', '.join(map(show, outputs))}"
+    return f"`{text}`: {', '.join(map(shape_text, inputs))} → {', '.join(map(shape_text, outputs))}"
 
 
 _KINDS = {
-    Kind.STEP: "Step: a tensor flows in.",
-    Kind.SOURCE: "Source: a tensor from nothing.",
-    Kind.JOIN: "Join: a tensor from its arguments.",
-    Kind.DISTRIBUTION: "Distribution.",
+    OperationKind.STEP: "Step: a tensor flows in.",
+    OperationKind.SOURCE: "Source: a tensor from nothing.",
+    OperationKind.JOIN: "Join: a tensor from its arguments.",
+    OperationKind.DISTRIBUTION: "Distribution.",
 }
 
 
@@ -107,4 +107,4 @@ def _default(argument: Argument) -> str:
         return str(height) if height == width else f"{height}x{width}"
     if isinstance(value, float):
         return f"{value:g}"
-    return "none" if isinstance(value, Required) else text(value)
+    return "none" if isinstance(value, Required) else literal_text(value)

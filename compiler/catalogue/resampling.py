@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.padding import SIDES, Padding, output_size, resolve, sliding
-from hvdsl.compiler.catalogue.rules import positive, positive_pair, short, show, switch, template
+from hvdsl.compiler.catalogue.padding import SIDES, Padding, output_size, resolve_padding, sliding
+from hvdsl.compiler.catalogue.rules import positive_integer, positive_pair, shape_text, short, switch, template
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
     ArgumentType,
     Channels,
-    Kind,
     Locality,
     Operation,
     OperationError,
+    OperationKind,
     Reads,
+    ReadWindow,
     Saves,
-    Window,
 )
 from hvdsl.compiler.graph import Shape, Term
 
@@ -47,7 +47,7 @@ def pool_window(shape: Shape, args: Args) -> tuple[tuple[int, int], tuple[int, i
     """
     kernel = positive_pair(args, "kernel")
     stride = kernel if args["stride"] is None else positive_pair(args, "stride")
-    padding = resolve(args["pad"], shape, kernel, stride)
+    padding = resolve_padding(args["pad"], shape, kernel, stride)
     if 2 * max(padding.top, padding.bottom) > kernel[0] or 2 * max(padding.left, padding.right) > kernel[1]:
         raise OperationError(
             "a window would lie outside the map",
@@ -63,7 +63,9 @@ def _pool_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     down = output_size(height, kernel[0], stride[0], padding.top, padding.bottom)
     across = output_size(width, kernel[1], stride[1], padding.left, padding.right)
     if down < 1 or across < 1:
-        raise OperationError("the window is larger than the map", found=f"{kernel[0]}x{kernel[1]} on {show(inputs[0])}")
+        raise OperationError(
+            "the window is larger than the map", found=f"{kernel[0]}x{kernel[1]} on {shape_text(inputs[0])}"
+        )
     return ((channels, down, across),)
 
 
@@ -75,7 +77,7 @@ def _enlarged(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
 
 def _shuffled(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     channels, height, width = inputs[0]
-    factor = positive(args, "factor")
+    factor = positive_integer(args, "factor")
     if channels % factor**2:
         raise OperationError(
             f"`pixel_shuffle({factor})` makes one channel of every {factor**2}",
@@ -95,18 +97,20 @@ def _pool_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
 
 def _repeat_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
     down, across = positive_pair(args, "factor")
-    return (Reads(Window(up=down), Window(up=across)),)
+    return (Reads(ReadWindow(up=down), ReadWindow(up=across)),)
 
 
 def _bilinear_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
     # Whether corners are aligned or not, position i lies within one input position of i // factor.
-    rows, columns = (Window(-1, 1, up=factor) if factor > 1 else Window() for factor in positive_pair(args, "factor"))
+    rows, columns = (
+        ReadWindow(-1, 1, up=factor) if factor > 1 else ReadWindow() for factor in positive_pair(args, "factor")
+    )
     return (Reads(rows, columns),)
 
 
 def _shuffle_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
-    factor = positive(args, "factor")
-    return (Reads(Window(up=factor), Window(up=factor)),)
+    factor = positive_integer(args, "factor")
+    return (Reads(ReadWindow(up=factor), ReadWindow(up=factor)),)
 
 
 def _avg_pool(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
@@ -143,7 +147,7 @@ def _bilinear(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> s
 
 AVG_POOL = Operation(
     "avg_pool",
-    Kind.STEP,
+    OperationKind.STEP,
     "Mean of each window.",
     (*POOL_ARGUMENTS, COUNT_PADDING),
     _pool_shape,
@@ -155,7 +159,7 @@ AVG_POOL = Operation(
 )
 MAX_POOL = Operation(
     "max_pool",
-    Kind.STEP,
+    OperationKind.STEP,
     "Maximum of each window.",
     POOL_ARGUMENTS,
     _pool_shape,
@@ -167,7 +171,7 @@ MAX_POOL = Operation(
 )
 GLOBAL_POOL = Operation(
     "global_pool",
-    Kind.STEP,
+    OperationKind.STEP,
     "Mean of the whole map.",
     (),
     _pooled,
@@ -178,7 +182,7 @@ GLOBAL_POOL = Operation(
 )
 NEAREST = Operation(
     "nearest",
-    Kind.STEP,
+    OperationKind.STEP,
     "Enlarge by repeating each position.",
     (FACTOR,),
     _enlarged,
@@ -190,7 +194,7 @@ NEAREST = Operation(
 )
 BILINEAR = Operation(
     "bilinear",
-    Kind.STEP,
+    OperationKind.STEP,
     "Enlarge by bilinear interpolation.",
     (
         FACTOR,
@@ -205,7 +209,7 @@ BILINEAR = Operation(
 )
 PIXEL_SHUFFLE = Operation(
     "pixel_shuffle",
-    Kind.STEP,
+    OperationKind.STEP,
     "Enlarge by moving groups of channels into space.",
     (Argument("factor", ArgumentType.INTEGER, doc="how many times larger"),),
     _shuffled,

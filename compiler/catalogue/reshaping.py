@@ -5,19 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-from hvdsl.compiler.catalogue.rules import integer, integers, positive, same, show, size, template
+from hvdsl.compiler.catalogue.rules import (
+    element_count,
+    integer,
+    integers,
+    positive_integer,
+    same_shape,
+    shape_text,
+    template,
+)
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
     ArgumentType,
     AtRest,
     Channels,
-    Kind,
     Locality,
     Operation,
     OperationError,
+    OperationKind,
     Reads,
-    Window,
+    ReadWindow,
 )
 from hvdsl.compiler.graph import Shape
 
@@ -46,7 +54,7 @@ def _crop_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     if top + bottom >= height or left + right >= width:
         raise OperationError(
             "`crop` leaves nothing",
-            found=f"{top + bottom} rows and {left + right} columns of {show(inputs[0])}",
+            found=f"{top + bottom} rows and {left + right} columns of {shape_text(inputs[0])}",
         )
     return ((channels, height - top - bottom, width - left - right),)
 
@@ -58,7 +66,7 @@ def _pad_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
 
 
 def _flatten_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
-    return ((size(inputs[0]), 1, 1),)
+    return ((element_count(inputs[0]), 1, 1),)
 
 
 def _reshape_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
@@ -66,18 +74,18 @@ def _reshape_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     if len(lengths) != 3 or min(lengths) < 1:
         raise OperationError("a shape has channels, height and width", found=str(lengths), expected="as `1x28x28`")
     shape = (lengths[0], lengths[1], lengths[2])
-    if size(shape) != size(inputs[0]):
+    if element_count(shape) != element_count(inputs[0]):
         raise OperationError(
             "`reshape` keeps the number of values",
-            found=f"{show(inputs[0])}, which is {size(inputs[0])} values",
-            expected=f"{show(shape)}, which is {size(shape)}",
+            found=f"{shape_text(inputs[0])}, which is {element_count(inputs[0])} values",
+            expected=f"{shape_text(shape)}, which is {element_count(shape)}",
         )
     return (shape,)
 
 
 def _pad_channels_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     channels, height, width = inputs[0]
-    out = positive(args, "out")
+    out = positive_integer(args, "out")
     if out < channels:
         raise OperationError(
             "`pad_channels` cannot take channels away",
@@ -90,7 +98,7 @@ def _pad_channels_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...
 
 def _first_channels_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     channels, height, width = inputs[0]
-    out = positive(args, "out")
+    out = positive_integer(args, "out")
     if out > channels:
         raise OperationError(
             "there are not that many channels",
@@ -107,7 +115,7 @@ def _split_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     if not sizes or min(sizes) < 1 or sum(sizes) != channels:
         raise OperationError(
             "the parts of `split` must make up all channels",
-            found=f"{' + '.join(map(str, sizes)) or 'nothing'} = {sum(sizes)} of {show(inputs[0])}",
+            found=f"{' + '.join(map(str, sizes)) or 'nothing'} = {sum(sizes)} of {shape_text(inputs[0])}",
             expected=f"positive numbers with the sum {channels}",
         )
     return tuple((n, height, width) for n in sizes)
@@ -118,7 +126,7 @@ _MOST_PARTS = 4096
 
 def _chunk_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     channels, height, width = inputs[0]
-    n = positive(args, "n")
+    n = positive_integer(args, "n")
     if channels % n:
         raise OperationError(
             "`chunk` makes equal parts",
@@ -147,16 +155,20 @@ def _shift_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:
 
 
 def _moved(row: int, column: int) -> Reads:
-    return Reads(Window(row, row), Window(column, column))
+    return Reads(ReadWindow(row, row), ReadWindow(column, column))
 
 
 def _in_order(inputs: Sequence[Shape], args: Args) -> tuple[tuple[tuple[int, ...], ...], ...]:
     """The channels from the first on; what is beyond them are zeros."""
-    return (tuple((1 << c if c < inputs[0][0] else 0,) for c in range(positive(args, "out"))),)
+    return (tuple((1 << c if c < inputs[0][0] else 0,) for c in range(positive_integer(args, "out"))),)
 
 
 def _split_channels(inputs: Sequence[Shape], args: Args) -> tuple[tuple[tuple[int, ...], ...], ...]:
-    sizes = integers(args, "sizes") if "sizes" in args else (inputs[0][0] // positive(args, "n"),) * positive(args, "n")
+    sizes = (
+        integers(args, "sizes")
+        if "sizes" in args
+        else (inputs[0][0] // positive_integer(args, "n"),) * positive_integer(args, "n")
+    )
     starts = accumulate(sizes, initial=0)
     return tuple(tuple((1 << start + c,) for c in range(n)) for start, n in zip(starts, sizes, strict=False))
 
@@ -177,15 +189,15 @@ def _reshape(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> st
 
 
 def _pad_channels(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
-    return f"F.pad({operands[0]}, {(0, 0, 0, 0, 0, positive(args, 'out') - shapes[0][0])})"
+    return f"F.pad({operands[0]}, {(0, 0, 0, 0, 0, positive_integer(args, 'out') - shapes[0][0])})"
 
 
 CHANNELS_LAST = Operation(
     "channels_last",
-    Kind.INTERNAL,
+    OperationKind.INTERNAL,
     "The same map, stored channel by channel within each pixel.",
     (),
-    shape=same,
+    shape=same_shape,
     expression=template("{0}.contiguous(memory_format=torch.channels_last)"),
     locality=Locality.ELEMENT,
     at_rest=AtRest.IDENTITY,
@@ -193,7 +205,7 @@ CHANNELS_LAST = Operation(
 )
 CROP = Operation(
     "crop",
-    Kind.STEP,
+    OperationKind.STEP,
     "Take away rows and columns.",
     tuple(Argument(side, ArgumentType.INTEGER, 0, doc=f"how many at the {side}") for side in SIDES),
     _crop_shape,
@@ -206,7 +218,7 @@ CROP = Operation(
 )
 PAD = Operation(
     "pad",
-    Kind.STEP,
+    OperationKind.STEP,
     "Add rows and columns of zeros.",
     tuple(Argument(side, ArgumentType.INTEGER, 0, doc=f"how many at the {side}") for side in SIDES),
     _pad_shape,
@@ -218,13 +230,13 @@ PAD = Operation(
 )
 SHIFT = Operation(
     "shift",
-    Kind.STEP,
+    OperationKind.STEP,
     "Move the map; zeros come in, what leaves is lost.",
     (
         Argument("down", ArgumentType.INTEGER, 0, doc="rows; up if negative"),
         Argument("right", ArgumentType.INTEGER, 0, doc="columns; to the left if negative"),
     ),
-    same,
+    same_shape,
     expression=template("shift({0}, {down}, {right})"),
     locality=Locality.WINDOW,
     reads=_shift_reads,
@@ -233,7 +245,7 @@ SHIFT = Operation(
 )
 FLATTEN = Operation(
     "flatten",
-    Kind.STEP,
+    OperationKind.STEP,
     "All values as channels of a 1x1 map.",
     (),
     _flatten_shape,
@@ -244,7 +256,7 @@ FLATTEN = Operation(
 )
 RESHAPE = Operation(
     "reshape",
-    Kind.STEP,
+    OperationKind.STEP,
     "The same values in another shape, in order of channels, rows, columns.",
     (Argument("shape", ArgumentType.SHAPE, doc="`1x28x28`"),),
     _reshape_shape,
@@ -255,7 +267,7 @@ RESHAPE = Operation(
 )
 PAD_CHANNELS = Operation(
     "pad_channels",
-    Kind.STEP,
+    OperationKind.STEP,
     "Append channels of zeros.",
     (Argument("out", ArgumentType.INTEGER, doc="channels of the output"),),
     _pad_channels_shape,
@@ -266,7 +278,7 @@ PAD_CHANNELS = Operation(
 )
 FIRST_CHANNELS = Operation(
     "first_channels",
-    Kind.STEP,
+    OperationKind.STEP,
     "Keep the first channels.",
     (Argument("out", ArgumentType.INTEGER, doc="channels of the output"),),
     _first_channels_shape,
@@ -278,7 +290,7 @@ FIRST_CHANNELS = Operation(
 )
 SPLIT = Operation(
     "split",
-    Kind.STEP,
+    OperationKind.STEP,
     "Cut the channels into a tuple of parts.",
     (Argument("sizes", ArgumentType.INTEGER, doc="channels of each part", many=True),),
     _split_shape,
@@ -291,7 +303,7 @@ SPLIT = Operation(
 )
 CHUNK = Operation(
     "chunk",
-    Kind.STEP,
+    OperationKind.STEP,
     "Cut the channels into a tuple of equal parts.",
     (Argument("n", ArgumentType.INTEGER, doc="how many parts"),),
     _chunk_shape,

@@ -67,7 +67,7 @@ def optional_term(args: Args, name: str) -> Term | None:
     return None if args[name] is None else term(args, name)
 
 
-def positive(args: Args, name: str) -> int:
+def positive_integer(args: Args, name: str) -> int:
     """An integer of at least 1.
 
     Raises:
@@ -128,7 +128,7 @@ def complete(term: Term, argument: Argument) -> dict[str, Literal]:
     defaults = {a.name: a.default for a in declared if not isinstance(a.default, Required)}
     values = defaults | given
     if values.keys() != {a.name for a in declared}:
-        raise TypeError(f"{text(term)} does not have the arguments of `{argument.name}`")
+        raise TypeError(f"{literal_text(term)} does not have the arguments of `{argument.name}`")
     return {a.name: _as_word(a, values[a.name]) for a in declared}
 
 
@@ -137,7 +137,7 @@ def _as_word(argument: Argument, value: Literal) -> Literal:
     return Term(value) if isinstance(value, str) and argument.type is ArgumentType.WORD else value
 
 
-def text(value: Literal) -> str:
+def literal_text(value: Literal) -> str:
     """A literal as a spec would write it, for messages."""
     match value:
         case None:
@@ -145,19 +145,19 @@ def text(value: Literal) -> str:
         case bool():
             return "yes" if value else "no"
         case Term():
-            parts = [text(v) for v in value.args] + [f"{k} = {text(v)}" for k, v in value.options]
+            parts = [literal_text(v) for v in value.args] + [f"{k} = {literal_text(v)}" for k, v in value.options]
             return f"{value.name}({', '.join(parts)})" if parts else value.name
         case tuple():
-            return f"({', '.join(text(v) for v in value)})"
+            return f"({', '.join(literal_text(v) for v in value)})"
         case _:
             return str(value)
 
 
-def show(shape: Shape) -> str:
+def shape_text(shape: Shape) -> str:
     return "x".join(str(n) for n in shape)
 
 
-def size(shape: Shape) -> int:
+def element_count(shape: Shape) -> int:
     """Elements per image."""
     return shape[0] * shape[1] * shape[2]
 
@@ -166,7 +166,7 @@ def positions(shape: Shape) -> int:
     return shape[1] * shape[2]
 
 
-def same(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
+def same_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     """The output is as the (first) input."""
     return (inputs[0],)
 
@@ -184,7 +184,7 @@ def broadcast(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
         differ = "channels" if maps else "maps" if channels else "channels and maps"
         raise OperationError(
             f"these two have different {differ}",
-            found=f"{show(a)} and {show(b)}",
+            found=f"{shape_text(a)} and {shape_text(b)}",
             expected="equal shapes; only 1x1 maps and single channels broadcast",
         )
     return ((max(a[0], b[0]), max(a[1], b[1]), max(a[2], b[2])),)
@@ -198,7 +198,7 @@ def equal(inputs: Sequence[Shape], what: str) -> Shape:
     """
     if len(set(inputs)) != 1:
         raise OperationError(
-            f"{what} must have one shape", found=", ".join(show(s) for s in inputs), expected="equal shapes"
+            f"{what} must have one shape", found=", ".join(shape_text(s) for s in inputs), expected="equal shapes"
         )
     return inputs[0]
 

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.rules import number, positive, positive_pair, template, term
+from hvdsl.compiler.catalogue.rules import number, positive_integer, positive_pair, template, term
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
     ArgumentType,
-    Kind,
-    Layer,
+    LayerCall,
     Layout,
     Locality,
     Needs,
     Operation,
     OperationError,
+    OperationKind,
 )
-from hvdsl.compiler.catalogue.weights import INIT_CALLS, MAP_INITS, checked
+from hvdsl.compiler.catalogue.weights import INIT_CALLS, MAP_INITS, checked_init
 from hvdsl.compiler.graph import Parameter, Shape
 
 GRID = Argument("grid", ArgumentType.KERNEL, None, doc="height and width; by default the row's label")
@@ -43,23 +43,23 @@ def _learned_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
             "`learned` does not know its channels here",
             expected="`learned(init, channels)`; only what is added to a tensor takes that tensor's shape",
         )
-    return (grid_shape(positive(args, "channels"), args),)
+    return (grid_shape(positive_integer(args, "channels"), args),)
 
 
 def _learned_parameters(inputs: Sequence[Shape], args: Args) -> tuple[Parameter, ...]:
-    return (Parameter("value", _learned_shape(inputs, args)[0], checked(term(args, "init"))),)
+    return (Parameter("value", _learned_shape(inputs, args)[0], checked_init(term(args, "init"))),)
 
 
 def _constant_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
-    return (grid_shape(positive(args, "channels"), args),)
+    return (grid_shape(positive_integer(args, "channels"), args),)
 
 
 def _coordinates_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     return ((2, *inputs[0][1:]),)
 
 
-def _learned_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
-    return Layer("Learned", (outputs[0], checked(term(args, "init"))))
+def _learned_layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> LayerCall:
+    return LayerCall("Learned", (outputs[0], checked_init(term(args, "init"))))
 
 
 def _constant(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> str:
@@ -70,7 +70,7 @@ def _constant(operands: Sequence[str], shapes: Sequence[Shape], args: Args) -> s
 
 LEARNED = Operation(
     "learned",
-    Kind.SOURCE,
+    OperationKind.SOURCE,
     "A trained map, one for all images.",
     (
         Argument("init", ArgumentType.WORD, words=MAP_INITS, doc="first values", calls=INIT_CALLS),
@@ -84,7 +84,7 @@ LEARNED = Operation(
 )
 CONSTANT = Operation(
     "constant",
-    Kind.SOURCE,
+    OperationKind.SOURCE,
     "A map with one value everywhere.",
     (
         Argument("value", ArgumentType.NUMBER, doc="the value"),
@@ -98,7 +98,7 @@ CONSTANT = Operation(
 )
 COORDINATES = Operation(
     "coordinates",
-    Kind.SOURCE,
+    OperationKind.SOURCE,
     "Row and column of each position of a tensor, (i - size / 2) / size, as two channels.",
     (Argument("tensor", ArgumentType.TENSOR, doc="whose map"),),
     shape=_coordinates_shape,

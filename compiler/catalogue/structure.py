@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
-from hvdsl.compiler.catalogue.rules import equal, integers, number, positive, same, show, term
+from hvdsl.compiler.catalogue.rules import equal, integers, number, positive_integer, same_shape, shape_text, term
 from hvdsl.compiler.catalogue.sources import GRID, grid_shape
 from hvdsl.compiler.catalogue.table import (
     Args,
     Argument,
     ArgumentType,
     AtRest,
-    Kind,
     Locality,
     Operation,
     OperationError,
+    OperationKind,
     Saves,
 )
 from hvdsl.compiler.graph import Role, Shape
@@ -34,7 +34,7 @@ def _residual_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     if shortcut != body:
         raise OperationError(
             "the two ways through `residual` end in different shapes",
-            found=f"{show(shortcut)} by the shortcut, {show(body)} by the block",
+            found=f"{shape_text(shortcut)} by the shortcut, {shape_text(body)} by the block",
             expected="equal shapes",
             help="give a `shortcut` that changes the shape as the block does",
         )
@@ -80,7 +80,7 @@ def _latent_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
     if len(set(inputs)) != 1:
         raise OperationError(
             "prior and posterior of a latent differ in shape",
-            found=", ".join(f"{show(shape)} by {name}" for name, shape in zip(names, inputs, strict=False)),
+            found=", ".join(f"{shape_text(shape)} by {name}" for name, shape in zip(names, inputs, strict=False)),
             expected="equal shapes",
         )
     return (inputs[0],)
@@ -96,12 +96,12 @@ def _stated_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
 
 
 def _codes_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
-    return (grid_shape(positive(args, "classes"), args),)
+    return (grid_shape(positive_integer(args, "classes"), args),)
 
 
 RESIDUAL = Operation(
     "residual",
-    Kind.STEP,
+    OperationKind.STEP,
     "shortcut(x) + scale * what the block makes of x.",
     (
         Argument("scale", ArgumentType.NUMBER, 1.0, doc="factor on the block"),
@@ -116,7 +116,7 @@ RESIDUAL = Operation(
 )
 IAF = Operation(
     "iaf",
-    Kind.STEP,
+    OperationKind.STEP,
     "Autoregressive flow: the block makes m, or m and s, of z (Kingma 2016).",
     (
         Argument(
@@ -135,7 +135,7 @@ IAF = Operation(
 )
 IMAGE = Operation(
     "image",
-    Kind.INTERNAL,
+    OperationKind.INTERNAL,
     "The mapped input image.",
     (Argument("shape", ArgumentType.SHAPE),),
     _stated_shape,
@@ -145,7 +145,7 @@ IMAGE = Operation(
 )
 TAP = Operation(
     "tap",
-    Kind.INTERNAL,
+    OperationKind.INTERNAL,
     "Publish tensors.",
     (_NAME,),
     _tap_shape,
@@ -157,17 +157,17 @@ TAP = Operation(
 )
 SAMPLE = Operation(
     "sample",
-    Kind.INTERNAL,
+    OperationKind.INTERNAL,
     "Draw from the posterior, before a flow.",
     (),
-    same,
+    same_shape,
     role=Role.SAMPLE,
     locality=Locality.ELEMENT,
     glyph="",
 )
 LATENT = Operation(
     "latent",
-    Kind.INTERNAL,
+    OperationKind.INTERNAL,
     "Draw a latent: from the posterior in training, from the prior in generation.",
     (_NAME, Argument("family", ArgumentType.WORD, words=tuple(LATENT_FAMILIES))),
     _latent_shape,
@@ -176,7 +176,7 @@ LATENT = Operation(
 )
 CODES = Operation(
     "codes",
-    Kind.INTERNAL,
+    OperationKind.INTERNAL,
     "The one-hot map of the codes that a second-stage prior is of.",
     (_NAME, Argument("classes", ArgumentType.INTEGER), GRID),
     _codes_shape,
@@ -186,7 +186,7 @@ CODES = Operation(
 )
 GIVEN = Operation(
     "given",
-    Kind.INTERNAL,
+    OperationKind.INTERNAL,
     "A condition: a field of the data, codes of another latent, or an image. Classes enter one-hot.",
     (
         _NAME,
@@ -203,10 +203,10 @@ GIVEN = Operation(
 )
 OUTPUT = Operation(
     "output",
-    Kind.INTERNAL,
+    OperationKind.INTERNAL,
     "The parameters of the likelihood.",
     (),
-    same,
+    same_shape,
     role=Role.OUTPUT,
     locality=Locality.ELEMENT,
     at_rest=AtRest.IDENTITY,

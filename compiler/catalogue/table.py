@@ -19,7 +19,7 @@ Offset: TypeAlias = tuple[int, int]  # (row, column) from an output's own positi
 OWN: Offset = (0, 0)
 
 
-class Window(NamedTuple):
+class ReadWindow(NamedTuple):
     """How far an output position looks along one axis.
 
     Output position i reads input positions i * stride // up + offset, offset in [first, last]; `everywhere` overrides.
@@ -46,8 +46,8 @@ class Reads(NamedTuple):
     `mirrored`: what lies beyond the border is a position inside again, and not zero.
     """
 
-    rows: Window = Window()
-    columns: Window = Window()
+    rows: ReadWindow = ReadWindow()
+    columns: ReadWindow = ReadWindow()
     taps: tuple[Offset, ...] | None = None
     past: Past | None = None
     mirrored: bool = False
@@ -65,7 +65,7 @@ class Reads(NamedTuple):
 
 
 OWN_POSITION = Reads()
-WHOLE_MAP = Reads(Window(everywhere=True), Window(everywhere=True))
+WHOLE_MAP = Reads(ReadWindow(everywhere=True), ReadWindow(everywhere=True))
 
 
 class ArgumentType(StrEnum):
@@ -156,7 +156,7 @@ class Word(Record):
     arguments: tuple[Argument, ...]
 
 
-class Kind(StrEnum):
+class OperationKind(StrEnum):
     STEP = "step"  # a tensor (or tuple) flows in
     SOURCE = "source"  # a tensor from nothing: `learned`, `constant`, `coordinates`
     JOIN = "join"  # a tensor from tensors given as arguments: `concat`, `attention`
@@ -228,7 +228,7 @@ class Layout(StrEnum):
 
 
 @record
-class Distribution(Record):
+class DistributionTraits(Record):
     """What an operation that makes a distribution adds to its entry."""
 
     family: Family | None = None  # None: that of the distributions that it couples
@@ -240,7 +240,7 @@ class Distribution(Record):
 
 
 @record
-class Layer(Record):
+class LayerCall(Record):
     """How emitted code says the operation.
 
     Stateful: `name` is a class of `hvdsl.runtime.layers`, built as `name(*args, **options)`.
@@ -255,7 +255,7 @@ ReadsRule: TypeAlias = Callable[[Sequence[Shape], Args], tuple[Reads, ...]]  # o
 ChannelRule: TypeAlias = Callable[[Sequence[Shape], Args], tuple[tuple[tuple[int, ...], ...], ...]]
 """For each output, each of its channels and each operand: the channels that it is made of at its own position, as
 bits."""
-LayerRule: TypeAlias = Callable[[Sequence[Shape], Sequence[Shape], Args], Layer]  # inputs, outputs, args
+LayerRule: TypeAlias = Callable[[Sequence[Shape], Sequence[Shape], Args], LayerCall]  # inputs, outputs, args
 ExpressionRule: TypeAlias = Callable[[Sequence[str], Sequence[Shape], Args], str]
 """Operands as source text, their shapes -> source text."""
 IntoRule: TypeAlias = Callable[[Sequence[str], Args], str | None]
@@ -273,7 +273,7 @@ class Operation(Record):
     """
 
     name: str
-    kind: Kind
+    kind: OperationKind
     summary: str  # one line of the language reference
     arguments: tuple[Argument, ...]
     shape: ShapeRule
@@ -297,7 +297,7 @@ class Operation(Record):
     glyph: str | None = None  # in drawings; None: its name, nothing: not drawn
     block: bool = False  # takes `{ … }`
     role: Role = Role.OPERATION  # of its nodes
-    distribution: Distribution | None = None
+    distribution: DistributionTraits | None = None
 
     __eq__ = object.__eq__  # an operation is its entry
     __hash__ = object.__hash__

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hvdsl.compiler.catalogue.rules import complete, number, optional_term, switch, term, text
+from hvdsl.compiler.catalogue.rules import complete, literal_text, number, optional_term, switch, term
 from hvdsl.compiler.catalogue.table import (
     FROM_ZERO,
     OWN,
@@ -53,7 +53,7 @@ INIT = Argument(
 BIAS_INIT = Argument("bias_init", ArgumentType.WORD, FAN_IN, WEIGHT_INITS, "initial bias", calls=INIT_CALLS)
 
 
-def checked(term: Term) -> Term:
+def checked_init(term: Term) -> Term:
     """The initialiser with its arguments in the order of their declaration."""
     values = complete(term, INIT)
     return Term(term.name, tuple(_real(number(values, name)) for name in values))
@@ -64,7 +64,7 @@ def _real(value: float) -> float:
     return value if isinstance(value, float) else float(value)
 
 
-def constant(value: float) -> Term:
+def constant_init(value: float) -> Term:
     """The initialiser that fills with one number."""
     if value == 0:
         return ZEROS
@@ -73,7 +73,7 @@ def constant(value: float) -> Term:
 
 def init_options(args: Args) -> tuple[tuple[str, Literal], ...]:
     """The options of an emitted layer that say how weight and bias start, where that is not the default."""
-    weight, bias = checked(term(args, "init")), checked(term(args, "bias_init"))
+    weight, bias = checked_init(term(args, "init")), checked_init(term(args, "bias_init"))
     options: list[tuple[str, Literal]] = []
     if weight != FAN_IN:
         options.append(("weight_init", weight))
@@ -123,7 +123,9 @@ def causal_mask(args: Args, channels: int, out: int) -> Mask | None:
     values = complete(mask, MASK)
     at, mirror = term(values, "at").name, switch(values, "mirror")
     if "stride" in args and args["stride"] != (1, 1):
-        raise OperationError("a masked convolution has stride 1", found=text(args["stride"]), expected="`stride = 1`")
+        raise OperationError(
+            "a masked convolution has stride 1", found=literal_text(args["stride"]), expected="`stride = 1`"
+        )
     if at in ("before", "upto") and channels % out and out % channels:
         raise OperationError(
             "the mask needs channels that divide",
@@ -176,7 +178,7 @@ GAIN = Argument("gain", ArgumentType.NUMBER, 1.0, doc="factor on the first gain 
 
 
 @record
-class WeightNorm(Record):
+class CheckedWeightNorm(Record):
     """A checked `weight(…)`: is the gain stored as its logarithm; the deviation of a data-dependent start."""
 
     log: bool
@@ -184,7 +186,7 @@ class WeightNorm(Record):
     from_batch: float | None
 
 
-def weight_norm(args: Args) -> WeightNorm | None:
+def weight_norm(args: Args) -> CheckedWeightNorm | None:
     """What `norm` says, or None without weight norm."""
     norm = optional_term(args, "norm")
     if norm is None or norm.name == "none":
@@ -192,7 +194,7 @@ def weight_norm(args: Args) -> WeightNorm | None:
     values = complete(norm, NORM)
     start = complete(term(values, "start"), _START)
     deviation = float(number(start, "std")) if start else None
-    return WeightNorm(term(values, "gain").name == "log", float(number(values, "eps")), deviation)
+    return CheckedWeightNorm(term(values, "gain").name == "log", float(number(values, "eps")), deviation)
 
 
 def gain_parameters(args: Args, weight: tuple[int, ...], channel_axis: int = 0) -> tuple[Parameter, ...]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-from hvdsl.compiler.checks.causality import check_causality
-from hvdsl.compiler.checks.emission import check_shared, check_stepwise
+from hvdsl.compiler.checks.emission import check_causality, check_shared, check_stepwise
 from hvdsl.compiler.checks.flows import check_flows
 from hvdsl.compiler.checks.reach import (
     check_dead_values,

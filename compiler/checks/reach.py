@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hvdsl.compiler.analysis.reach import reaching, sees_image, still_norms, untrained, weighs
 from hvdsl.compiler.diagnostics import names as errors
 from hvdsl.compiler.diagnostics import warnings as codes
-from hvdsl.compiler.graph import Graph, Node, Role, Scope
+from hvdsl.compiler.graph import Graph, GraphScope, Node, Role
 from hvdsl.compiler.model import Model
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic
@@ -31,9 +31,9 @@ def check_dead_values(model: Model) -> Iterator[Diagnostic]:
         if span in useful or any(_within(other, span) for other in reported):
             continue
         reported.append(span)
-        nodes = list(place.nodes()) if isinstance(place, Scope) else [node]
+        nodes = list(place.nodes()) if isinstance(place, GraphScope) else [node]
         count = sum(p.size for n in nodes for p in n.parameters if p.trainable)
-        what = f"`{place.name}`" if isinstance(place, Scope) and place.name else f"`{node.operation.name}`"
+        what = f"`{place.name}`" if isinstance(place, GraphScope) and place.name else f"`{node.operation.name}`"
         yield Diagnostic(
             codes.UNREAD_VALUE,
             f"nothing reads what {what} gives",
@@ -156,7 +156,7 @@ def _spans(graph: Graph, alive: frozenset[int]) -> set[Span]:
     for index in alive:
         node = graph.nodes[index]
         spans.add(node.span)
-        scope: Scope | None = node.scope
+        scope: GraphScope | None = node.scope
         while scope is not None and id(scope) not in seen:
             seen.add(id(scope))
             spans.add(scope.span)
@@ -164,10 +164,10 @@ def _spans(graph: Graph, alive: frozenset[int]) -> set[Span]:
     return spans
 
 
-def _outermost(node: Node, alive: frozenset[int]) -> tuple[Node | Scope, Span]:
+def _outermost(node: Node, alive: frozenset[int]) -> tuple[Node | GraphScope, Span]:
     """The largest use, binding or repeat around a node of which nothing counts; else the node."""
-    place: Node | Scope = node
-    scope: Scope | None = node.scope
+    place: Node | GraphScope = node
+    scope: GraphScope | None = node.scope
     while scope is not None and scope.kind not in ("row", "section", "model"):
         if any(inner.index in alive for inner in scope.nodes()):
             break

@@ -13,7 +13,7 @@ from hvdsl.compiler.graph import Graph
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.parameter_groups import grouped, parameter_sizes
 from hvdsl.compiler.settings import Train
-from hvdsl.compiler.suggest import nearest
+from hvdsl.compiler.suggest import nearest_word
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic
 from hvdsl.grammar.source import Span
@@ -92,7 +92,7 @@ def _own_settings(model: Model) -> Iterator[Diagnostic]:
 
 
 def _place(spec: tree.Spec, key: str) -> Span:
-    sections = [item for item in spec.items if isinstance(item, tree.Settings) and item.kind == "objective"]
+    sections = [item for item in spec.items if isinstance(item, tree.SettingsNode) and item.kind == "objective"]
     return next((s.span for section in sections for s in section.settings if s.key.id == key), spec.span)
 
 
@@ -113,7 +113,7 @@ def _check_groups(train: Train | None, graph: Graph, prior: str | None, spec: tr
         if not members:
             alone = grouped(names, {pattern: train.groups[pattern]})[pattern]
             scopes = {".".join(name.split(".")[:depth]) for name in names for depth in range(1, name.count(".") + 1)}
-            near = nearest(pattern, scopes)
+            near = nearest_word(pattern, scopes)
             help = "put the narrower pattern first" if alone else f"did you mean `{near}`?" if near else _FORMS
             yield Diagnostic(
                 codes.NO_PARAMETER,
@@ -140,7 +140,7 @@ _FORMS = "write a path as `encoder` or `decoder.r8`, or a pattern as `*.bias`; `
 
 def _place_of_groups(spec: tree.Spec, prior: str | None) -> Span:
     for item in spec.items:
-        if isinstance(item, tree.Settings) and item.kind == "train":
+        if isinstance(item, tree.SettingsNode) and item.kind == "train":
             name = item.name.id if isinstance(item.name, tree.Name) else None
             if name == prior:
                 return next((s.span for s in item.settings if s.key.id == "groups"), item.span)
@@ -183,7 +183,7 @@ def check_input_range(model: Model) -> Iterator[Diagnostic]:
     values = [mapped(top * i / _PLACES) for i in range(_PLACES + 1)]
     if max(map(abs, values)) <= LARGEST:
         return
-    sections = [i for i in model.resolved.items if isinstance(i, tree.Settings) and i.kind == "data"]
+    sections = [i for i in model.resolved.items if isinstance(i, tree.SettingsNode) and i.kind == "data"]
     keys = {setting.key.id: setting for section in sections for setting in section.settings}
     place = keys.get("input") or keys.get("shape")
     middle = f"{top / 2:g}"

@@ -10,11 +10,10 @@ from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter
-from hvdsl.compiler.elaboration.values import STEPS, Distribution, Drawn, Step, Tensor, Unshaped
-from hvdsl.compiler.evaluate.arithmetic import describe
-from hvdsl.compiler.evaluate.binding import OPERATION, Slot, accept, expected, missing, signature
+from hvdsl.compiler.elaboration.values import STEPS, DistributionValue, Drawn, Step, Tensor, Unshaped
+from hvdsl.compiler.evaluate.arithmetic import INVALID, Invalid, describe
+from hvdsl.compiler.evaluate.binding import OPERATION, Slot, accept, call_signature, expected, missing
 from hvdsl.compiler.evaluate.expressions import own_word
-from hvdsl.compiler.evaluate.values import INVALID, Invalid
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
@@ -29,7 +28,7 @@ class Bound:
     """The arguments of one application."""
 
     args: dict[str, Literal] = field(default_factory=dict)
-    operands: list[Tensor | Distribution | Unshaped] = field(default_factory=list)
+    operands: list[Tensor | DistributionValue | Unshaped] = field(default_factory=list)
     steps: dict[str, tuple[Step, tree.Expr]] = field(default_factory=dict)
     invalid: bool = False
     stated: frozenset[str] = frozenset()  # what the text gives, at the call or by a `default`
@@ -136,7 +135,7 @@ class _Binding(Record):
         wants_tensor = argument.type is ArgumentType.TENSOR
         if isinstance(value, Drawn):
             value = value.tensor if wants_tensor else value.distribution
-        if not isinstance(value, (Tensor, Unshaped) if wants_tensor else Distribution):
+        if not isinstance(value, (Tensor, Unshaped) if wants_tensor else DistributionValue):
             raise self._wrong(argument, expr, value)
         self.bound.operands.append(value)
 
@@ -182,7 +181,7 @@ def check_default(operations: Mapping[str, Operation], default: tree.Default) ->
             codes.WRONG_ARGUMENTS,
             f"`{operation.name}` has no argument `{s.key.id}`",
             s.key.span,
-            expected=f"`{signature(operation.name, operation.arguments)}`",
+            expected=f"`{call_signature(operation.name, operation.arguments)}`",
             help=did_you_mean(s.key.id, declared),
         )
         for s in default.settings

@@ -13,8 +13,8 @@ from hvdsl.compiler.catalogue.table import Operation
 from hvdsl.compiler.diagnostics import limits, names
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.values import SharedInstance, Tensor
-from hvdsl.compiler.evaluate.values import Totals, is_deferred, resolve
-from hvdsl.compiler.graph import Literal, Node, Parameter, Scope, Shape, attribute
+from hvdsl.compiler.evaluate.arithmetic import Totals, is_deferred, resolve
+from hvdsl.compiler.graph import GraphScope, Literal, Node, Parameter, Shape, attribute_name
 from hvdsl.errors import UsageError
 from hvdsl.grammar.diagnostics import Exhausted, Fault
 from hvdsl.grammar.source import Span
@@ -40,34 +40,34 @@ def most_nodes() -> int:
     return int(text)
 
 
-class Builder:
+class GraphBuilder:
     """One graph in the making."""
 
     def __init__(self, name: str, span: Span) -> None:
         self.name = name
         self.most_nodes = most_nodes()
-        self.root = Scope("model", name, None, None, span)
+        self.root = GraphScope("model", name, None, None, span)
         self.scope = self.root
         self.path = ""
         self.place = ""  # the same, but inside a shared instance from where it is used: `decoder.r4.step.1.z`
         self._uses: Counter[str] = Counter()  # of shared instances, by place
         self.nodes: list[Node] = []
-        self.latents: list[graph.LatentGroup] = []
+        self.latents: list[graph.GraphLatent] = []
         self._numbers: dict[str, dict[str, int]] = {}
         self._plain: dict[str, set[str]] = {}  # names without a number, by the path that they stand in
         self._calls: dict[object, tuple[tuple[Shape, ...], tuple[Parameter, ...]]] = {}
         self._late: list[tuple[Node, Operation]] = []
-        self._sharing: Scope | None = None  # the use of a shared instance that is being placed,
+        self._sharing: GraphScope | None = None  # the use of a shared instance that is being placed,
         self._sharing_later = False  # and whether the instance was there before
 
     @contextmanager
-    def enter(self, kind: ScopeKind, name: str, span: Span, *, numbered: bool = False) -> Iterator[Scope]:
+    def enter(self, kind: ScopeKind, name: str, span: Span, *, numbered: bool = False) -> Iterator[GraphScope]:
         """Open a scope inside the current one. Empty ones leave no trace but their number."""
         above, path, place = self.scope, self.path, self.place
-        name = attribute(name)
+        name = attribute_name(name)
         if not numbered and kind not in ("repeat", "turn"):
             self._plain.setdefault(path, set()).add(name)
-        scope = Scope(kind, name, self.number(name) if numbered else None, above, span)
+        scope = GraphScope(kind, name, self.number(name) if numbered else None, above, span)
         if name in self._plain.get(path, ()) and name in self._numbers.get(path, {}):
             raise _named_twice(path, name, span)
         above.members.append(scope)
@@ -84,15 +84,17 @@ class Builder:
 
     def declare_shared(self, name: str) -> int | None:
         """Number a shared instance that is declared in a turn of a repeat, since turns have no part in paths."""
-        scope: Scope | None = self.scope
+        scope: GraphScope | None = self.scope
         while scope is not None and not scope.named:
             if scope.kind == "turn":
-                return self.number(attribute(name))
+                return self.number(attribute_name(name))
             scope = scope.parent
         return None
 
     @contextmanager
-    def enter_shared(self, shared: SharedInstance, later: bool, own: tuple[str, ...], span: Span) -> Iterator[Scope]:
+    def enter_shared(
+        self, shared: SharedInstance, later: bool, own: tuple[str, ...], span: Span
+    ) -> Iterator[GraphScope]:
         """Open a use of a shared instance: named where it is declared, held where it is used.
 
         Raises:
@@ -101,8 +103,8 @@ class Builder:
         if self._sharing is not None and (own or self._sharing.own):
             raise _nested(shared.name, span)
         above = (self.scope, self.path, self.place, self._numbers, self._sharing, self._sharing_later)
-        name = attribute(shared.name)
-        scope = Scope("shared", name, shared.number, shared.scope, span)
+        name = attribute_name(shared.name)
+        scope = GraphScope("shared", name, shared.number, shared.scope, span)
         self.scope.members.append(scope)
         if later and own:
             scope.own, scope.own_path = own, self._own_path(shared.scope, f"{name}_own", span)
@@ -118,7 +120,7 @@ class Builder:
         finally:
             self.scope, self.path, self.place, self._numbers, self._sharing, self._sharing_later = above
 
-    def _own_path(self, declared: Scope, name: str, span: Span) -> str:
+    def _own_path(self, declared: GraphScope, name: str, span: Span) -> str:
         """Name what a use has for itself, beside the instance: in the recipe, section or model that declares it."""
         while declared.kind not in ("model", "section", "recipe") and declared.parent is not None:
             declared = declared.parent
@@ -203,8 +205,8 @@ class Builder:
 
     def _too_many(self, span: Span) -> Exhausted:
         """Say that there are too many nodes, at the outermost repeat that they are in."""
-        scope: Scope | None = self.scope
-        repeats: Scope | None = None
+        scope: GraphScope | None = self.scope
+        repeats: GraphScope | None = None
         while scope is not None:
             repeats = scope if scope.kind == "repeat" else repeats
             scope = scope.parent
@@ -274,10 +276,10 @@ def _joined(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _settle_constants(scope: Scope, totals: Totals) -> None:
+def _settle_constants(scope: GraphScope, totals: Totals) -> None:
     todo = [scope]
     while todo:
         scope = todo.pop()
         if any(map(is_deferred, scope.constants.values())):
             scope.constants = {k: resolve(v, totals) for k, v in scope.constants.items()}
-        todo += [m for m in scope.members if isinstance(m, Scope)]
+        todo += [m for m in scope.members if isinstance(m, GraphScope)]

@@ -6,19 +6,20 @@ from typing import cast
 
 from hvdsl.compiler.assembly.assemble import Assembled
 from hvdsl.compiler.catalogue.likelihoods import LIKELIHOODS
+from hvdsl.compiler.catalogue.rules import shape_text
 from hvdsl.compiler.catalogue.structure import IMAGE, OUTPUT
 from hvdsl.compiler.catalogue.table import Argument
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.elaboration import expressions, names, pipes, statements
-from hvdsl.compiler.elaboration.builder import Builder
-from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner, Program
+from hvdsl.compiler.elaboration.builder import GraphBuilder
+from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner, TopLevel
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.names import check_condition_names
 from hvdsl.compiler.elaboration.references import check_program, check_unused, contradictions, unused_recipes
 from hvdsl.compiler.elaboration.sections import elaborate_prior, elaborate_sections
-from hvdsl.compiler.elaboration.values import Distribution, Drawn, Flowing, SharedInstance, Step, Tensor, Value, show
-from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid, Totals
+from hvdsl.compiler.elaboration.values import DistributionValue, Drawn, Flowing, SharedInstance, Step, Tensor, Value
+from hvdsl.compiler.evaluate.arithmetic import INVALID, Deferred, Invalid, Totals
 from hvdsl.compiler.graph import Edge, Graph, Shape, Written
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.settings import CODES
@@ -39,7 +40,7 @@ class Elaborator(Interpreter):
             self.depth -= 1
 
     lookup = names.lookup
-    call = names.call
+    call = names.value_of_call
     flow = expressions.flow
 
     def calculate(self, name: str, expr: tree.Call, environment: Environment) -> Value:
@@ -83,10 +84,10 @@ class Elaborator(Interpreter):
             self.depth -= 1
 
     def apply(self, step: Step, flowing: Flowing, span: Span) -> Flowing:
-        return pipes.apply(self, step, flowing, span)
+        return pipes.apply_step(self, step, flowing, span)
 
     def run(self, body: tree.Block, environment: Environment) -> None:
-        statements.run(self, body, environment)
+        statements.run_statements(self, body, environment)
 
     def skip(self, name: str, owner: Owner, environment: Environment, span: Span) -> Tensor | Drawn | Invalid:
         if environment.frame.section != "decoder" or owner.kind == "cell":
@@ -120,7 +121,7 @@ def elaborate(closed: Assembled) -> Model:
     for warning in closed.warnings:
         diagnostics.add(warning)
     settings = closed.settings
-    program = Program.of(closed.spec, closed.logits, settings.data.conditions)
+    program = TopLevel.of(closed.spec, closed.logits, settings.data.conditions)
     program.of_codes = settings.data.is_codes
     check_condition_names(closed.spec, program, diagnostics)
     check_program(closed.spec, diagnostics)
@@ -154,14 +155,14 @@ def elaborate(closed: Assembled) -> Model:
 _DECISIVE = (name_codes.RECURSION, name_codes.PRIORS_IN_A_CIRCLE, name_codes.RESERVED_NAME)
 
 
-def _model(closed: Assembled, program: Program, diagnostics: Diagnostics) -> tuple[Graph | None, Elaborator]:
+def _model(closed: Assembled, program: TopLevel, diagnostics: Diagnostics) -> tuple[Graph | None, Elaborator]:
     """Elaborate encoder and decoder; of priors over codes from a file, there is a graph without nodes."""
     settings, spec = closed.settings, closed.spec
-    builder = Builder(settings.model, spec.span)
+    builder = GraphBuilder(settings.model, spec.span)
     elaborator = new_elaborator(program, builder, diagnostics)
     if settings.data.is_codes:
         for name, level in settings.data.levels.items():
-            value = Distribution(Edge(0), (level.classes, *level.grid), CODES, level.classes, level.depth)
+            value = DistributionValue(Edge(0), (level.classes, *level.grid), CODES, level.classes, level.depth)
             elaborator.drawn[name] = [value]
         return Graph(settings.model, [], builder.root, [], Edge(0), None), elaborator
     shape = settings.data.shape
@@ -187,20 +188,20 @@ def _model(closed: Assembled, program: Program, diagnostics: Diagnostics) -> tup
     return graph, elaborator
 
 
-def _wrong_output(tensor: Tensor, span: Span, logits: int, image: Shape, builder: Builder) -> Diagnostic:
+def _wrong_output(tensor: Tensor, span: Span, logits: int, image: Shape, builder: GraphBuilder) -> Diagnostic:
     return Diagnostic(
         shape_codes.WRONG_OUTPUT,
         "the decoder does not end as the likelihood needs it",
         span,
-        show(tensor.shape),
-        f"{show((logits, *image[1:]))}: the likelihood's {logits} channels at the image's size",
+        shape_text(tensor.shape),
+        f"{shape_text((logits, *image[1:]))}: the likelihood's {logits} channels at the image's size",
         "end the last row with `conv(1x1, logits)`"
         if tensor.shape[1:] == image[1:]
         else "add a row at the image's size",
     )
 
 
-def new_elaborator(program: Program, builder: Builder, diagnostics: Diagnostics) -> Elaborator:
+def new_elaborator(program: TopLevel, builder: GraphBuilder, diagnostics: Diagnostics) -> Elaborator:
     """Return an elaborator that knows the shared instances of the top level."""
     elaborator = Elaborator(program, builder, diagnostics)
     environment = Environment(Frame("model", None), Owner("model", "model"))
@@ -209,9 +210,9 @@ def new_elaborator(program: Program, builder: Builder, diagnostics: Diagnostics)
     return elaborator
 
 
-def _prior(item: tree.Prior, program: Program, model: Elaborator, diagnostics: Diagnostics) -> Graph | None:
+def _prior(item: tree.Prior, program: TopLevel, model: Elaborator, diagnostics: Diagnostics) -> Graph | None:
     """Elaborate one second-stage prior."""
-    builder = Builder(item.name.id, item.span)
+    builder = GraphBuilder(item.name.id, item.span)
     elaborator = new_elaborator(program, builder, diagnostics)
     elaborator.drawn = model.drawn
     try:

@@ -8,10 +8,10 @@ from typing import Literal as Choice
 
 from hvdsl.compiler import graph
 from hvdsl.compiler.catalogue import OPERATIONS
-from hvdsl.compiler.catalogue.table import REQUIRED, Argument, ArgumentType, Kind, Word
+from hvdsl.compiler.catalogue.table import REQUIRED, Argument, ArgumentType, OperationKind, Word
 from hvdsl.compiler.elaboration.values import Flowing, Value
 from hvdsl.compiler.graph import Term
-from hvdsl.compiler.settings import Condition
+from hvdsl.compiler.settings import ConditionSettings
 from hvdsl.grammar import tree
 
 CONTEXT_NAMES = ("channels", "res", "height", "width_px", "index", "count", "latents", "logits", "label")
@@ -51,7 +51,7 @@ class Frame:
     recipe: str | None = None
     index: int | None = None
     is_row: bool = False
-    scope: graph.Scope | None = None  # the recipe instance whose constants these are
+    scope: graph.GraphScope | None = None  # the recipe instance whose constants these are
     lets: dict[str | tuple[str, tuple[str, ...]], Value] = field(default_factory=dict)  # top-level lets evaluated here
 
     def inside(self, entered: Flowing) -> Frame:
@@ -124,19 +124,19 @@ RESERVED = frozenset(
 
 
 @dataclass(slots=True)
-class Program:
+class TopLevel:
     """What every place in the spec sees."""
 
     lets: Mapping[str, tree.Let]
-    recipes: Mapping[str, tree.Recipe]
+    recipes: Mapping[str, tree.RecipeNode]
     shared: Mapping[str, tree.Shared]
     defaults: Mapping[str, tuple[tree.Setting, ...]]
     logits: int | None  # None: unknown
-    conditions: Mapping[str, Condition]  # the fields beside an image, in order
+    conditions: Mapping[str, ConditionSettings]  # the fields beside an image, in order
     of_codes: bool = False  # priors alone, over codes from a file
     _parameters: dict[str, tuple[Argument, ...]] = field(default_factory=dict)
 
-    def parameters(self, recipe: tree.Recipe) -> tuple[Argument, ...]:
+    def parameters(self, recipe: tree.RecipeNode) -> tuple[Argument, ...]:
         """Return the parameters of a recipe as arguments; a default is the callee's business, here only its text."""
         name = recipe.name.id
         if name not in self._parameters:
@@ -151,7 +151,7 @@ class Program:
         return self._parameters[name]
 
     @classmethod
-    def of(cls, spec: tree.Spec, logits: int | None, conditions: Sequence[Condition]) -> Program:
+    def of(cls, spec: tree.Spec, logits: int | None, conditions: Sequence[ConditionSettings]) -> TopLevel:
         """Collect the top level of a merged spec."""
         defaults: dict[str, tuple[tree.Setting, ...]] = {}
         for item in spec.items:
@@ -159,7 +159,7 @@ class Program:
                 defaults[item.operation.id] = defaults.get(item.operation.id, ()) + item.settings
         return cls(
             {i.name.id: i for i in spec.items if isinstance(i, tree.Let)},
-            {i.name.id: i for i in spec.items if isinstance(i, tree.Recipe)},
+            {i.name.id: i for i in spec.items if isinstance(i, tree.RecipeNode)},
             {i.name.id: i for i in spec.items if isinstance(i, tree.Shared)},
             defaults,
             logits,
@@ -185,4 +185,4 @@ def _anything() -> Argument:
 
 
 ANYTHING = _anything()
-PUBLIC_OPERATIONS = frozenset(name for name, o in OPERATIONS.items() if o.kind is not Kind.INTERNAL)
+PUBLIC_OPERATIONS = frozenset(name for name, o in OPERATIONS.items() if o.kind is not OperationKind.INTERNAL)

@@ -12,15 +12,14 @@ from hvdsl.compiler.elaboration.nodes import add_node, materialise
 from hvdsl.compiler.elaboration.values import (
     STEPS,
     BlockStep,
-    Distribution,
+    DistributionValue,
     Drawn,
     ExpressionStep,
     Tensor,
     Unshaped,
     Value,
 )
-from hvdsl.compiler.evaluate.arithmetic import describe
-from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
+from hvdsl.compiler.evaluate.arithmetic import INVALID, Deferred, Invalid, describe
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Fault
 from hvdsl.grammar.source import Span
@@ -68,7 +67,7 @@ def flow(interpreter: Interpreter, expr: tree.Flow | tree.Block, environment: En
 def _rest(interpreter: Interpreter, value: Value, expr: tree.Flow, environment: Environment) -> Value:
     if isinstance(value, Unshaped):
         value = materialise(interpreter, value, None, expr.steps[0].span)
-    if isinstance(value, Distribution):
+    if isinstance(value, DistributionValue):
         raise Fault(
             name_codes.FLOW_OF_PRIOR,
             "a distribution does not flow",

@@ -14,14 +14,13 @@ from hvdsl.compiler.catalogue.table import Argument
 from hvdsl.compiler.diagnostics import limits
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.elaboration.builder import Builder
-from hvdsl.compiler.elaboration.environment import Environment, Owner, Program
+from hvdsl.compiler.elaboration.builder import GraphBuilder
+from hvdsl.compiler.elaboration.environment import Environment, Owner, TopLevel
 from hvdsl.compiler.elaboration.taps import Taps
-from hvdsl.compiler.elaboration.values import Distribution, Drawn, Flowing, SharedInstance, Step, Tensor, Value
-from hvdsl.compiler.evaluate.arithmetic import describe
+from hvdsl.compiler.elaboration.values import DistributionValue, Drawn, Flowing, SharedInstance, Step, Tensor, Value
+from hvdsl.compiler.evaluate.arithmetic import Invalid, describe
 from hvdsl.compiler.evaluate.binding import OPERATION, Pairs, match
 from hvdsl.compiler.evaluate.expressions import Evaluator
-from hvdsl.compiler.evaluate.values import Invalid
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostics, Exhausted, Fault
 from hvdsl.grammar.source import Span
@@ -30,7 +29,7 @@ DEEPEST = 100  # evaluations within evaluations, some forty nested recipes; one 
 EVALUATIONS_PER_NODE = 20  # at the limit of nodes; published models take about six
 
 
-def call_parts(call: tree.Expr) -> tuple[tree.Expr, tuple[tree.Argument, ...], tree.Block | None]:
+def call_parts(call: tree.Expr) -> tuple[tree.Expr, tuple[tree.ArgumentNode, ...], tree.Block | None]:
     """Take `f(a, b) { … }` apart: what is called, its arguments, its block."""
     head, block = (call.head, call.block) if isinstance(call, tree.WithBlock) else (call, None)
     if isinstance(head, tree.Call):
@@ -41,7 +40,7 @@ def call_parts(call: tree.Expr) -> tuple[tree.Expr, tuple[tree.Argument, ...], t
 class Interpreter(Evaluator[Environment]):
     """Elaborates expressions and statements into the graph of one builder."""
 
-    def __init__(self, program: Program, builder: Builder, diagnostics: Diagnostics) -> None:
+    def __init__(self, program: TopLevel, builder: GraphBuilder, diagnostics: Diagnostics) -> None:
         self.program = program
         self.builder = builder
         self.diagnostics = diagnostics
@@ -50,7 +49,7 @@ class Interpreter(Evaluator[Environment]):
         self.section_defaults: Environment | None = None
         self.place: tuple[str, tuple[int, int] | None] = ("model", None)  # section and label of what is elaborated
         self.shared: dict[str, SharedInstance] = {}
-        self.drawn: dict[str, list[Distribution]] = {}  # priors of the latents drawn, by name
+        self.drawn: dict[str, list[DistributionValue]] = {}  # priors of the latents drawn, by name
         self.failed = False  # some statement was given up, so that what follows is incomplete
         self.conditions: dict[str, Tensor] = {}  # fields of the data that were read
         self.depth = 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from hvdsl.compiler.assembly.declared import arguments, build, fields
+from hvdsl.compiler.assembly.declared import arguments, build_settings, fields
 from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
+from hvdsl.compiler.catalogue.rules import shape_text
 from hvdsl.compiler.catalogue.structure import LATENT, SAMPLE, TAP
-from hvdsl.compiler.catalogue.table import Kind
+from hvdsl.compiler.catalogue.table import OperationKind
 from hvdsl.compiler.diagnostics import names as flow_codes
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import settings as setting_codes
@@ -17,19 +18,18 @@ from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter, call_parts, flowing
 from hvdsl.compiler.elaboration.names import check_name
 from hvdsl.compiler.elaboration.nodes import add_node
-from hvdsl.compiler.elaboration.taps import grid
-from hvdsl.compiler.elaboration.values import STEPS, Distribution, Draw, Drawn, Tensor, Value, show
-from hvdsl.compiler.evaluate.arithmetic import describe
+from hvdsl.compiler.elaboration.taps import size_label
+from hvdsl.compiler.elaboration.values import STEPS, DistributionValue, Drawn, PosteriorDraw, Tensor, Value
+from hvdsl.compiler.evaluate.arithmetic import INVALID, Invalid, describe, is_deferred
 from hvdsl.compiler.evaluate.binding import SETTING, Slot
-from hvdsl.compiler.evaluate.values import INVALID, Invalid, is_deferred
-from hvdsl.compiler.graph import Direction, Edge, LatentGroup, NormalizingFlow, Role
+from hvdsl.compiler.graph import Direction, Edge, GraphLatent, NormalizingFlow, Role
 from hvdsl.compiler.settings import LatentSettings
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Fault
 
 _A_DISTRIBUTION = "a distribution: " + ", ".join(
-    f"`{name}`" for name, operation in OPERATIONS.items() if operation.kind is Kind.DISTRIBUTION
+    f"`{name}`" for name, operation in OPERATIONS.items() if operation.kind is OperationKind.DISTRIBUTION
 )
 
 
@@ -56,7 +56,7 @@ def latent(interpreter: Interpreter, statement: tree.Latent, environment: Enviro
         z = add_node(interpreter, LATENT, {"name": name.id, "family": prior.family}, inputs, name.span)
         remember(interpreter, z.value.node, 0, name.id)
         builder.latents.append(
-            LatentGroup(
+            GraphLatent(
                 name.id,
                 z.value.node,
                 prior.family,
@@ -119,8 +119,8 @@ def _stated(statement: tree.Latent, name: tree.Name) -> tuple[tree.Expr, tree.Ex
 
 def _check_latent(
     name: tree.Name,
-    prior: Distribution,
-    posterior: Distribution,
+    prior: DistributionValue,
+    posterior: DistributionValue,
     statement: tree.Latent,
     environment: Environment,
 ) -> None:
@@ -129,7 +129,7 @@ def _check_latent(
             shape_codes.PRIOR_AND_POSTERIOR,
             f"prior and posterior of `{name.id}` differ in shape",
             statement.span,
-            f"{show(prior.shape)} by the prior, {show(posterior.shape)} by the posterior",
+            f"{shape_text(prior.shape)} by the prior, {shape_text(posterior.shape)} by the posterior",
             "equal shapes",
         )
     if prior.family != posterior.family:
@@ -147,8 +147,8 @@ def _check_latent(
             shape_codes.NOT_AT_LABEL,
             f"latent `{name.id}` is not at its row's label",
             statement.span,
-            f"{show(prior.shape)} in row {grid(label)}",
-            f"a latent at {grid(label)}",
+            f"{shape_text(prior.shape)} in row {size_label(label)}",
+            f"a latent at {size_label(label)}",
         )
 
 
@@ -200,14 +200,14 @@ def _settings(
                 expected="a number that is known before everything is placed",
             )
         values |= fields(LatentSettings, key, value)
-    return build(LatentSettings, values)
+    return build_settings(LatentSettings, values)
 
 
-def _distribution(interpreter: Interpreter, expr: tree.Expr, environment: Environment) -> Distribution | Invalid:
+def _distribution(interpreter: Interpreter, expr: tree.Expr, environment: Environment) -> DistributionValue | Invalid:
     value = _evaluated(interpreter, expr, environment)
     if isinstance(value, Drawn):
         return value.distribution
-    if isinstance(value, Distribution | Invalid):
+    if isinstance(value, DistributionValue | Invalid):
         return value
     raise _no_distribution(expr, value)
 
@@ -233,13 +233,13 @@ def _no_distribution(expr: tree.Expr, value: Value) -> Fault:
 
 def _posterior(
     interpreter: Interpreter, expr: tree.Expr, name: str, environment: Environment
-) -> tuple[Distribution | Invalid, Draw | Invalid | None]:
+) -> tuple[DistributionValue | Invalid, PosteriorDraw | Invalid | None]:
     """Return a posterior, and its draw where steps follow it (or where it was drawn on the way up)."""
     if not isinstance(expr, tree.Flow):
         value = _evaluated(interpreter, expr, environment)
         if isinstance(value, Drawn):
             return value.distribution, value.draw
-        if isinstance(value, Distribution | Invalid):
+        if isinstance(value, DistributionValue | Invalid):
             return value, None
         raise _no_distribution(expr, value)
     head = _distribution(interpreter, expr.steps[0], environment)
@@ -263,7 +263,7 @@ def _posterior(
     if isinstance(result, Invalid):
         return head, INVALID
     if isinstance(result, Tensor):
-        return head, Draw(result, start.value.node, _flow(interpreter, name, start, result))
+        return head, PosteriorDraw(result, start.value.node, _flow(interpreter, name, start, result))
     raise Fault(codes.WRONG_KIND, "a flow of a posterior gives one tensor", expr.span, describe(result), "one tensor")
 
 
@@ -320,14 +320,14 @@ def _draw_upwards(interpreter: Interpreter, statement: tree.Latent, name: tree.N
         flowed = draw is not None
         if draw is None:
             sample = add_node(interpreter, SAMPLE, {}, (inputs,), name.span)
-            draw = Draw(sample, sample.value.node)
+            draw = PosteriorDraw(sample, sample.value.node)
         outputs = draw.tensor.shape, posterior.shape
         node = builder.node(TAP, {"name": name.id}, (draw.tensor, inputs), outputs, name.span)
         remember(interpreter, node.index if flowed else draw.sample, 0, name.id)
     published = Tensor(Edge(node.index, 0), draw.tensor.shape)
     drawn = Drawn(
-        Draw(published, draw.sample, draw.flow, Direction.UP),
-        Distribution(Edge(node.index, 1), posterior.shape, posterior.family, posterior.classes),
+        PosteriorDraw(published, draw.sample, draw.flow, Direction.UP),
+        DistributionValue(Edge(node.index, 1), posterior.shape, posterior.family, posterior.classes),
     )
     interpreter.taps.publish(name.id, drawn, name.span)
     environment.names[name.id] = drawn.tensor

@@ -12,9 +12,9 @@ from hvdsl.compiler.catalogue.table import Argument, ArgumentType
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import static
-from hvdsl.compiler.elaboration.environment import CONTEXT_NAMES, PUBLIC_OPERATIONS, RESERVED, Environment, Program
+from hvdsl.compiler.elaboration.environment import CONTEXT_NAMES, PUBLIC_OPERATIONS, RESERVED, Environment, TopLevel
 from hvdsl.compiler.elaboration.interpreter import Interpreter, call_parts, flowing
-from hvdsl.compiler.elaboration.nodes import source
+from hvdsl.compiler.elaboration.nodes import operation_value
 from hvdsl.compiler.elaboration.values import (
     ExpressionStep,
     NamedStep,
@@ -28,9 +28,8 @@ from hvdsl.compiler.elaboration.values import (
     first,
 )
 from hvdsl.compiler.evaluate import arithmetic
-from hvdsl.compiler.evaluate.arithmetic import describe
+from hvdsl.compiler.evaluate.arithmetic import INVALID, Deferred, Invalid, describe
 from hvdsl.compiler.evaluate.expressions import circular, unknown
-from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
 from hvdsl.compiler.graph import Literal, Named, Term
 from hvdsl.compiler.settings import LABEL
 from hvdsl.compiler.suggest import did_you_mean, habit
@@ -46,7 +45,7 @@ def lookup(interpreter: Interpreter, name: tree.Name, environment: Environment, 
     if where is not None:
         return where.names[word]
     if word in interpreter.program.conditions:
-        return condition(interpreter, word, name.span)
+        return field_tensor(interpreter, word, name.span)
     if word in CONTEXT_NAMES:
         return context_name(interpreter, word, environment, name.span)
     program = interpreter.program
@@ -63,7 +62,7 @@ def lookup(interpreter: Interpreter, name: tree.Name, environment: Environment, 
     if word in PUBLIC_OPERATIONS:
         if wanted is not None and wanted.type is ArgumentType.WORD:
             raise no_word(name, wanted)
-        return source(interpreter, OPERATIONS[word], name, environment)
+        return operation_value(interpreter, OPERATIONS[word], name, environment)
     if wanted is not None and word in wanted.words:
         return interpreter.word(word, name, environment, wanted)
     if word == arithmetic.PI:
@@ -142,7 +141,7 @@ def context_name(interpreter: Interpreter, name: str, environment: Environment, 
     if name == "logits":
         return INVALID if interpreter.program.logits is None else interpreter.program.logits
     if name == LABEL:
-        return condition(interpreter, name, span)
+        return field_tensor(interpreter, name, span)
     if name == "latents":
         value = Deferred(lambda totals: totals.latents)
     elif name == "count" and frame.recipe is not None:
@@ -194,7 +193,7 @@ def square(size: tuple[int, int], span: Span) -> int:
     return size[0]
 
 
-def condition(interpreter: Interpreter, name: str, span: Span) -> Tensor:
+def field_tensor(interpreter: Interpreter, name: str, span: Span) -> Tensor:
     """Return the tensor of a field beside the image; its node is made at first use.
 
     Raises:
@@ -221,11 +220,11 @@ def condition(interpreter: Interpreter, name: str, span: Span) -> Tensor:
     return interpreter.conditions[name]
 
 
-def check_condition_names(spec: tree.Spec, program: Program, diagnostics: Diagnostics) -> None:
+def check_condition_names(spec: tree.Spec, program: TopLevel, diagnostics: Diagnostics) -> None:
     """Refuse fields of `data` whose names the language or the spec's top level has given away."""
-    settings = (s for i in spec.items if isinstance(i, tree.Settings) and i.kind == "data" for s in i.settings)
+    settings = (s for i in spec.items if isinstance(i, tree.SettingsNode) and i.kind == "data" for s in i.settings)
     for setting in settings:
-        if isinstance(setting, tree.Condition) and setting.key.id != LABEL:
+        if isinstance(setting, tree.ConditionNode) and setting.key.id != LABEL:
             with diagnostics.collecting():
                 check_name(setting.key)
             if setting.key.id == "x":
@@ -238,7 +237,10 @@ def check_condition_names(spec: tree.Spec, program: Program, diagnostics: Diagno
                     )
                 )
     for item in spec.items:
-        if isinstance(item, tree.Let | tree.Recipe | tree.Shared | tree.Prior) and item.name.id in program.conditions:
+        if (
+            isinstance(item, tree.Let | tree.RecipeNode | tree.Shared | tree.Prior)
+            and item.name.id in program.conditions
+        ):
             field = item.name
             diagnostics.add(
                 Diagnostic(
@@ -275,7 +277,7 @@ def check_name(name: tree.Name, *, local: bool = False) -> None:
         )
 
 
-def call(
+def value_of_call(
     interpreter: Interpreter, expr: tree.Call | tree.WithBlock, environment: Environment, wanted: Argument | None
 ) -> Value:
     """Return what a call is worth: a recipe or operation with arguments, a tap, a function, a word."""
@@ -305,7 +307,7 @@ def call(
             raise no_word(function, wanted)
         if block is not None and not OPERATIONS[name].block:
             _no_block(block, f"`{name}`")
-        return source(interpreter, OPERATIONS[name], expr, environment)
+        return operation_value(interpreter, OPERATIONS[name], expr, environment)
     if name == "parallel":
         return ExpressionStep(expr, environment)
     if isinstance(expr, tree.Call):
@@ -355,7 +357,7 @@ def _call_value(
     return NamedStep(value.name, step) if isinstance(value, NamedStep) else step
 
 
-def tap_name(arguments: Sequence[tree.Argument], call: tree.Expr) -> str:
+def tap_of_call(arguments: Sequence[tree.ArgumentNode], call: tree.Expr) -> str:
     """Return the name in `tap(name)` or `skip(name)`: tap names are a namespace of their own."""
     if len(arguments) == 1 and arguments[0].name is None and isinstance(arguments[0].value, tree.Name):
         return arguments[0].value.id
@@ -371,10 +373,10 @@ def _call_tap(
     interpreter: Interpreter,
     expr: tree.Expr,
     name: str,
-    arguments: Sequence[tree.Argument],
+    arguments: Sequence[tree.ArgumentNode],
     environment: Environment,
 ) -> Value:
-    tapped = tap_name(arguments, expr)
+    tapped = tap_of_call(arguments, expr)
     if name == "tap":
         return TapStep(tapped)
     return interpreter.skip(tapped, environment.owner, environment, expr.span)
@@ -384,7 +386,7 @@ def _measure(
     interpreter: Interpreter,
     name: str,
     expr: tree.Expr,
-    arguments: Sequence[tree.Argument],
+    arguments: Sequence[tree.ArgumentNode],
     environment: Environment,
 ) -> Value:
     """`channels(t)`, `res(t)`: of a tensor at this point."""
@@ -401,7 +403,7 @@ def _measure(
     return tensor.shape[{"channels": 0, "height": 1, "width_px": 2}[name]]
 
 
-def _call_shared(instance: SharedInstance, arguments: Sequence[tree.Argument]) -> SharedStep:
+def _call_shared(instance: SharedInstance, arguments: Sequence[tree.ArgumentNode]) -> SharedStep:
     name = instance.name
     own: list[str] = []
     for argument in arguments:

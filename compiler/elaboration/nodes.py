@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hvdsl.compiler.catalogue.joins import CONCAT, EXPAND, MEAN
+from hvdsl.compiler.catalogue.rules import shape_text
 from hvdsl.compiler.catalogue.sources import LEARNED
-from hvdsl.compiler.catalogue.table import Kind, Operation, OperationError
+from hvdsl.compiler.catalogue.table import Operation, OperationError, OperationKind
 from hvdsl.compiler.diagnostics import shapes as shape_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.arguments import Bound, bind
-from hvdsl.compiler.elaboration.builder import Builder
+from hvdsl.compiler.elaboration.builder import GraphBuilder
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter, call_parts
-from hvdsl.compiler.elaboration.values import Distribution, OperationStep, Tensor, Unshaped, Value, show
-from hvdsl.compiler.evaluate.values import INVALID
+from hvdsl.compiler.elaboration.values import DistributionValue, OperationStep, Tensor, Unshaped, Value
+from hvdsl.compiler.evaluate.arithmetic import INVALID
 from hvdsl.compiler.graph import Literal, Shape
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Fault
 from hvdsl.grammar.source import Span
 
 
-def source(interpreter: Interpreter, operation: Operation, call: tree.Expr, environment: Environment) -> Value:
+def operation_value(interpreter: Interpreter, operation: Operation, call: tree.Expr, environment: Environment) -> Value:
     """Return what an operation's name or call is: a step, or what a source, join or distribution makes."""
-    if operation.kind is Kind.STEP:
+    if operation.kind is OperationKind.STEP:
         return OperationStep(operation, call, environment)
     if operation is LEARNED and len(call_parts(call)[1]) < 2:
         return Unshaped(operation, call, environment)
@@ -46,14 +47,14 @@ def materialise(interpreter: Interpreter, waiting: Unshaped, shape: Shape | None
 
 def _place(interpreter: Interpreter, operation: Operation, bound: Bound, span: Span, environment: Environment) -> Value:
     """Add the node of a source, join or distribution."""
-    if operation.kind is Kind.JOIN and not bound.operands:
+    if operation.kind is OperationKind.JOIN and not bound.operands:
         return None  # all operands are absent
     if operation in (CONCAT, MEAN) and len(bound.operands) == 1:
         only = bound.operands[0]
         return materialise(interpreter, only, None, span) if isinstance(only, Unshaped) else only
     if "grid" in bound.args and bound.args["grid"] is None and not bound.operands:
         bound.args["grid"] = environment.frame.label
-    families = [o.family for o in bound.operands if isinstance(o, Distribution)]
+    families = [o.family for o in bound.operands if isinstance(o, DistributionValue)]
     _check_coupling(operation, families, span)
     operands = [settled(interpreter, o, None, span) for o in bound.operands]
     if operation is CONCAT:
@@ -63,7 +64,7 @@ def _place(interpreter: Interpreter, operation: Operation, bound: Bound, span: S
     if entry is None:
         return draw
     depth = bound.args.get("depth", 1)
-    return Distribution(
+    return DistributionValue(
         draw.value,
         draw.shape,
         entry.family.name if entry.family else families[0],
@@ -87,7 +88,7 @@ def _check_coupling(operation: Operation, families: Sequence[str], span: Span) -
 
 
 def settled(
-    interpreter: Interpreter, operand: Tensor | Distribution | Unshaped, shape: Shape | None, span: Span
+    interpreter: Interpreter, operand: Tensor | DistributionValue | Unshaped, shape: Shape | None, span: Span
 ) -> Tensor:
     if isinstance(operand, Unshaped):
         return materialise(interpreter, operand, shape, operand.call.span)
@@ -150,7 +151,7 @@ def _odd_size(interpreter: Interpreter, operation: Operation, inputs: Sequence[T
     scope, step = interpreter.builder.scope, span
     while scope.kind != "row" and scope.parent is not None:
         scope, step = scope.parent, scope.span
-    maps = ", ".join(show(tensor.shape) for tensor in inputs)
+    maps = ", ".join(shape_text(tensor.shape) for tensor in inputs)
     return Fault(
         shape_codes.ODD_SIZE,
         f"a map of {size} cannot be halved in this way",
@@ -161,12 +162,12 @@ def _odd_size(interpreter: Interpreter, operation: Operation, inputs: Sequence[T
     )
 
 
-def _origins(builder: Builder, inputs: Sequence[Tensor]) -> str:
+def _origins(builder: GraphBuilder, inputs: Sequence[Tensor]) -> str:
     """Say where each operand came from."""
     parts = []
     for tensor in inputs:
         node = builder.nodes[tensor.value.node]
         parts.append(
-            f"{show(tensor.shape)} comes from `{node.operation.name}` at {node.span.source.name}:{node.span.line}"
+            f"{shape_text(tensor.shape)} comes from `{node.operation.name}` at {node.span.source.name}:{node.span.line}"
         )
     return "; ".join(parts)

@@ -9,7 +9,7 @@ from hvdsl.compiler.catalogue.arithmetic import SUB
 from hvdsl.compiler.catalogue.joins import ADD, CONCAT, MEAN
 from hvdsl.compiler.catalogue.reshaping import CHUNK, SPLIT
 from hvdsl.compiler.catalogue.structure import IAF, RESIDUAL, TAP
-from hvdsl.compiler.catalogue.table import Kind, Required
+from hvdsl.compiler.catalogue.table import OperationKind, Required
 from hvdsl.compiler.diagnostics import limits
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
@@ -32,10 +32,9 @@ from hvdsl.compiler.elaboration.values import (
     Value,
 )
 from hvdsl.compiler.evaluate import arithmetic
-from hvdsl.compiler.evaluate.arithmetic import describe
+from hvdsl.compiler.evaluate.arithmetic import INVALID, Deferred, Invalid, describe
 from hvdsl.compiler.evaluate.binding import OPERATION, missing
-from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
-from hvdsl.compiler.graph import Scope
+from hvdsl.compiler.graph import GraphScope
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Fault
 from hvdsl.grammar.source import Span
@@ -76,14 +75,14 @@ def send(interpreter: Interpreter, flowing: Flowing, expr: tree.Expr, environmen
 def _not_a_step(expr: tree.Expr) -> str:
     function = call_parts(expr)[0]
     operation = OPERATIONS.get(function.id) if isinstance(function, tree.Name) else None
-    if operation is not None and operation.kind in (Kind.SOURCE, Kind.JOIN):
+    if operation is not None and operation.kind in (OperationKind.SOURCE, OperationKind.JOIN):
         return f"it makes a tensor of its arguments: in a flow it stands in braces, `{{ {operation.name}(…) }}`"
     if isinstance(expr, tree.List):
         return "write one step behind the other: `a -> b`"
     return ""
 
 
-def apply(interpreter: Interpreter, step: Step, flowing: Flowing, span: Span) -> Flowing:
+def apply_step(interpreter: Interpreter, step: Step, flowing: Flowing, span: Span) -> Flowing:
     """Pass `flowing` into a step."""
     if flowing is None:
         return None
@@ -257,7 +256,7 @@ def apply_shared(interpreter: Interpreter, step: SharedStep, flowing: Flowing, s
             interpreter.counts = placed
 
 
-def _check_own(step: SharedStep, scope: Scope, span: Span) -> None:
+def _check_own(step: SharedStep, scope: GraphScope, span: Span) -> None:
     """Refuse roles that the instance does not have, or does not train."""
     parameters = [p for node in scope.nodes() for p in node.parameters]
     roles = dict.fromkeys(p.role for p in parameters if p.trainable)
@@ -360,7 +359,7 @@ def _times(interpreter: Interpreter, expr: tree.Expr, environment: Environment) 
         help = "write the step first: `step * n`" if isinstance(value, STEPS) else ""
         message = "a step is repeated a whole number of times"
         raise Fault(codes.WRONG_KIND, message, expr.span, describe(value), "a whole number", help)
-    n = arithmetic.integer(value, expr.span, "the number of repeats")
+    n = arithmetic.as_integer(value, expr.span, "the number of repeats")
     if n < 0:
         raise Fault(codes.NEGATIVE_REPEAT, "a negative number of repeats", expr.span, str(n), "0 or more")
     if n > MOST_REPEATS:

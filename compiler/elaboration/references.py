@@ -18,7 +18,7 @@ from hvdsl.compiler.diagnostics import names as codes
 from hvdsl.compiler.diagnostics import shapes, values
 from hvdsl.compiler.diagnostics import warnings as warning_codes
 from hvdsl.compiler.elaboration.arguments import check_default
-from hvdsl.compiler.elaboration.builder import Builder
+from hvdsl.compiler.elaboration.builder import GraphBuilder
 from hvdsl.compiler.elaboration.environment import (
     ANYTHING,
     CONTEXT_NAMES,
@@ -27,28 +27,27 @@ from hvdsl.compiler.elaboration.environment import (
     Environment,
     Frame,
     Owner,
-    Program,
+    TopLevel,
 )
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.names import check_name
 from hvdsl.compiler.elaboration.values import Tensor, Value
 from hvdsl.compiler.evaluate import arithmetic
-from hvdsl.compiler.evaluate.arithmetic import describe
+from hvdsl.compiler.evaluate.arithmetic import INVALID, describe
 from hvdsl.compiler.evaluate.expressions import unknown
-from hvdsl.compiler.evaluate.values import INVALID
 from hvdsl.compiler.graph import Edge, Shape
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Exhausted
 from hvdsl.grammar.record import Record, record
 
 
-def unused_recipes(closed: Assembled) -> list[tree.Recipe]:
+def unused_recipes(closed: Assembled) -> list[tree.RecipeNode]:
     """Return the recipes of the spec's own text that nothing uses, not even one of them."""
     unused = {d.span for d in closed.unread if d.code is warning_codes.UNREAD_DEFINITION}
-    return [item for item in closed.spec.items if isinstance(item, tree.Recipe) and item.name.span in unused]
+    return [item for item in closed.spec.items if isinstance(item, tree.RecipeNode) and item.name.span in unused]
 
 
-def check_unused(closed: Assembled, program: Program, diagnostics: Diagnostics) -> None:
+def check_unused(closed: Assembled, program: TopLevel, diagnostics: Diagnostics) -> None:
     """Look up the names of recipes that nothing uses: nothing else would."""
     language = {*PUBLIC_OPERATIONS, *RESERVED, *CONTEXT_NAMES, *arithmetic.FUNCTIONS, arithmetic.PI, *ANYTHING.words}
     top = {*closed.defined, *program.known(), *program.conditions}
@@ -63,12 +62,12 @@ def check_unused(closed: Assembled, program: Program, diagnostics: Diagnostics) 
 
 def check_program(spec: tree.Spec, diagnostics: Diagnostics) -> None:
     """Add what is wrong with the top level to `diagnostics`."""
-    recipes: dict[str, tree.Recipe] = {}
+    recipes: dict[str, tree.RecipeNode] = {}
     for item in spec.items:
-        if isinstance(item, tree.Let | tree.Shared | tree.Recipe):
+        if isinstance(item, tree.Let | tree.Shared | tree.RecipeNode):
             with diagnostics.collecting():
                 check_name(item.name)
-        if isinstance(item, tree.Recipe):
+        if isinstance(item, tree.RecipeNode):
             recipes[item.name.id] = item
             for parameter in item.parameters:
                 with diagnostics.collecting():
@@ -137,7 +136,7 @@ def _check_conditionals(flow: tree.Flow, diagnostics: Diagnostics) -> None:
             )
 
 
-def _uses(recipe: tree.Recipe, recipes: dict[str, tree.Recipe]) -> Iterator[str]:
+def _uses(recipe: tree.RecipeNode, recipes: dict[str, tree.RecipeNode]) -> Iterator[str]:
     """Names of the recipes that a recipe's text mentions, where its own names do not hide them."""
     own = {p.name.id for p in recipe.parameters} | set(bound(recipe.body))
     todo: list[object] = [recipe.body, *(p.default for p in recipe.parameters if p.default is not None)]
@@ -154,7 +153,7 @@ def _uses(recipe: tree.Recipe, recipes: dict[str, tree.Recipe]) -> Iterator[str]
             todo.append(node.value)
         elif isinstance(node, tree.Latent):
             todo += [node.prior, node.posterior, *(setting.value for setting in node.settings)]
-        elif isinstance(node, tree.Node) and not isinstance(node, tree.Number | tree.Dim | tree.String):
+        elif isinstance(node, tree.TreeNode) and not isinstance(node, tree.Number | tree.Dim | tree.String):
             todo += [getattr(node, f) for f in node.__dataclass_fields__ if f not in ("span", "before", "after")]
 
 
@@ -180,7 +179,7 @@ def _circles(uses: dict[str, list[str]]) -> Iterator[list[str]]:
                 stack.append((following, iter(uses[following])))
 
 
-Make = Callable[[Program, Builder, Diagnostics], Interpreter]
+Make = Callable[[TopLevel, GraphBuilder, Diagnostics], Interpreter]
 
 CHANNELS = (64, 96, 3, 1, 16, 2, 30)
 SIZES = (32, 16, 8, 1, 2, 4, 64, 28, 7, 14, 128, 256, 512, *range(3, 64))
@@ -207,7 +206,7 @@ class _Input(Record):
     tensors: int = 1
 
 
-def contradictions(recipe: tree.Recipe, program: Program, spec: tree.Spec, make: Make) -> Sequence[Diagnostic]:
+def contradictions(recipe: tree.RecipeNode, program: TopLevel, spec: tree.Spec, make: Make) -> Sequence[Diagnostic]:
     """Return what is wrong with a recipe whatever flows into it and wherever it stands.
 
     The recipe is elaborated with inputs of many channels and sizes, those that the spec mentions among them, in every
@@ -251,9 +250,9 @@ def _inputs(spec: tree.Spec) -> Iterator[_Input]:
         yield from (_Input(section, (count, *size)) for section in sections)
 
 
-def _refused(recipe: tree.Recipe, program: Program, make: Make, given: _Input) -> tuple[list[Diagnostic], int]:
+def _refused(recipe: tree.RecipeNode, program: TopLevel, make: Make, given: _Input) -> tuple[list[Diagnostic], int]:
     """Return what is wrong with a recipe by itself with one input, and how many operations were placed."""
-    builder, diagnostics = Builder("unused", recipe.span), Diagnostics()
+    builder, diagnostics = GraphBuilder("unused", recipe.span), Diagnostics()
     builder.most_nodes = min(builder.most_nodes, MOST_OPERATIONS)
     interpreter = make(program, builder, diagnostics)
     kind = given.section.kind if isinstance(given.section, tree.Section) else "prior"

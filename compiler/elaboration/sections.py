@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hvdsl.compiler.catalogue.rules import shape_text
 from hvdsl.compiler.catalogue.structure import CODES, GIVEN
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import shapes as shape_codes
@@ -11,11 +12,10 @@ from hvdsl.compiler.elaboration.environment import Environment, Frame, Owner
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.nodes import add_node
 from hvdsl.compiler.elaboration.statements import execute
-from hvdsl.compiler.elaboration.taps import grid
-from hvdsl.compiler.elaboration.values import Distribution, Flowing, Tensor, Unshaped, Value, first, show
+from hvdsl.compiler.elaboration.taps import size_label
+from hvdsl.compiler.elaboration.values import DistributionValue, Flowing, Tensor, Unshaped, Value, first
 from hvdsl.compiler.evaluate import arithmetic
-from hvdsl.compiler.evaluate.arithmetic import describe
-from hvdsl.compiler.evaluate.values import INVALID, Invalid
+from hvdsl.compiler.evaluate.arithmetic import INVALID, Invalid, describe
 from hvdsl.compiler.graph import Literal
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
@@ -108,9 +108,9 @@ def _label(
     """Evaluate a label; labels are unique, fall in the encoder and rise in the decoder."""
     value = static(interpreter.evaluate(row.label, outer))
     if isinstance(value, tuple) and len(value) == 2:
-        height, width = (arithmetic.integer(v, row.label.span, "a label") for v in value)
+        height, width = (arithmetic.as_integer(v, row.label.span, "a label") for v in value)
     elif arithmetic.is_number(value):
-        height = width = arithmetic.integer(value, row.label.span, "a label")
+        height = width = arithmetic.as_integer(value, row.label.span, "a label")
     else:
         raise Fault(
             codes.WRONG_KIND,
@@ -126,9 +126,9 @@ def _label(
         if label == before or (label > before) == falling:
             raise Fault(
                 shape_codes.ROW_ORDER,
-                f"row {grid(label)} is out of order",
+                f"row {size_label(label)} is out of order",
                 row.label.span,
-                f"{grid(label)} after {grid(before)}",
+                f"{size_label(label)} after {size_label(before)}",
                 "labels that fall" if falling else "labels that rise",
             )
     labels[label] = row.label.span
@@ -142,9 +142,9 @@ def _row(interpreter: Interpreter, row: tree.Row, label: tuple[int, int], outer:
         _check_label(stream, label, row, "begins")
     interpreter.place = section, label
     frame = Frame(section, label, stream, is_row=True)
-    environment = Environment(frame, Owner("row", grid(label)), None, outer.names)
+    environment = Environment(frame, Owner("row", size_label(label)), None, outer.names)
     environment.parent = outer
-    name = f"r{grid(label)}"
+    name = f"r{size_label(label)}"
     with interpreter.builder.enter("row", name, row.span):
         if isinstance(row.value, tree.Block):
             environment.body = row.value
@@ -173,10 +173,10 @@ def _check_label(stream: Flowing, label: tuple[int, int], row: tree.Row, what: s
     if tensor is not None and tensor.shape[1:] != label:
         raise Fault(
             shape_codes.ROW_LABEL,
-            f"row {grid(label)} {what} at {grid(tensor.shape[1:])}",
+            f"row {size_label(label)} {what} at {size_label(tensor.shape[1:])}",
             row.label.span,
-            f"a tensor of {show(tensor.shape)}",
-            f"a tensor at {grid(label)}",
+            f"a tensor of {shape_text(tensor.shape)}",
+            f"a tensor at {size_label(label)}",
             "correct the label, or how the row before changes the resolution"
             if what == "begins"
             else "correct the label, or how the row changes the resolution",
@@ -187,7 +187,7 @@ def elaborate_prior(interpreter: Interpreter, item: tree.Prior, incomplete: bool
     """Elaborate the second-stage prior of a discrete latent; return its logits."""
     builder = interpreter.builder
     codes_of: dict[str, Tensor] = {}
-    z: Distribution | None = None
+    z: DistributionValue | None = None
     for name in (item.name, *item.given):
         drawn = _drawn(interpreter, name, incomplete)
         if drawn is None:
@@ -225,7 +225,7 @@ def elaborate_prior(interpreter: Interpreter, item: tree.Prior, incomplete: bool
         f"the prior of `{item.name.id}` does not end with its logits",
         item.body.statements[-1].span if item.body.statements else item.name.span,
         describe(result),
-        f"{show((z.classes or 0, *label))}: a logit for each code at each position",
+        f"{shape_text((z.classes or 0, *label))}: a logit for each code at each position",
         f"end it with `conv(1x1, {z.classes})`",
     )
 
@@ -235,7 +235,7 @@ def _discrete(interpreter: Interpreter) -> list[str]:
     return [name for name, drawn in interpreter.drawn.items() if len(drawn) == 1 and drawn[0].classes is not None]
 
 
-def _drawn(interpreter: Interpreter, name: tree.Name, incomplete: bool) -> Distribution | None:
+def _drawn(interpreter: Interpreter, name: tree.Name, incomplete: bool) -> DistributionValue | None:
     """Find the discrete latent that a prior speaks of."""
     drawn = interpreter.drawn.get(name.id, [])
     if not drawn and incomplete:

@@ -9,16 +9,23 @@ from hvdsl.compiler.elaboration.arguments import check_default, static
 from hvdsl.compiler.elaboration.environment import ANYTHING, Environment, bound_by
 from hvdsl.compiler.elaboration.interpreter import Interpreter, flowing, unshaped
 from hvdsl.compiler.elaboration.latents import latent, remember
-from hvdsl.compiler.elaboration.names import check_name, tap_name
+from hvdsl.compiler.elaboration.names import check_name, tap_of_call
 from hvdsl.compiler.elaboration.pipes import publish
-from hvdsl.compiler.elaboration.values import Distribution, Drawn, SharedInstance, SharedStep, Tensor, Unshaped, Value
-from hvdsl.compiler.evaluate.arithmetic import describe
-from hvdsl.compiler.evaluate.values import INVALID, Invalid
+from hvdsl.compiler.elaboration.values import (
+    DistributionValue,
+    Drawn,
+    SharedInstance,
+    SharedStep,
+    Tensor,
+    Unshaped,
+    Value,
+)
+from hvdsl.compiler.evaluate.arithmetic import INVALID, Invalid, describe
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Exhausted, Fault
 
 
-def run(interpreter: Interpreter, body: tree.Block, environment: Environment) -> None:
+def run_statements(interpreter: Interpreter, body: tree.Block, environment: Environment) -> None:
     """Execute statements in order."""
     environment.body = body
     for statement in body.statements:
@@ -126,17 +133,17 @@ def _set(interpreter: Interpreter, name: tree.Name, value: Value, environment: E
         return
     if isinstance(value, Drawn):
         value = value.tensor
-    if not isinstance(value, Distribution):
+    if not isinstance(value, DistributionValue):
         value = flowing(value, name.span)
     environment.names[name.id] = value
-    if isinstance(value, Tensor | Distribution) and value.value.node >= start and name.id != "x":
+    if isinstance(value, Tensor | DistributionValue) and value.value.node >= start and name.id != "x":
         remember(interpreter, value.value.node, value.value.port, name.id)
 
 
 def _tap(interpreter: Interpreter, statement: tree.Bind, target: tree.Call, environment: Environment) -> None:
     if not (isinstance(target.function, tree.Name) and target.function.id == "tap"):
         raise Fault(codes.WRONG_KIND, "only a name or `tap(name)` can stand here", target.span)
-    name = tap_name(target.arguments, target)
+    name = tap_of_call(target.arguments, target)
     with interpreter.builder.enter("binding", name, statement.span):
         value = interpreter.tensor(statement.value, environment)
         stream = flowing(value, statement.value.span)

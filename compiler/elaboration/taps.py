@@ -25,7 +25,7 @@ class _Channel:
     readers: list[Span] = field(default_factory=list)
 
 
-def grid(size: tuple[int, int]) -> str:
+def size_label(size: tuple[int, int]) -> str:
     """A resolution as a row's label has it."""
     return str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"
 
@@ -59,7 +59,7 @@ class Taps:
 
     def _nothing(self, name: str, label: tuple[int, int], owner: Owner, span: Span) -> Fault:
         read = f"skip({name})" if name else "skip"
-        here = [grid(size) for n, size in self._channels if n == name]
+        here = [size_label(size) for n, size in self._channels if n == name]
         if here:
             tapped = f"the encoder taps {', '.join(here)}"
         else:
@@ -73,9 +73,9 @@ class Taps:
             codes.NOTHING_TO_READ,
             "no encoder feature to read here",
             span,
-            f"reads `{read}` at {grid(label)}; {tapped}",
-            f"a tap at {grid(label)}",
-            f"add `{tap}` to an encoder row at {grid(label)}, or remove `{read}` from {whose}",
+            f"reads `{read}` at {size_label(label)}; {tapped}",
+            f"a tap at {size_label(label)}",
+            f"add `{tap}` to an encoder row at {size_label(label)}, or remove `{read}` from {whose}",
         )
 
     def audit(self) -> Iterator[Diagnostic]:
@@ -86,18 +86,18 @@ class Taps:
             if readers == 0:
                 yield Diagnostic(
                     codes.UNREAD_TAP,
-                    f"nothing reads this tap at {grid(size)}",
+                    f"nothing reads this tap at {size_label(size)}",
                     channel.published[0][1],
-                    expected=f"a group of the decoder that reads {read} at {grid(size)}",
+                    expected=f"a group of the decoder that reads {read} at {size_label(size)}",
                     help="remove the tap, or read it",
                     count=taps,
                 )
             elif taps not in (1, readers):
                 yield Diagnostic(
                     codes.TAPS_AND_READERS,
-                    f"{taps} taps at {grid(size)} for {readers} reader{'s' if readers > 1 else ''}",
+                    f"{taps} taps at {size_label(size)} for {readers} reader{'s' if readers > 1 else ''}",
                     channel.readers[0],
-                    f"{readers} instances read {read} at {grid(size)}; the encoder taps it {taps} times",
+                    f"{readers} instances read {read} at {size_label(size)}; the encoder taps it {taps} times",
                     f"one tap, which all share, or {readers}",
                     f"tap {readers} times, or once",
                 )

@@ -1,6 +1,6 @@
 """The kinds of value that an expression can have while a spec is elaborated.
 
-Static values are plain Python: int, float, bool, None, str, tuple, list, `Term` for words, `tree.Map`
+Static values are plain Python: int, float, bool, None, str, tuple, list, `Term` for words, `tree.MapNode`
 (unevaluated) and `Deferred`. What flows is a `Tensor`, a tuple of tensors, or None for absence.
 """
 
@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from hvdsl.compiler import graph
+from hvdsl.compiler.catalogue.rules import shape_text
 from hvdsl.compiler.catalogue.table import Operation
-from hvdsl.compiler.evaluate.values import Described, Invalid
+from hvdsl.compiler.evaluate.arithmetic import Described, Invalid
 from hvdsl.compiler.graph import Literal, Shape
 from hvdsl.grammar import tree
 from hvdsl.grammar.record import Record, record
@@ -29,11 +30,11 @@ class Tensor(Described, Record):
 
     @property
     def described(self) -> str:
-        return f"a tensor of {show(self.shape)}"
+        return f"a tensor of {shape_text(self.shape)}"
 
 
 @record
-class Distribution(Described, Record):
+class DistributionValue(Described, Record):
     """A distribution node; `shape` is that of a draw. `classes` is set for discrete families."""
 
     value: graph.Edge
@@ -48,7 +49,7 @@ class Distribution(Described, Record):
 
 
 @record
-class Draw(Record):
+class PosteriorDraw(Record):
     """A value that a posterior gives before the latent's own node: by `sample`, and through a flow."""
 
     tensor: Tensor
@@ -61,8 +62,8 @@ class Draw(Record):
 class Drawn(Described, Record):
     """What an encoder publishes of a latent drawn on the way up: the draw, and what it was drawn from."""
 
-    draw: Draw
-    distribution: Distribution
+    draw: PosteriorDraw
+    distribution: DistributionValue
 
     @property
     def tensor(self) -> Tensor:
@@ -107,7 +108,7 @@ class OperationStep(_Step, Record):
 
 @record
 class RecipeStep(_Step, Record):
-    recipe: tree.Recipe
+    recipe: tree.RecipeNode
     call: tree.Expr
     environment: Environment
 
@@ -128,7 +129,7 @@ class SharedInstance:
     name: str
     value: tree.Expr
     environment: Environment
-    scope: graph.Scope
+    scope: graph.GraphScope
     number: int | None = None  # among those of its name, where it is declared in a repeat
     counts: dict[tuple[str, str], int] | None = None  # instances placed before its first use, by (section, recipe)
 
@@ -168,12 +169,9 @@ STEPS = (OperationStep, RecipeStep, SharedStep, BlockStep, ExpressionStep, Named
 Stream: TypeAlias = "Tensor | Invalid | None"
 Flowing: TypeAlias = "Stream | tuple[Stream, ...]"
 Value: TypeAlias = (
-    "Literal | list[Value] | tuple[Value, ...] | tree.Map | Tensor | Distribution | Drawn | Unshaped | Step | Invalid"
+    "Literal | list[Value] | tuple[Value, ...] | tree.MapNode | Tensor | DistributionValue | Drawn | Unshaped | Step"
+    " | Invalid"
 )
-
-
-def show(shape: Shape) -> str:
-    return "x".join(str(n) for n in shape)
 
 
 def first(flowing: Flowing) -> Tensor | None:

@@ -10,16 +10,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from hvdsl.compiler.catalogue.table import Layer
+from hvdsl.compiler.catalogue.table import LayerCall
 from hvdsl.compiler.emit import runtime_index, syntax
 from hvdsl.compiler.emit.modules.class_text import class_text, docstring
-from hvdsl.compiler.emit.modules.classes import ModuleClass, classes, grouped
+from hvdsl.compiler.emit.modules.classes import ModuleClass, classes, grouped_instances
 from hvdsl.compiler.emit.modules.instance import ModuleInstance
 from hvdsl.compiler.emit.modules.model_text import model_class, prior_class
 from hvdsl.compiler.emit.modules.tree import ModuleTree
-from hvdsl.compiler.emit.names import Names, camel, word
 from hvdsl.compiler.emit.stepwise.plan import plan
 from hvdsl.compiler.emit.stepwise.steps_text import position_steps
+from hvdsl.compiler.emit.syntax import Names, camel, word
 from hvdsl.compiler.graph import Graph, Literal, Named, Term, Written
 from hvdsl.compiler.settings import Data
 
@@ -42,7 +42,7 @@ def module_text(
     names = Names({"PRIORS", "STEPS", *RESERVED})
     class_names = prior_names(priors, names)
     constants, definitions = _let_constants((t.root for t in (tree, *prior_trees.values())), names)
-    module_classes = classes(grouped(tree.root), names, constants)
+    module_classes = classes(grouped_instances(tree.root), names, constants)
     parts = [class_text(c, tree) for c in module_classes[:-1]]
     parts.append(model_class(module_classes[-1], tree, scored, data, title))
     parts.append([f"Model = {module_classes[-1].name}"])
@@ -95,7 +95,7 @@ def prior_parts(
     trees: Mapping[str, ModuleTree], class_names: Mapping[str, str], names: Names, constants: Mapping[str, str]
 ) -> list[list[str]]:
     """Write the classes of all priors, and the table `PRIORS` of them by their latents."""
-    module_classes = classes(grouped(*(tree.root for tree in trees.values())), names, constants)
+    module_classes = classes(grouped_instances(*(tree.root for tree in trees.values())), names, constants)
     parts: list[list[str]] = []
     for latent, tree in trees.items():
         own = [c for c in module_classes if c.example.graph is tree.graph]  # recipes that no earlier prior has written
@@ -186,7 +186,7 @@ def _let_constants(roots: Iterable[ModuleInstance], names: Names) -> tuple[dict[
 def _values(instance: ModuleInstance) -> Iterator[Literal]:
     """The arguments of all layers."""
     for entry in instance.entries.values():
-        if isinstance(entry, Layer):
+        if isinstance(entry, LayerCall):
             yield from entry.args
             yield from (value for _, value in entry.options)
     for part in instance.parts():

@@ -21,7 +21,7 @@ PUBLIC = (
 
 
 @cache
-def source(module: str) -> str:
+def module_source(module: str) -> str:
     """The text of a runtime module: `layers.convolution`, or a package's `__init__` for `layers`.
 
     Raises:
@@ -35,7 +35,7 @@ def source(module: str) -> str:
 
 @cache
 def tree(module: str) -> ast.Module:
-    return ast.parse(source(module))
+    return ast.parse(module_source(module))
 
 
 @cache

@@ -6,8 +6,8 @@ import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from hvdsl.compiler.emit.names import camel
-from hvdsl.compiler.emit.runtime_index import PACKAGE, source, tree
+from hvdsl.compiler.emit.runtime_index import PACKAGE, module_source, tree
+from hvdsl.compiler.emit.syntax import camel
 
 Key = tuple[str, str]  # a runtime module, below `hvdsl.runtime`, and a name that it defines
 
@@ -236,7 +236,7 @@ class _Closure:
         statement = self._definitions[key]
         decorators = statement.decorator_list if isinstance(statement, ast.FunctionDef | ast.ClassDef) else []
         start = min([statement.lineno, *(d.lineno for d in decorators)])
-        lines = source(module).splitlines()[start - 1 : statement.end_lineno]
+        lines = module_source(module).splitlines()[start - 1 : statement.end_lineno]
         renamed = {n: names[home] for (m, n), home in self._home.items() if m == module and names.get(home, n) != n}
         places = [
             (node.lineno, node.col_offset, node.id, renamed[node.id])

@@ -1,21 +1,78 @@
-"""Python from values and from the texts of the catalogue, as syntax trees, laid out as a formatter would.
+"""Python from names, values and texts of the catalogue, as syntax trees, laid out as a formatter would.
 
-`constant`, `literal` and `call` are the one place where values become source: numbers, words and identifiers, checked;
-nothing else can be written. A `Template` has slots for operands and literals that may become names. `lines` writes one
-line where an expression fits, else one item a line.
+`identifier`, `constant_node`, `literal` and `call` are the one place where anything becomes source: numbers, words and
+identifiers, checked; nothing else can be written. `Names` says who has which name. A `Template` has slots for operands
+and literals that may become names. `expression_lines` writes one line where an expression fits, else one item a line.
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
+import keyword
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
-from hvdsl.compiler.emit.names import identifier
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.grammar.record import Record, record
+
+MODULE_LEVEL = frozenset({"F", "Model", "Tensor", "annotations", "math", "nn", "torch"})
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_BUILTINS = frozenset(name for name in dir(builtins) if name.islower())
+
+
+def identifier(name: str) -> str:
+    """Return `name` if it can stand in Python source as it is.
+
+    Raises:
+        ValueError: if it is anything but an ASCII identifier, or a keyword. The grammar admits no other characters, so
+        this is the last line of defence.
+    """
+    if keyword.iskeyword(name):
+        raise ValueError(f"{name!r} cannot be an identifier of emitted code")
+    return word(name)
+
+
+def word(name: str) -> str:
+    """Return `name` if it can stand between quotation marks: a name of the spec, which may be a keyword of Python.
+
+    Raises:
+        ValueError: if it is anything but ASCII letters, digits and underscores.
+    """
+    if not _IDENTIFIER.match(name):
+        raise ValueError(f"{name!r} cannot be a name in emitted code")
+    return name
+
+
+def camel(name: str) -> str:
+    """`inverted_residual` becomes `InvertedResidual`."""
+    return "".join(part[:1].upper() + part[1:] for part in name.split("_")) or "Recipe"
+
+
+class Names:
+    """Gives out names, each once, none of which hides another that the code needs."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = set(taken) | MODULE_LEVEL | _BUILTINS | {"self"}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._taken
+
+    def take(self, name: str) -> str:
+        """Return `name`, with an underscore or a number behind it where it is taken or reserved."""
+        if keyword.iskeyword(name) or name in MODULE_LEVEL or name in _BUILTINS:
+            name += "_"
+        free, number = name, 1
+        while free in self._taken:
+            number += 1
+            free = f"{name}_{number}" if name[-1:].isdigit() else f"{name}{number}"
+        self._taken.add(free)
+        return identifier(free)
+
+    def release(self, name: str) -> None:
+        self._taken.discard(name)
 
 
 class _Quoted(str):
@@ -30,11 +87,11 @@ class _Quoted(str):
         return plain
 
 
-def constant(value: str | int | float | bool | None) -> ast.expr:
+def constant_node(value: str | int | float | bool | None) -> ast.expr:
     if isinstance(value, str):
         return ast.Constant(_Quoted(value))
     if isinstance(value, float) and not math.isfinite(value):
-        return call("float", constant("nan" if math.isnan(value) else "inf" if value > 0 else "-inf"))
+        return call("float", constant_node("nan" if math.isnan(value) else "inf" if value > 0 else "-inf"))
     if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
         return ast.UnaryOp(ast.USub(), ast.Constant(-value))
     return ast.Constant(value)
@@ -52,7 +109,7 @@ def literal(value: Literal) -> ast.expr:
     if isinstance(value, tuple):
         return ast.Tuple([literal(v) for v in value], ast.Load())
     if value is None or isinstance(value, str | int | float | bool):
-        return constant(value)
+        return constant_node(value)
     raise TypeError(f"{type(value).__name__} is no literal")
 
 
@@ -139,7 +196,7 @@ def substitute(tree: ast.expr, known: Mapping[str, ast.expr]) -> ast.expr:
             return known.get(node.id, node)
 
         def visit_Constant(self, node: ast.Constant) -> ast.expr:
-            return constant(node.value) if isinstance(node.value, str) else node
+            return constant_node(node.value) if isinstance(node.value, str) else node
 
     result = Substitute().visit(tree)
     if not isinstance(result, ast.expr):
@@ -175,7 +232,7 @@ def unparse(node: ast.expr) -> str:
     return SLICE.sub(r"[\1 : \2]", ast.unparse(node))
 
 
-def lines(head: str, node: ast.expr, tail: str = "", depth: int = 0) -> list[str]:
+def expression_lines(head: str, node: ast.expr, tail: str = "", depth: int = 0) -> list[str]:
     """Lay out `head` + expression + `tail` at an indentation of `depth` levels."""
     pad = INDENT * depth
     flat = f"{pad}{head}{unparse(node)}{tail}"
@@ -190,7 +247,7 @@ def _broken(head: str, node: ast.expr, tail: str, depth: int) -> list[str]:
         opening, closing = f"{head}{unparse(node.func)}(", ")"
         only = node.args[0] if len(node.args) == 1 and not node.keywords else None
         if isinstance(only, ast.List | ast.ListComp):  # `nn.ModuleList([` hugs its one bracket
-            return lines(opening, only, closing + tail, depth)
+            return expression_lines(opening, only, closing + tail, depth)
         items = [("", a) for a in node.args] + [(f"{k.arg}=", k.value) for k in node.keywords]
     elif isinstance(node, ast.List | ast.Tuple) and node.elts:
         opening, closing = (
@@ -202,7 +259,7 @@ def _broken(head: str, node: ast.expr, tail: str, depth: int) -> list[str]:
         turns = [ast.unparse(ast.ListComp(ast.Name("_"), [g]))[3:-1] for g in node.generators]
         return [
             f"{pad}{head}[",
-            *lines("", node.elt, "", depth + 1),
+            *expression_lines("", node.elt, "", depth + 1),
             *(f"{INDENT * (depth + 1)}{turn}" for turn in turns),
             f"{pad}]{tail}",
         ]
@@ -218,7 +275,7 @@ def _items(items: Sequence[tuple[str, ast.expr]], depth: int) -> list[str]:
     one = f"{INDENT * depth}{joined}"
     if len(one) <= WIDTH and not isinstance(items[0][1], ast.Starred):
         return [one]
-    return [line for h, e in items for line in lines(h, e, ",", depth)]
+    return [line for h, e in items for line in expression_lines(h, e, ",", depth)]
 
 
 def _operation(node: ast.BinOp, depth: int) -> list[str]:
@@ -230,16 +287,16 @@ def _operation(node: ast.BinOp, depth: int) -> list[str]:
         terms.append((f"{sign} ", left.right))
         left = left.left
     terms.append(("", left))
-    return [line for head, term in reversed(terms) for line in lines(head, term, "", depth)]
+    return [line for head, term in reversed(terms) for line in expression_lines(head, term, "", depth)]
 
 
-def assignment(targets: Sequence[str], value: ast.expr, depth: int) -> list[str]:
+def assignment_lines(targets: Sequence[str], value: ast.expr, depth: int) -> list[str]:
     """Lay out `a, b = value`; where the targets alone are too long, in parentheses."""
     head = ", ".join(targets)
     if len(f"{INDENT * depth}{head} = (") < WIDTH - len(unparse(value)) or len(targets) == 1:
-        return lines(f"{head} = ", value, depth=depth)
+        return expression_lines(f"{head} = ", value, depth=depth)
     inner = [f"{INDENT * (depth + 1)}{some}," for some in filled(targets, ", ", ",", depth + 1)]
-    return [f"{INDENT * depth}(", *inner, *lines(") = ", value, depth=depth)]
+    return [f"{INDENT * depth}(", *inner, *expression_lines(") = ", value, depth=depth)]
 
 
 def filled(items: Sequence[str], separator: str, tail: str, depth: int) -> list[str]:

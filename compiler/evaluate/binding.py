@@ -12,8 +12,7 @@ from typing import TypeAlias
 from hvdsl.compiler.catalogue.table import ANY_NUMBER, Argument, ArgumentType, Required
 from hvdsl.compiler.diagnostics import settings as setting_codes
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.evaluate.arithmetic import describe, is_number
-from hvdsl.compiler.evaluate.values import Deferred
+from hvdsl.compiler.evaluate.arithmetic import Deferred, describe, is_number
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
@@ -39,7 +38,7 @@ SETTING = Reports(
 LIKELIHOOD = Reports(*(setting_codes.BAD_LIKELIHOOD,) * 4)
 
 
-def signature(name: str, declared: Sequence[Argument]) -> str:
+def call_signature(name: str, declared: Sequence[Argument]) -> str:
     """Return a call with its arguments, as `conv(kernel, out, stride = 1x1)`."""
     if not declared:
         return f"{name} without arguments"
@@ -54,10 +53,10 @@ def signature(name: str, declared: Sequence[Argument]) -> str:
     return f"{name}({', '.join(parts)})"
 
 
-Pairs: TypeAlias = "list[tuple[Argument, tree.Argument]]"
+Pairs: TypeAlias = "list[tuple[Argument, tree.ArgumentNode]]"
 
 
-def match(name: str, declared: Sequence[Argument], arguments: Sequence[tree.Argument], reports: Reports) -> Pairs:
+def match(name: str, declared: Sequence[Argument], arguments: Sequence[tree.ArgumentNode], reports: Reports) -> Pairs:
     """Pair what is written with what is declared, in the order of writing.
 
     Raises:
@@ -76,7 +75,7 @@ def match(name: str, declared: Sequence[Argument], arguments: Sequence[tree.Argu
                     f"`{name}` takes fewer arguments",
                     written.span,
                     f"`{written.span.text}`",
-                    f"`{signature(name, declared)}`",
+                    f"`{call_signature(name, declared)}`",
                     "remove what is too much",
                 )
             argument = rest
@@ -97,7 +96,7 @@ def match(name: str, declared: Sequence[Argument], arguments: Sequence[tree.Argu
     return pairs
 
 
-def _named(name: str, declared: Sequence[Argument], written: tree.Argument, reports: Reports) -> Argument:
+def _named(name: str, declared: Sequence[Argument], written: tree.ArgumentNode, reports: Reports) -> Argument:
     for argument in declared:
         if argument.name == written.name:
             return argument
@@ -107,7 +106,7 @@ def _named(name: str, declared: Sequence[Argument], written: tree.Argument, repo
         f"`{name}` has no argument `{written.name}`",
         written.span,
         f"`{written.name}`",
-        f"`{signature(name, declared)}`",
+        f"`{call_signature(name, declared)}`",
         did_you_mean(written.name or "", names) if names else f"write `{name}` alone",
     )
 
@@ -120,7 +119,7 @@ def missing(name: str, argument: Argument, declared: Sequence[Argument], span: S
         span,
         "nothing",
         f"`{argument.name}`" + (f": {argument.doc}" if argument.doc else ""),
-        f"`{signature(name, declared)}`",
+        f"`{call_signature(name, declared)}`",
     )
 
 
@@ -177,7 +176,7 @@ def accept(slot: Slot, value: object) -> Literal:
         describe(value),
         expected(argument),
         "read an entry of it, as in `width[res]`"
-        if isinstance(value, tree.Map)
+        if isinstance(value, tree.MapNode)
         else slot.example or argument.doc or "correct the value",
     )
 
@@ -231,7 +230,7 @@ def _fit_word(argument: Argument, value: Term, slot: Slot) -> Literal:
     declared = {a.name: a for a in takes}
     given = dict(zip(declared, value.args, strict=False)) | dict(value.options)
     if len(value.args) > len(declared) or not given.keys() <= declared.keys():
-        text = signature(value.name, tuple(declared.values()))
+        text = call_signature(value.name, tuple(declared.values()))
         raise Fault(
             slot.reports.unknown,
             f"`{value.name}` does not take these arguments",

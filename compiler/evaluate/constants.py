@@ -9,7 +9,7 @@ from hvdsl.compiler.catalogue.table import Argument
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.evaluate import arithmetic
 from hvdsl.compiler.evaluate.binding import OPERATION, Reports, Slot
-from hvdsl.compiler.evaluate.expressions import Evaluator, circular, plain, unknown
+from hvdsl.compiler.evaluate.expressions import Evaluator, as_literal, circular, unknown
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Fault
@@ -110,7 +110,7 @@ class Constants(Evaluator[None]):
         raise unknown(expr.function, [*self._names, *self._lets, *arithmetic.FUNCTIONS], wanted, self.places)
 
 
-def constant(
+def constant_value(
     expr: tree.Expr,
     lets: Mapping[str, tree.Expr],
     names: Mapping[str, Literal] | None = None,
@@ -131,4 +131,4 @@ def constant(
     Raises:
         SpecError: the expression has no constant value.
     """
-    return plain(Constants(lets, names).evaluate(expr, None, wanted), expr.span)
+    return as_literal(Constants(lets, names).evaluate(expr, None, wanted), expr.span)

@@ -16,10 +16,10 @@ from hvdsl.compiler.diagnostics import limits
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.evaluate.arithmetic import INVALID, Deferred, Invalid, deferred
 from hvdsl.compiler.evaluate.binding import OPERATION, Reports, Slot, accept, match, missing
-from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid, deferred
 from hvdsl.compiler.graph import Literal, Term
-from hvdsl.compiler.suggest import did_you_mean, habit, nearest
+from hvdsl.compiler.suggest import did_you_mean, habit, nearest_word
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Fault
 from hvdsl.grammar.source import Span
@@ -102,13 +102,13 @@ class Evaluator(ABC, Generic[E]):
                     return INVALID
                 _check_size(items, expr.span)
                 return items if isinstance(expr, tree.List) else tuple(items)
-            case tree.Item():
+            case tree.ItemNode():
                 return self._item(expr, environment, wanted)
             case tree.Dim():
                 return expr.sizes
             case tree.String():
                 return expr.value
-            case tree.Map():
+            case tree.MapNode():
                 return expr
             case tree.WithBlock():
                 return self.call(expr, environment, wanted)
@@ -144,7 +144,7 @@ class Evaluator(ABC, Generic[E]):
 
     def chosen(self, expr: tree.Choose, environment: E) -> tree.Expr:
         """Return the branch that a conditional takes; the other is not evaluated."""
-        test = arithmetic.switch(self.evaluate(expr.test, environment), expr.test.span)
+        test = arithmetic.as_switch(self.evaluate(expr.test, environment), expr.test.span)
         return expr.then if test else expr.other
 
     def _binary(self, expr: tree.Binary, environment: E) -> object:
@@ -152,11 +152,11 @@ class Evaluator(ABC, Generic[E]):
         if expr.operator in ("and", "or"):
             if isinstance(left, Invalid):
                 return INVALID
-            first = arithmetic.switch(left, expr.left.span)
+            first = arithmetic.as_switch(left, expr.left.span)
             if first == (expr.operator == "or"):
                 return first
             right = self.evaluate(expr.right, environment)
-            return INVALID if isinstance(right, Invalid) else arithmetic.switch(right, expr.right.span)
+            return INVALID if isinstance(right, Invalid) else arithmetic.as_switch(right, expr.right.span)
         right = self.evaluate(expr.right, environment)
         if isinstance(left, Invalid) or isinstance(right, Invalid):
             return INVALID
@@ -181,10 +181,10 @@ class Evaluator(ABC, Generic[E]):
         if isinstance(value, Invalid):
             return INVALID
         if expr.operator == "not":
-            return not arithmetic.switch(value, expr.operand.span)
+            return not arithmetic.as_switch(value, expr.operand.span)
         if isinstance(value, Deferred):
             return deferred(lambda a: -a, value)
-        return -arithmetic.number(value, expr.operand.span)
+        return -arithmetic.as_number(value, expr.operand.span)
 
     def function(self, name: str, expr: tree.Call, environment: E) -> object:
         """Return the value of one of `arithmetic.FUNCTIONS`."""
@@ -197,12 +197,12 @@ class Evaluator(ABC, Generic[E]):
             return deferred(lambda *now: arithmetic.function(name, now, expr.span), *values)
         return arithmetic.function(name, values, expr.span)
 
-    def _item(self, expr: tree.Item, environment: E, wanted: Argument | None) -> object:
+    def _item(self, expr: tree.ItemNode, environment: E, wanted: Argument | None) -> object:
         base = self.evaluate(expr.base, environment)
         key = self.evaluate(expr.index, environment)
         if isinstance(base, Invalid) or isinstance(key, Invalid):
             return INVALID
-        if not isinstance(base, tree.Map):
+        if not isinstance(base, tree.MapNode):
             return self._entry(expr, base, key)
         other: tree.Expr | None = None
         for entry in base.entries:
@@ -219,7 +219,7 @@ class Evaluator(ABC, Generic[E]):
             )
         return self.evaluate(other, environment, wanted)
 
-    def _entry(self, expr: tree.Item, base: object, key: object) -> object:
+    def _entry(self, expr: tree.ItemNode, base: object, key: object) -> object:
         """Return the entry of a list or tuple at a position."""
         if not isinstance(base, list | tuple):
             raise Fault(
@@ -229,7 +229,7 @@ class Evaluator(ABC, Generic[E]):
                 arithmetic.describe(base),
                 "a map, list or tuple",
             )
-        position = arithmetic.integer(key, expr.index.span, "a position")
+        position = arithmetic.as_integer(key, expr.index.span, "a position")
         if not 0 <= position < len(base):
             raise Fault(
                 codes.NO_SUCH_ITEM,
@@ -281,7 +281,7 @@ def unknown(name: tree.Name, known: Iterable[str], wanted: Argument | None, plac
     """Return the fault of a name that means nothing here, with what is near."""
     words = wanted.words if wanted is not None and wanted.type is not ArgumentType.ANY else ()
     names = {*known, *words}
-    near = name.id.lower() if name.id.lower() in names else nearest(name.id, names)
+    near = name.id.lower() if name.id.lower() in names else nearest_word(name.id, names)
     few = words or (names if len(names) <= FEW else ())
     help = f"did you mean `{near}`?" if near is not None else did_you_mean(name.id, few) if few else ""
     expected = f"{places}, or one of {', '.join(f'`{w}`' for w in words)}" if words else places
@@ -320,13 +320,13 @@ def number_of(expr: tree.Number) -> int | float:
     return value
 
 
-def plain(value: object, span: Span) -> Literal:
+def as_literal(value: object, span: Span) -> Literal:
     """Return a value as a literal: a list becomes a tuple.
 
     Raises:
         Fault: for a map by itself.
     """
-    if isinstance(value, tree.Map):
+    if isinstance(value, tree.MapNode):
         raise Fault(
             codes.NOT_CONSTANT,
             "a map is not a value by itself",
@@ -336,7 +336,7 @@ def plain(value: object, span: Span) -> Literal:
             "write which entry is meant",
         )
     if isinstance(value, list | tuple):
-        return tuple(plain(v, span) for v in value)
+        return tuple(as_literal(v, span) for v in value)
     if value is None or isinstance(value, bool | int | float | str | Term):
         return value
     raise TypeError(f"no literal: {type(value).__name__}")

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from hvdsl.compiler.catalogue.reshaping import CHANNELS_LAST
 from hvdsl.compiler.catalogue.table import Layout
-from hvdsl.compiler.graph import Edge, Graph, Node, Role, Scope
+from hvdsl.compiler.graph import Edge, Graph, GraphScope, Node, Role
 from hvdsl.compiler.passes.draft import Draft
 
 
@@ -41,11 +41,11 @@ def channels_last(graph: Graph) -> Graph:
     return draft.graph()
 
 
-def _sections(draft: Draft) -> list[Scope]:
-    return [member for member in draft.root.members if isinstance(member, Scope)]
+def _sections(draft: Draft) -> list[GraphScope]:
+    return [member for member in draft.root.members if isinstance(member, GraphScope)]
 
 
-def _region(section: Scope) -> list[Node | Scope]:
+def _region(section: GraphScope) -> list[Node | GraphScope]:
     """The members of a section from the first on that holds a depthwise convolution."""
     for i, member in enumerate(section.members):
         if any(node.operation.layout is Layout.CHANNELS_LAST for node in _nodes(member)):
@@ -64,30 +64,30 @@ def _convert_tap(draft: Draft, tap: Node, inside: set[int]) -> None:
     tap.inputs = (_insert(draft, published, tap.scope, tap),)
 
 
-def _convert(draft: Draft, value: Edge, readers: Sequence[Node], section: Scope) -> None:
+def _convert(draft: Draft, value: Edge, readers: Sequence[Node], section: GraphScope) -> None:
     """Give the readers of a value the converted one, made in the row of the first: so rows of like cells stay alike.
 
     A learned map that a cell has for itself is converted there.
     """
     source = draft.nodes[value.node]
     scope, before = section, _holder(section, readers[0])
-    while isinstance(before, Scope) and (before.kind == "row" or any(node is source for node in before.nodes())):
+    while isinstance(before, GraphScope) and (before.kind == "row" or any(node is source for node in before.nodes())):
         scope, before = before, _holder(before, readers[0])
     new = _insert(draft, value, scope, before)
     for node in readers:
         node.inputs = tuple(new if v == value else v for v in node.inputs)
 
 
-def _insert(draft: Draft, value: Edge, scope: Scope, before: Node | Scope) -> Edge:
+def _insert(draft: Draft, value: Edge, scope: GraphScope, before: Node | GraphScope) -> Edge:
     shape = draft.nodes[value.node].shapes[value.port]
     span = draft.nodes[value.node].span
     return draft.insert(Node(-1, CHANNELS_LAST, {}, (value,), (shape,), scope, span), before)
 
 
-def _holder(scope: Scope, node: Node) -> Node | Scope:
+def _holder(scope: GraphScope, node: Node) -> Node | GraphScope:
     """The member that is the node or holds it."""
     return next(member for member in scope.members if any(held is node for held in _nodes(member)))
 
 
-def _nodes(member: Node | Scope) -> Sequence[Node]:
+def _nodes(member: Node | GraphScope) -> Sequence[Node]:
     return [member] if isinstance(member, Node) else list(member.nodes())

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hvdsl.compiler.graph import Edge, Graph, LatentGroup, Node, NormalizingFlow, Scope
+from hvdsl.compiler.graph import Edge, Graph, GraphLatent, GraphScope, Node, NormalizingFlow
 
 
 class Draft:
@@ -15,18 +15,18 @@ class Draft:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self.nodes: dict[int, Node] = {}
-        self._copies: dict[int, Scope] = {}
+        self._copies: dict[int, GraphScope] = {}
         self.root = self._copy(graph.root, None)
         self._output = graph.output
         self._next = len(graph.nodes)
 
-    def _copy(self, scope: Scope, parent: Scope | None) -> Scope:
+    def _copy(self, scope: GraphScope, parent: GraphScope | None) -> GraphScope:
         if scope.kind == "shared" and scope.parent is not None:
             parent = self._copies[id(scope.parent)]  # where it is declared; it stands in another scope
         own = replace(scope, parent=parent, members=[])
         self._copies[id(scope)] = own
         for member in scope.members:
-            if isinstance(member, Scope):
+            if isinstance(member, GraphScope):
                 own.members.append(self._copy(member, own))
             else:
                 self.nodes[member.index] = replace(member, scope=own)
@@ -43,12 +43,12 @@ class Draft:
 
     def is_shared(self, node: Node) -> bool:
         """Whether a node is part of a shared instance: what is done to one use has to be done to all."""
-        scope: Scope | None = node.scope
+        scope: GraphScope | None = node.scope
         while scope is not None and scope.kind != "shared":
             scope = scope.parent
         return scope is not None
 
-    def insert(self, node: Node, before: Node | Scope) -> Edge:
+    def insert(self, node: Node, before: Node | GraphScope) -> Edge:
         """Put a node with one output before another member of `node.scope`; returns its value."""
         node.index, self._next = self._next, self._next + 1
         self.nodes[node.index] = node
@@ -69,7 +69,7 @@ class Draft:
                     node.inputs = tuple(instead.get(value, value) for value in node.inputs)
 
     @staticmethod
-    def _renumbered(group: LatentGroup, latent: Node, number: Mapping[int, int]) -> LatentGroup:
+    def _renumbered(group: GraphLatent, latent: Node, number: Mapping[int, int]) -> GraphLatent:
         prior, posterior = latent.inputs[:2]
         sample = None if group.sample is None else number[group.sample]
         flow = NormalizingFlow(tuple(number[i] for i in group.flow.steps)) if group.flow else None

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from hvdsl.compiler.catalogue.convolutions import CONV
 from hvdsl.compiler.catalogue.joins import CONCAT
 from hvdsl.compiler.catalogue.table import Locality, Operation, Saves
-from hvdsl.compiler.graph import Edge, Graph, Literal, Node, Role, Scope, Term
+from hvdsl.compiler.graph import Edge, Graph, GraphScope, Literal, Node, Role, Term
 from hvdsl.compiler.passes.draft import Draft
 
 
@@ -102,7 +102,7 @@ def _only(nodes: list[Node]) -> Node | None:
     return nodes[0] if len(nodes) == 1 else None
 
 
-def _place(part: _Activated, users: list[Node], draft: Draft) -> tuple[Scope, Node | Scope] | None:
+def _place(part: _Activated, users: list[Node], draft: Draft) -> tuple[GraphScope, Node | GraphScope] | None:
     """Where to compute what all users share: the innermost scope around them, before the member that holds the first.
 
     For an encoder's feature that is a row, so that all instances in it look alike, be they one or many. None
@@ -113,23 +113,23 @@ def _place(part: _Activated, users: list[Node], draft: Draft) -> tuple[Scope, No
     source = draft.nodes[part.value.node]
     rows = [s for s in common if s.kind == "row"] if source.role is Role.TAP else []
     scope = next(iter(rows), next(s for s in common if s.kind != "repeat"))
-    inside: Node | Scope = users[0]
+    inside: Node | GraphScope = users[0]
     while _holder(inside) is not scope:
         inside = _holder(inside)
     return None if source is inside or any(s is inside for s in _scopes(source)) else (scope, inside)
 
 
-def _scopes(node: Node) -> list[Scope]:
+def _scopes(node: Node) -> list[GraphScope]:
     """From the innermost outwards."""
-    found: list[Scope] = []
-    scope: Scope | None = node.scope
+    found: list[GraphScope] = []
+    scope: GraphScope | None = node.scope
     while scope is not None:
         found.append(scope)
         scope = scope.parent
     return found
 
 
-def _holder(member: Node | Scope) -> Scope:
+def _holder(member: Node | GraphScope) -> GraphScope:
     holder = member.scope if isinstance(member, Node) else member.parent
     if holder is None:
         raise AssertionError("the model has no holder")
@@ -139,7 +139,7 @@ def _holder(member: Node | Scope) -> Scope:
 def _share(
     part: _Activated,
     users: list[Node],
-    places: Mapping[_Activated, tuple[Scope, Node | Scope] | None],
+    places: Mapping[_Activated, tuple[GraphScope, Node | GraphScope] | None],
     site: _Site,
     draft: Draft,
     shared: dict[_Activated, Edge],

@@ -15,7 +15,7 @@ from hvdsl.grammar.text.tokens import Token, Tokens
 _ConditionHead = tuple[tree.Expr, bool, tuple[tree.Setting, ...], tuple[str, ...]]
 
 
-class Builder:
+class TreeBuilder:
     """One method per action of the grammar: `(start, end, *parts)` to a node. Parts are tokens and nodes."""
 
     def __init__(self, tokens: Tokens, found: Diagnostics) -> None:
@@ -76,12 +76,12 @@ class Builder:
         node = self.number(number.start, number.end, number)
         return tree.Version(node, **self._commented(start, end))
 
-    def header(self, start: int, end: int, kind: Token, value: Token) -> tree.Header:
+    def header(self, start: int, end: int, kind: Token, value: Token) -> tree.HeaderNode:
         node = self._name(value) if kind.text == "model" else self._text(value)
-        return tree.Header(cast(Any, kind.text), node, **self._commented(start, end))
+        return tree.HeaderNode(cast(Any, kind.text), node, **self._commented(start, end))
 
-    def used_as(self, start: int, end: int, kind: Token, file: Token, alias: Token) -> tree.Header:
-        return tree.Header("use", self._text(file), self._name(alias), **self._commented(start, end))
+    def used_as(self, start: int, end: int, kind: Token, file: Token, alias: Token) -> tree.HeaderNode:
+        return tree.HeaderNode("use", self._text(file), self._name(alias), **self._commented(start, end))
 
     def needed_names(self, start: int, end: int, *names: Token) -> tuple[tuple[tree.Name, ...], tree.Name | None]:
         return tuple(map(self._name, names)), None
@@ -91,8 +91,8 @@ class Builder:
     ) -> tuple[tuple[tree.Name, ...], tree.Name | None]:
         return tuple(map(self._name, names)), self._name(operation)
 
-    def needs(self, start: int, end: int, needed: tuple[tuple[tree.Name, ...], tree.Name | None]) -> tree.Needs:
-        return tree.Needs(*needed, **self._commented(start, end))
+    def needs(self, start: int, end: int, needed: tuple[tuple[tree.Name, ...], tree.Name | None]) -> tree.NeedsNode:
+        return tree.NeedsNode(*needed, **self._commented(start, end))
 
     def let(self, start: int, end: int, name: Token, value: tree.Expr) -> tree.Let:
         return tree.Let(self._name(name), value, **self._commented(start, end))
@@ -121,29 +121,31 @@ class Builder:
     ) -> _ConditionHead:
         return size, classes, tuple(rest[0]) if rest else (), self._trailing(end) if rest else ()
 
-    def condition(self, start: int, end: int, name: Token, head: _ConditionHead) -> tree.Condition:
-        return tree.Condition(self._name(name), *head, **self._commented(start, end))
+    def condition(self, start: int, end: int, name: Token, head: _ConditionHead) -> tree.ConditionNode:
+        return tree.ConditionNode(self._name(name), *head, **self._commented(start, end))
 
-    def settings_item(self, start: int, end: int, kind: Token, *rest: Any) -> tree.Settings:
+    def settings_item(self, start: int, end: int, kind: Token, *rest: Any) -> tree.SettingsNode:
         name: tree.Name | tree.String | None = None
         if len(rest) == 2:
             name = self._text(rest[0]) if rest[0].type == "STRING" else self._name(rest[0])
         trailing = self._trailing(end)
-        return tree.Settings(cast(Any, kind.text), name, tuple(rest[-1]), trailing, **self._commented(start, end))
+        return tree.SettingsNode(cast(Any, kind.text), name, tuple(rest[-1]), trailing, **self._commented(start, end))
 
-    def params(self, start: int, end: int, *parameters: tree.Parameter) -> Sequence[tree.Parameter]:
+    def params(self, start: int, end: int, *parameters: tree.ParameterNode) -> Sequence[tree.ParameterNode]:
         return parameters
 
-    def param(self, start: int, end: int, name: Token, default: tree.Expr | None = None) -> tree.Parameter:
-        return tree.Parameter(self._name(name), default, span=self._span(start, end))
+    def param(self, start: int, end: int, name: Token, default: tree.Expr | None = None) -> tree.ParameterNode:
+        return tree.ParameterNode(self._name(name), default, span=self._span(start, end))
 
-    def recipe(self, start: int, end: int, kind: Token, name: Token, *rest: Any) -> tree.Recipe:
+    def recipe(self, start: int, end: int, kind: Token, name: Token, *rest: Any) -> tree.RecipeNode:
         parameters = tuple(rest[0]) if len(rest) == 2 else ()
-        return tree.Recipe(cast(Any, kind.text), self._name(name), parameters, rest[-1], **self._commented(start, end))
+        return tree.RecipeNode(
+            cast(Any, kind.text), self._name(name), parameters, rest[-1], **self._commented(start, end)
+        )
 
     def recipe_head(
-        self, start: int, end: int, name: Token, parameters: Sequence[tree.Parameter] = ()
-    ) -> tuple[tree.Name, tuple[tree.Parameter, ...]]:
+        self, start: int, end: int, name: Token, parameters: Sequence[tree.ParameterNode] = ()
+    ) -> tuple[tree.Name, tuple[tree.ParameterNode, ...]]:
         return self._name(name), tuple(parameters)
 
     def given(self, start: int, end: int, *names: Token) -> Sequence[tree.Name]:
@@ -168,8 +170,8 @@ class Builder:
         trailing = self._trailing(end)
         return tree.Section(cast(Any, kind.text), tuple(rows), trailing, **self._commented(start, end))
 
-    def likelihood(self, start: int, end: int, value: tree.Expr) -> tree.Likelihood:
-        return tree.Likelihood(value, **self._commented(start, end))
+    def likelihood(self, start: int, end: int, value: tree.Expr) -> tree.LikelihoodNode:
+        return tree.LikelihoodNode(value, **self._commented(start, end))
 
     def variant(self, start: int, end: int, name: Token, *items: tree.SpecItem) -> tree.Variant:
         trailing = self._trailing(end)
@@ -197,8 +199,8 @@ class Builder:
         return settings, self._trailing(end)
 
     def latent(self, start: int, end: int, names: tree.Expr, prior: tree.Expr, *rest: Any) -> tree.Latent:
-        posterior = next((part for part in rest if isinstance(part, tree.Node)), None)
-        settings, trailing = next((part for part in rest if not isinstance(part, tree.Node)), ((), ()))
+        posterior = next((part for part in rest if isinstance(part, tree.TreeNode)), None)
+        settings, trailing = next((part for part in rest if not isinstance(part, tree.TreeNode)), ((), ()))
         latents = self._latents(names)
         return tree.Latent(
             latents, prior, cast("tree.Expr | None", posterior), settings, trailing, **self._commented(start, end)
@@ -248,14 +250,14 @@ class Builder:
     def call(self, start: int, end: int, function: tree.Expr, *arguments: Any) -> tree.Call:
         return tree.Call(function, arguments, span=self._span(start, end))
 
-    def positional(self, start: int, end: int, value: tree.Expr) -> tree.Argument:
-        return tree.Argument(None, value, span=self._span(start, end))
+    def positional(self, start: int, end: int, value: tree.Expr) -> tree.ArgumentNode:
+        return tree.ArgumentNode(None, value, span=self._span(start, end))
 
-    def named(self, start: int, end: int, name: Token, value: tree.Expr) -> tree.Argument:
-        return tree.Argument(name.text, value, span=self._span(start, end))
+    def named(self, start: int, end: int, name: Token, value: tree.Expr) -> tree.ArgumentNode:
+        return tree.ArgumentNode(name.text, value, span=self._span(start, end))
 
-    def index(self, start: int, end: int, base: tree.Expr, index: tree.Expr) -> tree.Item:
-        return tree.Item(base, index, span=self._span(start, end))
+    def index(self, start: int, end: int, base: tree.Expr, index: tree.Expr) -> tree.ItemNode:
+        return tree.ItemNode(base, index, span=self._span(start, end))
 
     def with_block(self, start: int, end: int, head: tree.Expr, block: tree.Block) -> tree.WithBlock:
         return tree.WithBlock(head, block, span=self._span(start, end))
@@ -275,7 +277,7 @@ class Builder:
     def qualified(self, start: int, end: int, file: Token, name: Token) -> tree.Name:
         return tree.Name(f"{file.text}.{name.text}", span=self._span(start, end))
 
-    def list(self, start: int, end: int, *entries: tree.Expr | tree.MapEntry) -> tree.List | tree.Map:
+    def list(self, start: int, end: int, *entries: tree.Expr | tree.MapEntry) -> tree.List | tree.MapNode:
         pairs = [entry for entry in entries if isinstance(entry, tree.MapEntry)]
         if not pairs:
             return tree.List(cast("tuple[tree.Expr, ...]", entries), span=self._span(start, end))
@@ -284,7 +286,7 @@ class Builder:
                 message = "an entry without a key stands in a map"
                 help_ = "give every entry a key, `[32: 4, else: 8]`, or none"
                 self.found.add(Diagnostic(codes.MIXED_MAP, message, entry.span, "a value", "`key: value`", help_))
-        return tree.Map((*pairs,), span=self._span(start, end))
+        return tree.MapNode((*pairs,), span=self._span(start, end))
 
     def pair(self, start: int, end: int, key: tree.Expr, value: tree.Expr) -> tree.MapEntry:
         return tree.MapEntry(key, value, span=self._span(start, end))

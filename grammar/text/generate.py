@@ -80,10 +80,10 @@ def serialise(tables: Tables) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def main() -> None:
+def write_tables() -> None:
     """Write `tables.json` beside the grammar."""
     Path(__file__).with_name("tables.json").write_text(serialise(generate()), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    write_tables()

@@ -13,7 +13,7 @@ from hvdsl.grammar.source import Span
 from hvdsl.grammar.text.tokens import CLOSING, END, OPENING, RESERVED, STOP, Fragment, Token, Tokens, load_tables
 
 
-class Part(NamedTuple):
+class _Part(NamedTuple):
     """A symbol on the stack: what it was read as, and where."""
 
     value: object
@@ -81,7 +81,7 @@ class Parser:
         self.actions = actions
         self.found = found
         self.states: list[int] = []
-        self.parts: list[Part] = []
+        self.parts: list[_Part] = []
         self._strange = [_rest_of_line(d.span) for d in found if d.code is codes.STRANGE and d.span is not None]
         self._of_latents = frozenset(_settings_braces(tokens.tokens))
 
@@ -126,7 +126,7 @@ class Parser:
                 return False
             if action >= 0:
                 self.states.append(action)
-                self.parts.append(Part(token, token.start, token.end, 0))
+                self.parts.append(_Part(token, token.start, token.end, 0))
                 return True
             self._reduce(-1 - action)
 
@@ -155,7 +155,7 @@ class Parser:
                 raise SpecError(self.found)
             value = self.actions(action)(start, end, *self._splice(values))
         self.states.append(self.tables.states[self.states[-1]][origin])
-        self.parts.append(Part(value, start, end, depth))
+        self.parts.append(_Part(value, start, end, depth))
 
     @staticmethod
     def _splice(values: list[object]) -> Inline:
@@ -201,7 +201,7 @@ class Parser:
         if len(list(self.found)) >= limits.DIAGNOSTICS:
             raise SpecError(self.found)
 
-    def _begun(self, symbol: str) -> Part | None:
+    def _begun(self, symbol: str) -> _Part | None:
         """The first part of the innermost `symbol` that is being read."""
         for state, part in zip(reversed(self.states[:-1]), reversed(self.parts), strict=False):
             if symbol in self.tables.states[state]:
@@ -271,7 +271,7 @@ class Parser:
             if symbol is not None:
                 at = self._skip(at, opened, commas=symbol == "setting")
                 self.states.append(row[symbol])
-                self.parts.append(Part(Inline(), self.tokens[at].start, self.tokens[at].start, 0))
+                self.parts.append(_Part(Inline(), self.tokens[at].start, self.tokens[at].start, 0))
                 return at
             self.states.pop()
             if self.parts:

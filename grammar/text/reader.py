@@ -8,12 +8,12 @@ from hvdsl.grammar import diagnostic_codes as codes
 from hvdsl.grammar import limits, tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 from hvdsl.grammar.source import Source, Span
-from hvdsl.grammar.text.builder import Builder
+from hvdsl.grammar.text.builder import TreeBuilder
 from hvdsl.grammar.text.parser import Parser
 from hvdsl.grammar.text.tokens import Fragment, tokenize
 
 VERSION = "1"
-_LIBRARY = (tree.Needs, tree.Let, tree.Shared, tree.Default, tree.Recipe)
+_LIBRARY = (tree.NeedsNode, tree.Let, tree.Shared, tree.Default, tree.RecipeNode)
 
 
 def read_text(source: Source) -> tree.Spec:
@@ -46,7 +46,7 @@ def parse(fragment: Fragment, start: str, found: Diagnostics) -> object:
     Mistakes go to `found`; those that end the reading raise `SpecError`.
     """
     tokens = tokenize(fragment, found)
-    builder = Builder(tokens, found)
+    builder = TreeBuilder(tokens, found)
     return Parser(tokens, lambda action: getattr(builder, action), found).parse(start)
 
 
@@ -85,4 +85,4 @@ def check_version(spec: tree.Spec, found: Diagnostics) -> None:
 
 
 def _is_of_library(item: tree.SpecItem) -> bool:
-    return isinstance(item, _LIBRARY) or (isinstance(item, tree.Header) and item.kind == "use")
+    return isinstance(item, _LIBRARY) or (isinstance(item, tree.HeaderNode) and item.kind == "use")

@@ -15,7 +15,7 @@ from hvdsl.grammar import limits
 from hvdsl.grammar.diagnostics import Code, Diagnostic, Diagnostics, SpecError
 from hvdsl.grammar.record import Record, record
 from hvdsl.grammar.source import Source, Span
-from hvdsl.grammar.tree import number
+from hvdsl.grammar.tree import number_value
 
 
 class Tables(NamedTuple):
@@ -199,7 +199,7 @@ class _Scanner:
     def _check_size(self, kind: str, text: str, start: int, end: int) -> None:
         parts = text.split("x") if kind == "DIM" else [text]
         if len(text) <= limits.DIGITS * len(parts) and all(len(p) <= limits.DIGITS for p in parts):
-            values = [float(number(p)) for p in parts]
+            values = [float(number_value(p)) for p in parts]
             if all(
                 v <= limits.INTEGER or (not isinf(v) and not p.isdigit()) for v, p in zip(values, parts, strict=True)
             ):

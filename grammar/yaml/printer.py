@@ -60,10 +60,15 @@ def _kind(item: tree.SpecItem) -> str:
     match item:
         case tree.Version():
             return "hv"
-        case tree.Header(kind=kind) | tree.Recipe(kind=kind) | tree.Section(kind=kind) | tree.Settings(kind=kind):
+        case (
+            tree.HeaderNode(kind=kind)
+            | tree.RecipeNode(kind=kind)
+            | tree.Section(kind=kind)
+            | tree.SettingsNode(kind=kind)
+        ):
             return kind
         case _:
-            return type(item).__name__.lower()
+            return type(item).__name__.removesuffix("Node").lower()
 
 
 def _sorted(items: Sequence[tree.SpecItem]) -> tuple[tree.SpecItem, ...]:
@@ -71,7 +76,7 @@ def _sorted(items: Sequence[tree.SpecItem]) -> tuple[tree.SpecItem, ...]:
     return tuple(sorted(inside, key=lambda item: _ORDER.index(_kind(item))))
 
 
-def _put(into: dict[str, _Value], key: str, value: _Value, node: tree.Node) -> None:
+def _put(into: dict[str, _Value], key: str, value: _Value, node: tree.TreeNode) -> None:
     if key in into:
         message = f"`{key}` stands twice, which the YAML form cannot say"
         raise SpecError([Diagnostic(codes.DUPLICATE_KEY, message, node.span, help="keep one of them")])
@@ -90,17 +95,17 @@ def _items(items: Iterable[tree.SpecItem]) -> dict[str, _Value]:
         match item:
             case tree.Version(number=number):
                 _put(out, "hv", number.text, item)
-            case tree.Header(kind="use", value=tree.String(value=text), alias=alias):
+            case tree.HeaderNode(kind="use", value=tree.String(value=text), alias=alias):
                 _append(out, "use", text if alias is None else {"file": text, "as": alias.id})
-            case tree.Needs():
+            case tree.NeedsNode():
                 _append(out, "needs", print_statement(item).removeprefix("needs "))
-            case tree.Header(kind=kind, value=value):
+            case tree.HeaderNode(kind=kind, value=value):
                 _put(out, kind, value.value if isinstance(value, tree.String) else value.id, item)
-            case tree.Likelihood(value=expression):
+            case tree.LikelihoodNode(value=expression):
                 _put(out, "likelihood", print_expression(expression), item)
             case tree.Section(kind=kind, rows=rows):
                 _put(out, kind, _rows(rows), item)
-            case tree.Settings():
+            case tree.SettingsNode():
                 _put_settings(out, item)
             case _:
                 _put_grouped(out, item)
@@ -116,7 +121,7 @@ def _put_grouped(out: dict[str, _Value], item: tree.SpecItem) -> None:
             heading, key, value = _kind(item), name.id, print_expression(expression)
         case tree.Default(operation=operation, settings=settings):
             heading, key, value = "default", operation.id, _settings(settings)
-        case tree.Recipe(kind=kind, body=body):
+        case tree.RecipeNode(kind=kind, body=body):
             bare = replace(item, body=replace(body, statements=()))
             heading, key, value = f"{kind}s", print_statement(bare)[len(kind) + 1 : -3], _body(body)
         case tree.Prior(body=body):
@@ -131,7 +136,7 @@ def _put_grouped(out: dict[str, _Value], item: tree.SpecItem) -> None:
     _put(group, key, value, item)
 
 
-def _put_settings(out: dict[str, _Value], item: tree.Settings) -> None:
+def _put_settings(out: dict[str, _Value], item: tree.SettingsNode) -> None:
     settings = _settings(item.settings)
     if item.name is None:
         _put(out, item.kind, settings, item)
@@ -144,7 +149,7 @@ def _put_settings(out: dict[str, _Value], item: tree.Settings) -> None:
 def _settings(settings: Iterable[tree.Setting]) -> dict[str, _Value]:
     out: dict[str, _Value] = {}
     for setting in settings:
-        if isinstance(setting, tree.Condition):
+        if isinstance(setting, tree.ConditionNode):
             key, _, value = print_statement(setting).partition(" = ")
             _put(out, key, value, setting)
         else:

@@ -113,25 +113,8 @@ class _Reader:
         kind, _, rest = key.text.partition(" ")
         span = key.span.to(value.span)
         match kind:
-            case "hv":
-                number = self._expression(value)
-                if isinstance(number, tree.Number):
-                    yield tree.Version(number, span=span)
-                elif number is not None:
-                    self._wrong(value, f"`{number.span.text[:30]}`", "a version number")
-            case "model":
-                if name := self._name(value):
-                    yield tree.Header("model", name, span=span)
-            case "title" | "use" | "extends":
-                for node in value.items if isinstance(value, Sequence) else (value,):
-                    if kind == "use" and isinstance(node, Mapping):
-                        yield from self._used_as(node)
-                    elif text := self._string(node):
-                        yield tree.Header(cast(Any, kind), text, span=node.span)
-            case "needs":
-                for node in value.items if isinstance(value, Sequence) else (value,):
-                    if needed := self._parse(node, "needed"):
-                        yield tree.Needs(*needed, span=node.span)
+            case "hv" | "model" | "title" | "use" | "extends" | "needs":
+                yield from self._header(kind, value, span)
             case "let" | "shared" if not rest:
                 for name_node, node in self._entries(value, "names and values"):
                     yield from self._definition(kind, name_node, node)
@@ -140,25 +123,13 @@ class _Reader:
                     yield from self._default(name_node, node)
             case "likelihood":
                 if expression := self._expression(value):
-                    yield tree.Likelihood(expression, span=span)
+                    yield tree.LikelihoodNode(expression, span=span)
             case "encoder" | "decoder":
                 yield tree.Section(cast(Any, kind), tuple(self._rows(value)), span=span)
-            case "data" | "train" | "objective" | "evaluate" | "sample" if not rest or kind in (
-                "data",
-                "train",
-            ):
+            case "data" | "train" | "objective" | "evaluate" | "sample" if not rest or kind in ("data", "train"):
                 yield from self._settings_item(kind, key, value)
-            case "cells" | "groups":
-                for head, body in self._entries(value, "recipes"):
-                    yield from self._recipe(kind[:-1], head, body)
-            case "priors":
-                for head, body in self._entries(value, "priors"):
-                    if parts := self._parse(head, "prior_head"):
-                        yield tree.Prior(parts[0], parts[1], self._block(body), span=head.span.to(body.span))
-            case "variants":
-                for head, body in self._entries(value, "variants"):
-                    if name := self._name(head):
-                        yield tree.Variant(name, tuple(self.items(body)), span=head.span.to(body.span))
+            case "cells" | "groups" | "priors" | "variants":
+                yield from self._bodies(kind, value)
             case _:
                 near = get_close_matches(key.text, _KEYS, 1)
                 help_ = f"did you mean `{near[0]}`?" if near else ""
@@ -166,7 +137,41 @@ class _Reader:
                 expected = ", ".join(f"`{word}`" for word in _KEYS)
                 self.found.add(Diagnostic(codes.UNKNOWN_ITEM, message, key.span, key.text[:40], expected, help_))
 
-    def _used_as(self, node: Mapping) -> Iterator[tree.Header]:
+    def _header(self, kind: str, value: Node, span: Span) -> Iterator[tree.SpecItem]:
+        """What stands before the definitions of a file: its version, its names, the files that it takes from."""
+        match kind:
+            case "hv":
+                number = self._expression(value)
+                if isinstance(number, tree.Number):
+                    yield tree.Version(number, span=span)
+                elif number is not None:
+                    self._wrong(value, f"`{number.span.text[:30]}`", "a version number")
+            case "model":
+                if name := self._name(value):
+                    yield tree.HeaderNode("model", name, span=span)
+            case "needs":
+                for node in value.items if isinstance(value, Sequence) else (value,):
+                    if needed := self._parse(node, "needed"):
+                        yield tree.NeedsNode(*needed, span=node.span)
+            case _:
+                for node in value.items if isinstance(value, Sequence) else (value,):
+                    if kind == "use" and isinstance(node, Mapping):
+                        yield from self._used_as(node)
+                    elif text := self._string(node):
+                        yield tree.HeaderNode(cast(Any, kind), text, span=node.span)
+
+    def _bodies(self, kind: str, value: Node) -> Iterator[tree.SpecItem]:
+        """The entries of `cells`, `groups`, `priors` or `variants`: a head, and what stands behind it."""
+        for head, body in self._entries(value, "recipes" if kind in ("cells", "groups") else kind):
+            if kind in ("cells", "groups"):
+                yield from self._recipe(kind[:-1], head, body)
+            elif kind == "priors":
+                if parts := self._parse(head, "prior_head"):
+                    yield tree.Prior(parts[0], parts[1], self._block(body), span=head.span.to(body.span))
+            elif name := self._name(head):
+                yield tree.Variant(name, tuple(self.items(body)), span=head.span.to(body.span))
+
+    def _used_as(self, node: Mapping) -> Iterator[tree.HeaderNode]:
         """`{file: cells.hv, as: cells}`"""
         parts = {key.text: value for key, value in node.entries}
         if parts.keys() != {"file", "as"}:
@@ -174,7 +179,7 @@ class _Reader:
             return
         text, alias = self._string(parts["file"]), self._name(parts["as"])
         if text and alias:
-            yield tree.Header("use", text, alias, span=node.span)
+            yield tree.HeaderNode("use", text, alias, span=node.span)
 
     def _definition(self, kind: str, key: Node, value: Node) -> Iterator[tree.Let | tree.Shared]:
         name, expression = self._name(key), self._expression(value)
@@ -195,13 +200,13 @@ class _Reader:
             if name and expression:
                 yield tree.Setting(name, expression, span=key.span.to(value.span))
 
-    def _condition(self, key: Scalar, value: Node) -> Iterator[tree.Condition]:
+    def _condition(self, key: Scalar, value: Node) -> Iterator[tree.ConditionNode]:
         """`given label: 10 classes { drop = 0.1 }`: what stands after `=` in the text form."""
         name, parts = self._name(key), self._parse(value, "condition_head")
         if name and parts:
-            yield tree.Condition(name, *parts, span=key.span.to(value.span))
+            yield tree.ConditionNode(name, *parts, span=key.span.to(value.span))
 
-    def _settings_item(self, kind: str, key: Scalar, value: Node) -> Iterator[tree.Settings]:
+    def _settings_item(self, kind: str, key: Scalar, value: Node) -> Iterator[tree.SettingsNode]:
         settings = tuple(self._settings(value))
         name: tree.Expr | None = None
         if tail := _tail(key):
@@ -214,7 +219,7 @@ class _Reader:
             or (kind == "data" and isinstance(name, tree.String))
             or (not name and kind != "data")
         ):
-            yield tree.Settings(cast(Any, kind), cast(Any, name), settings, span=key.span.to(value.span))
+            yield tree.SettingsNode(cast(Any, kind), cast(Any, name), settings, span=key.span.to(value.span))
         elif not self.found.failed:
             self._wrong(
                 key,
@@ -222,9 +227,9 @@ class _Reader:
                 "`data` with its `source`, or `data NAME`" if kind == "data" else "a name",
             )
 
-    def _recipe(self, kind: str, head: Scalar, body: Node) -> Iterator[tree.Recipe]:
+    def _recipe(self, kind: str, head: Scalar, body: Node) -> Iterator[tree.RecipeNode]:
         if parts := self._parse(head, "recipe_head"):
-            yield tree.Recipe(cast(Any, kind), parts[0], parts[1], self._block(body), span=head.span.to(body.span))
+            yield tree.RecipeNode(cast(Any, kind), parts[0], parts[1], self._block(body), span=head.span.to(body.span))
 
     def _rows(self, node: Node) -> Iterator[tree.Row | tree.Let | tree.Shared | tree.Default]:
         for key, value in self._entries(node, "rows"):

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from hvdsl.compiler.catalogue.table import Kind
-from hvdsl.compiler.graph import Edge, Graph, Node, Role, Scope
+from hvdsl.compiler.catalogue.table import OperationKind
+from hvdsl.compiler.graph import Edge, Graph, GraphScope, Node, Role
 from hvdsl.draw import style
 from hvdsl.draw.folding import ScopeFolder, tap_label
 from hvdsl.draw.labels import operation, shape, silent
@@ -46,17 +46,17 @@ def cell(model: Model, name: str) -> Picture:
     )
 
 
-def inside(graph: Graph, scope: Scope, facts: str) -> Picture:
+def inside(graph: Graph, scope: GraphScope, facts: str) -> Picture:
     """Return the drawing of one instance of a recipe."""
     drawing = _Drawing(graph, scope)
     ink = style.DECODER if scope.definition and scope.definition[0] == "group" else style.ENCODER
     return layered(scope.name, facts, drawing.vertices, drawing.arrows, ink)
 
 
-def recipes(scope: Scope) -> Iterator[Scope]:
+def recipes(scope: GraphScope) -> Iterator[GraphScope]:
     """Every use of a recipe inside a scope, in order of execution."""
     for member in scope.members:
-        if isinstance(member, Scope):
+        if isinstance(member, GraphScope):
             if member.kind == "recipe":
                 yield member
             yield from recipes(member)
@@ -65,7 +65,7 @@ def recipes(scope: Scope) -> Iterator[Scope]:
 class _Drawing:
     """Turns the nodes of a scope into vertices and arrows; plain operations in a row become one box."""
 
-    def __init__(self, graph: Graph, scope: Scope) -> None:
+    def __init__(self, graph: Graph, scope: GraphScope) -> None:
         self._graph, self._folder = graph, ScopeFolder(graph)
         self._inside = {node.index for node in scope.nodes()}
         self._owner: dict[int, Vertex] = {}
@@ -76,7 +76,7 @@ class _Drawing:
         self._leave(scope)
         self._join_chains()
 
-    def _visit(self, scope: Scope) -> None:
+    def _visit(self, scope: GraphScope) -> None:
         for member in scope.members:
             if isinstance(member, Node):
                 self._node(member)
@@ -85,7 +85,7 @@ class _Drawing:
             else:
                 self._visit(member)
 
-    def _folded(self, scope: Scope) -> None:
+    def _folded(self, scope: GraphScope) -> None:
         """A recipe inside, or steps that repeat: one box."""
         nodes = list(scope.nodes())
         pieces = self._folder.pieces_of(scope)
@@ -116,7 +116,7 @@ class _Drawing:
             for edge in tensors[2:] or ([] if group.posterior is None else [group.posterior]):
                 self._connect(edge, vertex, "posterior")
             return
-        passes = silent(node) or node.operation.kind is Kind.DISTRIBUTION
+        passes = silent(node) or node.operation.kind is OperationKind.DISTRIBUTION
         if passes and len(tensors) == 1 and node.role is Role.OPERATION:
             source = self._source(tensors[0])
             if source is not None:
@@ -154,7 +154,7 @@ class _Drawing:
         self.vertices.append(vertex)
         return vertex
 
-    def _leave(self, scope: Scope) -> None:
+    def _leave(self, scope: GraphScope) -> None:
         """What is used outside leaves at the bottom."""
         leaving: dict[Vertex, Node] = {}
         for node in self._graph.nodes:

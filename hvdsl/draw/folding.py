@@ -8,8 +8,8 @@ from dataclasses import replace
 from hvdsl.compiler.catalogue import resampling
 from hvdsl.compiler.catalogue.convolutions import UPCONV
 from hvdsl.compiler.catalogue.joins import ADD
-from hvdsl.compiler.catalogue.table import Kind as OperationKind
-from hvdsl.compiler.graph import ENTRIES, Graph, Node, Role, Scope
+from hvdsl.compiler.catalogue.table import OperationKind
+from hvdsl.compiler.graph import ENTRIES, Graph, GraphScope, Node, Role
 from hvdsl.draw.labels import as_in_spec, operation, silent
 from hvdsl.draw.pieces import Mark, Piece, PieceKind, add_mark, alike, fold_pattern, join
 
@@ -24,20 +24,20 @@ class ScopeFolder:
             for value in node.inputs:
                 self._users.setdefault(value.node, []).append(node)
         self._aside = _of_conditions(graph)
-        self._uses: dict[str, list[Scope]] = {}  # of each recipe
+        self._uses: dict[str, list[GraphScope]] = {}  # of each recipe
         self._collect(graph.root)
 
-    def pieces(self, scope: Scope) -> list[Piece]:
+    def pieces(self, scope: GraphScope) -> list[Piece]:
         """Return the pieces of a row or prior, in order of execution."""
         latents = {str(node.args["name"]) for node in scope.nodes() if node.role is Role.LATENT}
         return self._folded(scope, latents)
 
-    def pieces_of(self, scope: Scope) -> list[Piece]:
+    def pieces_of(self, scope: GraphScope) -> list[Piece]:
         """Return the pieces that stand for a recipe, a shared instance or a repeat in what holds it."""
         latents = {str(node.args["name"]) for node in scope.nodes() if node.role is Role.LATENT}
         return list(self._repeat(scope, latents)) if scope.kind == "repeat" else [self._recipe(scope)]
 
-    def _folded(self, scope: Scope, latents: set[str]) -> list[Piece]:
+    def _folded(self, scope: GraphScope, latents: set[str]) -> list[Piece]:
         runs = _join_runs(list(self._pieces(scope, latents)))
         for piece in runs:
             piece.scale = self._scale(piece)
@@ -54,7 +54,7 @@ class ScopeFolder:
         sources = [self._graph.nodes[value.node] for node in piece.nodes for value in node.inputs]
         return tuple(dict.fromkeys(str(node.args["name"]) for node in sources if node.role is Role.GIVEN))
 
-    def _pieces(self, scope: Scope, latents: set[str]) -> Iterator[Piece]:
+    def _pieces(self, scope: GraphScope, latents: set[str]) -> Iterator[Piece]:
         for member in scope.members:
             if isinstance(member, Node):
                 if member.role not in ENTRIES:
@@ -84,7 +84,7 @@ class ScopeFolder:
         else:
             yield Piece(PieceKind.OPERATIONS, self._written(node), [node], scope=node.scope)
 
-    def _recipe(self, scope: Scope) -> Piece:
+    def _recipe(self, scope: GraphScope) -> Piece:
         nodes, shared = list(scope.nodes()), scope.kind == "shared"
         arguments = "" if shared else self._arguments(scope)
         return Piece(
@@ -97,21 +97,21 @@ class ScopeFolder:
             shared=shared,
         )
 
-    def _collect(self, scope: Scope) -> None:
+    def _collect(self, scope: GraphScope) -> None:
         for member in scope.members:
-            if isinstance(member, Scope):
+            if isinstance(member, GraphScope):
                 if member.kind == "recipe":
                     self._uses.setdefault(member.name, []).append(member)
                 self._collect(member)
 
-    def _arguments(self, scope: Scope) -> str:
+    def _arguments(self, scope: GraphScope) -> str:
         """Return the arguments in which the uses of a recipe differ, as this one has them: `k = 5×5, attn = yes`."""
         uses = self._uses[scope.name]
         differ = [p for p in scope.parameters if any(u.constants.get(p) != scope.constants.get(p) for u in uses)]
         return ", ".join(f"{name} = {as_in_spec(scope.constants[name])}" for name in differ if name in scope.constants)
 
-    def _repeat(self, scope: Scope, latents: set[str]) -> Iterator[Piece]:
-        turns = [self._folded(turn, latents) for turn in scope.members if isinstance(turn, Scope)]
+    def _repeat(self, scope: GraphScope, latents: set[str]) -> Iterator[Piece]:
+        turns = [self._folded(turn, latents) for turn in scope.members if isinstance(turn, GraphScope)]
         if len(turns) < 2 or any(fold_pattern(turn) != fold_pattern(turns[0]) for turn in turns):
             for turn in turns:
                 yield from turn
@@ -128,7 +128,7 @@ class ScopeFolder:
             nodes = [node for piece in first for node in piece.nodes]
             yield Piece(PieceKind.FRAME, "", nodes, count=len(turns), children=first, scope=scope, beside=beside)
 
-    def _marks(self, scope: Scope) -> list[Mark]:
+    def _marks(self, scope: GraphScope) -> list[Mark]:
         marks: list[Mark] = []
         for node in scope.nodes():
             if node.role is Role.LATENT or (node.role is Role.SAMPLE and self._in_encoder(node)):
@@ -154,7 +154,7 @@ class ScopeFolder:
 
     @staticmethod
     def _in_encoder(node: Node) -> bool:
-        scope: Scope | None = node.scope
+        scope: GraphScope | None = node.scope
         while scope is not None and scope.kind != "section":
             scope = scope.parent
         return scope is not None and scope.name == "encoder"

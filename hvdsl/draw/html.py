@@ -10,7 +10,7 @@ from pathlib import PurePath
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
-from hvdsl.compiler.graph import Graph, Node, Scope
+from hvdsl.compiler.graph import Graph, GraphScope, Node
 from hvdsl.draw import columns, labels
 from hvdsl.draw.cell import MOST, inside
 from hvdsl.draw.ladder import Ladder
@@ -275,7 +275,7 @@ def _instances(piece: Piece) -> Iterator[Instance]:
             if labels.operation(node):
                 yield _instance(f"{node.scope.path}: {labels.operation(node)}".removeprefix(": "), [node])
         return
-    groups: dict[int, tuple[Scope, list[Node]]] = {}
+    groups: dict[int, tuple[GraphScope, list[Node]]] = {}
     for node in piece.nodes:
         owner = _owner(node, piece.scope)
         groups.setdefault(id(owner), (owner, []))[1].append(node)
@@ -283,7 +283,7 @@ def _instances(piece: Piece) -> Iterator[Instance]:
         yield _instance(scope.path, nodes)
 
 
-def _owner(node: Node, like: Scope) -> Scope:
+def _owner(node: Node, like: GraphScope) -> GraphScope:
     """Return the instance that a node belongs to: the outermost scope of that kind and name above it."""
     owner, scope = node.scope, node.scope
     while scope.parent is not None:

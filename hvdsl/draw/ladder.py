@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from hvdsl.compiler.graph import Graph, Node, Role, Scope
+from hvdsl.compiler.graph import Graph, GraphScope, Node, Role
 from hvdsl.draw.folding import ScopeFolder
 from hvdsl.draw.labels import quantity, shape
 from hvdsl.draw.pieces import Piece, PieceKind
@@ -120,10 +120,10 @@ def _bands(graph: Graph) -> list[Band]:
     bands: dict[tuple[int, int], Band] = {}
     folder = ScopeFolder(graph)
     for section in graph.root.members:
-        if not isinstance(section, Scope) or section.name not in ("encoder", "decoder"):
+        if not isinstance(section, GraphScope) or section.name not in ("encoder", "decoder"):
             continue
         for row in section.members:
-            if not isinstance(row, Scope) or row.kind != "row":
+            if not isinstance(row, GraphScope) or row.kind != "row":
                 continue
             height, width = _grid(row.name)
             band = bands.setdefault((height, width), Band(f"{height}×{width}"))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from hvdsl.compiler.graph import Node, Scope, Shape
+from hvdsl.compiler.graph import GraphScope, Node, Shape
 
 
 class PieceKind(StrEnum):
@@ -41,7 +41,7 @@ class Piece:
     count: int = 1
     marks: list[Mark] = field(default_factory=list)
     children: list[Piece] = field(default_factory=list)
-    scope: Scope | None = None
+    scope: GraphScope | None = None
     arguments: str = ""  # what tells a recipe from others of its name: `attn = yes`
     shared: bool = False  # a use of an instance that has its parameters where it is first used
     beside: bool = False  # the repetitions stand side by side, on one input

@@ -17,14 +17,23 @@ from hvdsl.compiler.assembly.declared import DOCS
 from hvdsl.compiler.assembly.files import find
 from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.catalogue.likelihoods import LIKELIHOODS
-from hvdsl.compiler.catalogue.reference import signature
-from hvdsl.compiler.catalogue.table import Argument, Kind, Required
+from hvdsl.compiler.catalogue.reference import operation_signature
+from hvdsl.compiler.catalogue.table import Argument, OperationKind, Required
 from hvdsl.compiler.elaboration.environment import CONTEXT_NAMES
-from hvdsl.compiler.graph import Scope
+from hvdsl.compiler.graph import GraphScope
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.pipeline import check
 from hvdsl.compiler.setting_words import Settings
-from hvdsl.compiler.settings import LABEL, Condition, Data, Evaluate, LatentSettings, Objective, Sample, Train
+from hvdsl.compiler.settings import (
+    LABEL,
+    ConditionSettings,
+    Data,
+    Evaluate,
+    LatentSettings,
+    ObjectiveSettings,
+    SampleSettings,
+    Train,
+)
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 from hvdsl.grammar.files import format_text, read
@@ -34,12 +43,12 @@ from hvdsl.grammar.tree import Name
 
 SECTIONS: dict[str, type[Settings]] = {
     "data": Data,
-    "objective": Objective,
+    "objective": ObjectiveSettings,
     "train": Train,
     "evaluate": Evaluate,
-    "sample": Sample,
+    "sample": SampleSettings,
 }
-BLOCKS: dict[str, type[Settings]] = {**SECTIONS, "given": Condition, "latent": LatentSettings}  # inside others
+BLOCKS: dict[str, type[Settings]] = {**SECTIONS, "given": ConditionSettings, "latent": LatentSettings}  # inside others
 CONTEXT = {
     "channels": "channels of the tensor that entered; `channels(t)` those of another",
     "res": "height of the tensor that entered; in a row its label; `res(t)` that of another",
@@ -100,7 +109,7 @@ class Document:
         """The model, if there is one, and everything that is wrong or questionable. A file of recipes is only read."""
         try:
             spec = read_text(self.source)
-            if not any(isinstance(item, tree.Header) and item.kind in ("model", "extends") for item in spec.items):
+            if not any(isinstance(item, tree.HeaderNode) and item.kind in ("model", "extends") for item in spec.items):
                 return None, ()
             model = check(self.source, base=self.path.parent)
         except SpecError as error:
@@ -162,10 +171,10 @@ class Document:
         definition = self.definition(offset)
         if definition is not None:
             return f"```hv\n{definition.text}\n```\n{self._sizes(definition)}".rstrip()
-        if name in OPERATIONS and OPERATIONS[name].kind is not Kind.INTERNAL:
+        if name in OPERATIONS and OPERATIONS[name].kind is not OperationKind.INTERNAL:
             operation = OPERATIONS[name]
             rows = "".join(f"\n- `{a.name}`: {_says(a)}" for a in operation.arguments)
-            return f"```hv\n{signature(operation)}\n```\n{operation.summary}\n{rows}"
+            return f"```hv\n{operation_signature(operation)}\n```\n{operation.summary}\n{rows}"
         if name in LIKELIHOODS:
             return f"likelihood: {LIKELIHOODS[name].summary}"
         return f"`{name}`: {CONTEXT[name]}" if name in CONTEXT else None
@@ -182,8 +191,8 @@ class Document:
         own = {d.name: d for d in self.definitions if d.kind not in _LOCAL or self._same_recipe(d.span.start, offset)}
         used = {d.name: d for t in (_used(self.tree, self.path) if self.tree else ()) for d in _definitions(t)}
         names = [Choice(d.name, d.kind, d.text) for d in {**used, **own}.values() if d.kind not in ("variant", "prior")]
-        public = (o for o in OPERATIONS.values() if o.kind is not Kind.INTERNAL)
-        operations = [Choice(o.name, "operation", signature(o), o.summary) for o in public]
+        public = (o for o in OPERATIONS.values() if o.kind is not OperationKind.INTERNAL)
+        operations = [Choice(o.name, "operation", operation_signature(o), o.summary) for o in public]
         return [*names, *operations, *(Choice(name, "context", doc=CONTEXT[name]) for name in sorted(CONTEXT_NAMES))]
 
     def formatted(self) -> str | None:
@@ -253,7 +262,7 @@ def _definitions(spec: tree.Spec) -> Iterator[Definition]:
 
 
 def _defined(item: tree.SpecItem) -> Iterator[Definition]:
-    if isinstance(item, tree.Recipe):
+    if isinstance(item, tree.RecipeNode):
         yield _of(item.name, item.kind)
         yield from (_of(parameter.name, "parameter") for parameter in item.parameters)
         yield from _bound(item.body)
@@ -266,8 +275,10 @@ def _defined(item: tree.SpecItem) -> Iterator[Definition]:
             yield from _defined(inner)
     elif isinstance(item, tree.Section):
         yield from _bound(item)
-    elif isinstance(item, tree.Settings):
-        yield from (_of(setting.key, "condition") for setting in item.settings if isinstance(setting, tree.Condition))
+    elif isinstance(item, tree.SettingsNode):
+        yield from (
+            _of(setting.key, "condition") for setting in item.settings if isinstance(setting, tree.ConditionNode)
+        )
     elif isinstance(item, tree.Let | tree.Shared):
         yield _of(item.name, type(item).__name__.lower())
 
@@ -300,14 +311,14 @@ def _walk(node: object) -> Iterator[object]:
 
 def _names(spec: tree.Spec) -> Iterator[tree.Name]:
     """Every name in a file, but for keys of settings (conditions apart) and those of named arguments."""
-    keys = {id(n.key) for n in _walk(spec) if isinstance(n, tree.Setting) and not isinstance(n, tree.Condition)}
+    keys = {id(n.key) for n in _walk(spec) if isinstance(n, tree.Setting) and not isinstance(n, tree.ConditionNode)}
     return (n for n in _walk(spec) if isinstance(n, tree.Name) and id(n) not in keys)
 
 
 def _used(spec: tree.Spec, path: Path, seen: frozenset[Path] = frozenset()) -> Iterator[tree.Spec]:
     """The files that a spec uses or extends, near ones first; what cannot be read is passed over: `check` tells it."""
     for item in spec.items:
-        if not isinstance(item, tree.Header) or item.kind not in ("use", "extends") or len(seen) > USES:
+        if not isinstance(item, tree.HeaderNode) or item.kind not in ("use", "extends") or len(seen) > USES:
             continue
         try:
             place = find(item, path.parent)
@@ -319,9 +330,9 @@ def _used(spec: tree.Spec, path: Path, seen: frozenset[Path] = frozenset()) -> I
             yield from _used(inner, place, seen | {place})
 
 
-def _scopes(scope: Scope) -> Iterator[Scope]:
+def _scopes(scope: GraphScope) -> Iterator[GraphScope]:
     for member in scope.members:
-        if isinstance(member, Scope):
+        if isinstance(member, GraphScope):
             if member.kind in ("recipe", "shared"):
                 yield member
             yield from _scopes(member)
@@ -338,7 +349,7 @@ def _block(before: str) -> str | None:
 
 def _keys(block: str) -> dict[str, Argument]:
     keys = declared.arguments(BLOCKS[block])
-    return {name: key for name, key in keys.items() if block != "given" or name in DOCS["Condition"]}
+    return {name: key for name, key in keys.items() if block != "given" or name in DOCS["ConditionSettings"]}
 
 
 def _says(argument: Argument) -> str:

@@ -85,9 +85,9 @@ class Compiled:
 
     def module(self) -> ModuleType:
         """The source as a Python module; `module().Model` is the model's class. Imports torch."""
-        from hvdsl.compiler.load import load
+        from hvdsl.compiler.load import load_module
 
-        return load(self.source, self.model.settings.model)
+        return load_module(self.source, self.model.settings.model)
 
     def build(self, seed: int = 0) -> nn.Module:
         """The model, each parameter at its first value. Equal seeds give equal values.
@@ -181,11 +181,11 @@ def checked(spec: str | Path | Source | tree.Spec, overrides: Sequence[str] = ()
 
 def info(model: Model) -> dict[str, Any]:
     """Return what a model costs, per resolution and in all, as JSON says it."""
-    from hvdsl.compiler.analysis.summary import conditions_of, prior_summary, summary
+    from hvdsl.compiler.analysis.summary import condition_uses, prior_summary, summary
     from hvdsl.compiler.parameter_groups import group_summary
 
     priors = [prior_summary(graph).to_json() for graph in model.priors.values()]
-    conditions = [condition.to_json() for condition in conditions_of(model)]
+    conditions = [condition.to_json() for condition in condition_uses(model)]
     if model.is_of_codes:
         levels = model.settings.data.levels.items()
         return {

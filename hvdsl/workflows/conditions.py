@@ -18,7 +18,7 @@ from hvdsl.compiler.assembly.pixels import V, parse_pixel_map
 from hvdsl.compiler.graph import Graph
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.settings import LABEL, Data
-from hvdsl.compiler.settings import Condition as DeclaredCondition
+from hvdsl.compiler.settings import ConditionSettings as DeclaredCondition
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.data import DataError, Splits
 from hvdsl.runtime.data.conditions import made

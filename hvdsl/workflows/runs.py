@@ -15,7 +15,7 @@ from torch import nn
 from hvdsl.compiler.assembly.files import locate
 from hvdsl.compiler.assembly.upgrade import upgraded
 from hvdsl.compiler.emit import emit_priors, emit_steps
-from hvdsl.compiler.load import load
+from hvdsl.compiler.load import load_module
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.pipeline import write
 from hvdsl.compiler.settings import Data
@@ -24,6 +24,7 @@ from hvdsl.errors import UsageError
 from hvdsl.grammar import print_text, read_text
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.data import Dataset, Splits, open_given, open_splits
+from hvdsl.runtime.data.hub import noted_place
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.protocol import StepsClass
@@ -59,7 +60,7 @@ def instantiate(model: Model, seed: int = 0, device: torch.device | None = None,
 def instantiate_prior(model: Model, latent: str, seed: int = 0, device: torch.device | None = None) -> nn.Module:
     """Return the emitted prior of a latent, initialised from `seed`, on `device`."""
     alone = replace(model, priors={latent: model.priors[latent]})  # the others need not be written for it
-    emitted = load(emit_priors(alone), f"{model.settings.model}_priors")
+    emitted = load_module(emit_priors(alone), f"{model.settings.model}_priors")
     prior: nn.Module = emitted.PRIORS[latent]()
     initialize(prior, seed)
     return prior.to(device) if device else prior
@@ -68,7 +69,7 @@ def instantiate_prior(model: Model, latent: str, seed: int = 0, device: torch.de
 def steps_of(model: Model, latent: str) -> StepsClass:
     """Return the class of the position-by-position form of a latent's prior, derived now."""
     name = f"{model.settings.model}_steps"
-    steps: StepsClass = load(emit_steps(model, [latent]), name).STEPS[latent]
+    steps: StepsClass = load_module(emit_steps(model, [latent]), name).STEPS[latent]
     return steps
 
 
@@ -102,7 +103,7 @@ def create_run(
     here = world()
     if here.leads:
         given = spec.name if isinstance(spec, Source) else str(spec)
-        environment: dict[str, Any] = {"spec": given, "data": str(data.resolve()) if data else None, "level": level}
+        environment: dict[str, Any] = {"spec": given, "data": noted_place(data) if data else None, "level": level}
         if class_names:
             environment[CLASSES] = {field: list(names) for field, names in class_names.items()}
         Run.create(folder, files, environment)

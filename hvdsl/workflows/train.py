@@ -227,9 +227,8 @@ def _train(
     saved: int | None = None
     for stage in named:
         if run is None and model.is_of_codes:
-            run = begin_codes(
-                options.spec, model, options.of_prior(stage, device), options.out, _level(options, None, device)
-            )
+            level = _level(options, None, device)
+            run = begin_codes(options.spec, model, options.of_prior(stage, device), options.out, level)
         if run is None or stage == AUTOENCODER:
             run, outcome = _train_autoencoder(options, run, given, device, console, held)
         else:

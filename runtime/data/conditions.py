@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvdsl.compiler.settings import LABEL, Condition, Data
+from hvdsl.compiler.settings import LABEL, ConditionSettings, Data
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.fields import ArrayField, ClassField, Field, ImageField, Labelled, TableField, Value
 from hvdsl.runtime.data.preprocess import random, resized
@@ -81,7 +81,11 @@ def open_fields(
 
 
 def _open(
-    condition: Condition, images: Labelled, place: Path | None, classes: Sequence[str] | None, whole: Path | None
+    condition: ConditionSettings,
+    images: Labelled,
+    place: Path | None,
+    classes: Sequence[str] | None,
+    whole: Path | None,
 ) -> Field:
     """Open one field.
 
@@ -119,7 +123,7 @@ def _open(
     return field
 
 
-def _find(condition: Condition, around: Sequence[Path]) -> Path:
+def _find(condition: ConditionSettings, around: Sequence[Path]) -> Path:
     """The folder or table of a field: where the images are, beside them, or from the working folder."""
     written = Path(condition.source or "")
     places = list(
@@ -137,7 +141,9 @@ def _find(condition: Condition, around: Sequence[Path]) -> Path:
     )
 
 
-def made(data: Data, condition: Condition, pixels: NDArray[Any], epoch: int, index: int) -> NDArray[np.float32] | None:
+def made(
+    data: Data, condition: ConditionSettings, pixels: NDArray[Any], epoch: int, index: int
+) -> NDArray[np.float32] | None:
     """A field that is made of the image (C, H, W) or of chance; None where it is stored.
 
     A smaller image has whole numbers where the image has, as a file could hold it. Chance is a function of the split
@@ -158,7 +164,7 @@ def made(data: Data, condition: Condition, pixels: NDArray[Any], epoch: int, ind
 
 
 def formed(
-    condition: Condition, value: Value, name: str, place: str, moved: Callable[[NDArray[Any]], NDArray[Any]]
+    condition: ConditionSettings, value: Value, name: str, place: str, moved: Callable[[NDArray[Any]], NDArray[Any]]
 ) -> NDArray[Any]:
     """A stored value as the model takes it: a class, or numbers of the declared shape; -1 or NaN where there is none.
 
@@ -190,7 +196,7 @@ def formed(
     return numbers
 
 
-def _class(condition: Condition, value: Value, name: str, place: str) -> int:
+def _class(condition: ConditionSettings, value: Value, name: str, place: str) -> int:
     if value is None or (isinstance(value, int) and value == NONE):
         _missing(condition, name, place)
         return NONE
@@ -208,7 +214,7 @@ def _class(condition: Condition, value: Value, name: str, place: str) -> int:
     return int(number)
 
 
-def _missing(condition: Condition, name: str, place: str) -> None:
+def _missing(condition: ConditionSettings, name: str, place: str) -> None:
     if not condition.drop:
         raise DataError(
             f"there is no `{condition.name}` of {name} in {place}: add it, or write "

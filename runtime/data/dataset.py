@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hvdsl.compiler.settings import Condition, Data
+from hvdsl.compiler.settings import ConditionSettings, Data
 from hvdsl.runtime.data.conditions import NONE, formed, made
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.fields import Field
@@ -191,7 +191,7 @@ class Dataset:
         return np.stack(rows), {key: np.stack(values) for key, values in given.items()}
 
     def _formed(
-        self, condition: Condition, pixels: Pixels, epoch: int, index: int, stored: tuple[int, ...]
+        self, condition: ConditionSettings, pixels: Pixels, epoch: int, index: int, stored: tuple[int, ...]
     ) -> NDArray[Any]:
         """A field of an image, which is `stored` with that height and width."""
         own = made(self._settings, condition, pixels, epoch, index)
@@ -203,7 +203,7 @@ class Dataset:
         return formed(condition, value, name, source.place, lambda n: self._moved(condition, n, epoch, index, stored))
 
     def _moved(
-        self, condition: Condition, numbers: NDArray[Any], epoch: int, index: int, stored: tuple[int, ...]
+        self, condition: ConditionSettings, numbers: NDArray[Any], epoch: int, index: int, stored: tuple[int, ...]
     ) -> NDArray[Any]:
         """Do with (H, W, C) what is done with the image, and bring it to the size that was declared."""
         size, name = condition.shape[1:], self.images.name(index)

@@ -19,8 +19,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from hvdsl.compiler.setting_words import Anneal, AtLeast, ByRate, BySize, Cyclic, Duration, Logistic, Ramp, WithBeta
-from hvdsl.compiler.settings import Objective as ObjectiveSettings
+from hvdsl.compiler.setting_words import Anneal, AtLeast, ByRate, BySize, Cyclic, Duration, LogisticRamp, Ramp, WithBeta
+from hvdsl.compiler.settings import ObjectiveSettings
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.noise import JoinedNoise, Noise
 from hvdsl.runtime.ground.tensors import constants
@@ -222,14 +222,14 @@ class Beta:
     sigmoid in time (Bowman et al. 2016).
     """
 
-    def __init__(self, beta: float | Ramp | Anneal | Cyclic | Logistic, steps: Callable[[Duration], int]) -> None:
+    def __init__(self, beta: float | Ramp | Anneal | Cyclic | LogisticRamp, steps: Callable[[Duration], int]) -> None:
         self._beta = beta
         match beta:
             case Ramp() | Anneal():
                 self._start, self._length = steps(beta.start), max(1, steps(beta.length))
             case Cyclic():
                 self._start, self._length = 0, max(1, steps(beta.length))
-            case Logistic():
+            case LogisticRamp():
                 self._start, self._length = steps(beta.middle), max(1, steps(beta.width))
 
     def __call__(self, step: int) -> float:
@@ -242,9 +242,9 @@ class Beta:
         return beta.from_ + (beta.to - beta.from_) * _progress(beta, part)
 
 
-def _progress(beta: Anneal | Cyclic | Logistic, part: float) -> float:
+def _progress(beta: Anneal | Cyclic | LogisticRamp, part: float) -> float:
     """How much of the way a schedule has gone, 0 to 1, when so many of its lengths have passed."""
-    if isinstance(beta, Logistic):
+    if isinstance(beta, LogisticRamp):
         return 0.5 * (1 + math.tanh(part))  # sigmoid(2 part): 27 % of the way at -1/2, 73 % at 1/2
     if isinstance(beta, Cyclic):
         over = beta.cycles is not None and part >= beta.cycles

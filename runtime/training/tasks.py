@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hvdsl.compiler.settings import Objective as ObjectiveSettings
-from hvdsl.compiler.settings import Train
+from hvdsl.compiler.settings import ObjectiveSettings, Train
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.noise import JointNoise, derive_seed
 from hvdsl.runtime.ground.world import World

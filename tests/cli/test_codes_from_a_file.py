@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import hvdsl as library
-from hvdsl.compiler.load import load
+from hvdsl.compiler.load import load_module
 from hvdsl.compiler.pipeline import check
 from hvdsl.grammar import print_text, print_yaml, read_yaml
 from hvdsl.grammar.diagnostics import SpecError
@@ -68,7 +68,7 @@ def test_the_spec_is_checked_drawn_and_emitted(hvdsl: Hvdsl, place: Path, tmp_pa
     drawn = (tmp_path / "graph.svg").read_text()
     assert "likelihood" not in drawn and "p(bottom | top)" in drawn
     assert hvdsl("compile", spec, "--steps", "-o", tmp_path / "m.py").code == 0
-    assert list(load((tmp_path / "m.py").read_text(), "m").PRIORS) == ["top", "bottom"]
+    assert list(load_module((tmp_path / "m.py").read_text(), "m").PRIORS) == ["top", "bottom"]
 
 
 def test_both_forms_say_the_same(place: Path) -> None:

@@ -74,7 +74,9 @@ def test_used_recipes_come_in_and_the_specs_own_definition_wins(tmp_path: Path) 
     path.write_text(SMALL + path.read_text())
     assembled = assemble(path)
     recipes = {
-        i.name.id: print_text(tree.Spec((i,), span=i.span)) for i in assembled.spec.items if isinstance(i, tree.Recipe)
+        i.name.id: print_text(tree.Spec((i,), span=i.span))
+        for i in assembled.spec.items
+        if isinstance(i, tree.RecipeNode)
     }
     assert "relu" in recipes["a"]
     assert "gelu" in recipes["b"]
@@ -85,7 +87,7 @@ def test_used_recipes_come_in_and_the_specs_own_definition_wins(tmp_path: Path) 
 def test_a_shipped_library_is_found_where_no_file_of_that_name_is_beside(tmp_path: Path) -> None:
     path = tmp_path / "m.hv"
     path.write_text(SMALL + 'use "nvae_cells.hv"\n')
-    assert "squeeze_excite" in {i.name.id for i in assemble(path).spec.items if isinstance(i, tree.Recipe)}
+    assert "squeeze_excite" in {i.name.id for i in assemble(path).spec.items if isinstance(i, tree.RecipeNode)}
 
 
 def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_the_closed_spec_says_the_same_without_the_file(tmp_path: Path) -> None:
     path = written(tmp_path, spec("cells.layer -> cells.hiding(gelu) -> tap"), cells=LIBRARY)
     closed = assemble(path).spec
     assert not any(
-        isinstance(item, tree.Header | tree.Needs) and item.span.text.startswith(("use", "needs"))
+        isinstance(item, tree.HeaderNode | tree.NeedsNode) and item.span.text.startswith(("use", "needs"))
         for item in closed.items
     )
     again = assemble(Source("resolved.hv", print_text(closed)))

@@ -49,3 +49,16 @@ def test_a_false_claim_fails(prove: ModuleType, monkeypatch: pytest.MonkeyPatch)
     assert prove.main() == 0
     monkeypatch.setattr(prove, "claims", lambda: [right, wrong])
     assert prove.main() == 1
+
+
+def test_a_claim_of_absent_data_is_told_and_not_run(
+    prove: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["prove"])
+    monkeypatch.setattr(prove, "ROOT", tmp_path)
+    monkeypatch.setattr(prove, "claims", lambda: [prove.Claim("page", "echo --data some.npz", "some.npz", False)])
+    assert prove.main() == 0
+    assert "there is no some.npz" in capsys.readouterr().out
+    (tmp_path / "some.npz").touch()
+    assert prove.main() == 0
+    assert "holds" in capsys.readouterr().out

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hvdsl.compiler.setting_words import BySize
-from hvdsl.compiler.settings import Objective as ObjectiveSettings
+from hvdsl.compiler.settings import ObjectiveSettings
 from hvdsl.runtime.ground.noise import RecordedNoise
 from hvdsl.runtime.inference.recalibrate import recalibrate_with
 from hvdsl.runtime.inference.scores import ImportanceBound

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hvdsl.compiler.analysis.causality import own_codes, seen_positions
 from hvdsl.compiler.emit import emit_priors, emit_steps
 from hvdsl.compiler.graph import Graph
-from hvdsl.compiler.load import load
+from hvdsl.compiler.load import load_module
 from hvdsl.compiler.pipeline import check
 from hvdsl.importers import rename
 from hvdsl.importers.weights import published_names, read_release
@@ -37,7 +37,7 @@ def recorded(name: str, file: str = "io") -> dict[str, Tensor]:
 
 def compiled(name: str) -> tuple[Graph, nn.Module]:
     model = check(FOLDER / "specs" / SPECS[name])
-    module = load(emit_priors(model), f"recorded_{name}")
+    module = load_module(emit_priors(model), f"recorded_{name}")
     latent, graph = next(iter(model.priors.items()))
     prior: nn.Module = module.PRIORS[latent]()
     initialize(prior, 0)
@@ -58,7 +58,7 @@ def prior(name: str) -> nn.Module:
 
 
 def stepwise(name: str) -> StepwisePrior:
-    (steps,) = load(emit_steps(check(FOLDER / "specs" / SPECS[name])), f"recorded_{name}_steps").STEPS.values()
+    (steps,) = load_module(emit_steps(check(FOLDER / "specs" / SPECS[name])), f"recorded_{name}_steps").STEPS.values()
     return StepwisePrior(prior(name), steps)
 
 

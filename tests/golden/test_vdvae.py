@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import hvdsl
-from hvdsl.compiler.settings import Objective as ObjectiveSettings
+from hvdsl.compiler.settings import ObjectiveSettings
 from hvdsl.runtime.ground.noise import RecordedNoise
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.likelihoods.discretized_logistic import LOGISTIC_STREAM, MIXTURE_STREAM

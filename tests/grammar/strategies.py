@@ -57,7 +57,9 @@ def definitions(e: SearchStrategy) -> list[SearchStrategy]:
 
 
 def statements(e: SearchStrategy) -> SearchStrategy:
-    tap = names.map(lambda n: tree.Call(tree.Name("tap", span=SPAN), (tree.Argument(None, n, span=SPAN),), span=SPAN))
+    tap = names.map(
+        lambda n: tree.Call(tree.Name("tap", span=SPAN), (tree.ArgumentNode(None, n, span=SPAN),), span=SPAN)
+    )
     targets = st.one_of(_lists(names, 1), tap.map(lambda t: (t,)))
     return st.one_of(
         _commented(tree.Bare, e),
@@ -74,7 +76,7 @@ def blocks(e: SearchStrategy) -> SearchStrategy:
 
 
 def _larger(e: SearchStrategy) -> SearchStrategy:
-    argument = _node(tree.Argument, st.none() | st.sampled_from(WORDS), e)
+    argument = _node(tree.ArgumentNode, st.none() | st.sampled_from(WORDS), e)
     entry = _node(tree.MapEntry, st.none() | e, e)
     return st.one_of(
         _node(tree.Unary, st.sampled_from(["-", "not"]), e),
@@ -83,9 +85,9 @@ def _larger(e: SearchStrategy) -> SearchStrategy:
         _node(tree.Flow, _lists(e, 2)),
         _node(tree.Tuple, _lists(e, 2)),
         _node(tree.Call, e, _lists(argument, 0)),
-        _node(tree.Item, e, e),
+        _node(tree.ItemNode, e, e),
         _node(tree.List, _lists(e, 0)),
-        _node(tree.Map, _lists(entry, 1)),
+        _node(tree.MapNode, _lists(entry, 1)),
         _node(tree.WithBlock, e, blocks(e)),
         blocks(e),
     )
@@ -99,26 +101,26 @@ def specs(draw: st.DrawFn) -> tree.Spec:
     e = expressions
     row = _commented(tree.Row, names | numbers, e)
     rows = st.lists(row, max_size=3, unique_by=lambda r: repr(r.label)).map(tuple)
-    parameter = _node(tree.Parameter, names, st.none() | e)
+    parameter = _node(tree.ParameterNode, names, st.none() | e)
     body = blocks(e)
 
     def header(kind: str, value: SearchStrategy) -> SearchStrategy:
-        return _commented(tree.Header, st.just(kind), value)
+        return _commented(tree.HeaderNode, st.just(kind), value)
 
     version = tree.Version(tree.Number("1", span=SPAN), span=SPAN)
     kinds = [
         header("model", names),
         header("title", strings),
         header("use", strings),
-        _commented(tree.Header, st.just("use"), strings, names),
-        _commented(tree.Needs, _lists(names, 1), st.none() | names),
+        _commented(tree.HeaderNode, st.just("use"), strings, names),
+        _commented(tree.NeedsNode, _lists(names, 1), st.none() | names),
         *definitions(e),
-        _commented(tree.Recipe, st.sampled_from(["cell", "group"]), names, _lists(parameter, 0, 2), body),
+        _commented(tree.RecipeNode, st.sampled_from(["cell", "group"]), names, _lists(parameter, 0, 2), body),
         _commented(tree.Section, st.sampled_from(["encoder", "decoder"]), rows),
-        _commented(tree.Likelihood, e),
-        _commented(tree.Settings, st.just("data"), names | strings, settings(e)),
-        _commented(tree.Settings, st.sampled_from(["objective", "evaluate", "sample"]), st.none(), settings(e)),
-        _commented(tree.Settings, st.just("train"), st.none() | names, settings(e)),
+        _commented(tree.LikelihoodNode, e),
+        _commented(tree.SettingsNode, st.just("data"), names | strings, settings(e)),
+        _commented(tree.SettingsNode, st.sampled_from(["objective", "evaluate", "sample"]), st.none(), settings(e)),
+        _commented(tree.SettingsNode, st.just("train"), st.none() | names, settings(e)),
         _commented(tree.Prior, names, _lists(names, 0, 2), body),
     ]
     items = draw(st.lists(st.one_of(kinds), max_size=4))

@@ -67,7 +67,7 @@ def repr_comments(node: object) -> int:
         return int(node.startswith("#"))
     if isinstance(node, tuple):
         return sum(map(repr_comments, node))
-    if isinstance(node, tree.Node) and not isinstance(node, tree.String):
+    if isinstance(node, tree.TreeNode) and not isinstance(node, tree.String):
         return sum(repr_comments(getattr(node, name)) for name in node.__dataclass_fields__ if name != "span")
     return 0
 

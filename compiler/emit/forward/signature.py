@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.table import Kind as OperationKind
+from hvdsl.compiler.catalogue.table import OperationKind
 from hvdsl.compiler.emit import syntax
-from hvdsl.compiler.emit.forward.steps import Kind, ListItem, Ref, Step, steps
+from hvdsl.compiler.emit.forward.steps import ListItem, Ref, Step, StepKind, steps
 from hvdsl.compiler.emit.forward.variables import allowed
 from hvdsl.compiler.emit.modules.instance import ModuleInstance, given_name, is_tap, tap_key
 from hvdsl.compiler.emit.modules.tree import ModuleTree
@@ -30,7 +30,7 @@ class Signature:
         self.conditions: list[tuple[Node, str]] = []
         self._parameters: list[str] = []
         self._arguments()
-        self.filled_lists = list(dict.fromkeys(s.fills[0] for s in steps(instance.items) if s.kind is Kind.APPEND))
+        self.filled_lists = list(dict.fromkeys(s.fills[0] for s in steps(instance.items) if s.kind is StepKind.APPEND))
         in_lists = tree.lists if instance.is_section else {}
         self.returned = (tree.result,) if self.is_model else tuple(v for v in outputs if v not in in_lists)
         self.returned_lists = [] if self.is_model else self._lists_of(outputs)

@@ -46,7 +46,7 @@ Ref: TypeAlias = Edge | ListItem | Carried
 Address: TypeAlias = tuple[str | Index, ...]  # a submodule, from the module that holds the code
 
 
-class Kind(StrEnum):
+class StepKind(StrEnum):
     EXPRESSION = "expression"
     LAYER = "layer"
     CALL = "call"  # a recipe's or a section's forward
@@ -57,13 +57,13 @@ class Kind(StrEnum):
     APPEND = "append"  # to a list of taps
 
 
-DRAWS = (Kind.START, Kind.INFER, Kind.DRAW)
+DRAWS = (StepKind.START, StepKind.INFER, StepKind.DRAW)
 """What asks a group of the traversal."""
 
 
 @record
 class Step(Record):
-    kind: Kind
+    kind: StepKind
     inputs: tuple[Ref, ...]
     outputs: tuple[Edge, ...] = ()
     names: tuple[str | None, ...] = ()
@@ -130,7 +130,7 @@ def steps(items: tuple[Item, ...]) -> Iterator[Step]:
             yield from steps(item.items)
 
 
-def schedule(items: tuple[Item, ...], first_latent: int) -> tuple[Item, ...]:
+def schedule_items(items: tuple[Item, ...], first_latent: int) -> tuple[Item, ...]:
     """Move posterior-only items down to where their results are used, and wrap them in `When`.
 
     `first_latent` is the number, in the model, of the instance's latent 0.
@@ -145,7 +145,7 @@ def schedule(items: tuple[Item, ...], first_latent: int) -> tuple[Item, ...]:
         done += _conditions(wanted, first_latent)
         waiting = [w for w in waiting if not any(w is x for x in wanted)]
         if isinstance(item, Repeat):
-            item = replace(item, turns=tuple(schedule(t, first_latent) for t in item.turns))
+            item = replace(item, turns=tuple(schedule_items(t, first_latent) for t in item.turns))
         done.append(item)
     return tuple(done + _conditions(waiting, first_latent))
 

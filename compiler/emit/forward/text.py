@@ -15,12 +15,12 @@ from hvdsl.compiler.emit.forward.steps import (
     Carried,
     Index,
     Item,
-    Kind,
     ListItem,
     Loop,
     Ref,
     Repeat,
     Step,
+    StepKind,
     When,
     steps,
 )
@@ -77,9 +77,9 @@ class Forward:
 
     def _step(self, step: Step, depth: int) -> None:
         expression = self._expression(step)
-        if step.kind is Kind.APPEND:
+        if step.kind is StepKind.APPEND:
             call = syntax.call(syntax.dotted(step.fills[0], "append"), expression)
-            self._lines += syntax.lines("", call, depth=depth)
+            self._lines += syntax.expression_lines("", call, depth=depth)
             return
         targets = [
             self._target(v, n, step)
@@ -87,11 +87,11 @@ class Forward:
         ]
         targets += step.fills
         if not targets:  # a group whose stream goes nowhere: it still draws
-            self._lines += syntax.lines("", expression, depth=depth)
+            self._lines += syntax.expression_lines("", expression, depth=depth)
             return
         head = ", ".join(targets)
         if head != syntax.unparse(expression):
-            self._lines += syntax.assignment(targets, expression, depth)
+            self._lines += syntax.assignment_lines(targets, expression, depth)
 
     def _target(self, value: Edge, name: str | None, step: Step) -> str:
         now = self._times.start[id(step)]
@@ -158,7 +158,7 @@ class Forward:
             self._variables.hold(slot, held)
         else:
             name = self._variables.bind(slot, None, now)
-            self._lines += syntax.lines(f"{name} = ", self._operand(before), depth=depth)
+            self._lines += syntax.expression_lines(f"{name} = ", self._operand(before), depth=depth)
         self._preferred[following] = self._variables[slot]
 
     def _walked(self, loop: Loop) -> tuple[Address, bool] | None:
@@ -183,7 +183,7 @@ class Forward:
             syntax.name(n) for n in self._signature.returned_lists
         ]
         if len(values) == 1:
-            self._lines += syntax.lines("return ", values[0], depth=BODY)
+            self._lines += syntax.expression_lines("return ", values[0], depth=BODY)
         elif values:
             self._line(BODY, f"return {', '.join(syntax.unparse(v) for v in values)}")
 
@@ -194,11 +194,11 @@ class Forward:
 
     def _expression(self, step: Step) -> ast.expr:
         operands = [self._operand(ref) for ref in step.inputs]
-        if step.kind in (Kind.ALIAS, Kind.APPEND):
+        if step.kind in (StepKind.ALIAS, StepKind.APPEND):
             return operands[0]
-        if step.kind is Kind.EXPRESSION and step.template is not None:
+        if step.kind is StepKind.EXPRESSION and step.template is not None:
             return fill(step.template, operands, self._class.values[step.outputs[0].node])
-        if step.kind is Kind.LAYER:
+        if step.kind is StepKind.LAYER:
             return syntax.call(self._module(step.module), *(operands or [syntax.dotted("latents", "batch")]))
         if step.kind in DRAWS and step.latents is not None:
             group = self._latents(step.latents[0], step.latents[0].shifted(1))
@@ -242,7 +242,7 @@ def _resolved(items: tuple[Item, ...], owner: ModuleClass) -> tuple[Item, ...]:
     """Put what the class writes for literals in their place: turns are joined if they agree in every instance."""
     done: list[Item] = []
     for item in items:
-        if isinstance(item, Step) and item.kind is Kind.EXPRESSION:
+        if isinstance(item, Step) and item.kind is StepKind.EXPRESSION:
             item = replace(item, values=tuple(map(ast.unparse, owner.values[item.outputs[0].node])))
         elif isinstance(item, When):
             item = replace(item, items=_resolved(item.items, owner))
@@ -260,7 +260,7 @@ def _without_aliases(items: tuple[Item, ...], signature: Signature) -> tuple[tup
     for item in items:
         if isinstance(item, Step):
             named.update(v for v, n in zip(item.outputs, item.names, strict=False) if n is not None)
-            if item.kind is Kind.ALIAS and (item.inputs[0] in named or signature.kind(item.outputs[0]) != "Tensor"):
+            if item.kind is StepKind.ALIAS and (item.inputs[0] in named or signature.kind(item.outputs[0]) != "Tensor"):
                 plain[item.outputs[0]] = item.inputs[0]
                 continue
         kept.append(item)

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hvdsl.compiler.emit import runtime_index
-from hvdsl.compiler.emit.forward.steps import DRAWS, Item, Kind, Loop, Ref, Step, When
-from hvdsl.compiler.emit.names import MODULE_LEVEL, identifier
+from hvdsl.compiler.emit.forward.steps import DRAWS, Item, Loop, Ref, Step, StepKind, When
+from hvdsl.compiler.emit.syntax import MODULE_LEVEL, identifier
 from hvdsl.compiler.graph import Edge
 
-STATEFUL = (Kind.LAYER, Kind.CALL)
+STATEFUL = (StepKind.LAYER, StepKind.CALL)
 LONGEST = 5  # operations in one expression
 
 
@@ -81,23 +81,23 @@ def _block(
 
 
 def _fits(source: Step, into: Step, size: int, stateful: bool, uses: int) -> bool:
-    if uses != 1 or source.names[:1] not in ((), (None,)) or source.kind in (*DRAWS, Kind.ALIAS):
+    if uses != 1 or source.names[:1] not in ((), (None,)) or source.kind in (*DRAWS, StepKind.ALIAS):
         return False
     if into.kind in DRAWS and stateful:
         return False
     if stateful and (
-        into.kind in STATEFUL or (into.kind is Kind.EXPRESSION and len(into.inputs) == len(into.outputs) == 1)
+        into.kind in STATEFUL or (into.kind is StepKind.EXPRESSION and len(into.inputs) == len(into.outputs) == 1)
     ):
         return False  # one layer a line, with the activation before it
     return size <= LONGEST and (source.callee is None or source.latents is None)
 
 
-def used(step: Step, inlined: Inlined) -> list[Ref]:
+def used_refs(step: Step, inlined: Inlined) -> list[Ref]:
     """The variables that a statement reads, those of the expressions inside it included."""
     found: list[Ref] = []
     for ref in step.inputs:
         if isinstance(ref, Edge) and ref in inlined.within and ref not in inlined.returned:
-            found += used(inlined.within[ref], inlined)
+            found += used_refs(inlined.within[ref], inlined)
         else:
             found.append(ref)
     return found
@@ -126,7 +126,7 @@ def lifetimes(items: Sequence[Item], inlined: Inlined, arguments: Iterable[Ref],
     _uses(items, inlined, times, [])
     for ref in results:
         if isinstance(ref, Edge) and ref in inlined.returned:
-            for inner in used(inlined.within[ref], inlined):
+            for inner in used_refs(inlined.within[ref], inlined):
                 times.last[inner] = times.end
         times.last[ref] = times.end
     return times
@@ -153,7 +153,7 @@ def _uses(items: Sequence[Item], inlined: Inlined, times: Lifetimes, loops: list
         if isinstance(item, Step):
             if item.outputs and item.outputs[0] in inlined:
                 continue
-            for ref in used(item, inlined):
+            for ref in used_refs(item, inlined):
                 _use(ref, times.start[id(item)], times, loops)
         elif isinstance(item, When):
             _uses(item.items, inlined, times, loops)

@@ -10,13 +10,13 @@ from typing import Protocol
 from hvdsl.compiler.catalogue.convolutions import CONV
 from hvdsl.compiler.catalogue.table import Locality
 from hvdsl.compiler.emit import runtime_index
-from hvdsl.compiler.emit.forward.steps import Index, Kind, steps
+from hvdsl.compiler.emit.forward.steps import Index, StepKind, steps
 from hvdsl.compiler.emit.modules.instance import ModuleInstance, tap_key
-from hvdsl.compiler.emit.names import MODULE_LEVEL, Names, camel
+from hvdsl.compiler.emit.syntax import MODULE_LEVEL, Names, camel
 from hvdsl.compiler.graph import Edge, Node, Role
 
 
-class Named(Protocol):
+class NamedClass(Protocol):
     """A class that has its name."""
 
     name: str
@@ -25,7 +25,7 @@ class Named(Protocol):
     def example(self) -> ModuleInstance: ...
 
 
-def class_name(instance: ModuleInstance, known: Sequence[Named], taken: Names) -> str:
+def class_name(instance: ModuleInstance, known: Sequence[NamedClass], taken: Names) -> str:
     """Take the name of a class, after one of its instances; `known` are the classes before, its parts among them.
 
     The first class of a recipe has the recipe's name. Another says what it has that the first has not, in words.
@@ -55,7 +55,7 @@ def _plain(instance: ModuleInstance) -> str:
     return name
 
 
-def _differences(instance: ModuleInstance, first: Named, known: Sequence[Named]) -> Iterator[str]:
+def _differences(instance: ModuleInstance, first: NamedClass, known: Sequence[NamedClass]) -> Iterator[str]:
     """What an instance has or lacks, compared with the first class of its recipe; what says most comes first."""
     plain = first.example
     if _has_split(instance) and not _has_split(plain):
@@ -104,7 +104,7 @@ def _functions(instance: ModuleInstance) -> _Functions:
     counts: Counter[str] = Counter()
     nodes = {}
     for step in steps(instance.items):
-        if step.kind is Kind.EXPRESSION and step.outputs[0].node < len(instance.graph.nodes):
+        if step.kind is StepKind.EXPRESSION and step.outputs[0].node < len(instance.graph.nodes):
             node = instance.graph.nodes[step.outputs[0].node]
             counts[node.operation.name] += 1
             nodes[node.operation.name] = node

@@ -11,7 +11,7 @@ from hvdsl.compiler.emit.forward.text import Forward
 from hvdsl.compiler.emit.modules.classes import ModuleClass
 from hvdsl.compiler.emit.modules.constructor import members
 from hvdsl.compiler.emit.modules.tree import ModuleTree
-from hvdsl.compiler.emit.names import identifier
+from hvdsl.compiler.emit.syntax import identifier
 
 
 def docstring(first: str, indent: str = "", rest: Sequence[str] = ()) -> str:
@@ -65,5 +65,5 @@ def constructor(module_class: ModuleClass) -> list[str]:
     lines.append("        super().__init__()")
     lines += [f"        self.{p.name} = {p.name}" for p in module_class.parameters if p.kept]
     for name, expression in members(module_class.entries).items():
-        lines += syntax.lines(f"self.{identifier(name)} = ", expression, depth=2)
+        lines += syntax.expression_lines(f"self.{identifier(name)} = ", expression, depth=2)
     return lines

@@ -8,20 +8,20 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from hvdsl.compiler.catalogue.table import Layer
+from hvdsl.compiler.catalogue.table import LayerCall
 from hvdsl.compiler.diagnostics.emission import USES_DIFFER
 from hvdsl.compiler.emit import runtime_index, syntax
-from hvdsl.compiler.emit.forward.steps import Address, Item, Kind, ListItem, Ref, Repeat, Step, When, steps
+from hvdsl.compiler.emit.forward.steps import Address, Item, ListItem, Ref, Repeat, Step, StepKind, When, steps
 from hvdsl.compiler.emit.modules import constructor
 from hvdsl.compiler.emit.modules.class_names import class_name
 from hvdsl.compiler.emit.modules.instance import ModuleInstance, OwnUse
 from hvdsl.compiler.emit.modules.tree import ModuleTree
-from hvdsl.compiler.emit.names import Names
-from hvdsl.compiler.graph import MODULE_ATTRIBUTES, Edge, Graph, Literal, Named, Scope, Term
+from hvdsl.compiler.emit.syntax import Names
+from hvdsl.compiler.graph import MODULE_ATTRIBUTES, Edge, Graph, GraphScope, Literal, Named, Term
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 
 
-def grouped(*roots: ModuleInstance) -> list[list[ModuleInstance]]:
+def grouped_instances(*roots: ModuleInstance) -> list[list[ModuleInstance]]:
     """Group all instances by class, the parts of a class before the class itself, and number the groups.
 
     Recipes of several graphs share classes; a graph itself and its sections are its own.
@@ -56,7 +56,7 @@ def _check_shared(groups: list[list[ModuleInstance]]) -> None:
                 raise SpecError([uses_differ(instance.scope)])
 
 
-def uses_differ(scope: Scope) -> Diagnostic:
+def uses_differ(scope: GraphScope) -> Diagnostic:
     message = f"the uses of `{scope.path}` are not the same computation"
     help = "what a shared instance does may not depend on the place of its use, as by `res`, `index` or `skip`"
     return Diagnostic(USES_DIFFER, message, scope.span, expected="one computation at every use", help=help)
@@ -72,7 +72,7 @@ def _class_key(instance: ModuleInstance) -> Hashable:
     return instance.scope.kind, instance.scope.name, instance.takes_latents, lent, inputs, entries, items, outputs
 
 
-def _entry(entry: Layer | ModuleInstance | OwnUse) -> Hashable:
+def _entry(entry: LayerCall | ModuleInstance | OwnUse) -> Hashable:
     if isinstance(entry, ModuleInstance):
         return entry.class_key
     if isinstance(entry, OwnUse):
@@ -162,7 +162,7 @@ def check_classes(graph: Graph) -> None:
     Raises:
         SpecError: HV0805, for one that computes something else at another use.
     """
-    classes(grouped(ModuleTree(graph).root), Names())
+    classes(grouped_instances(ModuleTree(graph).root), Names())
 
 
 class _Unifier:
@@ -189,11 +189,11 @@ class _Unifier:
             if isinstance(entry, ModuleInstance):
                 self._class.entries[address] = self._child([v for v in versions if isinstance(v, ModuleInstance)])
             elif isinstance(entry, OwnUse):
-                shared, roles = constructor.attribute(entry.instance), map(syntax.constant, entry.roles)
+                shared, roles = constructor.attribute(entry.instance), map(syntax.constant_node, entry.roles)
                 self._class.entries[address] = syntax.call("Own", shared, *roles)
             else:
                 nodes = [dict(instance.nodes[address].args) for instance in self._instances]
-                self._class.entries[address] = self._layer([v for v in versions if isinstance(v, Layer)], nodes)
+                self._class.entries[address] = self._layer([v for v in versions if isinstance(v, LayerCall)], nodes)
         for same in zip(*(_expressions(instance) for instance in self._instances), strict=True):
             self._expression(same)
         self._class.parameters = list(self._parameters.values())
@@ -215,7 +215,7 @@ class _Unifier:
         args = [self._resolve(tuple(p.values[i] for i in positions), [p.name]) for p in child.parameters]
         return syntax.call(child.name, *args)
 
-    def _layer(self, layers: list[Layer], args: list[dict[str, Literal]]) -> ast.expr:
+    def _layer(self, layers: list[LayerCall], args: list[dict[str, Literal]]) -> ast.expr:
         first = layers[0]
         roles = list(runtime_index.parameters(first.name))
         positional = []
@@ -296,11 +296,11 @@ def _hints(values: tuple[Literal, ...], args: Sequence[dict[str, Literal]]) -> l
     return [name for name in args[0] if tuple(a.get(name) for a in args) == values]
 
 
-def _preferred(key: str, layers: Sequence[Layer], args: Sequence[dict[str, Literal]]) -> list[str]:
+def _preferred(key: str, layers: Sequence[LayerCall], args: Sequence[dict[str, Literal]]) -> list[str]:
     return [*_hints(tuple(_option(layer, key) for layer in layers), args), key]
 
 
-def _option(layer: Layer, key: str) -> Literal:
+def _option(layer: LayerCall, key: str) -> Literal:
     """What a layer says for an option, or what its class takes where it says nothing."""
     given = dict(layer.options)
     if key in given:
@@ -311,7 +311,7 @@ def _option(layer: Layer, key: str) -> Literal:
 
 
 def _expressions(instance: ModuleInstance) -> list[Step]:
-    return [s for s in steps(instance.items) if s.kind is Kind.EXPRESSION]
+    return [s for s in steps(instance.items) if s.kind is StepKind.EXPRESSION]
 
 
 def _type(value: Literal) -> str:

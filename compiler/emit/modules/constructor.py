@@ -115,18 +115,18 @@ def _comprehension(forms: Sequence[tuple[Template, tuple[Literal, ...]]], first:
             for column, step in zip(columns, growth, strict=True)
         ]
         item = fill(forms[0][0], [], values)
-    counted = syntax.call("range", syntax.constant(len(forms)))
+    counted = syntax.call("range", syntax.constant_node(len(forms)))
     return ast.ListComp(item, [ast.comprehension(ast.Name(variable, ast.Store()), counted, [], 0)])
 
 
 def index(place: Index) -> ast.expr:
     """`10 + i`, `28 - i`, `2 * i + j`."""
-    result: ast.expr | None = syntax.constant(place.base) if place.base or not place.steps else None
+    result: ast.expr | None = syntax.constant_node(place.base) if place.base or not place.steps else None
     for variable, step in place.steps:
         factor = syntax.name(variable)
-        term: ast.expr = factor if abs(step) == 1 else ast.BinOp(syntax.constant(abs(step)), ast.Mult(), factor)
+        term: ast.expr = factor if abs(step) == 1 else ast.BinOp(syntax.constant_node(abs(step)), ast.Mult(), factor)
         if result is None:
             result = term if step > 0 else ast.UnaryOp(ast.USub(), term)
         else:
             result = ast.BinOp(result, ast.Add() if step > 0 else ast.Sub(), term)
-    return result if result is not None else syntax.constant(0)
+    return result if result is not None else syntax.constant_node(0)

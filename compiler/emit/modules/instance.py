@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from hvdsl.compiler.catalogue.table import Layer
+from hvdsl.compiler.catalogue.table import LayerCall
 from hvdsl.compiler.emit.forward.steps import Address, Index, Item
-from hvdsl.compiler.graph import Edge, Graph, Node, Role, Scope
+from hvdsl.compiler.graph import Edge, Graph, GraphScope, Node, Role
 from hvdsl.grammar.record import Record, record
 
 
@@ -94,11 +94,11 @@ class ModuleInstance:
     """
 
     graph: Graph
-    scope: Scope
+    scope: GraphScope
     parent: ModuleInstance | None
     depth: int
     items: tuple[Item, ...] = ()
-    entries: dict[Address, Layer | ModuleInstance | OwnUse] = field(default_factory=dict)
+    entries: dict[Address, LayerCall | ModuleInstance | OwnUse] = field(default_factory=dict)
     nodes: dict[Address, Node] = field(default_factory=dict)  # of the entries that are layers
     called: list[ModuleInstance] = field(default_factory=list)
     borrowed: dict[str, str] = field(default_factory=dict)
@@ -121,12 +121,12 @@ class ModuleInstance:
         yield from self.called
 
 
-def used(shared: Scope) -> str:
+def used_path(shared: GraphScope) -> str:
     """The path of what a use of a shared instance calls: the instance, or its own form of it."""
     return shared.own_path or shared.path
 
 
-def declares(instance: ModuleInstance, shared: Scope) -> bool:
+def declares(instance: ModuleInstance, shared: GraphScope) -> bool:
     """Whether a shared instance is declared in this instance."""
     scope = shared.parent
     while scope is not None and scope.kind not in SEPARATE:
@@ -153,7 +153,7 @@ def parent_of(instance: ModuleInstance) -> ModuleInstance:
     return instance.parent
 
 
-def address_of(path: str, scope: Scope) -> Address:
+def address_of(path: str, scope: GraphScope) -> Address:
     """A path from a scope down: `q.bottleneck.0` gives ("q", "bottleneck", Index(0))."""
     above = scope.path
     if above and not path.startswith(above + "."):

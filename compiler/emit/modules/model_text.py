@@ -16,9 +16,8 @@ from hvdsl.compiler.emit.modules.classes import ModuleClass
 from hvdsl.compiler.emit.modules.constructor import REPEATED
 from hvdsl.compiler.emit.modules.instance import given_name
 from hvdsl.compiler.emit.modules.tree import ModuleTree
-from hvdsl.compiler.emit.names import camel, identifier, word
-from hvdsl.compiler.emit.syntax import substitute
-from hvdsl.compiler.graph import Graph, LatentGroup, Literal, Node, Shape, Term
+from hvdsl.compiler.emit.syntax import camel, identifier, substitute, word
+from hvdsl.compiler.graph import Graph, GraphLatent, Literal, Node, Shape, Term
 from hvdsl.compiler.setting_words import AtLeast
 from hvdsl.compiler.settings import Data
 
@@ -33,10 +32,10 @@ def model_class(module_class: ModuleClass, tree: ModuleTree, scored: Term, data:
         docstring(title or tree.graph.name, syntax.INDENT),
         "",
     ]
-    lines += latent_groups(tree.graph.latents)
+    lines += latents_table(tree.graph.latents)
     lines += _conditions(signature, tree, data)
     lines += ["", *constructor(module_class)]
-    lines += syntax.lines("self.likelihood = ", likelihood(scored, channels), depth=2)
+    lines += syntax.expression_lines("self.likelihood = ", likelihood(scored, channels), depth=2)
     shape = f"(N, {channels}, {height}, {width})"
     lines += _pixels("input", data.input, f"Map raw pixels {numbers}, {shape}, to what the encoder takes.")
     lines += _target(data, f"raw pixels {numbers}, {shape},")
@@ -57,7 +56,7 @@ def _pixels(name: str, text: str, summary: str) -> list[str]:
         "",
         f"    def {name}(self, v: Tensor) -> Tensor:",
         docstring(summary, syntax.INDENT * 2),
-        *syntax.lines("return ", tree, depth=2),
+        *syntax.expression_lines("return ", tree, depth=2),
     ]
 
 
@@ -81,7 +80,7 @@ def _target(data: Data, raw: str) -> list[str]:
         "",
         f"    def target(self, v: Tensor, *, {arguments}) -> Tensor:",
         docstring(summary, syntax.INDENT * 2),
-        *syntax.lines("return ", tree, depth=2),
+        *syntax.expression_lines("return ", tree, depth=2),
     ]
 
 
@@ -96,7 +95,7 @@ def _weight(data: Data) -> list[str]:
         "",
         f"    def weight(self, *, {', '.join(f'{own}: Tensor' for own in names.values())}) -> Tensor:",
         docstring("Return how much each pixel counts in the likelihood, `(N, 1, H, W)`.", syntax.INDENT * 2),
-        *syntax.lines("return ", tree, depth=2),
+        *syntax.expression_lines("return ", tree, depth=2),
     ]
 
 
@@ -183,7 +182,7 @@ def as_map(node: Node, argument: ast.expr, like: ast.expr) -> ast.expr:
 def _as_map(node: Node, name: str) -> list[str]:
     """The line that does so."""
     like = syntax.call("next", syntax.call(syntax.dotted("self", "parameters")))
-    return syntax.lines(f"{name} = ", as_map(node, syntax.name(name), like), depth=2)
+    return syntax.expression_lines(f"{name} = ", as_map(node, syntax.name(name), like), depth=2)
 
 
 def prior_class(module_class: ModuleClass, name: str, graph: Graph, tree: ModuleTree) -> list[str]:
@@ -195,8 +194,10 @@ def prior_class(module_class: ModuleClass, name: str, graph: Graph, tree: Module
         docstring(f"The prior of `{graph.name}`: logits of each code from those before it.", syntax.INDENT),
         "",
     ]
-    lines += syntax.lines("CODES = ", _code_map(given[0]), depth=1)
-    lines += syntax.lines("CONDITIONS = ", ast.Tuple([_code_map(node) for node in given[1:]], ast.Load()), depth=1)
+    lines += syntax.expression_lines("CODES = ", _code_map(given[0]), depth=1)
+    lines += syntax.expression_lines(
+        "CONDITIONS = ", ast.Tuple([_code_map(node) for node in given[1:]], ast.Load()), depth=1
+    )
     lines += ["", *constructor(module_class), ""]
     parameters = ", ".join(f"{n}: Tensor" for n in names)
     lines += [f"    def forward(self, {parameters}) -> Tensor:"]
@@ -216,13 +217,13 @@ def _code_map(node: Node) -> ast.expr:
     grid = () if node.args.get("source") == "field" else (height, width)
     return syntax.call(
         "CodeMap",
-        syntax.constant(given_name(node)),
+        syntax.constant_node(given_name(node)),
         syntax.literal(node.args["classes"]),
         syntax.literal(grid),
     )
 
 
-def latent_groups(groups: Sequence[LatentGroup]) -> list[str]:
+def latents_table(groups: Sequence[GraphLatent]) -> list[str]:
     """`LATENTS = (…)`, in order of generation."""
     lines = ["    LATENTS = ("]
     start = 0
@@ -236,7 +237,7 @@ def latent_groups(groups: Sequence[LatentGroup]) -> list[str]:
     return [*lines, "    )"]
 
 
-def _folded(first: LatentGroup, outer: tuple[int, int], inner: tuple[int, int]) -> list[str]:
+def _folded(first: GraphLatent, outer: tuple[int, int], inner: tuple[int, int]) -> list[str]:
     """One entry, or a comprehension over one or two numbers of the path."""
     steps = first.path.split(".")
     turns, names = [], iter("ij")
@@ -267,7 +268,7 @@ def _entry(indent: int, what: str, own: str, tail: str = "") -> list[str]:
     return [f"{pad}LatentGroup(", f"{pad}    {what},", f"{pad}    {own.removeprefix(', ')},", f"{pad}){tail}"]
 
 
-def _codes(group: LatentGroup) -> str:
+def _codes(group: GraphLatent) -> str:
     """What only a discrete latent has."""
     if group.codes is None:
         return ""
@@ -275,7 +276,7 @@ def _codes(group: LatentGroup) -> str:
     return f", codes={int(group.codes)}{depth}"
 
 
-def _own(group: LatentGroup) -> str:
+def _own(group: GraphLatent) -> str:
     """What the spec says of this latent alone."""
     settings = group.settings
     if settings is None:
@@ -295,7 +296,7 @@ def _own(group: LatentGroup) -> str:
     return text + (f", temperature={settings.temperature!r}" if settings.temperature is not None else "")
 
 
-def _run(groups: Sequence[LatentGroup], start: int) -> tuple[int, int]:
+def _run(groups: Sequence[GraphLatent], start: int) -> tuple[int, int]:
     """How many groups from `start` differ only in one number of the path that counts up, and which number."""
     place = _counting(groups[start], groups[start + 1], 1) if start + 1 < len(groups) else None
     if place is None:
@@ -306,7 +307,7 @@ def _run(groups: Sequence[LatentGroup], start: int) -> tuple[int, int]:
     return length, place
 
 
-def _blocks(groups: Sequence[LatentGroup], start: int, length: int) -> tuple[int, int]:
+def _blocks(groups: Sequence[GraphLatent], start: int, length: int) -> tuple[int, int]:
     """How often such a run follows on itself, with another number that counts up."""
 
     def place(block: int) -> int | None:
@@ -325,7 +326,7 @@ def _blocks(groups: Sequence[LatentGroup], start: int, length: int) -> tuple[int
     return count, first
 
 
-def _counting(first: LatentGroup, other: LatentGroup, by: int) -> int | None:
+def _counting(first: GraphLatent, other: GraphLatent, by: int) -> int | None:
     """Which number of the path is larger by `by`, where nothing else differs."""
     if _alike(first) != _alike(other):
         return None
@@ -337,7 +338,7 @@ def _counting(first: LatentGroup, other: LatentGroup, by: int) -> int | None:
     return places[0] if x.isdigit() and y.isdigit() and int(y) == int(x) + by else None
 
 
-def _alike(group: LatentGroup) -> tuple[object, ...]:
+def _alike(group: GraphLatent) -> tuple[object, ...]:
     """What groups of one entry have in common."""
     return group.name, group.family, group.shape, _codes(group), _own(group)
 
@@ -359,12 +360,12 @@ def likelihood(term: Term, channels: int) -> ast.expr:
         elif argument.name in ALWAYS or value != argument.default:
             options[argument.name] = _argument(value)
     if "channels" in runtime_index.parameters(name):
-        options = {"channels": syntax.constant(channels), **options}
+        options = {"channels": syntax.constant_node(channels), **options}
     return syntax.call(name, *positional, **options)
 
 
 def _argument(value: Literal) -> ast.expr:
     """A word that names a function of the runtime is a call of it; any other is a string."""
     if isinstance(value, Term) and value.name not in runtime_index.exports():
-        return syntax.constant(value.name)
+        return syntax.constant_node(value.name)
     return syntax.literal(value)

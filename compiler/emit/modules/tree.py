@@ -7,8 +7,18 @@ from collections import defaultdict
 from hvdsl.compiler.catalogue.convolutions import CONV
 from hvdsl.compiler.catalogue.rules import term
 from hvdsl.compiler.catalogue.structure import log_determinant
-from hvdsl.compiler.catalogue.table import Layer, Operation
-from hvdsl.compiler.emit.forward.steps import Address, Index, Item, Kind, ListItem, Ref, Repeat, Step, schedule
+from hvdsl.compiler.catalogue.table import LayerCall, Operation
+from hvdsl.compiler.emit.forward.steps import (
+    Address,
+    Index,
+    Item,
+    ListItem,
+    Ref,
+    Repeat,
+    Step,
+    StepKind,
+    schedule_items,
+)
 from hvdsl.compiler.emit.forward.variables import allowed
 from hvdsl.compiler.emit.modules.instance import (
     SEPARATE,
@@ -22,12 +32,11 @@ from hvdsl.compiler.emit.modules.instance import (
     published,
     section_of,
     tap_key,
-    used,
+    used_path,
     uses,
 )
-from hvdsl.compiler.emit.names import Names
-from hvdsl.compiler.emit.syntax import Template, abstract, slot
-from hvdsl.compiler.graph import ENTRIES, Direction, Edge, Graph, LatentGroup, Node, Role, Scope
+from hvdsl.compiler.emit.syntax import Names, Template, abstract, slot
+from hvdsl.compiler.graph import ENTRIES, Direction, Edge, Graph, GraphLatent, GraphScope, Node, Role
 
 BATCH = "latents.batch"
 
@@ -55,7 +64,7 @@ class ModuleTree:
 
     # -- structure
 
-    def _instance(self, scope: Scope, parent: ModuleInstance | None) -> ModuleInstance:
+    def _instance(self, scope: GraphScope, parent: ModuleInstance | None) -> ModuleInstance:
         instance = ModuleInstance(self.graph, scope, parent, parent.depth + 1 if parent else 0)
         self._instance_of_scope[id(scope)] = instance
         self._place(scope, instance)
@@ -70,7 +79,7 @@ class ModuleTree:
         instance.takes_latents = bool(drawn) or sources
         return instance
 
-    def _place(self, scope: Scope, instance: ModuleInstance) -> None:
+    def _place(self, scope: GraphScope, instance: ModuleInstance) -> None:
         for member in scope.members:
             if isinstance(member, Node):
                 self._instance_of[member.index] = instance
@@ -87,25 +96,25 @@ class ModuleTree:
             else:
                 self._place(member, instance)
 
-    def _use(self, scope: Scope, instance: ModuleInstance) -> None:
+    def _use(self, scope: GraphScope, instance: ModuleInstance) -> None:
         """A use of a shared instance, which the instance of its declaration holds and hands down."""
         use = self._instance(scope, instance)
         instance.called.append(use)
         owner = instance
         while not declares(owner, scope):
-            owner.borrowed.setdefault(used(scope), self._argument(owner, scope))
+            owner.borrowed.setdefault(used_path(scope), self._argument(owner, scope))
             owner = parent_of(owner)
         place = address_of(scope.path, owner.scope)
         if scope.own:
-            owner.entries[address_of(used(scope), owner.scope)] = OwnUse(place, scope.own)
+            owner.entries[address_of(used_path(scope), owner.scope)] = OwnUse(place, scope.own)
         else:
             owner.entries.setdefault(place, use)
 
-    def _argument(self, instance: ModuleInstance, scope: Scope) -> str:
+    def _argument(self, instance: ModuleInstance, scope: GraphScope) -> str:
         names = Names(instance.borrowed.values())
         return names.take(allowed(scope.name))
 
-    def _layer(self, node: Node) -> Layer | None:
+    def _layer(self, node: Node) -> LayerCall | None:
         if node.role in (*ENTRIES, Role.TAP, Role.LATENT, Role.OUTPUT) or node.index in self._starts:
             return None
         if node.operation.layer is None:
@@ -165,11 +174,11 @@ class ModuleTree:
 
     def _read(self, instance: ModuleInstance) -> None:
         items = self._items(instance.scope, instance)
-        instance.items = schedule(items, instance.latents[0]) if instance.generative else items
+        instance.items = schedule_items(items, instance.latents[0]) if instance.generative else items
         for part in instance.parts():
             self._read(part)
 
-    def _items(self, scope: Scope, instance: ModuleInstance) -> tuple[Item, ...]:
+    def _items(self, scope: GraphScope, instance: ModuleInstance) -> tuple[Item, ...]:
         found: list[Item] = []
         for member in scope.members:
             if isinstance(member, Node):
@@ -182,8 +191,8 @@ class ModuleTree:
                 found += self._items(member, instance)
         return tuple(found)
 
-    def _turn(self, member: Node | Scope, instance: ModuleInstance) -> tuple[Item, ...]:
-        if isinstance(member, Scope):
+    def _turn(self, member: Node | GraphScope, instance: ModuleInstance) -> tuple[Item, ...]:
+        if isinstance(member, GraphScope):
             return self._items(member, instance) if member.kind not in SEPARATE else tuple(self._call(member, instance))
         return tuple(self._node(member, instance))
 
@@ -199,22 +208,22 @@ class ModuleTree:
         if node.role is Role.TAP:
             item = self.lists.get(published(node))
             if item is not None and instance.is_section:
-                return [Step(Kind.APPEND, inputs[-1:], fills=(item.list,), needed=needed)]
-            return [Step(Kind.ALIAS, inputs[-1:], outputs[-1:], needed=needed)]
+                return [Step(StepKind.APPEND, inputs[-1:], fills=(item.list,), needed=needed)]
+            return [Step(StepKind.ALIAS, inputs[-1:], outputs[-1:], needed=needed)]
         if node.role is Role.LATENT:
             return self._draw(node, inputs, instance, names)
         if node.index in self._starts:
             part = self._part(self._starts[node.index], instance)
-            kind = Kind.START if self._starts[node.index] in self._flows else Kind.INFER
+            kind = StepKind.START if self._starts[node.index] in self._flows else StepKind.INFER
             return [Step(kind, inputs, outputs, self._start_names(node), latents=part, needed=needed)]
         operation = node.operation
         if operation.layer is not None:
             text = f"_module_({BATCH if not inputs else ', '.join(slot(i) for i in range(len(inputs)))})"
             template = Template(text)
             module = next(a for a, n in instance.nodes.items() if n is node)
-            return [Step(Kind.LAYER, inputs, outputs, names, template, (), module, needed=needed)]
+            return [Step(StepKind.LAYER, inputs, outputs, names, template, (), module, needed=needed)]
         template, values = abstract(self._expression(operation, node))
-        return [Step(Kind.EXPRESSION, inputs, outputs, names, template, values, needed=needed)]
+        return [Step(StepKind.EXPRESSION, inputs, outputs, names, template, values, needed=needed)]
 
     def _draw(
         self, node: Node, inputs: tuple[Ref, ...], instance: ModuleInstance, names: tuple[str | None, ...]
@@ -222,21 +231,21 @@ class ModuleTree:
         """The draw of a latent; with a flow, the posterior that went through it before."""
         part, z = self._part(node.index, instance), Edge(node.index)
         if node.index not in self._flows or node.index in self._upwards:
-            return [Step(Kind.DRAW, inputs[:2], (z,), names, latents=part)]
+            return [Step(StepKind.DRAW, inputs[:2], (z,), names, latents=part)]
         number = self._latent_number[node.index]
         flowed = Edge(node.index, len(node.shapes))  # a value of the code, not of the graph: it stays here
         return [
             self._through_flow(node, flowed, instance, (number, number)),
-            Step(Kind.DRAW, (inputs[0], flowed), (z,), names, latents=part),
+            Step(StepKind.DRAW, (inputs[0], flowed), (z,), names, latents=part),
         ]
 
     def _publish_flowed(self, tap: Node, instance: ModuleInstance, needed: tuple[int, int] | None) -> list[Step]:
         """On the way up: the posterior with its flow, which crosses to the decoder, and the value it gives here."""
         z, flowed = Edge(tap.index), published(tap)
         part = self._part(self._flowed_taps[tap.index], instance)
-        infer = Step(Kind.INFER, (flowed,), (z,), (self._name(z),), latents=part, needed=needed)
+        infer = Step(StepKind.INFER, (flowed,), (z,), (self._name(z),), latents=part, needed=needed)
         item = self.lists.get(flowed) if instance.is_section else None
-        listed = [] if item is None else [Step(Kind.APPEND, (flowed,), fills=(item.list,), needed=needed)]
+        listed = [] if item is None else [Step(StepKind.APPEND, (flowed,), fills=(item.list,), needed=needed)]
         return [self._through_flow(tap, flowed, instance, needed), infer, *listed]
 
     def _through_flow(self, node: Node, flowed: Edge, instance: ModuleInstance, needed: tuple[int, int] | None) -> Step:
@@ -246,7 +255,7 @@ class ModuleTree:
         scales = (log_determinant(form, slot(3 + i)) for i, (form, _) in enumerate(self._scales(flow)))
         template, values = abstract(f"Flowed({', '.join([slot(0), slot(1), slot(2), *scales])})")
         read = tuple(self._ref(self._passed(v, instance), instance) for v in operands)
-        return Step(Kind.EXPRESSION, read, (flowed,), (None,), template, values, needed=needed)
+        return Step(StepKind.EXPRESSION, read, (flowed,), (None,), template, values, needed=needed)
 
     def is_flowed(self, value: Edge) -> bool:
         """Whether a value is a posterior that went through a flow."""
@@ -274,7 +283,7 @@ class ModuleTree:
         moved = (posterior, Edge(flow.sample), z, *(s for _, s in self._scales(flow)))
         return moved if node.role is Role.TAP else (node.inputs[0], *moved)
 
-    def _scales(self, latent: LatentGroup) -> list[tuple[str, Edge]]:
+    def _scales(self, latent: GraphLatent) -> list[tuple[str, Edge]]:
         """Of the steps of its flow that change volume: the form, and the tensor `s` that says by how much."""
         steps = [self.graph.nodes[i] for i in latent.flow.steps] if latent.flow else []
         return [(term(step.args, "form").name, step.inputs[2]) for step in steps if len(step.inputs) > 2]
@@ -289,7 +298,7 @@ class ModuleTree:
         shapes = [self.graph.shape(v) for v in node.inputs]
         return operation.expression([slot(i) for i in range(len(node.inputs))], shapes, node.args)
 
-    def _call(self, scope: Scope, instance: ModuleInstance) -> list[Step]:
+    def _call(self, scope: GraphScope, instance: ModuleInstance) -> list[Step]:
         holder, module, callee = self._callee(scope, instance)
         live = [n.index for n in scope.nodes() if n.index in self.uses.live]
         if not isinstance(callee, ModuleInstance) or not live:
@@ -307,7 +316,7 @@ class ModuleTree:
             dict.fromkeys(self.lists[v].list for v in callee.outputs if callee.is_section and v in self.lists)
         )
         call = Step(
-            Kind.CALL,
+            StepKind.CALL,
             inputs,
             outputs,
             names,
@@ -320,14 +329,14 @@ class ModuleTree:
             needed=needed,
         )
         listed = [v for v in callee.outputs if instance.is_section and not callee.is_section and v in self.lists]
-        return [call, *(Step(Kind.APPEND, (v,), fills=(self.lists[v].list,), needed=needed) for v in listed)]
+        return [call, *(Step(StepKind.APPEND, (v,), fills=(self.lists[v].list,), needed=needed) for v in listed)]
 
     def _callee(
-        self, scope: Scope, instance: ModuleInstance
-    ) -> tuple[str, Address, Layer | ModuleInstance | OwnUse | None]:
+        self, scope: GraphScope, instance: ModuleInstance
+    ) -> tuple[str, Address, LayerCall | ModuleInstance | OwnUse | None]:
         """Where the module of a call is, and what it is of."""
         if scope.kind == "shared":
-            name, *rest = lent(used(scope), instance)
+            name, *rest = lent(used_path(scope), instance)
             return str(name), tuple(rest), self._instance_of_scope[id(scope)]
         module = address_of(scope.path, instance.scope)
         return "self", module, instance.entries.get(module)

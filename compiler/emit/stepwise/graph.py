@@ -23,7 +23,7 @@ from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 _KERNELS = (CONV, DEPTHWISE, SHIFT)  # what the runtime knows as a kernel: a matrix for each position that it reads
 
 
-class Kind(StrEnum):
+class OpKind(StrEnum):
     CODES = "codes"
     STATIC = "static"  # known before the first code is drawn
     LINEAR = "linear"
@@ -36,7 +36,7 @@ class Kind(StrEnum):
 class Op:
     """One computation. `inputs` are (op, port); `node` is the graph's, whose operands these may no longer be."""
 
-    kind: Kind
+    kind: OpKind
     node: Node
     inputs: tuple[Ref, ...]
     channels: tuple[int, ...]  # of each output
@@ -46,13 +46,13 @@ class Op:
     @property
     def linear(self) -> bool:
         """Whether a static operation could be part of a linear map."""
-        return self.kind is Kind.LINEAR or (self.kind is Kind.STATIC and self.pointwise_linear)
+        return self.kind is OpKind.LINEAR or (self.kind is OpKind.STATIC and self.pointwise_linear)
 
     @property
     def elementwise(self) -> bool:
         """Whether it is a pure function of each element, which may be computed of several tensors side by side."""
         entry = self.node.operation
-        pure = self.kind is Kind.POINTWISE and len(self.inputs) == 1 and entry.layer is None
+        pure = self.kind is OpKind.POINTWISE and len(self.inputs) == 1 and entry.layer is None
         return pure and entry.locality is Locality.ELEMENT
 
 
@@ -117,9 +117,9 @@ class StepwiseGraph:
         for port in range(len(node.shapes)):
             self._refs[Edge(node.index, port)] = (op, port)
 
-    def _op(self, kind: Kind, node: Node, inputs: tuple[Ref, ...], channels: tuple[int, ...] | None = None) -> Op:
+    def _op(self, kind: OpKind, node: Node, inputs: tuple[Ref, ...], channels: tuple[int, ...] | None = None) -> Op:
         key = (kind, id(node.operation), tuple(sorted(node.args.items(), key=str)), inputs)
-        pure = kind in (Kind.STATIC, Kind.POINTWISE) and not node.path and bool(inputs)
+        pure = kind in (OpKind.STATIC, OpKind.POINTWISE) and not node.path and bool(inputs)
         if pure and key in self._known:
             return self._known[key]
         op = Op(kind, node, inputs, channels or tuple(shape[0] for shape in node.shapes), is_linear(node, self._graph))
@@ -130,46 +130,46 @@ class StepwiseGraph:
     def _concatenated(self, node: Node, inputs: tuple[Ref, ...]) -> Op | None:
         """An elementwise function of a concatenation, part by part."""
         entry = node.operation
-        if self._kind(node) is not Kind.POINTWISE or len(inputs) != 1:
+        if self._kind(node) is not OpKind.POINTWISE or len(inputs) != 1:
             return None
         if entry.locality is not Locality.ELEMENT or entry.layer is not None:
             return None
         whole = inputs[0][0]
-        if whole.node.operation is not CONCAT or whole.kind is not Kind.LINEAR:
+        if whole.node.operation is not CONCAT or whole.kind is not OpKind.LINEAR:
             return None
         parts: list[Ref] = []
         for ref in whole.inputs:
-            kind = Kind.STATIC if ref[0].kind is Kind.STATIC else Kind.POINTWISE
+            kind = OpKind.STATIC if ref[0].kind is OpKind.STATIC else OpKind.POINTWISE
             parts.append((self._op(kind, node, (ref,), (ref[0].channels[ref[1]],)), 0))
-        return self._op(Kind.LINEAR, whole.node, tuple(parts), whole.channels)
+        return self._op(OpKind.LINEAR, whole.node, tuple(parts), whole.channels)
 
-    def _kind(self, node: Node) -> Kind:
+    def _kind(self, node: Node) -> OpKind:
         reach = self._reaches.get(Edge(node.index))
         if node is self._own:
-            return Kind.CODES
+            return OpKind.CODES
         if not node.inputs and node.role not in ENTRIES:
             return self._refuse(node, "takes nothing in")
         if reach is None:
-            return Kind.STATIC
+            return OpKind.STATIC
         if reach.latest >= OWN and not self._is_shifted(node):
             self._refuse(node, "is known only after the code at its own position")
         reads = _reads(node, self._graph)
         if node.operation is ATTENTION:
             causal = all(read.past is not None for read in reads[1:])
-            return Kind.ATTENTION if causal else self._refuse(node, "looks at the whole map")
-        from_codes = any(self._refs[value][0].kind is Kind.CODES for value in node.inputs)
+            return OpKind.ATTENTION if causal else self._refuse(node, "looks at the whole map")
+        from_codes = any(self._refs[value][0].kind is OpKind.CODES for value in node.inputs)
         if is_linear(node, self._graph) and not from_codes:
-            return Kind.LINEAR
+            return OpKind.LINEAR
         if node.operation in _KERNELS and reads[0].offsets is not None:
-            return Kind.TAPS
+            return OpKind.TAPS
         if not node.operation.reads_around and len(node.shapes) == 1 and not from_codes:
-            return Kind.POINTWISE
+            return OpKind.POINTWISE
         return self._refuse(node, "has no form for one position")
 
     def _folds(self, node: Node) -> bool:
         """Whether the shift is one with the convolution before it."""
         op = self._refs[node.inputs[0]][0]
-        return op.kind is Kind.TAPS and self._is_shifted(op.node)
+        return op.kind is OpKind.TAPS and self._is_shifted(op.node)
 
     def _is_shifted(self, node: Node) -> bool:
         """Whether a shift follows a convolution and moves nothing but zeros of its padding into the map.
@@ -185,7 +185,7 @@ class StepwiseGraph:
         below, beside = max((r for r, _ in read), default=0), max((c for _, c in read), default=0)
         return down >= 0 and right >= 0 and (not down or below <= 0) and (not right or beside <= 0)
 
-    def _refuse(self, node: Node, why: str) -> Kind:
+    def _refuse(self, node: Node, why: str) -> OpKind:
         self._problems.add(
             Diagnostic(
                 NO_STEPWISE_FORM,
@@ -195,7 +195,7 @@ class StepwiseGraph:
                 "convolutions of the codes, each with its own `shift` if it needs one, then causal steps",
             )
         )
-        return Kind.STATIC
+        return OpKind.STATIC
 
 
 def _live(graph: Graph) -> frozenset[int]:

@@ -9,12 +9,12 @@ from typing import TypeAlias
 from hvdsl.compiler.catalogue.activations import GLU
 from hvdsl.compiler.catalogue.joins import ADD
 from hvdsl.compiler.catalogue.table import Offset
-from hvdsl.compiler.emit.stepwise.graph import Kind, Op, Ref, StepwiseGraph
+from hvdsl.compiler.emit.stepwise.graph import Op, OpKind, Ref, StepwiseGraph
 from hvdsl.compiler.graph import Graph
 
 
 @dataclass(slots=True, eq=False)
-class Map:
+class LinearMap:
     """A linear map, up to a constant, of the tensors `slots` to `roots` side by side; `known` is static and enters it.
 
     `halves` says that the first halves of all roots come first, as a joint `glu` takes them.
@@ -27,34 +27,34 @@ class Map:
 
 
 @dataclass(slots=True, eq=False)
-class Codes:
+class CodesStage:
     """The first layers: all that convolutions of the codes give, through one map."""
 
-    map: Map
+    map: LinearMap
     convolutions: list[Op]
 
 
 @dataclass(slots=True, eq=False)
-class Taps:
+class TapsStage:
     """A causal convolution of `source`, through a map that may be the identity."""
 
-    map: Map
+    map: LinearMap
     convolution: Op
     source: Stage
 
 
 @dataclass(slots=True, eq=False)
-class Linear:
-    map: Map
+class LinearStage:
+    map: LinearMap
 
 
 @dataclass(slots=True, eq=False)
-class Sum:
+class SumStage:
     terms: list[Stage]
 
 
 @dataclass(slots=True, eq=False)
-class Pointwise:
+class PointwiseStage:
     """One function, of one tensor or of several; `ops` are those that it computes side by side."""
 
     ops: list[Op]
@@ -62,30 +62,30 @@ class Pointwise:
 
 
 @dataclass(slots=True, eq=False)
-class Known:
+class KnownStage:
     """What is known before the first code is drawn, where a function or attention takes it position by position."""
 
     ref: Ref
 
 
 @dataclass(slots=True, eq=False)
-class Attention:
+class AttentionStage:
     op: Op
     sources: list[Stage]  # one that holds query, key and value side by side, or these three
 
 
-Stage: TypeAlias = Codes | Taps | Linear | Sum | Pointwise | Known | Attention
+Stage: TypeAlias = CodesStage | TapsStage | LinearStage | SumStage | PointwiseStage | KnownStage | AttentionStage
 
 
 @dataclass(slots=True)
-class Plan:
+class StepwisePlan:
     """`stages` in order of computation, the last gives the logits; `parts`: the tensors side by side in each."""
 
     stages: list[Stage]
     parts: dict[Stage, list[Ref]]
 
 
-def plan(graph: Graph) -> Plan:
+def plan(graph: Graph) -> StepwisePlan:
     """Derive the position-by-position form of a causal prior.
 
     Raises:
@@ -107,10 +107,10 @@ class _Planner:
         self._kept = self._materialised()
         self._depths: dict[Ref, int] = {}
 
-    def result(self) -> Plan:
+    def result(self) -> StepwisePlan:
         for group in self._groups():
             self._place(group)
-        return Plan(self._stages, self._parts)
+        return StepwisePlan(self._stages, self._parts)
 
     # -- what exists as a tensor
 
@@ -118,11 +118,11 @@ class _Planner:
         """Tensors that something other than a linear map takes, sums of such tensors, and the result."""
         kept: set[Ref] = {self._graph.result}
         for op in self._graph.ops:
-            if op.kind in (Kind.TAPS, Kind.POINTWISE, Kind.ATTENTION):
+            if op.kind in (OpKind.TAPS, OpKind.POINTWISE, OpKind.ATTENTION):
                 kept.add((op, 0))
-            if op.kind is Kind.LINEAR:
+            if op.kind is OpKind.LINEAR:
                 for port in range(len(op.channels)):
-                    if any(user.kind is not Kind.LINEAR for user in self._users.get((op, port), ())):
+                    if any(user.kind is not OpKind.LINEAR for user in self._users.get((op, port), ())):
                         kept.add((op, port))
                 if op.node.operation is ADD and all(ref in kept and not _of_codes(ref[0]) for ref in op.inputs):
                     kept.add((op, 0))
@@ -135,9 +135,9 @@ class _Planner:
 
         def walk(ref: Ref) -> None:
             op = ref[0]
-            if op.kind is Kind.STATIC and not op.linear:
+            if op.kind is OpKind.STATIC and not op.linear:
                 known[ref] = None
-            elif op.kind is not Kind.STATIC and ref in self._kept and ref != root:
+            elif op.kind is not OpKind.STATIC and ref in self._kept and ref != root:
                 dynamic[ref] = None
             else:
                 for inner in op.inputs:
@@ -165,36 +165,36 @@ class _Planner:
     def _depth(self, ref: Ref) -> int:
         if ref not in self._depths:
             op = ref[0]
-            before = self._frontier(ref)[0] if op.kind is Kind.LINEAR else [r for r in op.inputs if r in self._kept]
+            before = self._frontier(ref)[0] if op.kind is OpKind.LINEAR else [r for r in op.inputs if r in self._kept]
             self._depths[ref] = 1 + max((self._depth(r) for r in before), default=0)
         return self._depths[ref]
 
     def _together(self, ref: Ref) -> object:
         """Linear maps join where one function, or one attention, takes them all; functions of joined maps join too."""
         op = ref[0]
-        if op.kind is Kind.LINEAR and not self._is_sum(ref) and not self._folds_into_taps(ref):
-            users = [u for u in self._users.get(ref, ()) if u.kind is not Kind.STATIC]
-            if len(users) == 1 and users[0].kind is Kind.ATTENTION:
+        if op.kind is OpKind.LINEAR and not self._is_sum(ref) and not self._folds_into_taps(ref):
+            users = [u for u in self._users.get(ref, ()) if u.kind is not OpKind.STATIC]
+            if len(users) == 1 and users[0].kind is OpKind.ATTENTION:
                 return users[0]
             if len(users) == 1 and _of_parts(users[0]):
                 return _function(users[0])
         if _of_parts(op):
             source = op.inputs[0]
-            if source[0].kind is Kind.LINEAR and self._together(source) == _function(op):
+            if source[0].kind is OpKind.LINEAR and self._together(source) == _function(op):
                 return "function", _function(op)
         return ref
 
     def _is_sum(self, ref: Ref) -> bool:
         return (
             ref[0].node.operation is ADD
-            and ref[0].kind is Kind.LINEAR
+            and ref[0].kind is OpKind.LINEAR
             and all(r in self._kept and not _of_codes(r[0]) for r in ref[0].inputs)
         )
 
     def _folds_into_taps(self, ref: Ref) -> bool:
         """Whether a linear tensor is a map of one convolution alone, or of convolutions of the codes."""
         dynamic, _ = self._frontier(ref)
-        if not dynamic or any(r[0].kind is not Kind.TAPS for r in dynamic):
+        if not dynamic or any(r[0].kind is not OpKind.TAPS for r in dynamic):
             return False
         alone = all(len(self._roots_from(r)) == 1 for r in dynamic)
         return alone and (len(dynamic) == 1 or all(_of_codes(r[0]) for r in dynamic))
@@ -206,7 +206,7 @@ class _Planner:
             for port in range(len(user.channels)):
                 if (user, port) in self._kept:
                     found.add((user, port))
-                elif user.kind is Kind.LINEAR:
+                elif user.kind is OpKind.LINEAR:
                     found |= self._roots_from((user, port))
         return found
 
@@ -215,19 +215,19 @@ class _Planner:
     def _place(self, group: list[Ref]) -> None:
         first = group[0]
         op = first[0]
-        if op.kind is Kind.TAPS:
+        if op.kind is OpKind.TAPS:
             follower = self._follower(first)
             if follower is None:
-                self._add(self._taps([first], Map([first])), group)
-        elif op.kind is Kind.POINTWISE:
+                self._add(self._taps([first], LinearMap([first])), group)
+        elif op.kind is OpKind.POINTWISE:
             self._pointwise(group)
-        elif op.kind is Kind.ATTENTION:
-            self._add(Attention(op, self._sources(op.inputs)), group)
+        elif op.kind is OpKind.ATTENTION:
+            self._add(AttentionStage(op, self._sources(op.inputs)), group)
         elif self._is_sum(first):
-            self._add(Sum([self._stage_of[r] for r in op.inputs]), group)
+            self._add(SumStage([self._stage_of[r] for r in op.inputs]), group)
         elif self._folds_into_taps(first):
             dynamic, known = self._frontier(first)
-            self._add(self._taps(dynamic, Map([first], known=known)), group)
+            self._add(self._taps(dynamic, LinearMap([first], known=known)), group)
         else:
             self._linear(group)
 
@@ -235,15 +235,15 @@ class _Planner:
         """The linear tensor that a convolution is folded into."""
         roots = self._roots_from(ref)
         for root in roots:
-            if root[0].kind is Kind.LINEAR and not self._is_sum(root) and self._folds_into_taps(root):
+            if root[0].kind is OpKind.LINEAR and not self._is_sum(root) and self._folds_into_taps(root):
                 return root
         return None
 
-    def _taps(self, convolutions: list[Ref], map: Map) -> Codes | Taps:
+    def _taps(self, convolutions: list[Ref], map: LinearMap) -> CodesStage | TapsStage:
         ops = [ref[0] for ref in convolutions]
         if _of_codes(ops[0]):
-            return Codes(map, ops)
-        return Taps(map, ops[0], self._stage_of[ops[0].inputs[0]])
+            return CodesStage(map, ops)
+        return TapsStage(map, ops[0], self._stage_of[ops[0].inputs[0]])
 
     def _pointwise(self, group: list[Ref]) -> None:
         """Joined functions take the whole of what their map computed, in its order."""
@@ -251,27 +251,27 @@ class _Planner:
         if len(group) > 1:
             whole = self._parts[sources[0]]
             group = sorted(group, key=lambda ref: whole.index(ref[0].inputs[0]))
-        self._add(Pointwise([ref[0] for ref in group], sources), group)
+        self._add(PointwiseStage([ref[0] for ref in group], sources), group)
 
     def _sources(self, refs: Sequence[Ref]) -> list[Stage]:
         for ref in refs:
-            if ref[0].kind is Kind.STATIC and ref not in self._stage_of:
-                self._add(Known(ref), [ref])
+            if ref[0].kind is OpKind.STATIC and ref not in self._stage_of:
+                self._add(KnownStage(ref), [ref])
         return _distinct([self._stage_of[ref] for ref in refs])
 
     def _linear(self, group: list[Ref]) -> None:
         users = self._users.get(group[0], [])
-        if users and users[0].kind is Kind.ATTENTION and len(users) == 1:
+        if users and users[0].kind is OpKind.ATTENTION and len(users) == 1:
             order = list(users[0].inputs)
             group = sorted(group, key=order.index)
         halves = len(group) > 1 and all(self._users[ref][0].node.operation is GLU for ref in group)
-        joint = Map(list(group), halves=halves)
+        joint = LinearMap(list(group), halves=halves)
         for ref in group:
             dynamic, known = self._frontier(ref)
             joint.slots += [self._stage_of[r] for r in dynamic]
             joint.known += [r for r in known if r not in joint.known]
         joint.slots = _distinct(joint.slots)
-        self._add(Linear(joint), group)
+        self._add(LinearStage(joint), group)
 
     def _add(self, stage: Stage, refs: Sequence[Ref]) -> None:
         self._stages.append(stage)
@@ -281,7 +281,7 @@ class _Planner:
 
 def _of_parts(op: Op) -> bool:
     """Whether a function of tensors side by side is its values side by side: so is `glu`, of joint halves."""
-    return op.elementwise or (op.kind is Kind.POINTWISE and op.node.operation is GLU)
+    return op.elementwise or (op.kind is OpKind.POINTWISE and op.node.operation is GLU)
 
 
 def _function(op: Op) -> object:
@@ -289,7 +289,7 @@ def _function(op: Op) -> object:
 
 
 def _of_codes(op: Op) -> bool:
-    return op.kind is Kind.TAPS and op.inputs[0][0].kind is Kind.CODES
+    return op.kind is OpKind.TAPS and op.inputs[0][0].kind is OpKind.CODES
 
 
 def _distinct(stages: Sequence[Stage]) -> list[Stage]:
@@ -303,12 +303,12 @@ Users: TypeAlias = Mapping[Stage, Sequence[Stage]]
 class Gate:
     """`glu` of what `source` gives, added to `plus`; it takes the place of the stages `inside`."""
 
-    source: Taps | Linear
+    source: TapsStage | LinearStage
     plus: Stage | None
     inside: tuple[Stage, ...]
 
 
-def users(plan: Plan) -> Users:
+def users(plan: StepwisePlan) -> Users:
     """The stages that read each stage, in order of computation."""
     found: dict[Stage, list[Stage]] = {stage: [] for stage in plan.stages}
     for stage in plan.stages:
@@ -317,17 +317,17 @@ def users(plan: Plan) -> Users:
     return found
 
 
-def gates(plan: Plan, users: Users) -> dict[Stage, Gate]:
+def gates(plan: StepwisePlan, users: Users) -> dict[Stage, Gate]:
     """The gates of a plan, by the stage that each takes the place of last."""
     found: dict[Stage, Gate] = {}
     for stage in plan.stages:
-        if not isinstance(stage, Pointwise) or stage.ops[0].node.operation is not GLU or not owned(stage, users):
+        if not isinstance(stage, PointwiseStage) or stage.ops[0].node.operation is not GLU or not owned(stage, users):
             continue
         source = stage.sources[0]
-        if not isinstance(source, Taps | Linear) or len(stage.ops) != len(plan.parts[source]):
+        if not isinstance(source, TapsStage | LinearStage) or len(stage.ops) != len(plan.parts[source]):
             continue
         follower = users[stage][0] if len(users[stage]) == 1 else None
-        others = [term for term in follower.terms if term is not stage] if isinstance(follower, Sum) else []
+        others = [term for term in follower.terms if term is not stage] if isinstance(follower, SumStage) else []
         if follower is not None and follower not in found and len(others) == len(stage.ops) == 1:
             found[follower] = Gate(source, others[0], (source, stage))
         else:
@@ -335,37 +335,45 @@ def gates(plan: Plan, users: Users) -> dict[Stage, Gate]:
     return found
 
 
-def owned(stage: Pointwise, users: Users) -> bool:
+def owned(stage: PointwiseStage, users: Users) -> bool:
     """Whether a function is the only reader of what one part computes into a buffer of its own."""
     return (
-        len(stage.sources) == 1 and isinstance(stage.sources[0], Taps | Linear) and users[stage.sources[0]] == [stage]
+        len(stage.sources) == 1
+        and isinstance(stage.sources[0], TapsStage | LinearStage)
+        and users[stage.sources[0]] == [stage]
     )
 
 
 def _sources(stage: Stage) -> list[Stage]:
     match stage:
-        case Codes() | Known():
+        case CodesStage() | KnownStage():
             return []
-        case Taps():
+        case TapsStage():
             return [stage.source]
-        case Linear():
+        case LinearStage():
             return stage.map.slots
-        case Sum():
+        case SumStage():
             return stage.terms
-        case Pointwise() | Attention():
+        case PointwiseStage() | AttentionStage():
             return stage.sources
 
 
-def skew(plan: Plan, graph: Graph) -> int | None:
+def skew(plan: StepwisePlan, graph: Graph) -> int | None:
     """By how many columns each row falls behind the one above so that all go on at once; None with attention.
 
     Positions (i, j) of equal j + skew · i are independent where every tap (row, column) above has column < -row · skew.
     """
-    if any(isinstance(stage, Attention) for stage in plan.stages):
+    if any(isinstance(stage, AttentionStage) for stage in plan.stages):
         return None
     reach = [0]
     for stage in plan.stages:
-        ops = stage.convolutions if isinstance(stage, Codes) else [stage.convolution] if isinstance(stage, Taps) else []
+        ops = (
+            stage.convolutions
+            if isinstance(stage, CodesStage)
+            else [stage.convolution]
+            if isinstance(stage, TapsStage)
+            else []
+        )
         reach += [-(-column // -row) for op in ops for row, column in _offsets(op, graph) if row < 0]
     return max(reach) + 1
 

@@ -11,8 +11,8 @@ from hvdsl.compiler.emit import syntax
 from hvdsl.compiler.emit.forward.variables import allowed
 from hvdsl.compiler.emit.modules.instance import given_name
 from hvdsl.compiler.emit.modules.model_text import as_map
-from hvdsl.compiler.emit.stepwise.graph import Kind, Op, Ref
-from hvdsl.compiler.emit.stepwise.plan import Map
+from hvdsl.compiler.emit.stepwise.graph import Op, OpKind, Ref
+from hvdsl.compiler.emit.stepwise.plan import LinearMap
 from hvdsl.compiler.emit.syntax import Template, fill, slot, substitute
 from hvdsl.compiler.graph import ENTRIES, Graph, Node
 from hvdsl.grammar.record import Record, record
@@ -28,8 +28,8 @@ class Statement(Record):
 
     def lines(self, depth: int) -> list[str]:
         if not self.targets:
-            return syntax.lines("", self.value, depth=depth)
-        return syntax.assignment(self.targets, self.value, depth)
+            return syntax.expression_lines("", self.value, depth=depth)
+        return syntax.assignment_lines(self.targets, self.value, depth)
 
 
 class Result(Statement):
@@ -38,7 +38,7 @@ class Result(Statement):
     __slots__ = ()
 
     def lines(self, depth: int) -> list[str]:
-        return syntax.lines("return ", self.value, depth=depth)
+        return syntax.expression_lines("return ", self.value, depth=depth)
 
 
 @record
@@ -106,9 +106,9 @@ def module(node: Node, graph: Graph) -> ast.expr:
     return syntax.dotted("prior", *(int(s) if s.isdigit() else s for s in steps))
 
 
-def side_by_side(values: Sequence[ast.expr]) -> ast.expr:
+def concatenated(values: Sequence[ast.expr]) -> ast.expr:
     """`torch.cat((a, b), 1)`"""
-    return syntax.call(syntax.dotted("torch", "cat"), ast.Tuple(list(values), ast.Load()), syntax.constant(1))
+    return syntax.call(syntax.dotted("torch", "cat"), ast.Tuple(list(values), ast.Load()), syntax.constant_node(1))
 
 
 class MapWriter:
@@ -141,7 +141,7 @@ class MapWriter:
         }
         return done
 
-    def function(self, name: str, map: Map, operands: Sequence[Sequence[Ref]]) -> Function:
+    def function(self, name: str, map: LinearMap, operands: Sequence[Sequence[Ref]]) -> Function:
         """A linear map as a function; each operand may hold several tensors side by side."""
         parameters: list[str] = []
         values: dict[Ref, ast.expr] = {}
@@ -154,8 +154,8 @@ class MapWriter:
                 continue
             pieces = [f"{parameter}_{i}" for i in range(len(refs))]
             values.update({ref: syntax.name(piece) for ref, piece in zip(refs, pieces, strict=True)})
-            sizes = ast.Tuple([syntax.constant(r[0].channels[r[1]]) for r in refs], ast.Load())
-            split = syntax.call(syntax.dotted(parameter, "split"), sizes, syntax.constant(1))
+            sizes = ast.Tuple([syntax.constant_node(r[0].channels[r[1]]) for r in refs], ast.Load())
+            split = syntax.call(syntax.dotted(parameter, "split"), sizes, syntax.constant_node(1))
             statements.append(Statement(tuple(pieces), split))
         settled = [piece for s in statements for piece in s.targets]
         for ref in map.known:
@@ -164,7 +164,7 @@ class MapWriter:
         computed = self._statements(map.roots, values)
         results = [values[root] for root in map.roots]
         if len(results) > 1:
-            together = syntax.call("joint_halves", *results) if map.halves else side_by_side(results)
+            together = syntax.call("joint_halves", *results) if map.halves else concatenated(results)
             computed.append(Result((), together))
         elif computed and isinstance(results[0], ast.Name) and computed[-1].targets == (results[0].id,):
             computed[-1] = Result((), computed[-1].value)
@@ -181,7 +181,7 @@ class MapWriter:
         def compute(ref: Ref) -> ast.expr:
             if ref not in values:
                 op = ref[0]
-                if op.kind is Kind.CODES:
+                if op.kind is OpKind.CODES:
                     raise AssertionError("the codes are no static tensor")
                 operands = [] if op.node.operation is COORDINATES else [compute(r) for r in op.inputs]
                 names = [f"_op_{op.node.index}_{len(statements)}_{i}_" for i in range(len(op.channels))]

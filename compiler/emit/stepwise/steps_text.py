@@ -12,17 +12,17 @@ from hvdsl.compiler.emit.modules.class_text import docstring
 from hvdsl.compiler.emit.modules.instance import given_name
 from hvdsl.compiler.emit.stepwise.graph import Op, Ref
 from hvdsl.compiler.emit.stepwise.plan import (
-    Attention,
-    Codes,
+    AttentionStage,
+    CodesStage,
     Gate,
-    Known,
-    Linear,
-    Map,
-    Plan,
-    Pointwise,
+    KnownStage,
+    LinearMap,
+    LinearStage,
+    PointwiseStage,
     Stage,
-    Sum,
-    Taps,
+    StepwisePlan,
+    SumStage,
+    TapsStage,
     gates,
     owned,
     skew,
@@ -35,13 +35,13 @@ from hvdsl.compiler.graph import Graph, Node
 BODY = 2  # levels of indentation of a method's statements
 
 
-def position_steps(graph: Graph, plan: Plan, prior: str) -> list[str]:
+def position_steps(graph: Graph, plan: StepwisePlan, prior: str) -> list[str]:
     """Write the position-by-position form of the class `prior`."""
     return _Writer(graph, plan, prior).lines()
 
 
 class _Writer:
-    def __init__(self, graph: Graph, plan: Plan, prior: str) -> None:
+    def __init__(self, graph: Graph, plan: StepwisePlan, prior: str) -> None:
         self._graph, self._plan, self._prior = graph, plan, prior
         self._stage_of = {ref: stage for stage, refs in plan.parts.items() for ref in refs}
         self._number = {stage: number for number, stage in enumerate(plan.stages)}
@@ -76,15 +76,15 @@ class _Writer:
         steps = named(self._step(), {}, ("x", "h"))
         return lines + [line for statement in steps for line in statement.lines(BODY)]
 
-    def _chains(self) -> dict[Stage, tuple[Taps, Pointwise]]:
+    def _chains(self) -> dict[Stage, tuple[TapsStage, PointwiseStage]]:
         """Convolutions of nothing but a function of another convolution, each with that one and the function."""
-        found: dict[Stage, tuple[Taps, Pointwise]] = {}
+        found: dict[Stage, tuple[TapsStage, PointwiseStage]] = {}
         for stage in self._plan.stages:
-            function = stage.source if isinstance(stage, Taps) else None
-            if not isinstance(function, Pointwise) or self._users[function] != [stage] or _plain(function) is None:
+            function = stage.source if isinstance(stage, TapsStage) else None
+            if not isinstance(function, PointwiseStage) or self._users[function] != [stage] or _plain(function) is None:
                 continue
             [before, *others] = function.sources
-            if isinstance(before, Taps) and not others and self._users[before] == [function]:
+            if isinstance(before, TapsStage) and not others and self._users[before] == [function]:
                 found[stage] = before, function
         return found
 
@@ -94,9 +94,9 @@ class _Writer:
         """What is known before the first code is drawn, and read by some part."""
         found: dict[Ref, None] = {}
         for stage in self._plan.stages:
-            if isinstance(stage, Codes | Taps | Linear):
+            if isinstance(stage, CodesStage | TapsStage | LinearStage):
                 found.update(dict.fromkeys(stage.map.known))
-            elif isinstance(stage, Known):
+            elif isinstance(stage, KnownStage):
                 found[stage.ref] = None
         return list(found)
 
@@ -112,47 +112,47 @@ class _Writer:
         return names
 
     def _part_name(self, stage: Stage) -> str | None:
-        if isinstance(stage, Codes):
+        if isinstance(stage, CodesStage):
             return "first"
-        if isinstance(stage, Taps):
+        if isinstance(stage, TapsStage):
             return _recipe(stage.convolution.node, "convolution")
-        if isinstance(stage, Attention):
+        if isinstance(stage, AttentionStage):
             return _recipe(stage.op.node, "attention")
-        if isinstance(stage, Known):
+        if isinstance(stage, KnownStage):
             return _spec_name(stage.ref) or _recipe(stage.ref[0].node, "known")
-        if isinstance(stage, Linear):
+        if isinstance(stage, LinearStage):
             return "logits" if stage is self._plan.stages[-1] else _recipe(stage.map.roots[0][0].node, "linear")
-        stateful = isinstance(stage, Pointwise) and stage.ops[0].node.operation.layer is not None
-        return _recipe(stage.ops[0].node, "layer") if stateful and isinstance(stage, Pointwise) else None
+        stateful = isinstance(stage, PointwiseStage) and stage.ops[0].node.operation.layer is not None
+        return _recipe(stage.ops[0].node, "layer") if stateful and isinstance(stage, PointwiseStage) else None
 
     def _part(self, stage: Stage) -> list[Statement]:
         name = self._part_names[stage]
         own = ast.Attribute(syntax.name("self"), name, ast.Load())
-        if isinstance(stage, Pointwise):
+        if isinstance(stage, PointwiseStage):
             return [Statement((ast.unparse(own),), module(stage.ops[0].node, self._graph))]
-        if isinstance(stage, Attention):
+        if isinstance(stage, AttentionStage):
             query, _, value = stage.op.inputs
-            sizes = [syntax.constant(ref[0].channels[ref[1]]) for ref in (query, value)]
+            sizes = [syntax.constant_node(ref[0].channels[ref[1]]) for ref in (query, value)]
             buffers = _buffers("attention", module(stage.op.node, self._graph), *sizes)
             return [Statement((ast.unparse(own),), buffers)]
-        if isinstance(stage, Known):
+        if isinstance(stage, KnownStage):
             return [Statement((ast.unparse(own),), _buffers("known", self._maps.static(stage.ref)))]
-        if isinstance(stage, Codes):
+        if isinstance(stage, CodesStage):
             kernels = ast.Tuple([self._kernel(op) for op in stage.convolutions], ast.Load())
             return self._with_map(name, stage.map, "codes", kernels, stage.convolutions)
-        if isinstance(stage, Taps):
+        if isinstance(stage, TapsStage):
             options: dict[str, ast.expr] = {}
             if stage in self._chained:
                 before, between = self._chained[stage]
                 of = [syntax.name(_plain(between) or ""), syntax.dotted("self", self._part_names[before])]
                 options["of"] = ast.Tuple(of, ast.Load())
             if stage in self._gated:
-                options["gate"] = syntax.constant(True)
+                options["gate"] = syntax.constant_node(True)
             convolution = stage.convolution
             return self._with_map(name, stage.map, "convolution", self._kernel(convolution), [convolution], options)
-        if isinstance(stage, Linear):
+        if isinstance(stage, LinearStage):
             operands = [self._plan.parts[s] for s in stage.map.slots]
-            sizes = [syntax.constant(sum(_channels(r) for r in refs)) for refs in operands]
+            sizes = [syntax.constant_node(sum(_channels(r) for r in refs)) for refs in operands]
             function = self._maps.function(name, stage.map, operands)
             buffers = _buffers("linear", syntax.name(name), ast.Tuple(sizes, ast.Load()), *self._read(stage.map))
             return [function, Statement((ast.unparse(own),), buffers)]
@@ -161,7 +161,7 @@ class _Writer:
     def _with_map(
         self,
         name: str,
-        map: Map,
+        map: LinearMap,
         method: str,
         kernels: ast.expr,
         convolutions: Sequence[Op],
@@ -174,7 +174,7 @@ class _Writer:
         buffers = _buffers(method, kernels, syntax.name(name), *self._read(map), **(options or {}))
         return [function, Statement((f"self.{name}",), buffers)]
 
-    def _read(self, map: Map) -> list[ast.expr]:
+    def _read(self, map: LinearMap) -> list[ast.expr]:
         """The constants that a map reads, as a tuple, where there are any."""
         names: list[ast.expr] = [self._maps.static(ref) for ref in map.known]
         return [ast.Tuple(names, ast.Load())] if names else []
@@ -182,9 +182,9 @@ class _Writer:
     def _kernel(self, op: Op) -> ast.expr:
         if op.node.operation is SHIFT:
             down, right = (int(str(op.node.args[side])) for side in ("down", "right"))
-            moves = [syntax.constant(n) for n in (down, right)]
-            return syntax.call("moved", syntax.constant(op.channels[0]), _of_buffers("blank"), *moves)
-        moves = [syntax.constant(n) for n in op.shift] if op.shift != (0, 0) else []
+            moves = [syntax.constant_node(n) for n in (down, right)]
+            return syntax.call("moved", syntax.constant_node(op.channels[0]), _of_buffers("blank"), *moves)
+        moves = [syntax.constant_node(n) for n in op.shift] if op.shift != (0, 0) else []
         return syntax.call("convolution", module(op.node, self._graph), _of_buffers("grid"), *moves)
 
     # -- what every position needs
@@ -192,10 +192,10 @@ class _Writer:
     def _step(self) -> list[Statement]:
         statements: list[Statement] = []
         for stage in self._plan.stages:
-            if isinstance(stage, Attention) and len(stage.sources) > 1:
+            if isinstance(stage, AttentionStage) and len(stage.sources) > 1:
                 pieces = ast.Tuple([self._piece(r) for r in stage.op.inputs], ast.Load())
                 out = _at(self._buffer(stage, "input"))
-                joined = syntax.call(syntax.dotted("torch", "cat"), pieces, syntax.constant(1), out=out)
+                joined = syntax.call(syntax.dotted("torch", "cat"), pieces, syntax.constant_node(1), out=out)
                 statements.append(Statement((), joined))
             if stage not in self._inside:
                 statements += self._stage(stage)
@@ -206,11 +206,11 @@ class _Writer:
         variable, targets = self._tensor(stage), self._targets(stage)
         if stage in self._gates:
             value, writes = self._gate(self._gates[stage]), True
-        elif isinstance(stage, Pointwise):
+        elif isinstance(stage, PointwiseStage):
             value, writes = self._function(stage)
             if writes and not targets and stage.ops[0].elementwise and owned(stage, self._users):
                 targets = [self._tensor(stage.sources[0])]  # in place
-        elif isinstance(stage, Sum):
+        elif isinstance(stage, SumStage):
             [(add, _)] = self._plan.parts[stage]
             left, right = (self._piece(ref) for ref in add.inputs)
             value, writes = (
@@ -219,14 +219,14 @@ class _Writer:
                 else (ast.BinOp(left, ast.Add(), right), False)
             )
         else:
-            value, writes = self._call(stage), isinstance(stage, Linear)
+            value, writes = self._call(stage), isinstance(stage, LinearStage)
         if targets and writes and isinstance(value, ast.Call):
             value.keywords.append(ast.keyword("out", targets.pop(0)))
         name = next(iter(self._plan.parts[stage]), None)
         wanted = _spec_name(name) if len(self._plan.parts[stage]) == 1 and name is not None else None
         statements = [Statement((variable.id,), value, wanted)]
         statements += [Statement((), _copied(target, variable)) for target in targets]
-        readers = [user for user in self._users[stage] if isinstance(user, Taps)] if self._joined(stage) else []
+        readers = [user for user in self._users[stage] if isinstance(user, TapsStage)] if self._joined(stage) else []
         for user in readers:
             piece = self._piece(user.convolution.inputs[0])
             statements.append(Statement((), _copied(_at(self._buffer(user, "input")), piece)))
@@ -239,12 +239,12 @@ class _Writer:
         """The buffers that want this tensor, whole."""
         found: list[ast.expr] = []
         for user in self._plan.stages:
-            if isinstance(user, Taps) and user.source is stage and not self._joined(stage):
+            if isinstance(user, TapsStage) and user.source is stage and not self._joined(stage):
                 found.append(_at(self._buffer(user, "input")))
-            if isinstance(user, Attention) and user.sources == [stage]:
+            if isinstance(user, AttentionStage) and user.sources == [stage]:
                 found.append(_at(self._buffer(user, "input")))
-            if isinstance(user, Linear) and len(user.map.slots) > 1 and stage in user.map.slots:
-                number = syntax.constant(user.map.slots.index(stage))
+            if isinstance(user, LinearStage) and len(user.map.slots) > 1 and stage in user.map.slots:
+                number = syntax.constant_node(user.map.slots.index(stage))
                 found.append(_at(ast.Subscript(self._buffer(user, "operands"), number, ast.Load())))
         return found
 
@@ -253,7 +253,7 @@ class _Writer:
 
     def _call(self, stage: Stage, *method: str, **options: ast.expr) -> ast.Call:
         operands: list[ast.expr] = [syntax.name("j")]
-        if isinstance(stage, Linear) and len(stage.map.slots) == 1:
+        if isinstance(stage, LinearStage) and len(stage.map.slots) == 1:
             operands.append(self._tensor(stage.map.slots[0]))
         return syntax.call(syntax.dotted("self", self._part_names[stage], *method), *operands, **options)
 
@@ -261,7 +261,7 @@ class _Writer:
         plus = {} if gate.plus is None else {"plus": self._tensor(gate.plus)}
         return self._call(gate.source, "gated", **plus)
 
-    def _function(self, stage: Pointwise) -> tuple[ast.expr, bool]:
+    def _function(self, stage: PointwiseStage) -> tuple[ast.expr, bool]:
         """The call, and whether it can write into a buffer."""
         node, inputs = stage.ops[0].node, stage.ops[0].inputs
         entry = node.operation
@@ -288,7 +288,7 @@ class _Writer:
         if len(parts) == 1:
             return self._tensor(stage)
         start = sum(_channels(r) for r in parts[: parts.index(ref)])
-        sizes = [syntax.constant(n) for n in (1, start, _channels(ref))]
+        sizes = [syntax.constant_node(n) for n in (1, start, _channels(ref))]
         return syntax.call(ast.Attribute(self._tensor(stage), "narrow", ast.Load()), *sizes)
 
 
@@ -325,7 +325,7 @@ def _buffers(method: str, *args: ast.expr, **options: ast.expr) -> ast.Call:
     return syntax.call(_of_buffers(method), *args, **options)
 
 
-def _plain(stage: Pointwise) -> str | None:
+def _plain(stage: PointwiseStage) -> str | None:
     """The name of a function of one tensor that can write into a buffer and takes nothing else."""
     node = stage.ops[0].node
     into = node.operation.writes_into(["x"], node.args) if node.operation.writes_into else None

@@ -93,8 +93,8 @@ def _is_recipes(spec: str) -> bool:
     path = Path(spec)
     if path.suffix not in SUFFIXES or not path.is_file():
         return False
-    heads = [item.kind for item in read(path).items if isinstance(item, tree.Header)]
-    recipes = any(isinstance(item, tree.Recipe) for item in read(path).items)
+    heads = [item.kind for item in read(path).items if isinstance(item, tree.HeaderNode)]
+    recipes = any(isinstance(item, tree.RecipeNode) for item in read(path).items)
     return recipes and not {"model", "extends"} & set(heads)
 
 

@@ -9,7 +9,7 @@ from typing import Literal as Choice
 from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.catalogue.table import ArgumentType
 from hvdsl.compiler.catalogue.weights import ZEROS
-from hvdsl.compiler.graph import Edge, Graph, LatentGroup, Literal, Node, Scope, Shape
+from hvdsl.compiler.graph import Edge, Graph, GraphLatent, GraphScope, Literal, Node, Shape
 from hvdsl.grammar.source import Source, Span
 
 OPERANDS = (ArgumentType.TENSOR, ArgumentType.DISTRIBUTION, ArgumentType.STEP)
@@ -21,14 +21,14 @@ class Maker:
 
     def __init__(self, image: Shape) -> None:
         self.nodes: list[Node] = []
-        self.root = self.scope = Scope("model", "hand", None, None, SPAN)
-        self.latents: list[LatentGroup] = []
+        self.root = self.scope = GraphScope("model", "hand", None, None, SPAN)
+        self.latents: list[GraphLatent] = []
         self.size = image
 
     @contextmanager
     def within(self, kind: Choice["section", "row", "recipe"], name: str, number: int | None = None) -> Iterator[None]:
         above = self.scope
-        self.scope = Scope(kind, name, number, above, SPAN)
+        self.scope = GraphScope(kind, name, number, above, SPAN)
         above.members.append(self.scope)
         yield
         self.scope = above
@@ -55,7 +55,7 @@ class Maker:
     def latent(self, name: str, prior: Edge, posterior: Edge) -> Edge:
         z = self.add("latent", prior, posterior, name=name, family="normal")
         self.latents.append(
-            LatentGroup(
+            GraphLatent(
                 name, z.node, "normal", self.nodes[z.node].shapes[0], f"{self.scope.path}.{name}", prior, posterior
             )
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hvdsl.compiler.catalogue import OPERATIONS
-from hvdsl.compiler.catalogue.table import ArgumentType, Layer, Reads, Required
+from hvdsl.compiler.catalogue.table import ArgumentType, LayerCall, Reads, Required
 from hvdsl.compiler.graph import Literal, Parameter, Shape
 
 OPERANDS = (ArgumentType.TENSOR, ArgumentType.DISTRIBUTION, ArgumentType.STEP)
@@ -38,7 +38,7 @@ def macs(op: str, *inputs: Shape, **given: Literal) -> int:
     return rule(inputs, OPERATIONS[op].shape(inputs, args), args)
 
 
-def layer(op: str, *inputs: Shape, **given: Literal) -> Layer:
+def layer(op: str, *inputs: Shape, **given: Literal) -> LayerCall:
     rule = OPERATIONS[op].layer
     assert rule is not None
     args = complete(op, **given)

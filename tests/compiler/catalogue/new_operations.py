@@ -13,8 +13,8 @@ import hvdsl.draw.ladder
 import hvdsl.runtime.layers
 import hvdsl.runtime.layers.norms
 from hvdsl.compiler import catalogue, pipeline
-from hvdsl.compiler.catalogue.rules import same, size, template
-from hvdsl.compiler.catalogue.table import Args, Kind, Layer, Locality, Operation, Saves
+from hvdsl.compiler.catalogue.rules import element_count, same_shape, template
+from hvdsl.compiler.catalogue.table import Args, LayerCall, Locality, Operation, OperationKind, Saves
 from hvdsl.compiler.catalogue.weights import ONES
 from hvdsl.compiler.elaboration import environment
 from hvdsl.compiler.emit import runtime_index, stepwise
@@ -23,11 +23,11 @@ from hvdsl.compiler.graph import Parameter, Shape
 LOADED = (pipeline, stepwise, hvdsl.draw.ladder)  # all that holds the catalogue is there before it is replaced
 
 MISH = Operation(
-    "mish", Kind.STEP, "x tanh(softplus(x)).", (), same,
+    "mish", OperationKind.STEP, "x tanh(softplus(x)).", (), same_shape,
     saves=Saves.INPUT, expression=template("F.mish({0})"), locality=Locality.ELEMENT,
 )  # fmt: skip
 DIFFERENCES = Operation(
-    "differences", Kind.STEP, "Each channel less the one before it.", (), same,
+    "differences", OperationKind.STEP, "Each channel less the one before it.", (), same_shape,
     expression=template("({0}) - torch.roll({0}, 1, 1)"), locality=Locality.PIXEL, linear=True,
 )  # fmt: skip
 
@@ -37,15 +37,15 @@ def _gain(inputs: Sequence[Shape], args: Args) -> tuple[Parameter, ...]:
 
 
 def _macs(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> int:
-    return 2 * size(inputs[0])
+    return 2 * element_count(inputs[0])
 
 
-def _layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> Layer:
-    return Layer("RootMeanSquareNorm", (inputs[0][0],))
+def _layer(inputs: Sequence[Shape], outputs: Sequence[Shape], args: Args) -> LayerCall:
+    return LayerCall("RootMeanSquareNorm", (inputs[0][0],))
 
 
 RMS_NORM = Operation(
-    "rms_norm", Kind.STEP, "The channels of each position over their root mean square.", (), same,
+    "rms_norm", OperationKind.STEP, "The channels of each position over their root mean square.", (), same_shape,
     parameters=_gain, macs=_macs, saves=Saves.INPUT, layer=_layer, locality=Locality.PIXEL,
 )  # fmt: skip
 
@@ -71,7 +71,7 @@ def new_operations() -> Iterator[None]:
     """Put the three entries into the catalogue, and the layer into the runtime's text and module."""
     old, public = catalogue.OPERATIONS, environment.PUBLIC_OPERATIONS
     added = {operation.name: operation for operation in (MISH, DIFFERENCES, RMS_NORM)}
-    read = runtime_index.source
+    read = runtime_index.module_source
 
     def with_layer(module: str) -> str:
         text = read(module)
@@ -90,7 +90,7 @@ def new_operations() -> Iterator[None]:
         norms = hvdsl.runtime.layers.norms
         exec(LAYER, vars(norms))
         patch.setattr(hvdsl.runtime.layers, "RootMeanSquareNorm", vars(norms).pop("RootMeanSquareNorm"), raising=False)
-        patch.setattr(runtime_index, "source", with_layer)
+        patch.setattr(runtime_index, "module_source", with_layer)
         _forget()
         try:
             yield

@@ -14,7 +14,7 @@ from torch import Tensor
 from hvdsl.compiler.analysis.autoregression import channel_reads
 from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.catalogue.structure import IAF
-from hvdsl.compiler.catalogue.table import AtRest, Operation, Past, Reads, Window
+from hvdsl.compiler.catalogue.table import AtRest, Operation, Past, Reads, ReadWindow
 from hvdsl.compiler.graph import Literal, Role, Shape, Term
 from hvdsl.runtime import layers, priors
 from tests.compiler.catalogue.calls import complete
@@ -104,7 +104,7 @@ def tensors(inputs: Sequence[Shape], seed: int = 0) -> list[Tensor]:
     return [torch.rand(1, *shape, dtype=torch.float64, generator=generator) for shape in inputs]
 
 
-def along(window: Window, position: int, length: int) -> set[int]:
+def along(window: ReadWindow, position: int, length: int) -> set[int]:
     if window.everywhere:
         return set(range(length))
     at = position * window.stride // window.up

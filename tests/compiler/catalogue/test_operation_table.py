@@ -11,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hvdsl.compiler.catalogue import OPERATIONS
 from hvdsl.compiler.catalogue.convolutions import upconv_crop
-from hvdsl.compiler.catalogue.padding import resolve
+from hvdsl.compiler.catalogue.padding import resolve_padding
 from hvdsl.compiler.catalogue.reference import markdown
-from hvdsl.compiler.catalogue.table import Kind, Locality
+from hvdsl.compiler.catalogue.table import Locality, OperationKind
 from hvdsl.compiler.graph import Literal, Role, Shape, Term
 from tests.compiler.catalogue.calls import complete, expression, layer, macs, reads, shape
 
@@ -31,14 +31,14 @@ def test_operation_says_how_it_runs_in_exactly_one_way(name: str) -> None:
 def test_operation_is_documented(name: str) -> None:
     operation = OPERATIONS[name]
     assert operation.summary.endswith((".", "`."))
-    if operation.kind is not Kind.INTERNAL:
+    if operation.kind is not OperationKind.INTERNAL:
         assert all(argument.doc for argument in operation.arguments), name
 
 
 def test_reference_lists_what_a_spec_can_say() -> None:
     text = markdown()
     for name, operation in OPERATIONS.items():
-        assert (f"### `{name}" in text) == (operation.kind is not Kind.INTERNAL), name
+        assert (f"### `{name}" in text) == (operation.kind is not OperationKind.INTERNAL), name
     assert "conv(kernel, out, stride = 1" in text
     assert "`split(4, 12)`: 16x8x8 → 4x8x8, 12x8x8" in text
 
@@ -54,7 +54,7 @@ CONVOLUTIONS: list[tuple[str, Shape, dict[str, Literal]]] = [
 
 def run_convolution(op: str, x: torch.Tensor, weight: torch.Tensor, given: dict[str, Literal]) -> torch.Tensor:
     args = complete(op, **given)
-    pad = resolve(args["pad"], tuple(x.shape[1:]), args["kernel"], args["stride"], args["dilation"])
+    pad = resolve_padding(args["pad"], tuple(x.shape[1:]), args["kernel"], args["stride"], args["dilation"])
     groups = x.shape[1] if op == "depthwise" else args["groups"]
     x = F.pad(x, (pad.left, pad.right, pad.top, pad.bottom))
     return F.conv2d(x, weight, None, args["stride"], 0, args["dilation"], groups)

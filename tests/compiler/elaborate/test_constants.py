@@ -11,10 +11,10 @@ import pytest
 
 from hvdsl import specs
 from hvdsl.compiler.assembly.declared import arguments
-from hvdsl.compiler.evaluate.constants import constant
+from hvdsl.compiler.evaluate.constants import constant_value
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.compiler.setting_words import Settings
-from hvdsl.compiler.settings import Objective, Train
+from hvdsl.compiler.settings import ObjectiveSettings, Train
 from hvdsl.grammar import read_expression
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
@@ -24,7 +24,7 @@ TABLES = Path(__file__).parents[2] / "golden" / "nvae_cells" / "tables.json"
 
 def value(text: str, lets: dict[str, str] | None = None, **context: Literal) -> Literal:
     parsed = {name: read_expression(Source("let", e)) for name, e in (lets or {}).items()}
-    return constant(read_expression(Source("expression", text)), parsed, context)
+    return constant_value(read_expression(Source("expression", text)), parsed, context)
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,13 @@ def test_values(text: str, expected: Literal) -> None:
 @pytest.mark.parametrize(
     ("section", "key", "text", "expected"),
     [
-        (Objective, "beta", "ramp(length = epochs(200))", Term("ramp", (), (("length", Term("epochs", (200,))),))),
-        (Objective, "balance", "by_size(square)", Term("by_size", ("square",))),
+        (
+            ObjectiveSettings,
+            "beta",
+            "ramp(length = epochs(200))",
+            Term("ramp", (), (("length", Term("epochs", (200,))),)),
+        ),
+        (ObjectiveSettings, "balance", "by_size(square)", Term("by_size", ("square",))),
         (Train, "schedule", "cosine if 1 < 2 else constant", Term("cosine")),
         (Train, "schedule", "plan", Term("cosine", (), (("floor", 1e-4),))),
         (Train, "precision", "[8: fp32, else: bf16][4]", Term("bf16")),
@@ -72,7 +77,7 @@ def test_a_word_is_the_whole_value_of_an_argument_that_declares_it(
 ) -> None:
     wanted = arguments(section)[key]
     lets = {"plan": read_expression(Source("let", "cosine(floor = 1e-4)"))}
-    assert constant(read_expression(Source("expression", text)), lets, wanted=wanted) == expected
+    assert constant_value(read_expression(Source("expression", text)), lets, wanted=wanted) == expected
 
 
 @pytest.mark.parametrize("text", ["zeros", "1 if zeros == 1 else 2", "(zeros, 1)", "min(zeros, 1)", "widht", "tan(1)"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hvdsl.compiler.load import load
+from hvdsl.compiler.load import load_module
 from hvdsl.compiler.pipeline import write
 from hvdsl.compiler.setting_words import AtLeast
 from hvdsl.compiler.settings import LatentSettings
@@ -42,7 +42,7 @@ def test_settings_are_expressions_of_their_place() -> None:
 def test_emitted_groups_carry_them_and_sampling_takes_their_temperature() -> None:
     own = level("{ weight = 0.5, free = at_least(0.1, when = training), temperature = 0.3 }")
     decoder = "8: learned(zeros, 8) -> level * 2 -> conv(1x1, logits)"
-    module = load(write(model(level=own, decoder=decoder)), "own_settings").Model()
+    module = load_module(write(model(level=own, decoder=decoder)), "own_settings").Model()
     assert [(g.weight, g.free, g.temperature) for g in module.LATENTS] == [
         (0.5, FreeBits(0.1, when="training"), 0.3)
     ] * 2

@@ -8,7 +8,7 @@ import pytest
 
 from hvdsl.compiler.assembly.assemble import assemble
 from hvdsl.compiler.elaboration.elaborate import elaborate
-from hvdsl.compiler.graph import Graph, Scope, Term
+from hvdsl.compiler.graph import Graph, GraphScope, Term
 from hvdsl.compiler.pipeline import check
 
 # parameters, latents, latent scalars, batch norms
@@ -96,11 +96,11 @@ def test_initial_values_know_how_many_blocks_there_are() -> None:
 def test_a_repeat_is_turns_of_recipe_instances_with_their_constants() -> None:
     graph = check("vdvae_cifar10").graph
     row = _scope(graph, "decoder.r16")
-    repeat = next(m for m in row.members if isinstance(m, Scope) and m.kind == "repeat")
-    turns = [m for m in repeat.members if isinstance(m, Scope)]
+    repeat = next(m for m in row.members if isinstance(m, GraphScope) and m.kind == "repeat")
+    turns = [m for m in repeat.members if isinstance(m, GraphScope)]
     assert [t.kind for t in turns] == ["turn"] * 11
     instance = turns[3].members[0]
-    assert isinstance(instance, Scope)
+    assert isinstance(instance, GraphScope)
     assert (instance.kind, instance.path) == ("recipe", "decoder.r16.layer.3")
     bottleneck = _scope(graph, "decoder.r16.layer.3.q.bottleneck.0")
     assert bottleneck.constants["out"] == 32
@@ -108,13 +108,13 @@ def test_a_repeat_is_turns_of_recipe_instances_with_their_constants() -> None:
     assert bottleneck.constants["last"] == Term("fan_in")
 
 
-def _scope(graph: Graph, path: str) -> Scope:
+def _scope(graph: Graph, path: str) -> GraphScope:
     todo = [graph.root]
     while todo:
         scope = todo.pop()
         if scope.named and scope.path == path:
             return scope
-        todo += [m for m in scope.members if isinstance(m, Scope)]
+        todo += [m for m in scope.members if isinstance(m, GraphScope)]
     raise LookupError(path)
 
 

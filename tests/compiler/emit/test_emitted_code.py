@@ -24,7 +24,7 @@ from hvdsl import Compiled
 from hvdsl.compiler.emit import emit, emit_steps, standalone
 from hvdsl.compiler.emit.modules.class_text import docstring
 from hvdsl.compiler.graph import MODULE_ATTRIBUTES
-from hvdsl.compiler.load import load
+from hvdsl.compiler.load import load_module
 from hvdsl.compiler.pipeline import check, write
 from hvdsl.grammar import print_text
 from hvdsl.grammar.diagnostics import SpecError
@@ -352,7 +352,7 @@ def test_conditions_are_keywords_after_the_latents_and_classes_may_be_absent() -
 
 def test_a_module_that_fails_to_load_leaves_nothing_behind() -> None:
     with pytest.raises(NameError):
-        load("undefined\n", "broken")
+        load_module("undefined\n", "broken")
     assert "hvdsl.emitted.broken" not in sys.modules
 
 
@@ -418,9 +418,9 @@ def test_a_standalone_file_is_initialised_when_constructed_and_draws_codes_by_it
     first, second, other = (alone.Model(**seed).state_dict() for seed in ({}, {"seed": 0}, {"seed": 1}))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
-    prior = load(emit(model), "drawn").PRIORS["z"]()
+    prior = load_module(emit(model), "drawn").PRIORS["z"]()
     initialize(prior, 1)
-    steps = load(emit_steps(model), "drawn_steps").STEPS["z"]
+    steps = load_module(emit_steps(model), "drawn_steps").STEPS["z"]
     drawn = draw_codes(StepwisePrior(prior, steps), greedy, batch=2)
     own = alone.StepwisePrior(alone.PRIORS["z"](seed=1), alone.STEPS["z"])
     assert torch.equal(alone.draw_codes(own, alone.greedy, batch=2), drawn)

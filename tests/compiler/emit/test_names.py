@@ -16,7 +16,7 @@ from hvdsl.compiler.elaboration.environment import PUBLIC_OPERATIONS, RESERVED
 from hvdsl.compiler.emit import emit_priors, emit_steps
 from hvdsl.compiler.emit.runtime_index import exports
 from hvdsl.compiler.graph import MODULE_ATTRIBUTES
-from hvdsl.compiler.load import load
+from hvdsl.compiler.load import load_module
 from hvdsl.compiler.pipeline import check
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.noise import SampleNoise
@@ -117,9 +117,9 @@ prior {z} {{ conv(3, 8, mask = causal(exclude)) + (label -> conv(1x1, 8)) -> {ce
 def test_priors_whose_names_are_others_are_drawn(names: tuple[str, str, str]) -> None:
     cell, z, model = names
     spec = check(Source("names.hv", CODES.format(model=model, cell=cell, z=z)))
-    prior = load(emit_priors(spec), "named_priors").PRIORS[z]()
+    prior = load_module(emit_priors(spec), "named_priors").PRIORS[z]()
     initialize(prior, 1)
-    stepwise = StepwisePrior(prior, load(emit_steps(spec), "named_steps").STEPS[z])
+    stepwise = StepwisePrior(prior, load_module(emit_steps(spec), "named_steps").STEPS[z])
     label = torch.tensor([0, 2])
     drawn = draw_codes(stepwise, greedy, (label,), batch=2)
     with torch.no_grad():

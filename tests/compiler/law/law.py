@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hvdsl import grammar
 from hvdsl.compiler.analysis.reach import still_norms, untrained
 from hvdsl.compiler.emit import emit_priors, emit_steps
-from hvdsl.compiler.load import load
+from hvdsl.compiler.load import load_module
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.pipeline import check, write
 from hvdsl.grammar.diagnostics import SpecError
@@ -52,7 +52,7 @@ def judge(text: str) -> Verdict:
             step = f"compile -O{level}"
             source = write(model, level)
             step = f"build -O{level}"
-            module = load(source, f"law_{level}").Model()
+            module = load_module(source, f"law_{level}").Model()
             initialize(module, 0)
             modules.append(module.double())
         step = "forward and backward"
@@ -151,8 +151,8 @@ def _priors(model: Model) -> None:
     """The logits of each position, drawn one after the other, are those of one forward pass over the whole map."""
     if not model.priors:
         return
-    steps = load(emit_steps(model), "law_steps").STEPS
-    for latent, cls in load(emit_priors(model), "law_priors").PRIORS.items():
+    steps = load_module(emit_steps(model), "law_steps").STEPS
+    for latent, cls in load_module(emit_priors(model), "law_priors").PRIORS.items():
         module = cls()
         initialize(module, 1)
         _drawn_as_forward(StepwisePrior(module.double(), steps[latent]))

@@ -10,7 +10,7 @@ from hvdsl import specs
 from hvdsl.cli.main import main
 from hvdsl.compiler.assembly.assemble import assemble
 from hvdsl.compiler.elaboration.elaborate import new_elaborator
-from hvdsl.compiler.elaboration.environment import Program
+from hvdsl.compiler.elaboration.environment import TopLevel
 from hvdsl.compiler.elaboration.references import contradictions
 from hvdsl.compiler.pipeline import check
 from hvdsl.grammar import tree
@@ -140,9 +140,9 @@ def test_no_recipe_of_a_shipped_spec_is_refused_on_its_own() -> None:
     recipes = 0
     for path in sorted(Path(specs.__file__).parent.glob("*.hv")):
         closed = assemble(path)
-        program = Program.of(closed.spec, closed.logits, closed.settings.data.conditions)
+        program = TopLevel.of(closed.spec, closed.logits, closed.settings.data.conditions)
         for item in closed.spec.items:
-            if isinstance(item, tree.Recipe):
+            if isinstance(item, tree.RecipeNode):
                 assert contradictions(item, program, closed.spec, new_elaborator) == (), (path.name, item.name.id)
                 recipes += 1
     assert recipes > 100

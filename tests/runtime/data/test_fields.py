@@ -10,25 +10,25 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from hvdsl.compiler.settings import Condition, Data, RandomCrop
+from hvdsl.compiler.settings import ConditionSettings, Data, RandomCrop
 from hvdsl.runtime.data import DataError, open_given, open_splits
 from hvdsl.runtime.data.digest import dataset_digest
 from hvdsl.runtime.data.tables import read_table
 
 
-def numbers(name: str, count: int = 1, **options: Any) -> Condition:
-    return Condition(**{"name": name, "shape": (count, 1, 1), **options})
+def numbers(name: str, count: int = 1, **options: Any) -> ConditionSettings:
+    return ConditionSettings(**{"name": name, "shape": (count, 1, 1), **options})
 
 
-def classes(name: str, count: int, **options: Any) -> Condition:
+def classes(name: str, count: int, **options: Any) -> ConditionSettings:
     return numbers(name, count, classes=count, **options)
 
 
-def maps(name: str, *shape: int, **options: Any) -> Condition:
-    return Condition(**{"name": name, "shape": shape, **options})
+def maps(name: str, *shape: int, **options: Any) -> ConditionSettings:
+    return ConditionSettings(**{"name": name, "shape": shape, **options})
 
 
-def settings(*given: Condition, **options: Any) -> Data:
+def settings(*given: ConditionSettings, **options: Any) -> Data:
     return Data(**{"name": "images", "shape": (3, 8, 8), "holdout": 3, "given": given} | options)
 
 
@@ -159,7 +159,7 @@ def test_tables_are_matched_by_file_name(tmp_path: Path, name: str) -> None:
         (numbers("age", source="x.npz"), "x.npz is no table"),
     ],
 )
-def test_what_a_table_does_not_hold_is_said(tmp_path: Path, field: Condition, told: str) -> None:
+def test_what_a_table_does_not_hold_is_said(tmp_path: Path, field: ConditionSettings, told: str) -> None:
     write(tmp_path / "data", pictures())
     table(tmp_path / "t.csv", ROWS)
     np.savez(tmp_path / "x.npz", age=np.arange(3))

@@ -1,11 +1,11 @@
-"""Train a tiny model with batch norm and penalties; under `torchrun`'s variables one of several: `… FILE`."""
+"""Train a tiny model with batch norm and penalties; under `torchrun`'s variables one of several."""
 
-import sys
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from hvdsl.compiler.settings import Objective, Optimizer
+from hvdsl.compiler.settings import ObjectiveSettings, Optimizer
 from hvdsl.runtime.ground.world import process_group
 from hvdsl.runtime.training.batches import batches
 from hvdsl.runtime.training.folder.weights import model_tensors
@@ -18,7 +18,7 @@ def train_penalised(**train: Any) -> Any:
     with process_group():
         model = tiny(norm=True).double()
         spec = settings(steps=3, optimizer=Optimizer(kind="sgd", lr=1e-3), **train)
-        objective = Objective(unit="nats_per_image", spectral=1.0, batch_norm_gamma=1.0)
+        objective = ObjectiveSettings(unit="nats_per_image", spectral=1.0, batch_norm_gamma=1.0)
         trainer = Trainer(model, spec.model_copy(update={"objective": objective}), Blobs(20))
         model.train()
         stream = batches(trainer.data, trainer.order, 0)
@@ -26,8 +26,9 @@ def train_penalised(**train: Any) -> Any:
         return model_tensors(model) | {"loss": torch.tensor(losses)}, trainer.world
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    found, world = train_penalised()
+def penalised_of_two(file: Path) -> None:
+    """One of two processes; the first writes what came of it."""
+    tensors, world = train_penalised()
+    assert world.size == 2
     if world.leads:
-        torch.save(found, sys.argv[1])
+        torch.save(tensors, file)

@@ -13,7 +13,7 @@ from PIL import Image
 
 import hvdsl
 from hvdsl.compiler.pipeline import check
-from hvdsl.compiler.settings import Objective as ObjectiveSettings
+from hvdsl.compiler.settings import ObjectiveSettings
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.printer import print_text
 from hvdsl.grammar.source import Source

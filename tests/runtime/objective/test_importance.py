@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from hvdsl.compiler.settings import Objective as ObjectiveSettings
+from hvdsl.compiler.settings import ObjectiveSettings
 from hvdsl.runtime.distributions import Normal
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.inference.scores import ImportanceBound

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from hvdsl.compiler.setting_words import Anneal, AtLeast, ByRate, BySize, Cyclic, Duration, Logistic, Ramp
-from hvdsl.compiler.settings import Objective as Settings
+from hvdsl.compiler.setting_words import Anneal, AtLeast, ByRate, BySize, Cyclic, Duration, LogisticRamp, Ramp
+from hvdsl.compiler.settings import ObjectiveSettings as Settings
 from hvdsl.runtime.distributions import Normal
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.noise import SampleNoise
@@ -108,7 +108,7 @@ def test_cycles_rise_and_rest_and_end():
 
 
 def test_logistic_is_a_sigmoid_in_time():
-    beta = Beta(Logistic(middle=Duration(n=50), width=Duration(n=20)), steps)
+    beta = Beta(LogisticRamp(middle=Duration(n=50), width=Duration(n=20)), steps)
     assert [beta(i) for i in (40, 50, 60)] == pytest.approx([1 / (1 + math.e), 0.5, 1 / (1 + math.exp(-1))])
     assert beta(1000) == 1.0
 

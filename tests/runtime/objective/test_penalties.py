@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hvdsl.compiler.setting_words import BySize, Duration, Ramp, WithBeta
-from hvdsl.compiler.settings import Objective as Settings
+from hvdsl.compiler.settings import ObjectiveSettings as Settings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.layers import Conv2d, ConvTranspose2d, Dense, WeightNorm, initialize
 from hvdsl.runtime.objective import penalties

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hvdsl.compiler.assembly.files import shipped
 from hvdsl.compiler.emit import emit_priors, emit_steps
-from hvdsl.compiler.load import load
+from hvdsl.compiler.load import load_module
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.pipeline import check
 from hvdsl.errors import HvdslError
@@ -56,8 +56,8 @@ def build(body: str, more: str = "") -> StepwisePrior:
 
 
 def priors(model: Model) -> list[StepwisePrior]:
-    steps = load(emit_steps(model), "sampled_steps").STEPS
-    modules = {latent: cls() for latent, cls in load(emit_priors(model), "sampled").PRIORS.items()}
+    steps = load_module(emit_steps(model), "sampled_steps").STEPS
+    modules = {latent: cls() for latent, cls in load_module(emit_priors(model), "sampled").PRIORS.items()}
     for prior in modules.values():
         initialize(prior, 1)
         with torch.no_grad():  # first weights give nearly equal logits

@@ -9,7 +9,7 @@ from torch import Tensor
 from hvdsl.compiler.analysis.causality import seen_positions
 from hvdsl.compiler.analysis.summary import prior_summary
 from hvdsl.compiler.emit import emit_priors
-from hvdsl.compiler.load import load
+from hvdsl.compiler.load import load_module
 from hvdsl.compiler.pipeline import check
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.protocol import as_prior
@@ -29,7 +29,7 @@ def test_shipped_priors_see_what_they_are_said_to_see(
     spec: str, narrow: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = check(spec, narrow)
-    emitted = load(emit_priors(model), f"{spec}_seen")
+    emitted = load_module(emit_priors(model), f"{spec}_seen")
     maps: list[Tensor] = []
     one_hot = emitted.one_hot
     monkeypatch.setattr(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hvdsl.compiler.setting_words import Duration
-from hvdsl.compiler.settings import Data, ModelSettings, Objective, Optimizer, Train
+from hvdsl.compiler.settings import Data, ModelSettings, ObjectiveSettings, Optimizer, Train
 from hvdsl.runtime.distributions import Normal
 from hvdsl.runtime.latents import LatentGroup, Traversal
 from hvdsl.runtime.layers import Affine, BatchNorm2d, Conv2d, Dropout, Learned, Recipe, Scope, initialize
@@ -162,6 +162,6 @@ def settings(**train: Any) -> ModelSettings:
     return ModelSettings(
         model="tiny",
         data=Data(name="arrays", shape=(1, 8, 8), bits=4),
-        objective=Objective(unit="nats_per_dim"),
+        objective=ObjectiveSettings(unit="nats_per_dim"),
         train=Train(**chosen),
     )

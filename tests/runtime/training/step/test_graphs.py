@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from hvdsl.compiler.setting_words import BySize, Duration, Ramp
-from hvdsl.compiler.settings import Objective
+from hvdsl.compiler.settings import ObjectiveSettings
 from hvdsl.runtime.latents.noise import set_noise_scheme
 from hvdsl.runtime.training.folder.run import Run
 from hvdsl.runtime.training.step.graphs import WARM_UP
@@ -20,7 +20,7 @@ from hvdsl.runtime.training.trainer import Trainer
 from tests.runtime.training.tiny_hierarchy import Blobs, TinyHierarchy, settings, tiny
 
 STEPS = 8
-SCHEDULED = Objective(
+SCHEDULED = ObjectiveSettings(
     unit="nats_per_image",
     beta=Ramp(length=Duration(n=6), floor=0.1),
     balance=BySize(weight="square"),

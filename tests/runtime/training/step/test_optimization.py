@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from hvdsl.compiler.setting_words import Duration
-from hvdsl.compiler.settings import Budget, Optimizer
-from hvdsl.compiler.settings import Objective as ObjectiveSettings
+from hvdsl.compiler.settings import Budget, ObjectiveSettings, Optimizer
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.objective.elbo import ModelBatch
