@@ -214,7 +214,8 @@ def _train(
     options: TrainOptions, given: Model | None, device: torch.device, console: Console | None, held: ExitStack
 ) -> TrainingSummary:
     """Train each stage; `held` has the locks of the folders that are written to."""
-    begins = options.begins or options.out is None or (given is not None and _begins_codes(options, given))
+    alone = given is not None and given.is_of_codes and not options.resume  # needs no stage before
+    begins = options.begins or options.out is None or (alone and not options.out.exists())
     run = None if begins else Run.open(_out(options))
     if run is not None and given is not None and not same_structure(run, given):
         spec = options.spec.name if isinstance(options.spec, Source) else options.spec
@@ -239,11 +240,6 @@ def _train(
         done = "done" if len(named) == 1 else f"done with {stage}"
         say(console, f"{done}: {outcome.step} steps, {run.folder}")
     return TrainingSummary(_opened(run), steps, stopped, model, saved)
-
-
-def _begins_codes(options: TrainOptions, model: Model) -> bool:
-    """Whether one prior is asked for in a folder that is not there: codes from a file need no stage before."""
-    return model.is_of_codes and not options.resume and not _out(options).exists()
 
 
 def _opened(run: Run | None) -> Run:
