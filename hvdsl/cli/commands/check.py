@@ -16,13 +16,12 @@ from hvdsl.compiler.model import Model
 from hvdsl.errors import UsageError
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
-from hvdsl.grammar.files import YAML_SUFFIXES, read
+from hvdsl.grammar.files import SUFFIXES, read
 from hvdsl.grammar.source import Source
 from hvdsl.render.diagnostics import as_data, in_order
 from hvdsl.workflows.compiling import checked
 
 FORMATS = ("text", "concise", "json", "github", "sarif")
-SUFFIXES = (".hv", *YAML_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
