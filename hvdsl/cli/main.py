@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import gc
 import os
 import sys
@@ -18,7 +19,7 @@ from typing import Protocol, cast
 from hvdsl.errors import HvdslError, UsageError
 
 FAILED, USAGE, BUG, INTERRUPTED = 1, 2, 70, 130
-COLLECT_AFTER = 100_000  # allocations between two runs of the garbage collector
+COLLECT_AFTER, COMPILING_COLLECTS_AFTER = 100_000, 1_000_000  # allocations between two runs of the garbage collector
 
 # Name, module in hvdsl.cli.commands, one line of help. A module is imported only when its command is used.
 GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
@@ -60,6 +61,8 @@ GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
 }
 COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
+COMPILING = frozenset(name for name, _, _ in GROUPS["specs"]) - {"lsp"}
+"""Commands that read specs, say something and end."""
 
 
 class Command(Protocol):
@@ -73,14 +76,16 @@ class Command(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # Compiling makes many long-lived objects and few cycles: at Python's own threshold of 700 allocations the collector
-    # would mostly walk them. Training goes on collecting, at this pace.
     # pydantic would search every installed distribution for plugins, which nothing here uses.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if "WORLD_SIZE" in os.environ:  # what fails between processes is told in a sentence, not by torch's sockets
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
-    thresholds = gc.get_threshold()
-    gc.set_threshold(COLLECT_AFTER)
+    # Compiling makes many long-lived objects and few cycles: at Python's own threshold of 700 allocations the collector
+    # would mostly walk them, and once more as the process ends. Training goes on collecting, at a slower pace.
+    thresholds, compiles = gc.get_threshold(), bool(COMPILING.intersection(arguments[:1]))
+    gc.set_threshold(COMPILING_COLLECTS_AFTER if compiles else COLLECT_AFTER)
+    if compiles and argv is None:
+        atexit.register(gc.freeze)
     try:
         return _guarded(arguments)
     finally:
@@ -161,16 +166,40 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _version() -> str:
+    import hvdsl
+
+    torch, device = _torch_for_cpus() or _torch()
+    return f"hvdsl {hvdsl.__version__}, torch {torch}, device {device}"
+
+
+def _torch_for_cpus() -> tuple[str, str] | None:
+    """Return torch's version and `cpu` where torch can use nothing else, without the seconds of importing it.
+
+    Its `version.py` says what it was built for. None where that, a Mac or another package's backend may bring a device.
+    """
+    import re
+    from importlib.metadata import entry_points
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    torch = find_spec("torch")
+    if torch is None or torch.origin is None or sys.platform == "darwin" or entry_points(group="torch.backends"):
+        return None
+    text = Path(torch.origin).with_name("version.py").read_text(encoding="utf-8")
+    values = dict(re.findall(r"^(\w+)(?:: [^=]+)? = '?([^'\n]+)'?$", text, re.MULTILINE))
+    built_for_none = all(values.get(kind) == "None" for kind in ("cuda", "hip", "xpu"))
+    return (values["__version__"], "cpu") if built_for_none and "__version__" in values else None
+
+
+def _torch() -> tuple[str, str]:
     import torch
 
-    import hvdsl
     from hvdsl.workflows.runs import device_of
 
     device = device_of("auto")
-    name = (
-        "cpu" if device.type == "cpu" else f"{device.type} ({torch.get_device_module(device).get_device_name(device)})"
-    )
-    return f"hvdsl {hvdsl.__version__}, torch {torch.__version__}, device {name}"
+    if device.type == "cpu":
+        return torch.__version__, "cpu"
+    return torch.__version__, f"{device.type} ({torch.get_device_module(device).get_device_name(device)})"
 
 
 def _failed(failure: HvdslError) -> int:

@@ -8,7 +8,7 @@ import math
 import os
 import struct
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -215,11 +215,28 @@ def read_packed(place: Path) -> dict[str, TarShards | PictureTable] | None:
             parts: dict[str, list[Path]] = {}
             for file in files:
                 parts.setdefault(_part(place, file), []).append(file)
+            if kind is PictureTable:
+                _refuse_several(place, parts)
             opened = {part: kind(paths) for part, paths in parts.items()}
             if len(opened) == 1 and isinstance(only := next(iter(opened.values())), TarShards):
                 return dict(only.divided(next(iter(opened))))
             return opened
     return None
+
+
+def _refuse_several(place: Path, parts: Mapping[str, Sequence[Path]]) -> None:
+    """Refuse tables of one part in several folders: they are data sets of their own, as configurations on a hub.
+
+    Raises:
+        DataError: it names the folders.
+    """
+    for part, files in parts.items():
+        folders = sorted({str(file.parent.relative_to(place)) for file in files} if place.is_dir() else ())
+        if len(folders) > 1:
+            raise DataError(
+                f"{place} holds {'' if part == ALL else f'{part} '}tables in several folders, "
+                f"{', '.join(folders[:8])}: give one of them (on a hub, behind a colon: `hf://OWNER/NAME:FOLDER`)"
+            )
 
 
 def _part(place: Path, file: Path) -> str:

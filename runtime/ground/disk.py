@@ -11,17 +11,16 @@ import errno
 import glob
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from hvdsl.errors import HvdslError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a disk, a quota or a file system that has no room left."""
@@ -246,7 +245,7 @@ def disk_error(path: Path, error: OSError) -> DiskError:
 def _beside(path: Path, suffix: str) -> Path:
     """A free name in the same folder, hidden, that says of what it is."""
     name = path.name.encode()[:_LONGEST].decode(errors="ignore")
-    return path.with_name(f".{name}.{secrets.token_hex(4)}.{suffix}")
+    return path.with_name(f".{name}.{os.urandom(4).hex()}.{suffix}")
 
 
 def read_array(path: Path, mode: Literal["r", "c"] = "r") -> NDArray[Any]:
@@ -256,6 +255,8 @@ def read_array(path: Path, mode: Literal["r", "c"] = "r") -> NDArray[Any]:
         FileNotFoundError: There is no such file.
         DiskError: It cannot be read, or is no array file.
     """
+    import numpy as np  # the command line writes texts with this module, and starts without NumPy
+
     try:
         array = np.load(path, mmap_mode=mode, allow_pickle=False)
     except FileNotFoundError:

@@ -45,7 +45,12 @@ def add_output(parser: argparse.ArgumentParser, help: str, *, required: bool = F
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="PATH", type=Path, help="where the spec's data is read from")
+    parser.add_argument(
+        "--data",
+        metavar="PATH",
+        type=Path,
+        help="where the spec's data is read from: a path, or `hf://OWNER/NAME` on a hub",
+    )
 
 
 def add_batch(parser: argparse.ArgumentParser) -> None:
