@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hvdsl.compiler.assembly.assemble import Assembled, UnsettledError, assemble
-from hvdsl.compiler.checks import CHECKS
+from hvdsl.compiler.checks import CHECKS, OF_PRIORS
 from hvdsl.compiler.diagnostics.names import NO_SECTION
 from hvdsl.compiler.elaboration.elaborate import elaborate
 from hvdsl.compiler.model import Model
@@ -50,7 +50,7 @@ def check(
     diagnostics = Diagnostics()
     for diagnostic in model.warnings:
         diagnostics.add(diagnostic)
-    for rule in CHECKS:
+    for rule in OF_PRIORS if model.is_of_codes else CHECKS:
         for diagnostic in rule(model):
             diagnostics.add(diagnostic)
     diagnostics.stop_if_failed()
@@ -62,7 +62,8 @@ def _beside(closed: Assembled | None) -> tuple[Diagnostic, ...]:
     if closed is None:
         return ()
     try:
-        elaborate(closed)
+        if elaborate(closed).is_of_codes:  # which needs no settings but `levels`
+            return ()
     except SpecError as error:
         return tuple(d for d in error.diagnostics if d.code is not NO_SECTION)  # the first of all to be told
     raise TypeError("a spec with wrong settings was elaborated to the end")
@@ -78,6 +79,8 @@ def optimise(model: Model, level: int = 1, passes: Sequence[str] | None = None) 
     """
     from hvdsl.compiler.passes import chosen  # which `check` and `info` do not need
 
+    if model.is_of_codes:
+        return model
     graph = model.graph
     for step in chosen(level, passes):
         graph = step.rewrite(graph)

@@ -19,7 +19,7 @@ from hvdsl.compiler.checks.training import check_biases, check_input_range, chec
 from hvdsl.compiler.model import Model
 from hvdsl.grammar.diagnostics import Diagnostic
 
-__all__ = ["CHECKS", "Check"]
+__all__ = ["CHECKS", "OF_PRIORS", "Check"]
 
 Check: TypeAlias = Callable[[Model], Iterable[Diagnostic]]
 
@@ -39,3 +39,6 @@ CHECKS: tuple[Check, ...] = (
     check_stepwise,
     check_shared,
 )
+
+OF_PRIORS: tuple[Check, ...] = (check_parameter_groups, check_causality, check_stepwise, check_shared)
+"""Those that look at second-stage priors: all that hold of priors over codes from a file."""

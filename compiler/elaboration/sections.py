@@ -253,7 +253,9 @@ def _drawn(interpreter: Interpreter, name: tree.Name, incomplete: bool) -> Distr
             f"`{name.id}` has no codes",
             name.span,
             found,
-            "a discrete latent that the decoder draws in one place",
+            "one of the `levels` of `data codes`"
+            if interpreter.program.of_codes
+            else "a discrete latent that the decoder draws in one place",
             did_you_mean(name.id, discrete) if (discrete := _discrete(interpreter)) else "",
         )
     depth = drawn[0].depth

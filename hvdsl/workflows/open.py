@@ -39,7 +39,7 @@ from hvdsl.workflows.compiling import Compiled, compiled
 from hvdsl.workflows.conditions import GivenValue, images_with_fields
 from hvdsl.workflows.images import ImagesLike
 from hvdsl.workflows.runs import class_names, device_of, read_model, read_resolved
-from hvdsl.workflows.stages import Autoencoder, autoencoder
+from hvdsl.workflows.stages import Autoencoder, PriorsAlone, autoencoder, codes_alone, open_priors
 
 CheckpointName = Literal["last", "best"] | int
 
@@ -64,6 +64,8 @@ class Opened:
 
     def images(self, images: ImagesLike, given: Mapping[str, GivenValue] | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Return images as raw pixel values, and the fields beside them; see `images_with_fields`."""
+        if self.data.is_codes:
+            raise UsageError(PriorsAlone.WITHOUT_IMAGES)
         return images_with_fields(self.module, images, self.data, given, class_names(self.run))
 
 
@@ -109,9 +111,12 @@ def first_stage(opened: Opened) -> Autoencoder:
     Raises:
         HvdslError: the model has a continuous latent, or comes from a file, which has no priors beside it.
     """
-    code_levels(opened.module)  # says what is wrong where there are none
+    if not opened.spec.model.is_of_codes:
+        code_levels(opened.module)  # says what is wrong where there are none
     if opened.run is None:
         raise HvdslError(f"{opened.source} has no priors beside it: load the run that it is from")
+    if opened.spec.model.is_of_codes:
+        return codes_alone(opened.run, opened.spec.model, opened.module)
     return autoencoder(opened.run, opened.spec.model, opened.module, opened.step, opened.overrides)
 
 
@@ -129,6 +134,12 @@ def _of_run(
     run: Run, checkpoint: CheckpointName, use_ema: bool, overrides: tuple[str, ...], device: torch.device
 ) -> Opened:
     spec = compiled(read_model(run, overrides))
+    if spec.model.is_of_codes:
+        if checkpoint != "last":
+            raise UsageError(f"{run.folder} has priors alone, each with checkpoints of its own: the newest are used")
+        first = codes_alone(run, spec.model)
+        priors = open_priors(first, list(spec.model.priors), lambda s: use_ema and s.evaluate.use_ema, device)
+        return Opened(spec, PriorsAlone(priors), 0, run, device, run.folder, use_ema, overrides)
     step = checkpoint_step(run, checkpoint)
     module = spec.build()
     averaged = use_ema and spec.model.settings.evaluate.use_ema

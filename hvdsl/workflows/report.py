@@ -31,7 +31,7 @@ from hvdsl.runtime.training.folder.run import Run
 from hvdsl.workflows.calls import showing
 from hvdsl.workflows.conditions import stored_images
 from hvdsl.workflows.open import CheckpointName, Opened, open_model
-from hvdsl.workflows.overview import RunOverview, overview
+from hvdsl.workflows.overview import RunOverview, holds_priors_alone, overview, prior_runs
 from hvdsl.workflows.runs import read_model, spread_indices, used_images
 from hvdsl.workflows.sample import SampleOptions, draw_samples
 
@@ -70,6 +70,7 @@ def write_report(
         HvdslError: A folder is no run, or the page cannot be written.
     """
     options = options or ReportOptions()
+    runs = [run for path in runs for run in (prior_runs(path) if holds_priors_alone(path) else [path])]
     if not 1 <= len(runs) <= MOST_RUNS:
         raise UsageError(f"{len(runs)} runs on one page cannot be told apart: name 1 to {MOST_RUNS}")
     names = _names(runs)

@@ -138,6 +138,11 @@ def class_names(run: Run | None) -> Mapping[str, Sequence[str]]:
     return noted if isinstance(noted, Mapping) else {}
 
 
+def _refuse_codes(data: Data) -> None:
+    if data.is_codes:
+        raise UsageError("`data codes` are codes from a file and no images: what takes or makes images is not for them")
+
+
 def run_data(run: Run | None, settings: Data, data: Path | None = None) -> Splits:
     """Open the images that a run trains on or is used on: those at `data`, else those that the run has noted.
 
@@ -146,6 +151,7 @@ def run_data(run: Run | None, settings: Data, data: Path | None = None) -> Split
     Raises:
         DataError: they are missing, damaged, or not what the spec says.
     """
+    _refuse_codes(settings)
     if data is None and run is not None:
         data = run.data
     return open_splits(settings, data, class_names(run))
@@ -159,6 +165,7 @@ def used_images(
     Raises:
         DataError: they are missing, damaged, or not what the spec says.
     """
+    _refuse_codes(settings)
     return open_given(settings, data, None if run is None else run.data, split, default, class_names(run))
 
 
@@ -201,4 +208,5 @@ def open_data(
         settings = spec.model.settings
     else:
         settings = checked(spec, spelled(overrides), variant).settings
+    _refuse_codes(settings.data)
     return open_splits(settings.data, None if data is None else Path(data))

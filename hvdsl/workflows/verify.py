@@ -22,6 +22,7 @@ from hvdsl.runtime.training.folder.checkpoint import DIGEST, STEP, WEIGHTS, Chec
 from hvdsl.runtime.training.folder.logs import CURRENT, ENVIRONMENT, HISTORY, VERSIONS, History, metrics_records
 from hvdsl.runtime.training.folder.run import Run
 from hvdsl.workflows.calls import Show, showing
+from hvdsl.workflows.overview import prior_runs
 
 CHUNK = 1 << 22  # bytes of a file that are read at a time
 
@@ -88,9 +89,7 @@ def verify(folder: Path, console: Console | None = None) -> list[Verification]:
         RunError: It is no run folder.
     """
     runs = [Run.open(folder)]
-    priors = folder / "priors"
-    if priors.is_dir():
-        runs += [Run(path) for path in sorted(priors.iterdir()) if (path / ENVIRONMENT).is_file()]
+    runs += [Run(path) for path in prior_runs(folder)]
     with showing("bytes", console) as show:
         return [_verified(run, show) for run in runs]
 

@@ -21,6 +21,12 @@ _NEUTRAL = frozenset(
     "image images img imgs picture pictures photo photos pic pics jpeg jpegs jpg png data dataset set sets files file "  # noqa: SIM905
     "split full all small large big new old raw clean final".split()
 )
+# Words of folders and files that hold something about images, in the form of images.
+_ABOUT = frozenset(
+    "mask masks label labels annotation annotations segmentation segmentations seg segs gt groundtruth truth trimap "  # noqa: SIM905
+    "trimaps matte mattes".split()
+)
+_ABOUT_ONE = re.compile(rf"(?i)(.+)[-_. ](?:{'|'.join(sorted(_ABOUT))})")
 _HIDDEN = ("@eadir", "__macosx", "thumbs.db", "desktop.ini", "lost+found", "$recycle.bin", "__pycache__")
 _TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _JOINED = re.compile(r"^(train(?:ing)?|val(?:id(?:ation)?)?|dev|test(?:ing)?)(set|data|images|imgs)$")
@@ -90,6 +96,17 @@ def is_wrapper(name: str) -> bool:
     """Whether a folder's name, as `images`, says nothing of the class of what is in it."""
     tokens = _tokens(name)
     return bool(tokens) and all(token in _NEUTRAL and len(token) > 1 for token in tokens)
+
+
+def is_about_images(name: str) -> bool:
+    """Whether a folder's name, as `masks` or `SegmentationClass`, says that it holds something about images."""
+    return not _ABOUT.isdisjoint(_tokens(name))
+
+
+def about_image(stem: str) -> str | None:
+    """The name of the image that a file is about: of `cat_mask`, `cat`; None for other names."""
+    match = _ABOUT_ONE.fullmatch(stem)
+    return None if match is None else match[1]
 
 
 def places_of(names: Sequence[str]) -> list[tuple[str, str | None]]:

@@ -105,12 +105,16 @@ def _print_text(results: Sequence[Checked], strict: bool) -> None:
             model = result.model
             print(
                 f"{_name(result.spec)}: {model.settings.model} is fine: "
-                f"{model.graph.parameter_count():,} parameters, {len(model.graph.latents)} latent groups"
+                f"{model.parameter_count:,} parameters, {_groups(model)}"
             )
         elif result.fine:
             print(f"{_name(result.spec)}: recipes, which can be read; specs that use them say the rest")
     if strict and any(result.model is not None and not result.fine for result in results):
         print("--strict: warnings are errors; `# hv: allow CODE` at the end of a line allows one", file=sys.stderr)
+
+
+def _groups(model: Model) -> str:
+    return model.groups if model.is_of_codes else f"{len(model.graph.latents)} latent groups"
 
 
 def _name(spec: str) -> str:
@@ -121,7 +125,7 @@ def _data(result: Checked) -> dict[str, Any]:
     data: dict[str, Any] = {"ok": result.fine, "spec": result.spec}
     if result.model is not None:
         data["model"] = result.model.settings.model
-        data["parameters"] = result.model.graph.parameter_count()
+        data["parameters"] = result.model.parameter_count
         data["latent_groups"] = len(result.model.graph.latents)
     return data | {"diagnostics": [as_data(d) for d in in_order(result.diagnostics)]}
 

@@ -26,8 +26,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--stage",
         metavar="STAGE",
         default="autoencoder",
-        help="of a discrete hierarchy: `autoencoder` (the default), a latent whose prior to train in the run --out, "
-        "or `all`",
+        help="of a discrete hierarchy: `autoencoder` (the default; of priors over codes from a file, these), a latent "
+        "whose prior to train in the run --out, or `all`",
     )
     parser.add_argument("--steps", metavar="N", type=positive_int, help="length of the whole run")
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16", "fp16"), help="arithmetic of the network")
