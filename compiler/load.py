@@ -8,7 +8,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from hvdsl.compiler.emit.names import word
+from hvdsl.compiler.emit.syntax import word
 
 PACKAGE = "hvdsl.emitted"
 

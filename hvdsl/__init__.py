@@ -11,19 +11,22 @@ default types, warning filters or signal handlers.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import os.path
 
 if __name__ != "hvdsl":
     raise ModuleNotFoundError(f"No module named {__name__!r}", name=__name__)
-if not (Path(__file__).parent / "compiler").is_dir():
+# `os.path`, since importing `pathlib` takes longer than all of this.
+if not os.path.isdir(os.path.join(__path__[0], "compiler")):  # noqa: PTH112, PTH118
     # A checkout without symbolic links: the packages stand in the root, beside this one.
-    __path__.append(str(Path(__file__).parents[1]))
+    __path__.append(os.path.dirname(__path__[0]))  # noqa: PTH120
 
 from hvdsl.errors import HvdslError as Error
 from hvdsl.errors import UsageError
 
+TYPE_CHECKING = False  # type checkers take the name for true; `typing` takes long to import, too
 if TYPE_CHECKING:
+    from typing import Any
+
     from hvdsl.grammar.diagnostics import SpecError
     from hvdsl.grammar.source import Source
     from hvdsl.importers.weights import WeightsError

@@ -13,8 +13,8 @@ from types import MappingProxyType
 
 from hvdsl.compiler.diagnostics.settings import BAD_PIXEL_MAP
 from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.evaluate.arithmetic import Described
 from hvdsl.compiler.evaluate.constants import Constants
-from hvdsl.compiler.evaluate.values import Described
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Fault

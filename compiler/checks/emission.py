@@ -1,13 +1,70 @@
-"""What the emitter and the sampler could not write: shared instances that differ, priors without steps."""
+"""What emitter and sampler could not write: priors that see too much or have no steps, shared instances that differ."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from hvdsl.compiler.checks.causality import not_causal
-from hvdsl.compiler.graph import GraphScope
+from hvdsl.compiler.diagnostics.shapes import NOT_CAUSAL
+from hvdsl.compiler.graph import Graph, GraphScope
 from hvdsl.compiler.model import Model
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
+
+if TYPE_CHECKING:
+    from hvdsl.compiler.analysis.causality import Reach
+    from hvdsl.compiler.catalogue.table import Offset
+
+
+def check_causality(model: Model) -> Iterator[Diagnostic]:
+    """Priors that see their own or a later position (HV0509)."""
+    for graph in model.priors.values():
+        diagnostic = not_causal(graph)
+        if diagnostic is not None:
+            yield diagnostic
+
+
+def not_causal(graph: Graph) -> Diagnostic | None:
+    """Name the step that lets a prior see too much; None if it is causal."""
+    from hvdsl.compiler.analysis.causality import reaches  # most specs have no priors
+
+    reach = reaches(graph).get(graph.output)
+    if reach is None or reach.latest < (0, 0):
+        return None
+    guilty = _guilty(reach)
+    node = guilty.by
+    where = f" in `{node.scope.path}`" if node.scope.path else ""
+    return Diagnostic(
+        NOT_CAUSAL,
+        f"the prior of `{graph.name}` sees {'its own' if reach.latest == (0, 0) else 'a later'} position",
+        node.span,
+        f"`{node.operation.name}`{where} {_reads(guilty.tap)}",
+        "logits that depend on codes before their own position in raster order only",
+        "mask the convolution, `mask = causal(exclude)`; or pad above and to the left only, then `shift`",
+    )
+
+
+def _guilty(reach: Reach) -> Reach:
+    """The step that looks furthest ahead; where none does, the first one that lets the own position in."""
+    steps = [step for step in reach.steps() if step.source is not None]
+    ahead = max(steps, key=lambda step: (step.tap is None, step.tap or (0, 0)), default=reach)
+    if ahead.tap is None or ahead.tap > (0, 0):
+        return ahead
+    spatial = [step for step in steps if step.by.operation.reads_around]
+    return (spatial or steps or [reach])[-1]
+
+
+def _reads(tap: Offset | None) -> str:
+    if tap is None:
+        return "looks at the whole map"
+    if tap == (0, 0):
+        return "reads the own position: tap (0, 0)"
+    rows, columns = tap
+    parts = [f"{abs(rows)} {'row' if abs(rows) == 1 else 'rows'} {'below' if rows > 0 else 'above'}"] if rows else []
+    if columns:
+        parts.append(
+            f"{abs(columns)} {'column' if abs(columns) == 1 else 'columns'} to the {'right' if columns > 0 else 'left'}"
+        )
+    return f"reads {' and '.join(parts)}: tap ({rows}, {columns})"
 
 
 def check_stepwise(model: Model) -> Iterator[Diagnostic]:

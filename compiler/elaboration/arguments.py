@@ -11,10 +11,9 @@ from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.values import STEPS, DistributionValue, Drawn, Step, Tensor, Unshaped
-from hvdsl.compiler.evaluate.arithmetic import describe
+from hvdsl.compiler.evaluate.arithmetic import INVALID, Invalid, describe
 from hvdsl.compiler.evaluate.binding import OPERATION, Slot, accept, call_signature, expected, missing
 from hvdsl.compiler.evaluate.expressions import own_word
-from hvdsl.compiler.evaluate.values import INVALID, Invalid
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree

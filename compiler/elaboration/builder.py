@@ -13,7 +13,7 @@ from hvdsl.compiler.catalogue.table import Operation
 from hvdsl.compiler.diagnostics import limits, names
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.elaboration.values import SharedInstance, Tensor
-from hvdsl.compiler.evaluate.values import Totals, is_deferred, resolve
+from hvdsl.compiler.evaluate.arithmetic import Totals, is_deferred, resolve
 from hvdsl.compiler.graph import GraphScope, Literal, Node, Parameter, Shape, attribute_name
 from hvdsl.errors import UsageError
 from hvdsl.grammar.diagnostics import Exhausted, Fault

@@ -19,8 +19,7 @@ from hvdsl.compiler.elaboration.values import (
     Unshaped,
     Value,
 )
-from hvdsl.compiler.evaluate.arithmetic import describe
-from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
+from hvdsl.compiler.evaluate.arithmetic import INVALID, Deferred, Invalid, describe
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Fault
 from hvdsl.grammar.source import Span

@@ -18,10 +18,9 @@ from hvdsl.compiler.elaboration.builder import GraphBuilder
 from hvdsl.compiler.elaboration.environment import Environment, Owner, TopLevel
 from hvdsl.compiler.elaboration.taps import Taps
 from hvdsl.compiler.elaboration.values import DistributionValue, Drawn, Flowing, SharedInstance, Step, Tensor, Value
-from hvdsl.compiler.evaluate.arithmetic import describe
+from hvdsl.compiler.evaluate.arithmetic import Invalid, describe
 from hvdsl.compiler.evaluate.binding import OPERATION, Pairs, match
 from hvdsl.compiler.evaluate.expressions import Evaluator
-from hvdsl.compiler.evaluate.values import Invalid
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostics, Exhausted, Fault
 from hvdsl.grammar.source import Span

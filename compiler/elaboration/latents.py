@@ -20,9 +20,8 @@ from hvdsl.compiler.elaboration.names import check_name
 from hvdsl.compiler.elaboration.nodes import add_node
 from hvdsl.compiler.elaboration.taps import size_label
 from hvdsl.compiler.elaboration.values import STEPS, DistributionValue, Drawn, PosteriorDraw, Tensor, Value
-from hvdsl.compiler.evaluate.arithmetic import describe
+from hvdsl.compiler.evaluate.arithmetic import INVALID, Invalid, describe, is_deferred
 from hvdsl.compiler.evaluate.binding import SETTING, Slot
-from hvdsl.compiler.evaluate.values import INVALID, Invalid, is_deferred
 from hvdsl.compiler.graph import Direction, Edge, GraphLatent, NormalizingFlow, Role
 from hvdsl.compiler.settings import LatentSettings
 from hvdsl.compiler.suggest import did_you_mean

@@ -28,9 +28,8 @@ from hvdsl.compiler.elaboration.values import (
     first,
 )
 from hvdsl.compiler.evaluate import arithmetic
-from hvdsl.compiler.evaluate.arithmetic import describe
+from hvdsl.compiler.evaluate.arithmetic import INVALID, Deferred, Invalid, describe
 from hvdsl.compiler.evaluate.expressions import circular, unknown
-from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
 from hvdsl.compiler.graph import Literal, Named, Term
 from hvdsl.compiler.settings import LABEL
 from hvdsl.compiler.suggest import did_you_mean, habit

@@ -15,7 +15,7 @@ from hvdsl.compiler.elaboration.builder import GraphBuilder
 from hvdsl.compiler.elaboration.environment import Environment
 from hvdsl.compiler.elaboration.interpreter import Interpreter, call_parts
 from hvdsl.compiler.elaboration.values import DistributionValue, OperationStep, Tensor, Unshaped, Value
-from hvdsl.compiler.evaluate.values import INVALID
+from hvdsl.compiler.evaluate.arithmetic import INVALID
 from hvdsl.compiler.graph import Literal, Shape
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Fault

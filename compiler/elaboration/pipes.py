@@ -32,9 +32,8 @@ from hvdsl.compiler.elaboration.values import (
     Value,
 )
 from hvdsl.compiler.evaluate import arithmetic
-from hvdsl.compiler.evaluate.arithmetic import describe
+from hvdsl.compiler.evaluate.arithmetic import INVALID, Deferred, Invalid, describe
 from hvdsl.compiler.evaluate.binding import OPERATION, missing
-from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid
 from hvdsl.compiler.graph import GraphScope
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Fault

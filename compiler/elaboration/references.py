@@ -33,9 +33,8 @@ from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.names import check_name
 from hvdsl.compiler.elaboration.values import Tensor, Value
 from hvdsl.compiler.evaluate import arithmetic
-from hvdsl.compiler.evaluate.arithmetic import describe
+from hvdsl.compiler.evaluate.arithmetic import INVALID, describe
 from hvdsl.compiler.evaluate.expressions import unknown
-from hvdsl.compiler.evaluate.values import INVALID
 from hvdsl.compiler.graph import Edge, Shape
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Exhausted

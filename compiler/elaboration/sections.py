@@ -15,8 +15,7 @@ from hvdsl.compiler.elaboration.statements import execute
 from hvdsl.compiler.elaboration.taps import size_label
 from hvdsl.compiler.elaboration.values import DistributionValue, Flowing, Tensor, Unshaped, Value, first
 from hvdsl.compiler.evaluate import arithmetic
-from hvdsl.compiler.evaluate.arithmetic import describe
-from hvdsl.compiler.evaluate.values import INVALID, Invalid
+from hvdsl.compiler.evaluate.arithmetic import INVALID, Invalid, describe
 from hvdsl.compiler.graph import Literal
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
@@ -254,7 +253,9 @@ def _drawn(interpreter: Interpreter, name: tree.Name, incomplete: bool) -> Distr
             f"`{name.id}` has no codes",
             name.span,
             found,
-            "a discrete latent that the decoder draws in one place",
+            "one of the `levels` of `data codes`"
+            if interpreter.program.of_codes
+            else "a discrete latent that the decoder draws in one place",
             did_you_mean(name.id, discrete) if (discrete := _discrete(interpreter)) else "",
         )
     depth = drawn[0].depth

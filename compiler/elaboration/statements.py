@@ -20,8 +20,7 @@ from hvdsl.compiler.elaboration.values import (
     Unshaped,
     Value,
 )
-from hvdsl.compiler.evaluate.arithmetic import describe
-from hvdsl.compiler.evaluate.values import INVALID, Invalid
+from hvdsl.compiler.evaluate.arithmetic import INVALID, Invalid, describe
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Exhausted, Fault
 

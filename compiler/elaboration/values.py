@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from hvdsl.compiler import graph
 from hvdsl.compiler.catalogue.rules import shape_text
 from hvdsl.compiler.catalogue.table import Operation
-from hvdsl.compiler.evaluate.values import Described, Invalid
+from hvdsl.compiler.evaluate.arithmetic import Described, Invalid
 from hvdsl.compiler.graph import Literal, Shape
 from hvdsl.grammar import tree
 from hvdsl.grammar.record import Record, record

@@ -17,9 +17,9 @@ from hvdsl.compiler.emit.modules.classes import ModuleClass, classes, grouped_in
 from hvdsl.compiler.emit.modules.instance import ModuleInstance
 from hvdsl.compiler.emit.modules.model_text import model_class, prior_class
 from hvdsl.compiler.emit.modules.tree import ModuleTree
-from hvdsl.compiler.emit.names import Names, camel, word
 from hvdsl.compiler.emit.stepwise.plan import plan
 from hvdsl.compiler.emit.stepwise.steps_text import position_steps
+from hvdsl.compiler.emit.syntax import Names, camel, word
 from hvdsl.compiler.graph import Graph, Literal, Named, Term, Written
 from hvdsl.compiler.settings import Data
 

@@ -6,8 +6,8 @@ import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from hvdsl.compiler.emit.names import camel
 from hvdsl.compiler.emit.runtime_index import PACKAGE, module_source, tree
+from hvdsl.compiler.emit.syntax import camel
 
 Key = tuple[str, str]  # a runtime module, below `hvdsl.runtime`, and a name that it defines
 

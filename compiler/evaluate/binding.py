@@ -12,8 +12,7 @@ from typing import TypeAlias
 from hvdsl.compiler.catalogue.table import ANY_NUMBER, Argument, ArgumentType, Required
 from hvdsl.compiler.diagnostics import settings as setting_codes
 from hvdsl.compiler.diagnostics import values as codes
-from hvdsl.compiler.evaluate.arithmetic import describe, is_number
-from hvdsl.compiler.evaluate.values import Deferred
+from hvdsl.compiler.evaluate.arithmetic import Deferred, describe, is_number
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree

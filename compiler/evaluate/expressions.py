@@ -16,8 +16,8 @@ from hvdsl.compiler.diagnostics import limits
 from hvdsl.compiler.diagnostics import names as name_codes
 from hvdsl.compiler.diagnostics import values as codes
 from hvdsl.compiler.evaluate import arithmetic
+from hvdsl.compiler.evaluate.arithmetic import INVALID, Deferred, Invalid, deferred
 from hvdsl.compiler.evaluate.binding import OPERATION, Reports, Slot, accept, match, missing
-from hvdsl.compiler.evaluate.values import INVALID, Deferred, Invalid, deferred
 from hvdsl.compiler.graph import Literal, Term
 from hvdsl.compiler.suggest import did_you_mean, habit, nearest_word
 from hvdsl.grammar import tree

@@ -8,17 +8,18 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import gc
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Protocol, cast
+from typing import NoReturn, Protocol, cast
 
 from hvdsl.errors import HvdslError, UsageError
 
 FAILED, USAGE, BUG, INTERRUPTED = 1, 2, 70, 130
-COLLECT_AFTER = 100_000  # allocations between two runs of the garbage collector
+COLLECT_AFTER, COMPILING_COLLECTS_AFTER = 100_000, 1_000_000  # allocations between two runs of the garbage collector
 
 # Name, module in hvdsl.cli.commands, one line of help. A module is imported only when its command is used.
 GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
@@ -60,6 +61,8 @@ GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
 }
 COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
+COMPILING = frozenset(name for name, _, _ in GROUPS["specs"]) - {"lsp"}
+"""Commands that read specs, say something and end."""
 
 
 class Command(Protocol):
@@ -70,17 +73,26 @@ class Command(Protocol):
     def run(self, args: argparse.Namespace) -> int: ...
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells what is wrong with a command line in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {message}; `{self.prog} --help` shows what there is\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # Compiling makes many long-lived objects and few cycles: at Python's own threshold of 700 allocations the collector
-    # would mostly walk them. Training goes on collecting, at this pace.
     # pydantic would search every installed distribution for plugins, which nothing here uses.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if "WORLD_SIZE" in os.environ:  # what fails between processes is told in a sentence, not by torch's sockets
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
-    thresholds = gc.get_threshold()
-    gc.set_threshold(COLLECT_AFTER)
+    # Compiling makes many long-lived objects and few cycles: at Python's own threshold of 700 allocations the collector
+    # would mostly walk them, and once more as the process ends. Training goes on collecting, at a slower pace.
+    thresholds, compiles = gc.get_threshold(), bool(COMPILING.intersection(arguments[:1]))
+    gc.set_threshold(COMPILING_COLLECTS_AFTER if compiles else COLLECT_AFTER)
+    if compiles and argv is None:
+        atexit.register(gc.freeze)
     try:
         return _guarded(arguments)
     finally:
@@ -89,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
     """Return the parser: of the `chosen` command alone, or of all where none is chosen."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="hvdsl",
         usage="hvdsl [-h] [--version] COMMAND …",
         description="Deep hierarchical VAEs as text: check, draw, compile, train and sample specs.",
@@ -149,8 +161,13 @@ def _guarded(arguments: list[str]) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     chosen = next((argument for argument in arguments if not argument.startswith("-")), "")
+    if chosen and all(name != chosen for name, _, _ in COMMANDS):
+        near = _near(chosen, [name for name, _, _ in COMMANDS])
+        raise UsageError(f"there is no command `{chosen}`; {near}`hvdsl --help` lists them")
     parser = build_parser(chosen)
-    args = parser.parse_args(arguments)
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        _refuse(unknown, parser, chosen)
     if args.version:
         print(_version())
         return 0
@@ -160,17 +177,59 @@ def _dispatch(arguments: list[str]) -> int:
     return cast(int, args.execute(args))
 
 
+def _refuse(unknown: Sequence[str], parser: argparse.ArgumentParser, command: str) -> NoReturn:
+    """Say that a command takes no such arguments, and what may have been meant."""
+    from hvdsl.cli.commands.completion import commands_of
+
+    flags = [flag for words in commands_of(parser) for option in words.options for flag in option.flags]
+    near = next(filter(None, (_near(word.partition("=")[0], flags) for word in unknown if word.startswith("-"))), "")
+    name = f"hvdsl {command}".strip()
+    raise UsageError(f"unrecognized arguments: {' '.join(unknown)}; {near}`{name} --help` shows what there is")
+
+
+def _near(word: str, known: Sequence[str]) -> str:
+    """Return a question for what is nearly one of the words that are known, else nothing."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, known, n=1)
+    return f"did you mean `{near[0]}`? " if near else ""
+
+
 def _version() -> str:
+    import hvdsl
+
+    torch, device = _torch_for_cpus() or _torch()
+    return f"hvdsl {hvdsl.__version__}, torch {torch}, device {device}"
+
+
+def _torch_for_cpus() -> tuple[str, str] | None:
+    """Return torch's version and `cpu` where torch can use nothing else, without the seconds of importing it.
+
+    Its `version.py` says what it was built for. None where that, a Mac or another package's backend may bring a device.
+    """
+    import re
+    from importlib.metadata import entry_points
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    torch = find_spec("torch")
+    if torch is None or torch.origin is None or sys.platform == "darwin" or entry_points(group="torch.backends"):
+        return None
+    text = Path(torch.origin).with_name("version.py").read_text(encoding="utf-8")
+    values = dict(re.findall(r"^(\w+)(?:: [^=]+)? = '?([^'\n]+)'?$", text, re.MULTILINE))
+    built_for_none = all(values.get(kind) == "None" for kind in ("cuda", "hip", "xpu"))
+    return (values["__version__"], "cpu") if built_for_none and "__version__" in values else None
+
+
+def _torch() -> tuple[str, str]:
     import torch
 
-    import hvdsl
     from hvdsl.workflows.runs import device_of
 
     device = device_of("auto")
-    name = (
-        "cpu" if device.type == "cpu" else f"{device.type} ({torch.get_device_module(device).get_device_name(device)})"
-    )
-    return f"hvdsl {hvdsl.__version__}, torch {torch.__version__}, device {name}"
+    if device.type == "cpu":
+        return torch.__version__, "cpu"
+    return torch.__version__, f"{device.type} ({torch.get_device_module(device).get_device_name(device)})"
 
 
 def _failed(failure: HvdslError) -> int:
@@ -212,7 +271,12 @@ def _bug(failure: Exception) -> int:
 
 
 def _say(failure: Exception | str, code: int) -> int:
-    print(f"hvdsl: {failure}", file=sys.stderr)
+    text = str(failure)
+    if not all(line.isprintable() for line in text.splitlines()):  # a file's name may hold what steers a terminal
+        from hvdsl.render.diagnostics import printable
+
+        text = "\n".join(map(printable, text.splitlines()))
+    print(f"hvdsl: {text}", file=sys.stderr)
     return code
 
 

@@ -91,8 +91,11 @@ def ladder(model: Model) -> Ladder:
 def _facts(model: Model) -> str:
     latents = model.graph.latents
     scalars = sum(a.shape[0] * a.shape[1] * a.shape[2] for a in latents)
-    facts = [f"{abbreviated(model.graph.parameter_count())} parameters", quantity(len(latents), "latent group")]
-    facts.append(quantity(scalars, "latent scalar"))
+    if model.is_of_codes:
+        facts = [f"{abbreviated(model.parameter_count)} parameters", "priors over codes from a file"]
+    else:
+        facts = [f"{abbreviated(model.graph.parameter_count())} parameters", quantity(len(latents), "latent group")]
+        facts.append(quantity(scalars, "latent scalar"))
     given = {str(node.args["name"]): node for node in _conditions(model)}
     if given:
         facts.append(f"given {', '.join(f'{name} ({_kind_of(node)})' for name, node in given.items())}")

@@ -18,6 +18,7 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.data.conditions import open_fields
 from hvdsl.runtime.data.dataset import Dataset
 from hvdsl.runtime.data.errors import DataError
+from hvdsl.runtime.data.hub import is_hub_name
 from hvdsl.runtime.data.open import open_given
 from hvdsl.runtime.data.picture import StoredImage, UnreadableError
 from hvdsl.runtime.data.stored import read_image
@@ -162,7 +163,7 @@ def image_names(images: ImagesLike, count: int) -> list[str]:
 
 
 def _holds_many(path: Path) -> bool:
-    return path.is_dir() or (path.suffix in (".npy", ".npz", ".lmdb") and path.exists())
+    return path.is_dir() or is_hub_name(path) or (path.suffix in (".npy", ".npz", ".lmdb") and path.exists())
 
 
 def _checked(pixels: Tensor, data: Data) -> Tensor:

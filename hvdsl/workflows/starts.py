@@ -23,6 +23,7 @@ from hvdsl.compiler.settings import Train
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.grammar import print_text
 from hvdsl.runtime.data.digest import BLIND_SPOT
+from hvdsl.runtime.data.hub import noted_place
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.training.folder.checkpoint import MANIFEST, Checkpoint, CheckpointStore, content_is_whole
 from hvdsl.runtime.training.folder.run import Run
@@ -65,7 +66,7 @@ class Start:
             "torch": torch.__version__,
             "argv": sys.argv,
             "overrides": list(self.overrides),
-            "data": None if self.data is None else str(self.data.resolve()),
+            "data": None if self.data is None else noted_place(self.data),
             "data_digest": self.digest,
             "device": str(self.device),
             "world": world().size,

@@ -1,4 +1,4 @@
-"""Images: what ships with the project, and readers for files. Nothing is ever downloaded."""
+"""Images: what ships with the project, and readers for files. Only a name on a hub is downloaded."""
 
 from hvdsl.runtime.data.dataset import Dataset, Splits
 from hvdsl.runtime.data.errors import DataError

@@ -13,11 +13,12 @@ from hvdsl.runtime.data.conditions import Absent, Unopened, open_fields
 from hvdsl.runtime.data.dataset import Dataset, Images, Splits, Subset, Teller, holdout_split
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.folder import ImageFiles
+from hvdsl.runtime.data.hub import is_hub_name
 from hvdsl.runtime.data.names import ALL, PARTS, TEST, TRAIN, VALIDATION
-from hvdsl.runtime.data.packed import Lmdb
+from hvdsl.runtime.data.packed import Lmdb, PictureTable
 from hvdsl.runtime.data.source import SHIPPED, DataSource, find_source
 
-_DEFAULT_HOLDOUT = 0.1
+DEFAULT_HOLDOUT = 0.1
 _PROBES = 32  # images of each part that are decoded when data is opened
 
 
@@ -41,8 +42,7 @@ def open_splits(
 
     def dataset(title: str, images: Images, *, training: bool = False) -> Dataset:
         stored = images.images if isinstance(images, Subset) else images
-        where = path or (Path(settings.source) if settings.source else None)
-        fields = open_fields(settings, stored, where, classes)
+        fields = open_fields(settings, stored, source.place, classes)
         return Dataset(title, images, settings, training=training, tell=tell, fields=fields)
 
     splits = Splits(
@@ -78,7 +78,7 @@ def _three_parts(
         return train, validation, parts.get(TEST, validation), False
     if len(train) == 1 and not settings.holdout:
         raise DataError(f"{path or settings.name} has one training image and none for validation: give more images")
-    holdout = settings.holdout or max(1, round(_DEFAULT_HOLDOUT * len(train)))
+    holdout = settings.holdout or max(1, round(DEFAULT_HOLDOUT * len(train)))
     kept, held_indices = holdout_split(len(train), holdout, settings.split_seed)
     validation = Subset(train, held_indices)
     return Subset(train, kept), validation, parts.get(TEST, validation), True
@@ -136,10 +136,11 @@ def _whole(
         images = _among(images, classes[LABEL])
     elif settings.classes is not None and isinstance(images, ImageFiles):
         images = _in_classes(images, settings, noted)
-    left = source.listing.left if source.listing is not None else source.note
-    title = f"{count} of {path}" + (f"; {left}" if left else "")
-    whole = noted if noted is not None and path.resolve().is_relative_to(noted.resolve()) else None
-    fields = open_fields(settings, images, path, classes, whole)
+    left = source.listing.left if source.listing is not None else ""
+    title = "; ".join(text for text in (f"{count} of {path}", left, source.note) if text)
+    place = source.place or path
+    own = noted is not None and not is_hub_name(noted) and place.resolve().is_relative_to(noted.resolve())
+    fields = open_fields(settings, images, place, classes, noted if own else None)
     droppable = {condition.name for condition in settings.conditions if condition.drop}
     fields |= {n: Absent() for n, field in fields.items() if isinstance(field, Unopened) and n in droppable}
     dataset = Dataset(title, images, settings, training=False, tell=tell, fields=fields)
@@ -174,7 +175,7 @@ def _is_told(settings: Data) -> bool:
 
 def _among(images: Images, classes: Sequence[str]) -> Images:
     """Count the classes of folders among those of these names."""
-    return images.with_classes(classes) if isinstance(images, ImageFiles) and images.classes else images
+    return images.with_classes(classes) if isinstance(images, ImageFiles | PictureTable) and images.classes else images
 
 
 def _in_classes(images: ImageFiles, settings: Data, noted: Path | None) -> ImageFiles:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hvdsl.compiler.settings import Data
@@ -11,6 +11,7 @@ from hvdsl.runtime.data.arrays import read_array_folder, read_arrays
 from hvdsl.runtime.data.dataset import Images
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.folder import ImageFiles
+from hvdsl.runtime.data.hub import hub_folder, is_hub_name
 from hvdsl.runtime.data.listing import Listing, list_file, list_files
 from hvdsl.runtime.data.names import ALL, PARTS, TEST, TRAIN, VALIDATION, is_hidden, part_in
 from hvdsl.runtime.data.packed import TABLES, TARS, Lmdb, read_packed
@@ -31,23 +32,29 @@ _ARCHIVES = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
-    """What was found at a place: images by part (`all` where nothing says the part)."""
+    """What was found at a place: images by part (`all` where nothing says the part).
+
+    Attributes:
+        note: What a user may not expect of it, to be told with the summary.
+        place: Where it is on this machine.
+    """
 
     parts: Mapping[str, Images]
     listing: Listing | None = None
     damaged: int = 0
     classes: tuple[str, ...] = field(default=())
     note: str = ""
+    place: Path | None = None
 
     @property
     def summary(self) -> str:
         """`22 images in 3 folders (train 12, test 10); left out: 2 hidden`."""
+        note = f"; {self.note}" if self.note else ""
         if self.listing is not None:
-            return self.listing.sentence()
+            return self.listing.sentence() + note
         counts = {part: len(images) for part, images in self.parts.items()}
         total = sum(counts.values())
         parts = "" if set(counts) == {ALL} else " (" + ", ".join(f"{p} {n:,}" for p, n in counts.items()) + ")"
-        note = f"; {self.note}" if self.note else ""
         return f"{total:,} image{'' if total == 1 else 's'}{parts}{note}"
 
 
@@ -56,7 +63,8 @@ def find_source(settings: Data, path: Path | None = None, *, shaped: bool = True
 
     `path` (or the section's `source`) says where the files are: an image file, an `.npy`, `.npz`, `.mat` or `.lmdb`
     file, a folder of images (with folders for its parts, `.npy` files or `.lmdb` folders in it, or without), one with
-    MNIST's files or ImageNet's batches, or for `cifar10` its unpacked archive. `digits` and `photos` ship.
+    MNIST's files or ImageNet's batches, or for `cifar10` its unpacked archive; or the name of a data set on a hub,
+    `hf://OWNER/NAME`. `digits` and `photos` ship.
 
     Raises:
         DataError: missing, damaged, or not what the section says.
@@ -71,9 +79,13 @@ def find_source(settings: Data, path: Path | None = None, *, shaped: bool = True
         )
     if place is None:
         raise DataError(f"the data `{name}` does not ship with hvdsl: say where its files are with `--data PATH`")
+    downloaded = hub_folder(place) if is_hub_name(place) else None
+    place = place if downloaded is None else downloaded.path
     if not place.exists():
         raise DataError(f"{place} does not exist: `--data` is a folder of images, an .npy or .npz file")
-    return _from_files(name, place, settings.shape[0] if shaped else None)
+    source = _from_files(name, place, settings.shape[0] if shaped else None)
+    notes = [*([source.note] if source.note else []), *([downloaded.name] if downloaded is not None else [])]
+    return replace(source, note="; ".join(notes), place=place)
 
 
 def _shipped(name: str, settings: Data) -> dict[str, Images]:
@@ -120,7 +132,7 @@ def _from_folder(place: Path, channels: int | None) -> DataSource:
         return DataSource(dict(published))
     pictures = _has_pictures(place)
     if not pictures and (packed := read_packed(place)) is not None:
-        return DataSource(dict(packed))
+        return _parted(dict(packed))
     files = sorted(
         p for p in place.iterdir() if p.suffix.lower() in (".npy", ".npz") and p.is_file() and not is_hidden(p.name)
     )
@@ -140,15 +152,27 @@ def _from_folder(place: Path, channels: int | None) -> DataSource:
             if part in parts:
                 raise DataError(f"{place} holds several files of the same part, as {database.name}: give one of them")
             parts[part] = Lmdb(database)
-        return DataSource({part: parts[part] for part in (*PARTS, ALL) if part in parts})
+        return _parted(parts)
     matlab = sorted(p for p in place.iterdir() if p.suffix.lower() == ".mat" and p.is_file() and not is_hidden(p.name))
     if matlab and not files:
         read = read_mat_files(matlab)
-        return DataSource({part: read.parts[part] for part in (*PARTS, ALL) if part in read.parts}, note=read.note)
+        return _parted(read.parts, read.note)
     arrays = read_array_folder(files, channels)
     if arrays is not None:
-        return DataSource({part: arrays[part] for part in (*PARTS, ALL) if part in arrays})
+        return _parted(arrays)
     return _from_listing(list_files(place))
+
+
+def _parted(images: Mapping[str, Images], note: str = "") -> DataSource:
+    """The images of files by part; what is in files that say no part, beside others that do, is for training or not."""
+    parts = {part: images[part] for part in (*PARTS, ALL) if part in images}
+    rest = parts.pop(ALL, None)
+    if rest is None or not parts:
+        return DataSource(parts if rest is None else {ALL: rest}, note=note)
+    if TRAIN not in parts:
+        return DataSource({TRAIN: rest, **parts}, note=note)
+    left = f"left out: {len(rest):,} images of files whose names say no part"
+    return DataSource(parts, note="; ".join(text for text in (left, note) if text))
 
 
 def _has_pictures(place: Path) -> bool:

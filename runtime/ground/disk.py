@@ -11,17 +11,16 @@ import errno
 import glob
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from hvdsl.errors import HvdslError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a disk, a quota or a file system that has no room left."""
@@ -136,15 +135,19 @@ def new_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterat
 
     What processes that are gone left there of an attempt to make the same folder is removed.
 
-    With `replace` it takes the place of an earlier folder of that name, which stays until then.
+    An empty folder may stand there already. With `replace` it takes the place of any earlier folder of that name, which
+    stays until then.
 
     Raises:
         FileExistsError: `path` exists already, be it that another process made it meanwhile.
-        DiskError: It cannot be made.
+        DiskError: It cannot be made, or what it is to replace is no folder.
     """
     path = Path(path)
-    if not replace and (path.exists() or path.is_symlink()):
+    if not replace and (path.exists() or path.is_symlink()) and not _is_empty(path):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    if replace and (path.is_symlink() or (path.exists() and not path.is_dir())):
+        reason = "it is a link" if path.is_symlink() else "it is not a folder"
+        raise DiskError(f"cannot write {path}: {reason}", reason)
     temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
     try:
         for remains in path.parent.glob(f".{glob.escape(path.name)}.new-*"):
@@ -155,7 +158,9 @@ def new_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterat
         yield temporary
         for folder, _, _ in os.walk(temporary):
             sync(Path(folder))
-        if replace and path.exists():
+        if _is_empty(path):
+            temporary.chmod(path.stat().st_mode & 0o7777)
+        elif replace and path.exists():
             remove_folder(path)
         temporary.rename(path)  # fails where another process was first
         sync(path.parent)
@@ -165,6 +170,13 @@ def new_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterat
         raise disk_error(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a new folder may take the place of `path`: it is an empty one, and nobody's working directory."""
+    if path.is_symlink() or not path.is_dir() or path.is_mount() or path.samefile(Path.cwd()):
+        return False
+    return not any(path.iterdir())
 
 
 def remove_folder(path: Path) -> None:
@@ -246,7 +258,7 @@ def disk_error(path: Path, error: OSError) -> DiskError:
 def _beside(path: Path, suffix: str) -> Path:
     """A free name in the same folder, hidden, that says of what it is."""
     name = path.name.encode()[:_LONGEST].decode(errors="ignore")
-    return path.with_name(f".{name}.{secrets.token_hex(4)}.{suffix}")
+    return path.with_name(f".{name}.{os.urandom(4).hex()}.{suffix}")
 
 
 def read_array(path: Path, mode: Literal["r", "c"] = "r") -> NDArray[Any]:
@@ -256,6 +268,8 @@ def read_array(path: Path, mode: Literal["r", "c"] = "r") -> NDArray[Any]:
         FileNotFoundError: There is no such file.
         DiskError: It cannot be read, or is no array file.
     """
+    import numpy as np  # the command line writes texts with this module, and starts without NumPy
+
     try:
         array = np.load(path, mmap_mode=mode, allow_pickle=False)
     except FileNotFoundError:

@@ -69,26 +69,27 @@ def nats(model: nn.Module, codes: Tensor, *given: Tensor) -> Tensor:
 
 
 class CodeRate:
-    """The objective of codes, with the rate per dimension of the image that follows from it."""
+    """The objective of codes, with the rate per dimension of the image that follows from it, where there is one."""
 
-    def __init__(self, dims: int) -> None:
+    def __init__(self, dims: int | None) -> None:
         self._objective, self._dims = CodeObjective(), dims
 
     def __call__(self, model: nn.Module, part: CodeBatch, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         loss, terms = self._objective(model, part, step)
-        bits = terms[names.BITS_PER_MAP]
-        return loss, {**terms, names.RATE_BITS_PER_DIM: bits / self._dims}
+        if self._dims is None:
+            return loss, terms
+        return loss, {**terms, names.RATE_BITS_PER_DIM: terms[names.BITS_PER_MAP] / self._dims}
 
 
 class PriorTask:
     """A prior on rows of codes, as `CodeStore.rows(names_of(prior))` gives them.
 
     Args:
-        dims: Values of an image.
+        dims: Values of an image; None where there are codes alone.
         drop: How often training leaves out each field that the prior is given, by name.
     """
 
-    def __init__(self, prior: nn.Module, dims: int, drop: Mapping[str, float] = MappingProxyType({})) -> None:
+    def __init__(self, prior: nn.Module, dims: int | None, drop: Mapping[str, float] = MappingProxyType({})) -> None:
         self._prior, self._dims = as_prior(prior), dims
         self._drop = {name: drop[name] for name in field_names(self._prior) if drop.get(name)}
 
@@ -126,23 +127,25 @@ class PriorTask:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What codes cost under a prior: means over all images."""
+    """What codes cost under a prior: means over all images; per dimension of these, where there are any."""
 
     images: int
     nats_per_code: float
     bits_per_map: float
-    rate_bits_per_dim: float
+    rate_bits_per_dim: float | None
 
     def as_metrics(self) -> dict[str, Any]:
         """For the metrics log: every name carries its unit."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def score_codes(prior: nn.Module, rows: CodeRows, dims: int, *, batch: int = 64, world: World | None = None) -> Score:
+def score_codes(
+    prior: nn.Module, rows: CodeRows, dims: int | None, *, batch: int = 64, world: World | None = None
+) -> Score:
     """Score every image's codes once, on all ranks together.
 
     Args:
-        dims: Values of an image.
+        dims: Values of an image; None where there are codes alone.
 
     Raises:
         HvdslError: There are no codes.
@@ -159,7 +162,7 @@ def score_codes(prior: nn.Module, rows: CodeRows, dims: int, *, batch: int = 64,
             total += nats(prior, part.x, *part.given).double().sum().cpu()
         mean = world.sum(total.to(device) if world.size > 1 else total).item() / len(rows)
     bits = mean / math.log(2)
-    return Score(len(rows), mean / math.prod(model.CODES.grid), bits, bits / dims)
+    return Score(len(rows), mean / math.prod(model.CODES.grid), bits, None if dims is None else bits / dims)
 
 
 def names_of(prior: nn.Module) -> list[str]:

@@ -77,3 +77,17 @@ def test_no_file_has_more_than_450_lines() -> None:
     files = {path.resolve() for folder in folders for path in (ROOT / folder).rglob("*.py")}
     assert len(files) > 200
     assert [path.name for path in files if len(path.read_text(encoding="utf-8").splitlines()) > 450] == []
+
+
+PUBLISHED = {"Source"}  # `hvdsl.Source` is a text; a standalone file's `Source` says where a latent comes from
+
+
+def test_no_public_class_is_defined_twice() -> None:
+    places: dict[str, set[str]] = {}
+    folders = ("grammar", "compiler", "runtime", "hvdsl")
+    for path in {path.resolve() for folder in folders for path in (ROOT / folder).rglob("*.py")}:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, set()).add(str(path.relative_to(ROOT)))
+    twice = {name: sorted(files) for name, files in places.items() if len(files) > 1}
+    assert twice.keys() == PUBLISHED, twice

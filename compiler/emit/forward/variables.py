@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from hvdsl.compiler.emit import runtime_index
 from hvdsl.compiler.emit.forward.steps import DRAWS, Item, Loop, Ref, Step, StepKind, When
-from hvdsl.compiler.emit.names import MODULE_LEVEL, identifier
+from hvdsl.compiler.emit.syntax import MODULE_LEVEL, identifier
 from hvdsl.compiler.graph import Edge
 
 STATEFUL = (StepKind.LAYER, StepKind.CALL)

@@ -12,7 +12,7 @@ from hvdsl.compiler.catalogue.table import Locality
 from hvdsl.compiler.emit import runtime_index
 from hvdsl.compiler.emit.forward.steps import Index, StepKind, steps
 from hvdsl.compiler.emit.modules.instance import ModuleInstance, tap_key
-from hvdsl.compiler.emit.names import MODULE_LEVEL, Names, camel
+from hvdsl.compiler.emit.syntax import MODULE_LEVEL, Names, camel
 from hvdsl.compiler.graph import Edge, Node, Role
 
 

@@ -11,7 +11,7 @@ from hvdsl.compiler.emit.forward.text import Forward
 from hvdsl.compiler.emit.modules.classes import ModuleClass
 from hvdsl.compiler.emit.modules.constructor import members
 from hvdsl.compiler.emit.modules.tree import ModuleTree
-from hvdsl.compiler.emit.names import identifier
+from hvdsl.compiler.emit.syntax import identifier
 
 
 def docstring(first: str, indent: str = "", rest: Sequence[str] = ()) -> str:

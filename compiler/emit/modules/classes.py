@@ -16,7 +16,7 @@ from hvdsl.compiler.emit.modules import constructor
 from hvdsl.compiler.emit.modules.class_names import class_name
 from hvdsl.compiler.emit.modules.instance import ModuleInstance, OwnUse
 from hvdsl.compiler.emit.modules.tree import ModuleTree
-from hvdsl.compiler.emit.names import Names
+from hvdsl.compiler.emit.syntax import Names
 from hvdsl.compiler.graph import MODULE_ATTRIBUTES, Edge, Graph, GraphScope, Literal, Named, Term
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 

@@ -16,8 +16,7 @@ from hvdsl.compiler.emit.modules.classes import ModuleClass
 from hvdsl.compiler.emit.modules.constructor import REPEATED
 from hvdsl.compiler.emit.modules.instance import given_name
 from hvdsl.compiler.emit.modules.tree import ModuleTree
-from hvdsl.compiler.emit.names import camel, identifier, word
-from hvdsl.compiler.emit.syntax import substitute
+from hvdsl.compiler.emit.syntax import camel, identifier, substitute, word
 from hvdsl.compiler.graph import Graph, GraphLatent, Literal, Node, Shape, Term
 from hvdsl.compiler.setting_words import AtLeast
 from hvdsl.compiler.settings import Data

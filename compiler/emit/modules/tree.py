@@ -35,8 +35,7 @@ from hvdsl.compiler.emit.modules.instance import (
     used_path,
     uses,
 )
-from hvdsl.compiler.emit.names import Names
-from hvdsl.compiler.emit.syntax import Template, abstract, slot
+from hvdsl.compiler.emit.syntax import Names, Template, abstract, slot
 from hvdsl.compiler.graph import ENTRIES, Direction, Edge, Graph, GraphLatent, GraphScope, Node, Role
 
 BATCH = "latents.batch"

@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from tests.cli.conftest import TINY
-from tests.runtime.distributed.test_peers import ROOT, free_port, start
+from tests.runtime.forked import ranks, train
 
+ROOT = Path(__file__).parents[3]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
@@ -51,23 +52,22 @@ def wait_for(run: Path, step: int, process: subprocess.Popen[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes by Linux's /proc")
 def test_ranks_that_are_killed_come_back_and_the_run_is_the_same(tmp_path: Path) -> None:
-    spec, steps = tmp_path / "tiny.hv", 400
+    spec, steps = tmp_path / "tiny.hv", 240
     # In parts, since those are exchanged together: the first step after a resume must be so, too.
     settings = f"steps = {steps}, accumulate = 2, log_every = 1000, checkpoint_every = 10"
     spec.write_text(TINY.replace("steps = 3", settings).replace("log_every = 1, ", ""))
-    port = free_port()
-    ranks = [start(rank, port, [spec, "--out", tmp_path / "straight"]) for rank in (0, 1)]
-    for rank in ranks:
-        assert rank.wait(timeout=300) == 0, rank.communicate()
+    for rank in ranks(tmp_path, train, [spec, "--out", tmp_path / "straight"]):
+        output = rank.communicate()
+        assert rank.returncode == 0, output
     broken, run = torchrun(spec, tmp_path / "broken"), tmp_path / "broken"
-    for killed, step in ((1, 20), (0, 120)):
+    for killed, step in ((1, 20), (0, 80)):
         wait_for(run, step, broken)
         os.kill(worker(run, killed), signal.SIGKILL)
     out, err = broken.communicate(timeout=300)
     assert broken.returncode == 0, err
     assert f"done: {steps} steps" in out
     begun = [json.loads(line)["from_step"] for line in (run / "history.jsonl").read_text().splitlines()]
-    assert len(begun) == 3 and begun == sorted(begun) and begun[1] >= 10 and begun[2] >= 110
+    assert len(begun) == 3 and begun == sorted(begun) and begun[1] >= 10 and begun[2] >= 70
     for part in ("model", "ema", "optimizer"):
         a, b = (
             load_file(tmp_path / name / "checkpoints" / str(steps) / f"{part}.safetensors")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import resource
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,19 +19,8 @@ from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.training.folder.run import Run
 from hvdsl.runtime.training.step.processes import check_replicas
+from tests.runtime.forked import Forked, ranks
 from tests.runtime.training.train_tiny import train_tiny
-
-SCRIPT = Path(__file__).parent / "train_tiny.py"
-ROOT = Path(__file__).parents[3]
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-
-def start(*arguments: object, before: Callable[[], None] | None = None, ranks: int = 1) -> subprocess.Popen[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
-    command = [sys.executable, *launcher, str(SCRIPT), *map(str, arguments)]
-    return subprocess.Popen(
-        command, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=before
-    )
 
 
 def parts(folder: Path) -> dict[str, dict[str, Tensor]]:
@@ -44,6 +31,10 @@ def parts(folder: Path) -> dict[str, dict[str, Tensor]]:
 
 def same(a: dict[str, dict[str, Tensor]], b: dict[str, dict[str, Tensor]]) -> bool:
     return all(torch.equal(a[part][name], b[part][name]) for part in a for name in a[part])
+
+
+def is_ready(process: Forked) -> bool:
+    return process.printed()[0] == "ready\n"
 
 
 @pytest.fixture(autouse=True)
@@ -57,12 +48,12 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.slow
 def test_two_ranks_on_half_batches_in_two_parts_equal_one_rank_on_the_whole(tmp_path: Path) -> None:
-    together = start(tmp_path / "two", 5, 0.0, 2, ranks=2)
+    both = ranks(tmp_path, train_tiny, tmp_path / "two", 5, 0.0, 2)
     bound = train_tiny(tmp_path / "one", 5, 0.0)
-    out, err = together.communicate(timeout=240)
-    assert together.returncode == 0, err
-    assert "find_unused_parameters" not in err  # nobody can act on such a warning
-    images_by_two, bound_by_two = out.split()[-2:]
+    outputs = [rank.communicate() for rank in both]
+    assert [rank.returncode for rank in both] == [0, 0], outputs
+    assert "find_unused_parameters" not in outputs[0][1] + outputs[1][1]  # nobody can act on such a warning
+    images_by_two, bound_by_two = outputs[0][0].split()[-2:]
     one, two = parts(tmp_path / "one"), parts(tmp_path / "two")
     for name in one["model"]:
         assert torch.allclose(one["model"][name], two["model"][name], rtol=0, atol=1e-12), name
@@ -78,11 +69,10 @@ def test_two_ranks_on_half_batches_in_two_parts_equal_one_rank_on_the_whole(tmp_
 def test_a_run_killed_at_any_instant_resumes_as_if_nothing_had_happened(tmp_path: Path) -> None:
     moments = random.Random(7)
     for _ in range(2):
-        process = start(tmp_path / "killed", 12, 0.2, 1)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        process = Forked(tmp_path, train_tiny, tmp_path / "killed", 12, 0.2, 1)
+        process.wait_for(partial(is_ready, process))
         time.sleep(moments.uniform(0.0, 0.5))
-        process.kill()
+        process.send_signal(signal.SIGKILL)
         process.communicate()
     train_tiny(tmp_path / "killed", 12, 0.2)
     train_tiny(tmp_path / "straight", 12, 0.2)
@@ -91,16 +81,17 @@ def test_a_run_killed_at_any_instant_resumes_as_if_nothing_had_happened(tmp_path
     assert logs[0] == logs[1]
 
 
+def train_on_a_full_disk(folder: Path, steps: int) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that a write fails as it does on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
+    train_tiny(folder, steps, 0.0)
+
+
 @pytest.mark.slow
 def test_a_file_that_may_not_grow_leaves_the_run_resumable(tmp_path: Path) -> None:
     train_tiny(tmp_path / "full", 3, 0.0)
-
-    def nearly_full() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that the write fails as it does on a full disk
-        resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
-
-    process = start(tmp_path / "full", 6, 0.0, 1, before=nearly_full)
-    _, err = process.communicate(timeout=240)
+    process = Forked(tmp_path, train_on_a_full_disk, tmp_path / "full", 6)
+    _, err = process.communicate()
     assert process.returncode == 1
     assert "no space for the checkpoint of step 4" in err
     assert "the checkpoint of step 3 is intact: free some space and resume" in err

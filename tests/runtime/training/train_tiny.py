@@ -1,14 +1,8 @@
-"""Train the tiny hierarchy into a folder, resuming what is there: `train_tiny.py FOLDER STEPS DROPOUT ACCUMULATE`.
-
-Run by itself (to be killed) or by torchrun (one process of several).
-"""
+"""Train the tiny hierarchy into a folder, resuming what is there: by itself, or as one process of several."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-
-import torch
 
 from hvdsl.compiler.setting_words import Duration
 from hvdsl.compiler.settings import Optimizer
@@ -45,8 +39,3 @@ def train_tiny(folder: str | Path, steps: int, dropout: float, accumulate: int =
         if world.leads:
             print(bound.images, bound.nats_per_dim, flush=True)
         return bound
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    train_tiny(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))
