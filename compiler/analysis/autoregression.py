@@ -29,10 +29,14 @@ class Seen(Record):
     mixed_by: int | None = None
 
 
-def seen_of(graph: Graph, source: Edge, last: int) -> dict[Edge, Seen]:
-    """What every tensor up to node `last` that is made of `source` sees of it: a tensor that is not is absent."""
+def seen_of(graph: Graph, source: Edge, last: int, blocks: int | None = None) -> dict[Edge, Seen]:
+    """What every tensor up to node `last` that is made of `source` sees of it: a tensor that is not is absent.
+
+    With `blocks`, channels are told apart no further than into so many blocks of neighbours, the bits of `own`.
+    """
     channels, *grid = graph.shape(source)
-    found = {source: Seen(tuple(1 << c for c in range(channels)))}
+    size = 1 if blocks is None else channels // blocks
+    found = {source: Seen(tuple(1 << c // size for c in range(channels)))}
     for node in graph.nodes[source.node + 1 : last + 1]:
         if node.operation.needs is Needs.SIZE or not any(edge in found for edge in node.inputs):
             continue
