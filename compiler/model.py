@@ -26,6 +26,7 @@ class Model(Record):
     priors: Mapping[str, Graph] = field(repr=False)  # second-stage priors by their latent, in the spec's order
     resolved: tree.Spec = field(repr=False)  # the merged spec; printed, it is `resolved.hv`
     warnings: tuple[Diagnostic, ...] = ()
+    variants: tuple[str, ...] = ()  # that the spec declares, where none of them was chosen
 
     @property
     def is_of_codes(self) -> bool:

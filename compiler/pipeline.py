@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from hvdsl.compiler.assembly.assemble import Assembled, UnsettledError, assemble
 from hvdsl.compiler.checks import CHECKS, OF_PRIORS
 from hvdsl.compiler.diagnostics.names import NO_SECTION
+from hvdsl.compiler.diagnostics.warnings import UNCHECKED_VARIANTS
 from hvdsl.compiler.elaboration.elaborate import elaborate
 from hvdsl.compiler.model import Model
 from hvdsl.grammar import tree
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from hvdsl.compiler.passes import PASSES
 
 
-__all__ = ["CHECKS", "PASSES", "check", "optimise", "write"]
+__all__ = ["CHECKS", "PASSES", "check", "check_variants", "optimise", "write"]
+
+MOST_VARIANTS = 16  # that are checked with a spec
 
 
 def check(
@@ -55,6 +58,29 @@ def check(
             diagnostics.add(diagnostic)
     diagnostics.stop_if_failed()
     return replace(model, warnings=tuple(d for d in diagnostics if not _allowed(d)))
+
+
+def check_variants(
+    model: Model, spec: str | Path | Source | tree.Spec, overrides: Sequence[str] = (), base: Path | None = None
+) -> tuple[Diagnostic, ...]:
+    """Return what is wrong with the variants of a spec that is right itself: each is laid over it, alone.
+
+    `model` is what `check` gave for the same arguments. Errors are told where they are, "in variant `NAME`"; of more
+    than `MOST_VARIANTS` none is tried (HV0913), so that the work stays within a small multiple of one check.
+    """
+    if len(model.variants) > MOST_VARIANTS:
+        first = model.variants[0]
+        message = f"{len(model.variants)} variants were not checked"
+        help = f"check one where it is chosen, as `@{first}` behind the name of the file"
+        return (Diagnostic(UNCHECKED_VARIANTS, message, None, "", f"at most {MOST_VARIANTS}", help),)
+    wrong: list[Diagnostic] = []
+    for name in model.variants:
+        try:
+            check(spec, overrides, name, base)
+        except SpecError as error:
+            errors = [d for d in error.diagnostics if d.severity is Severity.ERROR]
+            wrong += [replace(d, message=f"{d.message}, in variant `{name}`") for d in errors]
+    return tuple(wrong)
 
 
 def _beside(closed: Assembled | None) -> tuple[Diagnostic, ...]:

@@ -6,8 +6,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from hvdsl.compiler.catalogue.activations import DROPOUT
+from hvdsl.compiler.catalogue.arithmetic import MUL, MUL_NUMBER, NUMBER_DIV
 from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
 from hvdsl.compiler.catalogue.norms import BATCH_NORM
+from hvdsl.compiler.catalogue.rules import number
+from hvdsl.compiler.catalogue.sources import CONSTANT
 from hvdsl.compiler.catalogue.table import Needs
 from hvdsl.compiler.graph import Edge, Graph, GraphLatent, Node, Role
 from hvdsl.compiler.model import Model
@@ -54,8 +57,9 @@ def learning(model: Model) -> frozenset[int]:
         elif weighs(latent, objective):
             found |= {edge.node for edge in graph.nodes[latent.node].inputs}
     priors = {latent.node: latent.prior for latent in graph.latents}
+    zero = {node.index for node, factor in factors(graph) if factor == 0}
     for node in reversed(graph.nodes):
-        if node.index in found and node.operation.needs is Needs.VALUES:
+        if node.index in found and node.index not in zero and node.operation.needs is Needs.VALUES:
             found |= {edge.node for edge in node.inputs if edge != priors.get(node.index)}  # training draws from others
     return frozenset(found)
 
@@ -64,6 +68,16 @@ def weighs(latent: GraphLatent, objective: ObjectiveSettings) -> bool:
     """Whether the rate of a latent is trained at all."""
     own = latent.settings
     return objective.bound == "iwae" or (objective.beta != 0 and (own is None or own.weight != 0))
+
+
+def factors(graph: Graph) -> Iterator[tuple[Node, float]]:
+    """Each product or quotient of a tensor by a number before it or a `constant`, with that number."""
+    for node in graph.nodes:
+        if node.operation is MUL_NUMBER or node.operation is NUMBER_DIV:
+            yield node, number(node.args, "number")
+        elif node.operation is MUL:
+            sources = [graph.nodes[edge.node] for edge in node.inputs]
+            yield from ((node, number(source.args, "value")) for source in sources if source.operation is CONSTANT)
 
 
 def still_norms(graph: Graph) -> Iterator[Node]:

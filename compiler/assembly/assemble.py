@@ -48,6 +48,7 @@ class Assembled(Record):
     warnings: tuple[Diagnostic, ...] = ()
     unread: tuple[Diagnostic, ...] = ()  # warnings that are worth saying only of what is otherwise right
     defined: frozenset[str] = frozenset()  # every name of the top level, those of variants included
+    variants: tuple[str, ...] = ()  # that the spec itself declares, where none of them was chosen
 
 
 def assemble(
@@ -83,7 +84,10 @@ def assemble(
     check_needs(gathered.needs, merged, diagnostics)
     diagnostics.stop_if_failed()
     whole = tree.Spec(_canonical_order(merged), gathered.root.trailing, span=gathered.root.span)
-    return replace(_settle(whole, gathered.sources, diagnostics), unread=unread, defined=names)
+    declared = [item.name.id for item in gathered.root.items if isinstance(item, tree.Variant) and variant is None]
+    return replace(
+        _settle(whole, gathered.sources, diagnostics), unread=unread, defined=names, variants=tuple(declared)
+    )
 
 
 def _settle(spec: tree.Spec, sources: Sequence[Source], diagnostics: Diagnostics) -> Assembled:

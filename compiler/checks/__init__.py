@@ -14,6 +14,7 @@ from hvdsl.compiler.checks.reach import (
     check_still_norms,
     check_unread_latents,
     check_untrained_priors,
+    check_zero_products,
 )
 from hvdsl.compiler.checks.training import check_biases, check_input_range, check_objective, check_parameter_groups
 from hvdsl.compiler.model import Model
@@ -28,6 +29,7 @@ CHECKS: tuple[Check, ...] = (
     check_posteriors,
     check_unread_latents,
     check_dead_values,
+    check_zero_products,
     check_untrained_priors,
     check_still_norms,
     check_input_range,

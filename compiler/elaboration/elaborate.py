@@ -148,7 +148,7 @@ def elaborate(closed: Assembled) -> Model:
     if graph is None:
         raise TypeError("a graph without output, and no diagnostic that says why")
     warnings = tuple(d for d in diagnostics if d.severity is Severity.WARNING)
-    return Model(settings, closed.likelihood, graph, priors, closed.spec, warnings)
+    return Model(settings, closed.likelihood, graph, priors, closed.spec, warnings, closed.variants)
 
 
 # Errors of the top level that others would only follow from.

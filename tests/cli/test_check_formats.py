@@ -193,3 +193,12 @@ def test_the_hooks_for_commits_call_commands_that_exist(hvdsl: Hvdsl) -> None:
         words = hook["entry"].split()
         assert words[0] == "hvdsl"
         assert hvdsl(*words[1:], ROOT / "specs" / "vdvae_digits.hv").code == 0
+
+
+def test_a_wrong_variant_fails_the_check_of_its_spec(hvdsl: Hvdsl, folder: Path) -> None:
+    spec = folder / "good.hv"
+    spec.write_text(spec.read_text() + "\nvariant broken { encoder { 8: con(3x3, 4) -> tap } }\n")
+    done = hvdsl("check", "--format", "concise", spec)
+    assert done.code == 1
+    assert "good.hv:24:31: error[HV0301]: nothing is named `con` here, in variant `broken`" in done.out
+    assert json.loads(hvdsl("check", "--json", spec).out)["ok"] is False

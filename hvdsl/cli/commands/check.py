@@ -13,16 +13,16 @@ from typing import Any
 from hvdsl.cli.options.shared import add_json, add_set
 from hvdsl.cli.output import print_diagnostics, print_json
 from hvdsl.compiler.model import Model
+from hvdsl.compiler.pipeline import check_variants
 from hvdsl.errors import UsageError
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Diagnostic, SpecError
-from hvdsl.grammar.files import YAML_SUFFIXES, read
+from hvdsl.grammar.diagnostics import Diagnostic, Severity, SpecError
+from hvdsl.grammar.files import SUFFIXES, read
 from hvdsl.grammar.source import Source
 from hvdsl.render.diagnostics import as_data, in_order
 from hvdsl.workflows.compiling import checked
 
 FORMATS = ("text", "concise", "json", "github", "sarif")
-SUFFIXES = (".hv", *YAML_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,11 @@ class Checked:
     model: Model | None
     diagnostics: Sequence[Diagnostic]
     fine: bool
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is wrong, and not only questionable."""
+        return any(d.severity is Severity.ERROR for d in self.diagnostics)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -76,16 +81,16 @@ def _specs(given: str) -> Iterator[str]:
 
 
 def _check(spec: str, overrides: Sequence[str], strict: bool) -> Checked:
+    if spec != "-" and _is_recipes(spec):
+        return Checked(spec, None, (), True)
+    text = Source("<stdin>", sys.stdin.read()) if spec == "-" else spec
     try:
-        if spec == "-":
-            model = checked(Source("<stdin>", sys.stdin.read()), overrides)
-        elif _is_recipes(spec):
-            return Checked(spec, None, (), True)
-        else:
-            model = checked(spec, overrides)
+        model = checked(text, overrides)
     except SpecError as failure:
         return Checked(spec, None, failure.diagnostics, False)
-    return Checked(spec, model, model.warnings, not (strict and model.warnings))
+    diagnostics = (*model.warnings, *check_variants(model, text, overrides))
+    wrong = diagnostics if strict else [d for d in diagnostics if d.severity is Severity.ERROR]
+    return Checked(spec, model, diagnostics, not wrong)
 
 
 def _is_recipes(spec: str) -> bool:
@@ -109,7 +114,7 @@ def _print_text(results: Sequence[Checked], strict: bool) -> None:
             )
         elif result.fine:
             print(f"{_name(result.spec)}: recipes, which can be read; specs that use them say the rest")
-    if strict and any(result.model is not None and not result.fine for result in results):
+    if strict and any(result.model is not None and not result.fine and not result.failed for result in results):
         print("--strict: warnings are errors; `# hv: allow CODE` at the end of a line allows one", file=sys.stderr)
 
 

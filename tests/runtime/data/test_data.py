@@ -305,3 +305,10 @@ def test_bits_are_reduced_as_nvae_records_it(bits: int) -> None:
     reduced = Preprocess(Data(name="arrays", shape=(1, 16, 16), bits=bits), training=False)(StoredImage(image), 0, 0)
     expected = golden[f"bits{bits}"].view(1, 16, 16)
     torch.testing.assert_close(torch.from_numpy(reduced / (2**bits - 1)).float(), expected)
+
+
+@pytest.mark.parametrize("shape", [(8, 9, 3), (8, 9, 4), (3, 8, 9)])
+def test_one_image_is_not_taken_for_many(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(shape, np.uint8))
+    with pytest.raises(DataError, match=r"one image in colour, or \d grey ones of .*`array\[None\]`"):
+        open_splits(settings(), tmp_path / "x.npy")
