@@ -9,7 +9,7 @@ from hvdsl.compiler.catalogue.rules import integer
 from hvdsl.compiler.checks.flows import MOST_CHANNELS
 from hvdsl.compiler.diagnostics.limits import TENSOR_TOO_LARGE
 from hvdsl.compiler.diagnostics.shapes import NOT_CAUSAL
-from hvdsl.compiler.graph import Edge, Graph, GraphScope
+from hvdsl.compiler.graph import Graph, GraphScope
 from hvdsl.compiler.model import Model
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
 
@@ -50,32 +50,27 @@ def not_causal(graph: Graph) -> Diagnostic | None:
 
 def _against_depths(graph: Graph) -> Diagnostic | None:
     """Say which depth sees itself or a later one at its own position, which may see those before it."""
-    from hvdsl.compiler.analysis.autoregression import seen_of
-    from hvdsl.compiler.analysis.causality import own_codes
+    from hvdsl.compiler.analysis.causality import depths_seen, own_codes
 
     own, output = own_codes(graph), graph.nodes[graph.output.node]
     depth = integer(own.args, "depth")
     if own.shapes[0][0] > MOST_CHANNELS:
         message, what = "this makes a tensor of unreasonable size", f"{own.shapes[0][0]:,} channels of one-hot codes"
         return Diagnostic(TENSOR_TOO_LARGE, message, own.span, what, f"at most {MOST_CHANNELS:,}, for several depths")
-    seen = seen_of(graph, Edge(own.index), graph.output.node, blocks=depth).get(graph.output)
-    if seen is None:
-        return None
-    expected = "at its own position, only the depths before it: the first none, the second the first one"
-    help = "give each depth a head of its own, and earlier codes by `first, second = chunk(2)` of the codes"
-    message = f"the prior of `{graph.name}` sees codes against the order of their depths"
-    if seen.after:
-        culprit = graph.nodes[seen.mixed_by if seen.mixed_by is not None else output.inputs[0].node]
-        return Diagnostic(
-            NOT_CAUSAL, message, culprit.span, "after it no order of the positions is left", expected, help
-        )
-    each = len(seen.own) // depth
-    late = next((c // each for c, bits in enumerate(seen.own) if bits >> c // each), None)
+    seen = depths_seen(graph).get(graph.output, ())
+    each = len(seen) // depth
+    late = next((channel // each for channel, bits in enumerate(seen) if bits >> channel // each), None)
     if late is None:
         return None
-    bits = max(seen.own[late * each : (late + 1) * each])
-    what = f"depth {late} sees depth {bits.bit_length() - 1} at its own position (they count from 0)"
-    return Diagnostic(NOT_CAUSAL, message, graph.nodes[output.inputs[0].node].span, what, expected, help)
+    latest = max(seen[late * each : (late + 1) * each]).bit_length() - 1
+    return Diagnostic(
+        NOT_CAUSAL,
+        f"the prior of `{graph.name}` sees codes against the order of their depths",
+        graph.nodes[output.inputs[0].node].span,
+        f"depth {late} sees depth {latest} at its own position (they count from 0)",
+        "at its own position, only the depths before it: the first none, the second the first one",
+        "give each depth a head of its own, and earlier codes by `first, second = chunk(2)` of the codes",
+    )
 
 
 def _guilty(reach: Reach) -> Reach:

@@ -55,6 +55,9 @@ BODIES = {
     + HEADS,
     "label in the heads": CONTEXT + HEADS.replace("h + (first", "h + (label -> conv(1x1, 8)) + (first"),
     "place in the heads": CONTEXT + HEADS.replace("b = h + (", "b = (concat(h, coordinates(x)) -> conv(1x1, 8)) + ("),
+    "shifts": "h = shift(right = 1) -> conv(1x1, 8) -> elu -> shift(down = 1) -> silu" + HEADS,
+    "rows above": "a = conv((2, 3), 8, pad = (1, 0, 1, 1)) -> shift(down = 1); b = conv(1x1, 8) -> shift(right = 1)"
+    "; h = a + b -> elu" + HEADS,
     "normed": CONTEXT + HEADS.replace("-> elu -> conv(1x1, 5)\n  c", "-> layer_norm -> conv(1x1, 5)\n  c"),
 }
 
