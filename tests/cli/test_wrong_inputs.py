@@ -201,9 +201,8 @@ def test_a_spec_is_no_run_and_a_run_no_spec(hvdsl: Hvdsl, tiny: Path, trained: P
     for spec in (tiny, "vdvae_digits"):
         result = hvdsl(command, spec)
         assert result.code == 1
-        assert (
-            result.err == f"hvdsl: {spec} is a spec, and no run of one: make one with `hvdsl train {spec} --out RUN`\n"
-        )
+        way = f"make one with `hvdsl train {spec} --out RUN`"
+        assert result.err == f"hvdsl: {spec} is a spec, and no run of one: {way}\n"
     assert f"did you mean `{trained}/resolved.hv`?" in hvdsl("info", trained).err
 
 

@@ -81,10 +81,10 @@ def _specs(given: str) -> Iterator[str]:
 
 
 def _check(spec: str, overrides: Sequence[str], strict: bool) -> Checked:
-    if spec != "-" and _is_recipes(spec):
-        return Checked(spec, None, (), True)
     text = Source("<stdin>", sys.stdin.read()) if spec == "-" else spec
     try:
+        if spec != "-" and _is_recipes(spec):
+            return Checked(spec, None, (), True)
         model = checked(text, overrides)
     except SpecError as failure:
         return Checked(spec, None, failure.diagnostics, False)
