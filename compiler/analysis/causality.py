@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hvdsl.compiler.analysis.autoregression import own_channels, read_offsets
+from hvdsl.compiler.catalogue.rules import integer
 from hvdsl.compiler.catalogue.table import OWN, Needs, Offset, Past, Reads, ReadWindow
 from hvdsl.compiler.graph import Edge, Graph, Node, Role, Shape
 from hvdsl.grammar.record import Record, record
@@ -53,6 +55,34 @@ def reaches(graph: Graph) -> dict[Edge, Reach]:
 def own_codes(graph: Graph) -> Node:
     """The node that brings in the codes which the prior is of."""
     return next(n for n in graph.nodes if n.role is Role.CODES)
+
+
+def depths_seen(graph: Graph) -> dict[Edge, tuple[int, ...]]:
+    """By channel, the depths of the codes at its own position that a tensor sees, as bits; of those that see any.
+
+    Of tensors that see nothing later than their own position: what sees earlier ones alone is left out.
+    """
+    own = own_codes(graph)
+    depth, found = integer(own.args, "depth"), reaches(graph)
+    each, every = own.shapes[0][0] // depth, (1 << depth) - 1
+    seen = {Edge(own.index): tuple(1 << channel // each for channel in range(own.shapes[0][0]))}
+    for node in graph.nodes:
+        reach = found.get(Edge(node.index))
+        if node is own or reach is None or reach.latest < OWN:
+            continue
+        shapes = [graph.shape(edge) for edge in node.inputs]
+        at_own: list[tuple[int, ...] | None] = []
+        for edge, reads in zip(node.inputs, node.operation.positions(shapes, node.args), strict=True):
+            offsets, before = read_offsets(reads), found.get(edge)
+            if before is None:
+                at_own.append(None)
+            elif offsets is None or any(offset > OWN and _add(before.latest, offset) >= OWN for offset in offsets):
+                at_own.append((every,) * graph.shape(edge)[0])  # the own position by way of another
+            else:
+                at_own.append(seen.get(edge) if OWN in offsets else None)
+        channels = own_channels(node, shapes, at_own)
+        seen.update({Edge(node.index, port): one for port, one in enumerate(channels)})
+    return seen
 
 
 def _reach(node: Node, inputs: list[Reach | None], graph: Graph) -> Reach | None:

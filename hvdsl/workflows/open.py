@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError, UsageError
+from hvdsl.grammar.files import SUFFIXES as SPEC_SUFFIXES
 from hvdsl.grammar.source import Source
 from hvdsl.importers.weights import WeightsError
 from hvdsl.runtime.codes.levels import code_levels
@@ -38,7 +39,7 @@ from hvdsl.runtime.training.folder.weights import copy_into, load_weights, model
 from hvdsl.workflows.compiling import Compiled, compiled
 from hvdsl.workflows.conditions import GivenValue, images_with_fields
 from hvdsl.workflows.images import ImagesLike
-from hvdsl.workflows.runs import class_names, device_of, read_model, read_resolved
+from hvdsl.workflows.runs import class_names, device_of, open_run, read_model, read_resolved
 from hvdsl.workflows.stages import Autoencoder, PriorsAlone, autoencoder, codes_alone, open_priors
 
 CheckpointName = Literal["last", "best"] | int
@@ -90,12 +91,12 @@ def open_model(
         raise UsageError(f"{path} is one checkpoint already: leave out `checkpoint`, or give the run")
     if of_checkpoint and (home := _run_around(path)) is not None:
         return _of_run(home, int(path.resolve().name), use_ema, overrides, on)
-    if path.is_file():
+    if path.is_file() and path.suffix not in SPEC_SUFFIXES:
         return _of_file(path, use_ema, overrides, on)
     if of_checkpoint:
         part = "ema" if use_ema and (path / "ema.safetensors").is_file() else "model"
         return _of_file(path / f"{part}.safetensors", use_ema, overrides, on)
-    return _of_run(Run.open(path), checkpoint, use_ema, overrides, on)
+    return _of_run(open_run(path), checkpoint, use_ema, overrides, on)
 
 
 def _run_around(checkpoint: Path) -> Run | None:

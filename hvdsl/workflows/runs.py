@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hvdsl.compiler.assembly.files import locate
+from hvdsl.compiler.assembly.files import is_shipped, locate
 from hvdsl.compiler.assembly.upgrade import upgraded
 from hvdsl.compiler.emit import emit_priors, emit_steps
 from hvdsl.compiler.load import load_module
@@ -20,8 +20,9 @@ from hvdsl.compiler.model import Model
 from hvdsl.compiler.pipeline import write
 from hvdsl.compiler.settings import Data
 from hvdsl.draw import graph_json
-from hvdsl.errors import UsageError
+from hvdsl.errors import HvdslError, UsageError
 from hvdsl.grammar import print_text, read_text
+from hvdsl.grammar.files import SUFFIXES
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.data import Dataset, Splits, open_given, open_splits
 from hvdsl.runtime.data.hub import noted_place
@@ -117,6 +118,17 @@ def _given(spec: str | Path | Source) -> tuple[str, str]:
         return "spec.hv", spec.text
     path, _ = locate(spec)
     return f"spec{path.suffix}", path.read_text(encoding="utf-8")
+
+
+def open_run(folder: Path) -> Run:
+    """Open a run folder.
+
+    Raises:
+        HvdslError: it is none; of a spec in its place it says how a run is made of it.
+    """
+    if (folder.suffix in SUFFIXES and folder.is_file()) or (not folder.exists() and is_shipped(str(folder))):
+        raise HvdslError(f"{folder} is a spec, and no run of one: make one with `hvdsl train {folder} --out RUN`")
+    return Run.open(folder)
 
 
 def read_model(run: Run, overrides: Sequence[str] = ()) -> Model:

@@ -23,6 +23,7 @@ from hvdsl.runtime.training.folder.logs import CURRENT, ENVIRONMENT, HISTORY, VE
 from hvdsl.runtime.training.folder.run import Run
 from hvdsl.workflows.calls import Show, showing
 from hvdsl.workflows.overview import prior_runs
+from hvdsl.workflows.runs import open_run
 
 CHUNK = 1 << 22  # bytes of a file that are read at a time
 
@@ -86,9 +87,9 @@ def verify(folder: Path, console: Console | None = None) -> list[Verification]:
     """Check a run, and the runs of its priors; show on `console` how far it is.
 
     Raises:
-        RunError: It is no run folder.
+        HvdslError: It is no run folder.
     """
-    runs = [Run.open(folder)]
+    runs = [open_run(folder)]
     runs += [Run(path) for path in prior_runs(folder)]
     with showing("bytes", console) as show:
         return [_verified(run, show) for run in runs]

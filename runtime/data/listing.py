@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.names import (
@@ -16,10 +16,8 @@ from hvdsl.runtime.data.names import (
     TEST,
     TRAIN,
     VALIDATION,
-    about_image,
-    is_about_images,
+    about_images,
     is_hidden,
-    is_wrapper,
     part_in,
     part_of,
     places_of,
@@ -208,33 +206,10 @@ def _without_arrays(records: list[FileRecord]) -> list[FileRecord]:
 
 def _without_masks(records: list[FileRecord]) -> list[FileRecord]:
     """Leave out what is about images and no data: `masks` beside `images` or `train`, `a_mask.png` beside `a.png`."""
-    taken = [record.name for record in records if not record.left_out]
-    beside: dict[str, set[str]] = {}  # names of the folders in a folder
-    stems: set[str] = set()
-    for name in taken:
-        above = ""
-        for step in name.split("/")[:-1]:
-            beside.setdefault(above, set()).add(step)
-            above += f"{step}/"
-        stems.add(above + PurePosixPath(name).stem)
-    about = {
-        f"{above}{name}/"
-        for above, names in beside.items()
-        if any(not is_about_images(n) and (is_wrapper(n) or part_of(n) is not None) for n in names)
-        for name in names
-        if is_about_images(name)
-    }
-
-    def is_mask(name: str) -> bool:
-        path = PurePosixPath(name)
-        image = about_image(path.stem)
-        return (image is not None and f"{name[: -len(path.name)]}{image}" in stems) or any(
-            f"{above.as_posix()}/" in about for above in path.parents
-        )
-
+    about = iter(about_images([record.name for record in records if not record.left_out]))
     return [
         replace(record, left_out="says something about an image beside it", kind="masks or labels of other images")
-        if not record.left_out and is_mask(record.name)
+        if not record.left_out and next(about)
         else record
         for record in records
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import PurePosixPath
@@ -103,10 +103,35 @@ def is_about_images(name: str) -> bool:
     return not _ABOUT.isdisjoint(_tokens(name))
 
 
-def about_image(stem: str) -> str | None:
-    """The name of the image that a file is about: of `cat_mask`, `cat`; None for other names."""
-    match = _ABOUT_ONE.fullmatch(stem)
-    return None if match is None else match[1]
+def about_images(names: Sequence[str]) -> list[bool]:
+    """Which files, by their paths with `/`, are about images beside them: masks, and labels in the form of images.
+
+    So is what is in a folder `masks` beside one called `images` or as a part, and `a_mask.png` beside `a.png`.
+    """
+    beside: dict[str, set[str]] = {}  # names of the folders in a folder
+    images: set[str] = set()
+    for name in names:
+        above = ""
+        for step in name.split("/")[:-1]:
+            beside.setdefault(above, set()).add(step)
+            above += f"{step}/"
+        stem = PurePosixPath(name).stem
+        if _ABOUT_ONE.fullmatch(stem) is None:
+            images |= {above + stem, above + stem.partition(".")[0]}  # of `K.image.png`, as shards have it, `K`
+    about = {
+        f"{above}{name}/"
+        for above, steps in beside.items()
+        if any(not is_about_images(n) and (is_wrapper(n) or part_of(n) is not None) for n in steps)
+        for name in steps
+        if is_about_images(name)
+    }
+    return [_is_about_one(name, images) or any(name.startswith(folder) for folder in about) for name in names]
+
+
+def _is_about_one(name: str, images: Container[str]) -> bool:
+    path = PurePosixPath(name)
+    match = _ABOUT_ONE.fullmatch(path.stem)
+    return match is not None and f"{name[: -len(path.name)]}{match[1]}" in images
 
 
 def places_of(names: Sequence[str]) -> list[tuple[str, str | None]]:

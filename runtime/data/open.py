@@ -15,7 +15,7 @@ from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.folder import ImageFiles
 from hvdsl.runtime.data.hub import is_hub_name
 from hvdsl.runtime.data.names import ALL, PARTS, TEST, TRAIN, VALIDATION
-from hvdsl.runtime.data.packed import Lmdb
+from hvdsl.runtime.data.packed import Lmdb, PictureTable
 from hvdsl.runtime.data.source import SHIPPED, DataSource, find_source
 
 DEFAULT_HOLDOUT = 0.1
@@ -175,7 +175,7 @@ def _is_told(settings: Data) -> bool:
 
 def _among(images: Images, classes: Sequence[str]) -> Images:
     """Count the classes of folders among those of these names."""
-    return images.with_classes(classes) if isinstance(images, ImageFiles) and images.classes else images
+    return images.with_classes(classes) if isinstance(images, ImageFiles | PictureTable) and images.classes else images
 
 
 def _in_classes(images: ImageFiles, settings: Data, noted: Path | None) -> ImageFiles:

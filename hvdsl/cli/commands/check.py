@@ -17,13 +17,12 @@ from hvdsl.compiler.pipeline import check_variants
 from hvdsl.errors import UsageError
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Severity, SpecError
-from hvdsl.grammar.files import YAML_SUFFIXES, read
+from hvdsl.grammar.files import SUFFIXES, read
 from hvdsl.grammar.source import Source
 from hvdsl.render.diagnostics import as_data, in_order
 from hvdsl.workflows.compiling import checked
 
 FORMATS = ("text", "concise", "json", "github", "sarif")
-SUFFIXES = (".hv", *YAML_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +81,10 @@ def _specs(given: str) -> Iterator[str]:
 
 
 def _check(spec: str, overrides: Sequence[str], strict: bool) -> Checked:
-    if spec != "-" and _is_recipes(spec):
-        return Checked(spec, None, (), True)
     text = Source("<stdin>", sys.stdin.read()) if spec == "-" else spec
     try:
+        if spec != "-" and _is_recipes(spec):
+            return Checked(spec, None, (), True)
         model = checked(text, overrides)
     except SpecError as failure:
         return Checked(spec, None, failure.diagnostics, False)

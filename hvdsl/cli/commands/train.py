@@ -6,11 +6,10 @@ import argparse
 import os
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hvdsl.cli.options.runs import add_machine, machine
-from hvdsl.cli.options.shared import add_batch, add_data, add_level, add_set, natural, positive_int
+from hvdsl.cli.options.shared import add_batch, add_data, add_level, add_set, natural, path, positive_int
 from hvdsl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("spec", metavar="SPEC", nargs="?", help="a file, FILE@VARIANT, or the name of a shipped spec")
     add_set(parser)
-    parser.add_argument("--out", metavar="RUN", type=Path, help="the run folder (default: runs/MODEL-TIME)")
+    parser.add_argument("--out", metavar="RUN", type=path, help="the run folder (default: runs/MODEL-TIME)")
     _add_beginning(parser)
     parser.add_argument(
         "--stage",
@@ -77,7 +76,7 @@ def _add_beginning(parser: argparse.ArgumentParser) -> None:
         "--from",
         metavar="RUN|WEIGHTS",
         dest="from_",
-        type=Path,
+        type=path,
         help="begin with the weights of a run, a checkpoint or a .safetensors file, and say which match",
     )
 

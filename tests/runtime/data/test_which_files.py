@@ -16,6 +16,7 @@ from hvdsl.compiler.settings import Data
 from hvdsl.runtime.data import DataError, Splits, open_given, open_splits
 from hvdsl.runtime.data.listing import list_files
 from hvdsl.runtime.data.names import part_of, places_of
+from hvdsl.runtime.data.survey import survey
 
 
 def settings(**options: Any) -> Data:
@@ -206,6 +207,23 @@ def test_dark_data_of_fewer_bits_is_told(
     np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, most + 1, (9, 8, 8, 3)).astype(dtype) | most & 1)
     open_splits(settings(), tmp_path / "x.npy")
     assert f"so that all images are dark: for fewer bits write `values = levels, bits = {bits}`" in caplog.text
+
+
+def test_images_that_use_the_range_of_their_numbers_are_not_called_dark(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 64, (9, 8, 8, 3), dtype=np.uint8)
+    pixels[:, 0, 0] = 64  # a quarter of what eight bits can be
+    np.save(tmp_path / "x.npy", pixels)
+    open_splits(settings(), tmp_path / "x.npy")
+    assert "dark" not in caplog.text
+
+
+def test_the_spread_of_images_that_fit_no_setting_is_that_of_what_is_stored(tmp_path: Path) -> None:
+    pixels = np.repeat(np.array([10, 30], np.uint8), 8 * 8 * 3).reshape(2, 8, 8, 3)
+    np.save(tmp_path / "x.npy", pixels)
+    seen = survey(tmp_path / "x.npy", settings(values="levels", bits=3))  # none of them has 7 levels at most
+    assert (seen.mean, seen.deviation) == (20, 10)
 
 
 def test_a_single_value_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
