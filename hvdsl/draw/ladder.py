@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from hvdsl.compiler.analysis.causality import own_codes
 from hvdsl.compiler.graph import Graph, GraphScope, Node, Role
 from hvdsl.draw.folding import ScopeFolder
 from hvdsl.draw.labels import quantity, shape
@@ -139,10 +140,18 @@ def _grid(row: str) -> tuple[int, int]:
 
 def _prior(name: str, graph: Graph) -> PriorColumn:
     given = tuple(str(node.args["name"]) for node in graph.entries() if node.args.get("source") == "codes")
-    own = graph.shape(graph.output)
+    own, depth = graph.shape(graph.output), own_codes(graph).args["depth"]
     pieces = ScopeFolder(graph).pieces(graph.root)
     flows, links = _connections(graph, ([leaf for piece in pieces for leaf in piece.leaves()],))
-    return PriorColumn(name, given, pieces, flows, links, f"{own[1]}×{own[2]}", graph.parameter_count())
+    return PriorColumn(
+        name,
+        given,
+        pieces,
+        flows,
+        links,
+        f"{own[1]}×{own[2]}" + (f"×{depth}" if depth != 1 else ""),
+        graph.parameter_count(),
+    )
 
 
 class _Owners:

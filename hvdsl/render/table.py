@@ -130,6 +130,8 @@ def _sight(prior: Mapping[str, Any]) -> str:
     """How much of what precedes the middle of its map a prior sees, and the nearest position that it misses."""
     sight = prior["sight"]
     place, grid = _place(sight["position"]), f"{prior['height']}x{prior['width']}"
+    if prior["depth"] > 1:
+        grid += f", with {prior['depth']} codes at each,"
     text = f"at {place} of {grid} sees {sight['seen']:,} of {sight['earlier']:,} earlier"
     return text if sight["hole"] is None else f"{text}, all after {_place(sight['hole'])}"
 

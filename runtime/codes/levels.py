@@ -65,7 +65,7 @@ class Level:
     @property
     def code_map(self) -> CodeMap:
         """The level as a prior speaks of it."""
-        return CodeMap(self.name, self.classes, self.grid)
+        return CodeMap(self.name, self.classes, self.grid, self.depth)
 
     def __str__(self) -> str:
         return f"{self.classes} codes on {'x'.join(map(str, self.shape)) or 'no grid'}"

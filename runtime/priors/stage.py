@@ -36,7 +36,7 @@ class CodeBatch:
     """What one forward pass of a prior takes.
 
     Attributes:
-        x: Codes of the prior's latent, `(N, H, W)`.
+        x: Codes of the prior's latent, `(N, H, W)`, or `(N, depth, H, W)`.
         given: What it is given, as `PriorModel.CONDITIONS` says.
     """
 
@@ -51,7 +51,7 @@ class CodeObjective:
     """
 
     def __call__(self, model: nn.Module, part: CodeBatch, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-        logits: Tensor = model(part.x, *part.given)
+        logits = _by_code(model(part.x, *part.given), part.x)
         loss = F.cross_entropy(logits.float(), part.x)  # softmax in float32 whatever the precision around it
         positions = math.prod(part.x.shape[1:])
         terms = {
@@ -64,8 +64,15 @@ class CodeObjective:
 
 def nats(model: nn.Module, codes: Tensor, *given: Tensor) -> Tensor:
     """-log p(codes) of each map, `(N,)` nats: what the codes of an image cost under the prior."""
-    logits: Tensor = model(codes, *given)
+    logits = _by_code(model(codes, *given), codes)
     return F.cross_entropy(logits.float(), codes, reduction="none").flatten(1).sum(1)
+
+
+def _by_code(logits: Tensor, codes: Tensor) -> Tensor:
+    """Logits `(N, K, …)` over codes `(N, …)`, of which a prior over several depths gives those of each side by side."""
+    if codes.dim() == 3:
+        return logits
+    return logits.view(len(logits), codes.shape[1], -1, *codes.shape[2:]).transpose(1, 2)
 
 
 class CodeRate:
@@ -113,7 +120,7 @@ class PriorTask:
         rows, fields = batch.pixels.copy(), {name: value.copy() for name, value in batch.given.items()}
         seed = derive_seed(train.seed, "given.drop")
         chance = np.random.default_rng((seed, batch.step)).random(batch.first + len(rows))[batch.first :]
-        column = math.prod(self._prior.CODES.grid)
+        column = math.prod(self._prior.CODES.shape)
         for map in self._prior.CONDITIONS:
             out = chance < self._drop.get(map.name, 0.0)
             if isinstance(map, Condition):
@@ -121,7 +128,7 @@ class PriorTask:
                 continue
             if not map.grid:
                 rows[out, column] = NONE
-            column += math.prod(map.grid)
+            column += math.prod(map.shape)
         return rows, fields
 
 
@@ -162,7 +169,7 @@ def score_codes(
             total += nats(prior, part.x, *part.given).double().sum().cpu()
         mean = world.sum(total.to(device) if world.size > 1 else total).item() / len(rows)
     bits = mean / math.log(2)
-    return Score(len(rows), mean / math.prod(model.CODES.grid), bits, None if dims is None else bits / dims)
+    return Score(len(rows), mean / math.prod(model.CODES.shape), bits, None if dims is None else bits / dims)
 
 
 def names_of(prior: nn.Module) -> list[str]:
@@ -175,7 +182,7 @@ def check_levels(prior: nn.Module, levels: Sequence[Level]) -> None:
     """Refuse a prior whose levels are not among `levels`.
 
     Raises:
-        CodesError: One is absent, of another number of codes or grid, or has several codes at a position.
+        CodesError: One is absent, or of another number of codes, grid or depth.
     """
     model = as_prior(prior)
     known = {level.name: level for level in levels}
@@ -186,20 +193,16 @@ def check_levels(prior: nn.Module, levels: Sequence[Level]) -> None:
                 f"the prior of `{model.CODES.name}` needs codes of `{map.name}`, and there are only those of "
                 f"{', '.join(known)}"
             )
-        if level.depth > 1:
-            raise CodesError(
-                f"`{level.name}` has {level.depth} codes at each position; a prior takes one: set `depth = 1`"
-            )
         if level.code_map != map:
             raise CodesError(
-                f"the prior of `{model.CODES.name}` takes {map.classes} codes on {map.grid} of `{map.name}`; these "
+                f"the prior of `{model.CODES.name}` takes {map.classes} codes on {map.shape} of `{map.name}`; these "
                 f"are {level}"
             )
 
 
 def _part(prior: PriorModel, rows: Tensor, fields: Mapping[str, Tensor]) -> CodeBatch:
     maps = (prior.CODES, *code_conditions(prior))
-    parts = torch.split(rows, [math.prod(map.grid) for map in maps], 1)
-    values = {map.name: part.reshape(len(rows), *map.grid) for part, map in zip(parts, maps, strict=True)}
+    parts = torch.split(rows, [math.prod(map.shape) for map in maps], 1)
+    values = {map.name: part.reshape(len(rows), *map.shape) for part, map in zip(parts, maps, strict=True)}
     values |= fields
     return CodeBatch(values[prior.CODES.name], tuple(values[map.name] for map in prior.CONDITIONS))
