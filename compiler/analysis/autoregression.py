@@ -32,17 +32,17 @@ class Seen(Record):
 def seen_of(graph: Graph, source: Edge, last: int) -> dict[Edge, Seen]:
     """What every tensor up to node `last` that is made of `source` sees of it: a tensor that is not is absent."""
     channels, *grid = graph.shape(source)
-    found = {source: Seen(tuple(1 << c for c in range(channels)))}
+    seen_by = {source: Seen(tuple(1 << c for c in range(channels)))}
     for node in graph.nodes[source.node + 1 : last + 1]:
-        if node.operation.needs is Needs.SIZE or not any(edge in found for edge in node.inputs):
+        if node.operation.needs is Needs.SIZE or not any(edge in seen_by for edge in node.inputs):
             continue
-        operands = [found.get(edge) for edge in node.inputs]
+        operands = [seen_by.get(edge) for edge in node.inputs]
         keeps_place = all(list(shape[1:]) == grid for shape in node.shapes)
         for port, seen in enumerate(_through(graph, node, operands) if keeps_place else _everything(node, operands)):
             if seen.mixed_by is None and seen.before and seen.after:
                 seen = Seen(seen.own, True, True, node.index)
-            found[Edge(node.index, port)] = seen
-    return found
+            seen_by[Edge(node.index, port)] = seen
+    return seen_by
 
 
 def _through(graph: Graph, node: Node, operands: Sequence[Seen | None]) -> tuple[Seen, ...]:

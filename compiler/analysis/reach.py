@@ -48,20 +48,22 @@ def learning(model: Model) -> frozenset[int]:
     Rates without a weight and quantizers without a commitment give none: what only they read never learns.
     """
     graph, objective = model.graph, model.settings.objective
-    found = {graph.output.node}
+    trained = {graph.output.node}
     for latent in graph.latents:
         family = LATENT_FAMILIES[latent.family]
         if family.quantized:
-            found.add(latent.prior.node)  # whose codebook has a loss of its own
-            found |= {latent.posterior.node} if family.commits and objective.commitment != 0 else set()
+            trained.add(latent.prior.node)  # whose codebook has a loss of its own
+            trained |= {latent.posterior.node} if family.commits and objective.commitment != 0 else set()
         elif weighs(latent, objective):
-            found |= {edge.node for edge in graph.nodes[latent.node].inputs}
+            trained |= {edge.node for edge in graph.nodes[latent.node].inputs}
     priors = {latent.node: latent.prior for latent in graph.latents}
     zero = {node.index for node, factor in factors(graph) if factor == 0}
     for node in reversed(graph.nodes):
-        if node.index in found and node.index not in zero and node.operation.needs is Needs.VALUES:
-            found |= {edge.node for edge in node.inputs if edge != priors.get(node.index)}  # training draws from others
-    return frozenset(found)
+        if node.index in trained and node.index not in zero and node.operation.needs is Needs.VALUES:
+            trained |= {
+                edge.node for edge in node.inputs if edge != priors.get(node.index)
+            }  # training draws from others
+    return frozenset(trained)
 
 
 def weighs(latent: GraphLatent, objective: ObjectiveSettings) -> bool:
@@ -197,14 +199,14 @@ def latents_that_see_the_image(graph: Graph) -> frozenset[int]:
     """Return the latents, by number, whose posterior depends on the image other than through latents before it."""
     number = {group.node: k for k, group in enumerate(graph.latents)}
     sees: list[bool] = []
-    found: set[int] = set()
+    seeing: set[int] = set()
     for node in graph.nodes:
         sees.append(node.role is Role.IMAGE or any(sees[edge.node] for edge in node.inputs))
         if node.index in number:
             if any(sees[edge.node] for edge in node.inputs[1:]):
-                found.add(number[node.index])
+                seeing.add(number[node.index])
             sees[node.index] = False
-    return frozenset(found)
+    return frozenset(seeing)
 
 
 def _generative_inputs(node: Node) -> tuple[Edge, ...]:

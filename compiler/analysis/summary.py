@@ -119,11 +119,11 @@ def _resolutions(graph: Graph, costs: Sequence[Cost]) -> tuple[Resolution, ...]:
         block = next((scope for scope in above[node.index] if scope.kind in ("recipe", "shared")), None)
         if block is not None and row.parent is not None and row.parent.name == "encoder":
             known.add(id(block))
-    found = []
+    resolutions = []
     for place in sorted(nodes, reverse=True):
         own = {node.index for node in nodes[place]}
         drawn = [group for group in graph.latents if group.node in own]
-        found.append(
+        resolutions.append(
             Resolution(
                 height=place[0],
                 width=place[1],
@@ -135,7 +135,7 @@ def _resolutions(graph: Graph, costs: Sequence[Cost]) -> tuple[Resolution, ...]:
                 activation_bytes=storages.saved(nodes[place]),
             )
         )
-    return tuple(found)
+    return tuple(resolutions)
 
 
 @record

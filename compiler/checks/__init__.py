@@ -42,5 +42,11 @@ CHECKS: tuple[Check, ...] = (
     check_shared,
 )
 
-OF_PRIORS: tuple[Check, ...] = (check_parameter_groups, check_causality, check_stepwise, check_shared)
+OF_PRIORS: tuple[Check, ...] = (
+    check_zero_products,
+    check_parameter_groups,
+    check_causality,
+    check_stepwise,
+    check_shared,
+)
 """Those that look at second-stage priors: all that hold of priors over codes from a file."""

@@ -148,10 +148,10 @@ def check_untrained_priors(model: Model) -> Iterator[Diagnostic]:
 
 def check_still_norms(model: Model) -> Iterator[Diagnostic]:
     """Batch normalisation of what is alike in every image (HV0912)."""
-    told: set[Span] = set()
+    reported: set[Span] = set()
     for node in still_norms(model.graph):
-        if node.span not in told:
-            told.add(node.span)
+        if node.span not in reported:
+            reported.add(node.span)
             yield Diagnostic(
                 codes.STILL_NORM,
                 "batch normalisation of what never varies",

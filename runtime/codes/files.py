@@ -127,7 +127,7 @@ def read_code_arrays(path: Path, wanted: Sequence[str]) -> tuple[list[str], Arra
     try:
         return (_read_npz if path.suffix == ".npz" else _read_safetensors)(path, wanted)
     except FileNotFoundError as error:
-        raise CodesError(f"{path} does not exist: `hvdsl codes RUN -o {path}` writes codes") from error
+        raise CodesError(f"{path} does not exist: `hvdsl codes` or `hvdsl encode RUN -o {path}` writes it") from error
     except (
         OSError,
         ValueError,

@@ -88,27 +88,27 @@ class _Writer:
 
     def _chains(self) -> dict[Stage, tuple[TapsStage, PointwiseStage]]:
         """Convolutions of nothing but a function of another convolution, each with that one and the function."""
-        found: dict[Stage, tuple[TapsStage, PointwiseStage]] = {}
+        chains: dict[Stage, tuple[TapsStage, PointwiseStage]] = {}
         for stage in self._plan.stages:
             function = stage.source if isinstance(stage, TapsStage) else None
             if not isinstance(function, PointwiseStage) or self._users[function] != [stage] or _plain(function) is None:
                 continue
             [before, *others] = function.sources
             if isinstance(before, TapsStage) and not others and self._users[before] == [function]:
-                found[stage] = before, function
-        return found
+                chains[stage] = before, function
+        return chains
 
     # -- what is made once
 
     def _constants(self) -> list[Ref]:
         """What is known before the first code is drawn, and read by some part."""
-        found: dict[Ref, None] = {}
+        constants: dict[Ref, None] = {}
         for stage in self._plan.stages:
             if isinstance(stage, CodesStage | TapsStage | LinearStage):
-                found.update(dict.fromkeys(stage.map.known))
+                constants.update(dict.fromkeys(stage.map.known))
             elif isinstance(stage, KnownStage):
-                found[stage.ref] = None
-        return list(found)
+                constants[stage.ref] = None
+        return list(constants)
 
     def _named_parts(self) -> dict[Stage, str]:
         """Name the parts after the recipes that their layers are in."""
@@ -248,16 +248,16 @@ class _Writer:
 
     def _targets(self, stage: Stage) -> list[ast.expr]:
         """The buffers that want this tensor, whole."""
-        found: list[ast.expr] = []
+        buffers: list[ast.expr] = []
         for user in self._plan.stages:
             if isinstance(user, TapsStage) and user.source is stage and not self._joined(stage):
-                found.append(_at(self._buffer(user, "input")))
+                buffers.append(_at(self._buffer(user, "input")))
             if isinstance(user, AttentionStage) and user.sources == [stage]:
-                found.append(_at(self._buffer(user, "input")))
+                buffers.append(_at(self._buffer(user, "input")))
             if isinstance(user, LinearStage) and len(user.map.slots) > 1 and stage in user.map.slots:
                 number = syntax.constant_node(user.map.slots.index(stage))
-                found.append(_at(ast.Subscript(self._buffer(user, "operands"), number, ast.Load())))
-        return found
+                buffers.append(_at(ast.Subscript(self._buffer(user, "operands"), number, ast.Load())))
+        return buffers
 
     def _buffer(self, stage: Stage, name: str) -> ast.expr:
         return syntax.dotted("self", self._part_names[stage], name)

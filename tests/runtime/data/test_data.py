@@ -61,6 +61,7 @@ def test_photo_crops_for_validation_never_show_training_pixels(size: int) -> Non
 
 def test_photo_crops_change_with_the_epoch_in_training_only() -> None:
     splits = open_splits(settings("photos", (3, 32, 32)))
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (4096, 256, 256)
     assert not np.array_equal(splits.train.batch([0], epoch=0), splits.train.batch([0], epoch=1))
     assert np.array_equal(splits.validation.batch([0], epoch=0), splits.validation.batch([0], epoch=1))
 

@@ -213,6 +213,21 @@ def test_a_shortened_lmdb_file_is_a_sentence(tmp_path: Path) -> None:
             open_splits(settings(), tmp_path / "x.lmdb")
 
 
+@pytest.mark.parametrize(
+    ("page", "sentence"), [(65536, "cut short: it has 131,072 bytes, its head says 655,360"), (131072, "damaged")]
+)
+def test_pages_of_lmdb_have_at_most_64_kibibytes(page: int, sentence: str, tmp_path: Path) -> None:
+    pytest.importorskip("lmdb")
+    meta = bytearray(65536)
+    struct.pack_into("<II", meta, 16, 0xBEEFC0DE, 1)
+    struct.pack_into("<I", meta, 40, page)
+    struct.pack_into("<Q", meta, 136, 9)  # the last page
+    (tmp_path / "x.lmdb").mkdir()
+    (tmp_path / "x.lmdb" / "data.mdb").write_bytes(meta * 2)
+    with pytest.raises(DataError, match=sentence):
+        open_splits(settings(), tmp_path / "x.lmdb")
+
+
 def test_imagenet_as_its_makers_publish_it(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     batches = [rng.integers(0, 256, (3, 3 * 8 * 8), dtype=np.uint8) for _ in range(11)]
