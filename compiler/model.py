@@ -26,6 +26,24 @@ class Model(Record):
     priors: Mapping[str, Graph] = field(repr=False)  # second-stage priors by their latent, in the spec's order
     resolved: tree.Spec = field(repr=False)  # the merged spec; printed, it is `resolved.hv`
     warnings: tuple[Diagnostic, ...] = ()
+    variants: tuple[str, ...] = ()  # that the spec declares, where none of them was chosen
+
+    @property
+    def is_of_codes(self) -> bool:
+        """Whether it is priors alone, over codes from a file: its graph has no nodes."""
+        return self.settings.data.is_codes
+
+    @property
+    def parameter_count(self) -> int:
+        """Numbers that are trained: the model's, or those of all priors where it is these alone."""
+        graphs = tuple(self.priors.values()) if self.is_of_codes else (self.graph,)
+        return sum(graph.parameter_count() for graph in graphs)
+
+    @property
+    def groups(self) -> str:
+        """How many latent groups it has, or priors where it is these alone, in words."""
+        count, what = (len(self.priors), "prior") if self.is_of_codes else (len(self.graph.latents), "latent group")
+        return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 AUTOENCODER, ALL = "autoencoder", "all"
@@ -41,11 +59,13 @@ class Value(NamedTuple):
 def stages(model: Model, wanted: str) -> list[str]:
     """Return the stages that `wanted` names, in the order in which they are trained.
 
+    Where there are priors alone, over codes from a file, all of them are in the place of the autoencoder.
+
     Raises:
         UsageError: there is none of that name.
     """
-    known = [AUTOENCODER, *model.priors]
-    if wanted == ALL:
+    known = [*model.priors] if model.is_of_codes else [AUTOENCODER, *model.priors]
+    if wanted == ALL or (wanted == AUTOENCODER and model.is_of_codes):
         return known
     if wanted not in known:
         raise UsageError(f"there is no stage `{wanted}`; `{model.settings.model}` has {', '.join(known)}, or `{ALL}`")
@@ -53,7 +73,12 @@ def stages(model: Model, wanted: str) -> list[str]:
 
 
 def is_drawn_from_codes(model: Model) -> bool:
-    """Whether images start from codes of a second stage: of quantizers always, of classes where a prior is said."""
+    """Whether images start from codes of a second stage: of quantizers always, of classes where a prior is said.
+
+    Of priors over codes from a file, whether codes do, which is always.
+    """
+    if model.is_of_codes:
+        return True
     groups = model.graph.latents
     if not groups or any(group.codes is None for group in groups):
         return False

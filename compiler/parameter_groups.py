@@ -16,12 +16,12 @@ def grouped(names: Iterable[str], groups: Mapping[str, ParameterGroup]) -> dict[
     A pattern is a whole name or the path of what holds it, with `*` for any run of characters, dots included:
     `encoder`, `decoder.r8.*`, `*.bias`.
     """
-    found: dict[str, list[str]] = {pattern: [] for pattern in groups}
+    members: dict[str, list[str]] = {pattern: [] for pattern in groups}
     for name in names:
         own = next((p for p in groups if fnmatchcase(name, p) or fnmatchcase(name, f"{p}.*")), None)
         if own is not None:
-            found[own].append(name)
-    return found
+            members[own].append(name)
+    return members
 
 
 def parameter_sizes(graph: Graph) -> dict[str, int]:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hvdsl.compiler.assembly.assemble import Assembled, UnsettledError, assemble
-from hvdsl.compiler.checks import CHECKS
+from hvdsl.compiler.checks import CHECKS, OF_PRIORS
 from hvdsl.compiler.diagnostics.names import NO_SECTION
+from hvdsl.compiler.diagnostics.warnings import UNCHECKED_VARIANTS
 from hvdsl.compiler.elaboration.elaborate import elaborate
 from hvdsl.compiler.model import Model
 from hvdsl.grammar import tree
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from hvdsl.compiler.passes import PASSES
 
 
-__all__ = ["CHECKS", "PASSES", "check", "optimise", "write"]
+__all__ = ["CHECKS", "PASSES", "check", "check_variants", "optimise", "write"]
+
+MOST_VARIANTS = 16  # that are checked with a spec
 
 
 def check(
@@ -50,11 +53,34 @@ def check(
     diagnostics = Diagnostics()
     for diagnostic in model.warnings:
         diagnostics.add(diagnostic)
-    for rule in CHECKS:
+    for rule in OF_PRIORS if model.is_of_codes else CHECKS:
         for diagnostic in rule(model):
             diagnostics.add(diagnostic)
     diagnostics.stop_if_failed()
     return replace(model, warnings=tuple(d for d in diagnostics if not _allowed(d)))
+
+
+def check_variants(
+    model: Model, spec: str | Path | Source | tree.Spec, overrides: Sequence[str] = (), base: Path | None = None
+) -> tuple[Diagnostic, ...]:
+    """Return what is wrong with the variants of a spec that is right itself: each is laid over it, alone.
+
+    `model` is what `check` gave for the same arguments. Errors are told where they are, "in variant `NAME`"; of more
+    than `MOST_VARIANTS` none is tried (HV0913), so that the work stays within a small multiple of one check.
+    """
+    if len(model.variants) > MOST_VARIANTS:
+        first = model.variants[0]
+        message = f"{len(model.variants)} variants were not checked"
+        help = f"check one where it is chosen, as `@{first}` behind the name of the file"
+        return (Diagnostic(UNCHECKED_VARIANTS, message, None, "", f"at most {MOST_VARIANTS}", help),)
+    wrong: list[Diagnostic] = []
+    for name in model.variants:
+        try:
+            check(spec, overrides, name, base)
+        except SpecError as error:
+            errors = [d for d in error.diagnostics if d.severity is Severity.ERROR]
+            wrong += [replace(d, message=f"{d.message}, in variant `{name}`") for d in errors]
+    return tuple(wrong)
 
 
 def _beside(closed: Assembled | None) -> tuple[Diagnostic, ...]:
@@ -62,7 +88,8 @@ def _beside(closed: Assembled | None) -> tuple[Diagnostic, ...]:
     if closed is None:
         return ()
     try:
-        elaborate(closed)
+        if elaborate(closed).is_of_codes:  # which needs no settings but `levels`
+            return ()
     except SpecError as error:
         return tuple(d for d in error.diagnostics if d.code is not NO_SECTION)  # the first of all to be told
     raise TypeError("a spec with wrong settings was elaborated to the end")
@@ -78,6 +105,8 @@ def optimise(model: Model, level: int = 1, passes: Sequence[str] | None = None) 
     """
     from hvdsl.compiler.passes import chosen  # which `check` and `info` do not need
 
+    if model.is_of_codes:
+        return model
     graph = model.graph
     for step in chosen(level, passes):
         graph = step.rewrite(graph)

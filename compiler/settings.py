@@ -87,6 +87,21 @@ class ConditionSettings(Settings):
         return self.shape[1:] != (1, 1)
 
 
+CODES = "codes"
+"""The name of data that are codes from a file, and no images."""
+
+
+class CodeLevel(Settings):
+    """`codes(classes, grid, depth)` in `levels`: codes 0 … classes - 1 at each position, `depth` of them."""
+
+    WORDS = {"codes": ("classes", "grid", "depth")}
+
+    kind: Literal["codes"] = "codes"
+    classes: int = Field(ge=2, le=2**31, description="how many different codes there are")
+    grid: tuple[Size, Size] = Field(description="height and width of the map")
+    depth: int = Field(default=1, ge=1, le=2**10, description="codes at each position, of residual quantization")
+
+
 class Data(Settings):
     TAKES = {"binarize": {"bernoulli": ("binarize_every",)}}
 
@@ -102,6 +117,7 @@ class Data(Settings):
     weight: Annotated[str, PixelExpression] | None = None  # of each pixel in the likelihood, from fields
     given: tuple[ConditionSettings, ...] = ()
     source: str | None = None
+    levels: Annotated[dict[str, CodeLevel], ByPattern] = {}  # of `data codes`: what a file holds of each latent
     classes: int | None = Field(default=None, ge=1)
     flip: bool = False
     shift: int = Field(default=0, ge=0)  # pixels, at most, each way; in training
@@ -119,6 +135,11 @@ class Data(Settings):
         if self.classes is None or any(field.name == LABEL for field in self.given):
             return self.given
         return (*self.given, ConditionSettings(name=LABEL, shape=(self.classes, 1, 1), classes=self.classes))
+
+    @property
+    def is_codes(self) -> bool:
+        """Whether these are codes from a file: then there are priors alone, and no images."""
+        return self.name == CODES
 
     @property
     def background(self) -> str:
@@ -351,6 +372,7 @@ DATA_NAMES = (
     "ffhq1024",
     "images",
     "arrays",
+    CODES,
 )
 
 SECTIONS: dict[str, type[Settings]] = {

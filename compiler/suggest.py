@@ -93,8 +93,8 @@ _SYNONYMS = {
 
 def nearest_word(word: str, known: Iterable[str]) -> str | None:
     """Return the known name that `word` most likely stands for, or None where none is near."""
-    found = get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return found[0] if found else None
+    matches = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return matches[0] if matches else None
 
 
 def synonym(word: str, known: Iterable[str]) -> str | None:

@@ -12,6 +12,7 @@ from hvdsl.grammar.source import Source, Span
 from hvdsl.grammar.text.reader import read_text
 
 YAML_SUFFIXES = frozenset({".yaml", ".yml"})
+SUFFIXES = (".hv", *sorted(YAML_SUFFIXES))
 
 
 def read(path: Path | str) -> tree.Spec:

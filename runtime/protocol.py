@@ -45,6 +45,8 @@ def as_vae(model: nn.Module) -> HierarchicalVae:
         HvdslError: It is not one.
     """
     missing = [name for name in ("LATENTS", "likelihood", "input", "target") if not hasattr(model, name)]
+    if missing and hasattr(model, "WITHOUT_IMAGES"):
+        raise HvdslError(str(model.WITHOUT_IMAGES))
     if missing:
         raise HvdslError(f"{type(model).__name__} is not a hierarchical VAE: it has no `{missing[0]}`")
     return cast("HierarchicalVae", model)

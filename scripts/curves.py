@@ -1,6 +1,7 @@
-"""Draw the charts of docs/results.md: the curve of a run from its metrics.jsonl, and the bars of an ablation.
+"""Draw the charts of docs/results.md: curves of runs from their metrics.jsonl, and the bars of an ablation.
 
     python scripts/curves.py run runs/digits bits_per_dim -o docs/images/digits_curve.svg
+    python scripts/curves.py priors runs/vqvae2_mnist -o docs/images/vqvae2_mnist_curve.svg
     python scripts/curves.py ablation collapse -o docs/images/ablation_collapse.svg
 
 Needs matplotlib, which the extra `docs` brings.
@@ -68,6 +69,22 @@ def curve(run: Path, name: str, dims: int, after: float, output: Path) -> None:
     save(figure, output)
 
 
+def priors(run: Path, output: Path) -> None:
+    """Nats per code of each prior of a run, of training and of validation, against the epoch."""
+    figure, axes = plt.subplots(figsize=(6.4, 2.9))
+    for folder, colour in zip(sorted((run / "priors").iterdir(), reverse=True), COLOURS, strict=False):
+        rows = records(folder)
+        epochs = {row["step"]: row["epoch"] for row in rows if "epoch" in row}
+        per_step = max(epochs.values()) / max(epochs)
+        for event, style, label in (("train", "-", None), ("validation", "o--", folder.name)):
+            drawn = [(row["step"] * per_step, row["nats_per_code"]) for row in rows if row["event"] == event]
+            drawn = [(epoch, nats) for epoch, nats in drawn if epoch >= 0.2]
+            axes.plot(*zip(*drawn, strict=True), style, label=label, color=colour, markersize=4, linewidth=1.4)
+    axes.set(xlabel="epoch", ylabel="nats per code")
+    axes.legend(title="training, and validation (dots)", frameon=False)
+    save(figure, output)
+
+
 def ablation(study: str, output: Path) -> None:
     """Nats of each resolution, bars with the standard deviation over the seeds, a group of bars for each variation."""
     kept = json.loads((ROOT / "docs" / "results" / "ablations.json").read_text("utf-8"))
@@ -106,13 +123,17 @@ def main() -> None:
     of_run.add_argument("name", help="what is drawn, as metrics.jsonl calls it")
     of_run.add_argument("--dims", type=int, default=1, help="draw what is logged per dimension per image of so many")
     of_run.add_argument("--after", type=float, default=0.05, help="leave out this part of the run (default: 0.05)")
+    of_priors = kinds.add_parser("priors", help="the curves of the priors of a two-stage run")
+    of_priors.add_argument("run", type=Path)
     of_study = kinds.add_parser("ablation", help="the rates of an ablation by resolution")
     of_study.add_argument("study")
-    for kind in (of_run, of_study):
+    for kind in (of_run, of_priors, of_study):
         kind.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
     if args.kind == "run":
         curve(args.run, args.name, args.dims, args.after, args.output)
+    elif args.kind == "priors":
+        priors(args.run, args.output)
     else:
         ablation(args.study, args.output)
 

@@ -32,17 +32,17 @@ class Seen(Record):
 def seen_of(graph: Graph, source: Edge, last: int) -> dict[Edge, Seen]:
     """What every tensor up to node `last` that is made of `source` sees of it: a tensor that is not is absent."""
     channels, *grid = graph.shape(source)
-    found = {source: Seen(tuple(1 << c for c in range(channels)))}
+    seen_by = {source: Seen(tuple(1 << c for c in range(channels)))}
     for node in graph.nodes[source.node + 1 : last + 1]:
-        if node.operation.needs is Needs.SIZE or not any(edge in found for edge in node.inputs):
+        if node.operation.needs is Needs.SIZE or not any(edge in seen_by for edge in node.inputs):
             continue
-        operands = [found.get(edge) for edge in node.inputs]
+        operands = [seen_by.get(edge) for edge in node.inputs]
         keeps_place = all(list(shape[1:]) == grid for shape in node.shapes)
         for port, seen in enumerate(_through(graph, node, operands) if keeps_place else _everything(node, operands)):
             if seen.mixed_by is None and seen.before and seen.after:
                 seen = Seen(seen.own, True, True, node.index)
-            found[Edge(node.index, port)] = seen
-    return found
+            seen_by[Edge(node.index, port)] = seen
+    return seen_by
 
 
 def _through(graph: Graph, node: Node, operands: Sequence[Seen | None]) -> tuple[Seen, ...]:
@@ -57,7 +57,7 @@ def _through(graph: Graph, node: Node, operands: Sequence[Seen | None]) -> tuple
         at_own.append(None)
         if seen is None:
             continue
-        offsets = _offsets(reads)
+        offsets = read_offsets(reads)
         if offsets is None:
             return _everything(node, operands)
         # What is mirrored at the border comes from after it, or from before.
@@ -66,22 +66,25 @@ def _through(graph: Graph, node: Node, operands: Sequence[Seen | None]) -> tuple
         after |= seen.after or later or (reads.mirrored and earlier)
         mixed = seen.mixed_by if mixed is None else mixed
         at_own[-1] = seen if OWN in offsets else None
-    behind = [_Behind(seen.own) if seen is not None else None for seen in at_own]
+    own = own_channels(node, shapes, [None if seen is None else seen.own for seen in at_own])
+    return tuple(Seen(channels, before, after, mixed) for channels in own)
+
+
+def own_channels(
+    node: Node, shapes: Sequence[Shape], at_own: Sequence[tuple[int, ...] | None]
+) -> tuple[tuple[int, ...], ...]:
+    """What each channel of each output sees at its own position, of what those of its operands see there, as bits."""
+    behind = [_Behind(own) if own is not None else None for own in at_own]
     return tuple(
-        Seen(
-            tuple(
-                reduce(or_, (one(mask) for mask, one in zip(masks, behind, strict=True) if one is not None), 0)
-                for masks in outputs
-            ),
-            before,
-            after,
-            mixed,
+        tuple(
+            reduce(or_, (one(mask) for mask, one in zip(masks, behind, strict=True) if one is not None), 0)
+            for masks in outputs
         )
         for outputs in channel_reads(node.operation, shapes, node.shapes, node.args)
     )
 
 
-def _offsets(reads: Reads) -> tuple[Offset, ...] | None:
+def read_offsets(reads: Reads) -> tuple[Offset, ...] | None:
     """The offsets that a tensor is read at, at the border too; what precedes it everywhere stands as one."""
     if reads.past is not None:
         return ((0, -1), OWN) if reads.past is Past.INCLUSIVE else ((0, -1),)

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hvdsl.compiler.analysis.autoregression import own_channels, read_offsets
+from hvdsl.compiler.catalogue.rules import integer
 from hvdsl.compiler.catalogue.table import OWN, Needs, Offset, Past, Reads, ReadWindow
 from hvdsl.compiler.graph import Edge, Graph, Node, Role, Shape
 from hvdsl.grammar.record import Record, record
@@ -42,17 +44,45 @@ class Reach(Record):
 
 def reaches(graph: Graph) -> dict[Edge, Reach]:
     """How late every tensor sees the prior's own codes; tensors that do not see them at all are left out."""
-    found: dict[Edge, Reach] = {}
+    reached: dict[Edge, Reach] = {}
     for node in graph.nodes:
-        reach = _reach(node, [found.get(value) for value in node.inputs], graph)
+        reach = _reach(node, [reached.get(value) for value in node.inputs], graph)
         if reach is not None:
-            found.update({Edge(node.index, port): reach for port in range(len(node.shapes))})
-    return found
+            reached.update({Edge(node.index, port): reach for port in range(len(node.shapes))})
+    return reached
 
 
 def own_codes(graph: Graph) -> Node:
     """The node that brings in the codes which the prior is of."""
     return next(n for n in graph.nodes if n.role is Role.CODES)
+
+
+def depths_seen(graph: Graph) -> dict[Edge, tuple[int, ...]]:
+    """By channel, the depths of the codes at its own position that a tensor sees, as bits; of those that see any.
+
+    Of tensors that see nothing later than their own position: what sees earlier ones alone is left out.
+    """
+    own = own_codes(graph)
+    depth, found = integer(own.args, "depth"), reaches(graph)
+    each, every = own.shapes[0][0] // depth, (1 << depth) - 1
+    seen = {Edge(own.index): tuple(1 << channel // each for channel in range(own.shapes[0][0]))}
+    for node in graph.nodes:
+        reach = found.get(Edge(node.index))
+        if node is own or reach is None or reach.latest < OWN:
+            continue
+        shapes = [graph.shape(edge) for edge in node.inputs]
+        at_own: list[tuple[int, ...] | None] = []
+        for edge, reads in zip(node.inputs, node.operation.positions(shapes, node.args), strict=True):
+            offsets, before = read_offsets(reads), found.get(edge)
+            if before is None:
+                at_own.append(None)
+            elif offsets is None or any(offset > OWN and _add(before.latest, offset) >= OWN for offset in offsets):
+                at_own.append((every,) * graph.shape(edge)[0])  # the own position by way of another
+            else:
+                at_own.append(seen.get(edge) if OWN in offsets else None)
+        channels = own_channels(node, shapes, at_own)
+        seen.update({Edge(node.index, port): one for port, one in enumerate(channels)})
+    return seen
 
 
 def _reach(node: Node, inputs: list[Reach | None], graph: Graph) -> Reach | None:
@@ -61,8 +91,8 @@ def _reach(node: Node, inputs: list[Reach | None], graph: Graph) -> Reach | None
     if node.operation.needs is Needs.SIZE or not any(inputs):
         return None
     reads = node.operation.positions([graph.shape(edge) for edge in node.inputs], node.args)
-    found = [_through(node, seen, read, graph) for seen, read in zip(inputs, reads, strict=True) if seen is not None]
-    return max(found, key=lambda reach: reach.latest, default=None)
+    inner = [_through(node, seen, read, graph) for seen, read in zip(inputs, reads, strict=True) if seen is not None]
+    return max(inner, key=lambda reach: reach.latest, default=None)
 
 
 def _through(node: Node, seen: Reach, reads: Reads, graph: Graph) -> Reach:
@@ -122,17 +152,17 @@ def sight(graph: Graph, position: Offset | None = None) -> Sight:
 def seen_positions(graph: Graph, position: Offset) -> dict[int, int]:
     """For the node of each code map, its own and the given ones, the positions that reach the logits at `position`."""
     needed: dict[Edge, int] = {graph.output: 1 << position[0] * graph.shape(graph.output)[2] + position[1]}
-    found = {n.index: 0 for n in graph.nodes if n.args.get("grid") or n.args.get("source") == "codes"}
+    seen = {n.index: 0 for n in graph.nodes if n.args.get("grid") or n.args.get("source") == "codes"}
     for node in reversed(graph.nodes):
         wanted = 0
         for port in range(len(node.shapes)):
             wanted |= needed.pop(Edge(node.index, port), 0)
-        if node.index in found:
-            found[node.index] = wanted
+        if node.index in seen:
+            seen[node.index] = wanted
         elif wanted and node.operation.needs is Needs.VALUES:
             for number, value in enumerate(node.inputs):
                 needed[value] = needed.get(value, 0) | _before(node, number, wanted, graph)
-    return found
+    return seen
 
 
 def _before(node: Node, number: int, wanted: int, graph: Graph) -> int:
@@ -149,12 +179,12 @@ def _before(node: Node, number: int, wanted: int, graph: Graph) -> int:
     offsets = reads.offsets
     if offsets is None or shape[1:] != output[1:]:
         return _windows(reads, wanted, output, shape)
-    found = 0
+    positions = 0
     for row, column in offsets:
         inside = wanted & _columns(column, shape)
         by = row * shape[2] + column
-        found |= inside << by if by >= 0 else inside >> -by
-    return found & whole
+        positions |= inside << by if by >= 0 else inside >> -by
+    return positions & whole
 
 
 def _columns(offset: int, shape: Shape) -> int:
@@ -167,14 +197,14 @@ def _columns(offset: int, shape: Shape) -> int:
 
 def _windows(reads: Reads, wanted: int, output: Shape, shape: Shape) -> int:
     """The same where input and output are different maps, position by position."""
-    found = 0
+    positions = 0
     for position in range(output[1] * output[2]):
         if wanted >> position & 1:
             row, column = divmod(position, output[2])
             rows, columns = _inside(reads.rows, row, shape[1]), _inside(reads.columns, column, shape[2])
             line = sum(1 << c for c in columns)
-            found |= sum(line << r * shape[2] for r in rows)
-    return found
+            positions |= sum(line << r * shape[2] for r in rows)
+    return positions
 
 
 def _inside(window: ReadWindow, position: int, length: int) -> range:

@@ -54,16 +54,16 @@ def cost(graph: Graph, nodes: Iterable[Node] | None = None) -> Cost:
 
 def holders(graph: Graph) -> dict[int, tuple[GraphScope, ...]]:
     """For each node, the scopes that hold it, outermost first; a `shared` instance counts where used."""
-    found: dict[int, tuple[GraphScope, ...]] = {}
+    scopes: dict[int, tuple[GraphScope, ...]] = {}
     todo: list[tuple[GraphScope, tuple[GraphScope, ...]]] = [(graph.root, (graph.root,))]
     while todo:
         scope, above = todo.pop()
         for member in scope.members:
             if isinstance(member, Node):
-                found[member.index] = above
+                scopes[member.index] = above
             else:
                 todo.append((member, (*above, member)))
-    return found
+    return scopes
 
 
 def row_of(above: tuple[GraphScope, ...]) -> GraphScope | None:

@@ -6,8 +6,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from hvdsl.compiler.catalogue.activations import DROPOUT
+from hvdsl.compiler.catalogue.arithmetic import MUL, MUL_NUMBER, NUMBER_DIV
 from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
 from hvdsl.compiler.catalogue.norms import BATCH_NORM
+from hvdsl.compiler.catalogue.rules import number
+from hvdsl.compiler.catalogue.sources import CONSTANT
 from hvdsl.compiler.catalogue.table import Needs
 from hvdsl.compiler.graph import Edge, Graph, GraphLatent, Node, Role
 from hvdsl.compiler.model import Model
@@ -45,25 +48,38 @@ def learning(model: Model) -> frozenset[int]:
     Rates without a weight and quantizers without a commitment give none: what only they read never learns.
     """
     graph, objective = model.graph, model.settings.objective
-    found = {graph.output.node}
+    trained = {graph.output.node}
     for latent in graph.latents:
         family = LATENT_FAMILIES[latent.family]
         if family.quantized:
-            found.add(latent.prior.node)  # whose codebook has a loss of its own
-            found |= {latent.posterior.node} if family.commits and objective.commitment != 0 else set()
+            trained.add(latent.prior.node)  # whose codebook has a loss of its own
+            trained |= {latent.posterior.node} if family.commits and objective.commitment != 0 else set()
         elif weighs(latent, objective):
-            found |= {edge.node for edge in graph.nodes[latent.node].inputs}
+            trained |= {edge.node for edge in graph.nodes[latent.node].inputs}
     priors = {latent.node: latent.prior for latent in graph.latents}
+    zero = {node.index for node, factor in factors(graph) if factor == 0}
     for node in reversed(graph.nodes):
-        if node.index in found and node.operation.needs is Needs.VALUES:
-            found |= {edge.node for edge in node.inputs if edge != priors.get(node.index)}  # training draws from others
-    return frozenset(found)
+        if node.index in trained and node.index not in zero and node.operation.needs is Needs.VALUES:
+            trained |= {
+                edge.node for edge in node.inputs if edge != priors.get(node.index)
+            }  # training draws from others
+    return frozenset(trained)
 
 
 def weighs(latent: GraphLatent, objective: ObjectiveSettings) -> bool:
     """Whether the rate of a latent is trained at all."""
     own = latent.settings
     return objective.bound == "iwae" or (objective.beta != 0 and (own is None or own.weight != 0))
+
+
+def factors(graph: Graph) -> Iterator[tuple[Node, float]]:
+    """Each product or quotient of a tensor by a number before it or a `constant`, with that number."""
+    for node in graph.nodes:
+        if node.operation is MUL_NUMBER or node.operation is NUMBER_DIV:
+            yield node, number(node.args, "number")
+        elif node.operation is MUL:
+            sources = [graph.nodes[edge.node] for edge in node.inputs]
+            yield from ((node, number(source.args, "value")) for source in sources if source.operation is CONSTANT)
 
 
 def still_norms(graph: Graph) -> Iterator[Node]:
@@ -183,14 +199,14 @@ def latents_that_see_the_image(graph: Graph) -> frozenset[int]:
     """Return the latents, by number, whose posterior depends on the image other than through latents before it."""
     number = {group.node: k for k, group in enumerate(graph.latents)}
     sees: list[bool] = []
-    found: set[int] = set()
+    seeing: set[int] = set()
     for node in graph.nodes:
         sees.append(node.role is Role.IMAGE or any(sees[edge.node] for edge in node.inputs))
         if node.index in number:
             if any(sees[edge.node] for edge in node.inputs[1:]):
-                found.add(number[node.index])
+                seeing.add(number[node.index])
             sees[node.index] = False
-    return frozenset(found)
+    return frozenset(seeing)
 
 
 def _generative_inputs(node: Node) -> tuple[Edge, ...]:

@@ -12,7 +12,7 @@ from hvdsl.compiler.analysis.field import receptive_fields
 from hvdsl.compiler.analysis.memory import StepMemory, Storages
 from hvdsl.compiler.analysis.reach import generation, latent_structure
 from hvdsl.compiler.assembly.pixels import V, parse_pixel_map
-from hvdsl.compiler.catalogue.rules import element_count
+from hvdsl.compiler.catalogue.rules import element_count, integer
 from hvdsl.compiler.graph import Graph, GraphScope, Node
 from hvdsl.compiler.model import Model
 from hvdsl.grammar.record import Record, record
@@ -119,11 +119,11 @@ def _resolutions(graph: Graph, costs: Sequence[Cost]) -> tuple[Resolution, ...]:
         block = next((scope for scope in above[node.index] if scope.kind in ("recipe", "shared")), None)
         if block is not None and row.parent is not None and row.parent.name == "encoder":
             known.add(id(block))
-    found = []
+    resolutions = []
     for place in sorted(nodes, reverse=True):
         own = {node.index for node in nodes[place]}
         drawn = [group for group in graph.latents if group.node in own]
-        found.append(
+        resolutions.append(
             Resolution(
                 height=place[0],
                 width=place[1],
@@ -135,7 +135,7 @@ def _resolutions(graph: Graph, costs: Sequence[Cost]) -> tuple[Resolution, ...]:
                 activation_bytes=storages.saved(nodes[place]),
             )
         )
-    return tuple(found)
+    return tuple(resolutions)
 
 
 @record
@@ -187,13 +187,17 @@ def _readers(graph: Graph) -> dict[str, list[int]]:
 
 @record
 class PriorSummary(Record):
-    """A prior over `classes` codes on a map of `height` x `width`; `sight` is of the middle position."""
+    """A prior over `classes` codes on a map of `height` x `width`, `depth` at each position.
+
+    `sight` is of the middle position.
+    """
 
     name: str
     given: tuple[str, ...]
     classes: int
     height: int
     width: int
+    depth: int
     parameters: int
     sight: Sight
 
@@ -204,6 +208,7 @@ class PriorSummary(Record):
 def prior_summary(graph: Graph) -> PriorSummary:
     """Summarise a prior's graph."""
     own = own_codes(graph)
-    classes, height, width = own.shapes[0]
+    _, height, width = own.shapes[0]
+    classes, depth = integer(own.args, "classes"), integer(own.args, "depth")
     given = tuple(str(n.args["name"]) for n in graph.nodes if n.args.get("source") == "codes")
-    return PriorSummary(graph.name, given, classes, height, width, graph.parameter_count(), sight(graph))
+    return PriorSummary(graph.name, given, classes, height, width, depth, graph.parameter_count(), sight(graph))

@@ -25,9 +25,9 @@ from hvdsl.compiler.diagnostics.assembly import (
     UNKNOWN_VARIANT,
     USED_FILE_HOLDS_MORE,
 )
-from hvdsl.compiler.diagnostics.settings import MISSING_SETTING
+from hvdsl.compiler.diagnostics.settings import DOES_NOT_APPLY, MISSING_SETTING
 from hvdsl.compiler.graph import Term
-from hvdsl.compiler.settings import ModelSettings
+from hvdsl.compiler.settings import CODES, ModelSettings
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Severity, SpecError
@@ -48,6 +48,7 @@ class Assembled(Record):
     warnings: tuple[Diagnostic, ...] = ()
     unread: tuple[Diagnostic, ...] = ()  # warnings that are worth saying only of what is otherwise right
     defined: frozenset[str] = frozenset()  # every name of the top level, those of variants included
+    variants: tuple[str, ...] = ()  # that the spec itself declares, where none of them was chosen
 
 
 def assemble(
@@ -83,7 +84,10 @@ def assemble(
     check_needs(gathered.needs, merged, diagnostics)
     diagnostics.stop_if_failed()
     whole = tree.Spec(_canonical_order(merged), gathered.root.trailing, span=gathered.root.span)
-    return replace(_settle(whole, gathered.sources, diagnostics), unread=unread, defined=names)
+    declared = [item.name.id for item in gathered.root.items if isinstance(item, tree.Variant) and variant is None]
+    return replace(
+        _settle(whole, gathered.sources, diagnostics), unread=unread, defined=names, variants=tuple(declared)
+    )
 
 
 def _settle(spec: tree.Spec, sources: Sequence[Source], diagnostics: Diagnostics) -> Assembled:
@@ -92,7 +96,12 @@ def _settle(spec: tree.Spec, sources: Sequence[Source], diagnostics: Diagnostics
     values = lets([spec.items])
     settings, pixels = read_settings(spec, values, diagnostics)
     whole = settings is not None and not any(d.code in (MISSING_SETTING, MISSING_ITEM) for d in diagnostics)
-    likelihood = read_likelihood(spec, settings if whole else None, pixels, values, diagnostics)
+    likelihood = None
+    if not _is_of_codes(spec):
+        likelihood = read_likelihood(spec, settings if whole else None, pixels, values, diagnostics)
+    elif settings is not None and not diagnostics.failed:
+        warnings = tuple(d for d in diagnostics if d.severity is Severity.WARNING)
+        return Assembled(spec, settings, Term(CODES), None, tuple(sources), warnings)
     warnings = tuple(d for d in diagnostics if d.severity is Severity.WARNING)
     if settings is not None and likelihood is not None and not diagnostics.failed:
         return Assembled(spec, settings, likelihood.term, likelihood.logits, tuple(sources), warnings)
@@ -328,10 +337,31 @@ _NEEDED = {
 }
 
 
+_NEEDED_OF_CODES = {
+    ("model",): _NEEDED[("model",)],
+    ("prior",): ("a `prior`", "prior z { conv(3x3, 32, mask = causal(exclude)) -> elu -> conv(1x1, 512) }"),
+}
+_NOT_OF_CODES = ("encoder", "decoder", "likelihood", "objective")
+
+
+def _is_of_codes(spec: tree.Spec) -> bool:
+    """Whether a spec says `data codes`: then it has priors alone."""
+    sections = (item for item in spec.items if isinstance(item, tree.SettingsNode) and item.kind == "data")
+    return any(isinstance(section.name, tree.Name) and section.name.id == CODES for section in sections)
+
+
 def _check_whole(spec: tree.Spec, diagnostics: Diagnostics) -> None:
     present = {key_of(item): item for item in spec.items}
     end = Span(spec.span.source, spec.span.end, spec.span.end)
-    for needed, (what, example) in _NEEDED.items():
+    of_codes = _is_of_codes(spec)
+    if of_codes:
+        present |= {key_of(item)[:1]: item for item in spec.items if isinstance(item, tree.Prior)}
+        for item in spec.items:
+            if key_of(item) in {(word,) for word in _NOT_OF_CODES} or key_of(item) == ("train",):
+                message = f"a spec over codes from a file has no `{key_of(item)[0]}`"
+                expected, help = "`prior`s, and a `train` section for each", "remove it, or name the images in `data`"
+                diagnostics.add(Diagnostic(DOES_NOT_APPLY, message, item.span, key_text(key_of(item)), expected, help))
+    for needed, (what, example) in (_NEEDED_OF_CODES if of_codes else _NEEDED).items():
         if needed not in present:
             diagnostics.add(
                 Diagnostic(MISSING_ITEM, f"the spec lacks {what}", end, "nothing", what, help=f"add `{example}`")

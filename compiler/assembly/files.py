@@ -31,7 +31,8 @@ def locate(name: str | Path) -> tuple[Path, str | None]:
         if _plain_name(place, path) and path.is_file():
             return path, variant or None
     known = sorted(p.stem for p in shipped().glob("*.hv"))
-    elsewhere = _below(place, Path())
+    resolved = Path(place) / "resolved.hv"  # of a run folder
+    elsewhere = str(resolved) if resolved.is_file() else _below(place, Path())
     near, kind = (elsewhere, "") if elsewhere else (nearest_word(Path(place).stem, known), "the shipped ")
     raise SpecError(
         [
@@ -45,6 +46,11 @@ def locate(name: str | Path) -> tuple[Path, str | None]:
             )
         ]
     )
+
+
+def is_shipped(name: str) -> bool:
+    """Whether a spec of that name, without folder and ending, comes with hvdsl."""
+    return name == Path(name).name and (shipped() / f"{name}.hv").is_file()
 
 
 def split_variants(text: str) -> tuple[str, str]:

@@ -94,13 +94,13 @@ def _set_setting(
     at = next((i for i, item in enumerate(items) if _is_section(item, section, prior)), None)
     if at is None and section == "data":
         raise _unknown("the spec has no `data` to set", place, "a spec with a `data` section", "add one")
-    found = items[at] if at is not None else None
-    settings = found.settings if isinstance(found, tree.SettingsNode) else ()
+    section_item = items[at] if at is not None else None
+    settings = section_item.settings if isinstance(section_item, tree.SettingsNode) else ()
     present = next((s.value for s in settings if s.key.id == key), None)
     new = _put(present, declared[key], inner, value, _Place(place, lets([items])))
     setting = tree.Setting(span=place, key=tree.Name(key, span=place), value=new)
-    if at is not None and isinstance(found, tree.SettingsNode):
-        merged = replace(found, settings=merge_settings(settings, (setting,)))
+    if at is not None and isinstance(section_item, tree.SettingsNode):
+        merged = replace(section_item, settings=merge_settings(settings, (setting,)))
         return (*items[:at], merged, *items[at + 1 :])
     name = tree.Name(prior, span=place) if prior is not None else None
     return (*items, tree.SettingsNode(section, name, (setting,), span=place))  # type: ignore[arg-type]  # a key of SECTIONS

@@ -9,14 +9,19 @@ from typing import Any, TypeVar
 from hvdsl.compiler.assembly import declared
 from hvdsl.compiler.assembly.pixels import PixelFormula, V, pixel_map
 from hvdsl.compiler.assembly.read_conditions import check_conditions, read_conditions, with_label
-from hvdsl.compiler.assembly.setting_rules import check_data_settings, check_objective_settings, check_train_settings
+from hvdsl.compiler.assembly.setting_rules import (
+    check_code_levels,
+    check_data_settings,
+    check_objective_settings,
+    check_train_settings,
+)
 from hvdsl.compiler.catalogue.table import Argument, ArgumentType, Required
 from hvdsl.compiler.diagnostics import settings as codes
 from hvdsl.compiler.evaluate.arithmetic import describe
 from hvdsl.compiler.evaluate.binding import SETTING, Slot, expected
 from hvdsl.compiler.evaluate.constants import Constants
 from hvdsl.compiler.setting_words import SettingError, Settings
-from hvdsl.compiler.settings import DATA_NAMES, SECTIONS, Data, ModelSettings, ObjectiveSettings, Train
+from hvdsl.compiler.settings import CODES, DATA_NAMES, SECTIONS, Data, ModelSettings, ObjectiveSettings, Train
 from hvdsl.compiler.suggest import did_you_mean, synonym
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Fault
@@ -130,30 +135,21 @@ class _Reader:
         return pixel_map(expr, self._lets, symbols)
 
     def _by_pattern(self, model: type[Settings], key: str, slot: Slot, expr: tree.Expr) -> dict[str, Settings]:
-        """Read `["encoder.*": frozen, …]`: each pattern's value is one of the words that the map takes."""
+        """Read `["encoder.*": frozen, …]`, or `[z: codes(…), …]`: each key's value is one of the words of the map."""
         if _is_none(slot.argument, expr):
             return {}
         written = self._constants.evaluate(expr)
         entries = written.entries if isinstance(written, tree.MapNode) else ()
         values: dict[str, Settings] = {}
         for entry in entries:
-            if not isinstance(entry.key, tree.String) or entry.key.value in values:
-                place = expr if entry.key is None else entry.key
-                raise Fault(
-                    codes.BAD_SETTING,
-                    f"`{key}` goes by patterns of parameter names, each once",
-                    place.span,
-                    "`else`" if entry.key is None else f"`{place.span.text}`",
-                    'a pattern in quotes, as `"encoder.*"`',
-                    "leave out the others: they are trained as the optimizer says"
-                    if entry.key is None
-                    else slot.example,
-                )
+            name = _key_of_map(key, entry.key)
+            if name is None or name in values:
+                raise _wrong_key(key, expr, entry.key, slot.example)
             (inner,) = slot.argument.items
             value = self._constants.read(
                 replace(slot, argument=replace(inner, name=key), span=entry.value.span), entry.value
             )
-            values[entry.key.value] = declared.of_map(model, key, value)
+            values[name] = declared.of_map(model, key, value)
         if not entries:
             found = describe(written)
             raise Fault(
@@ -194,10 +190,15 @@ class _Reader:
         given = read_conditions(section, self._constants, self._lets, self._diagnostics)
         self._fields = tuple(s.key.id for s in section.settings if isinstance(s, tree.ConditionNode))
         own: dict[str, Any] = {"name": name if name in DATA_NAMES else "images", "given": given or ()}
+        if name == CODES:
+            own["shape"] = (1, 1, 1)  # not said: there are no images
         data = self.section(section, Data, own)
         if data is None or given is None or not self.is_whole(section):
             return None if given is None else data and with_label(data), None
         data = with_label(data)
+        if data.is_codes or data.levels:
+            check_code_levels(data, section, self._diagnostics)
+            return data, None
         check_data_settings(data, section, self._diagnostics)
         check_conditions(data, section, self._diagnostics)
         written = {s.key.id: s.value for s in section.settings if s.value != tree.Name("none", span=s.span)}
@@ -206,6 +207,26 @@ class _Reader:
         target = self._map("target", written["target"]) if "target" in written else into
         place = written.get("target", written.get("input"))
         return data, Pixels(into, target, section.span if place is None else place.span)
+
+
+def _key_of_map(setting: str, key: tree.Expr | None) -> str | None:
+    """A key of a map of settings: a pattern in quotes, or the name of a latent; None where it is neither."""
+    if setting == "levels":
+        return key.id if isinstance(key, tree.Name) else None
+    return key.value if isinstance(key, tree.String) else None
+
+
+def _wrong_key(setting: str, expr: tree.Expr, key: tree.Expr | None, example: str) -> Fault:
+    """Say what the keys of a map of settings are."""
+    place = expr if key is None else key
+    found = "`else`" if key is None else f"`{place.span.text}`"
+    if setting == "levels":
+        message, expected, help = "`levels` goes by latents, each once", "the name of a latent", example
+    else:
+        message = f"`{setting}` goes by patterns of parameter names, each once"
+        expected = 'a pattern in quotes, as `"encoder.*"`'
+        help = "leave out the others: they are trained as the optimizer says" if key is None else example
+    return Fault(codes.BAD_SETTING, message, place.span, found, expected, help)
 
 
 def _is_none(argument: Argument, expr: tree.Expr) -> bool:

@@ -51,13 +51,13 @@ def _section(name: str) -> dict[str, Any]:
 
 def _argument(argument: Argument) -> dict[str, Any]:
     forms = [*_forms(argument), _EXPRESSION]
-    found: dict[str, Any] = {"anyOf": forms}
+    schema: dict[str, Any] = {"anyOf": forms}
     if argument.doc:
-        found["description"] = argument.doc
+        schema["description"] = argument.doc
     if not isinstance(argument.default, Required) and argument.default is not None:
         plain = isinstance(argument.default, bool | int | float)
-        found["default"] = argument.default if plain else describe(argument.default).strip('"')
-    return found
+        schema["default"] = argument.default if plain else describe(argument.default).strip('"')
+    return schema
 
 
 def _forms(argument: Argument) -> list[dict[str, Any]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hvdsl.compiler.diagnostics.settings import DOES_NOT_APPLY
+from hvdsl.compiler.diagnostics.settings import DOES_NOT_APPLY, EXAMPLES, MISSING_SETTING
 from hvdsl.compiler.setting_words import Duration, WithBeta
-from hvdsl.compiler.settings import L2, Best, Data, ObjectiveSettings, RandomCrop, Train
+from hvdsl.compiler.settings import L2, Best, Data, ObjectiveSettings, RandomCrop, Train, keys
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
 
@@ -219,6 +219,35 @@ def check_data_settings(data: Data, section: tree.SettingsNode, diagnostics: Dia
         )
     _check_values(data, section, diagnostics)
     _check_geometry(data, section, diagnostics)
+
+
+_OF_CODES = ("source", "levels", "classes", "holdout", "split_seed")  # what `data codes` takes
+
+
+def check_code_levels(data: Data, section: tree.SettingsNode, diagnostics: Diagnostics) -> None:
+    """Check `data codes`, which has levels and nothing of images; and that no other data have levels."""
+    if not data.is_codes:
+        what, help = f"`levels` of `data {data.name}`, which are images", "write `data codes { … }`, or remove it"
+        _refuse(section, "levels", what, "`levels` of `data codes` only", help, diagnostics)
+        return
+    if not data.levels:
+        help = f"add `{EXAMPLES['levels']}`"
+        message = "`data codes` says what its file holds"
+        diagnostics.add(Diagnostic(MISSING_SETTING, message, section.span, "no `levels`", "`levels`", help))
+    for setting in section.settings:
+        key = setting.key.id
+        if isinstance(setting, tree.ConditionNode):
+            field = next((field for field in data.given if field.name == key), None)
+            taken = key in data.levels or key in keys(Data)
+            if field is not None and (taken or field.source is not None):
+                found = f"`{key}`, which is taken" if taken else f"`source` of `given {key}`"
+                expected = "a name of its own" if taken else "an array of that name in the file of codes"
+                message = "this field does not stand beside codes"
+                diagnostics.add(Diagnostic(DOES_NOT_APPLY, message, setting.span, found, expected))
+        elif key not in _OF_CODES:
+            what = f"`{key}`, which is of images, and codes from a file"
+            known = ", ".join(f"`{word}`" for word in _OF_CODES)
+            _refuse(section, key, what, f"{known} and `given`", f"remove `{key}`", diagnostics)
 
 
 def _check_values(data: Data, section: tree.SettingsNode, diagnostics: Diagnostics) -> None:

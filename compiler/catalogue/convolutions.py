@@ -180,14 +180,14 @@ def _conv_channels(inputs: Sequence[Shape], args: Args) -> tuple[tuple[tuple[int
     mask = causal_mask(args, channels, outputs)
     width, height = channels // groups, outputs // groups
     blocks = min(width, height)
-    found = []
+    masks = []
     for output in range(outputs):
         group, channel = divmod(output, height)
         stop = width
         if mask is not None and mask.at in ("before", "upto"):
             stop = (channel * blocks // height + (mask.at == "upto")) * width // blocks
-        found.append((((1 << stop) - 1) << group * width,))
-    return (tuple(found),)
+        masks.append((((1 << stop) - 1) << group * width,))
+    return (tuple(masks),)
 
 
 def _upconv_reads(inputs: Sequence[Shape], args: Args) -> tuple[Reads, ...]:

@@ -96,9 +96,10 @@ def _stated_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
 
 
 def _codes_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
-    return (grid_shape(positive_integer(args, "classes"), args),)
+    return (grid_shape(positive_integer(args, "classes") * positive_integer(args, "depth"), args),)
 
 
+_DEPTH = Argument("depth", ArgumentType.INTEGER, 1, doc="codes at each position, of residual quantization")
 RESIDUAL = Operation(
     "residual",
     OperationKind.STEP,
@@ -177,8 +178,8 @@ LATENT = Operation(
 CODES = Operation(
     "codes",
     OperationKind.INTERNAL,
-    "The one-hot map of the codes that a second-stage prior is of.",
-    (_NAME, Argument("classes", ArgumentType.INTEGER), GRID),
+    "The one-hot maps of the codes that a second-stage prior is of, one for each depth, side by side.",
+    (_NAME, Argument("classes", ArgumentType.INTEGER), GRID, _DEPTH),
     _codes_shape,
     role=Role.CODES,
     locality=Locality.ELEMENT,
@@ -192,6 +193,7 @@ GIVEN = Operation(
         _NAME,
         Argument("shape", ArgumentType.SHAPE),
         Argument("classes", ArgumentType.INTEGER, None),
+        _DEPTH,
         Argument("source", ArgumentType.WORD, words=("image", "field", "codes")),
         Argument("place", ArgumentType.INTEGER, 0, doc="among the fields that the data declares"),
         Argument("input", ArgumentType.TEXT, None, doc="the map of raw numbers, an expression in `v`"),

@@ -14,12 +14,13 @@ from hvdsl.compiler.checks.reach import (
     check_still_norms,
     check_unread_latents,
     check_untrained_priors,
+    check_zero_products,
 )
 from hvdsl.compiler.checks.training import check_biases, check_input_range, check_objective, check_parameter_groups
 from hvdsl.compiler.model import Model
 from hvdsl.grammar.diagnostics import Diagnostic
 
-__all__ = ["CHECKS", "Check"]
+__all__ = ["CHECKS", "OF_PRIORS", "Check"]
 
 Check: TypeAlias = Callable[[Model], Iterable[Diagnostic]]
 
@@ -28,6 +29,7 @@ CHECKS: tuple[Check, ...] = (
     check_posteriors,
     check_unread_latents,
     check_dead_values,
+    check_zero_products,
     check_untrained_priors,
     check_still_norms,
     check_input_range,
@@ -39,3 +41,12 @@ CHECKS: tuple[Check, ...] = (
     check_stepwise,
     check_shared,
 )
+
+OF_PRIORS: tuple[Check, ...] = (
+    check_zero_products,
+    check_parameter_groups,
+    check_causality,
+    check_stepwise,
+    check_shared,
+)
+"""Those that look at second-stage priors: all that hold of priors over codes from a file."""

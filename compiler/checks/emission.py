@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from hvdsl.compiler.catalogue.rules import integer
+from hvdsl.compiler.checks.flows import MOST_CHANNELS
+from hvdsl.compiler.diagnostics.limits import TENSOR_TOO_LARGE
 from hvdsl.compiler.diagnostics.shapes import NOT_CAUSAL
 from hvdsl.compiler.graph import Graph, GraphScope
 from hvdsl.compiler.model import Model
@@ -25,11 +28,13 @@ def check_causality(model: Model) -> Iterator[Diagnostic]:
 
 def not_causal(graph: Graph) -> Diagnostic | None:
     """Name the step that lets a prior see too much; None if it is causal."""
-    from hvdsl.compiler.analysis.causality import reaches  # most specs have no priors
+    from hvdsl.compiler.analysis.causality import own_codes, reaches  # most specs have no priors
 
     reach = reaches(graph).get(graph.output)
     if reach is None or reach.latest < (0, 0):
         return None
+    if reach.latest == (0, 0) and own_codes(graph).args["depth"] != 1:
+        return _against_depths(graph)
     guilty = _guilty(reach)
     node = guilty.by
     where = f" in `{node.scope.path}`" if node.scope.path else ""
@@ -40,6 +45,31 @@ def not_causal(graph: Graph) -> Diagnostic | None:
         f"`{node.operation.name}`{where} {_reads(guilty.tap)}",
         "logits that depend on codes before their own position in raster order only",
         "mask the convolution, `mask = causal(exclude)`; or pad above and to the left only, then `shift`",
+    )
+
+
+def _against_depths(graph: Graph) -> Diagnostic | None:
+    """Say which depth sees itself or a later one at its own position, which may see those before it."""
+    from hvdsl.compiler.analysis.causality import depths_seen, own_codes
+
+    own, output = own_codes(graph), graph.nodes[graph.output.node]
+    depth = integer(own.args, "depth")
+    if own.shapes[0][0] > MOST_CHANNELS:
+        message, what = "this makes a tensor of unreasonable size", f"{own.shapes[0][0]:,} channels of one-hot codes"
+        return Diagnostic(TENSOR_TOO_LARGE, message, own.span, what, f"at most {MOST_CHANNELS:,}, for several depths")
+    seen = depths_seen(graph).get(graph.output, ())
+    each = len(seen) // depth
+    late = next((channel // each for channel, bits in enumerate(seen) if bits >> channel // each), None)
+    if late is None:
+        return None
+    latest = max(seen[late * each : (late + 1) * each]).bit_length() - 1
+    return Diagnostic(
+        NOT_CAUSAL,
+        f"the prior of `{graph.name}` sees codes against the order of their depths",
+        graph.nodes[output.inputs[0].node].span,
+        f"depth {late} sees depth {latest} at its own position (they count from 0)",
+        "at its own position, only the depths before it: the first none, the second the first one",
+        "give each depth a head of its own, and earlier codes by `first, second = chunk(2)` of the codes",
     )
 
 
@@ -72,10 +102,11 @@ def check_stepwise(model: Model) -> Iterator[Diagnostic]:
     for graph in model.priors.values():
         if not_causal(graph) is not None:  # which has been said
             continue
-        from hvdsl.compiler.emit.stepwise.plan import plan  # most specs have no priors
+        from hvdsl.compiler.emit.stepwise.depths import parted  # most specs have no priors
+        from hvdsl.compiler.emit.stepwise.plan import plan
 
         try:
-            plan(graph)
+            plan(parted(graph).shared)
         except SpecError as error:
             yield from error.diagnostics
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hvdsl.compiler.analysis.reach import reaching, sees_image, still_norms, untrained, weighs
+from hvdsl.compiler.analysis.reach import factors, reaching, sees_image, still_norms, untrained, weighs
 from hvdsl.compiler.diagnostics import names as errors
 from hvdsl.compiler.diagnostics import warnings as codes
 from hvdsl.compiler.graph import Graph, GraphScope, Node, Role
@@ -41,6 +41,23 @@ def check_dead_values(model: Model) -> Iterator[Diagnostic]:
             f"{count:,} parameters without a gradient" if count else "",
             "a value that reaches the output or a latent",
             "read it, or remove it",
+        )
+
+
+def check_zero_products(model: Model) -> Iterator[Diagnostic]:
+    """Products with 0, of whose tensors nothing is left (HV0905); not where another instance has another factor."""
+    zero: dict[Span, bool] = {}
+    for graph in (model.graph, *model.priors.values()):
+        for node, factor in factors(graph):
+            zero[node.span] = factor == 0 and zero.get(node.span, True)
+    for span in (span for span, is_zero in zero.items() if is_zero):
+        yield Diagnostic(
+            codes.UNREAD_VALUE,
+            "nothing is left of what is multiplied by 0",
+            span,
+            "0 whatever the tensor is: nothing that it is made of gets a gradient from here",
+            "a factor other than 0",
+            "remove it, or write the factor that is meant",
         )
 
 
@@ -131,10 +148,10 @@ def check_untrained_priors(model: Model) -> Iterator[Diagnostic]:
 
 def check_still_norms(model: Model) -> Iterator[Diagnostic]:
     """Batch normalisation of what is alike in every image (HV0912)."""
-    told: set[Span] = set()
+    reported: set[Span] = set()
     for node in still_norms(model.graph):
-        if node.span not in told:
-            told.add(node.span)
+        if node.span not in reported:
+            reported.add(node.span)
             yield Diagnostic(
                 codes.STILL_NORM,
                 "batch normalisation of what never varies",

@@ -108,8 +108,8 @@ def _check_groups(train: Train | None, graph: Graph, prior: str | None, spec: tr
     if train is None or not train.groups:
         return
     names = list(parameter_sizes(graph))
-    found = grouped(names, train.groups)
-    for pattern, members in found.items():
+    members_of = grouped(names, train.groups)
+    for pattern, members in members_of.items():
         if not members:
             alone = grouped(names, {pattern: train.groups[pattern]})[pattern]
             scopes = {".".join(name.split(".")[:depth]) for name in names for depth in range(1, name.count(".") + 1)}
@@ -123,7 +123,7 @@ def _check_groups(train: Train | None, graph: Graph, prior: str | None, spec: tr
                 f"a pattern for some of the {len(names):,} parameters, such as `{names[0]}`" if names else "parameters",
                 help,
             )
-    frozen = sum(len(found[pattern]) for pattern, group in train.groups.items() if group.kind == "frozen")
+    frozen = sum(len(members_of[pattern]) for pattern, group in train.groups.items() if group.kind == "frozen")
     if names and frozen == len(names):
         yield Diagnostic(
             codes.NO_PARAMETER,

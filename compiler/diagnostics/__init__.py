@@ -15,12 +15,12 @@ from hvdsl.grammar.diagnostics import Code
 def all_codes() -> Mapping[str, Code]:
     """Return every code by its id, the grammar's too. The modules are imported on the first call."""
     modules = ["hvdsl.grammar.diagnostic_codes", *(f"{__name__}.{m.name}" for m in iter_modules(__path__))]
-    found: dict[str, Code] = {}
+    codes: dict[str, Code] = {}
     for name in modules:
         for code in getattr(import_module(name), "CODES", ()):
-            if found.setdefault(code.id, code) is not code:
+            if codes.setdefault(code.id, code) is not code:
                 raise RuntimeError(f"two codes are called {code.id}")
-    return MappingProxyType(dict(sorted(found.items())))
+    return MappingProxyType(dict(sorted(codes.items())))
 
 
 def spec(

@@ -17,6 +17,7 @@ EXAMPLES = {
     "free": "free = at_least(2, per = latent)",
     "precision": "precision = bf16",
     "groups": 'groups = ["encoder.*": frozen]',
+    "levels": "levels = [z_top: codes(512, 32x32)]",
     "warmup": "warmup = 100",
 }
 
@@ -118,7 +119,7 @@ UNIT_DOES_NOT_FIT = Code(
 UNKNOWN_DATA = Code(
     "HV0611",
     "no such data",
-    "`data` names a known set, or one of the kinds `images` (a folder) and `arrays` (npy or npz), whose "
+    "`data` names a known set, or one of the kinds `images` (a folder), `arrays` (npy or npz) and `codes`, whose "
     "place `source` or `--data` says.",
     bad=spec().replace("data digits", "data digit"),
     good=spec(),

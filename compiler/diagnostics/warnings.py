@@ -45,8 +45,9 @@ UNREAD_BINDING = Code(
 UNREAD_VALUE = Code(
     "HV0905",
     "a value that reaches nothing",
-    "What reaches neither the output nor a latent has no effect, and its parameters get no gradient. Not said of text "
-    "of which another instance counts, such as the last of an encoder's cells, above which nothing is tapped.",
+    "What reaches neither the output nor a latent, or only as a product with 0, has no effect, and its parameters get "
+    "no gradient. Not said of text of which another instance counts, such as the last of an encoder's cells, above "
+    "which nothing is tapped.",
     bad=spec(encoder="8: conv(3x3, 8) -> tap -> conv(3x3, 8)"),
     good=spec(encoder="8: conv(3x3, 8) -> conv(3x3, 8) -> tap"),
     severity=Severity.WARNING,
@@ -118,6 +119,15 @@ STILL_NORM = Code(
     ),
     severity=Severity.WARNING,
 )
+UNCHECKED_VARIANTS = Code(
+    "HV0913",
+    "variants that were not checked",
+    "`hvdsl check` lays each variant of a spec over it, alone, and tells what is wrong then. It does so with up to 16 "
+    "variants; of more, each is checked where it is chosen: `hvdsl check model.hv@NAME`.",
+    bad="",  # said by `hvdsl check` alone, of a spec in which nothing need be wrong
+    good="",
+    severity=Severity.WARNING,
+)
 
 CODES = (
     BIAS_BEFORE_BATCH_NORM,
@@ -130,4 +140,5 @@ CODES = (
     LARGE_INPUT,
     UNTRAINED_PRIOR,
     STILL_NORM,
+    UNCHECKED_VARIANTS,
 )

@@ -18,10 +18,11 @@ from hvdsl.compiler.elaboration.interpreter import Interpreter
 from hvdsl.compiler.elaboration.names import check_condition_names
 from hvdsl.compiler.elaboration.references import check_program, check_unused, contradictions, unused_recipes
 from hvdsl.compiler.elaboration.sections import elaborate_prior, elaborate_sections
-from hvdsl.compiler.elaboration.values import Drawn, Flowing, SharedInstance, Step, Tensor, Value
+from hvdsl.compiler.elaboration.values import DistributionValue, Drawn, Flowing, SharedInstance, Step, Tensor, Value
 from hvdsl.compiler.evaluate.arithmetic import INVALID, Deferred, Invalid, Totals
 from hvdsl.compiler.graph import Edge, Graph, Shape, Written
 from hvdsl.compiler.model import Model
+from hvdsl.compiler.settings import CODES
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics, Exhausted, Fault, Severity, SpecError
 from hvdsl.grammar.printer import print_expression
@@ -121,6 +122,7 @@ def elaborate(closed: Assembled) -> Model:
         diagnostics.add(warning)
     settings = closed.settings
     program = TopLevel.of(closed.spec, closed.logits, settings.data.conditions)
+    program.of_codes = settings.data.is_codes
     check_condition_names(closed.spec, program, diagnostics)
     check_program(closed.spec, diagnostics)
     check_unused(closed, program, diagnostics)
@@ -146,7 +148,7 @@ def elaborate(closed: Assembled) -> Model:
     if graph is None:
         raise TypeError("a graph without output, and no diagnostic that says why")
     warnings = tuple(d for d in diagnostics if d.severity is Severity.WARNING)
-    return Model(settings, closed.likelihood, graph, priors, closed.spec, warnings)
+    return Model(settings, closed.likelihood, graph, priors, closed.spec, warnings, closed.variants)
 
 
 # Errors of the top level that others would only follow from.
@@ -154,10 +156,15 @@ _DECISIVE = (name_codes.RECURSION, name_codes.PRIORS_IN_A_CIRCLE, name_codes.RES
 
 
 def _model(closed: Assembled, program: TopLevel, diagnostics: Diagnostics) -> tuple[Graph | None, Elaborator]:
-    """Elaborate encoder and decoder."""
+    """Elaborate encoder and decoder; of priors over codes from a file, there is a graph without nodes."""
     settings, spec = closed.settings, closed.spec
     builder = GraphBuilder(settings.model, spec.span)
     elaborator = new_elaborator(program, builder, diagnostics)
+    if settings.data.is_codes:
+        for name, level in settings.data.levels.items():
+            value = DistributionValue(Edge(0), (level.classes, *level.grid), CODES, level.classes, level.depth)
+            elaborator.drawn[name] = [value]
+        return Graph(settings.model, [], builder.root, [], Edge(0), None), elaborator
     shape = settings.data.shape
     image = builder.node(IMAGE, {"shape": shape}, (), (shape,), spec.span)
     out = elaborate_sections(elaborator, spec, Tensor(Edge(image.index), shape))

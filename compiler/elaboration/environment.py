@@ -133,6 +133,7 @@ class TopLevel:
     defaults: Mapping[str, tuple[tree.Setting, ...]]
     logits: int | None  # None: unknown
     conditions: Mapping[str, ConditionSettings]  # the fields beside an image, in order
+    of_codes: bool = False  # priors alone, over codes from a file
     _parameters: dict[str, tuple[Argument, ...]] = field(default_factory=dict)
 
     def parameters(self, recipe: tree.RecipeNode) -> tuple[Argument, ...]:

@@ -194,15 +194,16 @@ def elaborate_prior(interpreter: Interpreter, item: tree.Prior, incomplete: bool
             interpreter.failed = True
             return None
         z = z or drawn
-        classes, size = drawn.classes or 0, drawn.shape[1:]
+        classes, size, depth = drawn.classes or 0, drawn.shape[1:], drawn.depth
         if name is item.name:
-            own: dict[str, Literal] = {"name": name.id, "classes": classes, "grid": size}
+            own: dict[str, Literal] = {"name": name.id, "classes": classes, "grid": size, "depth": depth}
             codes_of[name.id] = add_node(interpreter, CODES, own, (), name.span)
         else:
             given: dict[str, Literal] = {
                 "name": name.id,
-                "shape": (classes, *size),
+                "shape": (classes * depth, *size),
                 "classes": classes,
+                "depth": depth,
                 "source": "codes",
             }
             codes_of[name.id] = add_node(interpreter, GIVEN, given, (), name.span)
@@ -218,15 +219,17 @@ def elaborate_prior(interpreter: Interpreter, item: tree.Prior, incomplete: bool
     result = environment.names["x"]
     if isinstance(result, Invalid) or interpreter.failed:
         return None
-    if isinstance(result, Tensor) and result.shape == (z.classes, *label):
+    logits = (z.classes or 0) * z.depth
+    if isinstance(result, Tensor) and result.shape == (logits, *label):
         return result
     raise Fault(
         shape_codes.WRONG_PRIOR,
         f"the prior of `{item.name.id}` does not end with its logits",
         item.body.statements[-1].span if item.body.statements else item.name.span,
         describe(result),
-        f"{shape_text((z.classes or 0, *label))}: a logit for each code at each position",
-        f"end it with `conv(1x1, {z.classes})`",
+        f"{shape_text((logits, *label))}: a logit for each code at each position"
+        + (f", the {z.depth} depths one after the other" if z.depth > 1 else ""),
+        f"end it with `conv(1x1, {z.classes})`" + (" for each depth, in `concat(…)`" if z.depth > 1 else ""),
     )
 
 
@@ -253,17 +256,9 @@ def _drawn(interpreter: Interpreter, name: tree.Name, incomplete: bool) -> Distr
             f"`{name.id}` has no codes",
             name.span,
             found,
-            "a discrete latent that the decoder draws in one place",
+            "one of the `levels` of `data codes`"
+            if interpreter.program.of_codes
+            else "a discrete latent that the decoder draws in one place",
             did_you_mean(name.id, discrete) if (discrete := _discrete(interpreter)) else "",
-        )
-    depth = drawn[0].depth
-    if depth > 1:
-        raise Fault(
-            name_codes.NOT_A_DISCRETE_LATENT,
-            f"`{name.id}` has {depth} codes at each position",
-            name.span,
-            f"`depth = {depth}`",
-            "one code at each position",
-            "a prior over residual codes cannot be said yet: use `depth = 1`, or train without this prior",
         )
     return drawn[0]

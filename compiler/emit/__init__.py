@@ -18,9 +18,13 @@ __all__ = ["check_classes", "emit", "emit_priors", "emit_steps", "standalone"]
 def emit(model: Model) -> str:
     """Write the PyTorch module of a model and of its priors as their graphs are. Equal models give equal bytes.
 
+    Of priors over codes from a file it has these alone, as table `PRIORS`.
+
     Raises:
         SpecError: HV08xx, with every operation that cannot be emitted.
     """
+    if model.is_of_codes:
+        return emit_priors(model)
     settings = model.settings
     digest = _digest(model)
     return module_text(model.graph, model.priors, model.likelihood, settings.data, settings.title, digest, _version())

@@ -17,7 +17,6 @@ from hvdsl.compiler.emit.modules.classes import ModuleClass, classes, grouped_in
 from hvdsl.compiler.emit.modules.instance import ModuleInstance
 from hvdsl.compiler.emit.modules.model_text import model_class, prior_class
 from hvdsl.compiler.emit.modules.tree import ModuleTree
-from hvdsl.compiler.emit.stepwise.plan import plan
 from hvdsl.compiler.emit.stepwise.steps_text import position_steps
 from hvdsl.compiler.emit.syntax import Names, camel, word
 from hvdsl.compiler.graph import Graph, Literal, Named, Term, Written
@@ -74,7 +73,7 @@ def steps_text(
         SpecError: HV0801, for a prior that has none.
     """
     class_names = prior_names(priors, Names({"PRIORS", "STEPS", *RESERVED}))
-    parts = [position_steps(priors[latent], plan(priors[latent]), class_names[latent]) for latent in wanted]
+    parts = [position_steps(priors[latent], class_names[latent]) for latent in wanted]
     table = [f'    "{word(latent)}": {class_names[latent]}Steps,' for latent in wanted]
     return _text([*parts, ["STEPS = {", *table, "}"]], name, title, digest, version)
 

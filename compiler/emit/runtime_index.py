@@ -41,11 +41,11 @@ def tree(module: str) -> ast.Module:
 @cache
 def exports() -> Mapping[str, str]:
     """Every public name of the runtime that emitted code may use, with the module to import it from."""
-    found: dict[str, str] = {}
+    modules: dict[str, str] = {}
     for module in reversed(PUBLIC):
         for name in public(module):
-            found[name] = f"{PACKAGE}.{module}"
-    return MappingProxyType(found)
+            modules[name] = f"{PACKAGE}.{module}"
+    return MappingProxyType(modules)
 
 
 def public(module: str) -> list[str]:
@@ -86,11 +86,11 @@ def result_type(name: str) -> str:
 
 def _definitions(module: str) -> list[ast.stmt]:
     """Definitions of a module, and of the modules that a package's `__init__` takes its names from."""
-    found = list(tree(module).body)
+    statements = list(tree(module).body)
     for statement in tree(module).body:
         if isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith(PACKAGE + "." + module):
-            found += tree((statement.module or "").removeprefix(PACKAGE + ".")).body
-    return found
+            statements += tree((statement.module or "").removeprefix(PACKAGE + ".")).body
+    return statements
 
 
 def parameters(cls: str) -> dict[str, ast.expr | None]:
@@ -113,6 +113,6 @@ def parameters(cls: str) -> dict[str, ast.expr | None]:
 def _defaults(args: ast.arguments) -> dict[str, ast.expr | None]:
     positional = [*args.posonlyargs, *args.args][1:]
     without = len(positional) - len(args.defaults)
-    found: dict[str, ast.expr | None] = {a.arg: None for a in positional[:without]}
-    found |= {a.arg: d for a, d in zip(positional[without:], args.defaults, strict=True)}
-    return found | {a.arg: d for a, d in zip(args.kwonlyargs, args.kw_defaults, strict=True)}
+    defaults: dict[str, ast.expr | None] = {a.arg: None for a in positional[:without]}
+    defaults |= {a.arg: d for a, d in zip(positional[without:], args.defaults, strict=True)}
+    return defaults | {a.arg: d for a, d in zip(args.kwonlyargs, args.kw_defaults, strict=True)}

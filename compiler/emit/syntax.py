@@ -159,14 +159,14 @@ def abstract(text: str) -> tuple[Template, tuple[Literal, ...]]:
 
     `F.avg_pool2d(_operand_0, 2)` gives `F.avg_pool2d(_operand_0, _literal_0)` and `(2,)`.
     """
-    found: list[Literal] = []
+    literals: list[Literal] = []
 
     class Abstract(ast.NodeTransformer):
         def visit(self, node: ast.AST) -> ast.AST:
             value = _number(node)
             if value is not None:
-                found.append(value)
-                return ast.Name(f"{HOLE}{len(found) - 1}", ast.Load())
+                literals.append(value)
+                return ast.Name(f"{HOLE}{len(literals) - 1}", ast.Load())
             if isinstance(node, ast.Subscript):  # an index chooses; it is structure
                 node.value = self._expression(node.value)
                 return node
@@ -181,7 +181,7 @@ def abstract(text: str) -> tuple[Template, tuple[Literal, ...]]:
     tree = Abstract().visit(_parse(text))
     if not isinstance(tree, ast.expr):
         raise TypeError(f"{text!r} is no expression")
-    return Template(ast.unparse(tree)), tuple(found)
+    return Template(ast.unparse(tree)), tuple(literals)
 
 
 def fill(template: Template, operands: Sequence[ast.expr], values: Sequence[ast.expr]) -> ast.expr:

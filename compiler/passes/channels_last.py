@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from hvdsl.compiler.catalogue.convolutions import CONV, UPCONV
 from hvdsl.compiler.catalogue.reshaping import CHANNELS_LAST
 from hvdsl.compiler.catalogue.table import Layout, Needs
-from hvdsl.compiler.graph import Edge, Graph, Node, Role, Scope, Shape
+from hvdsl.compiler.graph import Edge, Graph, GraphScope, Node, Role, Shape
 from hvdsl.compiler.passes.draft import Draft
 
 
@@ -49,7 +49,7 @@ def _sections(draft: Draft) -> list[GraphScope]:
     return [member for member in draft.root.members if isinstance(member, GraphScope)]
 
 
-def _region(section: Scope) -> list[Node | Scope]:
+def _region(section: GraphScope) -> list[Node | GraphScope]:
     """The members of a section from the first on that holds a convolution that gains by the layout."""
     nodes = list(section.nodes())
     gaining = {node.index for node in nodes if node.operation.layout is Layout.CHANNELS_LAST}

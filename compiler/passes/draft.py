@@ -35,11 +35,11 @@ class Draft:
 
     def readers(self) -> dict[Edge, list[Node]]:
         """Who takes each value, in order of execution."""
-        found: dict[Edge, list[Node]] = defaultdict(list)
+        readers: dict[Edge, list[Node]] = defaultdict(list)
         for node in self.root.nodes():
             for value in node.inputs:
-                found[value].append(node)
-        return found
+                readers[value].append(node)
+        return readers
 
     def is_shared(self, node: Node) -> bool:
         """Whether a node is part of a shared instance: what is done to one use has to be done to all."""

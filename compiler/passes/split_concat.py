@@ -121,12 +121,12 @@ def _place(part: _Activated, users: list[Node], draft: Draft) -> tuple[GraphScop
 
 def _scopes(node: Node) -> list[GraphScope]:
     """From the innermost outwards."""
-    found: list[GraphScope] = []
+    scopes: list[GraphScope] = []
     scope: GraphScope | None = node.scope
     while scope is not None:
-        found.append(scope)
+        scopes.append(scope)
         scope = scope.parent
-    return found
+    return scopes
 
 
 def _holder(member: Node | GraphScope) -> GraphScope:

@@ -18,10 +18,10 @@ _ConditionHead = tuple[tree.Expr, bool, tuple[tree.Setting, ...], tuple[str, ...
 class TreeBuilder:
     """One method per action of the grammar: `(start, end, *parts)` to a node. Parts are tokens and nodes."""
 
-    def __init__(self, tokens: Tokens, found: Diagnostics) -> None:
+    def __init__(self, tokens: Tokens, diagnostics: Diagnostics) -> None:
         self.fragment = tokens.fragment
         self.trivia = tokens.trivia
-        self.found = found
+        self.diagnostics = diagnostics
         self._leading = sorted(self.trivia.leading)
         self._beside = sorted(self.trivia.beside)
 
@@ -187,7 +187,9 @@ class TreeBuilder:
             message = "a statement begins with `-`"
             help_ = "end the line before with `-` to go on with it, or put this in parentheses"
             expected = "a name, a value or a step"
-            self.found.add(Diagnostic(codes.LEADING_OPERATOR, message, self._span(start, end), "`-`", expected, help_))
+            self.diagnostics.add(
+                Diagnostic(codes.LEADING_OPERATOR, message, self._span(start, end), "`-`", expected, help_)
+            )
         return tree.Bare(value, **self._commented(start, end))
 
     def bind(self, start: int, end: int, targets: tree.Expr, value: tree.Expr) -> tree.Bind:
@@ -225,7 +227,7 @@ class TreeBuilder:
             if not isinstance(item, tree.Name) or "." in item.id:
                 shown = item.span.text if len(item.span.text) <= 30 else f"{item.span.text[:27]}…"
                 message = f"`{shown}` cannot stand left of `{sign}`"
-                self.found.add(Diagnostic(codes.BAD_TARGET, message, item.span, f"`{shown}`", expected, help_))
+                self.diagnostics.add(Diagnostic(codes.BAD_TARGET, message, item.span, f"`{shown}`", expected, help_))
         return tuple(item for item in items if isinstance(item, tree.Name))
 
     # -- expressions --------------------------------------------------------------------------------------
@@ -285,7 +287,7 @@ class TreeBuilder:
             if not isinstance(entry, tree.MapEntry):
                 message = "an entry without a key stands in a map"
                 help_ = "give every entry a key, `[32: 4, else: 8]`, or none"
-                self.found.add(Diagnostic(codes.MIXED_MAP, message, entry.span, "a value", "`key: value`", help_))
+                self.diagnostics.add(Diagnostic(codes.MIXED_MAP, message, entry.span, "a value", "`key: value`", help_))
         return tree.MapNode((*pairs,), span=self._span(start, end))
 
     def pair(self, start: int, end: int, key: tree.Expr, value: tree.Expr) -> tree.MapEntry:

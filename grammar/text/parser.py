@@ -74,19 +74,19 @@ def _habit(last: Token, token: Token, following: Sequence[Token]) -> str:
 class Parser:
     """One parse. `actions` maps the names of `hv.lark` to functions that build nodes."""
 
-    def __init__(self, tokens: Tokens, actions: Callable[[str], Action], found: Diagnostics) -> None:
+    def __init__(self, tokens: Tokens, actions: Callable[[str], Action], diagnostics: Diagnostics) -> None:
         self.tables = load_tables()
         self.fragment: Fragment = tokens.fragment
         self.tokens = tokens.tokens
         self.actions = actions
-        self.found = found
+        self.diagnostics = diagnostics
         self.states: list[int] = []
         self.parts: list[_Part] = []
-        self._strange = [_rest_of_line(d.span) for d in found if d.code is codes.STRANGE and d.span is not None]
+        self._strange = [_rest_of_line(d.span) for d in diagnostics if d.code is codes.STRANGE and d.span is not None]
         self._of_latents = frozenset(_settings_braces(tokens.tokens))
 
     def parse(self, start: str) -> object:
-        """Return what the start symbol's action built, or None after an error. Errors go to `found`."""
+        """Return what the start symbol's action built, or None after an error. Errors go to `diagnostics`."""
         self.states = [self.tables.starts[start]]
         final = self.tables.ends[start]
         at, resumed = 0, -1
@@ -151,8 +151,8 @@ class Parser:
             if depth > limits.DEPTH:
                 message = f"this is more than {limits.DEPTH} levels deep"
                 help_ = "give parts of it names of their own with `let`, a binding or a recipe"
-                self.found.add(Diagnostic(codes.TOO_DEEP, message, self.fragment.span(start, end), help=help_))
-                raise SpecError(self.found)
+                self.diagnostics.add(Diagnostic(codes.TOO_DEEP, message, self.fragment.span(start, end), help=help_))
+                raise SpecError(self.diagnostics)
             value = self.actions(action)(start, end, *self._splice(values))
         self.states.append(self.tables.states[self.states[-1]][origin])
         self.parts.append(_Part(value, start, end, depth))
@@ -172,7 +172,7 @@ class Parser:
 
     def _report(self, token: Token, at: int) -> None:
         span = self.fragment.span(token.start, token.end)
-        if any(d.span is not None and d.span.start == span.start and token.text for d in self.found):
+        if any(d.span is not None and d.span.start == span.start and token.text for d in self.diagnostics):
             return  # the tokenizer has already said what is wrong here
         if any(start < span.start < end for start, end in self._strange):
             return  # a consequence
@@ -183,7 +183,7 @@ class Parser:
                 span = self.fragment.span(row.start, row.end)
                 message = "a row begins with its resolution and `:`"
                 help_ = "write `RESOLUTION: …`; where the row goes on from the line before, end that line with `->`"
-                self.found.add(Diagnostic(codes.UNEXPECTED, message, span, "", "`:`", help_))
+                self.diagnostics.add(Diagnostic(codes.UNEXPECTED, message, span, "", "`:`", help_))
                 return
         keywords = [word for word, kind in self.tables.literals.items() if kind in accepted and word.isalpha()]
         if token.type == "NAME" and "CELL" in accepted:
@@ -191,15 +191,15 @@ class Parser:
             help_ = f"did you mean `{near[0]}`?" if near else "the language reference lists what a spec is made of"
             expected = ", ".join(f"`{w}`" for w in sorted(keywords))
             message = f"`{token.text}` is not something that a spec is made of"
-            self.found.add(Diagnostic(codes.UNKNOWN_ITEM, message, span, f"`{token.text}`", expected, help_))
+            self.diagnostics.add(Diagnostic(codes.UNKNOWN_ITEM, message, span, f"`{token.text}`", expected, help_))
         else:
             found, expected = _describe(token), _expected(accepted, self.tables.literals)
             message = f"{found} cannot stand here"
-            self.found.add(
+            self.diagnostics.add(
                 Diagnostic(codes.UNEXPECTED, message, span, found, expected, self._help(token, at, accepted))
             )
-        if len(list(self.found)) >= limits.DIAGNOSTICS:
-            raise SpecError(self.found)
+        if len(list(self.diagnostics)) >= limits.DIAGNOSTICS:
+            raise SpecError(self.diagnostics)
 
     def _begun(self, symbol: str) -> _Part | None:
         """The first part of the innermost `symbol` that is being read."""

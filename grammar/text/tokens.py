@@ -130,9 +130,9 @@ def _pattern() -> re.Pattern[str]:
 class _Scanner:
     """One walk over a text."""
 
-    def __init__(self, fragment: Fragment, found: Diagnostics) -> None:
+    def __init__(self, fragment: Fragment, diagnostics: Diagnostics) -> None:
         self.fragment = fragment
-        self.found = found
+        self.diagnostics = diagnostics
         self.tokens: list[Token] = []
         self.trivia = Trivia()
         self.leading: list[str] = []
@@ -252,7 +252,7 @@ class _Scanner:
                 "",
                 "split it, or use repetition: `block * 100`",
             )
-            raise SpecError(self.found)
+            raise SpecError(self.diagnostics)
         if self.stop is not None and self.stop.text == "\n":
             self._begin_line(token)
         self._add_stop(token)
@@ -261,7 +261,7 @@ class _Scanner:
                 message = f"more than {limits.BRACKETS} brackets are open here"
                 help_ = "give inner parts a name with `let` or a recipe of their own"
                 self._error(codes.TOO_DEEP, message, token.start, token.end, token.text, "", help_)
-                raise SpecError(self.found)
+                raise SpecError(self.diagnostics)
             self.brackets.append(token)
         elif token.type in CLOSING and not self._close(token):
             return
@@ -299,7 +299,7 @@ class _Scanner:
                 "take it out, or open it before",
             )
             if token.type == "RBRACE":
-                raise SpecError(self.found)
+                raise SpecError(self.diagnostics)
             return False
         if OPENING[opened.type] != token.type:
             line, column = self.fragment.source.position(self.fragment.span(token.start, token.end).start)
@@ -353,7 +353,7 @@ class _Scanner:
             f"`{close}`",
             f"add the missing `{close}`",
         )
-        raise SpecError(self.found)
+        raise SpecError(self.diagnostics)
 
     def _finish(self) -> Tokens:
         if self.brackets:
@@ -378,9 +378,9 @@ class _Scanner:
         expected: str = "",
         help_: str = "",
     ) -> None:
-        self.found.add(Diagnostic(code, message, self.fragment.span(start, end), found, expected, help_))
-        if len(list(self.found)) >= limits.DIAGNOSTICS:
-            raise SpecError(self.found)
+        self.diagnostics.add(Diagnostic(code, message, self.fragment.span(start, end), found, expected, help_))
+        if len(list(self.diagnostics)) >= limits.DIAGNOSTICS:
+            raise SpecError(self.diagnostics)
 
 
 def _indent(text: str, line: int) -> int:
@@ -391,10 +391,10 @@ def _indent(text: str, line: int) -> int:
     return end - line
 
 
-def tokenize(fragment: Fragment, found: Diagnostics) -> Tokens:
+def tokenize(fragment: Fragment, diagnostics: Diagnostics) -> Tokens:
     """Return the tokens of a text, the end included, and its comments.
 
-    Mistakes that leave a token in no doubt go to `found`; brackets that do not match and limits raise
+    Mistakes that leave a token in no doubt go to `diagnostics`; brackets that do not match and limits raise
     `SpecError`.
     """
-    return _Scanner(fragment, found).scan()
+    return _Scanner(fragment, diagnostics).scan()

@@ -65,7 +65,7 @@ def _in_our_words(problem: str, character: str) -> tuple[str, str]:
     return what, help_
 
 
-def compose(source: Source, found: Diagnostics) -> Node | None:
+def compose(source: Source, diagnostics: Diagnostics) -> Node | None:
     """Return the skeleton of a YAML file, None if it is empty.
 
     Works on PyYAML's events: no value is typed, no tag resolved, and an alias is refused before it could
@@ -73,28 +73,28 @@ def compose(source: Source, found: Diagnostics) -> Node | None:
     Raises `SpecError` for what is no YAML or uses parts of YAML that this form does without.
     """
     try:
-        return _Composer(source, found).document()
+        return _Composer(source, diagnostics).document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = min(mark.index, len(source.text)) if mark else 0
         what, help_ = _in_our_words(str(error.problem), source.text[at : at + 1])
-        found.add(Diagnostic(codes.BAD_YAML, f"this is not YAML: {what}", Span(source, at, at), help=help_))
+        diagnostics.add(Diagnostic(codes.BAD_YAML, f"this is not YAML: {what}", Span(source, at, at), help=help_))
     except yaml.reader.ReaderError as error:
         at = min(error.position, len(source.text))
-        found.add(
+        diagnostics.add(
             Diagnostic(
                 codes.NOT_TEXT,
                 f"character U+{ord(source.text[at]):04X} is not allowed in YAML",
                 Span(source, at, at + 1),
             )
         )
-    raise SpecError(found)
+    raise SpecError(diagnostics)
 
 
 class _Composer:
-    def __init__(self, source: Source, found: Diagnostics) -> None:
+    def __init__(self, source: Source, diagnostics: Diagnostics) -> None:
         self.source = source
-        self.found = found
+        self.diagnostics = diagnostics
         self.events: Iterator[yaml.Event] = yaml.parse(source.text, Loader=yaml.SafeLoader)
         self.depth = 0
         self.count = 0
@@ -165,7 +165,7 @@ class _Composer:
                 first = keys[key.text].span
                 message = f"`{key.text[:40]}` stands twice in this mapping"
                 help_ = f"the first one is on line {first.line}; keep one of them"
-                self.found.add(Diagnostic(codes.DUPLICATE_KEY, message, key.span, help=help_))
+                self.diagnostics.add(Diagnostic(codes.DUPLICATE_KEY, message, key.span, help=help_))
             keys[key.text] = key
             entries.append((key, value))
         return Mapping(tuple(entries), self._span(start, event, [value for _, value in entries]))
@@ -183,8 +183,8 @@ class _Composer:
 
     def _stop(self, code: Code, message: str, event: yaml.Event, help_: str) -> NoReturn:
         end = max(_index(event.end_mark), _index(event.start_mark))
-        self.found.add(Diagnostic(code, message, Span(self.source, _index(event.start_mark), end), help=help_))
-        raise SpecError(self.found)
+        self.diagnostics.add(Diagnostic(code, message, Span(self.source, _index(event.start_mark), end), help=help_))
+        raise SpecError(self.diagnostics)
 
 
 def _index(mark: yaml.error.Mark | yaml._yaml.Mark | None) -> int:

@@ -41,42 +41,44 @@ _KEYS = [
 
 def read_yaml(source: Source) -> tree.Spec:
     """Return the tree of a whole file in the YAML form. Raises `SpecError` with every mistake found."""
-    found = Diagnostics()
-    check_text(source, found, yaml=True)
-    root = compose(source, found)
+    diagnostics = Diagnostics()
+    check_text(source, diagnostics, yaml=True)
+    root = compose(source, diagnostics)
     items: tuple[tree.SpecItem, ...] = ()
     if root is not None:
-        items = tuple(_Reader(source, found).items(root))
-    found.stop_if_failed()
+        items = tuple(_Reader(source, diagnostics).items(root))
+    diagnostics.stop_if_failed()
     spec = tree.Spec(items, span=Span(source, 0, len(source.text)))
-    check_version(spec, found)
-    found.stop_if_failed()
+    check_version(spec, diagnostics)
+    diagnostics.stop_if_failed()
     return spec
 
 
 class _Reader:
     """Skeleton to tree. What cannot be read is reported and left out."""
 
-    def __init__(self, source: Source, found: Diagnostics) -> None:
+    def __init__(self, source: Source, diagnostics: Diagnostics) -> None:
         self.source = source
-        self.found = found
+        self.diagnostics = diagnostics
 
     # -- leaves -------------------------------------------------------------------------------------------
 
     def _wrong(self, node: Node, found: str, expected: str, help_: str = "") -> None:
-        self.found.add(Diagnostic(codes.BAD_YAML, f"{found} cannot stand here", node.span, found, expected, help_))
+        self.diagnostics.add(
+            Diagnostic(codes.BAD_YAML, f"{found} cannot stand here", node.span, found, expected, help_)
+        )
 
     def _parse(self, node: Node, start: str) -> Any:
         """Return what `start` of the grammar makes of a scalar, None after an error."""
         if not isinstance(node, Scalar):
             self._wrong(node, "a list" if isinstance(node, Sequence) else "a mapping", "an expression")
             return None
-        before = len(list(self.found))
+        before = len(list(self.diagnostics))
         if not node.text.strip() and start != "statements":
             self._wrong(node, "nothing", "an expression", "write the value after the `:`")
             return None
-        value = parse(node.fragment, start, self.found)
-        return value if len(list(self.found)) == before else None
+        value = parse(node.fragment, start, self.diagnostics)
+        return value if len(list(self.diagnostics)) == before else None
 
     def _expression(self, node: Node) -> tree.Expr | None:
         return cast("tree.Expr | None", self._parse(node, "expression"))
@@ -135,7 +137,7 @@ class _Reader:
                 help_ = f"did you mean `{near[0]}`?" if near else ""
                 message = f"`{key.text[:40]}` is not something that a spec is made of"
                 expected = ", ".join(f"`{word}`" for word in _KEYS)
-                self.found.add(Diagnostic(codes.UNKNOWN_ITEM, message, key.span, key.text[:40], expected, help_))
+                self.diagnostics.add(Diagnostic(codes.UNKNOWN_ITEM, message, key.span, key.text[:40], expected, help_))
 
     def _header(self, kind: str, value: Node, span: Span) -> Iterator[tree.SpecItem]:
         """What stands before the definitions of a file: its version, its names, the files that it takes from."""
@@ -220,7 +222,7 @@ class _Reader:
             or (not name and kind != "data")
         ):
             yield tree.SettingsNode(cast(Any, kind), cast(Any, name), settings, span=key.span.to(value.span))
-        elif not self.found.failed:
+        elif not self.diagnostics.failed:
             self._wrong(
                 key,
                 f"`{key.text[:30]}`",

@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Protocol, cast
+from typing import NoReturn, Protocol, cast
 
 from hvdsl.errors import HvdslError, UsageError
 
@@ -73,9 +73,19 @@ class Command(Protocol):
     def run(self, args: argparse.Namespace) -> int: ...
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells what is wrong with a command line in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {message}; `{self.prog} --help` shows what there is\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # closed by who called: `hvdsl … >&-`
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
     # pydantic would search every installed distribution for plugins, which nothing here uses.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if "WORLD_SIZE" in os.environ:  # what fails between processes is told in a sentence, not by torch's sockets
@@ -94,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
     """Return the parser: of the `chosen` command alone, or of all where none is chosen."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="hvdsl",
         usage="hvdsl [-h] [--version] COMMAND …",
         description="Deep hierarchical VAEs as text: check, draw, compile, train and sample specs.",
@@ -154,8 +164,13 @@ def _guarded(arguments: list[str]) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     chosen = next((argument for argument in arguments if not argument.startswith("-")), "")
+    if chosen and all(name != chosen for name, _, _ in COMMANDS):
+        near = _near(chosen, [name for name, _, _ in COMMANDS])
+        raise UsageError(f"there is no command `{chosen}`; {near}`hvdsl --help` lists them")
     parser = build_parser(chosen)
-    args = parser.parse_args(arguments)
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        _refuse(unknown, parser, chosen)
     if args.version:
         print(_version())
         return 0
@@ -163,6 +178,24 @@ def _dispatch(arguments: list[str]) -> int:
         parser.print_help()
         return USAGE
     return cast(int, args.execute(args))
+
+
+def _refuse(unknown: Sequence[str], parser: argparse.ArgumentParser, command: str) -> NoReturn:
+    """Say that a command takes no such arguments, and what may have been meant."""
+    from hvdsl.cli.commands.completion import commands_of
+
+    flags = [flag for words in commands_of(parser) for option in words.options for flag in option.flags]
+    near = next(filter(None, (_near(word.partition("=")[0], flags) for word in unknown if word.startswith("-"))), "")
+    name = f"hvdsl {command}".strip()
+    raise UsageError(f"unrecognized arguments: {' '.join(unknown)}; {near}`{name} --help` shows what there is")
+
+
+def _near(word: str, known: Sequence[str]) -> str:
+    """Return a question for what is nearly one of the words that are known, else nothing."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, known, n=1)
+    return f"did you mean `{near[0]}`? " if near else ""
 
 
 def _version() -> str:
@@ -241,7 +274,12 @@ def _bug(failure: Exception) -> int:
 
 
 def _say(failure: Exception | str, code: int) -> int:
-    print(f"hvdsl: {failure}", file=sys.stderr)
+    text = str(failure)
+    if not all(line.isprintable() for line in text.splitlines()):  # a file's name may hold what steers a terminal
+        from hvdsl.render.diagnostics import printable
+
+        text = "\n".join(map(printable, text.splitlines()))
+    print(f"hvdsl: {text}", file=sys.stderr)
     return code
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from hvdsl.compiler.analysis.causality import own_codes
 from hvdsl.compiler.graph import Graph, GraphScope, Node, Role
 from hvdsl.draw.folding import ScopeFolder
 from hvdsl.draw.labels import quantity, shape
@@ -91,8 +92,11 @@ def ladder(model: Model) -> Ladder:
 def _facts(model: Model) -> str:
     latents = model.graph.latents
     scalars = sum(a.shape[0] * a.shape[1] * a.shape[2] for a in latents)
-    facts = [f"{abbreviated(model.graph.parameter_count())} parameters", quantity(len(latents), "latent group")]
-    facts.append(quantity(scalars, "latent scalar"))
+    if model.is_of_codes:
+        facts = [f"{abbreviated(model.parameter_count)} parameters", "priors over codes from a file"]
+    else:
+        facts = [f"{abbreviated(model.graph.parameter_count())} parameters", quantity(len(latents), "latent group")]
+        facts.append(quantity(scalars, "latent scalar"))
     given = {str(node.args["name"]): node for node in _conditions(model)}
     if given:
         facts.append(f"given {', '.join(f'{name} ({_kind_of(node)})' for name, node in given.items())}")
@@ -136,10 +140,18 @@ def _grid(row: str) -> tuple[int, int]:
 
 def _prior(name: str, graph: Graph) -> PriorColumn:
     given = tuple(str(node.args["name"]) for node in graph.entries() if node.args.get("source") == "codes")
-    own = graph.shape(graph.output)
+    own, depth = graph.shape(graph.output), own_codes(graph).args["depth"]
     pieces = ScopeFolder(graph).pieces(graph.root)
     flows, links = _connections(graph, ([leaf for piece in pieces for leaf in piece.leaves()],))
-    return PriorColumn(name, given, pieces, flows, links, f"{own[1]}×{own[2]}", graph.parameter_count())
+    return PriorColumn(
+        name,
+        given,
+        pieces,
+        flows,
+        links,
+        f"{own[1]}×{own[2]}" + (f"×{depth}" if depth != 1 else ""),
+        graph.parameter_count(),
+    )
 
 
 class _Owners:

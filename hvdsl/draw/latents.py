@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 from hvdsl.compiler.analysis.reach import LatentStructure, latent_structure, latents_that_see_the_image
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 def latents(model: Model) -> Picture:
     """Return the drawing of a model's latent groups: equal neighbours are one circle, what follows is left out."""
+    if model.is_of_codes:
+        return _levels(model)
     graph, structure = model.graph, latent_structure(model.graph)
     seen = latents_that_see_the_image(graph)
     runs = _runs(graph, structure)
@@ -34,6 +37,26 @@ def latents(model: Model) -> Picture:
     if second:
         facts.append("dashed lines: what second-stage priors are given")
     return layered(model.settings.title or model.settings.model, " · ".join(facts), [*vertices, out], arrows + second)
+
+
+def _levels(model: Model) -> Picture:
+    """Return how the levels of codes from a file depend on each other by their priors."""
+    given = {
+        name: [str(node.args["name"]) for node in prior.entries()[1:] if node.args["source"] == "codes"]
+        for name, prior in model.priors.items()
+    }
+    levels = model.settings.data.levels
+    vertices = {}
+    for name in TopologicalSorter({name: given.get(name, ()) for name in levels}).static_order():
+        level = levels[name]
+        aside = (f"{level.grid[0]}×{level.grid[1]}", f"{level.classes} codes")
+        vertices[name] = Vertex((name,), Look.LATENT, "", aside, dashed=name not in given)
+    arrows = [Arrow(vertices[source], vertices[name]) for name, sources in given.items() for source in sources]
+    facts = [quantity(len(levels), "level") + " of codes"]
+    if len(given) < len(levels):
+        facts.append("dashed: without a prior")
+    title = model.settings.title or model.settings.model
+    return layered(title, " · ".join(facts), list(vertices.values()), arrows)
 
 
 def _second_stage(model: Model, vertices: Mapping[int, Vertex]) -> list[Arrow]:

@@ -61,6 +61,9 @@ def layout(ladder: Ladder) -> Picture:
 
 def _columns(ladder: Ladder) -> Sheet:
     """Decide widths and middles of the columns."""
+    if not ladder.bands:  # priors alone
+        width = MARGIN + _card_width(ladder) + 10 * (len(ladder.priors) - 1) + MARGIN
+        return Sheet(ladder, Picture(ladder.title, max(width, _heading_width(ladder)), 0), right=MARGIN - 40)
     up, down = ladder.encoder(), ladder.decoder()
     taps = [link for link in ladder.links if link.tap]
     lanes = sum(not link.tap and link.source in down for link in ladder.links)
@@ -74,9 +77,13 @@ def _columns(ladder: Ladder) -> Sheet:
     right = _marks_width(down) + sheet.lanes * LANE
     sheet.right = sheet.decoder + sheet.decoder_width / 2 + right + 12
     end = sheet.right + (_card_width(ladder) + 34 + 10 * (len(ladder.priors) - 1) if ladder.priors else 0)
-    heading = max(text_width(ladder.title, style.TITLE, "SemiBold"), text_width(ladder.facts, style.OPERATION))
-    sheet.picture.width = max(end, heading + MARGIN) + MARGIN
+    sheet.picture.width = max(end + MARGIN, _heading_width(ladder))
     return sheet
+
+
+def _heading_width(ladder: Ladder) -> float:
+    heading = max(text_width(ladder.title, style.TITLE, "SemiBold"), text_width(ladder.facts, style.OPERATION))
+    return heading + 2 * MARGIN
 
 
 def _marks_width(pieces: Sequence[Piece]) -> float:
@@ -119,6 +126,8 @@ def _alignment(sheet: Sheet, band: Band) -> float:
 def _ends(sheet: Sheet, paint: Painter, top: float) -> float:
     """Draw the image under the encoder, the likelihood under the decoder, and the streams of both columns."""
     ladder = sheet.ladder
+    if not ladder.bands:
+        return top
     y = top + style.GAP
     image = Place(sheet.encoder - sheet.encoder_width / 2, y, sheet.encoder_width, style.BOX_HEIGHT)
     end = Place(sheet.decoder - sheet.decoder_width / 2, y, sheet.decoder_width, style.BOX_HEIGHT)
@@ -142,17 +151,19 @@ def _header(sheet: Sheet) -> None:
     x = MARGIN - 6
     shapes.append(Text(sheet.ladder.title, (x, 30), style.TITLE, style.TEXT, "SemiBold", "start"))
     shapes.append(Text(sheet.ladder.facts, (x, 54), style.OPERATION, style.FAINT, anchor="start"))
-    for middle, word in ((sheet.encoder, "bottom-up"), (sheet.decoder, "top-down")):
+    for middle, word in () if not sheet.ladder.bands else ((sheet.encoder, "bottom-up"), (sheet.decoder, "top-down")):
         shapes.append(Text(word, (middle, 88), style.OPERATION, style.FAINT, "Italic"))
 
 
 def _legend(sheet: Sheet, y: float) -> float:
     """Explain the colours in one line; return where the picture ends."""
-    entries = [
-        (style.ENCODER, "bottom-up recipe"),
-        (style.DECODER, "top-down recipe"),
-        (style.LATENT, "latent variable"),
-    ]
+    entries = []
+    if sheet.ladder.bands:
+        entries = [
+            (style.ENCODER, "bottom-up recipe"),
+            (style.DECODER, "top-down recipe"),
+            (style.LATENT, "latent variable"),
+        ]
     if any(mark.on_the_way_up for piece in sheet.ladder.encoder() for mark in piece.marks):
         entries.append((style.LATENT, "dashed: drawn on the way up"))
     if sheet.ladder.priors:

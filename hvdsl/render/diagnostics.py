@@ -6,10 +6,11 @@ import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
+from textwrap import dedent, indent
 from typing import Any, TextIO
 from urllib.parse import quote
 
-from hvdsl.grammar.diagnostics import Diagnostic, Severity
+from hvdsl.grammar.diagnostics import Code, Diagnostic, Severity
 from hvdsl.grammar.source import Span
 
 TAB = 4
@@ -215,7 +216,7 @@ SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 
 def concise(diagnostics: Sequence[Diagnostic]) -> str:
     """One line for each: `ladder.hv:4:9: error[HV0301]: there is no `con`: did you mean `conv`?`"""
-    return "".join(f"{_where(d)}{d.severity}[{d.code.id}]: {_sentence(d)}\n" for d in diagnostics)
+    return "".join(printable(f"{_where(d)}{d.severity}[{d.code.id}]: {_sentence(d)}") + "\n" for d in diagnostics)
 
 
 def github(diagnostics: Sequence[Diagnostic]) -> str:
@@ -226,11 +227,7 @@ def github(diagnostics: Sequence[Diagnostic]) -> str:
 def sarif(diagnostics: Sequence[Diagnostic], version: str) -> dict[str, Any]:
     """Static Analysis Results Interchange Format 2.1.0: what code hosts and editors read."""
     codes = {d.code.id: d.code for d in diagnostics}
-    rules = [
-        {"id": code.id, "shortDescription": {"text": code.title}, "fullDescription": {"text": code.explanation}}
-        for code in codes.values()
-    ]
-    driver = {"name": "hvdsl", "version": version, "rules": rules}
+    driver = {"name": "hvdsl", "version": version, "rules": [_rule(code) for code in codes.values()]}
     results = [_result(d, list(codes).index(d.code.id)) for d in diagnostics]
     run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
     return {"$schema": SARIF, "version": "2.1.0", "runs": [run]}
@@ -246,13 +243,12 @@ def _where(diagnostic: Diagnostic) -> str:
 
 
 def _annotation(diagnostic: Diagnostic) -> str:
-    kind = "error" if diagnostic.severity is Severity.ERROR else "warning"
     properties = [f"title={_escaped(diagnostic.code.id, ':,')}"]
     if diagnostic.span is not None:
         end = diagnostic.span.source.position(diagnostic.span.end)
         properties += [f"file={_escaped(diagnostic.span.source.name, ':,')}", f"line={diagnostic.span.line}"]
         properties += [f"col={diagnostic.span.column}", f"endLine={end[0]}", f"endColumn={end[1]}"]
-    return f"::{kind} {','.join(properties)}::{_escaped(_sentence(diagnostic), '')}\n"
+    return f"::{_level(diagnostic.severity)} {','.join(properties)}::{_escaped(_sentence(diagnostic), '')}\n"
 
 
 def _escaped(text: str, more: str) -> str:
@@ -267,12 +263,32 @@ def _uri(path: PurePath) -> str:
     return path.as_uri() if path.is_absolute() else quote(path.as_posix())
 
 
+def _rule(code: Code) -> dict[str, Any]:
+    """What code hosts show of a diagnostic, with its examples: indented text is code in Markdown, too."""
+    explanation = " ".join(code.explanation.split())
+    parts = [explanation]
+    for heading, example in (("This gives it:", code.bad), ("This is right:", code.good)):
+        if example:
+            parts += [heading, indent(dedent(example).strip("\n"), "    ")]
+    story = "\n\n".join(parts)
+    return {
+        "id": code.id,
+        "shortDescription": {"text": code.title},
+        "fullDescription": {"text": explanation},
+        "help": {"text": story, "markdown": story},
+        "defaultConfiguration": {"level": _level(code.severity)},
+    }
+
+
+def _level(severity: Severity) -> str:
+    return "error" if severity is Severity.ERROR else "warning"
+
+
 def _result(diagnostic: Diagnostic, rule: int) -> dict[str, Any]:
-    level = "error" if diagnostic.severity is Severity.ERROR else "warning"
     result: dict[str, Any] = {
         "ruleId": diagnostic.code.id,
         "ruleIndex": rule,
-        "level": level,
+        "level": _level(diagnostic.severity),
         "message": {"text": _sentence(diagnostic)},
     }
     span = diagnostic.span

@@ -23,13 +23,16 @@ class _Console(Console):
 
 
 def show_info(info: Mapping[str, Any], stream: TextIO) -> None:
-    """Print the table of resolutions and the totals."""
+    """Print the table of resolutions and the totals; of priors over codes from a file, what these are of."""
     console = _Console(file=stream, highlight=False, width=None if stream.isatty() else PLAIN_WIDTH)
     console.print(info["title"] or info["name"], style="bold", markup=False)
-    console.print(_resolutions(info["resolutions"]))
-    for label, value in _totals(info):
+    if "levels" in info:
+        console.print()
+    else:
+        console.print(_resolutions(info["resolutions"]))
+    for label, value in _of_codes(info) if "levels" in info else _totals(info):
         console.print(f"{label:<24}{value}", markup=False)
-    for group in info["parameter_groups"]:
+    for group in info.get("parameter_groups", ()):
         console.print(f"{'trained apart':<24}{_group(group)}", markup=False)
     for prior in info["priors"]:
         label = f"prior of {prior['name']}"
@@ -46,11 +49,13 @@ def _group(group: Mapping[str, Any]) -> str:
 
 def info_html(info: Mapping[str, Any]) -> str:
     """Return the same as an HTML table, for a notebook."""
+    heading = f"<h4>{escape(info['title'] or info['name'])}</h4>"
+    if "levels" in info:
+        return f"{heading}\n<table>{''.join(_row('td', pair) for pair in _of_codes(info))}</table>"
     titles = ("resolution", "latent", "encoder blocks", "groups", "parameters", "MACs", "activations")
     rows = [_row("th", titles), *(_row("td", _cells(row)) for row in info["resolutions"])]
     totals = "".join(_row("td", pair) for pair in _totals(info))
-    heading = escape(info["title"] or info["name"])
-    return f"<h4>{heading}</h4>\n<table>{''.join(rows)}</table>\n<table>{totals}</table>"
+    return f"{heading}\n<table>{''.join(rows)}</table>\n<table>{totals}</table>"
 
 
 def _row(kind: str, cells: Sequence[str]) -> str:
@@ -98,6 +103,18 @@ def _totals(info: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def _of_codes(info: Mapping[str, Any]) -> list[tuple[str, str]]:
+    levels = []
+    for level in info["levels"]:
+        depth = f", {level['depth']} at each position" if level["depth"] > 1 else ""
+        levels.append(f"{level['name']}: {level['classes']} codes on {level['grid'][0]}x{level['grid'][1]}{depth}")
+    return [
+        ("parameters", f"{info['parameters']:,}"),
+        *(("" if i else "codes", level) for i, level in enumerate(levels)),
+        *(("" if i else "conditions", _condition(field)) for i, field in enumerate(info["conditions"])),
+    ]
+
+
 def _condition(field: Mapping[str, Any]) -> str:
     """`age: 1 number, dropped 0.1, read by generation`."""
     channels, *size = field["shape"]
@@ -113,6 +130,8 @@ def _sight(prior: Mapping[str, Any]) -> str:
     """How much of what precedes the middle of its map a prior sees, and the nearest position that it misses."""
     sight = prior["sight"]
     place, grid = _place(sight["position"]), f"{prior['height']}x{prior['width']}"
+    if prior["depth"] > 1:
+        grid += f", with {prior['depth']} codes at each,"
     text = f"at {place} of {grid} sees {sight['seen']:,} of {sight['earlier']:,} earlier"
     return text if sight["hole"] is None else f"{text}, all after {_place(sight['hole'])}"
 

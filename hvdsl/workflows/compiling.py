@@ -39,10 +39,9 @@ class Compiled:
     level: int = 1
 
     def __repr__(self) -> str:
-        settings, graph = self.model.settings, self.model.graph
-        shape = "x".join(map(str, settings.data.shape))
-        groups = f"{len(graph.latents)} latent group{'' if len(graph.latents) == 1 else 's'}"
-        return f"<hvdsl.Compiled {settings.model}: {shape}, {graph.parameter_count():,} parameters, {groups}>"
+        model, data = self.model, self.model.settings.data
+        of = "codes" if data.is_codes else "x".join(map(str, data.shape))
+        return f"<hvdsl.Compiled {model.settings.model}: {of}, {model.parameter_count:,} parameters, {model.groups}>"
 
     def _repr_html_(self) -> str:
         from hvdsl.render.table import info_html
@@ -96,8 +95,12 @@ class Compiled:
         At level 2 its repeated recipes are handed to `torch.compile`, which works when they first run.
 
         Raises:
-            hvdsl.Error: level 2, where there is no compiler for what `torch.compile` generates.
+            hvdsl.Error: level 2, where there is no compiler for what `torch.compile` generates; or the spec has priors
+                over codes from a file alone, whose classes are in `module().PRIORS`.
         """
+        if self.model.is_of_codes:
+            name = self.model.settings.model
+            raise UsageError(f"`{name}` has priors over codes alone, and no model of images: see `module().PRIORS`")
         from hvdsl.runtime.layers import initialize
         from hvdsl.workflows.calls import no_global_effect
 
@@ -183,6 +186,16 @@ def info(model: Model) -> dict[str, Any]:
 
     priors = [prior_summary(graph).to_json() for graph in model.priors.values()]
     conditions = [condition.to_json() for condition in condition_uses(model)]
+    if model.is_of_codes:
+        levels = model.settings.data.levels.items()
+        return {
+            "title": model.settings.title,
+            "name": model.settings.model,
+            "parameters": model.parameter_count,
+            "levels": [{"name": name, **level.model_dump(exclude={"kind"})} for name, level in levels],
+            "conditions": conditions,
+            "priors": priors,
+        }
     return {
         "title": model.settings.title,
         **summary(model.graph).to_json(),

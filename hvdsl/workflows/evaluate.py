@@ -36,7 +36,7 @@ from hvdsl.workflows.conditions import GivenValue, regiven, runtime_condition
 from hvdsl.workflows.images import GivenImages, ImagesLike
 from hvdsl.workflows.open import Opened, first_stage
 from hvdsl.workflows.runs import class_names, run_data, used_images
-from hvdsl.workflows.stages import open_priors
+from hvdsl.workflows.stages import PriorsAlone, open_priors
 
 Split = Literal["train", "validation", "test"]
 
@@ -150,6 +150,8 @@ def evaluate_any(
     Raises:
         HvdslError: there are no images, they do not fit, or the bound is not finite.
     """
+    if opened.spec.model.is_of_codes:
+        raise UsageError(f"{PriorsAlone.WITHOUT_IMAGES}; `evaluate_codes` says what codes cost")
     if images is None:
         place = None if data is None else Path(data)
         return evaluate_split(opened, place, split, samples, baselines, batch, seed, console, given)

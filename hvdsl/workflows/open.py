@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError, UsageError
+from hvdsl.grammar.files import SUFFIXES as SPEC_SUFFIXES
 from hvdsl.grammar.source import Source
 from hvdsl.importers.weights import WeightsError
 from hvdsl.runtime.codes.levels import code_levels
@@ -38,8 +39,8 @@ from hvdsl.runtime.training.folder.weights import copy_into, load_weights, model
 from hvdsl.workflows.compiling import Compiled, compiled
 from hvdsl.workflows.conditions import GivenValue, images_with_fields
 from hvdsl.workflows.images import ImagesLike
-from hvdsl.workflows.runs import class_names, device_of, read_model, read_resolved
-from hvdsl.workflows.stages import Autoencoder, autoencoder
+from hvdsl.workflows.runs import class_names, device_of, open_run, read_model, read_resolved
+from hvdsl.workflows.stages import Autoencoder, PriorsAlone, autoencoder, codes_alone, open_priors
 
 CheckpointName = Literal["last", "best"] | int
 
@@ -64,6 +65,8 @@ class Opened:
 
     def images(self, images: ImagesLike, given: Mapping[str, GivenValue] | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Return images as raw pixel values, and the fields beside them; see `images_with_fields`."""
+        if self.data.is_codes:
+            raise UsageError(PriorsAlone.WITHOUT_IMAGES)
         return images_with_fields(self.module, images, self.data, given, class_names(self.run))
 
 
@@ -88,12 +91,12 @@ def open_model(
         raise UsageError(f"{path} is one checkpoint already: leave out `checkpoint`, or give the run")
     if of_checkpoint and (home := _run_around(path)) is not None:
         return _of_run(home, int(path.resolve().name), use_ema, overrides, on)
-    if path.is_file():
+    if path.is_file() and path.suffix not in SPEC_SUFFIXES:
         return _of_file(path, use_ema, overrides, on)
     if of_checkpoint:
         part = "ema" if use_ema and (path / "ema.safetensors").is_file() else "model"
         return _of_file(path / f"{part}.safetensors", use_ema, overrides, on)
-    return _of_run(Run.open(path), checkpoint, use_ema, overrides, on)
+    return _of_run(open_run(path), checkpoint, use_ema, overrides, on)
 
 
 def _run_around(checkpoint: Path) -> Run | None:
@@ -109,9 +112,12 @@ def first_stage(opened: Opened) -> Autoencoder:
     Raises:
         HvdslError: the model has a continuous latent, or comes from a file, which has no priors beside it.
     """
-    code_levels(opened.module)  # says what is wrong where there are none
+    if not opened.spec.model.is_of_codes:
+        code_levels(opened.module)  # says what is wrong where there are none
     if opened.run is None:
         raise HvdslError(f"{opened.source} has no priors beside it: load the run that it is from")
+    if opened.spec.model.is_of_codes:
+        return codes_alone(opened.run, opened.spec.model, opened.module)
     return autoencoder(opened.run, opened.spec.model, opened.module, opened.step, opened.overrides)
 
 
@@ -129,6 +135,12 @@ def _of_run(
     run: Run, checkpoint: CheckpointName, use_ema: bool, overrides: tuple[str, ...], device: torch.device
 ) -> Opened:
     spec = compiled(read_model(run, overrides))
+    if spec.model.is_of_codes:
+        if checkpoint != "last":
+            raise UsageError(f"{run.folder} has priors alone, each with checkpoints of its own: the newest are used")
+        first = codes_alone(run, spec.model)
+        priors = open_priors(first, list(spec.model.priors), lambda s: use_ema and s.evaluate.use_ema, device)
+        return Opened(spec, PriorsAlone(priors), 0, run, device, run.folder, use_ema, overrides)
     step = checkpoint_step(run, checkpoint)
     module = spec.build()
     averaged = use_ema and spec.model.settings.evaluate.use_ema

@@ -99,6 +99,17 @@ def overview(path: Path, name: str = "", records: Records | None = None) -> RunO
     )
 
 
+def holds_priors_alone(path: Path) -> bool:
+    """Whether a run trains nothing itself: its priors, over codes from a file, are runs of their own."""
+    return (path / "priors").is_dir() and not any((path / name).exists() for name in ("metrics.jsonl", "checkpoints"))
+
+
+def prior_runs(path: Path) -> list[Path]:
+    """The folders of a run's priors that were begun."""
+    priors = path / "priors"
+    return [p for p in sorted(priors.iterdir()) if (p / ENVIRONMENT).is_file()] if priors.is_dir() else []
+
+
 def _run_folders(folder: Path) -> Iterator[Path]:
     """The folder itself, if it is a run, and those in it, priors of a run included; links are not followed."""
     seen = 0
@@ -107,7 +118,7 @@ def _run_folders(folder: Path) -> Iterator[Path]:
         path, depth = waiting.pop()
         seen += 1
         is_run = (path / ENVIRONMENT).is_file()
-        if is_run:
+        if is_run and not holds_priors_alone(path):
             yield path
         within = path / "priors" if is_run else path
         if depth >= DEEPEST or not within.is_dir():

@@ -95,6 +95,8 @@ def make_plan(model: Model, world_size: int, level: int = 1) -> TrainingPlan:
         HvdslError: There is no `train` section, or the batch does not divide among the processes.
     """
     train = model.settings.train
+    if model.is_of_codes:
+        raise UsageError(f"`{model.settings.model}` has priors alone, and estimates are of models of images")
     if train is None:
         raise HvdslError(f"`{model.settings.model}` has no `train` section: add one, or give its values with `--set`")
     if train.batch % (world_size * train.accumulate):

@@ -31,8 +31,8 @@ from hvdsl.runtime.training.folder.run import Run
 from hvdsl.workflows.calls import showing
 from hvdsl.workflows.conditions import stored_images
 from hvdsl.workflows.open import CheckpointName, Opened, open_model
-from hvdsl.workflows.overview import RunOverview, overview
-from hvdsl.workflows.runs import read_model, spread_indices, used_images
+from hvdsl.workflows.overview import RunOverview, holds_priors_alone, overview, prior_runs
+from hvdsl.workflows.runs import open_run, read_model, spread_indices, used_images
 from hvdsl.workflows.sample import SampleOptions, draw_samples
 
 T = TypeVar("T")
@@ -66,10 +66,13 @@ def write_report(
     """Write the page; what of a run cannot be read is told in it.
 
     Raises:
-        UsageError: There are more runs than one can tell apart.
+        UsageError: There are more runs than one can tell apart, or `output` is no name of a page.
         HvdslError: A folder is no run, or the page cannot be written.
     """
     options = options or ReportOptions()
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"a report cannot be written as `{output}`: give a file that ends in .html")
+    runs = [run for path in runs for run in (prior_runs(path) if holds_priors_alone(path) else [path])]
     if not 1 <= len(runs) <= MOST_RUNS:
         raise UsageError(f"{len(runs)} runs on one page cannot be told apart: name 1 to {MOST_RUNS}")
     names = _names(runs)
@@ -77,7 +80,7 @@ def write_report(
         reports = []
         for i, (path, name) in enumerate(zip(runs, names, strict=True)):
             show(i, len(runs), name)
-            reports.append(_report(Run.open(path), name, options))
+            reports.append(_report(open_run(path), name, options))
     title = reports[0].name if len(reports) == 1 else f"{len(reports)} runs: {', '.join(names)}"
     return write_output(output, page(title, reports))
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hvdsl.compiler.assembly.files import locate
+from hvdsl.compiler.assembly.files import is_shipped, locate
 from hvdsl.compiler.assembly.upgrade import upgraded
 from hvdsl.compiler.emit import emit_priors, emit_steps
 from hvdsl.compiler.load import load_module
@@ -20,8 +20,9 @@ from hvdsl.compiler.model import Model
 from hvdsl.compiler.pipeline import write
 from hvdsl.compiler.settings import Data
 from hvdsl.draw import graph_json
-from hvdsl.errors import UsageError
+from hvdsl.errors import HvdslError, UsageError
 from hvdsl.grammar import print_text, read_text
+from hvdsl.grammar.files import SUFFIXES
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.data import Dataset, Splits, open_given, open_splits
 from hvdsl.runtime.data.hub import noted_place
@@ -119,6 +120,17 @@ def _given(spec: str | Path | Source) -> tuple[str, str]:
     return f"spec{path.suffix}", path.read_text(encoding="utf-8")
 
 
+def open_run(folder: Path) -> Run:
+    """Open a run folder.
+
+    Raises:
+        HvdslError: it is none; of a spec in its place it says how a run is made of it.
+    """
+    if (folder.suffix in SUFFIXES and folder.is_file()) or (not folder.exists() and is_shipped(str(folder))):
+        raise HvdslError(f"{folder} is a spec, and no run of one: make one with `hvdsl train {folder} --out RUN`")
+    return Run.open(folder)
+
+
 def read_model(run: Run, overrides: Sequence[str] = ()) -> Model:
     """Return the model of a run, from its `resolved.hv`."""
     return read_resolved(Source(str(run.folder / "resolved.hv"), run.spec()), overrides)
@@ -138,6 +150,11 @@ def class_names(run: Run | None) -> Mapping[str, Sequence[str]]:
     return noted if isinstance(noted, Mapping) else {}
 
 
+def _refuse_codes(data: Data) -> None:
+    if data.is_codes:
+        raise UsageError("`data codes` are codes from a file and no images: what takes or makes images is not for them")
+
+
 def run_data(run: Run | None, settings: Data, data: Path | None = None) -> Splits:
     """Open the images that a run trains on or is used on: those at `data`, else those that the run has noted.
 
@@ -146,6 +163,7 @@ def run_data(run: Run | None, settings: Data, data: Path | None = None) -> Split
     Raises:
         DataError: they are missing, damaged, or not what the spec says.
     """
+    _refuse_codes(settings)
     if data is None and run is not None:
         data = run.data
     return open_splits(settings, data, class_names(run))
@@ -159,6 +177,7 @@ def used_images(
     Raises:
         DataError: they are missing, damaged, or not what the spec says.
     """
+    _refuse_codes(settings)
     return open_given(settings, data, None if run is None else run.data, split, default, class_names(run))
 
 
@@ -201,4 +220,5 @@ def open_data(
         settings = spec.model.settings
     else:
         settings = checked(spec, spelled(overrides), variant).settings
+    _refuse_codes(settings.data)
     return open_splits(settings.data, None if data is None else Path(data))

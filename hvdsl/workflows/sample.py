@@ -37,7 +37,7 @@ from hvdsl.workflows.latent_files import read_latents
 from hvdsl.workflows.latents import given_value
 from hvdsl.workflows.open import Opened, first_stage, sampling_weights
 from hvdsl.workflows.runs import class_names
-from hvdsl.workflows.stages import Autoencoder, open_priors, with_steps
+from hvdsl.workflows.stages import Autoencoder, PriorsAlone, open_priors, with_steps
 
 Value = TypeVar("Value")
 PerLevel = tuple[tuple[str, Value], ...]  # values by level; "" is every level, and the later is taken over the earlier
@@ -103,16 +103,39 @@ def draw_batches(
     Raises:
         HvdslError: as `draw`.
     """
-    if options.n < 1:
-        raise UsageError(f"{options.n} images are no number of images to draw: ask for 1 or more")
     settings = opened.spec.model.settings
+    if opened.spec.model.is_of_codes:
+        raise UsageError(f"{PriorsAlone.WITHOUT_IMAGES}; `sample_codes`, or `hvdsl sample -o codes.npz`, draws codes")
+    _check_number(options)
     batches = [indices for indices in chunks(range(options.n), options.batch) if wanted(indices)]
     if is_drawn_from_codes(opened.spec.model):
-        parts = draw_from_codes(options, first_stage(opened), opened.use_ema, batches, console)
+        parts = draw_from_codes(opened, options, batches, console)
     else:
         parts = draw_from_latents(opened, options, batches, console)
     for indices, images in parts:
         yield indices, as_pixels(images, settings.data)
+
+
+def _check_number(options: SampleOptions) -> None:
+    if options.n < 1:
+        raise UsageError(f"{options.n} images are no number of images to draw: ask for 1 or more")
+
+
+def draw_codes_alone(
+    opened: Opened, options: SampleOptions, console: Console | None = None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Draw codes of all levels, `(n, …)`, and what they are given, as `Trained.sample_codes` gives them.
+
+    Raises:
+        HvdslError: as `draw`.
+    """
+    _check_number(options)
+    if not is_drawn_from_codes(opened.spec.model):
+        raise UsageError(f"`{opened.spec.model.settings.model}` is no model of codes: `sample` draws images")
+    batches = list(chunks(range(options.n), options.batch))
+    drawn = list(_drawn_codes(opened, first_stage(opened), options, batches, console))
+    codes = {name: torch.cat([each[name].cpu() for _, each, _ in drawn]) for name in drawn[0][1]}
+    return codes, {name: torch.cat([each[name] for _, _, each in drawn]) for name in drawn[0][2]}
 
 
 def draw_from_latents(
@@ -202,13 +225,25 @@ def _own_statistics(module: nn.Module) -> Iterator[None]:
 
 
 def draw_from_codes(
-    options: SampleOptions,
-    first: Autoencoder,
-    use_ema: bool,
-    batches: Sequence[range],
-    console: Console | None = None,
+    opened: Opened, options: SampleOptions, batches: Sequence[range], console: Console | None = None
 ) -> Iterator[tuple[range, Tensor]]:
     """Draw batches of images from codes of trained priors: their numbers, and raw pixel values `(N, C, H, W)`.
+
+    Raises:
+        HvdslError: a prior is missing, of other codes, or given what does not fit.
+    """
+    first = first_stage(opened)
+    data = first.model.settings.data
+    for indices, codes, given in _drawn_codes(opened, first, options, batches, console):
+        whole = completed(first.module, given, len(indices))
+        images = decode_codes(first.module, data, codes, batch=len(indices), given=whole)
+        yield indices, as_stored(images, data)
+
+
+def _drawn_codes(
+    opened: Opened, first: Autoencoder, options: SampleOptions, batches: Sequence[range], console: Console | None
+) -> Iterator[tuple[range, dict[str, Tensor], dict[str, Tensor]]]:
+    """Draw codes of trained priors batch by batch: the images' numbers, codes by level, and what these are given.
 
     Raises:
         HvdslError: a prior is missing, of other codes, or given what does not fit.
@@ -221,12 +256,13 @@ def draw_from_codes(
     given = _given_codes(options, first)
     fixed = _fixed(options, first)
     drawn = [name for name in levels if name not in fixed]
-    priors = with_steps(first, open_priors(first, drawn, lambda settings: use_ema and settings.sample.use_ema))
+    use_ema = opened.use_ema
+    trained = open_priors(first, drawn, lambda settings: use_ema and settings.sample.use_ema, opened.device)
+    priors = with_steps(first, trained)
     untrained = [name for name in levels if name not in priors and name not in fixed]
     if untrained:
         raise HvdslError(_untrained(first, untrained))
     given, bare = _told(options, first, given, priors)
-    whole = completed(first.module, given, 1)
     kept = _kept(options, first)
     _check_drawn(options, list(levels), drawn)
     cuts = _cuts(options, list(levels), first.model.settings.sample.temperature)
@@ -246,9 +282,7 @@ def draw_from_codes(
                 schedules=schedules,
                 progress=_telling(show, indices),
             )
-        data = first.model.settings.data
-        images = decode_codes(first.module, data, codes, batch=len(indices), given=some(whole, indices))
-        yield indices, as_stored(images, data)
+        yield indices, codes, some(given, indices)
 
 
 def per_level(pairs: PerLevel[Value], levels: Sequence[str], option: str) -> dict[str, Value]:
@@ -310,6 +344,8 @@ def _kept(options: SampleOptions, first: Autoencoder) -> dict[str, KeptCodes]:
         return {}
     if options.keep is None or options.mask is None:
         raise UsageError("--mask says what to draw anew and --keep what stands elsewhere: give both")
+    if first.model.is_of_codes:
+        raise UsageError("--mask is of pixels, and codes from a file have none: `--fix LEVEL=FILE` keeps whole levels")
     drawn = read_mask(options.mask, first.model.settings.data.shape[1:])
     if isinstance(options.keep, Path):
         source, by_level = str(options.keep), read_codes(options.keep, first.levels, first.digest)

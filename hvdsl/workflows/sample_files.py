@@ -12,14 +12,16 @@ from rich.console import Console
 from torch import Tensor
 
 from hvdsl.errors import UsageError
+from hvdsl.runtime.codes.files import check_suffix, write_arrays
 from hvdsl.runtime.ground.disk import clear_remains, read_json, write_json
 from hvdsl.runtime.inference.image_files import ImageFolder, ImageOutput, file_names, write_images
 from hvdsl.runtime.training.folder.run import Run
 from hvdsl.workflows.latent_files import model_digest
-from hvdsl.workflows.open import Opened
-from hvdsl.workflows.sample import SampleOptions, draw_batches, draw_samples
+from hvdsl.workflows.open import Opened, first_stage
+from hvdsl.workflows.sample import SampleOptions, draw_batches, draw_codes_alone, draw_samples
 from hvdsl.workflows.stages import prior_folder
 
+MOST_COLUMNS = 32  # of a page
 RECORD = ".samples.json"
 """What a folder of samples says of itself: hidden, so that what reads a folder of images passes it over."""
 
@@ -35,7 +37,7 @@ def write_samples(opened: Opened, options: SampleOptions, output: ImageOutput, c
     """
     data = opened.spec.model.settings.data
     if output.form != "folder":
-        return write_images(output, draw_samples(opened, options, console), data)
+        return write_images(output, draw_samples(opened, options, console), data, columns=page_columns(options))
     record = _record(opened, options)
     _check(output.path, record)
     folder = ImageFolder(output.path, data, file_names((), options.n))
@@ -46,6 +48,30 @@ def write_samples(opened: Opened, options: SampleOptions, output: ImageOutput, c
     for indices, images in batches:
         folder.write(indices, images)
     return folder.what(options.n) + (f", {before:,} of them from before" if before else "")
+
+
+def write_sampled_codes(opened: Opened, options: SampleOptions, path: Path, console: Console | None = None) -> str:
+    """Draw codes into an `.npz` or `.safetensors` file, with what they are given; returns what was written, in words.
+
+    Raises:
+        HvdslError: as `draw`, or the file cannot be written.
+    """
+    check_suffix(path)
+    first, model = first_stage(opened), opened.spec.model
+    codes, given = draw_codes_alone(opened, options, console)
+    levels = [level for level in first.levels if level.name in codes]
+    kinds = {level.name: np.min_scalar_type(level.classes - 1) for level in levels}
+    arrays = {level.name: codes[level.name].numpy().astype(kinds[level.name]) for level in levels}
+    arrays |= {name: values.cpu().numpy() for name, values in given.items()}
+    write_arrays(path, arrays, levels, model.settings.model, first.digest)
+    return f"codes of {options.n} images; " + "; ".join(f"{level.name}: {level}" for level in levels)
+
+
+def page_columns(options: SampleOptions) -> int | None:
+    """Return how many images stand beside each other on a page: what is given in turn stands in a column each."""
+    turns = [len(options.label), *(value.count(",") + 1 for _, value in options.given if isinstance(value, str))]
+    columns = max(turns)
+    return columns if 1 < columns <= min(options.n, MOST_COLUMNS) else None
 
 
 def _record(opened: Opened, options: SampleOptions) -> dict[str, Any]:

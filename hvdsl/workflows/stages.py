@@ -13,19 +13,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from torch import nn
 
 from hvdsl.compiler.emit import emit_priors
 from hvdsl.compiler.model import Model, structure
-from hvdsl.compiler.settings import ModelSettings
+from hvdsl.compiler.settings import Data, ModelSettings
 from hvdsl.errors import HvdslError
 from hvdsl.grammar import print_text
 from hvdsl.runtime.codes.extract import stored_codes
 from hvdsl.runtime.codes.levels import CodesError, Level, code_levels
+from hvdsl.runtime.codes.source import CodeFile, code_parts, held_out, levels_of, read_code_file
 from hvdsl.runtime.codes.store import CodeStore, Identity, autoencoder_digest
 from hvdsl.runtime.data import Dataset
+from hvdsl.runtime.data.names import TEST, TRAIN, VALIDATION
 from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.latents import Condition
 from hvdsl.runtime.priors.protocol import StepwisePrior
@@ -39,7 +43,10 @@ from hvdsl.workflows.runs import instantiate, instantiate_prior, read_model, ste
 
 @dataclass(frozen=True, slots=True)
 class Autoencoder:
-    """The trained first stage of a run."""
+    """The trained first stage of a run; of a run over codes from a file, what stands in its place.
+
+    There `module` has the trained priors, by level, and `digest` is what the file says of where its codes are from.
+    """
 
     run: Run
     model: Model
@@ -50,7 +57,7 @@ class Autoencoder:
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        return code_levels(self.module)
+        return levels_of(self.model.settings.data) if self.model.is_of_codes else code_levels(self.module)
 
     @property
     def dims(self) -> int:
@@ -73,6 +80,74 @@ def autoencoder(run: Run, model: Model, module: nn.Module, step: int, overrides:
     return Autoencoder(run, model, module, step, autoencoder_digest(module, structure(model)), tuple(overrides))
 
 
+class PriorsAlone(nn.Module):
+    """Priors over codes from a file, by level, with no model of images."""
+
+    WITHOUT_IMAGES = "these are priors over codes from a file: there are no images to take in, and none to make"
+
+    def __init__(self, priors: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.priors = nn.ModuleDict(priors)
+
+
+def codes_alone(run: Run, model: Model, priors: nn.Module | None = None) -> Autoencoder:
+    """Return what stands in the place of the first stage in a run over codes from a file.
+
+    Raises:
+        CodesError: the run has no codes.
+    """
+    digest = CodeStore.open(code_folder(run, TRAIN)).identity.autoencoder
+    return Autoencoder(run, model, PriorsAlone({}) if priors is None else priors, 0, digest)
+
+
+def code_folder(run: Run, split: str) -> Path:
+    """Return where the codes of a split are stored."""
+    return run.folder / "codes" / split
+
+
+CodeParts = dict[str, tuple[CodeFile, NDArray[np.int64]]]
+"""By split, the file of its codes, and which of the file's images are in it."""
+
+
+def read_file_codes(data: Data, place: Path | None, *, whole: bool = False) -> CodeParts:
+    """Read the codes that `data codes` names, or those at `place`.
+
+    Args:
+        whole: leave a single file whole, and hold nothing out.
+
+    Raises:
+        CodesError: there are none, or they are not what the spec says.
+    """
+    named = place or (None if data.source is None else Path(data.source))
+    if named is None:
+        raise CodesError("which codes? Name a file of them with `--data`, or write `source` into `data` of the spec")
+    conditions = [runtime_condition(field) for field in data.conditions]
+    files = {part: read_code_file(p, levels_of(data), conditions) for part, p in code_parts(named).items()}
+    parts = {part: (file, np.arange(len(file))) for part, file in files.items()}
+    if VALIDATION not in parts and not whole:
+        file = files[TRAIN]
+        kept, held = held_out(len(file), data)
+        parts |= {TRAIN: (file, kept), VALIDATION: (file, held)}
+    return parts
+
+
+def file_codes(run: Run, model: Model, place: Path | None = None) -> dict[str, CodeStore]:
+    """Return the codes that the file at `place` (by default, of the run) holds, by split, stored in the run.
+
+    Where the run's file is gone, those that the run has stored are taken.
+
+    Raises:
+        CodesError: there are none, or they are not what the spec says.
+    """
+    data = model.settings.data
+    named = place or run.data or (None if data.source is None else Path(data.source))
+    stored = {part: code_folder(run, part) for part in (TRAIN, VALIDATION, TEST)}
+    if place is None and stored[TRAIN].exists() and (named is None or not named.exists()):
+        return {part: CodeStore.open(folder) for part, folder in stored.items() if folder.exists()}
+    parts = read_file_codes(data, named)
+    return {part: file.store(stored[part], rows, part, world()) for part, (file, rows) in parts.items()}
+
+
 def extract(
     first: Autoencoder,
     images: Dataset,
@@ -90,7 +165,7 @@ def extract(
         return stored_codes(
             first.module,
             images.unaugmented(),
-            first.run.folder / "codes" / split,
+            code_folder(first.run, split),
             first.digest,
             conditions=_beside(first.model, *([] if model is None else [model])),
             batch=batch or 64,
@@ -159,8 +234,10 @@ def check_identity(stage: Run, autoencoder: str, data: str | None = None) -> Non
             )
 
 
-def open_prior(first: Autoencoder, latent: str, use_ema: Callable[[ModelSettings], bool]) -> nn.Module | None:
-    """Return the trained prior of a latent, on the autoencoder's device; None if there is none.
+def open_prior(
+    first: Autoencoder, latent: str, use_ema: Callable[[ModelSettings], bool], device: torch.device | None = None
+) -> nn.Module | None:
+    """Return the trained prior of a latent, on the autoencoder's device, or another; None if there is none.
 
     Args:
         use_ema: Whether the prior's spec wants the averaged weights.
@@ -178,7 +255,7 @@ def open_prior(first: Autoencoder, latent: str, use_ema: Callable[[ModelSettings
     model = _model_of(stage, first, latent)
     prior = instantiate_prior(model, latent)
     load_weights(prior, stage, use_ema=use_ema(model.settings))
-    return prior.to(next(first.module.parameters()).device)
+    return prior.to(device or next(first.module.parameters()).device)
 
 
 def _model_of(stage: Run, first: Autoencoder, latent: str) -> Model:
@@ -197,8 +274,11 @@ def with_steps(first: Autoencoder, priors: Mapping[str, nn.Module]) -> dict[str,
 
 
 def open_priors(
-    first: Autoencoder, latents: Sequence[str], use_ema: Callable[[ModelSettings], bool]
+    first: Autoencoder,
+    latents: Sequence[str],
+    use_ema: Callable[[ModelSettings], bool],
+    device: torch.device | None = None,
 ) -> dict[str, nn.Module]:
     """Return the trained priors of these latents, by latent."""
-    opened = {latent: open_prior(first, latent, use_ema) for latent in latents}
+    opened = {latent: open_prior(first, latent, use_ema, device) for latent in latents}
     return {latent: prior for latent, prior in opened.items() if prior is not None}

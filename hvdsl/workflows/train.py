@@ -46,7 +46,7 @@ from hvdsl.workflows.starts import (
     take_weights,
     unseen,
 )
-from hvdsl.workflows.train_prior import PriorOptions, train_prior
+from hvdsl.workflows.train_prior import PriorOptions, begin_codes, train_prior
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,15 +214,22 @@ def _train(
     options: TrainOptions, given: Model | None, device: torch.device, console: Console | None, held: ExitStack
 ) -> TrainingSummary:
     """Train each stage; `held` has the locks of the folders that are written to."""
-    run = None if options.begins or options.out is None else Run.open(options.out)
+    alone = given is not None and given.is_of_codes and not options.resume  # needs no stage before
+    begins = options.begins or options.out is None or (alone and not options.out.exists())
+    run = None if begins else Run.open(_out(options))
     if run is not None and given is not None and not same_structure(run, given):
         spec = options.spec.name if isinstance(options.spec, Source) else options.spec
         raise HvdslError(f"`{spec}` is not the model of {run.folder}; leave the spec out to go on with the run's own")
     model = given if given is not None else read_model(_opened(run))
+    if options.from_ is not None and model.is_of_codes:
+        raise UsageError("--from is about a model of images, and this spec has priors over codes alone")
     named, steps = stages(model, options.stage), {}
     stopped: signal.Signals | None = None
     saved: int | None = None
     for stage in named:
+        if run is None and model.is_of_codes:
+            level = _level(options, None, device)
+            run = begin_codes(options.spec, model, options.of_prior(stage, device), options.out, level)
         if run is None or stage == AUTOENCODER:
             run, outcome = _train_autoencoder(options, run, given, device, console, held)
         else:

@@ -14,24 +14,29 @@ from torch import nn
 
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.settings import Train
-from hvdsl.errors import HvdslError
+from hvdsl.errors import HvdslError, UsageError
+from hvdsl.grammar.source import Source
 from hvdsl.runtime.codes.levels import Level
 from hvdsl.runtime.codes.store import CodeStore, Identity
+from hvdsl.runtime.data.names import TRAIN, VALIDATION
+from hvdsl.runtime.ground.world import world
 from hvdsl.runtime.latents.noise import noise_scheme
 from hvdsl.runtime.priors.stage import PriorTask, check_levels, names_of, score_codes
-from hvdsl.runtime.training.folder.run import Run, RunError
+from hvdsl.runtime.training.folder.run import Run, RunError, default_folder
 from hvdsl.runtime.training.sinks import Sink
 from hvdsl.runtime.training.trainer import Graphs, Periodic, Trainer, TrainingResult
 from hvdsl.workflows.calls import say
 from hvdsl.workflows.plan import recompute_within
-from hvdsl.workflows.runs import instantiate_prior, read_model, run_data
+from hvdsl.workflows.runs import create_run, instantiate_prior, read_model, run_data
 from hvdsl.workflows.stages import (
     Autoencoder,
     check_identity,
     create_prior_run,
     extract,
+    file_codes,
     open_autoencoder,
     prior_folder,
+    read_file_codes,
 )
 from hvdsl.workflows.starts import Start, hold, note_start
 
@@ -49,6 +54,22 @@ class PriorOptions:
     device: torch.device
     sinks: Sequence[str | Sink] | None = None
     graphs: Graphs = "auto"
+
+
+def begin_codes(
+    spec: str | Path | Source | None, model: Model, options: PriorOptions, out: Path | None, level: int
+) -> Run:
+    """Make the folder of a run of priors over codes from a file, once these could be read.
+
+    Raises:
+        HvdslError: they cannot, or the folder is there already.
+    """
+    if spec is None:
+        raise AssertionError("a new run has a spec")
+    if out is None and world().size > 1:
+        raise UsageError("several processes need --out RUN, so that all of them mean the same folder")
+    read_file_codes(model.settings.data, options.data)  # what cannot be trained leaves no folder behind
+    return create_run(out or default_folder(model.settings.model), spec, model, options.data, level)
 
 
 def train_prior(
@@ -94,15 +115,19 @@ def train_prior(
 
 @dataclass(frozen=True, slots=True)
 class _Codes:
-    """What a prior is trained and validated on, and the values of an image."""
+    """What a prior is trained and validated on, and the values of an image, where there are images."""
 
     train: CodeStore
     validation: CodeStore
-    dims: int
+    dims: int | None
 
 
 def _codes(run: Run, model: Model, prior: nn.Module, options: PriorOptions, console: Console | None) -> _Codes:
-    """The codes of the run's autoencoder."""
+    """The codes of the run's autoencoder, or of its file."""
+    if model.is_of_codes:
+        stores = file_codes(run, model, options.data)
+        check_levels(prior, stores[TRAIN].levels)
+        return _Codes(stores[TRAIN], stores[VALIDATION], None)
     first = open_autoencoder(run, options.device)
     check_levels(prior, [*first.levels, *_classes(first)])
     splits = run_data(run, model.settings.data, options.data)

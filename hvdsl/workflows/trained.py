@@ -17,6 +17,7 @@ from hvdsl.errors import UsageError
 from hvdsl.runtime.priors.sampling import Schedule
 from hvdsl.runtime.training.folder.run import Run
 from hvdsl.workflows.calls import no_global_effect
+from hvdsl.workflows.code_priors import CodePriors
 from hvdsl.workflows.compiling import Compiled, Overrides, spelled
 from hvdsl.workflows.conditions import GivenValue
 from hvdsl.workflows.edit import Edits, edit_images
@@ -33,7 +34,7 @@ from hvdsl.workflows.score import Scores, score_any
 BATCH = 64
 
 
-class Trained:
+class Trained(CodePriors):
     """A trained model, as `hvdsl.load` returns it.
 
     Images go in as raw pixel values in the units of the spec's `data` section, `(N, H, W)`, `(N, H, W, C)` or

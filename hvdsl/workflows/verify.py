@@ -22,6 +22,8 @@ from hvdsl.runtime.training.folder.checkpoint import DIGEST, STEP, WEIGHTS, Chec
 from hvdsl.runtime.training.folder.logs import CURRENT, ENVIRONMENT, HISTORY, VERSIONS, History, metrics_records
 from hvdsl.runtime.training.folder.run import Run
 from hvdsl.workflows.calls import Show, showing
+from hvdsl.workflows.overview import prior_runs
+from hvdsl.workflows.runs import open_run
 
 CHUNK = 1 << 22  # bytes of a file that are read at a time
 
@@ -85,12 +87,10 @@ def verify(folder: Path, console: Console | None = None) -> list[Verification]:
     """Check a run, and the runs of its priors; show on `console` how far it is.
 
     Raises:
-        RunError: It is no run folder.
+        HvdslError: It is no run folder.
     """
-    runs = [Run.open(folder)]
-    priors = folder / "priors"
-    if priors.is_dir():
-        runs += [Run(path) for path in sorted(priors.iterdir()) if (path / ENVIRONMENT).is_file()]
+    runs = [open_run(folder)]
+    runs += [Run(path) for path in prior_runs(folder)]
     with showing("bytes", console) as show:
         return [_verified(run, show) for run in runs]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.codes.levels import LABEL, CodesError, Level, code_levels, infer_codes
-from hvdsl.runtime.codes.store import CodeStore, Identity, LabelledImages, Writing, data_digest
+from hvdsl.runtime.codes.store import CodeStore, Identity, LabelledImages, Writing, data_digest, holds
 from hvdsl.runtime.data.fields import TableField
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.inference.inference import chunks
@@ -50,23 +50,20 @@ def stored_codes(
     if len(images) == 0:
         raise CodesError(f"{images.name} has no images to take codes of")
     world = world or World()
-    label = next((condition for condition in conditions if condition.name == LABEL), None)
-    own = label is not None and images.labels([0]) is not None
-    elsewhere = isinstance(getattr(images, "fields", {}).get(LABEL), TableField)
-    held = [condition for condition in conditions if condition is not label or own or elsewhere]
-    levels = (*code_levels(model), *(Level(c.name, c.classes, ()) for c in held if c.classes is not None))
+    held, labelled = _held(images, conditions)
+    levels = (*code_levels(model), *class_levels(held))
     fields = {c.name: c.stored for c in held if c.classes is None}
-    stamped = [condition.name for condition in held if condition is not label or not own]
-    identity = Identity(autoencoder, data_digest(images, labelled=own, fields=stamped))
-    if not world.any(not _is_current(folder, identity, levels, fields)):
+    stamped = [condition.name for condition in held if not (labelled and condition.name == LABEL)]
+    identity = Identity(autoencoder, data_digest(images, labelled=labelled, fields=stamped))
+    if not world.any(not holds(folder, identity, levels, fields)):
         store = CodeStore.open(folder)
         store.check()
         return store
     writing = Writing(folder, levels, len(images), fields)
     try:
-        _together(world, writing, lambda: writing.begin() if world.leads else None)
-        _together(world, writing, lambda: _write(writing, model, images, batch, world, progress))
-        _together(world, writing, lambda: writing.finish(identity) if world.leads else None)
+        together(world, writing, lambda: writing.begin() if world.leads else None)
+        together(world, writing, lambda: _write(writing, model, images, batch, world, progress))
+        together(world, writing, lambda: writing.finish(identity) if world.leads else None)
     except KeyboardInterrupt:
         if world.leads:
             writing.discard()
@@ -74,14 +71,14 @@ def stored_codes(
     return CodeStore.open(folder)
 
 
-def _is_current(
-    folder: Path, identity: Identity, levels: tuple[Level, ...], fields: Mapping[str, tuple[int, ...]]
-) -> bool:
-    if not folder.exists():
-        return False
-    store = CodeStore.open(folder)
-    shapes = {name: values.shape[1:] for name, values in store.fields.items()}
-    return store.identity == identity and store.levels == levels and shapes == fields
+def _held(images: LabelledImages, conditions: Sequence[Condition]) -> tuple[list[Condition], bool]:
+    """The fields that images have, and whether `label` is among them as the class that all of them say themselves."""
+    label = next((condition for condition in conditions if condition.name == LABEL), None)
+    optional = label is not None and label.droppable
+    own = label is not None and not optional and images.labels([0]) is not None
+    source = getattr(images, "fields", {}).get(LABEL)
+    elsewhere = isinstance(source, TableField) or (optional and source is not None)
+    return [condition for condition in conditions if condition is not label or own or elsewhere], own
 
 
 def _write(
@@ -93,29 +90,34 @@ def _write(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     mine = world.share(len(images))
-    classes = [level.name for level in writing.levels if not level.grid]
+    classes = {level.name: level for level in writing.levels if not level.grid}
     wanted = dict.fromkeys((*(c.name for c in conditions_of(model)), *classes, *writing.fields))
     for indices in chunks(mine, batch):
         pixels, given = read_with_fields(images, indices, list(wanted))
         codes, _ = infer_codes(model, torch.from_numpy(pixels.astype(np.float32)), as_tensors(given))
         parts = [codes[level.name].flatten(1).cpu().numpy() for level in writing.levels if level.grid]
-        parts += [_classes(images, name, given[name]) for name in classes]
+        parts += [_classes(images, level, given[name]) for name, level in classes.items()]
         writing.write(indices.start, np.concatenate(parts, 1), {name: given[name] for name in writing.fields})
         if progress is not None:
             progress(indices.stop - mine.start, len(mine))
 
 
-def _classes(images: LabelledImages, field: str, values: NDArray[Any]) -> NDArray[np.int64]:
-    """Classes as a column of codes."""
-    if (values < 0).any():
+def class_levels(conditions: Sequence[Condition]) -> tuple[Level, ...]:
+    """The classes among fields, as levels that stand beside codes."""
+    return tuple(Level(c.name, c.classes, (), optional=c.droppable) for c in conditions if c.classes is not None)
+
+
+def _classes(images: LabelledImages, level: Level, values: NDArray[Any]) -> NDArray[np.int64]:
+    """Classes as a column of codes; no class is the number after the last one, where it may be absent."""
+    if (values < 0).any() and not level.optional:
         raise CodesError(
-            f"some images of {images.name} have no `{field}`, which is stored beside their codes: add it to all of "
-            f"them, or take `{field}` out of the priors and the spec"
+            f"some images of {images.name} have no `{level.name}`, which is stored beside their codes: say that it may "
+            f"be absent, `given {level.name} = {level.classes} classes {{ drop = 0.1 }}`, or add it to all of them"
         )
-    return np.asarray(values, np.int64)[:, None]
+    return np.where(values < 0, level.classes, values).astype(np.int64)[:, None]
 
 
-def _together(world: World, writing: Writing, work: Callable[[], None]) -> None:
+def together(world: World, writing: Writing, work: Callable[[], None]) -> None:
     """Do a part of the work in all processes; if it fails in one, it fails in all, and nothing stays behind."""
     failure: OSError | HvdslError | None = None
     try:

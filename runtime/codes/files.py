@@ -1,7 +1,8 @@
 """Codes in one file, for other people's models and from them: `.npz`, or `.safetensors`.
 
-An array per level, `(N, H, W)` (`(N, depth, H, W)` in residual quantization), perhaps `label` `(N,)`; and what they
-are: in `.npz` the JSON text in the array `metadata`, in `.safetensors` the file's metadata.
+An array per level, `(N, H, W)` (`(N, depth, H, W)` in residual quantization), perhaps `label` `(N,)`, -1 where an
+image has none; and what they are: in `.npz` the JSON text in the array `metadata`, in `.safetensors` the file's
+metadata.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as dump_tensors
 from torch import Tensor
@@ -22,8 +24,10 @@ from torch import Tensor
 from hvdsl.runtime.codes.levels import CodesError, Level, check_fit
 from hvdsl.runtime.codes.store import CodeStore, columns
 from hvdsl.runtime.ground.disk import DiskError, writing
+from hvdsl.runtime.latents.conditions import NONE
 
 SUFFIXES = (".npz", ".safetensors")
+Arrays = dict[str, NDArray[Any]]
 METADATA, DIGEST, NAMES = "metadata", "autoencoder_sha256", "names"
 
 
@@ -33,16 +37,21 @@ def write_codes(path: Path, store: CodeStore, model: str, names: Sequence[str] =
     Raises:
         CodesError: Another suffix, or the file cannot be written.
     """
+    arrays = {level.name: _stored(store, level) for level in store.levels}
+    write_arrays(path, arrays, store.levels, model, store.identity.autoencoder, names)
+
+
+def write_arrays(
+    path: Path, arrays: Arrays, levels: Sequence[Level], model: str, autoencoder: str, names: Sequence[str] = ()
+) -> None:
+    """Write codes and what stands beside them; as `write_codes`.
+
+    Args:
+        autoencoder: The digest of the model that they are for; empty where that is not known.
+    """
     check_suffix(path)
-    arrays = {
-        level.name: np.ascontiguousarray(store.matrix[:, columns(store.levels)[level.name]]).reshape(-1, *level.shape)
-        for level in store.levels
-    }
-    about = {
-        "model": model,
-        DIGEST: store.identity.autoencoder,
-        "levels": json.dumps([asdict(level) for level in store.levels]),
-    }
+    about = {"model": model, "levels": json.dumps([level.as_json() for level in levels])}
+    about |= {DIGEST: autoencoder} if autoencoder else {}
     if names and path.suffix != ".npz":
         about[NAMES] = json.dumps(list(names))
     try:
@@ -56,6 +65,15 @@ def write_codes(path: Path, store: CodeStore, model: str, names: Sequence[str] =
                 file.write(dump_tensors({name: torch.from_numpy(a) for name, a in signed.items()}, about))
     except DiskError as error:
         raise CodesError(str(error)) from error
+
+
+def _stored(store: CodeStore, level: Level) -> NDArray[np.integer[Any]]:
+    """The codes of a level; -1 where an image has no class."""
+    codes = np.ascontiguousarray(store.matrix[:, columns(store.levels)[level.name]]).reshape(-1, *level.shape)
+    if not level.optional:
+        return codes
+    signed = codes.astype(np.promote_types(codes.dtype, np.int8))
+    return np.where(signed == level.classes, np.array(NONE, signed.dtype), signed)
 
 
 def read_codes(path: Path, levels: Sequence[Level], autoencoder: str) -> dict[str, Tensor]:
@@ -94,11 +112,22 @@ def read_tensors(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str
     Raises:
         CodesError: Not readable.
     """
+    names, arrays, about = read_code_arrays(path, wanted)
+    kinds = {name: np.float32 if array.dtype.kind == "f" else np.int64 for name, array in arrays.items()}
+    return names, {name: torch.from_numpy(a.astype(kinds[name])) for name, a in arrays.items()}, about
+
+
+def read_code_arrays(path: Path, wanted: Sequence[str]) -> tuple[list[str], Arrays, dict[str, object]]:
+    """Names of what a file holds, what of it is wanted, and its metadata; numbers are of the type that they have there.
+
+    Raises:
+        CodesError: Not readable.
+    """
     check_suffix(path)
     try:
         return (_read_npz if path.suffix == ".npz" else _read_safetensors)(path, wanted)
     except FileNotFoundError as error:
-        raise CodesError(f"{path} does not exist: `hvdsl codes RUN -o {path}` writes codes") from error
+        raise CodesError(f"{path} does not exist: `hvdsl codes` or `hvdsl encode RUN -o {path}` writes it") from error
     except (
         OSError,
         ValueError,
@@ -115,27 +144,27 @@ def read_tensors(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str
         raise CodesError(f"{path} cannot be read as codes ({_reason(error)})") from error
 
 
-def _read_npz(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, Tensor], dict[str, object]]:
+def _read_npz(path: Path, wanted: Sequence[str]) -> tuple[list[str], Arrays, dict[str, object]]:
     """Names of what a file holds, what of it is wanted, and its metadata."""
     with np.load(path, allow_pickle=False) as file:
         held = [name for name in file.files if name != METADATA]
         about = json.loads(str(file[METADATA])) if METADATA in file.files else {}
         if not isinstance(about, dict):
             raise ValueError(f"`{METADATA}` is no JSON object")
-        return held, {name: _tensor(file[name]) for name in held if name in wanted}, about
+        return held, {name: _numbers(file[name]) for name in held if name in wanted}, about
 
 
-def _read_safetensors(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, Tensor], dict[str, object]]:
+def _read_safetensors(path: Path, wanted: Sequence[str]) -> tuple[list[str], Arrays, dict[str, object]]:
     """The same of a `.safetensors` file."""
-    with safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="np") as file:
         held, about = list(file.keys()), dict(file.metadata() or {})
-        return held, {name: file.get_tensor(name) for name in wanted if name in held}, about
+        return held, {name: _numbers(file.get_tensor(name)) for name in wanted if name in held}, about
 
 
-def _tensor(array: object) -> Tensor:
+def _numbers(array: object) -> NDArray[Any]:
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
         raise ValueError("codes are whole numbers")
-    return torch.from_numpy(array.astype(np.float32 if array.dtype.kind == "f" else np.int64))
+    return array
 
 
 def _reason(error: BaseException) -> str:

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
@@ -31,13 +33,24 @@ class CodesError(HvdslError):
 class Level:
     """A discrete latent: codes 0 … `classes` - 1 on a `grid` (height, width), `depth` of them at each position.
 
-    The class of an image is a level too, without a grid.
+    The class of an image is a level too, without a grid; if it is `optional`, images may be without one.
     """
 
     name: str
     classes: int
     grid: tuple[int, int] | tuple[()]
     depth: int = 1
+    optional: bool = False
+
+    @property
+    def stored_numbers(self) -> int:
+        """How many different numbers are stored: that of an image without a class is one more."""
+        return self.classes + self.optional
+
+    def as_json(self) -> dict[str, Any]:
+        """As manifests and files of codes have it."""
+        values = {"name": self.name, "classes": self.classes, "grid": self.grid, "depth": self.depth}
+        return values | ({"optional": True} if self.optional else {})
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -52,7 +65,7 @@ class Level:
     @property
     def code_map(self) -> CodeMap:
         """The level as a prior speaks of it."""
-        return CodeMap(self.name, self.classes, self.grid)
+        return CodeMap(self.name, self.classes, self.grid, self.depth)
 
     def __str__(self) -> str:
         return f"{self.classes} codes on {'x'.join(map(str, self.shape)) or 'no grid'}"
@@ -80,8 +93,16 @@ def code_levels(model: nn.Module) -> tuple[Level, ...]:
     return tuple(levels)
 
 
-def check_fit(codes: Mapping[str, Tensor], levels: Sequence[Level], source: str) -> None:
+def check_fit(
+    codes: Mapping[str, Tensor] | Mapping[str, NDArray[Any]],
+    levels: Sequence[Level],
+    source: str,
+    whose: str = "this model has",
+) -> None:
     """Refuse codes `(N, …)` by level that are not those of `levels`; the same N everywhere.
+
+    Args:
+        whose: Who says what `levels` are.
 
     Raises:
         CodesError: A level is absent, of another grid, or has codes that this model has not.
@@ -91,11 +112,11 @@ def check_fit(codes: Mapping[str, Tensor], levels: Sequence[Level], source: str)
         if level.name not in codes:
             raise CodesError(f"{source} has no codes of `{level.name}`; it holds {', '.join(codes) or 'nothing'}")
         own = codes[level.name]
-        if own.dtype.is_floating_point or own.dtype in (torch.bool, torch.complex64, torch.complex128):
+        if not _are_whole_numbers(own):
             raise CodesError(f"the codes of `{level.name}` in {source} are {own.dtype}, not whole numbers")
         if tuple(own.shape[1:]) != level.shape or own.ndim == 0:
             raise CodesError(
-                f"the codes of `{level.name}` in {source} are {tuple(own.shape)}; this model has (N, "
+                f"the codes of `{level.name}` in {source} are {tuple(own.shape)}; {whose} (N, "
                 f"{', '.join(map(str, level.shape))}): they are of another model"
             )
         if count is not None and len(own) != count:
@@ -103,11 +124,17 @@ def check_fit(codes: Mapping[str, Tensor], levels: Sequence[Level], source: str)
         count = len(own)
         if count and not (int(own.min()) >= 0 and int(own.max()) < level.classes):
             raise CodesError(
-                f"the codes of `{level.name}` in {source} run from {int(own.min())} to {int(own.max())}; this "
-                f"model has {level.classes}, numbered from 0: they are of another model"
+                f"the codes of `{level.name}` in {source} run from {int(own.min())} to {int(own.max())}; {whose} "
+                f"{level.classes}, numbered from 0: they are of another model"
             )
     if count == 0:
         raise CodesError(f"{source} has no images")
+
+
+def _are_whole_numbers(values: Tensor | NDArray[Any]) -> bool:
+    if isinstance(values, Tensor):
+        return not (values.dtype.is_floating_point or values.dtype.is_complex or values.dtype == torch.bool)
+    return values.dtype.kind in "iu"
 
 
 def infer_codes(

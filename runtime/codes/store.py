@@ -20,6 +20,7 @@ from torch import nn
 
 from hvdsl.runtime.codes.levels import CodesError, Level
 from hvdsl.runtime.ground.disk import DiskError, read_array, read_json, remove_folder, sync, write_json
+from hvdsl.runtime.latents.conditions import NONE
 from hvdsl.runtime.training.batches import PixelSource
 from hvdsl.runtime.training.folder.weights import model_tensors
 
@@ -139,6 +140,15 @@ class CodeStore:
         return CodeRows(self, names)
 
 
+def holds(folder: Path, identity: Identity, levels: tuple[Level, ...], fields: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a folder has just these codes, and fields of these shapes beside them."""
+    if not folder.exists():
+        return False
+    store = CodeStore.open(folder)
+    shapes = {name: values.shape[1:] for name, values in store.fields.items()}
+    return store.identity == identity and store.levels == levels and shapes == fields
+
+
 class CodeRows:
     """What a prior trains on: a row `(codes of the levels, one after the other)` per image."""
 
@@ -153,7 +163,9 @@ class CodeRows:
         self.levels = tuple(known[name] for name in names)
         places = columns(store.levels)
         self._columns = [places[name] for name in names]
-        self._limits = np.concatenate([np.full(level.size, level.classes) for level in self.levels])
+        self._limits = np.concatenate([np.full(level.size, level.stored_numbers) for level in self.levels])
+        without = [np.full(level.size, level.classes if level.optional else -1) for level in self.levels]
+        self._without = np.concatenate(without)
         self._store = store
 
     @property
@@ -164,7 +176,7 @@ class CodeRows:
         return len(self._store)
 
     def batch(self, indices: Sequence[int], epoch: int = 0, step: int = 0) -> NDArray[np.int64]:
-        """Codes `(N, columns)`; `epoch` and `step` change nothing.
+        """Codes `(N, columns)`, -1 for no class; `epoch` and `step` change nothing.
 
         Raises:
             CodesError: A number is not a code: the file was damaged after it was written.
@@ -173,7 +185,7 @@ class CodeRows:
         codes = np.concatenate([rows[:, place] for place in self._columns], 1).astype(np.int64)
         if (codes >= self._limits).any():
             raise _damaged(self._store.folder, f"{MATRIX} holds numbers that are no codes")
-        return codes
+        return np.where(codes == self._without, NONE, codes)
 
     def conditioned(
         self, indices: Sequence[int], fields: Sequence[str], epoch: int = 0, step: int = 0
@@ -233,7 +245,7 @@ class Writing:
         manifest = {
             "format": FORMAT,
             "images": self.images,
-            "levels": [asdict(level) for level in self.levels],
+            "levels": [level.as_json() for level in self.levels],
             "identity": asdict(identity),
             "sha256": self._digest(),
         }
@@ -282,7 +294,7 @@ def columns(levels: Sequence[Level]) -> dict[str, slice]:
 
 def code_type(levels: Sequence[Level]) -> np.dtype[Any]:
     """The smallest unsigned type that holds every level's codes, little-endian."""
-    return np.min_scalar_type(max(level.classes for level in levels) - 1).newbyteorder("<")
+    return np.min_scalar_type(max(level.stored_numbers for level in levels) - 1).newbyteorder("<")
 
 
 def _read_manifest(folder: Path, manifest: object) -> tuple[tuple[Level, ...], Identity]:
@@ -290,7 +302,13 @@ def _read_manifest(folder: Path, manifest: object) -> tuple[tuple[Level, ...], I
         raise _damaged(folder, f"{MANIFEST} is not of format {FORMAT}")
     try:
         levels = tuple(
-            Level(str(raw["name"]), int(raw["classes"]), tuple(map(int, raw["grid"])), int(raw["depth"]))  # type: ignore[arg-type]  # checked below
+            Level(
+                str(raw["name"]),
+                int(raw["classes"]),
+                tuple(map(int, raw["grid"])),  # type: ignore[arg-type]  # checked below
+                int(raw["depth"]),
+                raw.get("optional") is True,
+            )
             for raw in manifest["levels"]
         )
         identity = Identity(str(manifest["identity"]["autoencoder"]), str(manifest["identity"]["data"]))

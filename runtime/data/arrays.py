@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from hvdsl.runtime.data.dataset import Chain, Images
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.names import ALL, part_in
 from hvdsl.runtime.data.picture import StoredImage
+
+_log = logging.getLogger(__name__)
 
 _LABELS = re.compile(r"(^|_)(labels?|y|targets?|classes|fine_labels)($|_)", re.IGNORECASE)
 _NUMBER = re.compile(r"[-_]?(\d+)$")  # of a shard
@@ -51,6 +54,12 @@ class Arrays:
             )
         if len(images) == 0:
             raise DataError(f"{name} holds no images")
+        if images.ndim == 3 and _is_one_image(images.shape, channels):
+            raise DataError(
+                f"{name} has shape {images.shape}: one image in colour, or {len(images)} grey ones of "
+                f"{images.shape[1]}x{images.shape[2]}? Of one, `array[None]` makes (N, H, W, C); of grey ones, "
+                "`array[..., None]`"
+            )
         if labels is not None and labels.shape != (len(images),):
             raise DataError(f"{name} has {len(images)} images but labels of shape {labels.shape}")
         self.name_of_file, self.labelled_by = name, labelled_by
@@ -79,6 +88,13 @@ class Arrays:
 
     def name(self, index: int) -> str:
         return f"image {index} of {self.name_of_file}"
+
+
+def _is_one_image(shape: tuple[int, ...], channels: int | None) -> bool:
+    """Whether an array of three axes looks like a single image in colour, not like grey ones."""
+    if channels is None:
+        return shape[2] in (3, 4) and shape[1] > shape[2]
+    return channels > 1 and (shape[2] in (channels, channels + 1) or shape[0] == channels)
 
 
 def _is_planar(name: str, shape: tuple[int, ...], channels: int | None) -> bool:
@@ -220,7 +236,11 @@ def _parts(path: Path, stored: Mapping[str, NDArray[Any]], channels: int | None)
             images[part] = key
     if not images:
         images = {ALL: _only(path, stored)}
-    return {part: _one(path, stored, part, key, channels) for part, key in images.items()}
+    parts = {part: _one(path, stored, part, key, channels) for part, key in images.items()}
+    read = {*images.values(), *(key for arrays in parts.values() for key in arrays.fields)}
+    if left := [key for key, array in stored.items() if array.ndim >= 3 and key not in read and part_in(key) is None]:
+        _log.warning("%s: left out: `%s`, whose name says no part", path, "`, `".join(left))
+    return parts
 
 
 def _only(path: Path, stored: Mapping[str, NDArray[Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,6 +19,7 @@ from hvdsl.runtime.data.preprocess import random, resized
 from hvdsl.runtime.data.tables import read_table
 
 NONE = -1
+_COMMA = re.compile(r"[-+]?\d+(,\d+)?")  # a decimal as some countries write it
 _NAMED = 8  # words that a message shows
 _BOX = 8  # the stream of random boxes
 _SMALLEST, _LARGEST = 0.25, 0.5  # of a box's sides, as parts of the image's
@@ -114,6 +116,8 @@ def _open(
     field = TableField(path, columns[column], classes, root)
     words = field.classes
     if words is not None and len(words) != condition.classes:
+        if all(_COMMA.fullmatch(word) for word in words):
+            raise DataError(f"`{column}` in {path} is {words[0]}: write decimals with a point")
         shown = ", ".join(words[:_NAMED]) + (", …" if len(words) > _NAMED else "")
         said = f"{condition.classes} classes" if condition.classes else "numbers"
         raise DataError(

@@ -10,7 +10,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hvdsl.runtime.data.errors import DataError
-from hvdsl.runtime.data.names import ALL, PARTS, TEST, TRAIN, VALIDATION, is_hidden, part_in, part_of, places_of
+from hvdsl.runtime.data.names import (
+    ALL,
+    PARTS,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    about_images,
+    is_hidden,
+    part_in,
+    part_of,
+    places_of,
+)
 from hvdsl.runtime.data.picture import ImageHeader, UnreadableError
 from hvdsl.runtime.data.stored import SUFFIXES, header_of
 
@@ -19,6 +30,7 @@ _OTHER_PICTURES = frozenset(
     ".heic .heif .cr2 .cr3 .nef .arw .dng .raw .exr .hdr .svg .psd .xcf .eps .pdf .dcm .nii .mp4 .avi .mov .ico .dds "  # noqa: SIM905
     ".jxl .fits .h5 .hdf5 .tfrecord .tfrecords".split()
 )
+_LISTS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".lst", ".list")  # which files may be of which part
 _DEEPEST, _MOST = 32, 20_000_000  # folders inside each other; files
 _THREADS, _CHUNK = 16, 256  # that read heads, so many files at a time
 _NAMED = 4  # classes that the sentence names
@@ -102,6 +114,11 @@ class Listing:
         if tests and len(tests) < len(self.taken):
             many = f"{len(tests):,} names say *test*" if len(tests) > 1 else "1 name says *test*"
             doubts.append(f"{many}, as {tests[0].name}: what is not for training belongs into a folder `test`")
+        lists = [r.name for r in self.records if r.path.suffix.lower() in _LISTS and part_in(r.path.stem) == TEST]
+        if self.parts == (ALL,) and lists:
+            doubts.append(
+                f"{lists[0]} may say which images are for testing, and is not read: put them into a folder `test`"
+            )
         return doubts
 
 
@@ -115,7 +132,7 @@ def list_files(root: Path) -> Listing:
     Raises:
         DataError: nothing is there to read.
     """
-    records = _placed(_without_arrays(list(_walk(root))))
+    records = _placed(_without_masks(_without_arrays(list(_walk(root)))))
     records = _resolved(_without_repeats(root, records))
     return Listing(root, tuple(_with_headers(records)))
 
@@ -184,6 +201,17 @@ def _without_arrays(records: list[FileRecord]) -> list[FileRecord]:
     return [
         replace(record, left_out="an array beside pictures", kind=".npy beside pictures") if array else record
         for record, array in zip(records, arrays, strict=True)
+    ]
+
+
+def _without_masks(records: list[FileRecord]) -> list[FileRecord]:
+    """Leave out what is about images and no data: `masks` beside `images` or `train`, `a_mask.png` beside `a.png`."""
+    about = iter(about_images([record.name for record in records if not record.left_out]))
+    return [
+        replace(record, left_out="says something about an image beside it", kind="masks or labels of other images")
+        if not record.left_out and next(about)
+        else record
+        for record in records
     ]
 
 

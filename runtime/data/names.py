@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import PurePosixPath
@@ -21,6 +21,12 @@ _NEUTRAL = frozenset(
     "image images img imgs picture pictures photo photos pic pics jpeg jpegs jpg png data dataset set sets files file "  # noqa: SIM905
     "split full all small large big new old raw clean final".split()
 )
+# Words of folders and files that hold something about images, in the form of images.
+_ABOUT = frozenset(
+    "mask masks label labels annotation annotations segmentation segmentations seg segs gt groundtruth truth trimap "  # noqa: SIM905
+    "trimaps matte mattes".split()
+)
+_ABOUT_ONE = re.compile(rf"(?i)(.+)[-_. ](?:{'|'.join(sorted(_ABOUT))})")
 _HIDDEN = ("@eadir", "__macosx", "thumbs.db", "desktop.ini", "lost+found", "$recycle.bin", "__pycache__")
 _TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _JOINED = re.compile(r"^(train(?:ing)?|val(?:id(?:ation)?)?|dev|test(?:ing)?)(set|data|images|imgs)$")
@@ -90,6 +96,42 @@ def is_wrapper(name: str) -> bool:
     """Whether a folder's name, as `images`, says nothing of the class of what is in it."""
     tokens = _tokens(name)
     return bool(tokens) and all(token in _NEUTRAL and len(token) > 1 for token in tokens)
+
+
+def is_about_images(name: str) -> bool:
+    """Whether a folder's name, as `masks` or `SegmentationClass`, says that it holds something about images."""
+    return not _ABOUT.isdisjoint(_tokens(name))
+
+
+def about_images(names: Sequence[str]) -> list[bool]:
+    """Which files, by their paths with `/`, are about images beside them: masks, and labels in the form of images.
+
+    So is what is in a folder `masks` beside one called `images` or as a part, and `a_mask.png` beside `a.png`.
+    """
+    beside: dict[str, set[str]] = {}  # names of the folders in a folder
+    images: set[str] = set()
+    for name in names:
+        above = ""
+        for step in name.split("/")[:-1]:
+            beside.setdefault(above, set()).add(step)
+            above += f"{step}/"
+        stem = PurePosixPath(name).stem
+        if _ABOUT_ONE.fullmatch(stem) is None:
+            images |= {above + stem, above + stem.partition(".")[0]}  # of `K.image.png`, as shards have it, `K`
+    about = {
+        f"{above}{name}/"
+        for above, steps in beside.items()
+        if any(not is_about_images(n) and (is_wrapper(n) or part_of(n) is not None) for n in steps)
+        for name in steps
+        if is_about_images(name)
+    }
+    return [_is_about_one(name, images) or any(name.startswith(folder) for folder in about) for name in names]
+
+
+def _is_about_one(name: str, images: Container[str]) -> bool:
+    path = PurePosixPath(name)
+    match = _ABOUT_ONE.fullmatch(path.stem)
+    return match is not None and f"{name[: -len(path.name)]}{match[1]}" in images
 
 
 def places_of(names: Sequence[str]) -> list[tuple[str, str | None]]:

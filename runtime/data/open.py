@@ -15,10 +15,10 @@ from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.folder import ImageFiles
 from hvdsl.runtime.data.hub import is_hub_name
 from hvdsl.runtime.data.names import ALL, PARTS, TEST, TRAIN, VALIDATION
-from hvdsl.runtime.data.packed import Lmdb
+from hvdsl.runtime.data.packed import Lmdb, PictureTable
 from hvdsl.runtime.data.source import SHIPPED, DataSource, find_source
 
-_DEFAULT_HOLDOUT = 0.1
+DEFAULT_HOLDOUT = 0.1
 _PROBES = 32  # images of each part that are decoded when data is opened
 
 
@@ -78,7 +78,7 @@ def _three_parts(
         return train, validation, parts.get(TEST, validation), False
     if len(train) == 1 and not settings.holdout:
         raise DataError(f"{path or settings.name} has one training image and none for validation: give more images")
-    holdout = settings.holdout or max(1, round(_DEFAULT_HOLDOUT * len(train)))
+    holdout = settings.holdout or max(1, round(DEFAULT_HOLDOUT * len(train)))
     kept, held_indices = holdout_split(len(train), holdout, settings.split_seed)
     validation = Subset(train, held_indices)
     return Subset(train, kept), validation, parts.get(TEST, validation), True
@@ -175,7 +175,7 @@ def _is_told(settings: Data) -> bool:
 
 def _among(images: Images, classes: Sequence[str]) -> Images:
     """Count the classes of folders among those of these names."""
-    return images.with_classes(classes) if isinstance(images, ImageFiles) and images.classes else images
+    return images.with_classes(classes) if isinstance(images, ImageFiles | PictureTable) and images.classes else images
 
 
 def _in_classes(images: ImageFiles, settings: Data, noted: Path | None) -> ImageFiles:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import math
 import os
 import struct
@@ -12,20 +13,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.data.errors import DataError, optional
-from hvdsl.runtime.data.names import ALL, PARTS, TRAIN, is_hidden, part_in, part_of, places_of
+from hvdsl.runtime.data.names import ALL, PARTS, TRAIN, about_images, is_hidden, part_in, part_of, places_of
 from hvdsl.runtime.data.picture import StoredImage, UnreadableError, read_header, read_picture
 from hvdsl.runtime.data.preprocess import Preprocess
 from hvdsl.runtime.data.stored import SUFFIXES
+
+_log = logging.getLogger(__name__)
 
 TARS, TABLES = (".tar",), (".parquet", ".arrow")
 _PICTURES = SUFFIXES - {".npy"}
 _LARGEST = 8 << 30  # bytes of Parquet, which is held in memory
 _MOST = 20_000_000  # members
+_ARROW_FILE = b"ARROW1"  # how files begin, and streams do not
 _LABEL = 32  # bytes of a `.cls` member
 
 
@@ -59,8 +64,12 @@ class TarShards:
                     raise DataError(f"{path}: more than {_MOST:,} pictures")
         if not names:
             raise DataError(f"{', '.join(map(str, paths[:3]))} hold no pictures")
-        self._names, self._places = names, np.asarray(places, np.int64)
-        self._labels: list[int | None] = [labels.get(key) for key in keys]
+        about = about_images(names)
+        if any(about):
+            _log.warning("%s: left out: %s masks or labels of other images", paths[0], f"{sum(about):,}")
+        kept = [place for place, is_about in enumerate(about) if not is_about]
+        self._names, self._places = [names[i] for i in kept], np.asarray(places, np.int64)[kept]
+        self._labels: list[int | None] = [labels.get(keys[i]) for i in kept]
 
     def divided(self, part: str) -> dict[str, TarShards]:
         """The same pictures by part: all of them `part`, where that is known; else as the folders inside say."""
@@ -140,7 +149,7 @@ class PictureTable:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         arrow = optional("pyarrow", "parquet", f"reading {paths[0]}")
-        large = sum(path.stat().st_size for path in paths if path.suffix == ".parquet")
+        large = sum(path.stat().st_size for path in paths if path.suffix.lower() == ".parquet")
         if large > _LARGEST:
             raise DataError(f"{paths[0].parent} holds {large:,} bytes of Parquet, all held in memory: save it as Arrow")
         try:
@@ -150,14 +159,19 @@ class PictureTable:
         except Exception as error:  # of damaged files pyarrow raises its own errors and OSError
             raise DataError(f"{paths[0]} cannot be read as a table: {error}") from error
         self._name = paths[0].name
-        column = next((c for c in ("image", "img", "picture", "jpg", "png") if c in table.column_names), None)
+        known = [*_image_columns(table.schema.metadata), "image", "img", "picture", "jpg", "png"]
+        column = next((c for c in known if c in table.column_names), None)
         if column is None or len(table) == 0:
             raise DataError(f"{paths[0]} has no column `image`, or no rows: it has {', '.join(table.column_names)}")
         self._images: Any = table.column(column)
         label = next((c for c in ("label", "labels", "fine_label") if c in table.column_names), None)
         self.labelled_by = f"the column `{label or 'label'}`"
-        self._labels: list[int | None] | None = None if label is None else table.column(label).to_pylist()
+        self._labels: list[Any] | None = None if label is None else table.column(label).to_pylist()
         self.classes = _class_names(table.schema.metadata, label)
+        words = {value for value in self._labels or () if isinstance(value, str)}
+        self._words = {word: place for place, word in enumerate(sorted(words))}
+        if words:
+            self.classes = tuple(self._words)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -174,6 +188,8 @@ class PictureTable:
 
     def label(self, index: int) -> int | None:
         value = None if self._labels is None else self._labels[index]
+        if isinstance(value, str):
+            return self._words.get(value)
         if value is not None and not isinstance(value, int):
             raise DataError(f"{self.name(index)} is of class {value!r}: classes are whole numbers from 0")
         return value
@@ -181,12 +197,30 @@ class PictureTable:
     def name(self, index: int) -> str:
         return f"row {index} of {self._name}"
 
+    def with_classes(self, classes: Sequence[str]) -> PictureTable:
+        """Return the same pictures, their classes, where they are words, counted among others."""
+        same = copy.copy(self)
+        if self._words:
+            same._words, same.classes = {word: place for place, word in enumerate(classes)}, tuple(classes)
+        return same
+
 
 def _table(arrow: Any, path: Path) -> Any:
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         return optional("pyarrow.parquet", "parquet", f"reading {path}").read_table(path)
+    with path.open("rb") as file:
+        is_file = file.read(len(_ARROW_FILE)) == _ARROW_FILE  # `datasets` writes streams, others files
     with arrow.memory_map(str(path)) as source:
-        return arrow.ipc.open_stream(source).read_all()
+        return (arrow.ipc.open_file if is_file else arrow.ipc.open_stream)(source).read_all()
+
+
+def _image_columns(metadata: dict[bytes, bytes] | None) -> list[str]:
+    """The columns of pictures, as `datasets` notes them in a table's metadata."""
+    try:
+        features = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        return [str(name) for name, feature in features.items() if feature.get("_type") == "Image"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def _class_names(metadata: dict[bytes, bytes] | None, label: str | None) -> tuple[str, ...]:
@@ -218,6 +252,10 @@ def read_packed(place: Path) -> dict[str, TarShards | PictureTable] | None:
             if kind is PictureTable:
                 _refuse_several(place, parts)
             opened = {part: kind(paths) for part, paths in parts.items()}
+            first = opened.get(TRAIN, opened.get(ALL))
+            if isinstance(first, PictureTable):
+                tables = {part: table for part, table in opened.items() if isinstance(table, PictureTable)}
+                return {part: table.with_classes(first.classes) for part, table in tables.items()}
             if len(opened) == 1 and isinstance(only := next(iter(opened.values())), TarShards):
                 return dict(only.divided(next(iter(opened))))
             return opened
@@ -265,10 +303,8 @@ class Lmdb:
         lmdb = optional("lmdb", "lmdb", f"reading {path}")
         _check_lmdb(path / "data.mdb" if path.is_dir() else path)
         try:
-            self._environment: Any = lmdb.open(
-                str(path), readonly=True, lock=False, readahead=False, subdir=path.is_dir(), max_readers=1
-            )
-            self._count = int(self._environment.stat()["entries"])
+            self._environment = _environment(lmdb, path)
+            self._count = int(self._environment.lmdb.stat()["entries"])
         except lmdb.Error as error:
             raise DataError(f"{path} cannot be read as an LMDB file: {error}") from error
         self._path, self._error = path, lmdb.Error
@@ -294,7 +330,7 @@ class Lmdb:
 
     def _value(self, index: int) -> bytes:
         try:
-            with self._environment.begin() as transaction:
+            with self._environment.lmdb.begin() as transaction:
                 value = transaction.get(str(index).encode())
         except self._error as error:
             raise DataError(f"{self._path} is damaged at image {index}: {error}") from error
@@ -335,6 +371,27 @@ class Lmdb:
 
     def name(self, index: int) -> str:
         return f"image {index} of {self._path}"
+
+
+class _Environment:
+    """An LMDB environment: a process may open each file once, so whoever reads it at the same time shares it."""
+
+    def __init__(self, lmdb: Any) -> None:
+        self.lmdb = lmdb
+
+
+_open_environments: WeakValueDictionary[tuple[int, int], _Environment] = WeakValueDictionary()  # by device and inode
+
+
+def _environment(lmdb: Any, path: Path) -> _Environment:
+    status = (path / "data.mdb" if path.is_dir() else path).stat()
+    opened = _open_environments.get((status.st_dev, status.st_ino))
+    if opened is None:
+        opened = _Environment(
+            lmdb.open(str(path), readonly=True, lock=False, readahead=False, subdir=path.is_dir(), max_readers=1)
+        )
+        _open_environments[status.st_dev, status.st_ino] = opened
+    return opened
 
 
 def is_encoded(value: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,11 +50,13 @@ def read_table(path: Path) -> dict[str, Column]:
             raise DataError(f"{path} is no table: give one that ends in {', '.join(SUFFIXES)}, or a folder of images")
         if path.stat().st_size > _LARGEST:
             raise DataError(f"{path} is larger than {_LARGEST:,} bytes: this is no table of images")
-        text = path.read_text(encoding="utf-8-sig")
+        text = _text(path)
         in_json = path.suffix.lower() in (".jsonl", ".ndjson", ".json")
         rows = _json_rows(text) if in_json else _csv_rows(text)
     except DataError:
         raise
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not in UTF-8 (byte {error.start} begins no character): save it as UTF-8") from error
     except (OSError, ValueError, csv.Error, RecursionError) as error:
         raise DataError(f"{path} cannot be read as a table: {error}") from error
     if not rows:
@@ -73,10 +76,19 @@ def read_table(path: Path) -> dict[str, Column]:
     return {name: Column(name, texts) for name, texts in columns.items()}
 
 
+def _text(path: Path) -> str:
+    """The text of a file in UTF-8, or in the UTF-16 that spreadsheets write, known by its first bytes."""
+    data = path.read_bytes()
+    return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+
+
 def _csv_rows(text: str) -> list[dict[str, str]]:
-    lines = text.splitlines()
-    between = max((",", "\t", ";"), key=(lines[0] if lines else "").count)
-    reader = csv.DictReader(lines, delimiter=between, restkey="", restval="")
+    head = next(iter(text.splitlines()), "")
+    between = max((",", "\t", ";"), key=head.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=between, restkey="", restval="")
+    names = [name.strip() for name in reader.fieldnames or ()]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"two columns are called `{twice}`")
     rows = []
     for row in reader:
         if row.pop("", None):

@@ -135,15 +135,19 @@ def new_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterat
 
     What processes that are gone left there of an attempt to make the same folder is removed.
 
-    With `replace` it takes the place of an earlier folder of that name, which stays until then.
+    An empty folder may stand there already. With `replace` it takes the place of any earlier folder of that name, which
+    stays until then.
 
     Raises:
         FileExistsError: `path` exists already, be it that another process made it meanwhile.
-        DiskError: It cannot be made.
+        DiskError: It cannot be made, or what it is to replace is no folder.
     """
     path = Path(path)
-    if not replace and (path.exists() or path.is_symlink()):
+    if not replace and (path.exists() or path.is_symlink()) and not _is_empty(path):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    if replace and (path.is_symlink() or (path.exists() and not path.is_dir())):
+        reason = "it is a link" if path.is_symlink() else "it is not a folder"
+        raise DiskError(f"cannot write {path}: {reason}", reason)
     temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
     try:
         for remains in path.parent.glob(f".{glob.escape(path.name)}.new-*"):
@@ -154,7 +158,9 @@ def new_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterat
         yield temporary
         for folder, _, _ in os.walk(temporary):
             sync(Path(folder))
-        if replace and path.exists():
+        if _is_empty(path):
+            temporary.chmod(path.stat().st_mode & 0o7777)
+        elif replace and path.exists():
             remove_folder(path)
         temporary.rename(path)  # fails where another process was first
         sync(path.parent)
@@ -164,6 +170,13 @@ def new_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterat
         raise disk_error(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a new folder may take the place of `path`: it is an empty one, and nobody's working directory."""
+    if path.is_symlink() or not path.is_dir() or path.is_mount() or path.samefile(Path.cwd()):
+        return False
+    return not any(path.iterdir())
 
 
 def remove_folder(path: Path) -> None:

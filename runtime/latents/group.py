@@ -61,11 +61,20 @@ class Source(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CodeMap:
-    """A discrete latent's codes, integers from 0 to `classes` - 1 on a `grid` (height, width); a label has no grid."""
+    """A discrete latent's codes, integers from 0 to `classes` - 1 on a `grid` (height, width); a label has no grid.
+
+    In residual quantization there are `depth` of them at each position.
+    """
 
     name: str
     classes: int
     grid: tuple[int, ...]
+    depth: int = 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one image's codes: the grid, `(depth, H, W)` where a position has several."""
+        return self.grid if self.depth == 1 else (self.depth, *self.grid)
 
 
 @dataclass(frozen=True, slots=True)

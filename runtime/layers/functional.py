@@ -29,11 +29,14 @@ def coordinates(x: Tensor) -> Tensor:
 def one_hot(codes: Tensor, classes: int, like: Tensor) -> Tensor:
     """Codes `(N, H, W)` as maps `(N, classes, H, W)` of zeros and ones; classes `(N,)` as `(N, classes, 1, 1)`.
 
-    A code of -1 is one that is not given: zeros. The result is of the type of `like`.
+    Codes `(N, depth, H, W)` are the maps of each depth side by side, `(N, depth classes, H, W)`. A code of -1 is one
+    that is not given: zeros. The result is of the type of `like`.
     """
     if codes.dim() == 1:
         codes = codes[:, None, None]
     numbers = torch.arange(classes, device=codes.device)
+    if codes.dim() == 4:
+        return (codes[:, :, None] == numbers[:, None, None]).flatten(1, 2).to(like.dtype)
     # Channels last: what follows keeps that layout, and dropout draws in the order of memory.
     return (codes[..., None] == numbers).permute(0, 3, 1, 2).to(like.dtype)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.codes.levels import CodesError, Level, code_levels, infer_codes
+from hvdsl.runtime.codes.store import CodeStore
 from hvdsl.runtime.ground.pixels import as_stored, pixel_bits
 from hvdsl.runtime.inference.inference import chunks, inference, to_pixels
 from hvdsl.runtime.latents.conditions import as_tensors, conditions_of
 from hvdsl.runtime.latents.group import CodeMap
 from hvdsl.runtime.priors.protocol import as_prior
-from hvdsl.runtime.priors.stage import nats
+from hvdsl.runtime.priors.stage import names_of, nats, score_codes
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.quantizers.usage import Usage, usage_of
 from hvdsl.runtime.training.batches import PixelSource, read_with_fields
@@ -62,13 +63,13 @@ class CodeEvaluation:
     Attributes:
         psnr_db: 10 log10(most² / mean squared error) of rounded pixel values, over all images together; None where
             every pixel is exact.
-        dims: Values of an image.
+        dims: Values of an image; None where there are codes alone.
     """
 
     images: int
     psnr_db: float | None
     levels: tuple[LevelEvaluation, ...]
-    dims: int
+    dims: int | None
 
     @property
     def uniform_bits_per_image(self) -> float:
@@ -81,9 +82,22 @@ class CodeEvaluation:
         known = [b for b in bits if b is not None]
         return sum(known) if len(known) == len(bits) else None
 
+    @property
+    def prior_nats_per_image(self) -> float | None:
+        """The same in nats."""
+        return None if self.prior_bits_per_image is None else self.prior_bits_per_image * math.log(2)
+
     def as_json(self) -> dict[str, Any]:
         """For `eval --json`."""
         prior = self.prior_bits_per_image
+        if self.dims is None:
+            return {
+                "images": self.images,
+                "uniform_bits_per_image": self.uniform_bits_per_image,
+                "prior_bits_per_image": prior,
+                "prior_nats_per_image": self.prior_nats_per_image,
+                "levels": [level.as_json() for level in self.levels],
+            }
         return {
             "psnr_db": self.psnr_db,
             "uniform_bits_per_image": self.uniform_bits_per_image,
@@ -143,6 +157,41 @@ def evaluate_codes(
         ),
         dims=dims,
     )
+
+
+def evaluate_stored_codes(
+    store: CodeStore,
+    levels: Sequence[Level],
+    priors: Mapping[str, nn.Module],
+    *,
+    batch: int = 64,
+    progress: Callable[[int], None] | None = None,
+) -> CodeEvaluation:
+    """Score codes that are there already, of which there is no autoencoder.
+
+    Args:
+        levels: Which of the store's are of codes.
+        priors: The trained ones, by level.
+        progress: Called with the number of levels that are done.
+
+    Raises:
+        CodesError: There are no codes, or a prior is given what is not stored.
+    """
+    evaluations = []
+    for done, level in enumerate(levels):
+        rows, counts = store.rows([level.name]), torch.zeros(level.depth, level.classes, dtype=torch.float64)
+        for indices in chunks(range(len(rows)), 4096):
+            codes = torch.from_numpy(rows.batch(indices))
+            counts += _counts(codes.reshape(-1, *level.shape), level)
+        cost = None
+        if level.name in priors:
+            prior = priors[level.name]
+            bits = score_codes(prior, store.rows(names_of(prior)), None, batch=batch).bits_per_map
+            cost = bits * math.log(2)
+        evaluations.append(_evaluation(level, counts, cost))
+        if progress is not None:
+            progress(done + 1)
+    return CodeEvaluation(len(store), None, tuple(evaluations), None)
 
 
 def _counts(codes: Tensor, level: Level) -> Tensor:

@@ -31,7 +31,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeptCodes:
-    """Codes `(N, H, W)` of one level, and where they stand, `(N, H, W)` bool; elsewhere codes are drawn."""
+    """Codes of one level, and where they stand, `(N, H, W)` bool; elsewhere codes are drawn."""
 
     codes: Tensor
     mask: Tensor
@@ -120,7 +120,7 @@ class _LevelDraw:
         if missing:
             raise CodesError(_absent(own.name, missing[0]))
         height, width = own.grid
-        choose: Choose = Sampled(noise, own.name, own.classes, (height, width), **asdict(self.cut))
+        choose: Choose = Sampled(noise, own.name, own.classes, (height, width * own.depth), **asdict(self.cut))
         values = [known[map.name].to(device) for map in model.CONDITIONS]
         keep = None if self.kept is None else (self.kept.codes.to(device), self.kept.mask.to(device))
         batch = noise.batch

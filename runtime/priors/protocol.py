@@ -24,7 +24,16 @@ class Steps(Protocol):
 
     def __call__(self, j: int) -> Tensor:
         """The logits of step j: `(N, K)`, or `(positions · N, K)` where a step has several. The next step may
-        overwrite them."""
+        overwrite them. Where a position has several codes, what these share, `(N, C)`."""
+        ...
+
+
+class DepthSteps(Steps, Protocol):
+    """The emitted form where a position has several codes, each given those before it."""
+
+    def heads(self, shared: Tensor, codes: Tensor) -> Tensor:
+        """The logits `(N, depth K, 1, 1)` of a position, of what its codes share, `(N, C, 1, 1)`, and of those that are
+        drawn, `(N, depth K, 1, 1)` one-hot, zeros for the others."""
         ...
 
 
@@ -63,7 +72,7 @@ class StepBuffers(Protocol):
 
     Attributes:
         blank: `(1, 1, H, W)`, for what depends on the size of the map alone.
-        codes_so_far: `(N, H, W)`; zeros where nothing has been drawn.
+        codes_so_far: `(N, H, W)`, or `(N, depth, H, W)`; zeros where nothing has been drawn.
     """
 
     blank: Tensor
@@ -121,7 +130,8 @@ class PriorModel(Protocol):
     CONDITIONS: tuple[CodeMap | Condition, ...]
 
     def __call__(self, codes: Tensor, *given: Tensor) -> Tensor:
-        """Logits `(N, K, H, W)` of codes `(N, H, W)`."""
+        """Logits `(N, K, H, W)` of codes `(N, H, W)`; `(N, depth K, H, W)` of codes `(N, depth, H, W)`, where those of
+        a depth see the depths before it at their own position, too."""
         ...
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
@@ -193,13 +203,14 @@ def check_codes(prior: PriorModel, given: Sequence[Tensor], keep: tuple[Tensor, 
             raise HvdslError(f"`{map.name}` is of {len(value)} images, not of {batch}")
     if keep is not None:
         _check(prior.CODES, keep[0], batch)
-        if keep[1].shape != keep[0].shape:
-            raise HvdslError(f"the mask {tuple(keep[1].shape)} must have the codes' shape {tuple(keep[0].shape)}")
+        grid = (batch, *prior.CODES.grid)
+        if tuple(keep[1].shape) != grid:
+            raise HvdslError(f"the mask {tuple(keep[1].shape)} must have the codes' shape {grid}")
 
 
 def _check(map: CodeMap, codes: Tensor, batch: int) -> None:
-    if tuple(codes.shape) != (batch, *map.grid):
-        raise HvdslError(f"`{map.name}` must be codes of shape {(batch, *map.grid)}, not {tuple(codes.shape)}")
+    if tuple(codes.shape) != (batch, *map.shape):
+        raise HvdslError(f"`{map.name}` must be codes of shape {(batch, *map.shape)}, not {tuple(codes.shape)}")
     if codes.is_floating_point():
         raise HvdslError(f"`{map.name}` must be whole numbers, not {codes.dtype}")
     least = 0 if map.grid else -1  # a class may be left out

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from hvdsl.runtime.latents.group import CodeMap
 from hvdsl.runtime.layers import Attention
 from hvdsl.runtime.priors.affine import Constant, Function, Kernel, Map, gate, matrix, unchanged
 from hvdsl.runtime.priors.convolutions import RasterConvolution, in_banks
-from hvdsl.runtime.priors.protocol import Choose, Steps
+from hvdsl.runtime.priors.protocol import Choose, DepthSteps, Steps
 
 APART = 16  # elements between rows of keys beyond the positions: powers of two would share few lines of the cache
 
@@ -32,10 +32,12 @@ class _PerRow(Protocol):
 class RasterBuffers:
     """Positions in raster order, one a step: step j is column j of the row that is being drawn.
 
+    Where a position has several codes, each of its depths is chosen as if it were a column: column j · depth + d.
+
     The emitted form of a prior asks it for its parts and then computes with them.
 
     Attributes:
-        codes_so_far: `(N, H, W)`; zeros where nothing has been drawn.
+        codes_so_far: `(N, H, W)`, or `(N, depth, H, W)`; zeros where nothing has been drawn.
         blank: `(1, 1, H, W)`, for what depends on the size of the map alone.
     """
 
@@ -44,7 +46,12 @@ class RasterBuffers:
         self.batch, self.height, self.width = batch, height, width
         self.grid = height, width
         self.blank = like.new_zeros(1, 1, height, width)
-        self.codes_so_far = torch.zeros(batch, height, width, dtype=torch.long, device=like.device)
+        self.depth, self._classes = codes.depth, codes.classes
+        drawn = torch.zeros(batch, height, width, codes.depth, dtype=torch.long, device=like.device)
+        self.codes_so_far = drawn[..., 0] if codes.depth == 1 else drawn.permute(0, 3, 1, 2)
+        # Where each code stands among those of all depths, which are side by side.
+        self.starts = torch.arange(codes.depth, device=like.device) * codes.classes
+        self.drawn = drawn
         self._parts: list[_PerRow] = []
         self._first: list[RasterCodes] = []
         self._convolutions: list[RasterConvolution] = []
@@ -56,14 +63,28 @@ class RasterBuffers:
         for i in range(self.height):
             for part in (*self._parts, *banks):
                 part.begin(i)
-            for j, column in enumerate(self.codes_so_far[:, i].unbind(1)):
+            for j, column in enumerate(self.drawn[:, i].unbind(1)):
                 for compute in ahead:
                     compute(j)
-                codes = choose(steps(j), i, j)
-                column.copy_(codes)
+                if self.depth == 1:
+                    codes = choose(steps(j), i, j)
+                    column[:, 0].copy_(codes)
+                else:
+                    self._choose_depths(cast("DepthSteps", steps), choose, i, j, column)
+                    codes = column + self.starts
                 for first in self._first:
                     first.put(j, codes)
             done(i + 1, self.height)
+
+    def _choose_depths(self, steps: DepthSteps, choose: Choose, i: int, j: int, column: Tensor) -> None:
+        """Draw the codes of a position, each given those before it, into `column` `(N, depth)`."""
+        shared = steps(j)[:, :, None, None]
+        codes = self.blank.new_zeros(self.batch, self.depth * self._classes, 1, 1)
+        for depth in range(self.depth):
+            start = depth * self._classes
+            logits = steps.heads(shared, codes)[:, start : start + self._classes, 0, 0]
+            column[:, depth] = choose(logits, i, j * self.depth + depth)
+            codes[torch.arange(self.batch, device=codes.device), start + column[:, depth]] = 1
 
     def codes(self, kernels: Sequence[Kernel], map: Map = unchanged, constants: Sequence[Tensor] = ()) -> RasterCodes:
         """What convolutions of the codes give, through a map."""
@@ -141,18 +162,20 @@ class RasterCodes:
         self._above.add_to(self._inside, i)
 
     def put(self, j: int, codes: Tensor) -> None:
-        if self._beside is not None:
-            self._later[j].add_(self._beside.index_select(0, codes))
+        if self._beside is None:
+            return
+        rows = self._beside.index_select(0, codes.flatten())
+        self._later[j].add_(rows if codes.dim() == 1 else rows.view(*codes.shape, -1).sum(1))
 
 
 class _CodesAbove:
     """What the codes of the rows above add to a row: one sum of table rows for every column.
 
-    What is outside of the map has a code of its own, whose rows are zeros.
+    What is outside of the map has a code of its own, whose rows are zeros. The depths of a position are planes.
     """
 
     def __init__(self, raster: RasterBuffers, tables: Mapping[tuple[int, int], Tensor]) -> None:
-        self._drawn = raster.codes_so_far
+        self._drawn, self._depths = raster.drawn, raster.starts[:, None]
         self._table: Tensor | None = None
         if not tables:
             return
@@ -160,11 +183,11 @@ class _CodesAbove:
         left, right = max(0, *(-c for _, c in tables)), max(0, *(c for _, c in tables))
         classes = len(next(iter(tables.values())))
         self._table = torch.cat([F.pad(table, (0, 0, 0, 1)) for table in tables.values()])
-        shape = raster.batch, up + raster.height, left + raster.width + right
+        shape = raster.batch, raster.depth, up + raster.height, left + raster.width + right
         codes = torch.full(shape, classes, dtype=torch.long, device=raster.blank.device)
-        self._rows = codes[:, up:, left : left + raster.width].unbind(1)
-        self._codes, self._stride = codes.flatten(1), shape[2]
-        near = [(up + row) * shape[2] + left + column for row, column in tables]  # of column 0 in row 0
+        self._rows = codes[:, :, up:, left : left + raster.width].unbind(2)
+        self._codes, self._stride = codes.flatten(2), shape[3]
+        near = [(up + row) * shape[3] + left + column for row, column in tables]  # of column 0 in row 0
         columns = torch.arange(raster.width, device=codes.device)[:, None]
         self._near = columns + torch.tensor(near, device=codes.device)
         self._starts = torch.arange(len(tables), device=codes.device) * (classes + 1)
@@ -172,9 +195,10 @@ class _CodesAbove:
     def add_to(self, row: Tensor, i: int) -> None:
         if self._table is None or i == 0:
             return
-        self._rows[i - 1].copy_(self._drawn[:, i - 1])
-        seen = self._codes[:, self._near + i * self._stride] + self._starts
-        row += F.embedding_bag(seen.flatten(0, 1), self._table, mode="sum").view_as(row)
+        self._rows[i - 1].copy_(self._drawn[:, i - 1].transpose(1, 2) + self._depths)
+        seen = self._codes[:, :, self._near + i * self._stride] + self._starts  # (N, depth, W, taps)
+        by_position = seen.transpose(1, 2).flatten(0, 1).flatten(1)
+        row += F.embedding_bag(by_position, self._table, mode="sum").view_as(row)
 
 
 class RasterLinear:

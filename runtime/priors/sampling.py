@@ -42,12 +42,14 @@ def draw_codes(
 ) -> Tensor:
     """Draw a batch of code maps `(N, H, W)`, position by position, in evaluation mode.
 
+    Of several codes at a position they are `(N, depth, H, W)`, each chosen as if it were a column: j · depth + d.
+
     Args:
         prior: An emitted prior on its device, with its position-by-position form.
         choose: Picks the codes of a position from its logits.
         given: What the prior's CONDITIONS name: codes `(N, H, W)` of other latents, labels `(N,)`.
-        keep: Codes `(N, H, W)` and a mask `(N, H, W)`: where the mask is true these codes stand, and what comes later
-            is drawn given them (in-painting).
+        keep: Codes as they are returned, and a mask `(N, H, W)`: where the mask is true these codes stand, and what
+            comes later is drawn given them (in-painting).
         schedule: `raster` draws position by position; `wavefront` draws together what does not depend on each other,
             which pays where single steps are cheap: batch 1, accelerators. The maps are the same.
         progress: Called after every row, or every front.
@@ -59,7 +61,9 @@ def draw_codes(
     with inference(prior.module):
         buffers = _buffers(prior, batch, schedule)
         steps = prior.steps(prior.module, buffers, *given)
-        buffers.fill(steps, choose if keep is None else _around(*keep, choose), _Timer(progress))
+        if keep is not None:
+            choose = _around(*_in_columns(*keep, prior.model.CODES.depth), choose)
+        buffers.fill(steps, choose, _Timer(progress))
     return buffers.codes_so_far
 
 
@@ -73,11 +77,19 @@ def check_schedule(prior: StepwisePrior, schedule: Schedule) -> int | None:
     """Return the skew of a wavefront, None in raster order.
 
     Raises:
-        HvdslError: A prior with attention is asked for a wavefront.
+        HvdslError: A prior with attention, or over several codes at a position, is asked for a wavefront.
     """
     if schedule == "wavefront" and prior.steps.WAVEFRONT_SKEW is None:
-        raise HvdslError(f"the prior of `{prior.model.CODES.name}` has attention: draw it in raster order")
+        why = "attention" if prior.model.CODES.depth == 1 else "several codes at each position"
+        raise HvdslError(f"the prior of `{prior.model.CODES.name}` has {why}: draw it in raster order")
     return prior.steps.WAVEFRONT_SKEW if schedule == "wavefront" else None
+
+
+def _in_columns(codes: Tensor, kept: Tensor, depth: int) -> tuple[Tensor, Tensor]:
+    """Codes and what is kept of them with the depths of a position as neighbouring columns, `(N, H, W depth)`."""
+    if depth == 1:
+        return codes, kept
+    return codes.permute(0, 2, 3, 1).flatten(2), kept.repeat_interleave(depth, 2)
 
 
 def _around(codes: Tensor, kept: Tensor, choose: Choose) -> Choose:

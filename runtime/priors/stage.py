@@ -36,7 +36,7 @@ class CodeBatch:
     """What one forward pass of a prior takes.
 
     Attributes:
-        x: Codes of the prior's latent, `(N, H, W)`.
+        x: Codes of the prior's latent, `(N, H, W)`, or `(N, depth, H, W)`.
         given: What it is given, as `PriorModel.CONDITIONS` says.
     """
 
@@ -51,7 +51,7 @@ class CodeObjective:
     """
 
     def __call__(self, model: nn.Module, part: CodeBatch, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-        logits: Tensor = model(part.x, *part.given)
+        logits = _by_code(model(part.x, *part.given), part.x)
         loss = F.cross_entropy(logits.float(), part.x)  # softmax in float32 whatever the precision around it
         positions = math.prod(part.x.shape[1:])
         terms = {
@@ -64,31 +64,39 @@ class CodeObjective:
 
 def nats(model: nn.Module, codes: Tensor, *given: Tensor) -> Tensor:
     """-log p(codes) of each map, `(N,)` nats: what the codes of an image cost under the prior."""
-    logits: Tensor = model(codes, *given)
+    logits = _by_code(model(codes, *given), codes)
     return F.cross_entropy(logits.float(), codes, reduction="none").flatten(1).sum(1)
 
 
-class CodeRate:
-    """The objective of codes, with the rate per dimension of the image that follows from it."""
+def _by_code(logits: Tensor, codes: Tensor) -> Tensor:
+    """Logits `(N, K, …)` over codes `(N, …)`, of which a prior over several depths gives those of each side by side."""
+    if codes.dim() == 3:
+        return logits
+    return logits.view(len(logits), codes.shape[1], -1, *codes.shape[2:]).transpose(1, 2)
 
-    def __init__(self, dims: int) -> None:
+
+class CodeRate:
+    """The objective of codes, with the rate per dimension of the image that follows from it, where there is one."""
+
+    def __init__(self, dims: int | None) -> None:
         self._objective, self._dims = CodeObjective(), dims
 
     def __call__(self, model: nn.Module, part: CodeBatch, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         loss, terms = self._objective(model, part, step)
-        bits = terms[names.BITS_PER_MAP]
-        return loss, {**terms, names.RATE_BITS_PER_DIM: bits / self._dims}
+        if self._dims is None:
+            return loss, terms
+        return loss, {**terms, names.RATE_BITS_PER_DIM: terms[names.BITS_PER_MAP] / self._dims}
 
 
 class PriorTask:
     """A prior on rows of codes, as `CodeStore.rows(names_of(prior))` gives them.
 
     Args:
-        dims: Values of an image.
+        dims: Values of an image; None where there are codes alone.
         drop: How often training leaves out each field that the prior is given, by name.
     """
 
-    def __init__(self, prior: nn.Module, dims: int, drop: Mapping[str, float] = MappingProxyType({})) -> None:
+    def __init__(self, prior: nn.Module, dims: int | None, drop: Mapping[str, float] = MappingProxyType({})) -> None:
         self._prior, self._dims = as_prior(prior), dims
         self._drop = {name: drop[name] for name in field_names(self._prior) if drop.get(name)}
 
@@ -112,7 +120,7 @@ class PriorTask:
         rows, fields = batch.pixels.copy(), {name: value.copy() for name, value in batch.given.items()}
         seed = derive_seed(train.seed, "given.drop")
         chance = np.random.default_rng((seed, batch.step)).random(batch.first + len(rows))[batch.first :]
-        column = math.prod(self._prior.CODES.grid)
+        column = math.prod(self._prior.CODES.shape)
         for map in self._prior.CONDITIONS:
             out = chance < self._drop.get(map.name, 0.0)
             if isinstance(map, Condition):
@@ -120,29 +128,31 @@ class PriorTask:
                 continue
             if not map.grid:
                 rows[out, column] = NONE
-            column += math.prod(map.grid)
+            column += math.prod(map.shape)
         return rows, fields
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What codes cost under a prior: means over all images."""
+    """What codes cost under a prior: means over all images; per dimension of these, where there are any."""
 
     images: int
     nats_per_code: float
     bits_per_map: float
-    rate_bits_per_dim: float
+    rate_bits_per_dim: float | None
 
     def as_metrics(self) -> dict[str, Any]:
         """For the metrics log: every name carries its unit."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def score_codes(prior: nn.Module, rows: CodeRows, dims: int, *, batch: int = 64, world: World | None = None) -> Score:
+def score_codes(
+    prior: nn.Module, rows: CodeRows, dims: int | None, *, batch: int = 64, world: World | None = None
+) -> Score:
     """Score every image's codes once, on all ranks together.
 
     Args:
-        dims: Values of an image.
+        dims: Values of an image; None where there are codes alone.
 
     Raises:
         HvdslError: There are no codes.
@@ -159,7 +169,7 @@ def score_codes(prior: nn.Module, rows: CodeRows, dims: int, *, batch: int = 64,
             total += nats(prior, part.x, *part.given).double().sum().cpu()
         mean = world.sum(total.to(device) if world.size > 1 else total).item() / len(rows)
     bits = mean / math.log(2)
-    return Score(len(rows), mean / math.prod(model.CODES.grid), bits, bits / dims)
+    return Score(len(rows), mean / math.prod(model.CODES.shape), bits, None if dims is None else bits / dims)
 
 
 def names_of(prior: nn.Module) -> list[str]:
@@ -172,7 +182,7 @@ def check_levels(prior: nn.Module, levels: Sequence[Level]) -> None:
     """Refuse a prior whose levels are not among `levels`.
 
     Raises:
-        CodesError: One is absent, of another number of codes or grid, or has several codes at a position.
+        CodesError: One is absent, or of another number of codes, grid or depth.
     """
     model = as_prior(prior)
     known = {level.name: level for level in levels}
@@ -183,20 +193,16 @@ def check_levels(prior: nn.Module, levels: Sequence[Level]) -> None:
                 f"the prior of `{model.CODES.name}` needs codes of `{map.name}`, and there are only those of "
                 f"{', '.join(known)}"
             )
-        if level.depth > 1:
-            raise CodesError(
-                f"`{level.name}` has {level.depth} codes at each position; a prior takes one: set `depth = 1`"
-            )
         if level.code_map != map:
             raise CodesError(
-                f"the prior of `{model.CODES.name}` takes {map.classes} codes on {map.grid} of `{map.name}`; these "
+                f"the prior of `{model.CODES.name}` takes {map.classes} codes on {map.shape} of `{map.name}`; these "
                 f"are {level}"
             )
 
 
 def _part(prior: PriorModel, rows: Tensor, fields: Mapping[str, Tensor]) -> CodeBatch:
     maps = (prior.CODES, *code_conditions(prior))
-    parts = torch.split(rows, [math.prod(map.grid) for map in maps], 1)
-    values = {map.name: part.reshape(len(rows), *map.grid) for part, map in zip(parts, maps, strict=True)}
+    parts = torch.split(rows, [math.prod(map.shape) for map in maps], 1)
+    values = {map.name: part.reshape(len(rows), *map.shape) for part, map in zip(parts, maps, strict=True)}
     values |= fields
     return CodeBatch(values[prior.CODES.name], tuple(values[map.name] for map in prior.CONDITIONS))

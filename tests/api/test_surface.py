@@ -73,7 +73,8 @@ def surface() -> str:
 def _members(of: type) -> list[str]:
     fields = [f"{name}: {kind}" for name, kind in inspect.get_annotations(of).items() if not name.startswith("_")]
     methods = []
-    for name, member in sorted(vars(of).items()):
+    ours = [kind for kind in reversed(of.__mro__) if kind.__module__.startswith("hvdsl")]
+    for name, member in sorted({name: m for kind in ours for name, m in vars(kind).items()}.items()):
         if name.startswith("_") and not name.startswith("_repr"):
             continue
         if isinstance(member, property):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -77,6 +79,92 @@ def test_annotations_escape_what_would_end_them(hvdsl: Hvdsl, tmp_path: Path) ->
     assert any("a%2Cb.hv,line=4,col=14,endLine=4,endColumn=17::" in line for line in lines)
 
 
+TEXT = {"text!": str, "markdown": str}
+SARIF = {
+    "$schema": str,
+    "version!": ("2.1.0",),
+    "runs!": [
+        {
+            "tool!": {
+                "driver!": {
+                    "name!": str,
+                    "version": str,
+                    "rules": [
+                        {
+                            "id!": str,
+                            "shortDescription": TEXT,
+                            "fullDescription": TEXT,
+                            "help": TEXT,
+                            "defaultConfiguration": {"level": ("none", "note", "warning", "error")},
+                        }
+                    ],
+                }
+            },
+            "columnKind": ("utf16CodeUnits", "unicodeCodePoints"),
+            "results": [
+                {
+                    "ruleId": str,
+                    "ruleIndex": int,
+                    "level": ("none", "note", "warning", "error"),
+                    "message!": {"text": str},
+                    "locations": [
+                        {
+                            "physicalLocation": {
+                                "artifactLocation": {"uri": str},
+                                "region": {"startLine": int, "startColumn": int, "endLine": int, "endColumn": int},
+                            }
+                        }
+                    ],
+                }
+            ],
+        }
+    ],
+}
+"""What the schema of SARIF 2.1.0 (OASIS, errata 01) says of the properties written here; `!` marks required ones."""
+
+
+def violations(value: Any, shape: Any, path: str = "") -> list[str]:
+    """Where a value is not as the excerpt of the schema has it, which like the schema allows nothing else."""
+    if isinstance(shape, dict):
+        known = {key.rstrip("!"): kind for key, kind in shape.items()}
+        missing = [f"{path} lacks {key[:-1]}" for key in shape if key.endswith("!") and key[:-1] not in value]
+        inside = (
+            violations(entry, known[key], f"{path}.{key}") if key in known else [f"{path}.{key} is unknown"]
+            for key, entry in value.items()
+        )
+        return [*missing, *chain(*inside)]
+    if isinstance(shape, list):
+        return list(chain(*(violations(entry, shape[0], f"{path}[]") for entry in value)))
+    if isinstance(shape, tuple):
+        return [] if value in shape else [f"{path} is {value}"]
+    return [] if isinstance(value, shape) and (shape is str or value >= path.endswith(("Line", "Column"))) else [path]
+
+
+@pytest.mark.parametrize("specs", [("vdvae_digits",), ("a b.hv", "empty.hv", "open.hv")])
+def test_sarif_is_as_the_schema_has_it(
+    hvdsl: Hvdsl, specs: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a b.hv").write_text(BROKEN)
+    (tmp_path / "empty.hv").touch()
+    (tmp_path / "open.hv").write_text('hv 1\nmodel "x')
+    monkeypatch.chdir(tmp_path)
+    report = json.loads(hvdsl("check", *specs, "--format", "sarif").out)
+    assert violations(report, SARIF) == []
+    codes = {rule["id"] for rule in report["runs"][0]["tool"]["driver"]["rules"]}
+    assert len(codes) == len(report["runs"][0]["tool"]["driver"]["rules"])  # rules are unique
+    assert bool(codes) == (len(specs) > 1)
+    for rule in report["runs"][0]["tool"]["driver"]["rules"]:
+        assert rule["help"]["text"].startswith(rule["fullDescription"]["text"])
+        assert "\n\nThis is right:\n\n    hv 1\n" in rule["help"]["markdown"]
+
+
+def test_a_name_with_a_line_break_stays_on_its_line(hvdsl: Hvdsl, tmp_path: Path) -> None:
+    (tmp_path / "a\nb.hv").write_text(BROKEN)
+    for form in ("concise", "github"):
+        lines = hvdsl("check", tmp_path / "a\nb.hv", "--format", form).out.splitlines()
+        assert len(lines) == 1 and "HV0301" in lines[0]
+
+
 def test_sarif_has_a_rule_and_a_region_for_every_result(hvdsl: Hvdsl, tmp_path: Path) -> None:
     (tmp_path / "a b.hv").write_text(BROKEN)
     report = json.loads(hvdsl("check", tmp_path / "a b.hv", "--format", "sarif").out)
@@ -105,3 +193,12 @@ def test_the_hooks_for_commits_call_commands_that_exist(hvdsl: Hvdsl) -> None:
         words = hook["entry"].split()
         assert words[0] == "hvdsl"
         assert hvdsl(*words[1:], ROOT / "specs" / "vdvae_digits.hv").code == 0
+
+
+def test_a_wrong_variant_fails_the_check_of_its_spec(hvdsl: Hvdsl, folder: Path) -> None:
+    spec = folder / "good.hv"
+    spec.write_text(spec.read_text() + "\nvariant broken { encoder { 8: con(3x3, 4) -> tap } }\n")
+    done = hvdsl("check", "--format", "concise", spec)
+    assert done.code == 1
+    assert "good.hv:24:31: error[HV0301]: nothing is named `con` here, in variant `broken`" in done.out
+    assert json.loads(hvdsl("check", "--json", spec).out)["ok"] is False

@@ -13,7 +13,7 @@ from hvdsl.cli.main import COMMANDS, build_parser
 
 from .conftest import Hvdsl
 
-BASH = shutil.which("bash")
+BASH, FISH = shutil.which("bash"), shutil.which("fish")
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -46,3 +46,15 @@ def test_bash_completes_commands_options_their_words_specs_and_files(hvdsl: Hvds
     assert done.stdout.splitlines() == [
         "train", "--precision", "bf16", "graph latents cell", "vdvae_cifar10", "mine.hv", ""
     ]  # fmt: skip
+
+
+@pytest.mark.skipif(FISH is None, reason="no fish is installed")
+def test_fish_completes_the_same_with_what_each_word_means(hvdsl: Hvdsl, tmp_path: Path) -> None:
+    (tmp_path / "mine.hv").touch()
+    (tmp_path / "script").write_text(hvdsl("completion", "fish").out)
+    lines = ["tr", "train --prec", "train --precision b", "viz l", "viz graph vdvae_cif", "check m", "completion "]
+    commands = "; ".join(["source ./script", *(f"complete -C 'hvdsl {line}'" for line in lines)])
+    done = subprocess.run([str(FISH), "--no-config", "-c", commands], cwd=tmp_path, capture_output=True, text=True)
+    words = [line.partition("\t")[0] for line in done.stdout.splitlines()]
+    assert words == ["train", "--precision", "bf16", "latents", "vdvae_cifar10", "mine.hv", "bash", "fish", "zsh"]
+    assert "train\tTrain a spec, or go on with a run" in done.stdout.splitlines()

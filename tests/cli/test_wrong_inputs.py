@@ -170,3 +170,41 @@ def test_a_reader_that_goes_away_is_no_failure(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-m", "hvdsl", *arguments], stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("chek", "x"), "there is no command `chek`; did you mean `check`? `hvdsl --help` lists them"),
+        (("train", "--outt", "x"), "unrecognized arguments: --outt; did you mean `--out`? `hvdsl train --help` shows "),
+        (("doctor", "x"), "unrecognized arguments: x; `hvdsl doctor --help` shows what there is"),
+        (("eval",), "the following arguments are required: RUN; `hvdsl eval --help` shows what there is"),
+        (("sample", "x", "-n", "0"), "argument -n/--number: expected a whole number of at least 1, found `0`; "),
+        (("sample", "x", "-o", ""), "argument -o/--output: expected a file or folder, found nothing; "),
+        (("train", "vdvae_digits", "--out", ""), "argument --out: expected a file or folder, found nothing; "),
+        (
+            ("compile", "vdvae_digits", "-o", "spec.hv"),
+            "a module cannot be written as `spec.hv`: give a file ",
+        ),
+        (("report", "x", "-o", "x.hv"), "a report cannot be written as `x.hv`: give a file that ends in .html"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence(hvdsl: Hvdsl, arguments: tuple[str, ...], sentence: str) -> None:
+    result = hvdsl(*arguments)
+    assert result.code == 2
+    assert sentence in result.err and result.err.count("\n") == 1
+    assert result.err.startswith("hvdsl")
+
+
+@pytest.mark.parametrize("command", ["eval", "report", "verify"])
+def test_a_spec_is_no_run_and_a_run_no_spec(hvdsl: Hvdsl, tiny: Path, trained: Path, command: str) -> None:
+    for spec in (tiny, "vdvae_digits"):
+        result = hvdsl(command, spec)
+        assert result.code == 1
+        way = f"make one with `hvdsl train {spec} --out RUN`"
+        assert result.err == f"hvdsl: {spec} is a spec, and no run of one: {way}\n"
+    assert f"did you mean `{trained}/resolved.hv`?" in hvdsl("info", trained).err
+
+
+def test_no_name_steers_the_terminal(hvdsl: Hvdsl) -> None:
+    assert hvdsl("eval", "\x1b[31mred").err == "hvdsl: there is no run folder ␛[31mred\n"

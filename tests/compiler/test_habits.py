@@ -18,6 +18,8 @@ from tests.compiler.example_specs import SMALL
         ("concat(x, skip)", "concat([x, skip])", "HV0401", "leave out the brackets"),
         ("concat(x, skip)", "x -> concat(x, skip)", "HV0401", "{ concat(…) }"),
         ("conv(3x3, width) -> tap -> avg", "nn.ReLU -> tap -> avg", "HV0301", "`relu`"),
+        ("avg_pool(2)", "ops.avg_poll(2)", "HV0301", "did you mean `avg_pool`?"),
+        ("avg_pool(2)", "ops.qqqq(2)", "HV0301", "known here"),
         ("avg_pool(2)", "MaxPool2d(2)", "HV0301", "max_pool(2)"),
         ("avg_pool(2)", "avg_pool(2) -> 2 * relu", "HV0401", "step * n"),
         ("avg_pool(2)", "avg_pool(2) -> [relu, relu]", "HV0401", "a -> b"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 import hvdsl
 from hvdsl.compiler.analysis.summary import summary
 from hvdsl.compiler.pipeline import check
@@ -18,3 +20,9 @@ def test_a_likelihoods_own_scale_is_counted() -> None:
     assert found.likelihood_parameters == 1
     assert found.parameters == graph.parameter_count() == built
     assert found.encoder_parameters + found.decoder_parameters + 1 == found.parameters
+
+
+def test_a_bin_is_as_wide_as_the_target_is_spaced() -> None:
+    head = next(line for line in SMALL.splitlines() if line.startswith("likelihood"))
+    likelihood = check(Source("small.hv", SMALL.replace(head, "likelihood discretized_normal"))).likelihood
+    assert dict(likelihood.options)["bin"] == pytest.approx(2 / 15)  # 4 bits over [-1, 1]

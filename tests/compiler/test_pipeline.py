@@ -8,6 +8,8 @@ from hvdsl.compiler import pipeline
 from hvdsl.compiler.diagnostics.names import LEAK
 from hvdsl.compiler.model import Model
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
+from hvdsl.grammar.source import Source
+from tests.compiler.elaborate.small_models import text
 
 
 def test_check_runs_exactly_the_checks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +43,30 @@ def test_checks_and_passes_leave_a_model_as_it_is() -> None:
     assert content(model) == before
     assert pipeline.write(model, 0) == text != pipeline.write(model, 1)
     assert pipeline.write(model, 1, ()) == text
+
+
+def of_variants(tail: str, variant: str | None = None) -> list[tuple[str, str, str]]:
+    """Code, message and place of what is wrong in the variants of a small spec."""
+    spec = Source("small.hv", text(tail=tail))
+    found = pipeline.check_variants(pipeline.check(spec, variant=variant), spec)
+    return [(d.code.id, d.message, d.span.text if d.span is not None else "") for d in found]
+
+
+def test_each_variant_is_checked_alone_and_told_where_it_is_wrong() -> None:
+    fine = "variant thin { encoder { 8: conv(3x3, 4) -> tap } }"
+    wrong = """variant wrong { decoder { 8: learned(zeros, 8) -> level -> conv(1x1, 5) } }
+variant late { train { batch = 4 } }"""
+    told = of_variants(f"{fine}\n{wrong}")
+    assert [(code, place) for code, _, place in told] == [
+        ("HV0507", "learned(zeros, 8) -> level -> conv(1x1, 5)"),
+        ("HV0603", "train { batch = 4 }"),
+    ]
+    assert told[0][1].endswith(", in variant `wrong`") and told[1][1].endswith(", in variant `late`")
+    assert of_variants(fine) == [] == of_variants(f"{fine}\n{wrong}", variant="thin")  # the one that was chosen
+
+
+def test_of_many_variants_none_is_tried_and_that_is_told() -> None:
+    bad = "decoder { 8: learned(zeros, 8) -> level -> conv(1x1, 5) }"
+    many = [f"variant v{i} {{ {bad} }}" for i in range(pipeline.MOST_VARIANTS + 1)]
+    assert of_variants("\n".join(many)) == [("HV0913", "17 variants were not checked", "")]
+    assert len(of_variants("\n".join(many[:-1]))) == pipeline.MOST_VARIANTS

@@ -19,7 +19,9 @@ from hvdsl.importers import WeightsError, rename
 from hvdsl.importers.weights import read_release, sources
 from hvdsl.runtime.ground.noise import RecordedNoise
 from hvdsl.runtime.latents import Traversal
-from tests.golden.recorded import FOLDER, case, published_weights
+from hvdsl.runtime.training.folder.weights import model_tensors
+from tests.golden import nvae_recorded, test_pixelsnail, test_vqvae2
+from tests.golden.recorded import FOLDER, SPECS, case, our_names, published_weights
 
 NAME = "a_8bit_32px"
 SPEC = FOLDER / "specs" / "vdvae_a.hv"
@@ -173,3 +175,40 @@ def test_a_renamed_recipe_is_told_what_the_release_calls_it(published: str) -> N
         rename("openai-vdvae", ours, {published: torch.zeros(4, 8, 1, 1)})
     assert "block.0.narrow.0.conv.0.weight has no counterpart" in str(caught.value)
     assert "as `vdvae_cells.hv` has them: `block`, `bottleneck`, `layer`, `p`, `q`" in str(caught.value)
+
+
+def case_of(source: str) -> tuple[dict[str, tuple[int, ...]], dict[str, torch.Tensor]]:
+    """Names and shapes of a small spec's tensors, and those that a release has for it."""
+    match source:
+        case "openai-vdvae":
+            return our_names(hvdsl.compile(FOLDER / "specs" / SPECS["c_custom_widths"])), published_weights(
+                "c_custom_widths"
+            )
+        case "nvidia-nvae":
+            name = "f_vanilla_1group"
+            return nvae_recorded.our_names(name), nvae_recorded.published(name)
+        case "rosinality-pixelsnail":
+            own = test_pixelsnail.prior("tiny_top").named_parameters()
+            return {name: tuple(value.shape) for name, value in own}, test_pixelsnail.recorded("tiny_top", "model")
+    tensors = model_tensors(test_vqvae2.model("tiny_a"))
+    return {name: tuple(t.shape) for name, t in tensors.items()}, test_vqvae2.recorded("tiny_a", "model")
+
+
+@pytest.mark.parametrize("source", sources())
+def test_every_name_of_a_spec_is_free_or_told(source: str) -> None:
+    """A renamed recipe, binding or latent gives the same tensors, or the sentence that says which name is wanted."""
+    ours, published = case_of(source)
+    expected = list(rename(source, ours, published).values())
+    fixed = {*OPERATIONS, "encoder", "decoder", "prior", "posterior", "codebook"}
+    steps = {step for name in ours for step in name.split(".")[:-1] if not re.fullmatch(r"\d+|r\d+(x\d+)?", step)}
+    told = 0
+    for step in sorted(steps - fixed):
+        renamed = {re.sub(rf"\b{step}(?=\.)", f"{step}_too", name): shape for name, shape in ours.items()}
+        try:
+            found = list(rename(source, renamed, published).values())
+        except WeightsError as error:
+            assert f"`{step}`" in str(error)
+            told += 1
+        else:
+            assert all(map(torch.equal, found, expected))
+    assert told >= 3

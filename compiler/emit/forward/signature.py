@@ -177,10 +177,10 @@ class Signature:
         """A section takes a list as one argument."""
         if step.callee is None or not step.callee.is_section:
             return operands
-        found: dict[str, ast.expr] = {}
+        arguments: dict[str, ast.expr] = {}
         for i, (ref, operand) in enumerate(zip(step.inputs, operands, strict=True)):
             if isinstance(ref, ListItem):
-                found[ref.list] = syntax.name(ref.list)
+                arguments[ref.list] = syntax.name(ref.list)
             else:
-                found[f"{i}"] = operand
-        return list(found.values())
+                arguments[f"{i}"] = operand
+        return list(arguments.values())

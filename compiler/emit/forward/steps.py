@@ -172,20 +172,20 @@ def _wanted(item: Item, waiting: list[Item]) -> list[Item]:
 
 def _inputs(item: Item) -> set[Edge | str]:
     """The values that an item takes, and the lists that it takes values from."""
-    found: set[Edge | str] = set()
+    taken: set[Edge | str] = set()
     for step in steps((item,)):
         for ref in step.inputs:
             if not isinstance(ref, Carried):
-                found.add(ref.list if isinstance(ref, ListItem) else ref)
-    return found
+                taken.add(ref.list if isinstance(ref, ListItem) else ref)
+    return taken
 
 
 def _outputs(item: Item) -> set[Edge | str]:
-    found: set[Edge | str] = set()
+    given: set[Edge | str] = set()
     for step in steps((item,)):
-        found.update(step.outputs)
-        found.update(step.fills)
-    return found
+        given.update(step.outputs)
+        given.update(step.fills)
+    return given
 
 
 def _conditions(items: list[Item], first_latent: int) -> list[Item]:

@@ -31,14 +31,14 @@ def inline(items: tuple[Item, ...], results: tuple[Ref, ...]) -> Inlined:
     """Decide for a whole body. `results` are what it returns."""
     counts = _count(items)
     counts.update(results)
-    found = Inlined()
+    inlined = Inlined()
     weights: dict[Edge, tuple[int, bool]] = {}
-    _block(items, counts, found, weights)
+    _block(items, counts, inlined, weights)
     last = items[-1] if items else None
     if isinstance(last, Step) and len(results) == 1 and last.outputs == results[:1] and counts[results[0]] == 1:
-        found.within[last.outputs[0]] = last
-        found.returned.add(last.outputs[0])
-    return found
+        inlined.within[last.outputs[0]] = last
+        inlined.returned.add(last.outputs[0])
+    return inlined
 
 
 def _count(items: tuple[Item, ...]) -> Counter[Ref]:
@@ -94,13 +94,13 @@ def _fits(source: Step, into: Step, size: int, stateful: bool, uses: int) -> boo
 
 def used_refs(step: Step, inlined: Inlined) -> list[Ref]:
     """The variables that a statement reads, those of the expressions inside it included."""
-    found: list[Ref] = []
+    refs: list[Ref] = []
     for ref in step.inputs:
         if isinstance(ref, Edge) and ref in inlined.within and ref not in inlined.returned:
-            found += used_refs(inlined.within[ref], inlined)
+            refs += used_refs(inlined.within[ref], inlined)
         else:
-            found.append(ref)
-    return found
+            refs.append(ref)
+    return refs
 
 
 FORBIDDEN = MODULE_LEVEL | {"self", "latents", "i", "j", "k", "range", "enumerate", "next"}

@@ -38,9 +38,9 @@ def grouped_instances(*roots: ModuleInstance) -> list[list[ModuleInstance]]:
 
     for root in roots:
         visit(root)
-    found = [groups[i] for i in range(len(groups))]
-    _check_shared(found)
-    return found
+    classes = [groups[i] for i in range(len(groups))]
+    _check_shared(classes)
+    return classes
 
 
 def _check_shared(groups: list[list[ModuleInstance]]) -> None:
@@ -232,11 +232,11 @@ class _Unifier:
     def _expression(self, versions: Sequence[Step]) -> None:
         nodes = [u.graph.nodes[s.outputs[0].node] for u, s in zip(self._instances, versions, strict=True)]
         args = [dict(node.args) for node in nodes]
-        found = []
+        expressions = []
         for i in range(len(versions[0].values)):
             values = tuple(s.values[i] for s in versions)
-            found.append(self._resolve(values, _hints(values, args), kept=True))
-        self._class.values[versions[0].outputs[0].node] = tuple(found)
+            expressions.append(self._resolve(values, _hints(values, args), kept=True))
+        self._class.values[versions[0].outputs[0].node] = tuple(expressions)
 
     def _resolve(self, values: tuple[Literal, ...], hints: Sequence[str], kept: bool = False) -> ast.expr:
         """What the constructor (or, if `kept`, `forward`) writes for a literal with these values over the instances."""
@@ -278,17 +278,17 @@ class _Unifier:
 
 def _contexts(instances: Sequence[ModuleInstance]) -> dict[str, str]:
     """The recipe's own names by their values over all instances; parameters come first, then lets and context names."""
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for name in instances[0].scope.constants:
         if all(name in u.scope.constants for u in instances):
-            found.setdefault(repr(tuple(u.scope.constants[name] for u in instances)), name)
+            names.setdefault(repr(tuple(u.scope.constants[name] for u in instances)), name)
     if all(u.inputs for u in instances):
         shapes = [u.graph.shape(u.inputs[0]) for u in instances]
-        found.setdefault(repr(tuple(s[0] for s in shapes)), "channels")
-        found.setdefault(repr(tuple(s[1] for s in shapes)), "res")
+        names.setdefault(repr(tuple(s[0] for s in shapes)), "channels")
+        names.setdefault(repr(tuple(s[1] for s in shapes)), "res")
     if all(u.outputs for u in instances):
-        found.setdefault(repr(tuple(u.graph.shape(u.outputs[0])[1] for u in instances)), "size")
-    return found
+        names.setdefault(repr(tuple(u.graph.shape(u.outputs[0])[1] for u in instances)), "size")
+    return names
 
 
 def _hints(values: tuple[Literal, ...], args: Sequence[dict[str, Literal]]) -> list[str]:

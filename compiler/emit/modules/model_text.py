@@ -202,6 +202,8 @@ def prior_class(module_class: ModuleClass, name: str, graph: Graph, tree: Module
     parameters = ", ".join(f"{n}: Tensor" for n in names)
     lines += [f"    def forward(self, {parameters}) -> Tensor:"]
     summary = "Return logits `(N, K, H, W)`; `{}` are codes `(N, H, W)`.".format("`, `".join(names))
+    if given[0].args["depth"] != 1:
+        summary = "Return logits `(N, depth K, H, W)` of codes `(N, depth, H, W)`, each depth after those before it."
     lines.append(docstring(summary, syntax.INDENT * 2))
     live = {v.node for v in instance.inputs}
     for node, argument in zip(given, names, strict=True):
@@ -215,11 +217,13 @@ def _code_map(node: Node) -> ast.expr:
         return ast.parse(_declared(node), mode="eval").body
     _, height, width = node.shapes[0]
     grid = () if node.args.get("source") == "field" else (height, width)
+    depth = node.args.get("depth", 1)
     return syntax.call(
         "CodeMap",
         syntax.constant_node(given_name(node)),
         syntax.literal(node.args["classes"]),
         syntax.literal(grid),
+        **({"depth": syntax.literal(depth)} if depth != 1 else {}),
     )
 
 

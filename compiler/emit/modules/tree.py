@@ -179,17 +179,17 @@ class ModuleTree:
             self._read(part)
 
     def _items(self, scope: GraphScope, instance: ModuleInstance) -> tuple[Item, ...]:
-        found: list[Item] = []
+        items: list[Item] = []
         for member in scope.members:
             if isinstance(member, Node):
-                found += self._node(member, instance)
+                items += self._node(member, instance)
             elif member.kind in SEPARATE:
-                found += self._call(member, instance)
+                items += self._call(member, instance)
             elif member.kind == "repeat":
-                found.append(Repeat(tuple(self._turn(t, instance) for t in member.members)))
+                items.append(Repeat(tuple(self._turn(t, instance) for t in member.members)))
             else:
-                found += self._items(member, instance)
-        return tuple(found)
+                items += self._items(member, instance)
+        return tuple(items)
 
     def _turn(self, member: Node | GraphScope, instance: ModuleInstance) -> tuple[Item, ...]:
         if isinstance(member, GraphScope):
@@ -376,10 +376,10 @@ def _lists(graph: Graph, used: Uses) -> dict[Edge, ListItem]:
     for node in graph.nodes:
         if node.role is Role.TAP and node.index in used.live:
             together[tap_key(node)].append(node)
-    found = {}
+    places = {}
     for (name, height, width), nodes in together.items():
         size = str(height) if height == width else f"{height}x{width}"
         if len(nodes) > 1:
             for i, node in enumerate(nodes):
-                found[published(node)] = ListItem(f"{name}_{size}", Index(i))
-    return found
+                places[published(node)] = ListItem(f"{name}_{size}", Index(i))
+    return places

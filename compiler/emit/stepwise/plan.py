@@ -201,14 +201,14 @@ class _Planner:
 
     def _roots_from(self, ref: Ref) -> set[Ref]:
         """The materialised tensors that `ref` flows into, through linear steps or at once."""
-        found: set[Ref] = set()
+        roots: set[Ref] = set()
         for user in self._users.get(ref, ()):
             for port in range(len(user.channels)):
                 if (user, port) in self._kept:
-                    found.add((user, port))
+                    roots.add((user, port))
                 elif user.kind is OpKind.LINEAR:
-                    found |= self._roots_from((user, port))
-        return found
+                    roots |= self._roots_from((user, port))
+        return roots
 
     # -- stages
 
@@ -310,16 +310,16 @@ class Gate:
 
 def users(plan: StepwisePlan) -> Users:
     """The stages that read each stage, in order of computation."""
-    found: dict[Stage, list[Stage]] = {stage: [] for stage in plan.stages}
+    readers: dict[Stage, list[Stage]] = {stage: [] for stage in plan.stages}
     for stage in plan.stages:
         for source in dict.fromkeys(_sources(stage)):
-            found[source].append(stage)
-    return found
+            readers[source].append(stage)
+    return readers
 
 
 def gates(plan: StepwisePlan, users: Users) -> dict[Stage, Gate]:
     """The gates of a plan, by the stage that each takes the place of last."""
-    found: dict[Stage, Gate] = {}
+    gated: dict[Stage, Gate] = {}
     for stage in plan.stages:
         if not isinstance(stage, PointwiseStage) or stage.ops[0].node.operation is not GLU or not owned(stage, users):
             continue
@@ -328,11 +328,11 @@ def gates(plan: StepwisePlan, users: Users) -> dict[Stage, Gate]:
             continue
         follower = users[stage][0] if len(users[stage]) == 1 else None
         others = [term for term in follower.terms if term is not stage] if isinstance(follower, SumStage) else []
-        if follower is not None and follower not in found and len(others) == len(stage.ops) == 1:
-            found[follower] = Gate(source, others[0], (source, stage))
+        if follower is not None and follower not in gated and len(others) == len(stage.ops) == 1:
+            gated[follower] = Gate(source, others[0], (source, stage))
         else:
-            found[stage] = Gate(source, None, (source,))
-    return found
+            gated[stage] = Gate(source, None, (source,))
+    return gated
 
 
 def owned(stage: PointwiseStage, users: Users) -> bool:

@@ -6,15 +6,17 @@ import ast
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 
+from hvdsl.compiler.analysis.causality import own_codes
 from hvdsl.compiler.catalogue.sources import COORDINATES
 from hvdsl.compiler.emit import syntax
 from hvdsl.compiler.emit.forward.variables import allowed
 from hvdsl.compiler.emit.modules.instance import given_name
 from hvdsl.compiler.emit.modules.model_text import as_map
+from hvdsl.compiler.emit.stepwise.depths import Parted, is_passed
 from hvdsl.compiler.emit.stepwise.graph import Op, OpKind, Ref
 from hvdsl.compiler.emit.stepwise.plan import LinearMap
 from hvdsl.compiler.emit.syntax import Template, fill, slot, substitute
-from hvdsl.compiler.graph import ENTRIES, Graph, Node
+from hvdsl.compiler.graph import ENTRIES, Edge, Graph, Node
 from hvdsl.grammar.record import Record, record
 
 
@@ -173,6 +175,41 @@ class MapWriter:
         kept = {own: own for own in (*parameters, *settled)}
         body = [*statements, *named(computed, kept, ("x", "h"))]
         return Function((name,), results[0], None, tuple(parameters), tuple(body))
+
+    def heads(self, parts: Parted) -> list[Statement]:
+        """The function `heads` of what the codes of a position share and of those codes, kept under that name."""
+        own = own_codes(parts.shared)
+        values: dict[Edge, ast.expr] = {Edge(own.index): syntax.name("codes")}
+        statements: list[Statement] = []
+        if len(parts.context) == 1:
+            values[parts.context[0]] = syntax.name("shared")
+        else:
+            pieces = [f"shared_{i}" for i in range(len(parts.context))]
+            sizes = [syntax.constant_node(parts.shared.shape(edge)[0]) for edge in parts.context]
+            split = syntax.call(
+                syntax.dotted("shared", "split"), ast.Tuple([*sizes], ast.Load()), syntax.constant_node(1)
+            )
+            statements.append(Statement(tuple(pieces), split))
+            values |= {edge: syntax.name(piece) for edge, piece in zip(parts.context, pieces, strict=True)}
+        settled = ("shared", "codes", *(target for statement in statements for target in statement.targets))
+        computed: list[Statement] = []
+        for node in parts.heads:
+            operands = [values[edge] for edge in node.inputs]
+            if is_passed(node):
+                values[Edge(node.index)] = operands[0]
+                continue
+            names = [f"_head_{node.index}_{port}_" for port in range(len(node.shapes))]
+            values.update({Edge(node.index, port): ast.Name(name, ast.Load()) for port, name in enumerate(names)})
+            op = Op(OpKind.STATIC, node, (), tuple(shape[0] for shape in node.shapes), False)
+            computed.append(Statement(tuple(names), self._value(op, operands), _wanted(op)))
+        last = values[Edge(parts.heads[-1].index)]
+        if computed and isinstance(last, ast.Name) and computed[-1].targets == (last.id,):
+            computed[-1] = Result((), computed[-1].value)
+        else:
+            computed.append(Result((), last))
+        body = [*statements, *named(computed, {name: name for name in settled}, ("x", "h"))]
+        function = Function(("heads",), last, None, ("shared", "codes"), tuple(body))
+        return [function, Statement(("self.heads",), syntax.name("heads"))]
 
     def _statements(self, wanted: Sequence[Ref], values: dict[Ref, ast.expr]) -> list[Statement]:
         """What computes the wanted tensors from those of `values`, to which the results are added."""

@@ -10,6 +10,7 @@ from hvdsl.compiler.emit import syntax
 from hvdsl.compiler.emit.forward.variables import allowed
 from hvdsl.compiler.emit.modules.class_text import docstring
 from hvdsl.compiler.emit.modules.instance import given_name
+from hvdsl.compiler.emit.stepwise.depths import Parted, parted
 from hvdsl.compiler.emit.stepwise.graph import Op, Ref
 from hvdsl.compiler.emit.stepwise.plan import (
     AttentionStage,
@@ -25,6 +26,7 @@ from hvdsl.compiler.emit.stepwise.plan import (
     TapsStage,
     gates,
     owned,
+    plan,
     skew,
     users,
 )
@@ -35,18 +37,23 @@ from hvdsl.compiler.graph import Graph, Node
 BODY = 2  # levels of indentation of a method's statements
 
 
-def position_steps(graph: Graph, plan: StepwisePlan, prior: str) -> list[str]:
-    """Write the position-by-position form of the class `prior`."""
-    return _Writer(graph, plan, prior).lines()
+def position_steps(graph: Graph, prior: str) -> list[str]:
+    """Write the position-by-position form of the class `prior`.
+
+    Raises:
+        SpecError: HV0801, where it has none; `check` has then raised it before.
+    """
+    parts = parted(graph)
+    return _Writer(parts.shared, plan(parts.shared), prior, parts).lines()
 
 
 class _Writer:
-    def __init__(self, graph: Graph, plan: StepwisePlan, prior: str) -> None:
-        self._graph, self._plan, self._prior = graph, plan, prior
+    def __init__(self, graph: Graph, plan: StepwisePlan, prior: str, parts: Parted) -> None:
+        self._graph, self._plan, self._prior, self._parted = graph, plan, prior, parts
         self._stage_of = {ref: stage for stage, refs in plan.parts.items() for ref in refs}
         self._number = {stage: number for number, stage in enumerate(plan.stages)}
         self._conditions = [allowed(given_name(node)) for node in graph.entries()[1:]]
-        self._maps = MapWriter(graph, {"prior", "buffers", *self._conditions})
+        self._maps = MapWriter(graph, {"prior", "buffers", "heads", *self._conditions})
         self._users = users(plan)
         self._gates = gates(plan, self._users)
         self._inside = {inner for gate in self._gates.values() for inner in gate.inside}
@@ -61,44 +68,47 @@ class _Writer:
             f"class {self._prior}Steps:",
             docstring(summary, syntax.INDENT),
             "",
-            f"    WAVEFRONT_SKEW = {skew(self._plan, self._graph)}",
+            f"    WAVEFRONT_SKEW = {None if self._parted.heads else skew(self._plan, self._graph)}",
             "",
             f"    def __init__(self, prior: nn.Module, buffers: StepBuffers{parameters}) -> None:",
         ]
         statics = self._maps.statics(self._constants())
         self._part_names = self._named_parts()
         statements = [*statics, *(s for stage in self._part_names for s in self._part(stage))]
+        if self._parted.heads:
+            statements += self._maps.heads(self._parted)
         lines += [line for statement in statements for line in statement.lines(BODY)]
         if lines[-1].endswith("-> None:"):
             lines.append("        pass")
         lines += ["", "    def __call__(self, j: int) -> Tensor:"]
-        lines.append(docstring("Return the logits `(N, K)` of step j.", syntax.INDENT * 2))
+        what = "what the heads of all depths read, `(N, C)`, at" if self._parted.heads else "the logits `(N, K)` of"
+        lines.append(docstring(f"Return {what} step j.", syntax.INDENT * 2))
         steps = named(self._step(), {}, ("x", "h"))
         return lines + [line for statement in steps for line in statement.lines(BODY)]
 
     def _chains(self) -> dict[Stage, tuple[TapsStage, PointwiseStage]]:
         """Convolutions of nothing but a function of another convolution, each with that one and the function."""
-        found: dict[Stage, tuple[TapsStage, PointwiseStage]] = {}
+        chains: dict[Stage, tuple[TapsStage, PointwiseStage]] = {}
         for stage in self._plan.stages:
             function = stage.source if isinstance(stage, TapsStage) else None
             if not isinstance(function, PointwiseStage) or self._users[function] != [stage] or _plain(function) is None:
                 continue
             [before, *others] = function.sources
             if isinstance(before, TapsStage) and not others and self._users[before] == [function]:
-                found[stage] = before, function
-        return found
+                chains[stage] = before, function
+        return chains
 
     # -- what is made once
 
     def _constants(self) -> list[Ref]:
         """What is known before the first code is drawn, and read by some part."""
-        found: dict[Ref, None] = {}
+        constants: dict[Ref, None] = {}
         for stage in self._plan.stages:
             if isinstance(stage, CodesStage | TapsStage | LinearStage):
-                found.update(dict.fromkeys(stage.map.known))
+                constants.update(dict.fromkeys(stage.map.known))
             elif isinstance(stage, KnownStage):
-                found[stage.ref] = None
-        return list(found)
+                constants[stage.ref] = None
+        return list(constants)
 
     def _named_parts(self) -> dict[Stage, str]:
         """Name the parts after the recipes that their layers are in."""
@@ -121,7 +131,8 @@ class _Writer:
         if isinstance(stage, KnownStage):
             return _spec_name(stage.ref) or _recipe(stage.ref[0].node, "known")
         if isinstance(stage, LinearStage):
-            return "logits" if stage is self._plan.stages[-1] else _recipe(stage.map.roots[0][0].node, "linear")
+            last = "shared" if self._parted.heads else "logits"
+            return last if stage is self._plan.stages[-1] else _recipe(stage.map.roots[0][0].node, "linear")
         stateful = isinstance(stage, PointwiseStage) and stage.ops[0].node.operation.layer is not None
         return _recipe(stage.ops[0].node, "layer") if stateful and isinstance(stage, PointwiseStage) else None
 
@@ -237,16 +248,16 @@ class _Writer:
 
     def _targets(self, stage: Stage) -> list[ast.expr]:
         """The buffers that want this tensor, whole."""
-        found: list[ast.expr] = []
+        buffers: list[ast.expr] = []
         for user in self._plan.stages:
             if isinstance(user, TapsStage) and user.source is stage and not self._joined(stage):
-                found.append(_at(self._buffer(user, "input")))
+                buffers.append(_at(self._buffer(user, "input")))
             if isinstance(user, AttentionStage) and user.sources == [stage]:
-                found.append(_at(self._buffer(user, "input")))
+                buffers.append(_at(self._buffer(user, "input")))
             if isinstance(user, LinearStage) and len(user.map.slots) > 1 and stage in user.map.slots:
                 number = syntax.constant_node(user.map.slots.index(stage))
-                found.append(_at(ast.Subscript(self._buffer(user, "operands"), number, ast.Load())))
-        return found
+                buffers.append(_at(ast.Subscript(self._buffer(user, "operands"), number, ast.Load())))
+        return buffers
 
     def _buffer(self, stage: Stage, name: str) -> ast.expr:
         return syntax.dotted("self", self._part_names[stage], name)

@@ -13,16 +13,16 @@ from typing import Any
 from hvdsl.cli.options.shared import add_json, add_set
 from hvdsl.cli.output import print_diagnostics, print_json
 from hvdsl.compiler.model import Model
+from hvdsl.compiler.pipeline import check_variants
 from hvdsl.errors import UsageError
 from hvdsl.grammar import tree
-from hvdsl.grammar.diagnostics import Diagnostic, SpecError
-from hvdsl.grammar.files import YAML_SUFFIXES, read
+from hvdsl.grammar.diagnostics import Diagnostic, Severity, SpecError
+from hvdsl.grammar.files import SUFFIXES, read
 from hvdsl.grammar.source import Source
 from hvdsl.render.diagnostics import as_data, in_order
 from hvdsl.workflows.compiling import checked
 
 FORMATS = ("text", "concise", "json", "github", "sarif")
-SUFFIXES = (".hv", *YAML_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,11 @@ class Checked:
     model: Model | None
     diagnostics: Sequence[Diagnostic]
     fine: bool
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is wrong, and not only questionable."""
+        return any(d.severity is Severity.ERROR for d in self.diagnostics)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -76,16 +81,16 @@ def _specs(given: str) -> Iterator[str]:
 
 
 def _check(spec: str, overrides: Sequence[str], strict: bool) -> Checked:
+    text = Source("<stdin>", sys.stdin.read()) if spec == "-" else spec
     try:
-        if spec == "-":
-            model = checked(Source("<stdin>", sys.stdin.read()), overrides)
-        elif _is_recipes(spec):
+        if spec != "-" and _is_recipes(spec):
             return Checked(spec, None, (), True)
-        else:
-            model = checked(spec, overrides)
+        model = checked(text, overrides)
     except SpecError as failure:
         return Checked(spec, None, failure.diagnostics, False)
-    return Checked(spec, model, model.warnings, not (strict and model.warnings))
+    diagnostics = (*model.warnings, *check_variants(model, text, overrides))
+    wrong = diagnostics if strict else [d for d in diagnostics if d.severity is Severity.ERROR]
+    return Checked(spec, model, diagnostics, not wrong)
 
 
 def _is_recipes(spec: str) -> bool:
@@ -105,12 +110,16 @@ def _print_text(results: Sequence[Checked], strict: bool) -> None:
             model = result.model
             print(
                 f"{_name(result.spec)}: {model.settings.model} is fine: "
-                f"{model.graph.parameter_count():,} parameters, {len(model.graph.latents)} latent groups"
+                f"{model.parameter_count:,} parameters, {_groups(model)}"
             )
         elif result.fine:
             print(f"{_name(result.spec)}: recipes, which can be read; specs that use them say the rest")
-    if strict and any(result.model is not None and not result.fine for result in results):
+    if strict and any(result.model is not None and not result.fine and not result.failed for result in results):
         print("--strict: warnings are errors; `# hv: allow CODE` at the end of a line allows one", file=sys.stderr)
+
+
+def _groups(model: Model) -> str:
+    return model.groups if model.is_of_codes else f"{len(model.graph.latents)} latent groups"
 
 
 def _name(spec: str) -> str:
@@ -121,7 +130,7 @@ def _data(result: Checked) -> dict[str, Any]:
     data: dict[str, Any] = {"ok": result.fine, "spec": result.spec}
     if result.model is not None:
         data["model"] = result.model.settings.model
-        data["parameters"] = result.model.graph.parameter_count()
+        data["parameters"] = result.model.parameter_count
         data["latent_groups"] = len(result.model.graph.latents)
     return data | {"diagnostics": [as_data(d) for d in in_order(result.diagnostics)]}
 

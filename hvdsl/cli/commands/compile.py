@@ -9,6 +9,7 @@ from pathlib import Path
 from hvdsl.cli.options.shared import add_level, add_output, add_spec
 from hvdsl.cli.output import print_diagnostics
 from hvdsl.errors import UsageError
+from hvdsl.grammar.files import SUFFIXES
 from hvdsl.runtime.ground.disk import write_output
 from hvdsl.workflows.compiling import Compiled, checked, compiled
 
@@ -29,6 +30,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.output is not None and args.output.suffix in SUFFIXES:  # it may be the spec itself
+        raise UsageError(f"a module cannot be written as `{args.output}`: give a file that ends in .py")
     model = checked(args.spec, args.overrides)
     print_diagnostics(model.warnings)
     result = compiled(model, 1 if args.level is None else args.level)

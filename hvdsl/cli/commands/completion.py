@@ -141,7 +141,7 @@ def fish(commands: list[CommandWords], specs: list[str]) -> str:
             lines.append(f"{line} -f -a {quote(part)} -d {quote(summary)}")
         words = [*command.words, *(specs if command.specs else [])]
         if words:
-            lines.append(f"{line} -a {quote(' '.join(words))}")
+            lines.append(f"{line}{'' if command.files else ' -f'} -a {quote(' '.join(words))}")
         for option in command.options:
             value = " -r" if option.takes_value else ""
             if option.choices:

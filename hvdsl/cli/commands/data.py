@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvdsl.cli.options.shared import add_json, add_set
+from hvdsl.cli.options.shared import add_json, add_set, path
 
 if TYPE_CHECKING:
     from hvdsl.compiler.settings import Data
@@ -19,7 +19,7 @@ _LISTED = 12  # rows of a list; the rest is counted
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="PATH", type=Path, help="a folder of images, an image, an array or LMDB file")
+    parser.add_argument("path", metavar="PATH", type=path, help="a folder of images, an image, an array or LMDB file")
     parser.add_argument("spec", metavar="SPEC", nargs="?", help="a spec, whose `data` says how the images are read")
     add_set(parser)
     # A text, not a Path, which would forget the slash of a folder.

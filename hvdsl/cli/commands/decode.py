@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from hvdsl.cli.options.images import add_image_output, image_output
 from hvdsl.cli.options.runs import add_checkpoint, add_given, add_machine, add_run_folder, machine, opened
-from hvdsl.cli.options.shared import add_batch, temperature
+from hvdsl.cli.options.shared import add_batch, path, temperature
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "latents",
         metavar="LATENTS",
-        type=Path,
+        type=path,
         help="a file or folder as `hvdsl encode` or `hvdsl codes` writes it; groups that it lacks are drawn",
     )
     add_checkpoint(parser)

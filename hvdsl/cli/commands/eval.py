@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from hvdsl.cli.options.runs import add_given, add_machine, add_run, add_split, machine, opened, processes
 from hvdsl.cli.options.shared import add_batch, add_data, add_json, add_output, add_set, positive_int
+from hvdsl.errors import UsageError
 
 if TYPE_CHECKING:
     from hvdsl.runtime.inference.evaluate import Evaluation
     from hvdsl.runtime.priors.evaluate import CodeEvaluation
     from hvdsl.workflows.evaluate import EvaluationResult
+    from hvdsl.workflows.open import Opened
     from hvdsl.workflows.trained import Trained
 
 
@@ -48,7 +50,10 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         check_chart(args.output)
     with machine(args), processes(args) as leads:
-        trained = Trained(opened(args))
+        model = opened(args)
+        if model.spec.model.is_of_codes:
+            return _codes(args, model, leads)
+        trained = Trained(model)
         result = trained.evaluate(
             data=args.data,
             split=args.split,
@@ -67,6 +72,25 @@ def run(args: argparse.Namespace) -> int:
         print(_table(result))
     if args.output is not None:
         _write_rates(result, trained, args.output)
+    return 0
+
+
+def _codes(args: argparse.Namespace, model: Opened, leads: bool) -> int:
+    """Say what codes from a file cost under their priors."""
+    from rich.console import Console
+
+    from hvdsl.cli.output import print_json
+    from hvdsl.workflows.code_priors import evaluate_file_codes
+
+    for flag in ("samples", "baselines", "output", "given"):
+        if getattr(args, flag):
+            raise UsageError(f"--{flag} is about images, and these are priors over codes from a file: leave it out")
+    console = Console(stderr=True) if leads else None
+    codes, images = evaluate_file_codes(model, args.data, args.split, args.batch or 64, console)
+    if leads and args.json:
+        print_json(codes.as_json() | {"split": args.split})
+    elif leads:
+        print("\n".join(_level_lines(codes, images)))
     return 0
 
 
@@ -134,12 +158,28 @@ def _code_lines(codes: CodeEvaluation, bound: Evaluation, images: str) -> list[s
     if codes.prior_bits_per_image is not None:
         rates["under the trained priors"] = codes.prior_bits_per_image
     for how, bits in rates.items():
-        per_dim = bits / codes.dims
+        per_dim = bits / (codes.dims or 1)
         whole = f"; {per_dim + bound.distortion / math.log(2):.4f} bits/dim with the distortion"
         lines.append(f"{bits:,.1f} bits/image, {per_dim:.4f} bits/dim  {how}{whole if bound.density else ''}")
+    return lines + _cost_lines(codes)
+
+
+def _level_lines(codes: CodeEvaluation, images: str) -> list[str]:
+    """Codes alone, in bits and nats per image."""
+    uniform, bits, nats = codes.uniform_bits_per_image, codes.prior_bits_per_image, codes.prior_nats_per_image
+    lines = [f"{uniform:,.1f} bits/image  with all codes equally likely  ({images})"]
+    if bits is not None and nats is not None:
+        lines.append(f"{bits:,.1f} bits/image, {nats:,.2f} nats/image  under the trained priors")
+    return lines + _cost_lines(codes)
+
+
+def _cost_lines(codes: CodeEvaluation) -> list[str]:
+    lines = []
     for level in codes.levels:
         used = f"{level.usage.used:.1%} used, perplexity {level.usage.perplexity:.1f}"
         nats = level.prior_nats_per_code
-        cost = "no trained prior" if nats is None else f"{nats:.4f} nats/code under its prior"
+        cost = "no trained prior" if nats is None else f"{nats:.4f} nats/code"
+        if nats is not None:
+            cost += f", {nats / math.log(2):.4f} bits/code under its prior"
         lines.append(f"{level.level.name}: {level.level}; {used}; {cost}")
     return lines

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from hvdsl.cli.options.images import name_and_file
-from hvdsl.cli.options.shared import add_data, add_set
+from hvdsl.cli.options.shared import add_data, add_set, path
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", metavar="SOURCE", help="the code base that published the weights, such as openai-vdvae or nvidia-nvae"
     )
-    parser.add_argument("weights", metavar="WEIGHTS", type=Path, help="its .th, .pt or .safetensors file")
+    parser.add_argument("weights", metavar="WEIGHTS", type=path, help="its .th, .pt or .safetensors file")
     parser.add_argument(
         "--spec", metavar="SPEC", required=True, help="the model: a file, or the name of a shipped spec"
     )
     parser.add_argument(
-        "--ema", metavar="WEIGHTS", type=Path, help="the published running average, if it is a second file"
+        "--ema", metavar="WEIGHTS", type=path, help="the published running average, if it is a second file"
     )
     parser.add_argument(
         "--prior",
@@ -29,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="the published prior of a discrete latent; may be repeated",
     )
-    parser.add_argument("--out", metavar="RUN", type=Path, required=True, help="the run folder to make")
+    parser.add_argument("--out", metavar="RUN", type=path, required=True, help="the run folder to make")
     add_data(parser)
     add_set(parser)
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from hvdsl.cli.options.images import add_image_output, image_output
 from hvdsl.cli.options.runs import add_given, add_machine, add_run, machine, opened
-from hvdsl.cli.options.shared import add_batch, add_set, positive_int
+from hvdsl.cli.options.shared import add_batch, add_set, path, positive_int
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("first", metavar="A", type=Path, help="an image file")
+    parser.add_argument("first", metavar="A", type=path, help="an image file")
     parser.add_argument(
-        "second", metavar="B", type=Path, nargs="?", help="another; without it the groups go to what their priors draw"
+        "second", metavar="B", type=path, nargs="?", help="another; without it the groups go to what their priors draw"
     )
     add_set(parser)
     parser.add_argument(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from pathlib import Path
 
 from hvdsl.cli.options.images import add_image_output, image_output
 from hvdsl.cli.options.runs import add_given, add_machine, add_run, add_split, machine, opened
-from hvdsl.cli.options.shared import add_batch, add_data, add_set, positive_int, temperature
+from hvdsl.cli.options.shared import add_batch, add_data, add_set, path, positive_int, temperature
 from hvdsl.errors import UsageError
 
 
@@ -29,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mask",
         metavar="FILE",
-        type=Path,
+        type=path,
         help="paint in: a picture of the images' size, black where pixels stay; the rest is what the latents say that "
         "best explain what stays",
     )

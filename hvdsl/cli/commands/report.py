@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 from hvdsl.cli.options.runs import add_checkpoint, add_machine, machine
-from hvdsl.cli.options.shared import add_output, temperature
+from hvdsl.cli.options.shared import add_output, path, temperature
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="run folders; the others are compared to it")
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=path, help="run folders; the others are compared to it")
     add_output(parser, "the page to write (default: report.html)")
     parser.add_argument("--no-pictures", action="store_false", dest="pictures", help="open no model: the logs alone")
     parser.add_argument(

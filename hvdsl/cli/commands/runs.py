@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvdsl.cli.options.shared import add_json
+from hvdsl.cli.options.shared import add_json, path
 
 if TYPE_CHECKING:
     from hvdsl.workflows.overview import RunOverview
@@ -16,7 +16,7 @@ COLOURS = {"running": "green", "failed": "red", "not begun": "dim", "stopped": "
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "folder", metavar="FOLDER", type=Path, nargs="?", default=Path("runs"), help="where they are (default: runs)"
+        "folder", metavar="FOLDER", type=path, nargs="?", default=Path("runs"), help="where they are (default: runs)"
     )
     add_json(parser)
 

@@ -1,9 +1,10 @@
-"""`hvdsl sample RUN -n 64 --temperature 0.8 -o grid.png`: images from the prior."""
+"""`hvdsl sample RUN -n 64 --temperature 0.8 -o grid.png`: images, or codes, from the prior."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from hvdsl.cli.options.images import add_code_options, add_image_output, image_output, temperatures
 from hvdsl.cli.options.runs import add_given, add_machine, add_run, machine, opened
@@ -40,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="classifier-free guidance, where training left conditions out (`drop`): 1 is plain, 0 without conditions",
     )
     add_code_options(parser)
-    add_image_output(parser, "what to write (default: RUN/pictures/samples.png)")
+    add_image_output(parser, "what to write (default: RUN/pictures/samples.png; of codes alone .npz or .safetensors)")
     add_batch(parser)
     add_machine(parser)
 
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from hvdsl.workflows.sample import SampleOptions
-    from hvdsl.workflows.sample_files import write_samples
+    from hvdsl.workflows.sample_files import write_sampled_codes, write_samples
 
     options = SampleOptions(
         n=args.n,
@@ -70,7 +71,11 @@ def run(args: argparse.Namespace) -> int:
     )
     with machine(args):
         model = opened(args)
-        output = image_output(args.output, model, "samples.png")
-        written = write_samples(model, options, output, Console(stderr=True))
-    print(f"wrote {output.path}: {written}", file=sys.stderr)
+        if model.spec.model.is_of_codes and model.run is not None:
+            path = model.run.pictures / "samples.npz" if args.output is None else Path(args.output)
+            written = write_sampled_codes(model, options, path, Console(stderr=True))
+        else:
+            output = image_output(args.output, model, "samples.png")
+            path, written = output.path, write_samples(model, options, output, Console(stderr=True))
+    print(f"wrote {path}: {written}", file=sys.stderr)
     return 0

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hvdsl.cli.options.runs import add_given, add_machine, add_run, add_split, machine, opened
-from hvdsl.cli.options.shared import add_batch, add_data, add_json, add_output, add_set, natural, positive_int
+from hvdsl.cli.options.shared import add_batch, add_data, add_json, add_output, add_set, natural, path, positive_int
 from hvdsl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,9 +21,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_split(parser, "test")
     add_output(parser, "a .csv with a row for each image")
     parser.add_argument(
-        "--against", metavar="PATH", type=Path, help="other images: say how well each score tells them from the first"
+        "--against", metavar="PATH", type=path, help="other images: say how well each score tells them from the first"
     )
-    parser.add_argument("--roc", metavar="FILE", type=Path, help="with --against: draw the ROC, as .png, .svg or .pdf")
+    parser.add_argument("--roc", metavar="FILE", type=path, help="with --against: draw the ROC, as .png, .svg or .pdf")
     parser.add_argument(
         "--samples",
         metavar="K",

@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from hvdsl.cli.options.shared import add_json
+from hvdsl.cli.options.shared import add_json, path
 from hvdsl.cli.output import print_json
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.ground.disk import write_output
@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     show.add_argument("name", metavar="NAME")
     copy = actions.add_parser("copy", help="copy a spec, to start your own from it")
     copy.add_argument("name", metavar="NAME")
-    copy.add_argument("to", metavar="PATH", type=Path, nargs="?", help="a file or folder (default: here)")
+    copy.add_argument("to", metavar="PATH", type=path, nargs="?", help="a file or folder (default: here)")
 
 
 def run(args: argparse.Namespace) -> int:

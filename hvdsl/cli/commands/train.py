@@ -6,11 +6,10 @@ import argparse
 import os
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hvdsl.cli.options.runs import add_machine, machine
-from hvdsl.cli.options.shared import add_batch, add_data, add_level, add_set, natural, positive_int
+from hvdsl.cli.options.shared import add_batch, add_data, add_level, add_set, natural, path, positive_int
 from hvdsl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,14 +19,14 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("spec", metavar="SPEC", nargs="?", help="a file, FILE@VARIANT, or the name of a shipped spec")
     add_set(parser)
-    parser.add_argument("--out", metavar="RUN", type=Path, help="the run folder (default: runs/MODEL-TIME)")
+    parser.add_argument("--out", metavar="RUN", type=path, help="the run folder (default: runs/MODEL-TIME)")
     _add_beginning(parser)
     parser.add_argument(
         "--stage",
         metavar="STAGE",
         default="autoencoder",
-        help="of a discrete hierarchy: `autoencoder` (the default), a latent whose prior to train in the run --out, "
-        "or `all`",
+        help="of a discrete hierarchy: `autoencoder` (the default; of priors over codes from a file, these), a latent "
+        "whose prior to train in the run --out, or `all`",
     )
     parser.add_argument("--steps", metavar="N", type=positive_int, help="length of the whole run")
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16", "fp16"), help="arithmetic of the network")
@@ -77,7 +76,7 @@ def _add_beginning(parser: argparse.ArgumentParser) -> None:
         "--from",
         metavar="RUN|WEIGHTS",
         dest="from_",
-        type=Path,
+        type=path,
         help="begin with the weights of a run, a checkpoint or a .safetensors file, and say which match",
     )
 

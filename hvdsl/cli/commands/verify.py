@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvdsl.cli.options.shared import add_json
+from hvdsl.cli.options.shared import add_json, path
 
 if TYPE_CHECKING:
     from hvdsl.workflows.verify import Check, Verification
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", type=Path, help="a run folder")
+    parser.add_argument("run", metavar="RUN", type=path, help="a run folder")
     add_json(parser)
 
 

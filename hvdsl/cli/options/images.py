@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from hvdsl.cli.options.shared import positive_int, temperature
+from hvdsl.cli.options.shared import path, place, positive_int, temperature
 from hvdsl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ FORMS = "a folder (`out/`, a PNG each), .png (one page), .npy or .npz (an array 
 def add_image_output(parser: argparse.ArgumentParser, help: str, *, required: bool = False) -> None:
     """`-o`: images as the ending says."""
     # A text, not a Path, which would forget the slash of a folder.
-    parser.add_argument("-o", "--output", metavar="FILE", required=required, help=f"{help}: {FORMS}")
+    parser.add_argument("-o", "--output", metavar="FILE", type=place, required=required, help=f"{help}: {FORMS}")
 
 
 def image_output(text: str | None, run: Opened, name: str) -> ImageOutput:
@@ -89,9 +89,9 @@ def add_code_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--label", metavar="CLASS[,…]", type=class_numbers, default=(), help="the classes of the images, taken in turn"
     )
-    group.add_argument("--keep", metavar="CODES", type=Path, help="with --mask: the codes of images to be painted in")
+    group.add_argument("--keep", metavar="CODES", type=path, help="with --mask: the codes of images to be painted in")
     group.add_argument(
-        "--mask", metavar="PICTURE", type=Path, help="what to draw anew: everything but black, at the images' size"
+        "--mask", metavar="PICTURE", type=path, help="what to draw anew: everything but black, at the images' size"
     )
     group.add_argument(
         "--schedule",

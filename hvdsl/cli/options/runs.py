@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hvdsl.cli.options.shared import natural, positive_int
+from hvdsl.cli.options.shared import natural, path, positive_int
 
 if TYPE_CHECKING:
     from hvdsl.workflows.open import CheckpointName, Opened
@@ -28,7 +27,7 @@ def add_run_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run",
         metavar="RUN",
-        type=Path,
+        type=path,
         help="a run folder, as `hvdsl train` makes it, a checkpoint in one, or a .safetensors file with its spec",
     )
 

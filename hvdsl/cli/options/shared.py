@@ -41,20 +41,32 @@ def add_level(parser: argparse.ArgumentParser) -> None:
 
 
 def add_output(parser: argparse.ArgumentParser, help: str, *, required: bool = False) -> None:
-    parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=required, help=help)
+    parser.add_argument("-o", "--output", metavar="FILE", type=path, required=required, help=help)
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="PATH",
-        type=Path,
+        type=path,
         help="where the spec's data is read from: a path, or `hf://OWNER/NAME` on a hub",
     )
 
 
 def add_batch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", metavar="N", type=positive_int, help="images per batch")
+
+
+def place(text: str) -> str:
+    """Read the name of a file or folder; nothing would be the folder that one is in."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a file or folder, found nothing")
+    return text
+
+
+def path(text: str) -> Path:
+    """Read a file or folder."""
+    return Path(place(text))
 
 
 def natural(text: str) -> int:

@@ -55,7 +55,8 @@ def test_a_mistake_is_named(old: str, new: str, message: str) -> None:
     assert problem(old, new).message == message
 
 
-def test_residual_codes_have_no_prior_yet() -> None:
+def test_a_prior_of_residual_codes_gives_the_logits_of_every_depth() -> None:
     tail = "\nprior z_top { shift(right = 1) -> conv(1x1, codes) }\n"
     found = problem("codebook(codes, dim)", "codebook(codes, dim, depth = 2)", tail)
-    assert found.message == "`z_top` has 2 codes at each position"
+    assert found.message == "the prior of `z_top` does not end with its logits"
+    assert "the 2 depths one after the other" in found.expected

@@ -36,6 +36,7 @@ from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.priors.sampling import draw_codes, greedy
 from hvdsl.runtime.training.step.recipes import checkpoint_groups
+from tests.compiler.elaborate.small_models import text as small_text
 from tests.compiler.emit.emit_specs import ALL, LADDER, SHARING, VDVAE
 from tests.compiler.emit.reference import interpret
 from tests.runtime.priors.test_sampling import BODIES, SPEC
@@ -168,6 +169,21 @@ def test_instances_that_differ_in_numbers_share_a_class_and_others_get_a_number(
     assert source.count("class Bottleneck") == 1
     assert "def __init__(self, channels: int, k: tuple[int, int], out: int, last: Init) -> None:" in source
     assert "class Row2(Recipe):" in compiled("mirrored").source
+
+
+def test_parameters_of_a_recipe_are_named_within_a_tuple() -> None:
+    top = "cell parts(a, b) { u, w = split(a, b)\n concat(w, u) }"
+    row = "8: conv(3x3, 8) -> parts(3, 5) -> conv(1x1, 8) -> parts(2, 6) -> tap"
+    source = hvdsl.compile(Source("parts.hv", small_text(top=top, encoder=row))).source
+    assert "def __init__(self, a: int, b: int) -> None:" in source and "x.split((self.a, self.b), 1)" in source
+
+
+def test_a_target_says_what_it_is_made_of() -> None:
+    spec = small_text().replace("likelihood bernoulli", "likelihood normal").replace("nats_per_image", "nats_per_dim")
+    for target, said in (("clean / 15", "Map `clean`, which stands beside"), ("clean - v", "Map `clean` and `v` to")):
+        data = f"input = v / 15, target = {target}, given clean = 1x8x8 {{ input = v / 15 }}"
+        text = spec.replace("input = v, binarize = threshold", data)
+        assert f'"""{said}' in hvdsl.compile(Source("target.hv", text)).source
 
 
 def test_classes_that_a_rewrite_specialises_say_how() -> None:

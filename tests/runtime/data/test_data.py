@@ -61,6 +61,7 @@ def test_photo_crops_for_validation_never_show_training_pixels(size: int) -> Non
 
 def test_photo_crops_change_with_the_epoch_in_training_only() -> None:
     splits = open_splits(settings("photos", (3, 32, 32)))
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (4096, 256, 256)
     assert not np.array_equal(splits.train.batch([0], epoch=0), splits.train.batch([0], epoch=1))
     assert np.array_equal(splits.validation.batch([0], epoch=0), splits.validation.batch([0], epoch=1))
 
@@ -305,3 +306,10 @@ def test_bits_are_reduced_as_nvae_records_it(bits: int) -> None:
     reduced = Preprocess(Data(name="arrays", shape=(1, 16, 16), bits=bits), training=False)(StoredImage(image), 0, 0)
     expected = golden[f"bits{bits}"].view(1, 16, 16)
     torch.testing.assert_close(torch.from_numpy(reduced / (2**bits - 1)).float(), expected)
+
+
+@pytest.mark.parametrize("shape", [(8, 9, 3), (8, 9, 4), (3, 8, 9)])
+def test_one_image_is_not_taken_for_many(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(shape, np.uint8))
+    with pytest.raises(DataError, match=r"one image in colour, or \d grey ones of .*`array\[None\]`"):
+        open_splits(settings(), tmp_path / "x.npy")

@@ -296,3 +296,40 @@ def test_a_digest_sees_every_value_and_class(tmp_path: Path) -> None:
 
     assert digest() == digest()
     assert len({digest(), digest(age=101), digest(age=102), digest(labels=101)}) == 4
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_tables_as_spreadsheets_write_them(tmp_path: Path, encoding: str, end: str) -> None:
+    text = end.join(["file;note;age", '0.png;"a ""b"";\nsecond line\u2028third";1', "1.png;Müller;2", ""])
+    mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
+    (tmp_path / "t.csv").write_bytes(mark + text.encode(encoding))
+    columns = read_table(tmp_path / "t.csv")
+    assert columns["age"].texts == {"0.png": "1", "1.png": "2"}
+    assert columns["note"].texts == {"0.png": 'a "b";\nsecond line\u2028third', "1.png": "Müller"}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            "file,name,age\n0.png,Müller,1".encode("latin-1"),
+            r"not in UTF-8 \(byte \d+ begins no",
+        ),
+        (b"file,age,age\n0.png,1,2", "two columns are called `age`"),
+        (b"file,age\n0.png,1,2", "more values than there are columns"),
+    ],
+)
+def test_tables_that_cannot_be_read(tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(DataError, match=told):
+        read_table(tmp_path / "t.csv")
+
+
+def test_decimals_with_a_comma_are_no_words(tmp_path: Path) -> None:
+    write(tmp_path / "data", pictures())
+    rows = "\n".join(f"{i:02}.png;{i},5" for i in range(12))
+    (tmp_path / "t.csv").write_text(f"file;age\n{rows}")
+    train = open_splits(settings(numbers("age", source="t.csv")), tmp_path / "data").train
+    with pytest.raises(DataError, match=r"`age` in .*t\.csv is 0,5: write decimals with a point"):
+        train.absent("age")

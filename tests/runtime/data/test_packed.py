@@ -11,8 +11,9 @@ import pytest
 from PIL import Image as Pillow
 
 from hvdsl.compiler.settings import Data
-from hvdsl.runtime.data import DataError, open_splits
+from hvdsl.runtime.data import DataError, open_given, open_splits
 from hvdsl.runtime.data.source import find_source
+from hvdsl.runtime.data.survey import survey
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)
 SETTINGS = Data(name="images", shape=(3, 8, 8), holdout=2)
@@ -104,3 +105,70 @@ def test_tables_need_their_package(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "train.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"needs `pyarrow`: install it with `pip install 'hvdsl\[parquet\]'`"):
         open_splits(SETTINGS, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [("a/{}.image.png", "a/{}.seg.png"), ("images/{}.png", "masks/{}.png"), ("{}.png", "{}_mask.png")],
+)
+def test_masks_in_tar_files_are_no_images(
+    tmp_path: Path, image: str, mask: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w:") as archive:
+        for i in range(4):
+            for name, picture in ((image, IMAGES[i]), (mask, 255 - IMAGES[i])):
+                member = tarfile.TarInfo(name.format(i))
+                member.size = len(png(picture))
+                archive.addfile(member, io.BytesIO(png(picture)))
+    images = find_source(SETTINGS, tmp_path / "x.tar").parts["all"]
+    assert np.array_equal([images.image(i, 0).values for i in range(len(images))], IMAGES[:4])
+    assert "left out: 4 masks or labels of other images" in caplog.text
+
+
+def test_classes_in_words_are_those_of_training(tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for part, words in (("train", ["dog", "ape", "cat", "ape"]), ("test", ["dog", "cat"])):
+        rows = [{"bytes": png(IMAGES[i]), "path": None} for i in range(len(words))]
+        parquet.write_table(arrow.table({"image": rows, "label": words}), tmp_path / f"{part}.parquet")
+    parts = find_source(SETTINGS, tmp_path).parts
+    assert [parts["train"].label(i) for i in range(4)] == [2, 0, 1, 0]
+    assert [parts["test"].label(i) for i in range(2)] == [2, 1]
+    data = SETTINGS.model_copy(update={"classes": 3, "holdout": 1})
+    splits = open_splits(data, tmp_path)
+    assert splits.train.fields["label"].place == "the column `label`, which are ape, cat, dog"
+    four = data.model_copy(update={"classes": 4})
+    alone = open_given(four, tmp_path / "test.parquet", classes={"label": ("ape", "bee", "cat", "dog")})
+    assert alone.conditioned([0, 1], ["label"])[1]["label"].tolist() == [3, 2]
+
+
+def test_arrow_files_and_streams_and_endings_in_any_case(tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = arrow.table({"photo": [png(image) for image in IMAGES]})
+    table = table.replace_schema_metadata({b"huggingface": b'{"info": {"features": {"photo": {"_type": "Image"}}}}'})
+    parquet.write_table(table, tmp_path / "A.PARQUET")
+    for name, write in (("b.arrow", arrow.ipc.new_file), ("c.Arrow", arrow.ipc.new_stream)):
+        with arrow.OSFile(str(tmp_path / name), "wb") as sink, write(sink, table.schema) as writer:
+            writer.write_table(table)
+    for name in ("A.PARQUET", "b.arrow", "c.Arrow"):
+        images = find_source(SETTINGS, tmp_path / name).parts["all"]
+        assert np.array_equal(images.image(9, 0).values, IMAGES[9])
+
+
+def test_tables_of_several_data_sets_are_not_mixed(tmp_path: Path) -> None:
+    for name in ("small", "large"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train-0.parquet").write_bytes(b"")
+    with pytest.raises(DataError, match="train tables in several folders, large, small: give one of them"):
+        find_source(SETTINGS, tmp_path)
+
+
+def test_an_lmdb_file_may_be_read_twice_at_once(tmp_path: Path) -> None:
+    lmdb = pytest.importorskip("lmdb")
+    path = tmp_path / "x.lmdb"
+    with lmdb.open(str(path), map_size=1 << 20) as env, env.begin(write=True) as transaction:
+        for i, image in enumerate(IMAGES):
+            transaction.put(str(i).encode(), png(image))
+    found = survey(path, SETTINGS)
+    splits = open_splits(SETTINGS, path)
+    assert np.array_equal(found.images["all"].image(3, 0).values, IMAGES[3])
+    assert len(splits.train) == 8

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from hvdsl.compiler.settings import Data
 from hvdsl.runtime.data import DataError, Splits, open_given, open_splits
 from hvdsl.runtime.data.listing import list_files
 from hvdsl.runtime.data.names import part_of, places_of
+from hvdsl.runtime.data.survey import survey
 
 
 def settings(**options: Any) -> Data:
@@ -206,6 +209,23 @@ def test_dark_data_of_fewer_bits_is_told(
     assert f"so that all images are dark: for fewer bits write `values = levels, bits = {bits}`" in caplog.text
 
 
+def test_images_that_use_the_range_of_their_numbers_are_not_called_dark(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 64, (9, 8, 8, 3), dtype=np.uint8)
+    pixels[:, 0, 0] = 64  # a quarter of what eight bits can be
+    np.save(tmp_path / "x.npy", pixels)
+    open_splits(settings(), tmp_path / "x.npy")
+    assert "dark" not in caplog.text
+
+
+def test_the_spread_of_images_that_fit_no_setting_is_that_of_what_is_stored(tmp_path: Path) -> None:
+    pixels = np.repeat(np.array([10, 30], np.uint8), 8 * 8 * 3).reshape(2, 8, 8, 3)
+    np.save(tmp_path / "x.npy", pixels)
+    seen = survey(tmp_path / "x.npy", settings(values="levels", bits=3))  # none of them has 7 levels at most
+    assert (seen.mean, seen.deviation) == (20, 10)
+
+
 def test_a_single_value_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     np.save(tmp_path / "x.npy", np.full((9, 8, 8, 3), 7, np.uint8))
     open_splits(settings(), tmp_path / "x.npy")
@@ -273,3 +293,80 @@ def test_unreadable_folders_are_said(tmp_path: Path) -> None:
     listing = list_files(tmp_path)
     assert len(listing.taken) == 6
     assert "1 no files" in listing.sentence()
+
+
+@pytest.mark.parametrize(
+    ("images", "about"),
+    [
+        ("images", "masks"),
+        ("JPEGImages", "SegmentationClass"),
+        ("train/img", "train/labels"),
+        ("imgs/train", "ground_truth/train"),
+        ("train", "train_masks"),
+    ],
+)
+def test_masks_beside_images_are_no_images(tmp_path: Path, images: str, about: str) -> None:
+    write(tmp_path / images, 6)
+    write(tmp_path / about, 6)
+    splits = open_splits(settings(), tmp_path)
+    assert sizes(splits) == (5, 1, 1)
+    assert "left out: 6 masks or labels of other images" in splits.summary
+
+
+def test_masks_of_test_images_are_not_tested_on(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        write(tmp_path / part, 6)
+        write(tmp_path / f"{part}_masks", 5)
+    splits = open_splits(settings(), tmp_path)
+    assert splits.summary.startswith("12 images (train 6, test 6); left out: 10 masks or labels of other images")
+
+
+def test_masks_among_images_are_known_by_the_image_that_they_are_of(tmp_path: Path) -> None:
+    write(tmp_path, 6)
+    for name in ("0_mask", "1_seg", "2-gt", "9_mask", "mask", "unmasked"):
+        Pillow.new("L", (8, 8)).save(tmp_path / f"{name}.png")
+    listing = list_files(tmp_path)
+    left = {record.name for record in listing.records if record.left_out}
+    assert left == {"0_mask.png", "1_seg.png", "2-gt.png"}
+
+
+def test_classes_may_be_called_as_masks_are(tmp_path: Path) -> None:
+    for name in ("masks", "hats"):
+        write(tmp_path / name)
+    assert list_files(tmp_path).classes == ("hats", "masks")
+
+
+def test_a_list_of_test_images_that_is_not_read_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "images", 8)
+    for name in ("train.txt", "test.txt"):
+        (tmp_path / name).write_text("0.png")
+    assert "test.txt may say which images are for testing, and is not read" in list_files(tmp_path).sentence()
+    write(tmp_path / "test", 2)
+    assert "may say" not in list_files(tmp_path).sentence()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".tar", ".mat"])
+def test_files_that_say_no_part_beside_others_that_do_are_told(
+    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), dtype=np.uint8)
+    for number, name in enumerate(("train", "test", "extra")):
+        few = images[: 9 - number]
+        if suffix == ".npy":
+            np.save(tmp_path / f"{name}.npy", few)
+        elif suffix == ".mat":
+            stored = {"X": few.transpose(1, 2, 3, 0), "y": np.arange(len(few)) + 1}
+            pytest.importorskip("scipy.io").savemat(tmp_path / f"{name}.mat", stored)
+        else:
+            with tarfile.open(tmp_path / f"{name}.tar", "w") as tar:
+                for place, image in enumerate(few):
+                    file = io.BytesIO()
+                    Pillow.fromarray(image).save(file, "png")
+                    member = tarfile.TarInfo(f"{place}.png")
+                    member.size = file.tell()
+                    file.seek(0)
+                    tar.addfile(member, file)
+    splits = open_splits(settings(), tmp_path)
+    assert sizes(splits) == (8, 1, 8)
+    told = {".npy": "left out: `extra`", ".tar": "left out: 7 images of files", ".mat": "left out: extra.mat"}
+    assert told[suffix] in splits.summary + caplog.text

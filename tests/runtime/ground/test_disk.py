@@ -131,6 +131,28 @@ def test_an_existing_folder_is_refused_even_if_it_came_meanwhile(tmp_path: Path)
             pass
 
 
+def test_an_empty_folder_is_taken_with_its_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run").mkdir(mode=0o750)
+    for replace in (False, True):
+        with new_folder(tmp_path / "run", replace=replace) as folder:
+            write_file(folder / "a", "ours")
+        assert (tmp_path / "run" / "a").read_text() == "ours"
+        assert names(tmp_path) == ["run"] and (tmp_path / "run").stat().st_mode & 0o777 == 0o750
+        (tmp_path / "run" / "a").unlink()
+    monkeypatch.chdir(tmp_path / "run")  # a process would lose the folder that it works in
+    with pytest.raises(FileExistsError), new_folder(tmp_path / "run"):
+        pass
+
+
+def test_what_is_no_folder_is_never_replaced(tmp_path: Path) -> None:
+    write_file(tmp_path / "file", "somebody's")
+    (tmp_path / "link").symlink_to(tmp_path)
+    for name, reason in (("file", "it is not a folder"), ("link", "it is a link")):
+        with pytest.raises(DiskError, match=reason), new_folder(tmp_path / name, replace=True):
+            pass
+    assert names(tmp_path) == ["file", "link"] and (tmp_path / "file").read_text() == "somebody's"
+
+
 def test_a_replaced_folder_stays_until_the_new_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_file(tmp_path / "run" / "a", "first")
     with monkeypatch.context() as patch, pytest.raises(DiskError), new_folder(tmp_path / "run", replace=True) as folder:

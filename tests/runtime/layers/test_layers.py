@@ -23,6 +23,7 @@ from hvdsl.runtime.layers import (
     avg_pool,
     coordinates,
     initialize,
+    one_hot,
     shift,
     uniform,
 )
@@ -236,3 +237,13 @@ def test_average_pooling_does_not_count_padding():
     x = torch.ones(1, 1, 4, 4)
     assert avg_pool(x, (3, 3), (2, 2), (0, 1, 0, 1)).eq(1).all()
     assert avg_pool(x, (2, 2), (2, 2)).shape == (1, 1, 2, 2)
+
+
+def test_classes_and_codes_become_maps_of_zeros_and_ones() -> None:
+    like = torch.zeros((), dtype=torch.float64)
+    of_images = one_hot(torch.tensor([2, -1]), 3, like)  # the second is not given
+    assert of_images.dtype == torch.float64
+    assert of_images.shape == (2, 3, 1, 1)
+    assert of_images.flatten(1).tolist() == [[0, 0, 1], [0, 0, 0]]
+    of_positions = one_hot(torch.tensor([[[0, 1]]]), 2, like)
+    assert of_positions.tolist() == [[[[1, 0]], [[0, 1]]]]

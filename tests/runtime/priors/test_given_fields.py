@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import hvdsl
+from hvdsl.cli.main import main
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.codes.store import CodeStore
 from hvdsl.runtime.priors.protocol import as_prior
@@ -46,7 +47,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     age = rng.uniform(0, 90, 24)
     age[::5] = np.nan
     images = rng.integers(0, 16, (24, 8, 8)).astype(np.uint8) * 17
-    np.savez(folder / "x.npz", images=images, labels=rng.integers(0, 3, 24), age=age)
+    labels = rng.integers(0, 3, 24)
+    labels[1::6] = -1
+    np.savez(folder / "x.npz", images=images, labels=labels, age=age)
     hvdsl.train(Source("tiny.hv", SPEC), data=folder / "x.npz", out=folder / "run", stage="all", device="cpu")
     return folder
 
@@ -57,6 +60,21 @@ def test_fields_are_kept_beside_the_codes(place: Path) -> None:
     assert np.isnan(store.fields["age"]).any()
     known = set(stored["age"][~np.isnan(stored["age"])].astype(np.float32).tolist())
     assert {float(a) for a in store.fields["age"].ravel() if not np.isnan(a)} <= known
+
+
+def test_images_without_a_class_that_may_be_absent_have_codes(place: Path) -> None:
+    store, absent = CodeStore.open(place / "run" / "codes" / "train"), (np.load(place / "x.npz")["labels"] < 0).sum()
+    label = store.rows(["z", "label"]).batch(range(len(store)))[:, -1]
+    assert 0 < (label == -1).sum() <= absent and set(label.tolist()) == {-1, 0, 1, 2}
+    assert main(["codes", str(place / "run"), "-o", str(place / "codes.npz"), "--device", "cpu"]) == 0
+    with np.load(place / "codes.npz") as written:
+        assert written["label"].tolist() == label.tolist()
+
+
+def test_a_class_that_may_not_be_absent_is_asked_for(place: Path, tmp_path: Path) -> None:
+    spec = Source("tiny.hv", SPEC.replace("classes { drop = 0.2 }", "classes"))
+    with pytest.raises(hvdsl.Error, match=r"label"):
+        hvdsl.train(spec, data=place / "x.npz", out=tmp_path / "run", stage="all", device="cpu")
 
 
 def test_codes_are_drawn_given_numbers_and_images(place: Path) -> None:

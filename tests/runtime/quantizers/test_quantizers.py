@@ -220,3 +220,10 @@ def test_the_perplexity_of_several_depths_is_that_of_their_mean_entropy() -> Non
     found = usage_of("z", torch.tensor([[3, 3, 3, 3], [12, 0, 0, 0]]))
     assert found.perplexity == pytest.approx(2)
     assert (found.used, found.codes) == (5 / 8, 4)
+
+
+def test_fixed_codes_have_length_one_on_average() -> None:
+    linear = LinearCodebook(4096, 16, GRID)
+    initialize(linear, 0)
+    assert linear.codes.std().item() == pytest.approx(1 / 4, rel=0.02)
+    assert linear.codes.square().sum(2).mean().item() == pytest.approx(1, rel=0.02)

@@ -165,12 +165,12 @@ def test_a_hostile_checkpoint_is_refused_and_changes_nothing(damage: Any, messag
     run = Run.create(tmp_path / "a", {})
     trainer(tiny(), run, steps=2).fit()
     damaged(run, damage)
-    made = trainer(tiny(seed=5), run)
-    before = copied(made.optimization)
+    training = trainer(tiny(seed=5), run)
+    before = copied(training.optimization)
     with pytest.raises(CheckpointError, match=message):
-        made.resume()
-    assert all(same(before[name], dict(tensors)) for name, tensors in made.optimization.tensors().items())
-    assert made.optimization.step_number == 0
+        training.resume()
+    assert all(same(before[name], dict(tensors)) for name, tensors in training.optimization.tensors().items())
+    assert training.optimization.step_number == 0
 
 
 def test_a_run_that_names_no_noise_scheme_goes_on_with_the_first(tmp_path: Path) -> None:

@@ -20,17 +20,17 @@ from tests.runtime.training.tiny_hierarchy import tiny
 
 def test_an_interrupt_finishes_the_step_saves_and_leaves(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "a", {})
-    made = trainer(tiny(), run, steps=1000, checkpoint_every=Duration(n=1000))
-    real = made.launch
+    training = trainer(tiny(), run, steps=1000, checkpoint_every=Duration(n=1000))
+    real = training.launch
 
     def launch(batch: Any) -> None:
         if batch.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
         real(batch)
 
-    made.launch = launch  # type: ignore[method-assign]  # the signal must come in the middle of a step
+    training.launch = launch  # type: ignore[method-assign]  # the signal must come in the middle of a step
     handler = signal.getsignal(signal.SIGTERM)
-    assert made.fit() == TrainingResult(4, signal.SIGTERM)
+    assert training.fit() == TrainingResult(4, signal.SIGTERM)
     assert run.checkpoints().steps() == [4]
     assert signal.getsignal(signal.SIGTERM) is handler
 
@@ -46,9 +46,9 @@ def test_a_signal_during_validation_leaves_it_and_it_is_done_when_training_goes_
         done.append(at)
         return {"bits_per_dim": 1.0}
 
-    made = trainer(tiny(), run, log_every=1)
-    made.periodic.append(Periodic("validation", step, validate))
-    assert made.fit() == TrainingResult(step, signal.SIGTERM)
+    training = trainer(tiny(), run, log_every=1)
+    training.periodic.append(Periodic("validation", step, validate))
+    assert training.fit() == TrainingResult(step, signal.SIGTERM)
     assert (run.checkpoints().steps()[-1], done) == (step, [])
     again = trainer(tiny(seed=3), run, log_every=1)
     again.periodic.append(Periodic("validation", step, validate))
@@ -60,18 +60,18 @@ def test_a_signal_during_validation_leaves_it_and_it_is_done_when_training_goes_
 
 
 def test_a_signal_that_comes_when_training_has_ended_is_not_lost(tmp_path: Path) -> None:
-    made = trainer(tiny(), Run.create(tmp_path / "a", {}))
-    made._tell_of_the_best = lambda display: os.kill(os.getpid(), signal.SIGTERM)  # type: ignore[method-assign]
-    assert made.fit() == TrainingResult(6, signal.SIGTERM)
+    training = trainer(tiny(), Run.create(tmp_path / "a", {}))
+    training._tell_of_the_best = lambda display: os.kill(os.getpid(), signal.SIGTERM)  # type: ignore[method-assign]
+    assert training.fit() == TrainingResult(6, signal.SIGTERM)
 
 
 def test_a_second_ctrl_c_leaves_at_once() -> None:
-    made = trainer(tiny(), steps=1000)
+    training = trainer(tiny(), steps=1000)
 
     def launch(batch: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    made.launch = launch  # type: ignore[method-assign]  # as above
+    training.launch = launch  # type: ignore[method-assign]  # as above
     with pytest.raises(KeyboardInterrupt):
-        made.fit()
+        training.fit()

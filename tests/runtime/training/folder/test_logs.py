@@ -12,17 +12,17 @@ from hvdsl.runtime.training.folder.logs import History, HistoryError, MetricsLog
 from hvdsl.runtime.training.folder.run import Run
 
 
-def run(tmp_path: Path) -> Run:
+def new_run(tmp_path: Path) -> Run:
     return Run.create(tmp_path / "run", first_line({"overrides": ["width=8"]}, "one\n"))
 
 
 def test_a_start_adds_a_line_and_a_version_of_the_spec(tmp_path: Path) -> None:
-    made = run(tmp_path)
-    made.history.add({"overrides": ["train.steps=9"], "from_step": 4}, "two\n")
-    first, second = made.history.entries()
+    run = new_run(tmp_path)
+    run.history.add({"overrides": ["train.steps=9"], "from_step": 4}, "two\n")
+    first, second = run.history.entries()
     assert (first["start"], first["overrides"], first["resolved"]) == (0, ["width=8"], "resolved/0.hv")
     assert (second["start"], second["from_step"], second["resolved"]) == (1, 4, "resolved/1.hv")
-    assert [made.read(name) for name in ("resolved/0.hv", "resolved/1.hv", "resolved.hv")] == [
+    assert [run.read(name) for name in ("resolved/0.hv", "resolved/1.hv", "resolved.hv")] == [
         "one\n",
         "two\n",
         "two\n",
@@ -39,29 +39,29 @@ def test_a_run_of_version_0_1_has_a_first_line_made_of_its_environment(tmp_path:
 
 
 def test_a_start_that_was_killed_before_its_spec_was_in_place_is_finished(tmp_path: Path) -> None:
-    made = run(tmp_path)
-    made.history.add({}, "two\n")
-    (made.folder / "resolved.hv").write_text("one\n")  # killed between the line and the rename
-    assert made.spec() == "one\n"
-    made.history.settle()
-    assert made.read("resolved.hv") == "two\n"
-    (made.folder / "resolved.hv").write_text("by hand\n")
-    made.history.settle()
-    assert made.read("resolved.hv") == "by hand\n"
+    run = new_run(tmp_path)
+    run.history.add({}, "two\n")
+    (run.folder / "resolved.hv").write_text("one\n")  # killed between the line and the rename
+    assert run.spec() == "one\n"
+    run.history.settle()
+    assert run.read("resolved.hv") == "two\n"
+    (run.folder / "resolved.hv").write_text("by hand\n")
+    run.history.settle()
+    assert run.read("resolved.hv") == "by hand\n"
     with pytest.raises(HistoryError, match=r"resolved.hv is not the spec that the run was .* restore it from .*1.hv"):
-        made.spec()
+        run.spec()
 
 
 def test_a_line_that_was_cut_short_is_left_out_and_others_are_a_sentence(tmp_path: Path) -> None:
-    made = run(tmp_path)
-    path = made.folder / "history.jsonl"
+    run = new_run(tmp_path)
+    path = run.folder / "history.jsonl"
     path.write_text(path.read_text() + '{"start": 1, "ti')
-    assert len(made.history.entries()) == 1
-    made.history.add({}, "two\n")
-    assert [e["start"] for e in made.history.entries()] == [0, 1]
+    assert len(run.history.entries()) == 1
+    run.history.add({}, "two\n")
+    assert [e["start"] for e in run.history.entries()] == [0, 1]
     path.write_text("[" * 100_000 + "\n" + json.dumps({"start": 1}) + "\n")
     with pytest.raises(HistoryError, match=r"line 1 of .*history.jsonl is no JSON object"):
-        History(made.folder).entries()
+        History(run.folder).entries()
 
 
 def test_records_are_lines_of_json_and_nan_is_null(tmp_path: Path) -> None:

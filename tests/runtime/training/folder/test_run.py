@@ -34,6 +34,11 @@ def test_an_existing_folder_is_never_written_over(tmp_path: Path) -> None:
         Run.create(run.folder, {})
 
 
+def test_an_empty_folder_becomes_the_run(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    assert Run.create(tmp_path / "run", {"model.py": "new"}).read("model.py") == "new"
+
+
 def test_a_run_without_a_checkpoint_is_begun_anew(tmp_path: Path) -> None:
     Run.create(tmp_path / "run", {"model.py": "old"})
     run = Run.create(tmp_path / "run", {"resolved.hv": "hv 1\n"})

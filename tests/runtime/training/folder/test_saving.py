@@ -29,9 +29,9 @@ def trainer(run: Run, model: nn.Module | None = None, **train: Any) -> Trainer:
 
 def validated(run: Run, bounds: dict[int, float], **train: Any) -> Trainer:
     """A trainer whose validation at a step measures what `bounds` says."""
-    made = trainer(run, evaluate_every=Duration(n=1), **train)
-    made.periodic.append(Periodic("validation", 1, lambda step: {"bits_per_dim": bounds[step]}))
-    return made
+    training = trainer(run, evaluate_every=Duration(n=1), **train)
+    training.periodic.append(Periodic("validation", 1, lambda step: {"bits_per_dim": bounds[step]}))
+    return training
 
 
 @pytest.fixture
@@ -115,18 +115,18 @@ def broken_name() -> str:
 
 
 def test_a_streak_of_nan_pushes_no_good_checkpoint_out_and_the_stop_names_it(run: Run, broken_name: str) -> None:
-    made = trainer(run, steps=200, keep=1)
-    launch = made.launch
+    training = trainer(run, steps=200, keep=1)
+    launch = training.launch
 
     def broken(batch: Any) -> None:
         if batch.step == 6:
             with torch.no_grad():
-                dict(made.model.named_parameters())[broken_name].fill_(math.nan)
+                dict(training.model.named_parameters())[broken_name].fill_(math.nan)
         launch(batch)
 
-    made.launch = broken  # type: ignore[method-assign]  # weights must break within training
+    training.launch = broken  # type: ignore[method-assign]  # weights must break within training
     with pytest.raises(TrainingStalledError) as failure:
-        made.fit()
+        training.fit()
     assert run.checkpoints().steps() == [4, 6]  # 6 was taken before anything was known of its weights
     message = str(failure.value)
     assert f"the parameter `{broken_name}` is not finite first (report: " in message
@@ -141,19 +141,19 @@ def test_a_streak_of_nan_pushes_no_good_checkpoint_out_and_the_stop_names_it(run
 
 
 def test_a_signal_within_a_streak_of_nan_saves_nothing_and_says_so(run: Run, broken_name: str) -> None:
-    made = trainer(run, steps=200)
-    launch = made.launch
+    training = trainer(run, steps=200)
+    launch = training.launch
 
     def broken(batch: Any) -> None:
         if batch.step == 3:
             with torch.no_grad():
-                dict(made.model.named_parameters())[broken_name].fill_(math.nan)
+                dict(training.model.named_parameters())[broken_name].fill_(math.nan)
         if batch.step == 9:
             os.kill(os.getpid(), signal.SIGTERM)
         launch(batch)
 
-    made.launch = broken  # type: ignore[method-assign]  # as above
-    assert made.fit() == TrainingResult(10, signal.SIGTERM, saved=2)
+    training.launch = broken  # type: ignore[method-assign]  # as above
+    assert training.fit() == TrainingResult(10, signal.SIGTERM, saved=2)
 
 
 def test_divergence_at_initialisation_is_told_as_that(run: Run) -> None:
@@ -195,17 +195,17 @@ def test_a_run_that_skips_by_recent_norms_resumes_bit_for_bit(tmp_path: Path) ->
 
 
 def test_a_loss_scale_that_collapses_is_an_error() -> None:
-    made = Trainer(tiny(), settings(precision="fp16", initial_scale=2.0**-12), Blobs(20))
+    training = Trainer(tiny(), settings(precision="fp16", initial_scale=2.0**-12), Blobs(20))
     with pytest.raises(TrainingStalledError, match=r"loss scale of fp16 fell to .*: train in `bf16` or `fp32`"):
-        made.optimization.check_scale()
+        training.optimization.check_scale()
 
 
-@pytest.mark.parametrize(("every", "told"), [(1, 25), (100, 1000)])
-def test_a_continuous_group_that_stays_silent_is_told_once(every: int, told: int) -> None:
+@pytest.mark.parametrize(("every", "steps"), [(1, 25), (100, 1000)])
+def test_a_continuous_group_that_stays_silent_is_told_once(every: int, steps: int) -> None:
     collapse = Collapse(total=50 if every == 1 else None)
-    said = {n * every: collapse.rates(["z_1", "z_2"], [0.001, 3.0], n * every) for n in range(1, 40)}
-    lines = {step: line for step, [line] in ((step, lines) for step, lines in said.items() if lines)}
-    assert list(lines) == [told]
-    assert lines[told].startswith(
-        f"group z_1 has collapsed: below 0.01 nats per image in every record of the last {told:,} steps"
+    reports = {n * every: collapse.rates(["z_1", "z_2"], [0.001, 3.0], n * every) for n in range(1, 40)}
+    lines = {step: line for step, [line] in ((step, lines) for step, lines in reports.items() if lines)}
+    assert list(lines) == [steps]
+    assert lines[steps].startswith(
+        f"group z_1 has collapsed: below 0.01 nats per image in every record of the last {steps:,} steps"
     )

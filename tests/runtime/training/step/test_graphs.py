@@ -55,9 +55,9 @@ def test_replayed_steps_are_those_that_are_run(train: dict[str, Any]) -> None:
     dropout = train.pop("dropout", 0.0)
     plain, replayed = tiny(norm=True, dropout=dropout), tiny(norm=True, dropout=dropout)
     trainer(plain, **train).fit()
-    recorder, made = Recorder(), trainer(replayed, **train)
-    assert made.optimization.use_graphs(recorder) is None
-    made.fit()
+    recorder, training = Recorder(), trainer(replayed, **train)
+    assert training.optimization.use_graphs(recorder) is None
+    training.fit()
     # Balancing ends with the ramp, and with it the operations change: after six steps that is a second phase.
     assert (recorder.captured, recorder.replayed) == (1, 6 - WARM_UP)
     for name, tensor in plain.state_dict().items():
@@ -69,11 +69,11 @@ def test_a_step_that_cannot_be_captured_is_run() -> None:
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
     plain, refused = tiny(), tiny()
-    made = trainer_of(refused)
-    assert made.optimization.use_graphs(broken) is None
-    made.fit()
+    training = trainer_of(refused)
+    assert training.optimization.use_graphs(broken) is None
+    training.fit()
     trainer_of(plain).fit()
-    captured = made.optimization._captured
+    captured = training.optimization._captured
     assert captured is not None
     assert captured.refused == "a step could not be captured: operation not permitted when stream is capturing"
     for name, tensor in plain.state_dict().items():
@@ -89,13 +89,13 @@ def test_a_replay_that_gives_something_else_is_not_trusted() -> None:
         return replay
 
     plain, doubted = tiny(norm=True, dropout=0.2), tiny(norm=True, dropout=0.2)
-    made = trainer(doubted)
-    assert made.optimization.use_graphs(stale) is None
-    made.fit()
+    training = trainer(doubted)
+    assert training.optimization.use_graphs(stale) is None
+    training.fit()
     trainer(plain).fit()
-    told = made.optimization.refused_graphs()
-    assert told is None  # the loop has said it
-    captured = made.optimization._captured
+    refusal = training.optimization.refused_graphs()
+    assert refusal is None  # the loop has said it
+    captured = training.optimization._captured
     assert captured is not None
     assert captured.refused is not None
     assert captured.refused.startswith("a replayed step is not the step: its loss is ")
@@ -106,15 +106,15 @@ def test_a_replay_that_gives_something_else_is_not_trusted() -> None:
 def test_a_failed_capture_leaves_nothing_to_the_step_that_is_run_instead(capsys: pytest.CaptureFixture[str]) -> None:
     """What is captured computes nothing, so gradients of the attempt hold whatever lay in their memory."""
     plain, refused = tiny(), tiny()
-    made = Trainer(refused, settings(), Blobs(20), console=Console(width=200))
+    training = Trainer(refused, settings(), Blobs(20), console=Console(width=200))
 
     def broken(run: Callable[[], Any]) -> Callable[[], Any]:
         for p in refused.parameters():
             p.grad = torch.full_like(p, torch.nan)
         raise RuntimeError("out of memory")
 
-    assert made.optimization.use_graphs(broken) is None
-    made.fit()
+    assert training.optimization.use_graphs(broken) is None
+    training.fit()
     trainer_of(plain).fit()
     for name, tensor in plain.state_dict().items():
         assert torch.equal(tensor, refused.state_dict()[name]), name
@@ -130,18 +130,18 @@ def test_a_checkpoint_is_gone_on_from_in_new_tensors(tmp_path: Path) -> None:
     Trainer(tiny(), settings(steps=2), Blobs(20), run=run).fit()
     straight, resumed = tiny(), tiny(seed=9)
     trainer_of(straight).fit()
-    made = Trainer(resumed, settings(), Blobs(20), run=run)
-    assert made.optimization.use_graphs(Recorder()) is None
-    made.resume()
-    made.fit()
+    training = Trainer(resumed, settings(), Blobs(20), run=run)
+    assert training.optimization.use_graphs(Recorder()) is None
+    training.resume()
+    training.fit()
     for name, tensor in straight.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
 def test_what_cannot_be_a_graph_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     def reason(model: TinyHierarchy, **train: Any) -> str | None:
-        made: Optimization = trainer_of(model, **train).optimization
-        return made.use_graphs(Recorder())
+        updates: Optimization = trainer_of(model, **train).optimization
+        return updates.use_graphs(Recorder())
 
     first = tiny()
     set_noise_scheme(first, 1)

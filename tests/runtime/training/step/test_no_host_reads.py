@@ -113,38 +113,38 @@ def test_a_read_on_meta_is_an_error() -> None:
 def test_a_step_of_each_family_reads_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(penalties, "FIRST_ITERATIONS", 1)  # one of them reads what forty do
     model, settings = built(name)
-    made = optimization(model.to("meta"), settings)
-    made.launch([batch(model, settings, "meta")])
+    updates = optimization(model.to("meta"), settings)
+    updates.launch([batch(model, settings, "meta")])
     part = batch(model, settings, "meta")
     with Elsewhere() as elsewhere:
-        made.launch([part])
+        updates.launch([part])
     assert not elsewhere.operations
-    assert made.step_number == 2
+    assert updates.step_number == 2
 
 
 @pytest.mark.usefixtures("fused_on_meta")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_step_of_each_optimizer_reads_nothing(optimizer: str) -> None:
     model, settings = built(Source("tiny.hv", TINY), **{"train.optimizer": optimizer, "train.clip_each": "1"})
-    made = optimization(model.to("meta"), settings)
-    made.launch([batch(model, settings, "meta")] * 2)
-    assert made.step_number == 1
+    updates = optimization(model.to("meta"), settings)
+    updates.launch([batch(model, settings, "meta")] * 2)
+    assert updates.step_number == 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device, whose waits torch can count")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_step_on_an_accelerator_waits_for_nothing(name: str) -> None:
     model, settings = built(name)
-    made = optimization(model.cuda(), settings)
-    made.step([batch(model, settings, "cuda")])  # what is made once is made
+    updates = optimization(model.cuda(), settings)
+    updates.step([batch(model, settings, "cuda")])  # what is made once is made
     ready = batch(model, settings, "cuda")
     ready.noise.draw()  # type: ignore[attr-defined]  # it is joint noise
     torch.cuda.set_sync_debug_mode("error")
     try:
-        made.launch([ready])
+        updates.launch([ready])
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert [result.step for result in made.results()] == [1]
+    assert [result.step for result in updates.results()] == [1]
 
 
 @pytest.mark.parametrize("name", ["tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES)])

@@ -33,8 +33,8 @@ from tests.runtime.training.tiny_hierarchy import settings, tiny
 
 
 def test_training_lowers_the_objective() -> None:
-    made = optimization(tiny(), optimizer=Optimizer(kind="adam", lr=1e-2))
-    losses = [made.step([part(16, step=i)]).loss for i in range(30)]
+    updates = optimization(tiny(), optimizer=Optimizer(kind="adam", lr=1e-2))
+    losses = [updates.step([part(16, step=i)]).loss for i in range(30)]
     assert sum(losses[-5:]) / 5 < 0.8 * losses[0]
 
 
@@ -52,17 +52,17 @@ def test_a_step_reports_terms_that_add_up_to_the_loss() -> None:
 @pytest.mark.parametrize("broken", ["nan", "large"])
 def test_a_skipped_step_changes_nothing_but_the_schedule(broken: str) -> None:
     model = tiny()
-    made = optimization(model, warmup=Duration(n=4), skip_above=20.0)
+    updates = optimization(model, warmup=Duration(n=4), skip_above=20.0)
     for i in range(2):
-        made.step([part(step=i)])
-    before = copied(made)
+        updates.step([part(step=i)])
+    before = copied(updates)
     bad = part()
     x = bad.x * 1e6 if broken == "large" else torch.full_like(bad.x, math.nan)
-    result = made.step([ModelBatch(x, bad.target, bad.noise)])
+    result = updates.step([ModelBatch(x, bad.target, bad.noise)])
     assert not result.applied
-    assert all(same(before[name], dict(tensors)) for name, tensors in made.tensors().items())
-    assert made.guard.skipped == 1
-    assert made.step([part()]).learning_rate == pytest.approx(3e-3 * 3 / 4)
+    assert all(same(before[name], dict(tensors)) for name, tensors in updates.tensors().items())
+    assert updates.guard.skipped == 1
+    assert updates.step([part()]).learning_rate == pytest.approx(3e-3 * 3 / 4)
 
 
 def test_the_limit_is_compared_with_the_norm_before_clipping() -> None:
@@ -75,18 +75,18 @@ def test_the_limit_is_compared_with_the_norm_before_clipping() -> None:
 def test_the_limit_is_the_one_that_is_set_and_the_averages_follow_applied_steps_alone() -> None:
     norm = optimization(tiny()).step([part()]).gradient_norm
     for limit, applied in ((1.001 * norm, True), (0.999 * norm, False)):
-        made = optimization(tiny(), skip_above=limit, ema=0.5)
-        before = {name: tensor.clone() for name, tensor in made.tensors()["ema"].items()}
-        assert made.step([part()]).applied is applied
-        assert same(before, dict(made.tensors()["ema"])) is not applied
+        updates = optimization(tiny(), skip_above=limit, ema=0.5)
+        before = {name: tensor.clone() for name, tensor in updates.tensors()["ema"].items()}
+        assert updates.step([part()]).applied is applied
+        assert same(before, dict(updates.tensors()["ema"])) is not applied
 
 
 def test_a_threshold_that_freezes_training_stops_it() -> None:
-    made = optimization(tiny(), skip_above=1e-6)
+    updates = optimization(tiny(), skip_above=1e-6)
     with pytest.raises(TrainingStalledError, match=r"raise `train.skip_above`"):
         for i in range(60):
-            made.step([part(2, step=i)])
-    assert made.step_number == 50
+            updates.step([part(2, step=i)])
+    assert updates.step_number == 50
 
 
 def test_parts_of_a_batch_give_the_gradient_of_the_whole() -> None:
@@ -129,7 +129,7 @@ def test_a_budget_of_bytes_without_a_plan_is_refused() -> None:
 
 def test_bf16_keeps_stream_rate_and_likelihood_in_float32() -> None:
     model, exact = tiny(), tiny()
-    made = optimization(model, precision="bf16")
+    updates = optimization(model, precision="bf16")
     dtypes = []
     for module in (model.encoder, model.decoder, model.decoder.r4.layer[0], model.encoder.r8.block[0].bottleneck[0]):
         module.register_forward_hook(
@@ -137,7 +137,7 @@ def test_bf16_keeps_stream_rate_and_likelihood_in_float32() -> None:
         )
     low: list[torch.dtype] = []
     model.encoder.r8.conv[0].register_forward_hook(lambda m, args, out: low.append(out.dtype))
-    result, reference = made.step([part()]), optimization(exact).step([part()])
+    result, reference = updates.step([part()]), optimization(exact).step([part()])
     assert set(dtypes) == {torch.float32}
     assert low == [torch.bfloat16]
     assert result.loss == pytest.approx(reference.loss, rel=2e-3)
@@ -157,11 +157,11 @@ def test_evaluation_of_a_model_trained_in_bf16_is_in_float32() -> None:
 def test_fp16_skips_a_step_with_infinite_gradients_and_its_scale_survives_a_resume(tmp_path: Path) -> None:
     fp16 = {"precision": "fp16", "initial_scale": 2.0**18}
     model = tiny(norm=True)
-    made = optimization(model, **fp16)
+    updates = optimization(model, **fp16)
     before = weights(model)
-    assert not made.step([part()]).applied
+    assert not updates.step([part()]).applied
     assert same(weights(model), before)
-    assert made.scaler.get_scale() == 2.0**17
+    assert updates.scaler.get_scale() == 2.0**17
     straight, resumed = tiny(norm=True), tiny(seed=9, norm=True)
     whole = trainer(straight, Run.create(tmp_path / "a", {}), **fp16)
     whole.fit()
@@ -178,10 +178,10 @@ def test_fp16_skips_a_step_with_infinite_gradients_and_its_scale_survives_a_resu
 
 def test_a_batch_of_nan_leaves_the_running_statistics_as_they_were() -> None:
     model = tiny(norm=True)
-    made, good = optimization(model), part()
-    made.step([good])
+    updates, good = optimization(model), part()
+    updates.step([good])
     before = weights(model)
-    assert not made.step([ModelBatch(good.x * math.nan, good.target, good.noise)]).applied
+    assert not updates.step([ModelBatch(good.x * math.nan, good.target, good.noise)]).applied
     assert same(weights(model), before)
 
 
