@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -120,8 +120,27 @@ def known(value: Tensor | None, group: LatentGroup, what: str) -> Tensor:
 def _summed(values: Tensor | None, detail: Detail) -> Tensor | None:
     if values is None or detail == "element":
         return values
+    kept = 2 if detail == "channel" else 1
     if values.requires_grad:
-        # The gradient of a sum is one number for all elements. Without this, all that is computed of it would be laid
-        # out channel after channel, and so would the gradient of the whole prior.
-        values = values * torch.ones_like(values)
-    return values.sum(list(range(2 if detail == "channel" else 1, values.dim())))
+        sums: Tensor = _Sums.apply(values, kept)  # type: ignore[no-untyped-call]  # torch's own
+        return sums
+    return values.flatten(kept).sum(kept)
+
+
+class _Sums(torch.autograd.Function):
+    """Sums over all but the first axes, whose gradient lies in memory as what was summed.
+
+    A sum's own gradient is one number for all elements, and what is computed of it is laid out channel after channel:
+    the gradient of the whole prior, and so of the whole decoder.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, kept: int) -> Tensor:
+        like = torch.empty_like(values, device="meta")  # dense, where the values are one number for many
+        ctx.shape, ctx.strides, ctx.kept = values.shape, like.stride(), kept
+        return values.sum(list(range(kept, values.dim())))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        wide = gradient.reshape(*gradient.shape, *[1] * (len(ctx.shape) - ctx.kept))
+        return gradient.new_empty_strided(ctx.shape, ctx.strides).copy_(wide.expand(ctx.shape)), None
