@@ -1,6 +1,6 @@
 """What lossy file formats take for the test images of a data set at a model's error, as a table of docs/results.md.
 
-    python scripts/file_formats.py mnist.npz --psnr 31.8
+    python scripts/file_formats.py --data mnist.npz --psnr 31.8
 
 The images are one mosaic, so that headers count for nothing and what lies beside an image may help with it. For each
 format it is the smallest quality at which the mean PSNR of the images, in dB, is at least the one asked for.
@@ -42,7 +42,7 @@ def mean_psnr(decoded: NDArray[np.uint8], page: NDArray[np.uint8], height: int, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="arrays with `test` images, (N, H, W) of uint8")
+    parser.add_argument("--data", type=Path, required=True, help="arrays with `test` images, (N, H, W) of uint8")
     parser.add_argument("--psnr", type=float, required=True, help="dB, the mean over images")
     args = parser.parse_args()
     images = np.load(args.data)["test"]

@@ -42,7 +42,7 @@ from hvdsl.runtime.data.tables import read_table
 SLOWEST = 10.0  # seconds for one file
 MEMORY = 6 << 30  # bytes of address space
 FORMS: tuple[str, ...] = tuple(
-    "png jpg webp tif bmp gif ppm png16 npy npz npzc idx idxgz mat lmdb cifar cifarpy csv jsonl tar".split()  # noqa: SIM905
+    "png jpg webp tif bmp gif ppm png16 npy npz npzc idx idxgz mat svhn lmdb cifar cifarpy csv jsonl tar".split()  # noqa: SIM905
 )
 
 _NO_PLACE = ("csv", "jsonl", "cifar", "cifarpy")  # what is no place of images, or one only by its spec's name
@@ -68,6 +68,11 @@ def whole(form: str) -> bytes:
             from scipy.io import savemat  # type: ignore[import-untyped]  # it has no stubs
 
             savemat(file, {"data": rng.random((64, 5)), "testdata": rng.random((64, 2))}, do_compression=True)
+        case "svhn":
+            from scipy.io import savemat
+
+            images = rng.integers(0, 256, (8, 8, 3, 5), dtype=np.uint8)
+            savemat(file, {"X": images, "y": np.arange(5)[:, None] + 1})
         case "cifar":
             return b"".join(bytes([i]) + bytes(3072) for i in range(2))
         case "cifarpy":
@@ -137,7 +142,7 @@ def place(form: str, folder: Path) -> tuple[Path, Path]:
         case "lmdb":
             (folder / "x.lmdb").mkdir()
             return folder / "x.lmdb" / "data.mdb", folder / "x.lmdb"
-    path = folder / f"x.{ {'png16': 'png', 'npzc': 'npz'}.get(form, form) }"
+    path = folder / f"x.{ {'png16': 'png', 'npzc': 'npz', 'svhn': 'mat'}.get(form, form) }"
     return path, path
 
 

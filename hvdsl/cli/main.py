@@ -83,6 +83,9 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # closed by who called: `hvdsl … >&-`
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
     # pydantic would search every installed distribution for plugins, which nothing here uses.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if "WORLD_SIZE" in os.environ:  # what fails between processes is told in a sentence, not by torch's sockets

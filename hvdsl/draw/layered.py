@@ -189,22 +189,28 @@ def _ports(slot: _Slot, others: list[_Slot], other: _Slot) -> float:
 
 
 def _lanes(layers: list[list[_Slot]], routes: Mapping[Arrow, list[_Slot]]) -> dict[tuple[int, tuple[int, int]], int]:
-    """Give lines that bend between two layers heights of their own where they would run over each other."""
+    """Give lines that bend between two layers heights of their own where they would run over each other.
+
+    Of lines to one side, those that have the shortest way to that side turn first: no two of them cross.
+    """
     number = {id(slot): n for n, layer in enumerate(layers) for slot in layer}
+    bends = [
+        (number[id(a)], (id(a), id(b)), _ports(a, a.below, b), _ports(b, b.above, a))
+        for route in routes.values()
+        for a, b in pairwise(route)
+    ]
     taken: dict[int, list[list[tuple[float, float]]]] = {}
     lanes: dict[tuple[int, tuple[int, int]], int] = {}
-    for route in routes.values():
-        for a, b in pairwise(route):
-            start, end = _ports(a, a.below, b), _ports(b, b.above, a)
-            if abs(start - end) < 1:
-                continue
-            low, high = min(start, end) - 6, max(start, end) + 6
-            rows = taken.setdefault(number[id(a)], [])
-            row = next((r for r, spans in enumerate(rows) if all(high < s or low > e for s, e in spans)), len(rows))
-            if row == len(rows):
-                rows.append([])
-            rows[row].append((low, high))
-            lanes[number[id(a)], (id(a), id(b))] = row
+    for layer, pair, start, end in sorted(bends, key=lambda bend: -bend[2] if bend[3] > bend[2] else bend[2]):
+        if abs(start - end) < 1:
+            continue
+        low, high = min(start, end) - 6, max(start, end) + 6
+        rows = taken.setdefault(layer, [])
+        last = max((r for r, spans in enumerate(rows) if any(s <= high and low <= e for s, e in spans)), default=-1)
+        if last + 1 == len(rows):
+            rows.append([])
+        rows[last + 1].append((low, high))
+        lanes[layer, pair] = last + 1
     return lanes
 
 

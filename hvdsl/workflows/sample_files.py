@@ -21,6 +21,7 @@ from hvdsl.workflows.open import Opened, first_stage
 from hvdsl.workflows.sample import SampleOptions, draw_batches, draw_codes_alone, draw_samples
 from hvdsl.workflows.stages import prior_folder
 
+MOST_COLUMNS = 32  # of a page
 RECORD = ".samples.json"
 """What a folder of samples says of itself: hidden, so that what reads a folder of images passes it over."""
 
@@ -36,7 +37,7 @@ def write_samples(opened: Opened, options: SampleOptions, output: ImageOutput, c
     """
     data = opened.spec.model.settings.data
     if output.form != "folder":
-        return write_images(output, draw_samples(opened, options, console), data)
+        return write_images(output, draw_samples(opened, options, console), data, columns=page_columns(options))
     record = _record(opened, options)
     _check(output.path, record)
     folder = ImageFolder(output.path, data, file_names((), options.n))
@@ -64,6 +65,13 @@ def write_sampled_codes(opened: Opened, options: SampleOptions, path: Path, cons
     arrays |= {name: values.cpu().numpy() for name, values in given.items()}
     write_arrays(path, arrays, levels, model.settings.model, first.digest)
     return f"codes of {options.n} images; " + "; ".join(f"{level.name}: {level}" for level in levels)
+
+
+def page_columns(options: SampleOptions) -> int | None:
+    """Return how many images stand beside each other on a page: what is given in turn stands in a column each."""
+    turns = [len(options.label), *(value.count(",") + 1 for _, value in options.given if isinstance(value, str))]
+    columns = max(turns)
+    return columns if 1 < columns <= min(options.n, MOST_COLUMNS) else None
 
 
 def _record(opened: Opened, options: SampleOptions) -> dict[str, Any]:

@@ -50,16 +50,11 @@ def stored_codes(
     if len(images) == 0:
         raise CodesError(f"{images.name} has no images to take codes of")
     world = world or World()
-    label = next((condition for condition in conditions if condition.name == LABEL), None)
-    optional = label is not None and label.droppable
-    own = label is not None and not optional and images.labels([0]) is not None
-    source = getattr(images, "fields", {}).get(LABEL)
-    elsewhere = isinstance(source, TableField) or (optional and source is not None)
-    held = [condition for condition in conditions if condition is not label or own or elsewhere]
+    held, labelled = _held(images, conditions)
     levels = (*code_levels(model), *class_levels(held))
     fields = {c.name: c.stored for c in held if c.classes is None}
-    stamped = [condition.name for condition in held if condition is not label or not own]
-    identity = Identity(autoencoder, data_digest(images, labelled=own, fields=stamped))
+    stamped = [condition.name for condition in held if not (labelled and condition.name == LABEL)]
+    identity = Identity(autoencoder, data_digest(images, labelled=labelled, fields=stamped))
     if not world.any(not holds(folder, identity, levels, fields)):
         store = CodeStore.open(folder)
         store.check()
@@ -74,6 +69,16 @@ def stored_codes(
             writing.discard()
         raise
     return CodeStore.open(folder)
+
+
+def _held(images: LabelledImages, conditions: Sequence[Condition]) -> tuple[list[Condition], bool]:
+    """The fields that images have, and whether `label` is among them as the class that all of them say themselves."""
+    label = next((condition for condition in conditions if condition.name == LABEL), None)
+    optional = label is not None and label.droppable
+    own = label is not None and not optional and images.labels([0]) is not None
+    source = getattr(images, "fields", {}).get(LABEL)
+    elsewhere = isinstance(source, TableField) or (optional and source is not None)
+    return [condition for condition in conditions if condition is not label or own or elsewhere], own
 
 
 def _write(

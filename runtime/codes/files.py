@@ -112,12 +112,12 @@ def read_tensors(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str
     Raises:
         CodesError: Not readable.
     """
-    names, arrays, about = read_arrays(path, wanted)
+    names, arrays, about = read_code_arrays(path, wanted)
     kinds = {name: np.float32 if array.dtype.kind == "f" else np.int64 for name, array in arrays.items()}
     return names, {name: torch.from_numpy(a.astype(kinds[name])) for name, a in arrays.items()}, about
 
 
-def read_arrays(path: Path, wanted: Sequence[str]) -> tuple[list[str], Arrays, dict[str, object]]:
+def read_code_arrays(path: Path, wanted: Sequence[str]) -> tuple[list[str], Arrays, dict[str, object]]:
     """Names of what a file holds, what of it is wanted, and its metadata; numbers are of the type that they have there.
 
     Raises:
@@ -127,7 +127,7 @@ def read_arrays(path: Path, wanted: Sequence[str]) -> tuple[list[str], Arrays, d
     try:
         return (_read_npz if path.suffix == ".npz" else _read_safetensors)(path, wanted)
     except FileNotFoundError as error:
-        raise CodesError(f"{path} does not exist: `hvdsl codes RUN -o {path}` writes codes") from error
+        raise CodesError(f"{path} does not exist: `hvdsl codes` or `hvdsl encode RUN -o {path}` writes it") from error
     except (
         OSError,
         ValueError,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.codes.extract import class_levels, together
-from hvdsl.runtime.codes.files import DIGEST, SUFFIXES, read_arrays
+from hvdsl.runtime.codes.files import DIGEST, SUFFIXES, read_code_arrays
 from hvdsl.runtime.codes.levels import CodesError, Level, check_fit
 from hvdsl.runtime.codes.store import CodeStore, Identity, Writing, holds
 from hvdsl.runtime.data.dataset import holdout_split
@@ -97,7 +97,7 @@ def read_code_file(path: Path, levels: Sequence[Level], conditions: Sequence[Con
             more = [level.name for level in levels[1:]] + [c.name for c in conditions]
             raise CodesError(f"{path} is one array, and no codes of `{more[0]}`: write an .npz with an array for each")
     else:
-        _, held, about = read_arrays(path, [*(level.name for level in levels), *wanted])
+        _, held, about = read_code_arrays(path, [*(level.name for level in levels), *wanted])
     check_fit(held, levels, str(path), "`levels` says")
     codes = {level.name: held[level.name] for level in levels}
     count, fields = len(codes[levels[0].name]), {}

@@ -13,6 +13,8 @@ from hvdsl.runtime.data.errors import DataError, optional
 from hvdsl.runtime.data.picture import DeepFile, ImageHeader, StoredImage, UnreadableError
 
 _EXTRA = "deep"
+# Bytes of a TIFF file's picture that may be more than so many times those of the file: deflate cannot.
+_LARGEST, _RATIO = 1 << 26, 1032
 # What an orientation tag asks for, as (transpose first, flip rows, flip columns).
 _UPRIGHT = {
     2: (False, False, True),
@@ -106,6 +108,8 @@ def _header_of(page: Any) -> ImageHeader:
     white = page.photometric.name == "MINISWHITE" and kind.kind == "u"
     if page.photometric.name not in ("MINISBLACK", "RGB") and not white:
         raise UnreadableError(f"its colour space {page.photometric.name} is not read: convert it to RGB")
+    if page.nbytes > _LARGEST and page.nbytes > _RATIO * page.parent.filehandle.size:
+        raise UnreadableError("its header states an absurd size")
     samples = shape.get("S", 1)
     extra = page.extrasamples[-1].name if page.extrasamples else ""
     alpha = samples in (2, 4) and kind.kind == "u" and extra in ("ASSOCALPHA", "UNASSALPHA")

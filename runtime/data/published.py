@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hvdsl.runtime.data.arrays import Arrays, read_npz
 from hvdsl.runtime.data.errors import DataError, optional
+from hvdsl.runtime.data.mat5 import check_mat5
 from hvdsl.runtime.data.names import ALL, TEST, TRAIN, part_in
 from hvdsl.runtime.data.picture import StoredImage
 from hvdsl.runtime.data.plain_pickle import RefusedError, read_plain
@@ -254,10 +255,10 @@ def read_mat(path: Path) -> MatFile:
         DataError: not readable, not such a file, or scipy is not installed.
     """
     scipy = optional("scipy.io", "mat", f"reading {path}")
+    wanted = [*_OMNIGLOT.values(), *_SVHN]
+    check_mat5(path, wanted)
     try:
-        stored = scipy.loadmat(path, variable_names=[*_OMNIGLOT.values(), *_SVHN])
-    except NotImplementedError as error:  # the HDF5 of version 7.3
-        raise DataError(f"{path} is a MATLAB file of version 7.3: save it with `save(…, '-v7')`, or as .npz") from error
+        stored = scipy.loadmat(path, variable_names=wanted)
     except Exception as error:  # of damaged files scipy raises almost anything
         raise DataError(f"{path} cannot be read as a MATLAB file: {error}") from error
     if "X" in stored:

@@ -324,3 +324,21 @@ def test_a_click_opens_what_a_piece_is_and_the_buttons_zoom(tmp_path: Path) -> N
     assert "<title>nearer true</title>" in done.stdout
     panel = done.stdout.partition('<aside id="panel">')[2]  # no longer hidden
     assert "group layer(" in panel and "decoder.r1.layer.1" in panel and "<svg" in panel
+
+
+def test_lines_to_one_side_of_a_layered_drawing_do_not_run_over_each_other() -> None:
+    picture = cell(checked("biva_cifar10"), "rise")  # whose `tap u` feeds what is below it and what is far to the right
+    lines = [
+        sorted((line.points[i], line.points[i + 1]))
+        for line in picture.shapes
+        if isinstance(line, Wire)
+        for i in range(len(line.points) - 1)
+    ]
+    upright = [(a[0], *sorted((a[1], b[1]))) for a, b in lines if a[0] == b[0]]
+    over = [
+        (one, other)
+        for n, one in enumerate(upright)
+        for other in upright[n + 1 :]
+        if abs(one[0] - other[0]) < 4 and min(one[2], other[2]) - max(one[1], other[1]) > 2
+    ]
+    assert len(upright) > 20 and over == []

@@ -67,3 +67,14 @@ def test_a_reader_that_goes_away_is_no_failure() -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=os.environ)
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == "0"
+
+
+def test_closed_streams_are_no_failure(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after `hvdsl info SPEC >&-`, where Python has no stream to give."""
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    assert cli.main(["info", str(tiny)]) == 0
+    assert cli.main(["check", "nothing.hv"]) == 1
+    assert cli.main(["fmt", "-", "--check"]) == 0
+    for name in ("stdin", "stdout", "stderr"):
+        getattr(sys, name).close()

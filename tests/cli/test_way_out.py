@@ -14,6 +14,8 @@ import hvdsl as library
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.inference.image_files import ImageFolder, ImageOutput, file_names, write_images
 from hvdsl.workflows.images import raw_pixels
+from hvdsl.workflows.sample import SampleOptions
+from hvdsl.workflows.sample_files import page_columns
 
 from .conftest import Hvdsl
 
@@ -207,3 +209,14 @@ def test_a_hole_in_digits_is_painted_in_better_than_by_the_mean(hvdsl: Hvdsl, di
     for options in (("--depths", "2"), ("--temperature", "0.5")):
         result = hvdsl("reconstruct", digits_run, "--mask", tmp_path / "hole.png", *options, *CPU)
         assert result.code == 2 and "leave out --depths and --temperature" in result.err
+
+
+def test_classes_taken_in_turn_stand_in_columns() -> None:
+    for options, columns in (
+        (SampleOptions(n=40, given=(("label", "0,1,2,3,4,5,6,7,8,9"),)), 10),
+        (SampleOptions(n=9, label=(4, 7)), 2),
+        (SampleOptions(n=9, label=(4,)), None),
+        (SampleOptions(n=2, given=(("label", "0,1,2"),)), None),
+        (SampleOptions(n=9), None),
+    ):
+        assert page_columns(options) == columns

@@ -17,6 +17,14 @@ EXAMPLES = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, flags=re.MULTIL
 MAIN = "import sys; from hvdsl.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
+def test_what_is_replaced_is_there_once() -> None:
+    page = "".join(EXAMPLES.values())
+    blocks = re.findall(r"^```python replace (\S+)\n(.*?)^---$", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) > 10
+    wrong = [(place, old) for place, old in blocks if (ROOT / place).read_text().count(old.rstrip("\n")) != 1]
+    assert wrong == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("title", EXAMPLES)
 def test_the_example_works(title: str, tmp_path: Path) -> None:

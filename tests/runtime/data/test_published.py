@@ -18,8 +18,9 @@ from hvdsl.compiler.settings import Data
 from hvdsl.runtime.data import DataError, open_given, open_splits
 from hvdsl.runtime.data.arrays import read_npz
 from hvdsl.runtime.data.errors import optional
+from hvdsl.runtime.data.mat5 import check_mat5
 from hvdsl.runtime.data.packed import is_encoded
-from hvdsl.runtime.data.published import read_idx
+from hvdsl.runtime.data.published import read_idx, read_mat
 
 
 def published(name: str, shape: tuple[int, int, int], **more: Any) -> Data:
@@ -302,3 +303,31 @@ def test_a_wrong_size_in_an_lmdb_file_is_found_at_the_start(tmp_path: Path) -> N
     with pytest.raises(DataError, match=r"image 61 of .* is 9x9.*`resize = 8x8`"):
         open_splits(settings(), tmp_path / "x.lmdb")
     assert len(open_splits(settings(resize=(8, 8)), tmp_path / "x.lmdb").train) == 90
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_matlab_files_that_are_not_what_their_tags_say_never_reach_scipy(tmp_path: Path, compressed: bool) -> None:
+    """Which ends the process at some of them."""
+    path = tmp_path / "train.mat"
+    images = np.random.default_rng(0).integers(0, 256, (8, 8, 3, 5), dtype=np.uint8)
+    stored = {"notes": "of no concern", "X": images, "y": np.arange(1, 6)[:, None], "more": {"a": np.ones(3)}}
+    pytest.importorskip("scipy.io").savemat(path, stored, do_compression=compressed)
+    check_mat5(path, ["X", "y"])
+    whole = path.read_bytes()
+    with pytest.raises(DataError, match="`notes` is no array of real numbers"):
+        check_mat5(path, ["notes"])
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(80):
+        damaged = bytearray(whole)
+        start = int(rng.integers(128, 128 + 96 if compressed else len(whole)))
+        damaged[start : start + 4] = rng.bytes(4)
+        path.write_bytes(damaged if rng.random() < 0.7 else damaged[:start])
+        try:
+            read_mat(path)
+        except DataError:
+            refused += 1
+    assert refused > 20
+    path.write_bytes(whole[:124] + b"\x00\x02IM" + whole[128:])
+    with pytest.raises(DataError, match=r"version 7\.3: save it with"):
+        read_mat(path)
