@@ -120,4 +120,8 @@ def known(value: Tensor | None, group: LatentGroup, what: str) -> Tensor:
 def _summed(values: Tensor | None, detail: Detail) -> Tensor | None:
     if values is None or detail == "element":
         return values
-    return values.flatten(2).sum(2) if detail == "channel" else values.flatten(1).sum(1)
+    if values.requires_grad:
+        # The gradient of a sum is one number for all elements. Without this, all that is computed of it would be laid
+        # out channel after channel, and so would the gradient of the whole prior.
+        values = values * torch.ones_like(values)
+    return values.sum(list(range(2 if detail == "channel" else 1, values.dim())))
