@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,15 @@ def test_going_on_from_an_earlier_checkpoint_puts_the_newer_ones_aside(hvdsl: Hv
     assert entries(run)[-1]["from_step"] == 3
 
 
+@pytest.fixture
+def heeds_hangups() -> Iterator[None]:
+    """Tests under `nohup`, where a trainer goes on as it was asked to, see what happens elsewhere."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heeds_hangups")
 def test_a_stopped_run_says_once_and_unbroken_how_to_go_on(
     hvdsl: Hvdsl, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
