@@ -92,10 +92,18 @@ def _upconv_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
         )
     if groups > 1 and weight_norm(args) is not None:
         raise OperationError("an `upconv` in groups has no weight norm", expected="`groups = 1` or `norm = none`")
-    positive_pair(args, "kernel")
+    kernel, stride = positive_pair(args, "kernel"), positive_pair(args, "stride")
     if args["pad"] not in (Term("same"), Term("tf")):
         raise OperationError("an `upconv` gives stride times the size", expected="`pad = same` or `pad = tf`")
-    stride = positive_pair(args, "stride")
+    if args["pad"] == Term("same") and any(
+        step == 1 and size % 2 == 0 for size, step in zip(kernel, stride, strict=True)
+    ):
+        raise OperationError(
+            "an even kernel at stride 1 has no symmetric padding",
+            found="a kernel of {}x{}, stride ({}, {})".format(*kernel, *stride),
+            expected="an odd kernel, or a stride above 1",
+            help="say `pad = tf`",
+        )
     return ((out, height * stride[0], width * stride[1]),)
 
 

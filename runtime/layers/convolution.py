@@ -142,14 +142,20 @@ class Conv2d(_Weighted):
         if top != bottom or left != right or self.reflect:
             x = F.pad(x, (left, right, top, bottom), mode="reflect" if self.reflect else "constant")
             inside = (0, 0)
+        stride, reach = self.stride, (self.kernel[1] - 1) * self.dilation[1] + 1
+        if stride[1] > 1 and _in_16_bits(x) and x.shape[3] + 2 * inside[1] < reach + stride[1]:
+            x = F.pad(
+                x, (inside[1], reach - inside[1] - x.shape[3])
+            )  # the columns that the only column of outputs reads
+            stride, inside = (stride[0], 1), (inside[0], 0)
         if 1 < self.groups == x.shape[1] == weight.shape[0]:
-            return depthwise_conv2d(x, weight, bias, self.stride, inside, self.dilation)
+            return depthwise_conv2d(x, weight, bias, stride, inside, self.dilation)
         if self._is_product and inside == (0, 0) and x.device.type == "cpu":
             if _suits_onednn(x):
                 return F.conv2d(x, weight, bias, dilation=2)
             if x.is_contiguous(memory_format=torch.channels_last):
                 return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
-        return F.conv2d(x, weight, bias, self.stride, inside, self.dilation, self.groups)
+        return F.conv2d(x, weight, bias, stride, inside, self.dilation, self.groups)
 
     def _pads(self, x: Tensor) -> Sides:
         if self.padding is not None:
@@ -161,6 +167,15 @@ class Conv2d(_Weighted):
     def extra_repr(self) -> str:
         out_channels, in_channels = self.weight.shape[0], self.weight.shape[1] * self.groups
         return f"{in_channels}, {out_channels}, {self.kernel}, stride={self.stride}, padding={self.padding}"
+
+
+def _in_16_bits(x: Tensor) -> bool:
+    """Whether a convolution of `x` runs in 16 bits on the CPU.
+
+    There oneDNN 3.12 gives wrong weight gradients, by any amount, where strides meet a single column of outputs (of
+    inputs, when transposed). A stride of 1 computes the same there.
+    """
+    return x.device.type == "cpu" and (x.dtype in (torch.bfloat16, torch.float16) or torch.is_autocast_enabled("cpu"))
 
 
 class ConvTranspose2d(_Weighted):
@@ -203,9 +218,16 @@ class ConvTranspose2d(_Weighted):
         self.kernel, self.stride, self.groups, self.padding = kernel, _pair(stride), groups, padding
 
     def forward(self, x: Tensor) -> Tensor:
-        cut, added = zip(*map(self._border, self.kernel, self.stride), strict=True)
-        y = F.conv_transpose2d(x, self.effective_weight(), self.bias, self.stride, cut, added, self.groups)
-        return y[:, :, : x.shape[2] * self.stride[0], : x.shape[3] * self.stride[1]]
+        (above, left), (below, right) = zip(*map(self._border, self.kernel, self.stride), strict=True)
+        rows, columns = x.shape[2] * self.stride[0], x.shape[3] * self.stride[1]
+        weight, first = self.effective_weight(), 0
+        stride = self.stride
+        if x.shape[3] == 1 < stride[1] and _in_16_bits(x):  # one column: the kernel's, whatever the stride
+            stride, first, left, right = (stride[0], 1), left, 0, 0
+            if (missing := first + columns - self.kernel[1]) > 0:
+                weight = F.pad(weight, (0, missing))
+        y = F.conv_transpose2d(x, weight, self.bias, stride, (above, left), (below, right), self.groups)
+        return y[:, :, :rows, first : first + columns]
 
     def _border(self, kernel: int, stride: int) -> tuple[int, int]:
         """What torch cuts on both sides, and then adds at the end; anything beyond the wanted size is sliced off."""

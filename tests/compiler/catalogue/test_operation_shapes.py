@@ -47,6 +47,9 @@ def test_transposed_convolution_grows_by_its_stride() -> None:
     for kernel in (2, 3, 4, 5):
         assert shape("upconv", (8, 4, 6), kernel=(kernel, kernel), out=3) == (3, 8, 12)
     assert shape("upconv", (8, 4, 4), kernel=(3, 3), out=3, stride=(3, 3)) == (3, 12, 12)
+    with pytest.raises(OperationError, match="an even kernel at stride 1"):
+        shape("upconv", (8, 4, 4), kernel=(3, 2), out=3, stride=(2, 1))
+    assert shape("upconv", (8, 4, 4), kernel=(3, 2), out=3, stride=(2, 1), pad=Term("tf")) == (3, 8, 4)
 
 
 def test_only_small_maps_and_single_channels_broadcast() -> None:
