@@ -32,7 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=natural,
         help="first measure batch-norm statistics on so many passes of prior samples (default: the spec's; 0: do not)",
     )
-    parser.add_argument("--mean", action="store_true", help="show the likelihood's mean, not a draw from it")
+    parser.add_argument(
+        "--mean", action="store_true", help="the likelihood's mean, in whole pixel values, not a draw from it"
+    )
     add_given(parser)
     parser.add_argument(
         "--guidance",
