@@ -279,15 +279,27 @@ def _items(items: Sequence[tuple[str, ast.expr]], depth: int) -> list[str]:
 
 
 def _operation(node: ast.BinOp, depth: int) -> list[str]:
-    """Break `a + b + c` before its operators."""
-    terms: list[tuple[str, ast.expr]] = []
+    """Break `a + b + c` before its operators. An operand keeps the parentheses that it needs on one line."""
+    lines: list[list[str]] = []
     left: ast.expr = node
-    while isinstance(left, ast.BinOp) and isinstance(left.op, type(node.op)):
+    while True:
+        assert isinstance(left, ast.BinOp)
         sign = ast.unparse(ast.BinOp(ast.Name("a"), left.op, ast.Name("b"))).split()[1]
-        terms.append((f"{sign} ", left.right))
-        left = left.left
-    terms.append(("", left))
-    return [line for head, term in reversed(terms) for line in expression_lines(head, term, "", depth)]
+        right = ast.unparse(ast.BinOp(ast.Name("a"), left.op, left.right))
+        lines.append(_operand(f"{sign} ", left.right, right == f"a {sign} ({ast.unparse(left.right)})", depth))
+        first, op = left.left, left.op
+        is_enclosed = ast.unparse(ast.BinOp(first, op, ast.Name("b"))) == f"({ast.unparse(first)}) {sign} b"
+        if is_enclosed or not (isinstance(first, ast.BinOp) and isinstance(first.op, type(op))):
+            lines.append(_operand("", first, is_enclosed, depth))
+            return [line for operand in reversed(lines) for line in operand]
+        left = first
+
+
+def _operand(head: str, node: ast.expr, is_enclosed: bool, depth: int) -> list[str]:
+    if not is_enclosed:
+        return expression_lines(head, node, "", depth)
+    flat = f"{INDENT * depth}{head}({unparse(node)})"
+    return [flat] if len(flat) <= WIDTH else _broken(head, node, "", depth) or [flat]
 
 
 def assignment_lines(targets: Sequence[str], value: ast.expr, depth: int) -> list[str]:
