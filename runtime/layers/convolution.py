@@ -142,12 +142,7 @@ class Conv2d(_Weighted):
         if top != bottom or left != right or self.reflect:
             x = F.pad(x, (left, right, top, bottom), mode="reflect" if self.reflect else "constant")
             inside = (0, 0)
-        stride, reach = self.stride, (self.kernel[1] - 1) * self.dilation[1] + 1
-        if stride[1] > 1 and _in_16_bits(x) and x.shape[3] + 2 * inside[1] < reach + stride[1]:
-            x = F.pad(
-                x, (inside[1], reach - inside[1] - x.shape[3])
-            )  # the columns that the only column of outputs reads
-            stride, inside = (stride[0], 1), (inside[0], 0)
+        x, stride, inside = self._around_faults(x, inside)
         if 1 < self.groups == x.shape[1] == weight.shape[0]:
             return depthwise_conv2d(x, weight, bias, stride, inside, self.dilation)
         if self._is_product and inside == (0, 0) and x.device.type == "cpu":
@@ -156,6 +151,20 @@ class Conv2d(_Weighted):
             if x.is_contiguous(memory_format=torch.channels_last):
                 return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
         return F.conv2d(x, weight, bias, stride, inside, self.dilation, self.groups)
+
+    def _around_faults(self, x: Tensor, inside: tuple[int, int]) -> tuple[Tensor, tuple[int, int], tuple[int, int]]:
+        """The input, strides and padding that compute the same where oneDNN 3.12 fails.
+
+        Strided 1x1 kernels on channels-last maps write beyond its memory: what they read is cut out. In 16 bits, weight
+        gradients are wrong by any amount where strides meet a single column of outputs: the columns that it reads are
+        cut out, and the stride along them is of no consequence.
+        """
+        stride, reach = self.stride, (self.kernel[1] - 1) * self.dilation[1] + 1
+        if self.kernel == (1, 1) != stride and inside == (0, 0) and x.device.type == "cpu" and not x.is_contiguous():
+            return x[:, :, :: stride[0], :: stride[1]], (1, 1), inside
+        if stride[1] > 1 and _in_16_bits(x) and x.shape[3] + 2 * inside[1] < reach + stride[1]:
+            return F.pad(x, (inside[1], reach - inside[1] - x.shape[3])), (stride[0], 1), (inside[0], 0)
+        return x, stride, inside
 
     def _pads(self, x: Tensor) -> Sides:
         if self.padding is not None:
@@ -170,11 +179,7 @@ class Conv2d(_Weighted):
 
 
 def _in_16_bits(x: Tensor) -> bool:
-    """Whether a convolution of `x` runs in 16 bits on the CPU.
-
-    There oneDNN 3.12 gives wrong weight gradients, by any amount, where strides meet a single column of outputs (of
-    inputs, when transposed). A stride of 1 computes the same there.
-    """
+    """Whether a convolution of `x` runs in 16 bits on the CPU; see `Conv2d._around_faults`."""
     return x.device.type == "cpu" and (x.dtype in (torch.bfloat16, torch.float16) or torch.is_autocast_enabled("cpu"))
 
 

@@ -1,4 +1,4 @@
-"""Convolutions whose strides meet a single column, in 16 bits: what oneDNN computes wrongly, computed otherwise."""
+"""Strided convolutions that oneDNN computes wrongly, or beyond its memory: computed otherwise."""
 
 from __future__ import annotations
 
@@ -42,3 +42,17 @@ def test_weight_gradients_are_right(width: int, autocast: bool) -> None:
         with torch.no_grad():
             layer.weight.copy_(layer.weight.bfloat16())
         _close(layer, torch.randn(2, channels, 4, width).bfloat16(), autocast)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_strided_1x1_kernels_on_channels_last_maps_are_the_same(groups: int) -> None:
+    layer = Conv2d(8, 4, (1, 1), stride=(2, 3), padding="tf", groups=groups).double()
+    initialize(layer, 0)
+    plain = torch.randn(2, 8, 9, 8, dtype=torch.float64)
+    results = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        x = plain.contiguous(memory_format=layout).requires_grad_()
+        y = layer(x)
+        results.append((y, *torch.autograd.grad(y.square().sum(), [x, layer.weight])))
+    for value, other in zip(*results, strict=True):
+        torch.testing.assert_close(value, other, rtol=1e-12, atol=1e-12)
