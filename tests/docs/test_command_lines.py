@@ -43,10 +43,17 @@ def test_there_are_command_lines() -> None:
 
 
 @pytest.mark.parametrize(("page", "line"), LINES, ids=[f"{page}-{line[:60]}" for page, line in LINES])
-def test_a_command_line_is_taken(page: str, line: str) -> None:
-    words = shlex.split(line, comments=True)[1:]
-    if len(words) > 1 and "…" not in words:
-        build_parser(words[0]).parse_args(words)
+def test_a_command_line_is_taken(page: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command, *words = shlex.split(line, comments=True)[1:]
+    is_whole = bool(words) and "…" not in words  # others name a command, or some of its options
+    if is_whole:
+        build_parser(command).parse_args([command, *words])
+        return
+    with pytest.raises(SystemExit) as end:
+        build_parser(command).parse_args([command, "--help"])
+    help_text = capsys.readouterr().out
+    assert end.value.code == 0
+    assert [word for word in words if word.startswith("-") and word not in help_text] == []
 
 
 def test_fragments_of_the_tutorial_pass_check(tmp_path: Path) -> None:
