@@ -7,8 +7,8 @@ every convolution, through power iteration (Yoshida & Miyato 2017), and the gain
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -87,9 +87,13 @@ class Penalties:
         """What a checkpoint keeps."""
         return {} if self.spectral is None else self.spectral.tensors()
 
-    def expected(self) -> dict[str, Tensor]:
-        """Tensors with the names, shapes and types that `load` takes."""
-        return {} if self.spectral is None else dict(self.spectral.vectors)
+    def moved(self) -> Mapping[str, Tensor]:
+        """What each call changes in place."""
+        return {} if self.spectral is None else self.spectral.vectors
+
+    def expected(self, stored: Collection[str]) -> dict[str, Tensor]:
+        """Tensors with the names, shapes and types that `load` takes from a checkpoint that has the `stored` names."""
+        return {} if self.spectral is None else self.spectral.expected(stored)
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Continue from `tensors()`."""
@@ -126,9 +130,10 @@ _FLOOR = 1e-3  # of a norm that is divided by, so that a weight of zeros gives z
 class SpectralPenalty:
     """Σ σ over the convolutions of a model, with σ = uᵀ W v of each weight W in use as a (C_out, rest) matrix.
 
-    The weight in use is the normalised and masked one; dense layers do not count. Every call moves the vectors, so call
-    it once per step. u and v are constants to the gradient, which is u vᵀ for each W. On the CPU the layers are taken
-    one by one; elsewhere those of one shape are iterated together.
+    The weight in use is the normalised and masked one; a use of a shared convolution with a weight or gain of its own
+    has another weight, and counts as another convolution. Dense layers do not count. Every call moves the vectors, so
+    call it once per step. u and v are constants to the gradient, which is u vᵀ for each W. On the CPU the layers are
+    taken one by one; elsewhere those of one shape are iterated together.
 
     Attributes:
         vectors: u `(C_out,)` of each convolution, by its name. v follows from it and needs no place.
@@ -164,9 +169,15 @@ class SpectralPenalty:
         """What a checkpoint keeps: the vectors, once they were iterated."""
         return {name: vector.clone() for name, vector in self.vectors.items()} if self._started else {}
 
+    def expected(self, stored: Collection[str]) -> dict[str, Tensor]:
+        """The vectors that a checkpoint has to have; before version 0.2 none were of uses with roles of their own."""
+        own = {name for name, layer in self._layers.items() if isinstance(layer, OwnRoles)}
+        early = not own & set(stored)
+        return {name: vector for name, vector in self.vectors.items() if not (early and name in own)}
+
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Continue from `tensors()`; names and shapes are those of `vectors`."""
-        self.vectors = {name: tensors[name].to(vector, copy=True) for name, vector in self.vectors.items()}
+        """Continue from `tensors()`, whose names and shapes are those that are `expected`."""
+        self.vectors = {name: tensors.get(name, old).to(old, copy=True) for name, old in self.vectors.items()}
         self._started = True
 
 
@@ -224,20 +235,34 @@ def _normalised(x: Tensor) -> Tensor:
     return x / length.clamp_min(_FLOOR)
 
 
-def _convolutions(model: nn.Module) -> Iterator[tuple[str, Conv2d | ConvTranspose2d]]:
+Weighted: TypeAlias = "Conv2d | ConvTranspose2d | OwnRoles"
+"""What has a weight of a convolution: a layer, or the roles that a use of a shared layer has for itself."""
+
+
+def _convolutions(model: nn.Module) -> Iterator[tuple[str, Weighted]]:
     for name, module in model.named_modules():
-        if isinstance(module, Conv2d | ConvTranspose2d):
+        if isinstance(module, Conv2d | ConvTranspose2d) or (
+            isinstance(module, OwnRoles)
+            and isinstance(module.layer, Conv2d | ConvTranspose2d)
+            and {"weight", "gain"} & set(module.roles)
+        ):
             yield name, module
 
 
-def _matrix(layer: Conv2d | ConvTranspose2d) -> Tensor:
+def _matrix(layer: Weighted) -> Tensor:
     """The weight in use as (C_out, rest), at least in float32."""
+    if isinstance(layer, OwnRoles):
+        with layer.in_place() as shared:
+            if not isinstance(shared, Conv2d | ConvTranspose2d):
+                raise TypeError(f"{type(shared).__name__} is no convolution")
+            return _matrix(shared)
     weight = layer.effective_weight()
     weight = weight if weight.dtype == torch.float64 else weight.float()
     return weight.movedim(layer.channel_axis, 0).flatten(1)
 
 
-def _random_unit(layer: Conv2d | ConvTranspose2d, seed: int) -> Tensor:
+def _random_unit(layer: Weighted, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)  # on the CPU, so that devices and ranks agree
-    channels = layer.weight.shape[layer.channel_axis]
-    return _normalised(torch.randn(channels, generator=generator)).to(layer.weight.device)
+    with torch.no_grad():
+        matrix = _matrix(layer)
+    return _normalised(torch.randn(len(matrix), generator=generator)).to(matrix.device)
