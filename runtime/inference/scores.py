@@ -150,10 +150,7 @@ class _Samples:
         """Means over the samples, and the bound."""
         first, k = self._first, self._count
         distortion, rates = self._distortion / k, self._rates / k
-        if not first.density:
-            bound = -rates.sum(0)
-        else:
-            bound = self._weights.bound if k > 1 else -distortion - rates.sum(0)
+        bound = self._weights.bound if k > 1 else -rates.sum(0) - (distortion if first.density else 0.0)
         dims = first.dims if isinstance(first.dims, Tensor) else torch.full((self._images,), float(first.dims))
         return ImageScores(bound, distortion, rates, self._channel_rates / k, dims.double(), first.params)
 

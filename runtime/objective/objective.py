@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from hvdsl.compiler.setting_words import Anneal, AtLeast, ByRate, BySize, Cyclic, Duration, LogisticRamp, Ramp, WithBeta
 from hvdsl.compiler.settings import ObjectiveSettings
 from hvdsl.runtime.ground import metric_names as names
-from hvdsl.runtime.ground.noise import Noise
 from hvdsl.runtime.ground.tensors import constants
 from hvdsl.runtime.latents import Detail, FreeBits, LatentGroup, Traversal
 from hvdsl.runtime.layers.norms import statistics_held
