@@ -46,13 +46,12 @@ class _Weighted(Layer):
 
     def effective_weight(self) -> Tensor:
         """The weight that the layer multiplies with: masked, then normalised, where the layer is."""
-        direction = self.direction()
+        direction = self._direction()
         if self.norm is None or self.gain is None:
             return direction
         return self.norm.weight(direction, self.gain, self.channel_axis)
 
-    def direction(self) -> Tensor:
-        """What a gain belongs to: the weight, masked where the layer is."""
+    def _direction(self) -> Tensor:
         return self.weight
 
     def initial(self, fill: Fill) -> None:
@@ -61,7 +60,7 @@ class _Weighted(Layer):
         if self.bias is not None:
             fill("bias", self.bias_init, fan)
         if self.norm is not None and self.gain is not None:
-            self.gain.copy_(self.norm.first_gain(self.direction(), self.channel_axis))
+            self.gain.copy_(self.norm.first_gain(self._direction(), self.channel_axis))
 
 
 class Conv2d(_Weighted):
@@ -118,7 +117,7 @@ class Conv2d(_Weighted):
             raise ValueError("a causal mask needs a padding in numbers: use `symmetric` or (top, bottom, left, right)")
         return self.causal.mask(tuple(self.weight.shape), self.groups, self.padding, self.dilation)
 
-    def direction(self) -> Tensor:
+    def _direction(self) -> Tensor:
         return self.weight if self.mask is None else self.weight * self.mask
 
     def initial(self, fill: Fill) -> None:

@@ -65,6 +65,11 @@ def avg_pool(
     return F.avg_pool2d(F.pad(x, border), kernel, stride) / F.avg_pool2d(inside, kernel, stride)
 
 
+def gated_mix(z: Tensor, m: Tensor, s: Tensor) -> Tensor:
+    """g z + (1 - g) m, g = sigmoid(s), in the type of z: a draw is wider than m and s of a network in 16 bits."""
+    return torch.lerp(m.to(z), z, torch.sigmoid(s.to(z)))
+
+
 class Affine(Layer):
     """gain · x + bias, one of each per channel of `(N, C, H, W)`."""
 

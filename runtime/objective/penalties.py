@@ -7,7 +7,7 @@ every convolution, through power iteration (Yoshida & Miyato 2017), and the gain
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -85,9 +85,13 @@ class Penalties:
         """What a checkpoint keeps."""
         return {} if self.spectral is None else self.spectral.tensors()
 
-    def expected(self) -> dict[str, Tensor]:
-        """Tensors with the names, shapes and types that `load` takes."""
-        return {} if self.spectral is None else dict(self.spectral.vectors)
+    def moved(self) -> Mapping[str, Tensor]:
+        """What each call changes in place."""
+        return {} if self.spectral is None else self.spectral.vectors
+
+    def expected(self, stored: Collection[str]) -> dict[str, Tensor]:
+        """Tensors with the names, shapes and types that `load` takes from a checkpoint that has the `stored` names."""
+        return {} if self.spectral is None else self.spectral.expected(stored)
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Continue from `tensors()`."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,8 @@ from torch.autograd.function import once_differentiable
 
 from hvdsl.runtime.ground.noise import derive_seed
 from hvdsl.runtime.layers import Conv2d, ConvTranspose2d
+from hvdsl.runtime.layers.own import OwnRoles
+from hvdsl.runtime.layers.weights import WeightNorm
 
 FIRST_ITERATIONS = 40  # from a random vector (NVAE's release)
 LATER_ITERATIONS = 4  # from the vector of the step before: weights move little in a step
@@ -22,9 +24,10 @@ _CACHED = 2**17  # elements of the weights that a CPU iterates together: 512 KiB
 class SpectralPenalty:
     """Σ σ over the convolutions of a model, with σ = uᵀ W v of each weight W in use as a (C_out, rest) matrix.
 
-    The weight in use is the normalised and masked one; dense layers do not count. Every call moves the vectors, so call
-    it once per step. u and v are constants to the gradient, which is u vᵀ for each W. Layers of one shape are iterated
-    together.
+    The weight in use is the normalised and masked one; a use of a shared convolution with a weight or gain of its own
+    has another weight, and counts as another convolution. Dense layers do not count. Every call moves the vectors, so
+    call it once per step. u and v are constants to the gradient, which is u vᵀ for each W. Layers of one shape are
+    iterated together.
 
     Attributes:
         vectors: u `(C_out,)` of each convolution, by its name. v follows from it and needs no place.
@@ -43,15 +46,15 @@ class SpectralPenalty:
         if not self._layers:
             return torch.zeros(())
         with torch.no_grad():
-            groups = [self._iterated(names) for names in self._alike()]
+            groups = [self._iterated(*alike) for alike in self._alike()]
         self._started = True
         parameters = [parameter for group in groups for parameter in group.parameters()]
         total: Tensor = _SpectralSum.apply(groups, *parameters)  # type: ignore[no-untyped-call]  # torch's own
         return total
 
-    def _iterated(self, names: list[str]) -> Iteration:
+    def _iterated(self, names: list[str], weights: list[Weight]) -> Iteration:
         vectors = [self.vectors[name] for name in names]
-        group = Iteration([self._layers[name] for name in names], vectors)
+        group = Iteration(weights, vectors)
         group.iterate(LATER_ITERATIONS if self._started else FIRST_ITERATIONS)
         for name, vector, improved in zip(names, vectors, group.left.unbind(), strict=True):
             if vector.dtype == improved.dtype:
@@ -60,25 +63,72 @@ class SpectralPenalty:
                 self.vectors[name] = improved.clone()
         return group
 
-    def _alike(self) -> Iterator[list[str]]:
-        """Names of layers whose weights are normalised in one way to matrices of one shape."""
-        alike = defaultdict(list)
-        for name, layer in self._layers.items():
-            alike[layer.weight.shape, layer.channel_axis, layer.norm, layer.weight.dtype].append(name)
-        for (shape, *_), names in alike.items():
-            on_cpu = self._layers[names[0]].weight.device.type == "cpu"
-            together = max(1, _CACHED // shape.numel()) if on_cpu else len(names)
-            for first in range(0, len(names), together):
-                yield names[first : first + together]
+    def _alike(self) -> Iterator[tuple[list[str], list[Weight]]]:
+        """Weights that are normalised in one way to matrices of one shape, with the names of their layers."""
+        alike: dict[Any, tuple[list[str], list[Weight]]] = defaultdict(lambda: ([], []))
+        for name, module in self._layers.items():
+            weight = _weight(module)
+            names, weights = alike[weight.parameter.shape, weight.axis, weight.norm, weight.parameter.dtype]
+            names.append(name)
+            weights.append(weight)
+        for names, weights in alike.values():
+            first = weights[0].parameter
+            together = len(names) if _in_one_product(first.device) else max(1, _CACHED // first.numel())
+            for at in range(0, len(names), together):
+                yield names[at : at + together], weights[at : at + together]
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps: the vectors, once they were iterated."""
         return {name: vector.clone() for name, vector in self.vectors.items()} if self._started else {}
 
+    def expected(self, stored: Collection[str]) -> dict[str, Tensor]:
+        """The vectors that a checkpoint has to have; before version 0.2 none were of uses with roles of their own."""
+        own = {name for name, layer in self._layers.items() if isinstance(layer, OwnRoles)}
+        early = not own & set(stored)
+        return {name: vector for name, vector in self.vectors.items() if not (early and name in own)}
+
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Continue from `tensors()`; names and shapes are those of `vectors`."""
-        self.vectors = {name: tensors[name].to(vector, copy=True) for name, vector in self.vectors.items()}
+        """Continue from `tensors()`, whose names and shapes are those that are `expected`."""
+        self.vectors = {name: tensors.get(name, old).to(old, copy=True) for name, old in self.vectors.items()}
         self._started = True
+
+
+Weighted: TypeAlias = Conv2d | ConvTranspose2d | OwnRoles
+"""What has a weight of a convolution: a layer, or the roles that a use of a shared layer has for itself."""
+
+
+class Weight(NamedTuple):
+    """What the weight in use of a convolution is made of."""
+
+    parameter: Tensor
+    gain: Tensor | None
+    mask: Tensor | None
+    norm: WeightNorm | None
+    axis: int  # of the output channels
+
+    def matrix(self) -> Tensor:
+        """The masked parameter, which is the direction where there is a gain, as (C_out, rest), in float32 at least."""
+        weight = self.parameter if self.mask is None else self.parameter * self.mask
+        weight = weight if weight.dtype == torch.float64 else weight.float()
+        return weight.movedim(self.axis, 0).flatten(1)
+
+    def gradient(self, of_matrix: Tensor) -> Tensor:
+        """The parameter's, from the matrix's."""
+        shape = self.parameter.movedim(self.axis, 0).shape
+        of_weight = of_matrix.reshape(shape).movedim(0, self.axis)
+        return (of_weight if self.mask is None else of_weight * self.mask).to(self.parameter.dtype)
+
+
+def _weight(module: Weighted) -> Weight:
+    layer = module.layer if isinstance(module, OwnRoles) else module
+    if not isinstance(layer, Conv2d | ConvTranspose2d):
+        raise TypeError(f"{type(layer).__name__} is no convolution")
+    parameter, gain = layer.weight, layer.gain
+    if isinstance(module, OwnRoles):
+        own = dict(module.named_parameters(recurse=False))
+        parameter, gain = own.get("weight", parameter), own.get("gain", gain)
+    mask = layer.mask if isinstance(layer, Conv2d) else None
+    return Weight(parameter, gain, mask, layer.norm, layer.channel_axis)
 
 
 Product = tuple[Callable[..., Tensor], Tensor, Tensor, Tensor]  # the operation, its operands, and where the result goes
@@ -93,16 +143,16 @@ class Iteration:
         scaled: W v `(k, m)`, once iterated.
     """
 
-    def __init__(self, layers: Sequence[Conv2d | ConvTranspose2d], starts: Sequence[Tensor]) -> None:
-        self._layers, self._norm = layers, layers[0].norm
-        self._directions = [_matrix(layer) for layer in layers]
+    def __init__(self, weights: Sequence[Weight], starts: Sequence[Tensor]) -> None:
+        self._weights, self._norm = weights, weights[0].norm
+        self._directions = [weight.matrix() for weight in weights]
         like, (rows, columns) = self._directions[0], self._directions[0].shape
         self.left = torch.stack([start.to(like) for start in starts])
-        self.right = like.new_empty(len(layers), columns)
-        self._unscaled = like.new_empty(len(layers), rows)
+        self.right = like.new_empty(len(weights), columns)
+        self._unscaled = like.new_empty(len(weights), rows)
         self.scaled, self._scale = self._unscaled, None
         if self._norm is not None:
-            gains = torch.stack([layer.gain.flatten() for layer in layers if layer.gain is not None])
+            gains = torch.stack([weight.gain.flatten() for weight in weights if weight.gain is not None])
             self._lengths = torch.stack([torch.linalg.vector_norm(v, dim=1) for v in self._directions])
             self._scale = self._norm.factor(self._lengths, gains.to(like))
             self.scaled = torch.empty_like(self._unscaled)
@@ -131,12 +181,12 @@ class Iteration:
         matrices = [v.t() if transposed else v for v in self._directions]
         return [(torch.mv, *of) for of in zip(matrices, vectors.unbind(), into.unbind(), strict=True)]
 
-    def parameters(self) -> Iterator[nn.Parameter]:
+    def parameters(self) -> Iterator[Tensor]:
         """What `gradients` are of: of each layer its weight, and its gain where it has one."""
-        for layer in self._layers:
-            yield layer.weight
-            if layer.gain is not None:
-                yield layer.gain
+        for weight in self._weights:
+            yield weight.parameter
+            if weight.gain is not None:
+                yield weight.gain
 
     def gradients(self, upstream: Tensor) -> Iterator[Tensor]:
         """Those of Σ uᵀ W v with u and v as constants, times a number: u vᵀ for W, carried on to V and the gain.
@@ -147,16 +197,13 @@ class Iteration:
         if self._norm is not None and self._scale is not None:
             projection, left = left * self._unscaled, left * self._scale
             shrink, of_gain = self._norm.row_gradients(projection, self._lengths, self._scale)
-        for i, layer in enumerate(self._layers):
-            of_weight = torch.outer(left[i], self.right[i])
+        for i, weight in enumerate(self._weights):
+            of_matrix = torch.outer(left[i], self.right[i])
             if self._norm is not None:
-                of_weight.addcmul_(self._directions[i], shrink[i].unsqueeze(1), value=-1)
-            shape = layer.weight.movedim(layer.channel_axis, 0).shape
-            of_weight = of_weight.reshape(shape).movedim(0, layer.channel_axis)
-            mask = getattr(layer, "mask", None)
-            yield (of_weight if mask is None else of_weight * mask).to(layer.weight.dtype)
-            if layer.gain is not None:
-                yield of_gain[i].reshape(layer.gain.shape).to(layer.gain.dtype)
+                of_matrix.addcmul_(self._directions[i], shrink[i].unsqueeze(1), value=-1)
+            yield weight.gradient(of_matrix)
+            if weight.gain is not None:
+                yield of_gain[i].reshape(weight.gain.shape).to(weight.gain.dtype)
 
 
 class _SpectralSum(torch.autograd.Function):
@@ -183,22 +230,19 @@ def _normalise(x: Tensor, into: Tensor) -> None:
     torch.div(x, torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min_(_FLOOR), out=into)
 
 
-def _convolutions(model: nn.Module) -> Iterator[tuple[str, Conv2d | ConvTranspose2d]]:
+def _convolutions(model: nn.Module) -> Iterator[tuple[str, Weighted]]:
     for name, module in model.named_modules():
-        if isinstance(module, Conv2d | ConvTranspose2d):
+        if isinstance(module, Conv2d | ConvTranspose2d) or (
+            isinstance(module, OwnRoles)
+            and isinstance(module.layer, Conv2d | ConvTranspose2d)
+            and {"weight", "gain"} & set(module.roles)
+        ):
             yield name, module
 
 
-def _matrix(layer: Conv2d | ConvTranspose2d) -> Tensor:
-    """The weight, or its direction where it is normalised, as (C_out, rest), at least in float32."""
-    weight = layer.direction()
-    weight = weight if weight.dtype == torch.float64 else weight.float()
-    return weight.movedim(layer.channel_axis, 0).flatten(1)
-
-
-def _random_unit(layer: Conv2d | ConvTranspose2d, seed: int) -> Tensor:
+def _random_unit(module: Weighted, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)  # on the CPU, so that devices and ranks agree
-    channels = layer.weight.shape[layer.channel_axis]
-    start = torch.randn(channels, generator=generator)
+    weight = _weight(module)
+    start = torch.randn(weight.parameter.shape[weight.axis], generator=generator)
     _normalise(start, start)
-    return start.to(layer.weight.device)
+    return start.to(weight.parameter.device)
