@@ -140,14 +140,16 @@ class Preprocess:
         return StoredImage(picture)
 
     def _deep(self, raster: StoredImage, file: DeepFile, name: str) -> StoredImage:
-        """The image with as many bits of its colours as the settings take."""
-        settings = self._settings
-        if settings.values == "scaled" and settings.bits <= 8:
+        """The image with as many bits of its colours as the settings take, or with the numbers in its file."""
+        settings, scales = self._settings, self._settings.values == "scaled"
+        if scales and not file.cut:
+            return raster
+        if scales and settings.bits <= 8:
             self._tell(
                 "depth", f"{name} has more than 8 bits per colour: `bits = {settings.bits}` takes the upper ones"
             )
             return raster
-        return read_deep(file, name)
+        return read_deep(file, name, to_16_bits=scales)
 
     def _opacity(self, raster: StoredImage, name: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """Put the image on its background, or drop the opacity, or keep it beside the colours."""
@@ -155,11 +157,11 @@ class Preprocess:
         if not raster.alpha and self._settings.alpha != "channel":
             return image, None
         if not raster.alpha:
-            return image, np.full((*image.shape[:2], 1), _top(image), image.dtype)
+            return image, np.full((*image.shape[:2], 1), raster.top, image.dtype)
         colours, opacity = image[:, :, :-1], image[:, :, -1:]
         if background == "channel":
             return colours, opacity
-        top = _top(image)
+        top = raster.top
         if background == "drop" or bool((opacity == top).all()):
             return colours, None
         self._tell("alpha", f"{name} is not opaque: it is put on {background} (`alpha = {background}` in `data`)")
@@ -301,11 +303,6 @@ def _shifted(image: NDArray[Any], most: int, rng: np.random.Generator) -> NDArra
     padded = np.pad(image, ((most, most), (most, most), (0, 0)), mode="edge")
     h, w = image.shape[:2]
     return padded[most - down : most - down + h, most - right : most - right + w]
-
-
-def _top(image: NDArray[Any]) -> int:
-    """The value of full opacity, or of white, in an image's own numbers."""
-    return int(np.iinfo(image.dtype).max) if image.dtype.kind in "ui" else 1
 
 
 def _count(n: int, what: str) -> str:

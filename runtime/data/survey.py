@@ -142,9 +142,9 @@ class _Seen:
         wide = colours.astype(np.float64)
         finite = np.isfinite(wide)
         self.images += 1
-        self.deep += raster.deep is not None
+        self.deep += raster.deep is not None and raster.deep.cut
         self.unfinite += not finite.all()
-        self.clear += raster.alpha and bool((raster.values[:, :, -1] != np.iinfo(raster.values.dtype).max).any())
+        self.clear += raster.alpha and bool((raster.values[:, :, -1] != raster.top).any())
         wide = wide[finite]
         if wide.size == 0:
             return

@@ -93,12 +93,6 @@ def test_a_damaged_deep_file_is_one_sentence(monkeypatch: pytest.MonkeyPatch) ->
         pixels(read_picture(png(COLOURS)), bits=16)
 
 
-def test_portable_pixmaps_of_16_bits_are_not_taken_for_8(tmp_path: Path) -> None:
-    (tmp_path / "x.ppm").write_bytes(b"P6\n9 6\n65535\n" + COLOURS.astype(">u2").tobytes())
-    with pytest.raises(DataError, match=r"of which 8 are read in PPM files: save it as PNG"):
-        pixels(read_image(tmp_path / "x.ppm"), bits=16)
-
-
 @pytest.mark.parametrize("tag", range(1, 9))
 def test_real_png_files_of_any_orientation(tag: int) -> None:
     pytest.importorskip("imagecodecs")
