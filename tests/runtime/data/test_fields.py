@@ -65,6 +65,20 @@ def test_arrays_beside_the_images_follow_them_through_the_holdout(tmp_path: Path
         missing.absent("height")
 
 
+def test_second_images_of_a_part_are_fields_beside_the_images_that_are_called_as_the_part(tmp_path: Path) -> None:
+    mask = np.full((3, 8, 8), 7, np.uint8)
+    images = np.arange(3 * 8 * 8, dtype=np.uint8).reshape(3, 8, 8)
+    arrays = {"train_mask": mask, "train": images, "test_images": images, "mask_test": mask}
+    np.savez(tmp_path / "x.npz", **arrays)
+    splits = open_splits(settings(maps("mask", 1, 8, 8), shape=(1, 8, 8), holdout=1), tmp_path / "x.npz")
+    assert set(splits.train.batch(range(2))[:, 0, 0, 0]) < {0, 64, 128}
+    assert (splits.test.batch([2])[0, 0] == images[2]).all()
+    assert (splits.test.conditioned([2], ["mask"])[1]["mask"] == 7).all()
+    np.savez(tmp_path / "y.npz", train_mask=mask, train_low=mask)
+    with pytest.raises(DataError, match="call the images `train`"):
+        open_splits(settings(), tmp_path / "y.npz")
+
+
 def test_a_second_folder_is_cropped_shifted_and_mirrored_with_the_first(tmp_path: Path) -> None:
     images = pictures(12, 12)
     write(tmp_path / "data", images)
