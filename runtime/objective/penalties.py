@@ -7,7 +7,7 @@ every convolution, through power iteration (Yoshida & Miyato 2017), and the gain
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,8 +19,10 @@ from hvdsl.compiler.settings import ObjectiveSettings
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground import metric_names as names
 from hvdsl.runtime.ground.noise import derive_seed
+from hvdsl.runtime.ground.tensors import at_least_float32
 from hvdsl.runtime.layers import BatchNorm2d, Conv2d, ConvTranspose2d
 from hvdsl.runtime.layers.own import OwnRoles
+from hvdsl.runtime.layers.stacked import form_of, rows_of, stacked_weights
 from hvdsl.runtime.objective.objective import Beta, Scheduled, weight_at
 
 
@@ -115,7 +117,14 @@ class BatchNormPenalty:
         """The sum, a scalar without unit. Where several |γ| are the largest they share the gradient."""
         if not self._gains:
             return torch.zeros(())
-        return torch.stack([torch.linalg.vector_norm(gain, torch.inf) for gain in self._gains]).sum()
+        alike: dict[int, list[int]] = defaultdict(list)
+        for i, gain in enumerate(self._gains):
+            alike[len(gain)].append(i)
+        largest: dict[int, Tensor] = {}
+        for places in alike.values():
+            rows = torch.stack([self._gains[i] for i in places])
+            largest |= zip(places, torch.linalg.vector_norm(rows, torch.inf, 1).unbind(), strict=True)
+        return torch.stack([largest[i] for i in range(len(self._gains))]).sum()
 
 
 FIRST_ITERATIONS = 40  # from a random vector (NVAE's release)
@@ -146,19 +155,30 @@ class SpectralPenalty:
         """Improve the vectors by power iteration and return Σ σ, a scalar without unit."""
         if not self._layers:
             return torch.zeros(())
-        matrices = [_matrix(layer) for layer in self._layers.values()]
-        vectors = [self.vectors[name].to(m) for name, m in zip(self._layers, matrices, strict=True)]
-        iterate = _one_by_one if matrices[0].device.type == "cpu" else _by_shape
-        with torch.no_grad():
-            left, right = iterate(matrices, vectors, LATER_ITERATIONS if self._started else FIRST_ITERATIONS)
-        for name, improved in zip(self._layers, left, strict=True):
-            if self.vectors[name].dtype == improved.dtype:
-                self.vectors[name].copy_(improved)  # in place, where a captured step finds it
-            else:
-                self.vectors[name] = improved
+        together = _together(next(iter(self._layers.values())).weight.device)
+        alike: dict[Hashable, list[str]] = defaultdict(list)
+        for name, layer in self._layers.items():
+            alike[form_of(layer) if together else name].append(name)
+        iterations = LATER_ITERATIONS if self._started else FIRST_ITERATIONS
+        improved: dict[str, Tensor] = {}
+        sums = []
+        for names_alike in alike.values():
+            matrices = _matrices([self._layers[name] for name in names_alike])
+            left = torch.stack([self.vectors[name] for name in names_alike]).to(matrices)
+            with torch.no_grad():
+                left, right = _iterate(matrices, left, iterations)
+            improved |= zip(names_alike, left.unbind(), strict=True)
+            sums.append(_Bilinear.apply(left, right, matrices))  # type: ignore[no-untyped-call]  # torch's own
+        self._keep(improved)
         self._started = True
-        total: Tensor = _BilinearSum.apply(left, right, *matrices)  # type: ignore[no-untyped-call]  # torch's own
-        return total
+        return torch.cat(sums).sum()
+
+    def _keep(self, improved: Mapping[str, Tensor]) -> None:
+        """Take over the vectors: in place, where a captured step finds them."""
+        same = [name for name, vector in self.vectors.items() if vector.dtype == improved[name].dtype]
+        if same:
+            torch._foreach_copy_([self.vectors[name] for name in same], [improved[name] for name in same])
+        self.vectors |= {name: vector for name, vector in improved.items() if name not in same}
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps: the vectors, once they were iterated."""
@@ -170,57 +190,45 @@ class SpectralPenalty:
         self._started = True
 
 
-class _BilinearSum(torch.autograd.Function):
-    """Σ uᵀ W v; its gradient in each W is u vᵀ, written down instead of recorded."""
+def _together(device: torch.device) -> bool:
+    """Whether to iterate layers of one form together: few kernels for many, but on a CPU beyond its cache."""
+    return device.type != "cpu"
+
+
+class _Bilinear(torch.autograd.Function):
+    """uᵀ W v of each of some matrices; its gradient in each W is u vᵀ, written down instead of recorded."""
 
     @staticmethod
-    def forward(ctx: Any, left: Sequence[Tensor], right: Sequence[Tensor], *matrices: Tensor) -> Tensor:
+    def forward(ctx: Any, left: Tensor, right: Tensor, matrices: Tensor) -> Tensor:
         ctx.left, ctx.right = left, right
-        return torch.stack([u @ (w @ v) for u, w, v in zip(left, matrices, right, strict=True)]).sum()
+        products = _times(matrices, right)
+        return (left[0] @ products[0])[None] if len(left) == 1 else (left * products).sum(-1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(torch.outer(upstream * u, v) for u, v in zip(ctx.left, ctx.right, strict=True))
-
-
-Vectors = list[Tensor]
-
-
-def _one_by_one(matrices: Sequence[Tensor], left: Sequence[Tensor], iterations: int) -> tuple[Vectors, Vectors]:
-    """u and v of each matrix after so many iterations v ← Wᵀu / ‖Wᵀu‖, u ← Wv / ‖Wv‖."""
-    pairs = [_iterate(w, u, iterations) for w, u in zip(matrices, left, strict=True)]
-    return [u for u, _ in pairs], [v for _, v in pairs]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[None, None, Tensor]:
+        return None, None, (upstream[:, None] * ctx.left)[:, :, None] * ctx.right[:, None, :]
 
 
 def _iterate(w: Tensor, u: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    transposed, v = w.t(), u
+    """u and v of each matrix `(n, C, rest)` after so many iterations v ← Wᵀu / ‖Wᵀu‖, u ← Wv / ‖Wv‖."""
+    transposed, v = w.mT, u
     for _ in range(iterations):
-        v = _normalised(transposed @ u)
-        u = _normalised(w @ v)
+        v = _normalised(_times(transposed, u))
+        u = _normalised(_times(w, v))
     return u, v
 
 
-def _by_shape(matrices: Sequence[Tensor], left: Sequence[Tensor], iterations: int) -> tuple[Vectors, Vectors]:
-    """The same, all matrices of a shape in one product: few kernels instead of many small ones."""
-    alike: dict[torch.Size, list[int]] = defaultdict(list)
-    for i, w in enumerate(matrices):
-        alike[w.shape].append(i)
-    pairs: dict[int, tuple[Tensor, Tensor]] = {}
-    for places in alike.values():
-        w = torch.stack([matrices[i] for i in places])
-        u = torch.stack([left[i] for i in places]).unsqueeze(2)
-        v = u
-        for _ in range(iterations):
-            v = _normalised(w.mT @ u)
-            u = _normalised(w @ v)
-        pairs |= zip(places, zip(u.squeeze(2), v.squeeze(2), strict=True), strict=True)
-    return [pairs[i][0] for i in range(len(matrices))], [pairs[i][1] for i in range(len(matrices))]
+def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """Products of `(n, a, b)` with `(n, b)`; of one as of a matrix, which takes a BLAS less time."""
+    if len(matrices) == 1:
+        return (matrices[0] @ vectors[0])[None]
+    return (matrices @ vectors[:, :, None])[:, :, 0]
 
 
 def _normalised(x: Tensor) -> Tensor:
-    """Columns `(…, n, 1)`, or a vector `(n,)`, of length 1."""
-    length: Tensor = torch.linalg.vector_norm(x, dim=-2 if x.dim() > 1 else 0, keepdim=True)
+    """Vectors `(…, n)` of length 1."""
+    length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return x / length.clamp_min(_FLOOR)
 
 
@@ -230,11 +238,16 @@ def _convolutions(model: nn.Module) -> Iterator[tuple[str, Conv2d | ConvTranspos
             yield name, module
 
 
-def _matrix(layer: Conv2d | ConvTranspose2d) -> Tensor:
-    """The weight in use as (C_out, rest), at least in float32."""
-    weight = layer.effective_weight()
-    weight = weight if weight.dtype == torch.float64 else weight.float()
-    return weight.movedim(layer.channel_axis, 0).flatten(1)
+def _matrices(layers: Sequence[Conv2d | ConvTranspose2d]) -> Tensor:
+    """The weights in use of layers of one form as `(layers, C_out, rest)`, at least in float32.
+
+    In which order the rest lies is of no consequence for σ.
+    """
+    if len(layers) == 1:
+        rows = rows_of(layers[0].effective_weight(), layers[0].weight, layers[0].channel_axis)
+    else:
+        rows = stacked_weights(layers)
+    return at_least_float32(rows).view(len(layers), -1, rows.shape[1])
 
 
 def _random_unit(layer: Conv2d | ConvTranspose2d, seed: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import nn
 from hvdsl.compiler.setting_words import BySize, Duration, Ramp, WithBeta
 from hvdsl.compiler.settings import ObjectiveSettings as Settings
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.layers import Conv2d, ConvTranspose2d, Dense, WeightNorm, initialize
+from hvdsl.runtime.layers import Causal, Conv2d, ConvTranspose2d, Dense, WeightNorm, initialize
 from hvdsl.runtime.objective import penalties
 from hvdsl.runtime.objective.objective import Beta, weight_at
 from hvdsl.runtime.objective.penalties import BatchNormPenalty, Penalties, SpectralPenalty
@@ -146,9 +146,9 @@ def recorded_start() -> Any:
     return {str(i): GOLDEN[f"u_init.{shape}"][at] for shape, places in SHAPES.items() for at, i in enumerate(places)}
 
 
-@pytest.mark.parametrize("way", [penalties._one_by_one, penalties._by_shape])
-def test_two_calls_reproduce_the_recorded_sums_vectors_and_gradients(way: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(penalties, "_one_by_one", way)
+@pytest.mark.parametrize("together", [False, True])
+def test_two_calls_reproduce_the_recorded_sums_vectors_and_gradients(together: bool, monkeypatch: Any) -> None:
+    monkeypatch.setattr(penalties, "_together", lambda _: together)
     layers = recorded_convolutions()
     penalty = SpectralPenalty(layers)
     penalty.vectors = {name: u / u.norm() for name, u in recorded_start().items()}
@@ -159,12 +159,11 @@ def test_two_calls_reproduce_the_recorded_sums_vectors_and_gradients(way: Any, m
         for at, i in enumerate(places):
             torch.testing.assert_close(layers[i].weight.grad, GOLDEN[f"g.weight.{i}"], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(penalty.vectors[str(i)], GOLDEN[f"u_after40.{shape}"][at], rtol=1e-4, atol=1e-5)
-    matrices = [penalties._matrix(layer).detach() for layer in layers]
-    _, right = way(matrices, [recorded_start()[str(i)] / recorded_start()[str(i)].norm() for i in range(5)], 40)
     for shape, places in SHAPES.items():
-        torch.testing.assert_close(
-            torch.stack([right[i] for i in places]), GOLDEN[f"v_after40.{shape}"], rtol=1e-4, atol=1e-5
-        )
+        matrices = penalties._matrices([layers[i] for i in places]).detach()
+        left = torch.stack([recorded_start()[str(i)] / recorded_start()[str(i)].norm() for i in places])
+        _, right = penalties._iterate(matrices, left, 40)
+        torch.testing.assert_close(right, GOLDEN[f"v_after40.{shape}"], rtol=1e-4, atol=1e-5)
     second = penalty()
     torch.testing.assert_close(second.detach(), GOLDEN["loss_second"], rtol=1e-5, atol=1e-5)
     for shape, places in SHAPES.items():
@@ -218,12 +217,26 @@ def test_vectors_that_were_kept_go_on_as_if_nothing_had_happened() -> None:
     assert all(torch.equal(straight.vectors[name], resumed.vectors[name]) for name in straight.vectors)
 
 
-def test_both_ways_of_iterating_agree() -> None:
-    model = Mixed()
-    matrices = [penalties._matrix(layer).detach() for _, layer in penalties._convolutions(model)]
-    starts = list(SpectralPenalty(model).vectors.values())
-    for one, other in zip(
-        penalties._one_by_one(matrices, starts, 5), penalties._by_shape(matrices, starts, 5), strict=True
-    ):
-        for a, b in zip(one, other, strict=True):
-            torch.testing.assert_close(a, b)
+class Doubled(nn.Module):
+    """Two layers of every form, in whichever layout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.halves = nn.ModuleList([Mixed(), Mixed()])
+        mask = Causal(at="exclude")
+        self.masked = nn.ModuleList([Conv2d(4, 4, (3, 3), mask=mask, norm=WeightNorm()) for _ in range(2)])
+        initialize(self, 1)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_layers_together_cost_what_they_cost_one_by_one(layout: torch.memory_format, monkeypatch: Any) -> None:
+    results = []
+    for together in (False, True):
+        monkeypatch.setattr(penalties, "_together", lambda _, together=together: together)
+        model = Doubled().double().to(memory_format=layout)
+        penalty = SpectralPenalty(model)
+        total = penalty()
+        total.backward()
+        results.append([total.detach(), *penalty.vectors.values(), *(p.grad for p in model.parameters())])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)

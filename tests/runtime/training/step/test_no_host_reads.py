@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import hvdsl
+from benchmarks.launches import on_meta
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.noise import JointNoise
@@ -71,19 +72,9 @@ def optimization(model: nn.Module, settings: ModelSettings) -> Optimization[Mode
 
 
 @pytest.fixture
-def fused_on_meta(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """torch's fused updates, which have no form without values: here they take their tensors and do nothing."""
-
-    def nothing(*args: Any, **kwargs: Any) -> None:
-        assert kwargs["lr"].device.type == kwargs["found_inf"].device.type == "meta"
-
-    import torch.optim.optimizer as module
-
-    known: list[str] = vars(module)["_get_fused_kernels_supported_devices"]()
-    monkeypatch.setattr(module, "_get_fused_kernels_supported_devices", lambda: [*known, "meta"])
-    with torch.library._scoped_library("aten", "IMPL") as library:
-        for kernel in ("_fused_adam_", "_fused_adamw_", "_fused_sgd_"):
-            library.impl(f"{kernel}.tensor_lr", nothing, "Meta")
+def fused_on_meta() -> Iterator[None]:
+    """torch's fused updates, which have no form without values: there they take their tensors and do nothing."""
+    with on_meta():
         yield
 
 
