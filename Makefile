@@ -17,7 +17,7 @@ $(BASE): pyproject.toml constraints.txt
 	touch $@
 
 $(READY): $(BASE)
-	$(PIP) --no-build-isolation -e '.[dev,tensorboard]'
+	$(PIP) --no-build-isolation -e '.[dev]'
 	touch $@
 
 test: $(READY)

@@ -36,7 +36,7 @@ from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.noise import JointNoise
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.latents.noise import noise_layout
-from hvdsl.runtime.objective import penalties
+from hvdsl.runtime.objective import spectral
 from hvdsl.runtime.objective.elbo import ModelBatch
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.runtime.quantizers.codebook import Codebook
@@ -318,7 +318,7 @@ def count_step(model: nn.Module, settings: ModelSettings, batch: int) -> Count:
     if settings.train is None:
         raise hvdsl.Error("the spec has no `train` section, whose step could be counted")
     task = ImageTask(settings.objective)
-    with mock.patch.object(penalties, "FIRST_ITERATIONS", penalties.LATER_ITERATIONS):
+    with mock.patch.object(spectral, "FIRST_ITERATIONS", spectral.LATER_ITERATIONS):
         steps: Optimization[ModelBatch] = task.optimization(model, settings.train, Clock(10, 100), World())
         steps.launch([batch_on_meta(model, settings, batch)] * settings.train.accumulate)
     parts = [batch_on_meta(model, settings, batch)] * settings.train.accumulate

@@ -133,6 +133,7 @@ class GraphScope:
         default_factory=dict
     )  # a recipe's parameters, lets and context names: they name arguments
     parameters: tuple[str, ...] = ()  # of a recipe: which of the constants its caller can choose
+    names: dict[Edge, str] = field(default_factory=dict)  # of a recipe: what its text calls tensors
     members: list[Node | GraphScope] = field(default_factory=list)
     comments: tuple[str, ...] = ()  # of the spec, right above a recipe's definition
     definition: tuple[str, Span] | None = None  # of a recipe or shared instance: `cell`, `group` or `shared`, and where

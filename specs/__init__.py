@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-__all__ = ["names", "path", "text"]
+__all__ = ["names", "spec_path", "text"]
 
 
 def names() -> tuple[str, ...]:
@@ -15,7 +15,7 @@ def names() -> tuple[str, ...]:
     )
 
 
-def path(name: str) -> Path:
+def spec_path(name: str) -> Path:
     """Return the file of a shipped spec. Raises `KeyError` where there is none of this name."""
     if name not in names():
         raise KeyError(f"no shipped spec is called {name!r}; there are {', '.join(names())}")
@@ -24,4 +24,4 @@ def path(name: str) -> Path:
 
 def text(name: str) -> str:
     """Return the text of a shipped spec. Raises `KeyError` where there is none of this name."""
-    return path(name).read_text(encoding="utf-8")
+    return spec_path(name).read_text(encoding="utf-8")

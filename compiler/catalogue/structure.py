@@ -61,7 +61,7 @@ def _iaf_shape(inputs: Sequence[Shape], args: Args) -> tuple[Shape, ...]:
 _IAF = {
     "shift": "({z}) - ({m})",
     "affine": "(({z}) - ({m})) * torch.exp(-({s}))",
-    "gated": "torch.lerp({m}, {z}, torch.sigmoid({s}))",
+    "gated": "gated_mix({z}, {m}, {s})",
 }
 _LOG_DETERMINANT = {"affine": "-({s})", "gated": "F.logsigmoid({s})"}
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hvdsl.compiler.analysis.reach import factors, reaching, sees_image, still_norms, untrained, weighs
+from hvdsl.compiler.analysis.reach import factors, learning, reaching, sees_image, still_norms, untrained, weighs
+from hvdsl.compiler.analysis.zeros import cancelled, forms, zeros
 from hvdsl.compiler.diagnostics import names as errors
 from hvdsl.compiler.diagnostics import warnings as codes
-from hvdsl.compiler.graph import Graph, GraphScope, Node, Role
+from hvdsl.compiler.graph import Edge, Graph, GraphScope, Node, Role
 from hvdsl.compiler.model import Model
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic
@@ -50,7 +51,7 @@ def check_zero_products(model: Model) -> Iterator[Diagnostic]:
     for graph in (model.graph, *model.priors.values()):
         for node, factor in factors(graph):
             zero[node.span] = factor == 0 and zero.get(node.span, True)
-    for span in (span for span, is_zero in zero.items() if is_zero):
+    for span in (span for span, nothing in zero.items() if nothing):
         yield Diagnostic(
             codes.UNREAD_VALUE,
             "nothing is left of what is multiplied by 0",
@@ -59,6 +60,60 @@ def check_zero_products(model: Model) -> Iterator[Diagnostic]:
             "a factor other than 0",
             "remove it, or write the factor that is meant",
         )
+
+
+def check_emptied_maps(model: Model) -> Iterator[Diagnostic]:
+    """Maps of which nothing is left, and weights that read zeros alone (HV0905), wherever their text stands."""
+    empty: dict[Span, str] = {}
+    for graph in (model.graph, *model.priors.values()):
+        zero = zeros(graph)
+        products = {node.index for node, factor in factors(graph) if factor == 0}
+        for node in graph.nodes if zero.empty or zero.deaf else ():
+            if node.inputs and node.index not in products:
+                fresh = zero.empty.isdisjoint(node.inputs)
+                emptied = fresh and Edge(node.index) in zero.empty
+                what = "nothing is left of the map" if emptied else f"`{node.operation.name}` reads nothing but zeros"
+                is_so = emptied or (fresh and node.index in zero.deaf)
+                empty[node.span] = what if is_so and empty.get(node.span, what) else ""
+    for span, message in ((span, message) for span, message in empty.items() if message):
+        yield Diagnostic(
+            codes.UNREAD_VALUE,
+            message,
+            span,
+            "zeros at every position, whatever comes in: what it is made of gets no gradient from here",
+            "a map of which something is read",
+            "shift, pad and mask by less than the size of the map, or remove it",
+        )
+
+
+def check_cancelled_terms(model: Model) -> Iterator[Diagnostic]:
+    """Tensors that a sum adds and takes away again (HV0905); in a repeat, those that never learn."""
+    for graph in (model.graph, *model.priors.values()):
+        sums = forms(graph)
+        found = list(cancelled(graph, sums))
+        alive = learning(model) if found and graph is model.graph else frozenset()
+        places: dict[Span, list[tuple[Node, Edge]]] = {}
+        for node, term in found:
+            places.setdefault(node.span, []).append((node, term))
+        for span, lost in places.items():
+            always = {node.index for node, _ in lost} == {n.index for n in graph.nodes if n.span == span and n.inputs}
+            dead = [graph.nodes[term.node] for _, term in lost if always or term.node not in alive]
+            if not dead:
+                continue
+            name = next((name for name in dead[0].names if name), None) or _short(dead[0].span.text)
+            yield Diagnostic(
+                codes.UNREAD_VALUE,
+                f"nothing of `{name}` is left in this sum",
+                span,
+                f"what line {dead[0].span.line} gives is added and taken away again: it gets no gradient from here",
+                "terms that do not cancel",
+                "remove them, or mend a sign",
+            )
+
+
+def _short(text: str) -> str:
+    first, *more = text.splitlines()
+    return f"{first[:39]}…" if more or len(first) > 40 else first
 
 
 def check_unread_latents(model: Model) -> Iterator[Diagnostic]:

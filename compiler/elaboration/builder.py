@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal as Choice
 
@@ -55,6 +55,7 @@ class GraphBuilder:
         self.latents: list[graph.GraphLatent] = []
         self._numbers: dict[str, dict[str, int]] = {}
         self._plain: dict[str, set[str]] = {}  # names without a number, by the path that they stand in
+        self._shared: dict[str, set[str]] = {}  # names of shared instances, by the path that they are declared in
         self._calls: dict[object, tuple[tuple[Shape, ...], tuple[Parameter, ...]]] = {}
         self._late: list[tuple[Node, Operation]] = []
         self._sharing: GraphScope | None = None  # the use of a shared instance that is being placed,
@@ -66,6 +67,7 @@ class GraphBuilder:
         above, path, place = self.scope, self.path, self.place
         name = attribute_name(name)
         if not numbered and kind not in ("repeat", "turn"):
+            name = self._beside(name, self._shared.get(path, ()))
             self._plain.setdefault(path, set()).add(name)
         scope = GraphScope(kind, name, self.number(name) if numbered else None, above, span)
         if name in self._plain.get(path, ()) and name in self._numbers.get(path, {}):
@@ -82,14 +84,29 @@ class GraphBuilder:
                 above.members.remove(scope)
             self.scope, self.path, self.place = above, path, place
 
-    def declare_shared(self, name: str) -> int | None:
-        """Number a shared instance that is declared in a turn of a repeat, since turns have no part in paths."""
+    def declare_shared(self, name: str) -> tuple[str, int | None]:
+        """Name a shared instance that is declared here, beside all that has a name of its own in this place.
+
+        One that is declared in a turn of a repeat is numbered, since turns have no part in paths.
+        """
+        name = attribute_name(name)
         scope: GraphScope | None = self.scope
         while scope is not None and not scope.named:
             if scope.kind == "turn":
-                return self.number(attribute_name(name))
+                return name, self.number(name)
             scope = scope.parent
-        return None
+        shared = self._shared.setdefault(self.path, set())
+        name = self._beside(name, {*shared, *self._plain.get(self.path, ()), *self._numbers.get(self.path, ())})
+        shared.add(name)
+        return name, None
+
+    @staticmethod
+    def _beside(name: str, taken: Collection[str]) -> str:
+        """The name, with a number behind it where another thing of this place has it."""
+        free, number = name, 2
+        while free in taken:
+            free, number = f"{name}_{number}", number + 1
+        return free
 
     @contextmanager
     def enter_shared(
@@ -102,8 +119,8 @@ class GraphBuilder:
         """
         if self._sharing is not None and (own or self._sharing.own):
             raise _nested(shared.name, span)
-        above = (self.scope, self.path, self.place, self._numbers, self._sharing, self._sharing_later)
-        name = attribute_name(shared.name)
+        above = (self.scope, self.path, self.place, self._numbers, self._shared, self._sharing, self._sharing_later)
+        name = shared.attribute
         scope = GraphScope("shared", name, shared.number, shared.scope, span)
         self.scope.members.append(scope)
         if later and own:
@@ -114,11 +131,11 @@ class GraphBuilder:
         self.scope, self.path = scope, scope.path
         if self._sharing is not None:
             later = later or self._sharing_later  # all inside a later use is used before
-        self._numbers, self._sharing, self._sharing_later = {}, scope, later
+        self._numbers, self._shared, self._sharing, self._sharing_later = {}, {}, scope, later
         try:
             yield scope
         finally:
-            self.scope, self.path, self.place, self._numbers, self._sharing, self._sharing_later = above
+            (self.scope, self.path, self.place, self._numbers, self._shared, self._sharing, self._sharing_later) = above
 
     def _own_path(self, declared: GraphScope, name: str, span: Span) -> str:
         """Name what a use has for itself, beside the instance: in the recipe, section or model that declares it."""

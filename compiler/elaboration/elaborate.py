@@ -206,7 +206,8 @@ def new_elaborator(program: TopLevel, builder: GraphBuilder, diagnostics: Diagno
     elaborator = Elaborator(program, builder, diagnostics)
     environment = Environment(Frame("model", None), Owner("model", "model"))
     for name, item in elaborator.program.shared.items():
-        elaborator.shared[name] = SharedInstance(name, item.value, environment, builder.root)
+        attribute, _ = builder.declare_shared(name)
+        elaborator.shared[name] = SharedInstance(name, item.value, environment, builder.root, attribute)
     return elaborator
 
 

@@ -211,10 +211,19 @@ def apply_recipe(interpreter: Interpreter, step: RecipeStep, flowing: Flowing) -
             plain = static(value)
             if not isinstance(plain, Invalid):
                 scope.constants[own] = plain
+        _note_names(scope, environment)
         interpreter.calls.append(step.call.span)
         interpreter.run(recipe.body, environment)
         interpreter.calls.pop()
+        _note_names(scope, environment)
         return result_of(environment, recipe.name.span)
+
+
+def _note_names(scope: GraphScope, environment: Environment) -> None:
+    """Keep the first name that a recipe has for each tensor: `x` flows on while its body runs."""
+    for name, value in environment.names.items():
+        if isinstance(value, Tensor):
+            scope.names.setdefault(value.value, name)
 
 
 def _named(name: str, value: Value) -> Value:

@@ -81,7 +81,8 @@ def declare(interpreter: Interpreter, statement: tree.Shared, environment: Envir
     check_name(statement.name)
     builder = interpreter.builder
     name = statement.name.id
-    instance = SharedInstance(name, statement.value, environment, builder.scope, builder.declare_shared(name))
+    attribute, number = builder.declare_shared(name)
+    instance = SharedInstance(name, statement.value, environment, builder.scope, attribute, number)
     environment.names[name] = SharedStep(name, instance)
 
 

@@ -130,6 +130,7 @@ class SharedInstance:
     value: tree.Expr
     environment: Environment
     scope: graph.GraphScope
+    attribute: str  # what it is called in paths of parameters
     number: int | None = None  # among those of its name, where it is declared in a repeat
     counts: dict[tuple[str, str], int] | None = None  # instances placed before its first use, by (section, recipe)
 

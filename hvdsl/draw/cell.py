@@ -10,7 +10,7 @@ from hvdsl.compiler.catalogue.table import OperationKind
 from hvdsl.compiler.graph import Edge, Graph, GraphScope, Node, Role
 from hvdsl.draw import style
 from hvdsl.draw.folding import ScopeFolder, tap_label
-from hvdsl.draw.labels import operation, shape, silent
+from hvdsl.draw.labels import operation, quantity, shape, silent
 from hvdsl.draw.layered import Arrow, Look, Vertex, layered
 from hvdsl.draw.picture import Picture
 from hvdsl.errors import UsageError
@@ -23,27 +23,25 @@ MOST = 400  # operations of a recipe that are drawn: more is no figure
 
 
 def cell(model: Model, name: str) -> Picture:
-    """Return the drawing of a recipe, as its first use has it.
+    """Return the drawing of a recipe, as the first of its uses with the most inputs has it.
 
     Raises:
         UsageError: the model uses no recipe of that name, or it is too large for a figure.
     """
     uses = [(graph, scope) for graph in (model.graph, *model.priors.values()) for scope in recipes(graph.root)]
-    graph, scope = next(((g, s) for g, s in uses if s.name == name), (None, None))
-    if graph is None or scope is None:
+    own = [(graph, scope) for graph, scope in uses if scope.name == name]
+    if not own:
         known = ", ".join(f"`{n}`" for n in dict.fromkeys(s.name for _, s in uses))
         raise UsageError(f"`{model.settings.model}` uses no recipe `{name}`; it uses {known or 'none'}")
+    graph, scope = max(own, key=lambda use: len(_entering(use[1])))
     nodes = list(scope.nodes())
     if len(nodes) > MOST:
         raise UsageError(f"`{name}` is {len(nodes):,} operations, which no figure holds: draw a recipe inside of it")
-    count = sum(s.name == name for _, s in uses)
     owned = sum(p.size for node in nodes for p in node.parameters if p.trainable)
     kind = scope.definition[0] if scope.definition else "recipe"
     place = PurePath((scope.definition[1] if scope.definition else scope.span).source.name).name
-    number = f"{count} use{'' if count == 1 else 's'}"
-    return inside(
-        graph, scope, f"{kind} of {place} · {number} · {abbreviated(owned)} parameters, as {scope.path} has it"
-    )
+    facts = f"{kind} of {place} · {quantity(len(own), 'use')} · {abbreviated(owned)} parameters\nshown: {scope.path}"
+    return inside(graph, scope, facts)
 
 
 def inside(graph: Graph, scope: GraphScope, facts: str) -> Picture:
@@ -51,6 +49,12 @@ def inside(graph: Graph, scope: GraphScope, facts: str) -> Picture:
     drawing = _Drawing(graph, scope)
     ink = style.DECODER if scope.definition and scope.definition[0] == "group" else style.ENCODER
     return layered(scope.name, facts, drawing.vertices, drawing.arrows, ink)
+
+
+def _entering(scope: GraphScope) -> set[Edge]:
+    """Return the tensors that a recipe takes from outside."""
+    own = {node.index for node in scope.nodes()}
+    return {edge for node in scope.nodes() for edge in node.inputs if edge.node not in own}
 
 
 def recipes(scope: GraphScope) -> Iterator[GraphScope]:
@@ -62,11 +66,15 @@ def recipes(scope: GraphScope) -> Iterator[GraphScope]:
             yield from recipes(member)
 
 
+def _section(node: Node) -> str:
+    return node.scope.path.partition(".")[0]
+
+
 class _Drawing:
     """Turns the nodes of a scope into vertices and arrows; plain operations in a row become one box."""
 
     def __init__(self, graph: Graph, scope: GraphScope) -> None:
-        self._graph, self._folder = graph, ScopeFolder(graph)
+        self._graph, self._folder, self._scope = graph, ScopeFolder(graph), scope
         self._inside = {node.index for node in scope.nodes()}
         self._owner: dict[int, Vertex] = {}
         self._entered: dict[tuple[int, int], Vertex] = {}
@@ -124,7 +132,11 @@ class _Drawing:
                 return
         text = f"tap {tap_label(node)}".strip() if node.role is Role.TAP else operation(node)
         text = text or node.operation.name.replace("_", " ")
-        vertex = self._add(Vertex((text,), Look.STEP, f"{text}, out {shape(*node.shapes[0])}"))
+        out = shape(*node.shapes[0])
+        if node.role is Role.TAP:
+            vertex = self._add(Vertex((text, out), Look.END, f"{text}, {out}"))
+        else:
+            vertex = self._add(Vertex((text if tensors else f"{text} {out}",), Look.STEP, f"{text}, out {out}"))
         self._owner[node.index] = vertex
         for edge in tensors:
             self._connect(edge, vertex)
@@ -134,15 +146,20 @@ class _Drawing:
             return self._owner.get(edge.node)
         key = (edge.node, edge.port)
         if key not in self._entered:
-            node = self._graph.nodes[edge.node]
-            name = node.args.get("name") if node.role in (Role.TAP, Role.GIVEN) else None
-            if node.role is Role.TAP:
-                name = name if isinstance(name, str) and name not in ("", "tap", "skip") else "skip"
-            first = not any(v.lines[0] == "x" for v in self._entered.values())
-            lines = (str(name or ("x" if first else "in")), shape(*self._graph.shape(edge)))
-            self._entered[key] = vertex = Vertex(lines, Look.END)
+            self._entered[key] = vertex = Vertex((self._name(edge), shape(*self._graph.shape(edge))), Look.END)
             self.vertices.insert(len(self._entered) - 1, vertex)
         return self._entered[key]
+
+    def _name(self, edge: Edge) -> str:
+        """Return what the recipe calls a tensor from outside: `x`, a parameter, `skip`, a condition, its own name."""
+        node, own = self._graph.nodes[edge.node], self._scope.names.get(edge, "")
+        if own == "x" or own in self._scope.parameters:
+            return own
+        if node.role is Role.TAP:
+            return f"skip({tap_label(node)})" if tap_label(node) not in ("", "skip") else "skip"
+        if node.role is Role.GIVEN:
+            return str(node.args["name"])
+        return own or next(iter(node.names[edge.port : edge.port + 1]), None) or "in"
 
     def _connect(self, edge: Edge, vertex: Vertex, label: str = "") -> None:
         source = self._source(edge)
@@ -159,8 +176,11 @@ class _Drawing:
         leaving: dict[Vertex, Node] = {}
         for node in self._graph.nodes:
             for edge in node.inputs:
-                if edge.node in self._inside and node.index not in self._inside and edge.node in self._owner:
-                    leaving.setdefault(self._owner[edge.node], self._graph.nodes[edge.node])
+                source = self._graph.nodes[edge.node]
+                if edge.node not in self._owner or node.index in self._inside:
+                    continue
+                if source.role is not Role.TAP or _section(source) == _section(node):  # a tap is an end of its own
+                    leaving.setdefault(self._owner[edge.node], source)
         if self._graph.output.node in self._inside:
             leaving.setdefault(self._owner[self._graph.output.node], self._graph.nodes[self._graph.output.node])
         if leaving:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hvdsl.compiler.catalogue.resampling import AVG_POOL, MAX_POOL
+from hvdsl.compiler.catalogue.arithmetic import ADD_NUMBER, DIV_NUMBER, MUL_NUMBER, SUB_NUMBER
+from hvdsl.compiler.catalogue.resampling import AVG_POOL, BILINEAR, MAX_POOL, NEAREST
+from hvdsl.compiler.catalogue.reshaping import CROP, SIDES
 from hvdsl.compiler.graph import Literal, Node, Shape, Term
 from hvdsl.render.numbers import abbreviated
+
+NUMBERS = {ADD_NUMBER: "+", SUB_NUMBER: "−", MUL_NUMBER: "×", DIV_NUMBER: "÷"}
 
 
 def silent(node: Node) -> bool:
@@ -17,7 +21,11 @@ def silent(node: Node) -> bool:
 def operation(node: Node) -> str:
     """Return the short name of an operation: `conv 4×4 /2`, `avg pool 2×2`, `gelu`."""
     entry = node.operation
+    if entry in NUMBERS:
+        return f"{NUMBERS[entry]} {as_in_spec(node.args['number'])}"
     text = entry.name.replace("_", " ") if entry.glyph is None else entry.glyph
+    if entry in (NEAREST, BILINEAR) and node.args.get("factor") in (1, (1, 1)):
+        return ""
     kernel, factor = node.args.get("kernel"), node.args.get("factor")
     if isinstance(kernel, tuple):
         text += " " + "×".join(str(length) for length in kernel)
@@ -28,6 +36,8 @@ def operation(node: Node) -> str:
     stride = node.args.get("stride")
     if isinstance(stride, tuple) and stride != (1, 1) and entry not in (AVG_POOL, MAX_POOL):
         text += f" /{stride[0]}" if stride[0] == stride[1] else f" /{stride[0]}×{stride[1]}"
+    if entry is CROP:
+        text += "".join(f" {side} {node.args[side]}" for side in SIDES if node.args[side])
     out = node.args.get("out")
     return f"{text} → {out}" if isinstance(out, int) else text
 

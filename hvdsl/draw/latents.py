@@ -91,7 +91,7 @@ def _vertex(graph: Graph, structure: LatentStructure, run: Sequence[int], seen: 
         aside.append(f"{group.codes} codes")
     if len(run) > 1:
         levels = {structure.level[k] for k in run}
-        aside.append(f"× {len(run)}, " + ("one after the other" if len(levels) == len(run) else "in parallel"))
+        aside.append(f"× {len(run)}, " + ("in sequence" if len(levels) == len(run) else "in parallel"))
     return Vertex((group.name,), Look.LATENT, f"{group.path}, {group.family}", tuple(aside), dashed=not seen)
 
 

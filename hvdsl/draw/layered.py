@@ -6,6 +6,7 @@ places near those of the neighbours. Lines that pass over layers have a place of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,6 +19,8 @@ from hvdsl.draw.picture import Anchor, Circle, Picture, Point, Polygon, Text, Wi
 MARGIN, TOP = 26.0, 84.0
 APART = 26.0  # between neighbours of a layer
 PASSING = 10.0  # width of a line that passes
+NEAR = 10.0  # the least between neighbours of a layer, where that makes a line straight
+SLIGHT = 12.0  # a bend that only disturbs
 LANE = 9.0
 SWEEPS = 12
 
@@ -70,12 +73,17 @@ def layered(
     routes = {arrow: _route(arrow, slots, layers) for arrow in arrows}
     _order(layers)
     _place(layers)
-    shift = MARGIN - min(slot.x - slot.width / 2 for layer in layers for slot in layer)
+    _align(layers)
+    _straighten(layers, routes.values())
+    lines = facts.splitlines()
+    heading = max(text_width(title, style.TITLE, "SemiBold"), *(text_width(line, style.OPERATION) for line in lines))
+    left = min(slot.x - slot.width / 2 for layer in layers for slot in layer)
+    right = max(slot.x + slot.width / 2 for layer in layers for slot in layer)
+    picture = Picture(title, max(right - left, heading) + 2 * MARGIN, 0)
     for slot in (slot for layer in layers for slot in layer):
-        slot.x += shift
-    picture = Picture(title, 0, 0)
+        slot.x += (picture.width - right - left) / 2
     lanes = _lanes(layers, routes)
-    y = TOP
+    y = TOP + style.LINE_HEIGHT * (len(lines) - 1)
     for n, layer in enumerate(layers):
         tallest = max(slot.height for slot in layer)
         for slot in layer:
@@ -84,11 +92,11 @@ def layered(
     _draw_arrows(picture, layers, routes, lanes)
     for slot in slots.values():
         _draw_vertex(picture, slot, ink)
-    right = max(slot.x + slot.width / 2 for layer in layers for slot in layer)
-    heading = max(text_width(title, style.TITLE, "SemiBold"), text_width(facts, style.OPERATION))
-    picture.width, picture.height = max(right, MARGIN + heading) + MARGIN, y
+    picture.height = y
     picture.shapes.append(Text(title, (MARGIN - 6, 28), style.TITLE, style.TEXT, "SemiBold", "start"))
-    picture.shapes.append(Text(facts, (MARGIN - 6, 50), style.OPERATION, style.FAINT, anchor="start"))
+    for n, line in enumerate(lines):
+        at = (MARGIN - 6, 50 + style.LINE_HEIGHT * n)
+        picture.shapes.append(Text(line, at, style.OPERATION, style.FAINT, anchor="start"))
     return picture
 
 
@@ -174,6 +182,53 @@ def _spread(layer: list[_Slot], wished: list[float]) -> None:
         right[n] = min(right[n], right[n + 1] - (layer[n + 1].width + layer[n].width) / 2 - APART)
     for slot, a, b in zip(layer, left, right, strict=True):
         slot.x = (a + b) / 2
+
+
+def _align(layers: list[list[_Slot]]) -> None:
+    """Move what has one line in, alone from its source, right below that source where its layer has room."""
+    for layer in layers:
+        room = _room(layer)
+        for slot in layer:
+            if len(slot.above) != 1 or len(slot.above[0].below) != 1:
+                continue
+            low, high = room[id(slot)]
+            if abs(slot.above[0].x - slot.x) < SLIGHT and low <= slot.above[0].x <= high:
+                slot.x = slot.above[0].x
+                room = _room(layer)
+
+
+def _straighten(layers: list[list[_Slot]], routes: Iterable[list[_Slot]]) -> None:
+    """Let a line that passes several layers run straight down as far as the layers leave room for it."""
+    room = {key: span for layer in layers for key, span in _room(layer).items()}
+    where = {id(slot): layer for layer in layers for slot in layer}
+    for route in routes:
+        passing = route[1:-1]
+        while passing:
+            low, high, n = -math.inf, math.inf, 0
+            while n < len(passing):
+                a, b = room[id(passing[n])]
+                if max(low, a) > min(high, b):
+                    break
+                low, high, n = max(low, a), min(high, b), n + 1
+            n = max(n, 1)
+            wished = _ports(route[-1], route[-1].above, route[-2]) if n == len(passing) else passing[n - 1].x
+            for slot in passing[:n]:
+                slot.x = min(max(wished, low), high)
+                room |= _room(where[id(slot)])
+            passing = passing[n:]
+
+
+def _room(layer: list[_Slot]) -> dict[int, tuple[float, float]]:
+    """Return how far to either side each slot of a layer can move between its neighbours."""
+    room = {}
+    for n, slot in enumerate(layer):
+        low = high = math.inf
+        if n:
+            low = slot.x - layer[n - 1].x - (slot.width + layer[n - 1].width) / 2 - NEAR
+        if n + 1 < len(layer):
+            high = layer[n + 1].x - slot.x - (slot.width + layer[n + 1].width) / 2 - NEAR
+        room[id(slot)] = slot.x - max(low, 0.0), slot.x + max(high, 0.0)
+    return room
 
 
 def _ports(slot: _Slot, others: list[_Slot], other: _Slot) -> float:

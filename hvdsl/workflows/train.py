@@ -22,7 +22,7 @@ from hvdsl.grammar.source import Source
 from hvdsl.runtime.data import Splits
 from hvdsl.runtime.data.digest import dataset_digest
 from hvdsl.runtime.ground.world import process_group, world
-from hvdsl.runtime.inference.watch import watch
+from hvdsl.runtime.inference.watch import long_validation, watch
 from hvdsl.runtime.latents.noise import noise_scheme
 from hvdsl.runtime.training.folder.logs import ENVIRONMENT
 from hvdsl.runtime.training.folder.run import RESOLVED, Run, default_folder
@@ -291,6 +291,8 @@ def _train_autoencoder(
         say(console, f"training {settings.model} on {device}: {images}, run folder {run.folder}")
     else:
         _go_on(trainer, options, start, run, notes, console)
+    if long := long_validation(settings.evaluate.samples, len(splits.validation), len(splits.train)):
+        say(console, long)
     watch(trainer, splits.validation)
     return run, trainer.fit()
 

@@ -1,4 +1,5 @@
-"""Pictures that Pillow does not read, or not in full: colours of 16 bits, TIFFs of many channels or of floats."""
+"""Pictures that Pillow does not read, or not with their own numbers: of more than 8 bits per colour, TIFFs of many
+channels or of floats."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvdsl.runtime.data.errors import DataError, optional
-from hvdsl.runtime.data.picture import DeepFile, ImageHeader, StoredImage, UnreadableError
+from hvdsl.runtime.data.netpbm import read_netpbm, scaled
+from hvdsl.runtime.data.picture import DeepFile, ImageHeader, StoredImage, UnreadableError, read_picture
 
 _EXTRA = "deep"
 # Bytes of a TIFF file's picture that may be more than so many times those of the file: deflate cannot.
@@ -27,39 +29,58 @@ _UPRIGHT = {
 }
 
 
-def read_deep(file: DeepFile, name: str) -> StoredImage:
-    """Return a picture with all bits of its colours, (H, W, C) uint16, upright.
+def read_deep(file: DeepFile, name: str, *, to_16_bits: bool = False) -> StoredImage:
+    """Return a picture with the numbers in its file, (H, W, C) uint8 or uint16, upright.
 
     Args:
         name: Of the image, for messages.
+        to_16_bits: Scale numbers of 9 to 15 bits to 16.
 
     Raises:
-        DataError: the package that reads them is not installed, the format is not read in full, or it is damaged.
+        DataError: the package that reads them is not installed, they are signed, or the file is damaged.
     """
-    what = f"{name} has more than 8 bits per colour, and reading them"
+    bits = f"more than 8 bits per colour{'' if file.bits == 16 else f' ({abs(file.bits)})'}"
+    what = f"{name} has {bits}, and reading them"
     try:
+        if file.bits < 0:
+            raise UnreadableError("its numbers are signed, which is read in TIFF and array files only")
         if file.format == "TIFF":
             optional("imagecodecs", _EXTRA, what)  # which tifffile decompresses with
             optional("tifffile", _EXTRA, what)
             return read_tiff(file.source)
-        if file.format == "PNG":
-            return _read_png(file, optional("imagecodecs", _EXTRA, what))
+        if file.format == "PPM":
+            return _read_portable(file)
+        if not file.cut:  # grey JPEG 2000, which Pillow shifts up
+            whole = read_picture(file.source).values
+            return StoredImage(whole >> (8 * whole.dtype.itemsize - file.bits), top=(1 << file.bits) - 1)
+        return _read_by_codec(file, optional("imagecodecs", _EXTRA, what), to_16_bits)
     except UnreadableError as error:
         raise DataError(f"{name} cannot be read: {error}") from error
-    raise DataError(
-        f"{name} has more than 8 bits per colour, of which 8 are read in {file.format} files: save it as PNG, or write "
-        "`bits = 8`"
-    )
 
 
-def _read_png(file: DeepFile, imagecodecs: Any) -> StoredImage:
-    data = file.source if isinstance(file.source, bytes) else file.source.read_bytes()
+def _read_portable(file: DeepFile) -> StoredImage:
     try:
-        values: NDArray[Any] = imagecodecs.png_decode(data)
+        numbers = read_netpbm(file.source)
+    except (ValueError, OSError) as error:
+        raise UnreadableError(f"damaged ({error})") from error
+    if numbers is None:
+        raise UnreadableError("it is no portable picture any more")
+    return StoredImage(numbers[0], top=numbers[1])
+
+
+def _read_by_codec(file: DeepFile, imagecodecs: Any, to_16_bits: bool) -> StoredImage:
+    decode = {"PNG": "png_decode", "JPEG2000": "jpeg2k_decode", "AVIF": "avif_decode"}[file.format]
+    try:
+        data = file.source if isinstance(file.source, bytes) else file.source.read_bytes()
+        values: NDArray[Any] = getattr(imagecodecs, decode)(data)
     except Exception as error:  # of damaged files it raises its own errors and ValueError
         raise UnreadableError(f"damaged ({error})") from error
+    if values.ndim not in (2, 3) or values.dtype != np.uint16:
+        raise UnreadableError(f"{values.dtype} of shape {values.shape} is no single image of {file.bits} bits")
     values = values[:, :, None] if values.ndim == 2 else values
-    return StoredImage(_upright(values, file.orientation), alpha=values.shape[2] in (2, 4))
+    top = (1 << file.bits) - 1
+    values, top = (scaled(values, top), 65535) if to_16_bits else (values, top)
+    return StoredImage(_upright(values, file.orientation), alpha=values.shape[2] in (2, 4), top=top)
 
 
 def read_tiff(source: Path | bytes) -> StoredImage:

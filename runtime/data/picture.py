@@ -2,7 +2,7 @@
 
 First frame, orientation tag, palette and colour space. What follows (transparency, depth, grey or colour, size) depends
 on the spec and stands in `preprocess.py`. ICC profiles are ignored. What Pillow does not read, or not in full,
-`deep.py` reads.
+`deep.py` reads; how many bits there are, `depth.py` knows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, ImageOps, UnidentifiedImageError
 from PIL import Image as Pillow
 
+from hvdsl.runtime.data.depth import SIXTEEN, raw_modes, stored_bits, tiff_bits
 from hvdsl.runtime.data.errors import DataError
+from hvdsl.runtime.data.netpbm import read_netpbm, scaled
 
 # What Pillow reads in its own process and in bounded time: no PostScript, no documents, no video.
 Pillow.init()
@@ -31,20 +33,28 @@ FORMATS = tuple(
 LARGEST = 1 << 28  # pixels of one picture: 16,384 x 16,384
 _TAGGED = frozenset(("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"))  # where an orientation may stand
 _SIDEWAYS = (5, 6, 7, 8)  # orientation tags that swap height and width
-# TIFF's tags: of bits, of what 0 means, of the type of numbers, and the value of the last that means signed.
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT, _SIGNED = 258, 262, 339, 2
-_SIXTEEN = ("I;16", "I;16B", "I;16L", "I;16N")
+# TIFF's tags: of what 0 means, of the type of numbers, and the value of the last that means signed.
+_PHOTOMETRIC, _SAMPLE_FORMAT, _SIGNED = 262, 339, 2
 _PLAIN = {"1": "L", "L": "L", "RGB": "RGB", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "P": "RGB"}
 _WITH_ALPHA = {"LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA"}
 
 
 @dataclass(frozen=True, slots=True)
 class DeepFile:
-    """A picture file with more bits per colour than Pillow keeps, which is 8; `deep.py` reads it in full."""
+    """A picture file whose numbers Pillow does not keep: it scales them, or cuts them; `deep.py` reads them.
+
+    Attributes:
+        format: By Pillow's name.
+        orientation: The tag, still to be applied.
+        bits: Per colour; negative where the numbers are signed.
+        cut: Whether there are more than 8 bits, of which Pillow keeps the upper 8.
+    """
 
     source: Path | bytes
-    format: str  # by Pillow's name
-    orientation: int  # the tag, still to be applied
+    format: str
+    orientation: int
+    bits: int
+    cut: bool
 
 
 class StoredImage:
@@ -53,12 +63,13 @@ class StoredImage:
     Attributes:
         picture: The decoded picture of 8 bits, upright, where it is one; `values` are its numbers.
         alpha: Whether the last channel is opacity.
-        deep: Its file, where that has more than 8 bits per colour, of which the upper 8 are here.
+        deep: Its file, where that has other numbers: more bits per colour, or others than 8 or 16.
+        top: The number of full opacity, or of white.
         frames: In its file, of which this is the first.
         profile: Whether its file has an ICC profile, which is not applied.
     """
 
-    __slots__ = ("_values", "alpha", "deep", "frames", "picture", "profile")
+    __slots__ = ("_top", "_values", "alpha", "deep", "frames", "picture", "profile")
 
     def __init__(
         self,
@@ -67,10 +78,16 @@ class StoredImage:
         deep: DeepFile | None = None,
         frames: int = 1,
         profile: bool = False,
+        top: int | None = None,
     ) -> None:
         self.picture = stored if isinstance(stored, Pillow.Image) else None
         self._values = None if isinstance(stored, Pillow.Image) else stored
-        self.alpha, self.deep, self.frames, self.profile = alpha, deep, frames, profile
+        self.alpha, self.deep, self.frames, self.profile, self._top = alpha, deep, frames, profile, top
+
+    @property
+    def top(self) -> int:
+        kind = self.values.dtype
+        return self._top or (int(np.iinfo(kind).max) if kind.kind in "ui" else 1)
 
     @property
     def values(self) -> NDArray[Any]:
@@ -144,7 +161,7 @@ def read_header(source: Path | bytes) -> ImageHeader:
             height, width = width, height
         mode, alpha = _mode(picture), _has_alpha(picture)
         _refuse_misread(picture)
-        grey = mode in ("1", "L", "LA", "La", "I", "F", *_SIXTEEN)
+        grey = mode in ("1", "L", "LA", "La", "I", "F", *SIXTEEN)
         return ImageHeader(height, width, 1 if grey else 3, alpha, mode)
 
 
@@ -158,17 +175,15 @@ def read_picture(source: Path | bytes) -> StoredImage:
         frames = int(getattr(picture, "n_frames", 1)) if picture.format != "MPO" else 1  # those are views of one scene
         alpha, mode, format = _has_alpha(picture), _mode(picture), picture.format
         _refuse_misread(picture)
-        deep = None
-        if _is_deeper(picture):
-            deep = DeepFile(
-                source, format or "", 1 if format == "TIFF" else picture.getexif().get(ExifTags.Base.Orientation, 1)
-            )
+        if format == "PPM" and (netpbm := read_netpbm(source)) is not None:
+            return _netpbm(source, *netpbm)
+        deep = _deep_file(picture, source)
         retyped = _retyped(picture)
         inverted = _is_inverted(picture)
         key, profile = picture.info.get("transparency"), bool(picture.info.get("icc_profile"))
         picture.load()
         upright = ImageOps.exif_transpose(picture) if not _TAGGED.isdisjoint(picture.info) else picture
-        if mode in _SIXTEEN or mode in ("I", "F"):
+        if mode in SIXTEEN or mode in ("I", "F"):
             values = np.asarray(upright)
             if mode != "F":
                 values = _integers(values, format)
@@ -178,8 +193,8 @@ def read_picture(source: Path | bytes) -> StoredImage:
                 values = np.iinfo(values.dtype).max - values
             if alpha and isinstance(key, int):
                 opaque = np.where(values == key, 0, np.iinfo(values.dtype).max).astype(values.dtype)
-                return StoredImage(np.stack([values, opaque], axis=2), True, frames=frames, profile=profile)
-            return StoredImage(values[:, :, None], frames=frames, profile=profile)
+                return StoredImage(np.stack([values, opaque], axis=2), True, deep, frames, profile)
+            return StoredImage(values[:, :, None], False, deep, frames, profile)
         eight = _eight_bits(upright, mode, alpha)
         if retyped is not None:
             return StoredImage(np.asarray(eight).view(retyped)[:, :, None], frames=frames, profile=profile)
@@ -202,26 +217,19 @@ def _mode(picture: Pillow.Image) -> str:
     Raises:
         UnreadableError: a colour space that is not read.
     """
-    if picture.mode == "RGBA" and any(part.startswith("LA;16") for part in _raw_modes(picture)):
+    if picture.mode == "RGBA" and any(part.startswith("LA;16") for part in raw_modes(picture)):
         return "LA"
-    if picture.mode not in _PLAIN and picture.mode not in _WITH_ALPHA and picture.mode not in ("I", "F", *_SIXTEEN):
+    if picture.mode not in _PLAIN and picture.mode not in _WITH_ALPHA and picture.mode not in ("I", "F", *SIXTEEN):
         reason = f"its colour space {picture.mode} is not read: convert it to RGB"
         raise UnreadableError(reason, kind=f"of colour space {picture.mode} (not read)")
     return picture.mode
 
 
-def _raw_modes(picture: Pillow.Image) -> list[str]:
-    """How the pixels stand in the file, by Pillow's names."""
-    tiles = getattr(picture, "tile", None) or ()
-    raw = [part for tile in tiles for part in (tile[3] if isinstance(tile[3], tuple) else (tile[3],))]
-    return [part for part in raw if isinstance(part, str)]
-
-
 def _integers(values: NDArray[Any], format: str | None) -> NDArray[Any]:
-    """16-bit values as such: PNG and PNM may arrive in 32 bits, which their format cannot have."""
+    """16-bit values as such: PNG may arrive in 32 bits, which its format cannot have."""
     if values.dtype.itemsize == 2:
         return values.astype(np.uint16)
-    if format in ("PNG", "PPM"):
+    if format == "PNG":
         return values.clip(0, 65535).astype(np.uint16)
     return values
 
@@ -238,7 +246,7 @@ def _orientation(picture: Pillow.Image) -> int:
 
 def _is_inverted(picture: Pillow.Image) -> bool:
     """Whether 0 is white in a TIFF file of 16 bits: Pillow inverts those of 8 bits only."""
-    plain = picture.mode in _SIXTEEN and all(part in _SIXTEEN for part in _raw_modes(picture))
+    plain = picture.mode in SIXTEEN and all(part in SIXTEEN for part in raw_modes(picture))
     return plain and dict(getattr(picture, "tag_v2", {})).get(_PHOTOMETRIC) == 0
 
 
@@ -246,18 +254,20 @@ def _has_alpha(picture: Pillow.Image) -> bool:
     return picture.mode in _WITH_ALPHA or "transparency" in picture.info
 
 
-def _bits(picture: Pillow.Image) -> int:
-    """Bits per colour of a TIFF file, as its head says; 0 of others."""
-    return max(map(int, dict(getattr(picture, "tag_v2", {})).get(_BITS_PER_SAMPLE, (0,))))
+def _deep_file(picture: Pillow.Image, source: Path | bytes) -> DeepFile | None:
+    """The file of an opened picture, where the numbers that Pillow gives are not those in it."""
+    bits = stored_bits(picture, source)
+    whole = picture.mode in (*SIXTEEN, "I", "F")
+    if bits == (16 if whole else 8) or picture.mode in ("P", "PA"):
+        return None
+    upright = 1 if picture.format == "TIFF" else picture.getexif().get(ExifTags.Base.Orientation, 1)
+    return DeepFile(source, picture.format or "", upright, bits, cut=abs(bits) > 8 and not whole)
 
 
-def _is_deeper(picture: Pillow.Image) -> bool:
-    """Whether the file has more than 8 bits per colour, of which Pillow keeps 8."""
-    if picture.mode in (*_SIXTEEN, "I", "F"):
-        return False
-    arguments = [tile[3] for tile in getattr(picture, "tile", None) or () if isinstance(tile[3], tuple)]
-    largest = [n for args in arguments for n in args if picture.format == "PPM" and isinstance(n, int)]
-    return max(largest, default=0) > 255 or _bits(picture) > 8 or any(";16" in part for part in _raw_modes(picture))
+def _netpbm(source: Path | bytes, values: NDArray[Any], top: int) -> StoredImage:
+    """A portable picture, its numbers scaled to 8 or 16 bits."""
+    kept = DeepFile(source, "PPM", 1, top.bit_length(), cut=False) if top not in (255, 65535) else None
+    return StoredImage(scaled(values, top), deep=kept)
 
 
 def _refuse_misread(picture: Pillow.Image) -> None:
@@ -266,7 +276,7 @@ def _refuse_misread(picture: Pillow.Image) -> None:
     Raises:
         UnreadableError: it is such a file.
     """
-    if _bits(picture) > 8 and any(part in ("R", "C") for part in _raw_modes(picture)):
+    if tiff_bits(picture) > 8 and any(part in ("R", "C") for part in raw_modes(picture)):
         raise UnreadableError("its colours are planes of 16 bits each")
 
 
@@ -277,8 +287,8 @@ def _retyped(picture: Pillow.Image) -> str | None:
     tags = dict(getattr(picture, "tag_v2", {}))
     signed = tags.get(_SAMPLE_FORMAT, (1,))[0] == _SIGNED
     if picture.mode == "L":
-        return "int8" if signed and _bits(picture) == 8 else None
-    return "uint32" if not signed and _bits(picture) == 32 else None
+        return "int8" if signed and tiff_bits(picture) == 8 else None
+    return "uint32" if not signed and tiff_bits(picture) == 32 else None
 
 
 def unreadable(what: str, error: UnreadableError) -> DataError:

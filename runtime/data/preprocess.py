@@ -140,26 +140,28 @@ class Preprocess:
         return StoredImage(picture)
 
     def _deep(self, raster: StoredImage, file: DeepFile, name: str) -> StoredImage:
-        """The image with as many bits of its colours as the settings take."""
-        settings = self._settings
-        if settings.values == "scaled" and settings.bits <= 8:
+        """The image with as many bits of its colours as the settings take, or with the numbers in its file."""
+        settings, scales = self._settings, self._settings.values == "scaled"
+        if scales and not file.cut:
+            return raster
+        if scales and settings.bits <= 8:
             self._tell(
                 "depth", f"{name} has more than 8 bits per colour: `bits = {settings.bits}` takes the upper ones"
             )
             return raster
-        return read_deep(file, name)
+        return read_deep(file, name, to_16_bits=scales)
 
     def _opacity(self, raster: StoredImage, name: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """Put the image on its background, or drop the opacity, or keep it beside the colours."""
-        image, background = raster.values, self._settings.background
+        image, background = native(raster.values), self._settings.background
         if not raster.alpha and self._settings.alpha != "channel":
             return image, None
         if not raster.alpha:
-            return image, np.full((*image.shape[:2], 1), _top(image), image.dtype)
+            return image, np.full((*image.shape[:2], 1), raster.top, image.dtype)
         colours, opacity = image[:, :, :-1], image[:, :, -1:]
         if background == "channel":
             return colours, opacity
-        top = _top(image)
+        top = raster.top
         if background == "drop" or bool((opacity == top).all()):
             return colours, None
         self._tell("alpha", f"{name} is not opaque: it is put on {background} (`alpha = {background}` in `data`)")
@@ -186,6 +188,8 @@ class Preprocess:
                 )
             return image.astype(np.uint8 if settings.bits <= 8 else np.uint16)
         if image.dtype not in (np.uint8, np.uint16):
+            if image.dtype.kind == "f" and not np.isfinite(image).all():
+                raise DataError(f"{name} holds {_unfinite(image)}: replace what is not a finite number")
             raise DataError(f"{name} holds {_range(image)}: {_line_for(image)}")
         if image.dtype == np.uint16:
             return (image >> (16 - max(settings.bits, 8))).astype(np.uint8 if settings.bits <= 8 else np.uint16)
@@ -303,9 +307,9 @@ def _shifted(image: NDArray[Any], most: int, rng: np.random.Generator) -> NDArra
     return padded[most - down : most - down + h, most - right : most - right + w]
 
 
-def _top(image: NDArray[Any]) -> int:
-    """The value of full opacity, or of white, in an image's own numbers."""
-    return int(np.iinfo(image.dtype).max) if image.dtype.kind in "ui" else 1
+def native(values: NDArray[Any]) -> NDArray[Any]:
+    """The same numbers in this machine's order of bytes."""
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def _count(n: int, what: str) -> str:

@@ -24,6 +24,7 @@ from hvdsl.runtime.training.folder.logs import Measurement
 from hvdsl.runtime.training.trainer import Periodic, Trainer
 
 SAMPLES, ORIGINALS, DEPTHS = 36, 8, 4
+LONG = 10  # epochs of training whose passes a validation takes: from here on it is announced
 
 
 def watch(trainer: Trainer, validation: PixelSource) -> None:
@@ -43,6 +44,24 @@ def watch(trainer: Trainer, validation: PixelSource) -> None:
             settings.sample.use_ema,
         ),
     ]
+
+
+def long_validation(samples: int, images: int, epoch: int) -> str | None:
+    """A sentence about validations that take many passes through the model; None where they take few.
+
+    Args:
+        samples: Importance samples of an image (`evaluate.samples`).
+        images: Validation images.
+        epoch: Training images.
+    """
+    passes = samples * images
+    if passes < LONG * epoch:
+        return None
+    return (
+        f"each validation takes {passes:,} passes through the model ({images:,} images, {samples:,} samples each), as "
+        f"many as {passes // epoch:,} epochs: `--set evaluate.samples=1` makes it short, and `hvdsl eval RUN "
+        f"--samples {samples}` measures afterwards"
+    )
 
 
 def sample_page(

@@ -65,6 +65,11 @@ def avg_pool(
     return F.avg_pool2d(F.pad(x, border), kernel, stride) / F.avg_pool2d(inside, kernel, stride)
 
 
+def gated_mix(z: Tensor, m: Tensor, s: Tensor) -> Tensor:
+    """g z + (1 - g) m, g = sigmoid(s), in the type of z: a draw is wider than m and s of a network in 16 bits."""
+    return torch.lerp(m.to(z), z, torch.sigmoid(s.to(z)))
+
+
 class Affine(Layer):
     """gain · x + bias, one of each per channel of `(N, C, H, W)`."""
 
@@ -167,7 +172,7 @@ class Attention(nn.Module):
                 q[:, :, 1:], k[:, :, :-1], v[:, :, :-1], dropout_p=drop, is_causal=True
             )
             seen = torch.cat((torch.zeros_like(v[:, :, :1]), later), 2)
-        return seen.transpose(2, 3).reshape(len(value), value.shape[1], *query.shape[2:])
+        return seen.transpose(2, 3).reshape(value.shape[0], value.shape[1], *query.shape[2:])
 
     def _split(self, x: Tensor) -> Tensor:
         """`(N, C, H, W)` as `(N, heads, H W, C / heads)`."""

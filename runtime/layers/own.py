@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -65,17 +67,22 @@ class OwnRoles(Layer):
         return self._layer[0]
 
     def initial(self, fill: Fill) -> None:
-        layer = self.layer
-        kept = {role: getattr(layer, role) for role in self.roles}
-
         def fill_own(role: str, init: Init, fan: int) -> None:
-            if role in kept:
+            if role in self.roles:
                 fill(role, init, fan)
 
+        with self.in_place() as layer:
+            layer.initial(fill_own)
+
+    @contextmanager
+    def in_place(self) -> Iterator[Layer]:
+        """The layer with these parameters in the place of its own, while the block lasts."""
+        layer = self.layer
+        kept = {role: getattr(layer, role) for role in self.roles}
         try:
             for role in self.roles:
                 setattr(layer, role, getattr(self, role))
-            layer.initial(fill_own)
+            yield layer
         finally:
             for role, parameter in kept.items():
                 setattr(layer, role, parameter)

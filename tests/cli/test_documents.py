@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hvdsl.specs import names, path
+from hvdsl.specs import names, spec_path
 
 from .conftest import TINY, Hvdsl
 
@@ -32,7 +32,7 @@ def test_fmt_check_exits_with_3_and_changes_nothing(hvdsl: Hvdsl, tmp_path: Path
 
 
 def test_the_shipped_specs_are_in_the_canonical_form(hvdsl: Hvdsl) -> None:
-    folder = path("vdvae_digits").parent
+    folder = spec_path("vdvae_digits").parent
     files = [*folder.glob("*.hv"), *folder.glob("lib/*.hv")]
     assert len(files) > len(names())
     result = hvdsl("fmt", "--check", *files)

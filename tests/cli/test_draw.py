@@ -27,6 +27,7 @@ from hvdsl.draw.latents import latents
 from hvdsl.draw.layout import layout
 from hvdsl.draw.picture import Circle, Picture, Point, Polygon, Text, Wire, text_width
 from hvdsl.draw.pieces import PieceKind
+from hvdsl.draw.style import ENDS
 from hvdsl.grammar.source import Source
 from hvdsl.workflows.compiling import checked
 
@@ -260,7 +261,7 @@ def test_a_group_shows_prior_posterior_flow_and_merge() -> None:
 def test_latents_are_drawn_as_the_chain_that_generation_is() -> None:
     texts = [s.text for s in latents(model_of("vdvae_cifar10")).shapes if isinstance(s, Text)]
     assert "43 latent groups · stochastic depth 43 · all inferred from the image" in texts
-    assert [t for t in texts if t.startswith("×")] == [f"× {n}, one after the other" for n in (3, 6, 11, 22)]
+    assert [t for t in texts if t.startswith("×")] == [f"× {n}, in sequence" for n in (3, 6, 11, 22)]
     dashed = [s for s in latents(model_of("vqvae2_ffhq1024")).shapes if isinstance(s, Wire) and s.dashed]
     assert len(dashed) == 3  # the middle codes given the top ones, the bottom ones given both
     wires = [s for s in latents(model_of("biva_cifar10")).shapes if isinstance(s, Wire)]
@@ -342,3 +343,42 @@ def test_lines_to_one_side_of_a_layered_drawing_do_not_run_over_each_other() -> 
         if abs(one[0] - other[0]) < 4 and min(one[2], other[2]) - max(one[1], other[1]) > 2
     ]
     assert len(upright) > 20 and over == []
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "inputs"),
+    [
+        ("vdvae_cifar10", "layer", {"x", "skip"}),
+        ("evdvae_cifar10", "down", {"x"}),  # which a tap gives
+        ("iaf_cifar10", "flow", {"x", "context"}),
+        ("iaf_cifar10", "layer", {"x", "skip(q)", "skip(context)"}),
+        ("biva_cifar10", "summit", {"s", "below", "d"}),  # the parts of its `x`
+        ("vdvae_photos_inpainting", "layer", {"x", "skip", "seen", "hole"}),
+    ],
+)
+def test_what_enters_a_recipe_has_the_name_that_its_text_has(name: str, recipe: str, inputs: set[str]) -> None:
+    picture = cell(model_of(name), recipe)
+    boxes = [s for s in picture.shapes if isinstance(s, Polygon) and s.fill == ENDS.fill]
+    texts = [s for s in picture.shapes if isinstance(s, Text) and s.face == "SemiBold"]
+    inside = [t.text for t in texts if any(_holds(box, t.at) for box in boxes)]
+    assert set(inside) - {"out"} == inputs
+
+
+def _holds(box: Polygon, at: Point) -> bool:
+    (xs, ys) = ([x for x, _ in box.points], [y for _, y in box.points])
+    return min(xs) <= at[0] <= max(xs) and min(ys) <= at[1] <= max(ys)
+
+
+def test_long_lines_of_a_recipe_bend_at_most_at_both_ends() -> None:
+    for name in ("vdvae_photos_inpainting", "vdvae_photos_upscaling", "nvae_cifar10"):
+        lines = [s for s in cell(model_of(name), "layer").shapes if isinstance(s, Wire)]
+        assert max(len(line.points) for line in lines) <= 6, name
+
+
+def test_taps_end_in_a_recipe_and_numbers_and_cuts_are_written_out() -> None:
+    words = [s.text for s in cell(model_of("iaf_cifar10"), "rise").shapes if isinstance(s, Text)]
+    assert {"tap q", "tap context", "× 0.1", "160×16×16"} <= set(words)
+    wires = [s for s in cell(model_of("lvae_mnist"), "rise").shapes if isinstance(s, Wire)]
+    assert len(wires) == 4  # image, mlp to head and out, head to tap: no tap goes on to what leaves
+    cuts = [s.text for s in cell(model_of("nvae_celeba64"), "factorized_reduce").shapes if isinstance(s, Text)]
+    assert {"crop top 1 left 1", "crop left 1", "crop top 1"} <= set(cuts)

@@ -124,6 +124,7 @@ PRESETS = {
     "nvae_ffhq256": Preset(pngs(256), LARGE_NVAE, slow=True),
     "nvae_imagenet32": Preset(lambda f: lmdb(f, [i.tobytes() for i in pictures(32, 32)]), NVAE, slow=True),
     "nvae_mnist": Preset(mnist, NVAE),
+    "nvae_mnist@small": Preset(mnist, ("c=4", "zdim=2"), slow=True),
     "vdvae_cifar10": Preset(cifar10, (*VDVAE, "data.holdout=5")),
     "vdvae_digits": Preset(ships, VDVAE),
     "vdvae_digits_conditional": Preset(ships, ("w=4",)),

@@ -144,6 +144,18 @@ def test_the_leaking_step_is_named(tmp_path: Path, block: str, leaking: str, tol
     assert found.span.text.startswith(leaking)
 
 
+@pytest.mark.parametrize("block", [SHIFT, AFFINE, GATED], ids=["shift", "affine", "gated"])
+def test_a_flow_trains_in_16_bits(tmp_path: Path, block: str) -> None:
+    """The draw stays in 32 bits, while what the block makes of it is in 16."""
+    built = hvdsl.build(written(tmp_path, block, f"{NORMAL} -> flow(e)"))
+    walk = Traversal.infer(built.LATENTS, 2, SampleNoise(0, [0, 1]))  # type: ignore[arg-type]
+    with torch.autocast("cpu", torch.bfloat16):
+        built(torch.rand(2, 1, 4, 4), walk)
+    assert walk.rates.dtype == torch.float32
+    walk.rates.sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in built.parameters())
+
+
 @pytest.mark.parametrize(
     "block",
     [

@@ -69,4 +69,4 @@ def test_the_five_bit_preset_coarsens_only_the_target() -> None:
 
 def test_an_unknown_name_is_a_key_error() -> None:
     with pytest.raises(KeyError, match="vdvae_cifar10"):
-        specs.path("vdvae_cifar")
+        specs.spec_path("vdvae_cifar")

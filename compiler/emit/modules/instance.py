@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from hvdsl.compiler.catalogue.table import LayerCall
 from hvdsl.compiler.emit.forward.steps import Address, Index, Item
+from hvdsl.compiler.emit.modules.shared import alike, extend
 from hvdsl.compiler.graph import Edge, Graph, GraphScope, Node, Role
 from hvdsl.grammar.record import Record, record
 
@@ -29,13 +30,18 @@ def uses(graph: Graph) -> Uses:
     generative: set[int] = {graph.output.node} | set(number)
     live: set[int] = {graph.output.node} | set(number)
     needed: dict[int, tuple[int, int]] = {}
-    for node in reversed(graph.nodes):
-        own = node.index
-        if own in generative:
-            prior = node.inputs[:1] if own in number else node.inputs
-            generative.update(v.node for v in prior)
-        if own in live:
-            live.update(v.node for v in node.inputs)
+    shared = alike(graph)
+    while True:
+        for node in reversed(graph.nodes):
+            own = node.index
+            if own in generative:
+                prior = node.inputs[:1] if own in number else node.inputs
+                generative.update(v.node for v in prior)
+            if own in live:
+                live.update(v.node for v in node.inputs)
+        added = [extend(nodes, several) for nodes in (live, generative) for several in shared]
+        if not any(added):
+            break
     for node in reversed(graph.nodes):
         if node.index not in live:
             continue

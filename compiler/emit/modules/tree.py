@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 from hvdsl.compiler.catalogue.convolutions import CONV
 from hvdsl.compiler.catalogue.rules import term
@@ -35,6 +36,7 @@ from hvdsl.compiler.emit.modules.instance import (
     used_path,
     uses,
 )
+from hvdsl.compiler.emit.modules.shared import Use, alike, running
 from hvdsl.compiler.emit.syntax import Names, Template, abstract, slot
 from hvdsl.compiler.graph import ENTRIES, Direction, Edge, Graph, GraphLatent, GraphScope, Node, Role
 
@@ -163,12 +165,30 @@ class ModuleTree:
                 for value in self._operands(node):
                     carry(self._passed(value, self._instance_of[node.index]), self._instance_of[node.index])
         carry(self.result, self.root)
+        for several in alike(self.graph):
+            self._same_outputs(several, outputs)
         for key, instance in instances.items():
             order = {Role.GIVEN: 1, Role.TAP: 2}  # the stream first, what comes from elsewhere after it
             instance.inputs = tuple(sorted(inputs[key], key=lambda v: order.get(self.graph.nodes[v.node].role, 0)))
             instance.outputs = tuple(
                 sorted(outputs[key], key=lambda v: (self.graph.nodes[v.node].role is Role.TAP, v.node, v.port))
             )
+
+    def _same_outputs(self, uses: list[Use], outputs: dict[int, dict[Edge, None]]) -> None:
+        """Let every use of a shared instance, and what is inside it, return what any of them returns."""
+        for same in zip(*(self._returned(use, outputs) for use in running(uses, self.uses.live)), strict=True):
+            ports = {value.port for node, values in same for value in values if value.node == node}
+            for node, values in same:
+                values.update((Edge(node, port), None) for port in ports)
+
+    def _returned(self, use: Use, outputs: dict[int, dict[Edge, None]]) -> Iterator[tuple[int, dict[Edge, None]]]:
+        """Each node of a use with what each instance around it returns, from its own outwards to the use."""
+        for node in use.nodes:
+            instance = self._instance_of[node]
+            while instance.scope is not use.scope:
+                yield node, outputs[id(instance)]
+                instance = parent_of(instance)
+            yield node, outputs[id(instance)]
 
     # -- code
 

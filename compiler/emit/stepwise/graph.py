@@ -15,7 +15,7 @@ from hvdsl.compiler.catalogue.convolutions import CONV, DEPTHWISE
 from hvdsl.compiler.catalogue.joins import ATTENTION, CONCAT, EXPAND
 from hvdsl.compiler.catalogue.reshaping import SHIFT
 from hvdsl.compiler.catalogue.rules import integer
-from hvdsl.compiler.catalogue.table import OWN, AtRest, Locality, Reads
+from hvdsl.compiler.catalogue.table import OWN, AtRest, Locality, Offset, Reads
 from hvdsl.compiler.diagnostics.emission import NO_STEPWISE_FORM
 from hvdsl.compiler.graph import ENTRIES, Edge, Graph, Node
 from hvdsl.grammar.diagnostics import Diagnostic, Diagnostics
@@ -161,6 +161,10 @@ class StepwiseGraph:
         if is_linear(node, self._graph) and not from_codes:
             return OpKind.LINEAR
         if node.operation in _KERNELS and reads[0].offsets is not None:
+            if not from_codes and self._looks_ahead(node, reads[0].offsets):
+                return self._refuse(
+                    node, "reads positions that come later in raster order of what is computed one by one"
+                )
             return OpKind.TAPS
         if not node.operation.reads_around and len(node.shapes) == 1 and not from_codes:
             return OpKind.POINTWISE
@@ -184,6 +188,12 @@ class StepwiseGraph:
         read = _reads(node, self._graph)[0].offsets or ()
         below, beside = max((r for r, _ in read), default=0), max((c for _, c in read), default=0)
         return down >= 0 and right >= 0 and (not down or below <= 0) and (not right or beside <= 0)
+
+    def _looks_ahead(self, node: Node, offsets: tuple[Offset, ...]) -> bool:
+        """Whether it reads what is not there yet: a map of its own that was shifted before may still be causal then."""
+        by = self._uses[Edge(node.index)][0].args if self._is_shifted(node) else None
+        down, right = (integer(by, "down"), integer(by, "right")) if by is not None else OWN
+        return any((row - down, column - right) > OWN for row, column in offsets)
 
     def _refuse(self, node: Node, why: str) -> OpKind:
         self._problems.add(

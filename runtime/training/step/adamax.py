@@ -50,7 +50,7 @@ class Adamax(torch.optim.Optimizer):
         """Continue from `state_dict()`."""
         super().load_state_dict(state_dict)
         counts = [state["step"].double() for state in self.state.values() if "step" in state]
-        self._apart = bool(counts) and len(torch.stack(counts).unique()) > 1
+        self._apart = bool(counts) and bool((torch.stack(counts) != counts[0]).any())
 
     @overload
     def step(self, closure: None = None) -> None: ...

@@ -203,7 +203,7 @@ class Optimization(Generic[P]):
                 return reason
         for scheduled in self._scheduled():
             scheduled.scheduled.hold()
-        self._rehearsal = Rehearsal(self._device, dict if self._penalties is None else self._penalties.expected)
+        self._rehearsal = Rehearsal(self._device, dict if self._penalties is None else self._penalties.moved)
         forget = partial(self.optimizer.zero_grad, set_to_none=True)
         self._captured = CapturedStep(self._on_device, self._rehearsal, record, forget)
         return None
@@ -320,7 +320,7 @@ class Optimization(Generic[P]):
         averages = checkpoint.tensors("ema", self.ema.state_dict()) if self.ema is not None else {}
         vectors = {}
         if self._penalties is not None and "penalties" in checkpoint:
-            vectors = checkpoint.tensors("penalties", self._penalties.expected())
+            vectors = checkpoint.tensors("penalties", self._penalties.expected(checkpoint.load("penalties")))
         chosen = checkpoint.tensors(CHOSEN, chosen_codes(self.model)) if CHOSEN in checkpoint else {}
         moments, scheme = checkpoint.load("optimizer"), checkpoint.noise_scheme
         guard = SkipGuard(self.guard.limit)

@@ -77,7 +77,7 @@ class PreparedWeights:
         for layers in self._normed:
             rows = stacked_weights(layers)
             rows = rows if self._dtype is None else rows.to(self._dtype)
-            for layer, own in zip(layers, rows.split(len(rows) // len(layers)), strict=True):
+            for layer, own in zip(layers, torch.split(rows, len(rows) // len(layers)), strict=True):
                 weight = of_rows(own, layer.weight, layer.channel_axis)
                 layer.__dict__.update(weight=weight, norm=None, mask=None)
 

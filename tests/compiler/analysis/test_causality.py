@@ -28,12 +28,17 @@ CAUSAL = [
     "conv((2, 3), 8, pad = (1, 0, 1, 1)) -> shift(down = 1)",
     "conv(1x1, 8) -> shift(right = 1)",
     "shift(right = 1) -> conv(3, 8, mask = causal(upto))",
+    "shift(down = 1) -> elu -> conv((1, 3), 8) -> shift(down = 1)",
     ATTEND.format("strict"),
     ATTEND.format("inclusive"),
 ]
 NOT_STEPWISE = [  # causal, but a step needs what lies between it and its shift
     "conv(3, 8) -> shift(down = 2)",
     "h = conv(1x1, 8); attention(h, h, h, causal = strict) -> shift(right = 1)",
+    # and these read, of a map that is computed position by position, what comes later
+    "shift(down = 1) -> conv((1, 3), 8)",
+    "shift(down = 2) -> elu -> conv(3, 8)",
+    "shift(right = 3) -> conv((1, 3), 8) -> shift(right = 1)",
 ]
 LEAKS = [
     ("conv(3, 8, mask = causal(all)) -> elu", "own", "`conv`", "tap (0, 0)"),

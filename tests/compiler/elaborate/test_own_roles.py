@@ -29,6 +29,26 @@ def test_own_roles_are_counted_and_named_at_each_use() -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "kernels"),
+    [
+        ("shared s = conv(1x1, 8); x -> s -> s; shared s = conv(1x1, 8); x -> s", 2),
+        ("shared s = conv(1x1, 8); x -> s; s = x -> conv(1x1, 8); x + s", 2),
+        ("s = x -> conv(1x1, 8); shared s = conv(1x1, 8); x -> s -> s", 2),
+        ("{ shared s = conv(1x1, 8); x -> s } -> { shared s = conv(1x1, 8); x -> s -> s }", 2),
+        ("residual { shared s = conv(1x1, 8); s } -> residual { shared s = conv(1x1, 8); s }", 2),
+        ("shared g = { shared s = conv(1x1, 8); s -> s }; g -> g -> { shared s = conv(1x1, 8); s }", 2),
+    ],
+)
+def test_instances_of_one_name_are_different_ones(body: str, kernels: int) -> None:
+    """Each has parameters of its own, whose names are of nothing else."""
+    graph = model("c", f"cell c {{ {body} }}").graph
+    paths = {n.path for n in graph.nodes if n.path.startswith("encoder.r8.c.0.")}
+    assert len(paths) == kernels
+    plain = model("c", "cell c { conv(1x1, 8) }").graph
+    assert graph.parameter_count() - plain.parameter_count() == (kernels - 1) * (64 + 8)
+
+
+@pytest.mark.parametrize(
     ("uses", "shared", "message"),
     [
         ("f -> f(own = gain)", "shared f = conv(1x1, 8)", "`f` has no parameters `gain`"),

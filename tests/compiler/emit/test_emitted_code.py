@@ -254,6 +254,35 @@ def test_a_shared_instance_that_differs_from_use_to_use_is_refused() -> None:
     assert [d.code.id for d in caught.value.diagnostics] == ["HV0805"]
 
 
+RECURRENT = """hv 1
+model recurrent
+data digits { shape = 1x8x8, bits = 4, input = v / 15 }
+group step {
+  h, canvas = x
+  z ~ normal(standard(2)) posterior normal(concat(skip, h) -> conv(1x1, 4))
+  h = concat(h, z) -> conv(1x1, 3) -> tanh
+  h, canvas + (h -> conv(1x1, 1))
+}
+encoder { 8: avg_pool(2) -> conv(1x1, 3) -> tap }
+decoder {
+  4: { shared f = step; _, canvas = (learned(zeros, 3), learned(zeros, 1)) -> f * 3; canvas }
+  8: nearest(2)
+}
+likelihood bernoulli
+objective { unit = nats_per_image }
+"""
+
+
+def test_a_shared_step_over_a_state_is_a_loop_though_nothing_reads_the_last_state() -> None:
+    """As in DRAW (Gregor et al. 2015): the last of the steps makes a state, too, for it is the same module."""
+    done = hvdsl.compile(Source("recurrent.hv", RECURRENT), level=0)
+    assert "for i in range(2):\n            x, h = self.r4.f(x, h, skip_4, latents[i : 1 + i])" in done.source
+    assert "_, canvas = self.r4.f(x, h, skip_4, latents[2:3])" in done.source
+    walk = Traversal.infer(done.build().LATENTS, 2, SampleNoise(0, [0, 1]))  # type: ignore[arg-type]
+    done.build()(torch.rand(2, 1, 8, 8), walk)
+    assert walk.rates.shape == (3, 2)
+
+
 def test_values_keep_the_names_of_the_spec() -> None:
     source = compiled("vdvae").source
     assert "p, feature = self.p.bottleneck[0](x).split((4, 8), 1)" in source

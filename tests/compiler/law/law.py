@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hvdsl import grammar
+from hvdsl.compiler.analysis.memory import memory
 from hvdsl.compiler.analysis.reach import still_norms, untrained
 from hvdsl.compiler.emit import emit_priors, emit_steps
 from hvdsl.compiler.load import load_module
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.pipeline import check, write
+from hvdsl.draw import draw
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.inference.generate import sample
 from hvdsl.runtime.latents.conditions import arguments_of, conditions_of, target_of, weight_of
+from hvdsl.runtime.latents.group import CodeMap, Condition
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.objective.elbo import ModelBatch
 from hvdsl.runtime.objective.objective import Objective
+from hvdsl.runtime.objective.penalties import Penalties
 from hvdsl.runtime.priors.protocol import StepwisePrior
 from hvdsl.runtime.priors.sampling import draw_codes
 from hvdsl.runtime.training.schedule import Clock
+from hvdsl.workflows.compiling import info
 
 BATCH = 3
 DEAD = {"HV0309", "HV0904", "HV0905", "HV0906", "HV0907", "HV0909"}  # warnings of what gets no gradient
 CLOCK = Clock(per_epoch=10, total=20)
+_VARIANT = re.compile(r"^variant (\w+)", re.MULTILINE)
 TRIES = 3  # redraws of all parameters, before a gradient of zero counts
 
 
@@ -41,12 +49,18 @@ class Verdict:
 
 
 def judge(text: str) -> Verdict:
-    """Put a spec to the law."""
+    """Put a spec to the law; one with variants, with all of these laid over it."""
     step = "check"
     try:
-        model = check(Source("law.hv", text))
+        model = check(Source("law.hv", text), variant="@".join(_VARIANT.findall(text)) or None)
         step = "text -> YAML -> text"
         _round_trip(text)
+        step = "info and drawing"
+        _is_shown(model)
+        step = "prior steps"
+        _priors(model)
+        if model.is_of_codes:
+            return Verdict(warned=tuple(sorted({d.code.id for d in model.warnings})))
         modules = []
         for level in (0, 1):
             step = f"compile -O{level}"
@@ -59,8 +73,6 @@ def judge(text: str) -> Verdict:
         _trains(model, modules)
         step = "generate"
         _generates(model, modules[1])
-        step = "prior steps"
-        _priors(model)
     except SpecError as error:
         if step != "check":
             return Verdict(broken=f"{step}: refused late: {error}")
@@ -70,6 +82,14 @@ def judge(text: str) -> Verdict:
     except Exception as error:
         return Verdict(broken=f"{step}: {type(error).__name__}: {str(error).strip()[:300]}")
     return Verdict(warned=tuple(sorted({d.code.id for d in model.warnings})))
+
+
+def _is_shown(model: Model) -> None:
+    """What `info` and `draw` say of it: numbers of a model that is accepted."""
+    assert info(model)["parameters"] >= 0
+    assert draw(model, ".svg")
+    if not model.is_of_codes:
+        assert memory(model.graph).peak > 0
 
 
 def _round_trip(text: str) -> None:
@@ -124,6 +144,9 @@ def _trains(model: Model, modules: list[nn.Module]) -> None:
             losses.append(objective(module, batch, 7)[0])
         assert attempt or losses[2].isfinite(), f"the loss is {losses[2]}"
         torch.testing.assert_close(losses[1], losses[0], rtol=1e-8, atol=1e-8, equal_nan=True)
+        weights = [Penalties(module, model.settings.objective, CLOCK.steps)(7)[0] for module in modules]
+        if weights[0] is not None:
+            torch.testing.assert_close(weights[1], weights[0], rtol=1e-8, atol=1e-8)
         plain.zero_grad()
         losses[2].backward()
         silent -= {n for n, p in plain.named_parameters() if p.grad is not None and bool((p.grad != 0).any())}
@@ -155,14 +178,17 @@ def _priors(model: Model) -> None:
     for latent, cls in load_module(emit_priors(model), "law_priors").PRIORS.items():
         module = cls()
         initialize(module, 1)
-        _drawn_as_forward(StepwisePrior(module.double(), steps[latent]))
+        _drawn_as_forward(
+            StepwisePrior(module.double(), steps[latent]), bool(DEAD & {d.code.id for d in model.warnings})
+        )
 
 
-def _drawn_as_forward(prior: StepwisePrior) -> None:
+def _drawn_as_forward(prior: StepwisePrior, warned: bool) -> None:
     _shake(prior.module, 1)
     own, generator = prior.model.CODES, torch.Generator().manual_seed(0)
-    noise = 3 * torch.randn(2, own.classes, *own.grid, generator=generator, dtype=torch.float64)
-    given = [torch.randint(0, c.classes, (2, *c.grid), generator=generator) for c in prior.model.CONDITIONS]
+    height, width = own.grid
+    noise = 3 * torch.randn(2, own.classes, height, width * own.depth, generator=generator, dtype=torch.float64)
+    given = [_of(condition, generator) for condition in prior.model.CONDITIONS]
     seen = torch.zeros_like(noise)
 
     def choose(logits: Tensor, i: int, j: int) -> Tensor:
@@ -171,5 +197,26 @@ def _drawn_as_forward(prior: StepwisePrior) -> None:
 
     drawn = draw_codes(prior, choose, given, batch=2)
     with torch.no_grad():
-        full = prior.module.eval()(drawn, *given)
-    torch.testing.assert_close(seen, full, rtol=1e-8, atol=1e-9)
+        full = prior.module.eval()(drawn, *given).view(2, own.depth, own.classes, height, width)
+    columns = full.permute(0, 2, 3, 4, 1).flatten(3)  # each depth of a position is as a column
+    torch.testing.assert_close(seen, columns, rtol=1e-8, atol=1e-9)
+    if prior.steps.WAVEFRONT_SKEW is not None:
+        assert torch.equal(draw_codes(prior, choose, given, batch=2, schedule="wavefront"), drawn), "other codes"
+    _prior_trains(prior, drawn.clone(), given, warned)
+
+
+def _of(condition: CodeMap | Condition, generator: torch.Generator) -> Tensor:
+    """Codes, classes or numbers that a prior is given."""
+    shape = (2, *(condition.shape if isinstance(condition, CodeMap) else condition.stored))
+    if condition.classes is None:
+        return torch.randint(0, 16, shape, generator=generator).double()
+    return torch.randint(0, condition.classes, shape, generator=generator)
+
+
+def _prior_trains(prior: StepwisePrior, codes: Tensor, given: list[Tensor], warned: bool) -> None:
+    """Each parameter of a prior has a gradient, or it was told that some of it has none."""
+    own = prior.model.CODES
+    logits = prior.module.train()(codes, *given).view(2, own.depth, own.classes, *own.grid)
+    F.cross_entropy(logits.transpose(1, 2), codes.view(2, own.depth, *own.grid)).backward()
+    silent = [n for n, p in prior.module.named_parameters() if p.grad is None or not bool((p.grad != 0).any())]
+    assert warned or not silent, f"prior {own.name}, no gradient: {silent[:4]}"

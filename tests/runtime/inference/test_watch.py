@@ -11,7 +11,7 @@ from PIL import Image
 from hvdsl.compiler.setting_words import Duration
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.inference.evaluate import evaluate
-from hvdsl.runtime.inference.watch import watch
+from hvdsl.runtime.inference.watch import long_validation, watch
 from hvdsl.runtime.training.folder.run import Run
 from hvdsl.runtime.training.folder.weights import load_weights
 from hvdsl.runtime.training.trainer import Trainer
@@ -45,6 +45,16 @@ def test_evaluations_and_pictures_come_when_the_spec_says_and_at_the_end(tmp_pat
         "samples-5.png",
     ]
     assert Image.open(run.pictures / "samples-5.png").size == (6 * 50 + 2, 6 * 50 + 2)
+
+
+def test_a_validation_that_takes_as_long_as_ten_epochs_is_announced() -> None:
+    assert long_validation(samples=1, images=6_000, epoch=54_000) is None
+    assert long_validation(samples=89, images=6_000, epoch=54_000) is None
+    sentence = long_validation(samples=1_000, images=6_000, epoch=54_000)
+    assert sentence is not None
+    assert sentence.startswith("each validation takes 6,000,000 passes through the model (6,000 images, 1,000 samples")
+    assert "as many as 111 epochs" in sentence
+    assert "--set evaluate.samples=1" in sentence
 
 
 def test_watching_does_not_change_what_is_learned(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.noise import JointNoise
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.latents.noise import noise_layout
-from hvdsl.runtime.objective import penalties
+from hvdsl.runtime.objective import spectral
 from hvdsl.runtime.objective.elbo import ModelBatch
 from hvdsl.runtime.objective.objective import Objective
 from hvdsl.runtime.protocol import as_vae
@@ -102,7 +102,7 @@ def test_a_read_on_meta_is_an_error() -> None:
 @pytest.mark.usefixtures("fused_on_meta")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_step_of_each_family_reads_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(penalties, "FIRST_ITERATIONS", 1)  # one of them reads what forty do
+    monkeypatch.setattr(spectral, "FIRST_ITERATIONS", 1)  # one of them reads what forty do
     model, settings = built(name)
     updates = optimization(model.to("meta"), settings)
     updates.launch([batch(model, settings, "meta")])
