@@ -149,6 +149,7 @@ def _check_latent(
             statement.span,
             f"{shape_text(prior.shape)} in row {size_label(label)}",
             f"a latent at {size_label(label)}",
+            "draw it in the row of its size and give it a name there: the rows below may read it",
         )
 
 

@@ -214,6 +214,8 @@ class Parser:
             return f"a size has no spaces: write `{last.text}x{self.tokens[at + 1].text}`"
         if last is not None and (habit := _habit(last, token, self.tokens[at + 1 : at + 2])):
             return habit
+        if self._in_bare_row(token, at, accepted):
+            return "several statements of a row stand in braces: `8: { h = …; conv(3x3, 16) }`"
         if token.type == "IS" and last is not None:
             return "`=` binds a name at the start of a statement; compare with `==`"
         if token.type == STOP and token.text == ";":
@@ -239,6 +241,24 @@ class Parser:
         if "COLON" in accepted and token.type in _VALUE:
             return "a row begins with its resolution and `:`, as in `8: conv(3x3, 16)`"
         return ""
+
+    def _in_bare_row(self, token: Token, at: int, accepted: set[str]) -> bool:
+        """Whether a row without braces goes on here as if it had them: at `h = …`, or behind a `;`."""
+        if token.type != "IS" and "COLON" not in accepted:
+            return False
+        depth = 0
+        for before in reversed(self.tokens[:at]):
+            if before.type in ("RBRACE", "RPAR", "RSQB"):
+                depth += 1
+            elif before.type in ("LBRACE", "LPAR", "LSQB"):
+                if depth == 0:
+                    return False
+                depth -= 1
+            elif depth == 0 and token.type == "IS" and before.type in ("COLON", STOP):
+                return before.type == "COLON"
+            elif depth == 0 and before.type == STOP:
+                return before.text == ";" and self._begun("row") is not None
+        return False
 
     def _accepted(self) -> set[str]:
         """Return the terminals that can stand here: those that survive the reductions they ask for."""
