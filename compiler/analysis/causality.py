@@ -187,6 +187,13 @@ def _before(node: Node, number: int, wanted: int, graph: Graph) -> int:
     return positions & whole
 
 
+def positions_beside(positions: int, offset: Offset, shape: Shape) -> int:
+    """The positions of a map, as bits, whose neighbour at `offset` is one of `positions`."""
+    by = offset[0] * shape[2] + offset[1]
+    moved = positions >> by if by >= 0 else positions << -by
+    return moved & _columns(offset[1], shape) & ((1 << shape[1] * shape[2]) - 1)
+
+
 def _columns(offset: int, shape: Shape) -> int:
     """The positions whose neighbour `offset` columns on is still in the map."""
     _, height, width = shape

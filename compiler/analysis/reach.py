@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
+from hvdsl.compiler.analysis.zeros import FACTORS, forms, zeros
 from hvdsl.compiler.catalogue.activations import DROPOUT
 from hvdsl.compiler.catalogue.arithmetic import MUL, MUL_NUMBER, NUMBER_DIV
 from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
@@ -48,21 +49,27 @@ def learning(model: Model) -> frozenset[int]:
     Rates without a weight and quantizers without a commitment give none: what only they read never learns.
     """
     graph, objective = model.graph, model.settings.objective
-    trained = {graph.output.node}
+    sums, zero = forms(graph), zeros(graph)
+    nothing = {node.index for node, factor in factors(graph) if factor == 0} | zero.deaf
+    trained: set[int] = set()
+
+    def train(edges: Iterable[Edge]) -> None:
+        """The gradient comes to these: of a sum, to what is left in it."""
+        for edge in edges:
+            trained.update({term.node for term in sums.get(edge, (edge,)) if term not in zero.empty})
+
+    train([graph.output])
     for latent in graph.latents:
         family = LATENT_FAMILIES[latent.family]
         if family.quantized:
-            trained.add(latent.prior.node)  # whose codebook has a loss of its own
-            trained |= {latent.posterior.node} if family.commits and objective.commitment != 0 else set()
+            train([latent.prior])  # whose codebook has a loss of its own
+            train([latent.posterior] if family.commits and objective.commitment != 0 else ())
         elif weighs(latent, objective):
-            trained |= {edge.node for edge in graph.nodes[latent.node].inputs}
+            train(graph.nodes[latent.node].inputs)
     priors = {latent.node: latent.prior for latent in graph.latents}
-    zero = {node.index for node, factor in factors(graph) if factor == 0}
     for node in reversed(graph.nodes):
-        if node.index in trained and node.index not in zero and node.operation.needs is Needs.VALUES:
-            trained |= {
-                edge.node for edge in node.inputs if edge != priors.get(node.index)
-            }  # training draws from others
+        if node.index in trained and node.index not in nothing and node.operation.needs is Needs.VALUES:
+            train(edge for edge in node.inputs if edge != priors.get(node.index))  # training draws from others
     return frozenset(trained)
 
 
@@ -95,19 +102,21 @@ def still_norms(graph: Graph) -> Iterator[Node]:
 
 def untrained(model: Model) -> Iterator[tuple[str, Node]]:
     """Each trained parameter that can get no gradient, by its path, and a node that owns it."""
-    trained = set(_paths(model.graph.nodes[i] for i in learning(model)))
-    for node in model.graph.nodes:
-        for path in _paths([node]):
+    graph = model.graph
+    deaf = zeros(graph).deaf
+    trained = {path for i in learning(model) for path in _paths(graph.nodes[i], deaf)}
+    for node in graph.nodes:
+        for path in _paths(node):
             if path not in trained:
                 trained.add(path)
                 yield path, node
 
 
-def _paths(nodes: Iterable[Node]) -> Iterator[str]:
-    for node in nodes:
-        for parameter in node.parameters:
-            if parameter.trainable:
-                yield node.parameter_path(parameter.role)
+def _paths(node: Node, deaf: Collection[int] = ()) -> Iterator[str]:
+    """The trained parameters of a node; of one that is deaf, its bias alone."""
+    for parameter in node.parameters:
+        if parameter.trainable and not (node.index in deaf and parameter.role in FACTORS):
+            yield node.parameter_path(parameter.role)
 
 
 @record

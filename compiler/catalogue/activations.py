@@ -74,6 +74,7 @@ def _function(name: str, summary: str, saves: Saves, call: str, writes_into: str
         saves=saves,
         expression=template(f"{call}({{0}})"),
         locality=Locality.ELEMENT,
+        keeps_zeros=name != "sigmoid",
         writes_into=into(f"{writes_into}({{0}})") if writes_into else None,
         steady=True,
     )
@@ -91,6 +92,7 @@ def _with_number(
         saves=Saves.INPUT,
         expression=_default(f"F.{name}", argument, default),
         locality=Locality.ELEMENT,
+        keeps_zeros=name != "softplus",
         writes_into=writes_into,
         steady=True,
     )
@@ -115,6 +117,7 @@ GLU = Operation(
     expression=template("F.glu({0}, 1)"),
     locality=Locality.PIXEL,
     channels=_halves,
+    keeps_zeros=True,
     writes_into=into("glu({0}, 1)"),
 )
 CLIP = Operation(
@@ -165,6 +168,7 @@ DROPOUT = Operation(
     saves=Saves.OUTPUT,
     layer=_dropout_layer,
     locality=Locality.ELEMENT,
+    keeps_zeros=True,
     at_rest=AtRest.IDENTITY,
 )
 

@@ -287,6 +287,7 @@ class Operation(Record):
     channels: Channels | ChannelRule | None = None  # None: SAME of an ELEMENT, else ALL
     needs: Needs = Needs.VALUES
     linear: bool = False  # in all its operands together, up to a constant
+    keeps_zeros: bool = False  # of a function: of zeros it gives zeros
     at_rest: AtRest = AtRest.SAME
     whole_batch: bool = False  # in training it takes statistics of all images and positions
     view: bool = False  # its outputs share the memory of its input

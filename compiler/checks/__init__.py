@@ -8,7 +8,9 @@ from typing import TypeAlias
 from hvdsl.compiler.checks.emission import check_causality, check_shared, check_stepwise
 from hvdsl.compiler.checks.flows import check_flows
 from hvdsl.compiler.checks.reach import (
+    check_cancelled_terms,
     check_dead_values,
+    check_emptied_maps,
     check_leaks,
     check_posteriors,
     check_still_norms,
@@ -30,6 +32,8 @@ CHECKS: tuple[Check, ...] = (
     check_unread_latents,
     check_dead_values,
     check_zero_products,
+    check_emptied_maps,
+    check_cancelled_terms,
     check_untrained_priors,
     check_still_norms,
     check_input_range,
@@ -43,7 +47,10 @@ CHECKS: tuple[Check, ...] = (
 )
 
 OF_PRIORS: tuple[Check, ...] = (
+    check_dead_values,
     check_zero_products,
+    check_emptied_maps,
+    check_cancelled_terms,
     check_parameter_groups,
     check_causality,
     check_stepwise,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-from hvdsl.compiler.analysis.reach import factors, reaching, sees_image, still_norms, untrained, weighs
+from hvdsl.compiler.analysis.reach import factors, learning, reaching, sees_image, still_norms, untrained, weighs
+from hvdsl.compiler.analysis.zeros import cancelled, forms, zeros
 from hvdsl.compiler.diagnostics import names as errors
 from hvdsl.compiler.diagnostics import warnings as codes
-from hvdsl.compiler.graph import Graph, GraphScope, Node, Role
+from hvdsl.compiler.graph import ENTRIES, Edge, Graph, GraphScope, Node, Role
 from hvdsl.compiler.model import Model
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic
@@ -16,14 +17,25 @@ from hvdsl.grammar.source import Span
 
 def check_dead_values(model: Model) -> Iterator[Diagnostic]:
     """Operations and taps whose results reach nothing (HV0905), wherever their text stands."""
-    graph = model.graph
-    alive = reaching(graph, (graph.output.node, *(latent.node for latent in graph.latents)))
-    dead = [node for node in graph.nodes if node.index not in alive and node.role is not Role.IMAGE]
-    if not dead:
+    graphs = [graph for graph in (model.graph, *model.priors.values()) if graph.nodes]
+    live = [reaching(graph, (graph.output.node, *(latent.node for latent in graph.latents))) for graph in graphs]
+    if all(
+        node.index in alive or node.role in ENTRIES
+        for graph, alive in zip(graphs, live, strict=True)
+        for node in graph.nodes
+    ):
         return
-    read = {edge.node for node in graph.nodes for edge in node.inputs}
-    useful = _spans(graph, alive)
+    useful = {span for graph, alive in zip(graphs, live, strict=True) for span in _spans(graph, alive)}
     reported = [d.span for d in model.warnings if d.span is not None]
+    for graph, alive in zip(graphs, live, strict=True):
+        yield from _dead_values(graph, alive, useful, reported)
+
+
+def _dead_values(
+    graph: Graph, alive: frozenset[int], useful: Collection[Span], reported: list[Span]
+) -> Iterator[Diagnostic]:
+    dead = [node for node in graph.nodes if node.index not in alive and node.role not in ENTRIES]
+    read = {edge.node for node in graph.nodes for edge in node.inputs}
     for node in dead:
         if node.index in read:
             continue
@@ -50,7 +62,7 @@ def check_zero_products(model: Model) -> Iterator[Diagnostic]:
     for graph in (model.graph, *model.priors.values()):
         for node, factor in factors(graph):
             zero[node.span] = factor == 0 and zero.get(node.span, True)
-    for span in (span for span, is_zero in zero.items() if is_zero):
+    for span in (span for span, nothing in zero.items() if nothing):
         yield Diagnostic(
             codes.UNREAD_VALUE,
             "nothing is left of what is multiplied by 0",
@@ -59,6 +71,65 @@ def check_zero_products(model: Model) -> Iterator[Diagnostic]:
             "a factor other than 0",
             "remove it, or write the factor that is meant",
         )
+
+
+def check_emptied_maps(model: Model) -> Iterator[Diagnostic]:
+    """Maps of which nothing is left, and weights that read zeros alone (HV0905), wherever their text stands."""
+    empty: dict[Span, str] = {}
+    alone: dict[Span, str] = {}  # where another instance of the same text has something: what never learns in this one
+    for graph in (model.graph, *model.priors.values()):
+        zero = zeros(graph)
+        products = {node.index for node, factor in factors(graph) if factor == 0}
+        heard = {node.path for node in graph.nodes if zero.deaf and node.index not in zero.deaf}
+        for node in graph.nodes if zero.empty or zero.deaf else ():
+            if node.inputs and node.index not in products:
+                fresh = zero.empty.isdisjoint(node.inputs)
+                emptied = fresh and Edge(node.index) in zero.empty
+                what = "nothing is left of the map" if emptied else f"`{node.operation.name}` reads nothing but zeros"
+                is_so = emptied or (fresh and node.index in zero.deaf)
+                if is_so and node.parameters and node.path not in heard:
+                    alone[node.span] = f"{what} in `{node.scope.path}`"
+                empty[node.span] = what if is_so and empty.get(node.span, what) else ""
+    messages = {span: message or alone.get(span, "") for span, message in empty.items()}
+    for span, message in ((span, message) for span, message in messages.items() if message):
+        yield Diagnostic(
+            codes.UNREAD_VALUE,
+            message,
+            span,
+            "zeros at every position, whatever comes in: what it is made of gets no gradient from here",
+            "a map of which something is read",
+            "shift, pad and mask by less than the size of the map, or remove it",
+        )
+
+
+def check_cancelled_terms(model: Model) -> Iterator[Diagnostic]:
+    """Tensors that a sum adds and takes away again (HV0905); in a repeat, those that never learn."""
+    for graph in (model.graph, *model.priors.values()):
+        sums = forms(graph)
+        found = list(cancelled(graph, sums))
+        alive = learning(model) if found and graph is model.graph else frozenset()
+        places: dict[Span, list[tuple[Node, Edge]]] = {}
+        for node, term in found:
+            places.setdefault(node.span, []).append((node, term))
+        for span, lost in places.items():
+            always = {node.index for node, _ in lost} == {n.index for n in graph.nodes if n.span == span and n.inputs}
+            dead = [graph.nodes[term.node] for _, term in lost if always or term.node not in alive]
+            if not dead:
+                continue
+            name = next((name for name in dead[0].names if name), None) or _short(dead[0].span.text)
+            yield Diagnostic(
+                codes.UNREAD_VALUE,
+                f"nothing of `{name}` is left in this sum",
+                span,
+                f"what line {dead[0].span.line} gives is added and taken away again: it gets no gradient from here",
+                "terms that do not cancel",
+                "remove them, or mend a sign",
+            )
+
+
+def _short(text: str) -> str:
+    first, *more = text.splitlines()
+    return f"{first[:39]}…" if more or len(first) > 40 else first
 
 
 def check_unread_latents(model: Model) -> Iterator[Diagnostic]:

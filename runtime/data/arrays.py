@@ -227,13 +227,12 @@ def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> ND
 
 
 def _parts(path: Path, stored: Mapping[str, NDArray[Any]], channels: int | None) -> dict[str, Arrays]:
-    images: dict[str, str] = {}
+    of_part: dict[str, list[str]] = {}
     for key in stored:
         part = part_in(key)
         if part is not None and not _LABELS.search(key) and stored[key].ndim >= 3:
-            if part in images:
-                raise DataError(f"{path} holds `{images[part]}` and `{key}`, both {part}: keep one of the two")
-            images[part] = key
+            of_part.setdefault(part, []).append(key)
+    images = {part: _images_of(path, part, keys) for part, keys in of_part.items()}
     if not images:
         images = {ALL: _only(path, stored)}
     parts = {part: _one(path, stored, part, key, channels) for part, key in images.items()}
@@ -241,6 +240,18 @@ def _parts(path: Path, stored: Mapping[str, NDArray[Any]], channels: int | None)
     if left := [key for key, array in stored.items() if array.ndim >= 3 and key not in read and part_in(key) is None]:
         _log.warning("%s: left out: `%s`, whose name says no part", path, "`, `".join(left))
     return parts
+
+
+def _images_of(path: Path, part: str, keys: Sequence[str]) -> str:
+    """Of the arrays of a part that could be its images: `train` or `train_images`, beside which others are fields."""
+    named = [key for key in keys if _field(key, part) in (key, *_IMAGES)] if len(keys) > 1 else keys
+    if len(named) != 1:
+        first, second = (named or keys)[:2]
+        raise DataError(
+            f"{path} holds `{first}` and `{second}`, both {part}: keep one of the two, or call the images `{part}` "
+            f"and the others `{part}_NAME`"
+        )
+    return named[0]
 
 
 def _only(path: Path, stored: Mapping[str, NDArray[Any]]) -> str:

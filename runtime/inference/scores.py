@@ -1,8 +1,7 @@
 """How well a model explains single images: their bounds, and how near reconstructions are to them.
 
-With several samples the bound is that of IWAE (Burda, Grosse & Salakhutdinov 2016), one sample at a time. With
-log w_k = log p(x | z_k) + log p(z_k) - log q(z_k | x), z_k ~ q: L_K = log (1/K) Σ w_k, at most log p(x), and the ELBO
-for K = 1.
+With several samples the bound is that of IWAE (Burda, Grosse & Salakhutdinov 2016). With log w_k = log p(x | z_k) +
+log p(z_k) - log q(z_k | x), z_k ~ q: L_K = log (1/K) Σ w_k, at most log p(x), and the ELBO for K = 1.
 """
 
 from __future__ import annotations
@@ -16,17 +15,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hvdsl.runtime.inference.inference import model_batch
+from hvdsl.runtime.ground.noise import JoinedNoise, Noise
+from hvdsl.runtime.inference.inference import chunks, model_batch
+from hvdsl.runtime.inference.passes import PASS, encoded_once, largest_map
 from hvdsl.runtime.latents import LatentGroup, Source, Traversal
 from hvdsl.runtime.latents.noise import image_noise
-from hvdsl.runtime.objective.elbo import ModelBatch, measure
+from hvdsl.runtime.objective.elbo import Elbo, ModelBatch, measure
 from hvdsl.runtime.protocol import as_vae
 
 WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03  # Wang et al. 2004, section III B and C
 
 
 class ImportanceBound:
-    """Collects log-weights `(N,)` of a batch as they come; memory does not grow with their number.
+    """Collects log-weights of a batch as they come; memory does not grow with their number.
 
     Sums are kept relative to the largest weight so far, in float64.
     """
@@ -36,18 +37,18 @@ class ImportanceBound:
         self._largest = torch.tensor(-math.inf, dtype=torch.float64)
         self._sum = torch.tensor(0.0, dtype=torch.float64)  # Σ exp(log w - largest)
 
-    def add(self, log_weight: Tensor) -> None:
-        """One more sample of every image."""
-        log_weight = log_weight.detach().double()
+    def add(self, log_weights: Tensor) -> None:
+        """One more sample of every image, `(N,)`, or several, `(samples, N)`."""
+        log_weights = log_weights.detach().double()
+        log_weights = log_weights[None] if log_weights.dim() == 1 else log_weights
         if self.samples == 0:
-            device = log_weight.device
-            self._largest = torch.full_like(log_weight, -math.inf)
-            self._sum = self._sum.to(device)
-        largest = torch.maximum(self._largest, log_weight)
-        shrink, new = torch.exp(self._largest - largest), torch.exp(log_weight - largest)
-        self._sum = self._sum * shrink + new
+            self._largest = torch.full_like(log_weights[0], -math.inf)
+            self._sum = torch.zeros_like(log_weights[0])
+        largest = torch.maximum(self._largest, log_weights.amax(0))
+        shrink, new = torch.exp(self._largest - largest), torch.exp(log_weights - largest)
+        self._sum = self._sum * shrink + new.sum(0)
         self._largest = largest
-        self.samples += 1
+        self.samples += len(log_weights)
 
     @property
     def bound(self) -> Tensor:
@@ -90,41 +91,68 @@ def score_images(
 
     `given` are the fields beside the images.
 
-    One sample per pass, the weights summed as they come: memory does not grow with the number of samples.
+    What depends on the images alone is computed once. The first pass takes one sample of each image and tells how many
+    the others have room for; weights are summed as they come, so that memory does not grow with the number of samples.
 
     Args:
         from_prior: So many of the last groups are drawn from their priors: the bound L^{>k} of Havtorn et al. 2021.
     """
-    vae = as_vae(model)
-    images: ModelBatch | None = None
-    dims: int | Tensor = 0
-    distortion = torch.zeros(len(v), dtype=torch.float64, device=v.device)
-    rates = torch.zeros(len(vae.LATENTS), len(v), dtype=torch.float64, device=v.device)
-    channel_rates = torch.zeros(sum(map(rated_channels, vae.LATENTS)), dtype=torch.float64, device=v.device)
-    weights, params = ImportanceBound(), None
-    sources = [Source.POSTERIOR] * (len(vae.LATENTS) - from_prior) + [Source.PRIOR] * from_prior
-    for k in range(samples):
-        noise = image_noise(model, vae.LATENTS, seed, indices, k, v.device)
+    groups, n = as_vae(model).LATENTS, len(v)
+    sources = [Source.POSTERIOR] * (len(groups) - from_prior) + [Source.PRIOR] * from_prior
+
+    def noise(k: int) -> Noise:
+        return image_noise(model, groups, seed, indices, k, v.device)
+
+    def measured(batch: ModelBatch) -> tuple[Elbo, Traversal]:
         latents = Traversal(
-            vae.LATENTS, len(v), noise, sources, densities=samples > 1, detail="channel", device=v.device
+            groups, len(batch.x), batch.noise, sources, densities=samples > 1, detail="channel", device=v.device
         )
-        images = model_batch(model, v, noise, given) if images is None else replace(images, noise=noise)
-        elbo = measure(model, images, latents)
-        dims = elbo.dims
-        params = elbo.params if params is None else params
-        distortion += elbo.distortion.double() / samples
-        rates += elbo.rates.double() / samples
+        return measure(model, batch, latents), latents
+
+    images = model_batch(model, v, noise(0), given)
+    if samples == 1:
+        return _Samples(1, *measured(images)).scores()
+    with encoded_once(model, n):
+        with largest_map(model) as largest:
+            so_far = _Samples(samples, *measured(images))
+        batch, room = images, max(1, PASS // largest())
+        for part in chunks(range(1, samples), room):
+            noises = [noise(k) for k in part]
+            again = len(batch.x) == n * len(part)
+            batch = replace(batch, noise=JoinedNoise(noises)) if again else images.repeated(noises)
+            so_far.add(*measured(batch))
+    return so_far.scores()
+
+
+class _Samples:
+    """Sums over `samples` samples of each image of a batch, in float64; the first pass holds one sample of each."""
+
+    def __init__(self, samples: int, elbo: Elbo, latents: Traversal) -> None:
+        self._count, self._first, self._images = samples, elbo, len(elbo.distortion)
+        groups = latents.groups
+        self._distortion = elbo.distortion.new_zeros(self._images, dtype=torch.float64)
+        self._rates = self._distortion.new_zeros(len(groups), self._images)
+        self._channel_rates = self._distortion.new_zeros(sum(map(rated_channels, groups)))
+        self._weights = ImportanceBound()
+        self.add(elbo, latents)
+
+    def add(self, elbo: Elbo, latents: Traversal) -> None:
+        """One more pass: all images, once for each of its samples."""
+        distortion = elbo.distortion.double().view(-1, self._images)
+        self._distortion += distortion.sum(0)
+        self._rates += elbo.rates.double().view(len(self._rates), *distortion.shape).sum(1)
         details = [o.rate_detail.double().sum(0) for o in latents.outcomes if o.rate_detail is not None]
-        channel_rates += torch.cat(details) / samples
-        if samples > 1:
-            weights.add(latents.log_weight.double() - elbo.distortion.double())
-    if not vae.likelihood.density:
-        bound = -rates.sum(0)
-    else:
-        bound = weights.bound if samples > 1 else -distortion - rates.sum(0)
-    assert params is not None  # there is a sample
-    scored = dims if isinstance(dims, Tensor) else torch.full((len(v),), float(dims))
-    return ImageScores(bound, distortion, rates, channel_rates, scored.double(), params)
+        self._channel_rates += torch.cat(details)
+        if self._count > 1:
+            self._weights.add(latents.log_weight.double().view(-1, self._images) - distortion)
+
+    def scores(self) -> ImageScores:
+        """Means over the samples, and the bound."""
+        first, k = self._first, self._count
+        distortion, rates = self._distortion / k, self._rates / k
+        bound = self._weights.bound if k > 1 else -rates.sum(0) - (distortion if first.density else 0.0)
+        dims = first.dims if isinstance(first.dims, Tensor) else torch.full((self._images,), float(first.dims))
+        return ImageScores(bound, distortion, rates, self._channel_rates / k, dims.double(), first.params)
 
 
 def rated_channels(group: LatentGroup) -> int:

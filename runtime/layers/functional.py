@@ -172,7 +172,7 @@ class Attention(nn.Module):
                 q[:, :, 1:], k[:, :, :-1], v[:, :, :-1], dropout_p=drop, is_causal=True
             )
             seen = torch.cat((torch.zeros_like(v[:, :, :1]), later), 2)
-        return seen.transpose(2, 3).reshape(len(value), value.shape[1], *query.shape[2:])
+        return seen.transpose(2, 3).reshape(value.shape[0], value.shape[1], *query.shape[2:])
 
     def _split(self, x: Tensor) -> Tensor:
         """`(N, C, H, W)` as `(N, heads, H W, C / heads)`."""

@@ -77,9 +77,22 @@ class WeightNorm:
     def weight(self, direction: Tensor, gain: Tensor, channel_axis: int) -> Tensor:
         """The weight in use, from v and a gain that broadcasts to it."""
         weight: Tensor = _Normalised.apply(  # type: ignore[no-untyped-call]  # torch's own
-            direction, gain, channel_axis, self.eps, self.gain == "log"
+            self, direction, gain, channel_axis
         )
         return weight
+
+    def factor(self, lengths: Tensor, gain: Tensor) -> Tensor:
+        """What each row of v is multiplied with, from its length."""
+        return (gain.exp() if self.gain == "log" else gain) / (lengths + self.eps)
+
+    def row_gradients(self, projection: Tensor, lengths: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """From p = ∂w · v of each row: what ∂v loses of v beside s ∂w, and the gradient of the gain.
+
+        The first is s p / (‖v‖ (‖v‖ + eps)); the second s p for log g, p / (‖v‖ + eps) for g.
+        """
+        padded, scaled = lengths + self.eps, projection * scale
+        loss = scaled / padded / lengths.clamp_min(torch.finfo(lengths.dtype).tiny)  # 0 where v is
+        return loss, scaled if self.gain == "log" else projection / padded
 
     def first_gain(self, direction: Tensor, channel_axis: int) -> Tensor:
         """The gain that goes with a first v."""
@@ -90,28 +103,24 @@ class WeightNorm:
 class _Normalised(torch.autograd.Function):
     """w = s v with s = g / (‖v‖ + eps); its gradient is written down, in fewer passes than recording it takes.
 
-    With p = Σ ∂w · v over all but the output channel: ∂v = s (∂w - p v / (‖v‖ (‖v‖ + eps))), ∂g = p / (‖v‖ + eps), and
-    ∂(log g) = s p.
+    With p = Σ ∂w · v over all but the output channel, ∂v = s (∂w - p v / (‖v‖ (‖v‖ + eps))).
     """
 
     @staticmethod
-    def forward(ctx: Any, direction: Tensor, gain: Tensor, channel_axis: int, eps: float, log: bool) -> Tensor:
+    def forward(ctx: Any, rule: WeightNorm, direction: Tensor, gain: Tensor, channel_axis: int) -> Tensor:
         lengths = norm(direction, channel_axis)
-        padded = lengths + eps
-        scale = (gain.exp() if log else gain) / padded
-        ctx.save_for_backward(direction, lengths, padded, scale)
-        ctx.channel_axis, ctx.log = channel_axis, log
+        scale = rule.factor(lengths, gain)
+        ctx.save_for_backward(direction, lengths, scale)
+        ctx.rule, ctx.channel_axis = rule, channel_axis
         return direction * scale
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        direction, lengths, padded, scale = ctx.saved_tensors
+        direction, lengths, scale = ctx.saved_tensors
         projection = (gradient * direction).sum(_others(direction, ctx.channel_axis), keepdim=True)
-        scaled = projection * scale
-        shrink = scaled / padded / lengths.clamp_min(torch.finfo(lengths.dtype).tiny)  # 0 where v is
-        of_direction = (gradient * scale).addcmul_(direction, shrink, value=-1)
-        return of_direction, scaled if ctx.log else projection / padded, None, None, None
+        loss, of_gain = ctx.rule.row_gradients(projection, lengths, scale)
+        return None, (gradient * scale).addcmul_(direction, loss, value=-1), of_gain, None
 
 
 def norm(direction: Tensor, channel_axis: int) -> Tensor:

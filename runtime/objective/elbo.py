@@ -13,7 +13,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from hvdsl.runtime.ground import metric_names as names
-from hvdsl.runtime.ground.noise import Noise
+from hvdsl.runtime.ground.noise import JoinedNoise, Noise
 from hvdsl.runtime.latents import LatentGroup, Traversal
 from hvdsl.runtime.likelihoods import Likelihood
 
@@ -44,6 +44,22 @@ class ModelBatch:
     more: Sequence[Noise] = ()
     share: float = 1.0
     importance: Importance | None = None
+
+    def repeated(self, noises: Sequence[Noise]) -> ModelBatch:
+        """Several samples of each image as one batch: all images once for each noise, `(samples · N, …)`."""
+        n = len(noises)
+
+        def again(values: Tensor) -> Tensor:
+            return values.repeat(n, *(1 for _ in values.shape[1:]))
+
+        return ModelBatch(
+            again(self.x),
+            again(self.target),
+            noises[0] if n == 1 else JoinedNoise(noises),
+            given={name: again(values) for name, values in self.given.items()},
+            weight=None if self.weight is None else again(self.weight),
+            dims=self.dims,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

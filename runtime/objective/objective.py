@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from hvdsl.compiler.setting_words import Anneal, AtLeast, ByRate, BySize, Cyclic, Duration, LogisticRamp, Ramp, WithBeta
 from hvdsl.compiler.settings import ObjectiveSettings
 from hvdsl.runtime.ground import metric_names as names
-from hvdsl.runtime.ground.noise import JoinedNoise, Noise
 from hvdsl.runtime.ground.tensors import constants
 from hvdsl.runtime.latents import Detail, FreeBits, LatentGroup, Traversal
 from hvdsl.runtime.layers.norms import statistics_held
@@ -100,7 +99,7 @@ class Objective:
             yield batch
             return
         chunks = [noises[at : at + self.settings.chunk] for at in range(0, len(noises), self.settings.chunk)]
-        pieces = [_samples(batch, chunk, len(chunk) / len(noises)) for chunk in chunks]
+        pieces = [replace(batch.repeated(chunk), share=len(chunk) / len(noises)) for chunk in chunks]
         if self.settings.bound == "elbo":
             yield from pieces
             return
@@ -302,24 +301,6 @@ def balance_by_rate(mean_rates: Tensor, groups: Sequence[LatentGroup]) -> Tensor
     """Efficient-VDVAE's weights γ_l = L a_l / Σ a, with a_l the mean rate per latent element (Hazami et al. 2022)."""
     per_element = mean_rates / constants([float(math.prod(group.shape)) for group in groups], mean_rates)
     return len(groups) * per_element / per_element.sum().clamp_min(torch.finfo(per_element.dtype).tiny)
-
-
-def _samples(batch: ModelBatch, noises: Sequence[Noise], share: float) -> ModelBatch:
-    """Several samples of each image as one pass: all images once for each noise."""
-    n = len(noises)
-
-    def again(values: Tensor) -> Tensor:
-        return values.repeat(n, *(1 for _ in values.shape[1:]))
-
-    return ModelBatch(
-        again(batch.x),
-        again(batch.target),
-        noises[0] if n == 1 else JoinedNoise(noises),
-        given={name: again(values) for name, values in batch.given.items()},
-        weight=None if batch.weight is None else again(batch.weight),
-        dims=batch.dims,
-        share=share,
-    )
 
 
 class Scheduled:

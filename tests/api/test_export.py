@@ -23,7 +23,7 @@ from .models import CODES
 SMALL = """hv 1
 model small
 data digits { shape = 1x8x8, bits = 4, input = v / 7.5 - 1 }
-encoder { 8: conv(3x3, 4) -> tap }
+encoder { 8: conv(3x3, 4) -> { x + attention(x, x, x, heads = 2) } -> tap }
 decoder { 8: {
   x = learned(zeros, 4)
   z ~ normal(x) posterior normal(concat(x, skip) -> conv(1x1, 4))

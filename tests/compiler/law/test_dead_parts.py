@@ -48,13 +48,13 @@ def spec(
     return SPEC.format(top=top, posterior=posterior, body=body, encoder=encoder, decoder=decoder, tail=tail)
 
 
-def said(text: str, variant: str | None = None) -> list[tuple[str, str]]:
+def diagnosed(text: str, variant: str | None = None) -> list[tuple[str, str]]:
     """Codes and what they point at."""
     try:
-        found = check(Source("small.hv", text), variant=variant).warnings
+        diagnostics = check(Source("small.hv", text), variant=variant).warnings
     except SpecError as error:
-        found = error.diagnostics
-    return [(d.code.id, d.span.text if d.span is not None else "") for d in found]
+        diagnostics = error.diagnostics
+    return [(d.code.id, d.span.text if d.span is not None else "") for d in diagnostics]
 
 
 @pytest.mark.parametrize(
@@ -81,10 +81,10 @@ def said(text: str, variant: str | None = None) -> list[tuple[str, str]]:
     ],
 )
 def test_what_nothing_reads_is_told(parts: dict[str, str], expected: tuple[str, str]) -> None:
-    found = said(spec(**parts))
-    assert expected[0] in [code for code, _ in found]
+    warnings = diagnosed(spec(**parts))
+    assert expected[0] in [code for code, _ in warnings]
     if expected[0] not in ("HV0906", "HV0318"):
-        assert expected in found
+        assert expected in warnings
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_what_nothing_reads_is_told(parts: dict[str, str], expected: tuple[str, 
     ],
 )  # fmt: skip
 def test_what_something_reads_is_not(parts: dict[str, str], variant: str | None) -> None:
-    assert said(spec(**parts), variant) == []
+    assert diagnosed(spec(**parts), variant) == []
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ def test_what_something_reads_is_not(parts: dict[str, str], variant: str | None)
     ],
 )
 def test_what_no_input_could_mend_in_an_unused_recipe_is_an_error(recipe: str, expected: tuple[str, str]) -> None:
-    assert expected in said(spec(top=f"cell unused {{ {recipe} }}"))
-    assert expected in said(spec(top=f"cell inner {{ {recipe} }}\ncell unused {{ inner -> relu }}"))
+    assert expected in diagnosed(spec(top=f"cell unused {{ {recipe} }}"))
+    assert expected in diagnosed(spec(top=f"cell inner {{ {recipe} }}\ncell unused {{ inner -> relu }}"))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_what_no_input_could_mend_in_an_unused_recipe_is_an_error(recipe: str, e
 )
 def test_what_only_some_input_or_place_decides_is_not_told_of_an_unused_recipe(recipe: str) -> None:
     text = spec(top=f"cell unused {recipe}").replace("decoder {", "decoder {\n  default conv { kernel = 1x1 }")
-    assert [code for code, _ in said(text)] == ["HV0903"]
+    assert [code for code, _ in diagnosed(text)] == ["HV0903"]
 
 
 def test_no_recipe_of_a_shipped_spec_is_refused_on_its_own() -> None:
@@ -152,13 +152,97 @@ def test_no_recipe_of_a_shipped_spec_is_refused_on_its_own() -> None:
     assert recipes > 100
 
 
-def test_one_blind_group_among_others_is_a_warning() -> None:
-    blind = "group noise { u ~ normal(conv(1x1, 8)) posterior normal(conv(1x1, 8))\n x + (u -> conv(1x1, 8)) }"
-    assert said(spec(top=blind, decoder="layer -> noise")) == [("HV0907", "normal(conv(1x1, 8))")]
+ZEROS = "nothing is left of the map"
+DEAF = "reads nothing but zeros"
 
 
 @pytest.mark.parametrize(
-    ("own", "beta", "told"),
+    ("body", "message", "at"),
+    [
+        ("shift(down = 4) -> gelu -> shift(down = 4) -> conv(1x1, 8)", ZEROS, "shift(down = 4)"),
+        ("shift(down = 8)", ZEROS, "shift(down = 8)"),
+        ("shift(right = 5) -> avg_pool(3x3, stride = 1) -> shift(down = -8)", ZEROS, "shift(down = -8)"),
+        ("x * (shift(right = 4) -> conv(1x1, 8, bias = no) -> shift(right = 4))", ZEROS, "shift(right = 4)"),
+        ("conv(1x1, 8, mask = causal(exclude))", DEAF, "conv(1x1, 8, mask = causal(exclude))"),
+        ("global_pool -> conv(3, 8, mask = causal(exclude)) -> nearest(8)", DEAF, "conv(3, 8, mask = causal(exclude))"),
+        ("a = conv(1x1, 8); a - x; a - x", "nothing of `a` is left", "a - x"),
+        ("a = conv(1x1, 8); ({ a - x }) * 2", "nothing of `a` is left", "a - x"),
+        ("a = conv(1x1, 8); a / 3 + a / 3 - 2 * a / 3 + x", "nothing of `a` is left", "a / 3 + a / 3 - 2 * a / 3"),
+        ("a = global_pool -> conv(1x1, 8); x + a - mean(a, a)", "nothing of `a` is left", "x + a - mean(a, a)"),
+        ("a = conv(1x1, 8); x + (a -> identity) - a", "nothing of `a` is left", "x + (a -> identity) - a"),
+    ],
+)  # fmt: skip
+def test_what_only_arithmetic_empties_is_told(body: str, message: str, at: str) -> None:
+    warnings = check(Source("small.hv", spec(encoder=f"8: conv(3x3, 8) -> {{ {body} }} -> tap"))).warnings
+    places = [d.span.text for d in warnings if d.code.id == "HV0905" and message in d.message and d.span is not None]
+    assert places == [at]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "shift(down = 4) -> gelu -> shift(down = 3)",
+        "shift(down = 4) -> softplus -> shift(down = 4)",
+        "shift(down = 4) -> conv(1x1, 8) -> shift(down = 4)",  # the bias is there
+        "shift(down = 4) -> conv(3x3, 8, bias = no) -> shift(down = 4)",  # which looks down
+        "shift(down = 4) -> shift(down = -4)",
+        "pad(top = 1) -> crop(top = 1)",
+        "conv(3x3, 8, mask = causal(exclude))",
+        "a = conv(1x1, 8); a - x; a + x",
+        "a = conv(1x1, 8); ({ a - x }) * 3",
+        "a = conv(1x1, 8); a / 3 + a / 3 - a / 3 + x",
+        "a = conv(1x1, 8); x + (a -> dropout(0.1)) - a",
+        "a = conv(1x1, 8); x + (a -> gelu) - a",
+        "a, b = conv(1x1, 16) -> chunk(2); a - b",
+        "a = conv(1x1, 8); a * x - x * a",  # products are compared by what they are, not by what they give
+    ],
+)
+def test_what_something_is_left_of_is_not_told(body: str) -> None:
+    assert diagnosed(spec(encoder=f"8: conv(3x3, 8) -> {{ {body} }} -> tap")) == []
+
+
+CODES = """hv 1
+model codes
+data codes {{ levels = [z: codes(4, {grid})] }}
+prior z {{ {body} }}
+train z {{ steps = 2, batch = 2, optimizer = adam(lr = 1e-3) }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("grid", "body", "expected"),
+    [
+        ("2x3", "h = conv(3, 8, mask = causal(exclude)); a = h -> conv(1x1, 4); a = h -> elu -> conv(1x1, 4); a",
+         [("HV0905", "a = h -> conv(1x1, 4)")]),
+        ("1x1", "conv(3, 4, mask = causal(exclude))", [("HV0905", "conv(3, 4, mask = causal(exclude))")]),
+        ("1x4", "a = conv(1x1, 4) -> shift(down = 1); b = conv(1x1, 4) -> shift(right = 1); a + b",
+         [("HV0905", "shift(down = 1)")]),
+        ("2x4", "a = conv(1x1, 4) -> shift(down = 1); b = conv(1x1, 4) -> shift(right = 1); a + b", []),
+        ("2x3", "h = conv(3, 8, mask = causal(exclude)); a, b = h -> conv(1x1, 8) -> chunk(2); a + (b -> gelu)", []),
+    ],
+)  # fmt: skip
+def test_dead_parts_of_priors_are_told(grid: str, body: str, expected: list[tuple[str, str]]) -> None:
+    assert diagnosed(CODES.format(grid=grid, body=body)) == expected
+
+
+def test_an_instance_that_reads_zeros_alone_is_told_where_others_of_its_text_do_not() -> None:
+    cell = "cell masked { conv(3x3, 8, mask = causal(exclude)) }"
+    text = spec(top=cell, encoder="8: conv(3x3, 8) -> masked -> { x + (global_pool -> masked) } -> tap")
+    warnings = check(Source("small.hv", text)).warnings
+    assert [d.message for d in warnings] == ["`conv` reads nothing but zeros in `encoder.r8.masked.1`"]
+    shared = text.replace(
+        "cell masked { conv(3x3, 8, mask = causal(exclude)) }", "shared masked = conv(3x3, 8, mask = causal(exclude))"
+    )
+    assert diagnosed(shared) == []  # its weights learn from the other use
+
+
+def test_one_blind_group_among_others_is_a_warning() -> None:
+    blind = "group noise { u ~ normal(conv(1x1, 8)) posterior normal(conv(1x1, 8))\n x + (u -> conv(1x1, 8)) }"
+    assert diagnosed(spec(top=blind, decoder="layer -> noise")) == [("HV0907", "normal(conv(1x1, 8))")]
+
+
+@pytest.mark.parametrize(
+    ("own", "beta", "is_told"),
     [
         ("", "", False),
         (" { weight = 0.5 }", "", False),
@@ -167,19 +251,19 @@ def test_one_blind_group_among_others_is_a_warning() -> None:
         ("", ", beta = linear(from = 0, to = 1, length = 10)", False),
     ],
 )
-def test_a_prior_whose_rate_has_no_weight_is_told(own: str, beta: str, told: bool) -> None:
+def test_a_prior_whose_rate_has_no_weight_is_told(own: str, beta: str, is_told: bool) -> None:
     text = spec(posterior="concat(x, skip)").replace("-> conv(1x1, 8))\n  x", f"-> conv(1x1, 8)){own}\n  x")
     text = text.replace("nats_per_dim", f"nats_per_dim{beta}")
-    assert said(text) == ([("HV0909", "normal(conv(1x1, 8))")] if told else [])
-    assert said(text.replace("z ~ normal(conv(1x1, 8))", "z ~ normal(standard(4))")) == []
+    assert diagnosed(text) == ([("HV0909", "normal(conv(1x1, 8))")] if is_told else [])
+    assert diagnosed(text.replace("z ~ normal(conv(1x1, 8))", "z ~ normal(standard(4))")) == []
 
 
 def test_a_binding_and_what_it_computes_are_one_warning() -> None:
-    assert [code for code, _ in said(spec(body="h = conv(1x1, 8)\n  x + (z -> conv(1x1, 8))"))] == ["HV0904"]
+    assert [code for code, _ in diagnosed(spec(body="h = conv(1x1, 8)\n  x + (z -> conv(1x1, 8))"))] == ["HV0904"]
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "is_told"),
     [
         ("bits = 8", True),
         ("bits = 8, input = v / 127.5 - 1", False),
@@ -187,15 +271,15 @@ def test_a_binding_and_what_it_computes_are_one_warning() -> None:
         ("bits = 8, binarize = threshold, target = 2 * v - 1", False),
     ],
 )
-def test_an_encoder_that_gets_large_numbers_is_told(data: str, told: bool) -> None:
+def test_an_encoder_that_gets_large_numbers_is_told(data: str, is_told: bool) -> None:
     text = spec().replace("bits = 4, input = v / 7.5 - 1", data).replace("discretized_logistic_mixture(2)", "normal")
-    assert ("HV0908" in [code for code, _ in said(text)]) is told
+    assert ("HV0908" in [code for code, _ in diagnosed(text)]) is is_told
 
 
 def test_a_comment_allows_a_warning_on_its_line() -> None:
     allowed = spec(top="let width = 8  # hv: allow HV0903, HV0904")
-    assert said(allowed) == []
-    assert [code for code, _ in said(allowed.replace("HV0903", "HV0905"))] == ["HV0903"]
+    assert diagnosed(allowed) == []
+    assert [code for code, _ in diagnosed(allowed.replace("HV0903", "HV0905"))] == ["HV0903"]
 
 
 def test_strict_takes_warnings_for_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

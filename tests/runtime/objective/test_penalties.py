@@ -15,10 +15,11 @@ from torch import nn
 from hvdsl.compiler.setting_words import BySize, Duration, Ramp, WithBeta
 from hvdsl.compiler.settings import ObjectiveSettings as Settings
 from hvdsl.errors import HvdslError
-from hvdsl.runtime.layers import Conv2d, ConvTranspose2d, Dense, Own, WeightNorm, initialize
-from hvdsl.runtime.objective import penalties
+from hvdsl.runtime.layers import Causal, Conv2d, ConvTranspose2d, Dense, Own, WeightNorm, initialize
+from hvdsl.runtime.objective import spectral
 from hvdsl.runtime.objective.objective import Beta, weight_at
-from hvdsl.runtime.objective.penalties import BatchNormPenalty, Penalties, SpectralPenalty
+from hvdsl.runtime.objective.penalties import BatchNormPenalty, Penalties
+from hvdsl.runtime.objective.spectral import Iteration, SpectralPenalty
 from hvdsl.runtime.training.folder.run import Run
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.trainer import Trainer
@@ -168,9 +169,9 @@ def recorded_start() -> Any:
     return {str(i): GOLDEN[f"u_init.{shape}"][at] for shape, places in SHAPES.items() for at, i in enumerate(places)}
 
 
-@pytest.mark.parametrize("way", [penalties._one_by_one, penalties._by_shape])
-def test_two_calls_reproduce_the_recorded_sums_vectors_and_gradients(way: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(penalties, "_one_by_one", way)
+@pytest.mark.parametrize("at_once", [False, True])
+def test_two_calls_reproduce_the_recorded_sums_vectors_and_gradients(at_once: bool, monkeypatch: Any) -> None:
+    monkeypatch.setattr(spectral, "_in_one_product", lambda _: at_once)
     layers = recorded_convolutions()
     penalty = SpectralPenalty(layers)
     penalty.vectors = {name: u / u.norm() for name, u in recorded_start().items()}
@@ -181,17 +182,20 @@ def test_two_calls_reproduce_the_recorded_sums_vectors_and_gradients(way: Any, m
         for at, i in enumerate(places):
             torch.testing.assert_close(layers[i].weight.grad, GOLDEN[f"g.weight.{i}"], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(penalty.vectors[str(i)], GOLDEN[f"u_after40.{shape}"][at], rtol=1e-4, atol=1e-5)
-    matrices = [penalties._matrix(layer).detach() for layer in layers]
-    _, right = way(matrices, [recorded_start()[str(i)] / recorded_start()[str(i)].norm() for i in range(5)], 40)
     for shape, places in SHAPES.items():
-        torch.testing.assert_close(
-            torch.stack([right[i] for i in places]), GOLDEN[f"v_after40.{shape}"], rtol=1e-4, atol=1e-5
-        )
+        iteration = Iteration([spectral._weight(layers[i]) for i in places], [recorded_start()[str(i)] for i in places])
+        with torch.no_grad():
+            iteration.left /= iteration.left.norm(dim=1, keepdim=True)
+            iteration.iterate(40)
+        torch.testing.assert_close(iteration.right, GOLDEN[f"v_after40.{shape}"], rtol=1e-4, atol=1e-5)
     second = penalty()
     torch.testing.assert_close(second.detach(), GOLDEN["loss_second"], rtol=1e-5, atol=1e-5)
     for shape, places in SHAPES.items():
         for at, i in enumerate(places):
             torch.testing.assert_close(penalty.vectors[str(i)], GOLDEN[f"u_after44.{shape}"][at], rtol=1e-4, atol=1e-5)
+
+
+LAST = torch.channels_last
 
 
 class Mixed(nn.Module):
@@ -240,12 +244,77 @@ def test_vectors_that_were_kept_go_on_as_if_nothing_had_happened() -> None:
     assert all(torch.equal(straight.vectors[name], resumed.vectors[name]) for name in straight.vectors)
 
 
-def test_both_ways_of_iterating_agree() -> None:
-    model = Mixed()
-    matrices = [penalties._matrix(layer).detach() for _, layer in penalties._convolutions(model)]
-    starts = list(SpectralPenalty(model).vectors.values())
-    for one, other in zip(
-        penalties._one_by_one(matrices, starts, 5), penalties._by_shape(matrices, starts, 5), strict=True
+def test_both_ways_of_iterating_agree(monkeypatch: Any) -> None:
+    model, other = Mixed().double(), Mixed().double()
+    one, two = SpectralPenalty(model), SpectralPenalty(other)
+    first = one()
+    monkeypatch.setattr(spectral, "_in_one_product", lambda _: True)
+    second = two()
+    torch.testing.assert_close(first, second, rtol=1e-10, atol=0)
+    for a, b in zip(one.vectors.values(), two.vectors.values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+
+def test_the_gradient_is_that_of_the_same_vectors_and_the_weight_in_use() -> None:
+    norms = [WeightNorm("linear", eps=0.1), WeightNorm("log", eps=1e-5), WeightNorm("log", eps=1e-5), None, None]
+    masks = [None, None, None, Causal("exclude"), None]
+    model = nn.ModuleList(
+        Conv2d(3, 4, (3, 3), norm=norm, mask=mask) for norm, mask in zip(norms, masks, strict=True)
+    ).append(ConvTranspose2d(3, 4, (4, 4), norm=WeightNorm()))
+    initialize(model, 0)
+    penalty = SpectralPenalty(model.double())
+    total = penalty()
+    weights = [layer.effective_weight().movedim(layer.channel_axis, 0).flatten(1) for layer in model]
+    expected = torch.zeros((), dtype=torch.float64)
+    for weight, u in zip(weights, penalty.vectors.values(), strict=True):
+        v = weight.detach().t() @ previous_left(weight.detach(), u)
+        expected = expected + u @ weight @ (v / v.norm())
+    torch.testing.assert_close(total, expected, rtol=1e-10, atol=0)
+    for ours, theirs in zip(
+        torch.autograd.grad(total, list(model.parameters()), allow_unused=True),
+        torch.autograd.grad(expected, list(model.parameters()), allow_unused=True),
+        strict=True,
     ):
-        for a, b in zip(one, other, strict=True):
-            torch.testing.assert_close(a, b)
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+def previous_left(weight: Any, u: Any) -> Any:
+    """The vector from which one iteration made `u`, but for its length: (W Wᵀ)⁻¹ u."""
+    return torch.linalg.solve(weight @ weight.t(), u)
+
+
+def test_gains_that_share_the_largest_factor_share_its_gradient() -> None:
+    model = tiny(norm=True)
+    gain = model.encoder.r8.batch_norm[0].weight
+    with torch.no_grad():
+        gain.copy_(torch.tensor([0.5, -3.0, 3.0, 2, 0, 0, 0, 0]))
+    BatchNormPenalty(model)().backward()
+    assert gain.grad.tolist() == [0, -0.5, 0.5, 0, 0, 0, 0, 0]
+
+
+class Doubled(nn.Module):
+    """Two layers of every form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.halves = nn.ModuleList([Mixed(), Mixed()])
+        masked = [Conv2d(4, 4, (3, 3), mask=Causal(at="exclude"), norm=WeightNorm()) for _ in range(2)]
+        self.masked = nn.ModuleList(masked)
+        initialize(self, 1)
+
+
+def test_layers_in_one_product_cost_what_they_cost_one_by_one_in_either_layout(monkeypatch: Any) -> None:
+    results = []
+    for at_once, layout in ((False, torch.contiguous_format), (True, torch.contiguous_format), (True, LAST)):
+        monkeypatch.setattr(spectral, "_in_one_product", lambda _, at_once=at_once: at_once)
+        model = Doubled().double()
+        model.to(memory_format=layout)  # type: ignore[call-overload]  # torch states fewer
+        penalty = SpectralPenalty(model)
+        total = penalty()
+        gradients = torch.autograd.grad(total, list(model.parameters()), allow_unused=True)
+        results.append([total, *penalty.vectors.values(), *(g for g in gradients if g is not None)])
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
