@@ -25,6 +25,8 @@ def low_precision(x: Tensor) -> Tensor:
     are then read, written and kept. Not in fp16: there large values become infinite before they are computed with.
     """
     device = x.device.type
+    if not torch.amp.is_autocast_available(device):  # `meta` has none
+        return x
     if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16:
         return x.to(torch.bfloat16)
     return x
