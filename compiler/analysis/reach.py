@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 
-from hvdsl.compiler.analysis.zeros import forms, zeros
+from hvdsl.compiler.analysis.zeros import FACTORS, forms, zeros
 from hvdsl.compiler.catalogue.activations import DROPOUT
 from hvdsl.compiler.catalogue.arithmetic import MUL, MUL_NUMBER, NUMBER_DIV
 from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
@@ -115,7 +115,7 @@ def untrained(model: Model) -> Iterator[tuple[str, Node]]:
 def _paths(node: Node, deaf: Collection[int] = ()) -> Iterator[str]:
     """The trained parameters of a node; of one that is deaf, its bias alone."""
     for parameter in node.parameters:
-        if parameter.trainable and not (node.index in deaf and parameter.role in ("weight", "gain")):
+        if parameter.trainable and not (node.index in deaf and parameter.role in FACTORS):
             yield node.parameter_path(parameter.role)
 
 
