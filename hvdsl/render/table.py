@@ -7,12 +7,12 @@ from html import escape
 from typing import Any, TextIO
 
 from hvdsl.render.numbers import abbreviated, in_bytes
-from hvdsl.render.terminal import Column, Terminal
+from hvdsl.render.terminal import TableColumn, Terminal
 
 COLUMNS = (
-    Column("resolution", words=True),
-    Column("latent", words=True),
-    *(Column(name) for name in ("encoder\nblocks", "groups", "parameters", "MACs", "activations")),
+    TableColumn("resolution", words=True),
+    TableColumn("latent", words=True),
+    *(TableColumn(name) for name in ("encoder\nblocks", "groups", "parameters", "MACs", "activations")),
 )
 
 

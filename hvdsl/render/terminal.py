@@ -22,7 +22,7 @@ NARROW = 2 * LABEL + 10  # columns of a terminal that is too narrow for values b
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TableColumn:
     """A column of a table: its heading, and whether it holds words, which may go on in the next line, or numbers."""
 
     heading: str
@@ -52,7 +52,7 @@ class Terminal(Console):
             indent = " " * LABEL if self.width >= NARROW else "  "
             self._plain(_wrapped(start + value, self.width, indent))
 
-    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> None:
+    def table(self, columns: Sequence[TableColumn], rows: Sequence[Sequence[str | Text]]) -> None:
         """Print rows below the columns' headings; where these do not fit beside each other, each row as a list."""
         widths = _widths(columns, rows, self.width)
         if widths is None:
@@ -67,7 +67,7 @@ class Terminal(Console):
             table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
         self.print(table)
 
-    def _record(self, columns: Sequence[Column], row: Sequence[str | Text]) -> None:
+    def _record(self, columns: Sequence[TableColumn], row: Sequence[str | Text]) -> None:
         """One row: its first cell, and below it the others with their headings."""
         first, *others = row
         self._plain(["", _plain(first)])
@@ -97,7 +97,7 @@ def _wrapped(line: str, width: int, indent: str) -> list[str]:
     return [part.replace("\N{NO-BREAK SPACE}", " ") for part in whole.wrap(joined)]
 
 
-def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]], room: int) -> list[int] | None:
+def _widths(columns: Sequence[TableColumn], rows: Sequence[Sequence[str | Text]], room: int) -> list[int] | None:
     """How wide each column is: as wide as it needs, or columns of words as narrow as their longest; None: too wide."""
     room -= BETWEEN * (len(columns) - 1) + EDGES
     whole, least = [], []

@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from hvdsl.render.terminal import Column, Terminal
+from hvdsl.render.terminal import TableColumn, Terminal
 
-COLUMNS = (Column("run", words=True), Column("state", words=True), Column("step"), Column("size"))
+COLUMNS = (TableColumn("run", words=True), TableColumn("state", words=True), TableColumn("step"), TableColumn("size"))
 ROWS = [("a-run-with-a-name", "not begun", "1,680/20,000", "43.2 MiB"), ("b", "finished", "7", "")]
 LINE = "0.1580 bits/dim  (± 0.0011, 10,000 test images of /data/images/mnist.npz), of 5 latent groups"
 

@@ -41,7 +41,7 @@ def _show(found: list[RunOverview]) -> None:
     from rich.text import Text
 
     from hvdsl.render.numbers import in_bytes
-    from hvdsl.render.terminal import Column, Terminal
+    from hvdsl.render.terminal import TableColumn, Terminal
 
     words = ("run", "state", "best validation", "training")
     headings = ("run", "state", "step", "best validation", "training", "changed", "size")
@@ -58,7 +58,7 @@ def _show(found: list[RunOverview]) -> None:
         for one in found
     ]
     terminal = Terminal(sys.stdout)
-    terminal.table([Column(heading, heading in words) for heading in headings], rows)
+    terminal.table([TableColumn(heading, heading in words) for heading in headings], rows)
     terminal.lines(_plain(f"{one.name}: {one.problem}") for one in found if one.problem)
 
 
