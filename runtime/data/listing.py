@@ -123,7 +123,19 @@ class Listing:
             doubts.append(
                 f"{lists[0]} may say which images are for testing, and is not read: put them into a folder `test`"
             )
-        return doubts
+        return [*doubts, *self._joined()]
+
+    def _joined(self) -> Iterable[str]:
+        """Parts that are made of folders of several names, as `train_HR` and `train_LR`."""
+        folders: dict[str, set[str]] = {}
+        for part, place in {(record.part, record.name.rpartition("/")[0]) for record in self.taken}:
+            step = next((step for step in place.split("/") if part_in(step) == part), None)
+            if step is not None:
+                folders.setdefault(part, set()).add(step)
+        for part, names in sorted(folders.items()):
+            if len(names) > 1:
+                more = ", …" if len(names) > _NAMED else ""
+                yield f"{part} is of several folders: {', '.join(sorted(names)[:_NAMED])}{more}"
 
 
 def list_files(root: Path) -> Listing:

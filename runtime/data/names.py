@@ -26,6 +26,7 @@ _ABOUT = frozenset(
     "mask masks label labels annotation annotations segmentation segmentations seg segs gt groundtruth truth trimap "  # noqa: SIM905
     "trimaps matte mattes".split()
 )
+_IMAGE = frozenset("image images img imgs picture pictures photo photos jpeg jpegs rgb".split())  # noqa: SIM905
 _ABOUT_ONE = re.compile(rf"(?i)(.+)[-_. ](?:{'|'.join(sorted(_ABOUT))})")
 _HIDDEN = ("@eadir", "__macosx", "thumbs.db", "desktop.ini", "lost+found", "$recycle.bin", "__pycache__")
 # Parts' names that may as well be something else (`tr` is also Turkish): these only where all folders beside each other
@@ -132,11 +133,18 @@ def about_images(names: Sequence[str]) -> list[bool]:
     about = {
         f"{above}{name}/"
         for above, steps in beside.items()
-        if any(not is_about_images(n) and (is_wrapper(n) or part_of(n) is not None) for n in steps)
         for name in steps
-        if is_about_images(name)
+        if is_about_images(name) and any(_is_of_images(other, name) for other in steps)
     }
     return [_is_about_one(name, images) or any(name.startswith(folder) for folder in about) for name in names]
+
+
+def _is_of_images(name: str, about: str) -> bool:
+    """Whether a folder holds the images that one beside it, as `masks`, is about: `images`, `train`, `leftImg8bit`."""
+    if is_about_images(name):
+        return False
+    said = not _IMAGE.isdisjoint(_tokens(name)) and _IMAGE.isdisjoint(_tokens(about))
+    return said or is_wrapper(name) or part_of(name) is not None
 
 
 def _is_about_one(name: str, images: Container[str]) -> bool:

@@ -63,7 +63,7 @@ class TarShards:
                 if len(names) > _MOST:
                     raise DataError(f"{path}: more than {_MOST:,} pictures")
         if not names:
-            raise DataError(f"{', '.join(map(str, paths[:3]))} hold no pictures")
+            raise DataError(f"there are no pictures in {', '.join(map(str, paths[:3]))}")
         about = about_images(names)
         if any(about):
             _log.warning("%s: left out: %s masks or labels of other images", paths[0], f"{sum(about):,}")

@@ -31,14 +31,17 @@ SHIPPED = ("digits", "photos")
 # What to do with files that are not read, by their suffixes; of those not named here a folder of images is all to say.
 _NUMPY = "save its arrays with `numpy.save`"
 _PICKLE = f"it may hold a pickle, which would be executed: {_NUMPY}"
-_PICTURES = "convert it to PNG or TIFF"
+_CONVERT = "convert it to PNG or TIFF"
 _ADVICE = {
     **dict.fromkeys(ARCHIVES, "unpack it, and give the folder"),
     **dict.fromkeys((".h5", ".hdf5", ".fits", ".nii"), _NUMPY),
     **dict.fromkeys((".pkl", ".pickle", ".pt", ".pth"), _PICKLE),
     **dict.fromkeys((".tfrecord", ".tfrecords"), "write its pictures into a folder, or into tar files"),
     **dict.fromkeys((".csv", ".tsv"), f"of a table of pixels, {_NUMPY} as (N, H, W); of one beside images, give these"),
-    **dict.fromkeys((".heic", ".heif", ".dcm", ".dng", ".cr2", ".nef", ".svg", ".pdf", ".jxl", ".exr"), _PICTURES),
+    **dict.fromkeys(
+        (".heic", ".heif", ".dcm", ".dng", ".cr2", ".nef", ".svg", ".pdf", ".jxl", ".exr", ".ico"), _CONVERT
+    ),
+    **dict.fromkeys((".mp4", ".avi", ".mov"), "write its frames into a folder of pictures"),
 }
 _SNIFFED = 3  # files without a suffix that are looked into
 
@@ -222,6 +225,8 @@ def _advice(listing: Listing) -> str:
     known = [record for record in left if record.path.suffix.lower() in _ADVICE]
     if known:
         return f"as for {known[0].name}, {_ADVICE[known[0].path.suffix.lower()]}"
+    if any(record.kind.startswith("of colour space") for record in left):
+        return "convert them to RGB"
     for record in [record for record in left if not record.path.suffix and record.path.is_file()][:_SNIFFED]:
         try:
             read_header(record.path)

@@ -19,7 +19,7 @@ from hvdsl.runtime.data.arrays import Arrays
 from hvdsl.runtime.data.dataset import Dataset, Images
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.folder import ImageFiles
-from hvdsl.runtime.data.names import ALL, TRAIN
+from hvdsl.runtime.data.names import ALL, TRAIN, is_wrapper
 from hvdsl.runtime.data.picture import StoredImage
 from hvdsl.runtime.data.preprocess import Preprocess, native
 from hvdsl.runtime.data.source import DataSource, find_source
@@ -284,6 +284,8 @@ def _size(path: Path) -> int:
 def _classes(source: DataSource) -> dict[str, int]:
     images = source.parts.get(TRAIN) or source.parts.get(ALL)
     if isinstance(images, ImageFiles):
+        if len(images.classes) == 1 and is_wrapper(images.classes[0]):
+            return {}
         counts = Counter(record.folder for record in images.records)
         return {name: counts[name] for name in images.classes}
     if images is None or images.label(0) is None:

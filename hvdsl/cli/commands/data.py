@@ -37,9 +37,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.output import print_json
     from hvdsl.errors import UsageError
+    from hvdsl.render.terminal import Terminal
     from hvdsl.runtime.data import open_splits
     from hvdsl.runtime.data.open import of_other_images
-    from hvdsl.runtime.data.survey import survey
+    from hvdsl.runtime.data.survey import suggested_lines, survey
     from hvdsl.runtime.inference.image_files import ImageOutput
     from hvdsl.workflows.compiling import checked
     from hvdsl.workflows.conditions import check_fields
@@ -59,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
         print_json(_as_json(contents))
     else:
         notes = contents.notes if model is None else ()  # with a spec, opening the data tells them
-        print("\n".join(_text(contents, notes)))
+        Terminal(sys.stdout).lines(_text(contents, notes))
+        print("\n".join(["", "data images {", *(f"  {line}" for line in suggested_lines(contents)), "}"]))
     splits = None
     if model is not None and settings is not None:
         splits = open_splits(settings, args.path)
@@ -102,8 +104,6 @@ def _sheet(survey: Survey, settings: Data, path: Path) -> None:
 
 
 def _text(survey: Survey, notes: Sequence[str]) -> list[str]:
-    from hvdsl.runtime.data.survey import suggested_lines
-
     lines = [survey.summary, _sizes(survey)]
     for name, kind in survey.kinds.items():
         more = [f"{kind.constant:,} of a single value"] if kind.constant else []
@@ -123,7 +123,7 @@ def _text(survey: Survey, notes: Sequence[str]) -> list[str]:
         lines.append("too much to compare all images: some that are the same may not have been found")
     lines += notes
     lines += _list("left out", [f"{name}: {reason}" for name, reason in survey.left_out])
-    return [*lines, "", "data images {", *(f"  {line}" for line in suggested_lines(survey)), "}"]
+    return lines
 
 
 def _sizes(survey: Survey) -> str:

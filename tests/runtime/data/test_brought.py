@@ -104,6 +104,7 @@ def pack(place: Path, form: str) -> Path:
         (".tfrecord", "write its pictures into a folder"),
         (".csv", "of a table of pixels"),
         (".heic", "convert it to PNG or TIFF"),
+        (".mp4", "write its frames into a folder"),
         ("", "x is a picture without a suffix"),
     ],
 )
@@ -189,3 +190,40 @@ def test_one_image_of_another_size_among_many_is_found_at_the_start(form: str, t
     with pytest.raises(DataError, match=rf"^{name} is 16x8, the spec's data section says 8x8"):
         open_splits(settings(), tmp_path / f"x{form}")
     assert len(open_splits(settings(resize=(8, 8), holdout=8), tmp_path / f"x{form}").train) == 120
+
+
+def test_a_part_of_several_folders_is_told(tmp_path: Path) -> None:
+    for name in ("train_HR", "train_LR", "valid_HR", "valid_LR"):
+        write(tmp_path / name, IMAGES[:2])
+    assert survey(tmp_path).summary == (
+        "8 images (train 4, validation 4); train is of several folders: train_HR, train_LR; validation is of several "
+        "folders: valid_HR, valid_LR"
+    )
+
+
+def test_masks_in_a_folder_beside_one_whose_name_speaks_of_images(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        write(tmp_path / "leftImg8bit" / part / "town")
+        write(tmp_path / "gtFine" / part / "town")
+    assert survey(tmp_path).summary.startswith(
+        "18 images in 1 folder: town (train 9, validation 9); left out: 18 masks"
+    )
+    for name in ("mask_images", "hat_images"):
+        write(tmp_path / "worn" / name)
+    assert list(survey(tmp_path / "worn").classes) == ["hat_images", "mask_images"]
+
+
+@pytest.mark.parametrize(
+    ("marker", "kind"), [(0xC1, "a JPEG of 12 bits, which"), (0xC3, "a JPEG of 12 bits and lossless")]
+)
+def test_jpegs_of_more_than_8_bits_are_named(marker: int, kind: str, tmp_path: Path) -> None:
+    write(tmp_path)
+    frame = bytes((0xFF, marker)) + b"\0\x0b\x0c\0\x10\0\x10\1\1\x11\0"
+    (tmp_path / "ct.jpg").write_bytes(b"\xff\xd8\xff\xe0\0\x10JFIF\0" + bytes(9) + frame + bytes(99))
+    assert dict(survey(tmp_path).left_out)["ct.jpg"].startswith(kind)
+
+
+def test_a_colour_space_that_is_not_read_says_what_to_do(tmp_path: Path) -> None:
+    Pillow.fromarray(IMAGES[0]).convert("LAB").save(tmp_path / "x.tif")
+    with pytest.raises(DataError, match=r"1 of colour space LAB \(not read\)\): convert them to RGB"):
+        survey(tmp_path)
