@@ -46,7 +46,9 @@ def test_other_systems_and_allocators_are_left_alone(options: Any, monkeypatch: 
     assert options == []
 
 
-@pytest.mark.parametrize(("command", "computes"), [("train", True), ("sample", True), ("doctor", False), ("lsp", False)])
+@pytest.mark.parametrize(
+    ("command", "computes"), [("train", True), ("sample", True), ("doctor", False), ("lsp", False)]
+)
 def test_commands_that_compute_keep_it(command: str, computes: bool, options: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(sys, "argv", ["hvdsl", command, "--help"])
     assert main() == 0
