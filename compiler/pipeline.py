@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from hvdsl.compiler.assembly.assemble import Assembled, UnsettledError, assemble
 from hvdsl.compiler.checks import CHECKS, OF_PRIORS
 from hvdsl.compiler.diagnostics.names import NO_SECTION
-from hvdsl.compiler.diagnostics.warnings import UNCHECKED_VARIANTS
+from hvdsl.compiler.diagnostics.warnings import UNCHECKED_VARIANTS, VARIANT_OVER_ANOTHER
 from hvdsl.compiler.elaboration.elaborate import elaborate
 from hvdsl.compiler.model import Model
 from hvdsl.grammar import tree
@@ -65,22 +65,41 @@ def check_variants(
 ) -> tuple[Diagnostic, ...]:
     """Return what is wrong with the variants of a spec that is right itself: each is laid over it, alone.
 
-    `model` is what `check` gave for the same arguments. Errors are told where they are, "in variant `NAME`"; of more
-    than `MOST_VARIANTS` none is tried (HV0913), so that the work stays within a small multiple of one check.
+    `model` is what `check` gave for the same arguments. Errors are told where they are, "in variant `NAME`", but a
+    variant that is right when it is laid over another one is only warned of (HV0914). Of more than `MOST_VARIANTS` none
+    is tried (HV0913), so that the work stays within a small multiple of one check.
     """
     if len(model.variants) > MOST_VARIANTS:
         first = model.variants[0]
         message = f"{len(model.variants)} variants were not checked"
         help = f"check one where it is chosen, as `@{first}` behind the name of the file"
         return (Diagnostic(UNCHECKED_VARIANTS, message, None, "", f"at most {MOST_VARIANTS}", help),)
+    failed = {name: errors for name in model.variants if (errors := _errors(spec, overrides, name, base))}
     wrong: list[Diagnostic] = []
-    for name in model.variants:
-        try:
-            check(spec, overrides, name, base)
-        except SpecError as error:
-            errors = [d for d in error.diagnostics if d.severity is Severity.ERROR]
+    tries = MOST_VARIANTS  # of pairs, so that the work stays bounded
+    for name, errors in failed.items():
+        below = [other for other in model.variants if other != name][:tries]
+        over = next((other for other in below if not _errors(spec, overrides, f"{other}@{name}", base)), None)
+        tries -= len(below) if over is None else below.index(over) + 1
+        if over is None:
             wrong += [replace(d, message=f"{d.message}, in variant `{name}`") for d in errors]
-    return tuple(wrong)
+            continue
+        first, more = errors[0], f", and {len(errors) - 1} more" if len(errors) > 1 else ""
+        message = f"variant `{name}` is wrong alone ({first.message}{more}), and right over `{over}`"
+        help = f"choose it as `@{over}@{name}` behind the name of the file"
+        wrong.append(Diagnostic(VARIANT_OVER_ANOTHER, message, first.span, help=help))
+    return tuple(d for d in wrong if not _allowed(d))
+
+
+def _errors(
+    spec: str | Path | Source | tree.Spec, overrides: Sequence[str], variant: str, base: Path | None
+) -> list[Diagnostic]:
+    """What is wrong with a spec under one variant, or several, one laid over the other."""
+    try:
+        check(spec, overrides, variant, base)
+    except SpecError as error:
+        return [d for d in error.diagnostics if d.severity is Severity.ERROR]
+    return []
 
 
 def _beside(closed: Assembled | None) -> tuple[Diagnostic, ...]:

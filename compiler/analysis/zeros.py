@@ -34,6 +34,7 @@ from hvdsl.grammar.record import Record, record
 
 Form: TypeAlias = Mapping[Edge, Fraction]
 
+FACTORS = ("weight", "gain")  # roles of parameters that multiply what comes in
 MOST_TERMS = 256  # of a form: a longer sum counts as a tensor of its own, so that the work is linear
 
 
@@ -96,7 +97,7 @@ def _factors(node: Node) -> tuple[Fraction, ...] | None:
 class Zeros(Record):
     """`positions`: by tensor, where all its channels are zero, as bits; a tensor without such positions is left out.
 
-    `empty`: the tensors of which nothing is left. `deaf`: the nodes whose weight multiplies nothing but zeros.
+    `empty`: the tensors of which nothing is left. `deaf`: the nodes whose weight, or gain, multiplies zeros alone.
     """
 
     positions: Mapping[Edge, int]
@@ -116,7 +117,7 @@ def zeros(graph: Graph) -> Zeros:
         bits = _zero_positions(node, graph, known)
         if bits:
             known.update({Edge(node.index, port): bits for port in range(len(node.shapes))})
-        if len(node.inputs) == 1 and node.operation.linear and any(p.role == "weight" for p in node.parameters):
+        if len(node.inputs) == 1 and node.operation.linear and any(p.role in FACTORS for p in node.parameters):
             deaf |= {node.index} if _read(node, graph, known) == whole else set()
     return Zeros(
         known, frozenset(edge for edge, bits in known.items() if bits == _whole(graph.shape(edge))), frozenset(deaf)

@@ -127,7 +127,9 @@ def _check_target(
                 pixels.place,
                 f"{len(values)} values from {values[0]:.6g} to {values[-1]:.6g}",
                 "0 or 1",
-                "add `binarize = bernoulli` or `threshold` to `data` if its nats shall be comparable",
+                "add `binarize = bernoulli` or `threshold` to `data` if its nats shall be comparable"
+                if data.binarize == "none"
+                else "`binarize` makes `v` 0 or 1: leave out `input`, or write `input = v`",
             )
         )
     if not entry.discrete:

@@ -47,6 +47,7 @@ CHECKS: tuple[Check, ...] = (
 )
 
 OF_PRIORS: tuple[Check, ...] = (
+    check_dead_values,
     check_zero_products,
     check_emptied_maps,
     check_cancelled_terms,

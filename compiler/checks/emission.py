@@ -29,6 +29,7 @@ def check_causality(model: Model) -> Iterator[Diagnostic]:
 def not_causal(graph: Graph) -> Diagnostic | None:
     """Name the step that lets a prior see too much; None if it is causal."""
     from hvdsl.compiler.analysis.causality import own_codes, reaches  # most specs have no priors
+    from hvdsl.compiler.catalogue.joins import ATTENTION
 
     reach = reaches(graph).get(graph.output)
     if reach is None or reach.latest < (0, 0):
@@ -44,7 +45,9 @@ def not_causal(graph: Graph) -> Diagnostic | None:
         node.span,
         f"`{node.operation.name}`{where} {_reads(guilty.tap)}",
         "logits that depend on codes before their own position in raster order only",
-        "mask the convolution, `mask = causal(exclude)`; or pad above and to the left only, then `shift`",
+        "give it `causal = strict`: each position then sees those before it alone"
+        if node.operation is ATTENTION
+        else "mask the convolution, `mask = causal(exclude)`; or pad above and to the left only, then `shift`",
     )
 
 

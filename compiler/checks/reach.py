@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from hvdsl.compiler.analysis.reach import factors, learning, reaching, sees_image, still_norms, untrained, weighs
 from hvdsl.compiler.analysis.zeros import cancelled, forms, zeros
 from hvdsl.compiler.diagnostics import names as errors
 from hvdsl.compiler.diagnostics import warnings as codes
-from hvdsl.compiler.graph import Edge, Graph, GraphScope, Node, Role
+from hvdsl.compiler.graph import ENTRIES, Edge, Graph, GraphScope, Node, Role
 from hvdsl.compiler.model import Model
 from hvdsl.grammar import tree
 from hvdsl.grammar.diagnostics import Diagnostic
@@ -17,14 +17,25 @@ from hvdsl.grammar.source import Span
 
 def check_dead_values(model: Model) -> Iterator[Diagnostic]:
     """Operations and taps whose results reach nothing (HV0905), wherever their text stands."""
-    graph = model.graph
-    alive = reaching(graph, (graph.output.node, *(latent.node for latent in graph.latents)))
-    dead = [node for node in graph.nodes if node.index not in alive and node.role is not Role.IMAGE]
-    if not dead:
+    graphs = [graph for graph in (model.graph, *model.priors.values()) if graph.nodes]
+    live = [reaching(graph, (graph.output.node, *(latent.node for latent in graph.latents))) for graph in graphs]
+    if all(
+        node.index in alive or node.role in ENTRIES
+        for graph, alive in zip(graphs, live, strict=True)
+        for node in graph.nodes
+    ):
         return
-    read = {edge.node for node in graph.nodes for edge in node.inputs}
-    useful = _spans(graph, alive)
+    useful = {span for graph, alive in zip(graphs, live, strict=True) for span in _spans(graph, alive)}
     reported = [d.span for d in model.warnings if d.span is not None]
+    for graph, alive in zip(graphs, live, strict=True):
+        yield from _dead_values(graph, alive, useful, reported)
+
+
+def _dead_values(
+    graph: Graph, alive: frozenset[int], useful: Collection[Span], reported: list[Span]
+) -> Iterator[Diagnostic]:
+    dead = [node for node in graph.nodes if node.index not in alive and node.role not in ENTRIES]
+    read = {edge.node for node in graph.nodes for edge in node.inputs}
     for node in dead:
         if node.index in read:
             continue
@@ -65,17 +76,22 @@ def check_zero_products(model: Model) -> Iterator[Diagnostic]:
 def check_emptied_maps(model: Model) -> Iterator[Diagnostic]:
     """Maps of which nothing is left, and weights that read zeros alone (HV0905), wherever their text stands."""
     empty: dict[Span, str] = {}
+    alone: dict[Span, str] = {}  # where another instance of the same text has something: what never learns in this one
     for graph in (model.graph, *model.priors.values()):
         zero = zeros(graph)
         products = {node.index for node, factor in factors(graph) if factor == 0}
+        heard = {node.path for node in graph.nodes if zero.deaf and node.index not in zero.deaf}
         for node in graph.nodes if zero.empty or zero.deaf else ():
             if node.inputs and node.index not in products:
                 fresh = zero.empty.isdisjoint(node.inputs)
                 emptied = fresh and Edge(node.index) in zero.empty
                 what = "nothing is left of the map" if emptied else f"`{node.operation.name}` reads nothing but zeros"
                 is_so = emptied or (fresh and node.index in zero.deaf)
+                if is_so and node.parameters and node.path not in heard:
+                    alone[node.span] = f"{what} in `{node.scope.path}`"
                 empty[node.span] = what if is_so and empty.get(node.span, what) else ""
-    for span, message in ((span, message) for span, message in empty.items() if message):
+    messages = {span: message or alone.get(span, "") for span, message in empty.items()}
+    for span, message in ((span, message) for span, message in messages.items() if message):
         yield Diagnostic(
             codes.UNREAD_VALUE,
             message,

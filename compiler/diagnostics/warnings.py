@@ -128,6 +128,16 @@ UNCHECKED_VARIANTS = Code(
     good="",
     severity=Severity.WARNING,
 )
+VARIANT_OVER_ANOTHER = Code(
+    "HV0914",
+    "a variant that is wrong alone",
+    "`hvdsl check` lays each variant of a spec over it, alone. One that is wrong so, but right when it is laid over "
+    "another variant of the spec, is meant to be: `model.hv@wide@deep` is `deep` over `wide`. Chosen alone it is an "
+    "error. `# hv: allow HV0914` behind the line that is shown says that it is meant so.",
+    bad="",  # said by `hvdsl check` alone, of a spec in which nothing need be wrong
+    good="",
+    severity=Severity.WARNING,
+)
 
 CODES = (
     BIAS_BEFORE_BATCH_NORM,
@@ -141,4 +151,5 @@ CODES = (
     UNTRAINED_PRIOR,
     STILL_NORM,
     UNCHECKED_VARIANTS,
+    VARIANT_OVER_ANOTHER,
 )

@@ -117,6 +117,17 @@ def _stated(statement: tree.Latent, name: tree.Name) -> tuple[tree.Expr, tree.Ex
     return statement.prior, statement.posterior
 
 
+def _to_one_shape(prior: DistributionValue, posterior: DistributionValue) -> str:
+    """What brings the shapes of prior and posterior together."""
+    if prior.shape[1:] != posterior.shape[1:]:
+        return "bring what both are made of to one resolution"
+    if LATENT_FAMILIES[prior.family].quantized:
+        return f"give the posterior a tensor of {prior.shape[0]} channels, as the prior's codes have"
+    if prior.family in ("bernoulli", "categorical"):
+        return "give both logits of as many channels"
+    return f"give both parameters of as many channels: `{prior.family}` takes a mean and a scale for each of a draw"
+
+
 def _check_latent(
     name: tree.Name,
     prior: DistributionValue,
@@ -131,6 +142,7 @@ def _check_latent(
             statement.span,
             f"{shape_text(prior.shape)} by the prior, {shape_text(posterior.shape)} by the posterior",
             "equal shapes",
+            _to_one_shape(prior, posterior),
         )
     if prior.family != posterior.family:
         raise Fault(
@@ -149,6 +161,7 @@ def _check_latent(
             statement.span,
             f"{shape_text(prior.shape)} in row {size_label(label)}",
             f"a latent at {size_label(label)}",
+            "draw it in the row of its size and give it a name there: the rows below may read it",
         )
 
 

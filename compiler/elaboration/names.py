@@ -274,6 +274,7 @@ def check_name(name: tree.Name, *, local: bool = False) -> None:
             f"`{name.id}` is {kind}, and cannot be redefined",
             name.span,
             expected="a name of your own",
+            help="write `tap(name) = …`, or `… -> tap` for what passes" if name.id == "tap" else "",
         )
 
 

@@ -55,21 +55,24 @@ def send(interpreter: Interpreter, flowing: Flowing, expr: tree.Expr, environmen
             return repeat(interpreter, flowing, expr, environment)
         case tree.WithBlock(head=tree.Name(id="parallel") | tree.Call(function=tree.Name(id="parallel"))):
             return parallel(interpreter, flowing, expr, environment)
-    value = interpreter.evaluate(expr, environment)
+    try:
+        value = interpreter.evaluate(expr, environment)
+    except Fault as fault:
+        if fault.diagnostic.span != expr.span or not _not_a_step(expr):
+            raise
+        raise _only_steps(expr, "a tensor") from None  # of what it joins, `x` is not what flows here
     if flowing is None or value is None:
         return None
     if isinstance(value, Invalid) or isinstance(flowing, Invalid):
         return INVALID
     if not isinstance(value, STEPS):
-        raise Fault(
-            codes.WRONG_KIND,
-            "only a step can stand after `->`",
-            expr.span,
-            describe(value),
-            "a step: an operation, a recipe or a block",
-            _not_a_step(expr),
-        )
+        raise _only_steps(expr, describe(value))
     return interpreter.apply(value, flowing, expr.span)
+
+
+def _only_steps(expr: tree.Expr, found: str) -> Fault:
+    expected = "a step: an operation, a recipe or a block"
+    return Fault(codes.WRONG_KIND, "only a step can stand after `->`", expr.span, found, expected, _not_a_step(expr))
 
 
 def _not_a_step(expr: tree.Expr) -> str:

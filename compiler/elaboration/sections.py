@@ -72,7 +72,7 @@ def _section(interpreter: Interpreter, section: tree.Section, start: Flowing) ->
                 continue
             try:
                 label = _label(interpreter, row, outer, section, labels)
-                _row(interpreter, row, label, outer, section.kind)
+                _row(interpreter, row, label, outer, section)
             except Exhausted:
                 raise
             except Fault as fault:
@@ -135,11 +135,14 @@ def _label(
     return label
 
 
-def _row(interpreter: Interpreter, row: tree.Row, label: tuple[int, int], outer: Environment, section: str) -> None:
+def _row(
+    interpreter: Interpreter, row: tree.Row, label: tuple[int, int], outer: Environment, whole: tree.Section
+) -> None:
     """Elaborate one row. Its braces are no scope: what it binds, later rows see."""
+    section = whole.kind
     stream = _flowing(outer.names.get("x"))
     if section == "encoder":
-        _check_label(stream, label, row, "begins")
+        _check_label(stream, label, row, "begins", whole)
     interpreter.place = section, label
     frame = Frame(section, label, stream, is_row=True)
     environment = Environment(frame, Owner("row", size_label(label)), None, outer.names)
@@ -166,18 +169,25 @@ def _flowing(value: Value | None) -> Flowing:
     return value if isinstance(value, Tensor | Invalid) else None
 
 
-def _check_label(stream: Flowing, label: tuple[int, int], row: tree.Row, what: str) -> None:
+def _check_label(
+    stream: Flowing, label: tuple[int, int], row: tree.Row, what: str, section: tree.Section | None = None
+) -> None:
     if isinstance(stream, Invalid):
         return
     tensor = first(stream)
     if tensor is not None and tensor.shape[1:] != label:
+        size = size_label(tensor.shape[1:])
+        rows = () if section is None else section.rows[section.rows.index(row) + 1 :]
+        is_later = any(isinstance(later, tree.Row) and later.label.span.text == size for later in rows)
         raise Fault(
             shape_codes.ROW_LABEL,
             f"row {size_label(label)} {what} at {size_label(tensor.shape[1:])}",
             row.label.span,
             f"a tensor of {shape_text(tensor.shape)}",
             f"a tensor at {size_label(label)}",
-            "correct the label, or how the row before changes the resolution"
+            f"row {size} has to come first: the labels of an encoder fall"
+            if is_later
+            else "correct the label, or how the row before changes the resolution"
             if what == "begins"
             else "correct the label, or how the row changes the resolution",
         )

@@ -5,6 +5,7 @@ One set of rules for operations, distributions, likelihoods, recipes and the wor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -76,7 +77,7 @@ def match(name: str, declared: Sequence[Argument], arguments: Sequence[tree.Argu
                     written.span,
                     f"`{written.span.text}`",
                     f"`{call_signature(name, declared)}`",
-                    "remove what is too much",
+                    _decimal_point(written) or "remove what is too much",
                 )
             argument = rest
             rest = rest if rest.many else None
@@ -96,6 +97,15 @@ def match(name: str, declared: Sequence[Argument], arguments: Sequence[tree.Argu
     return pairs
 
 
+def _decimal_point(written: tree.ArgumentNode) -> str:
+    """What to write where a comma stands in the place of a decimal point: `0,1` without a space."""
+    text, start, digits = written.span.source.text, written.span.start, written.span.text
+    if start < 2 or text[start - 1] != "," or not text[start - 2].isdigit() or not digits.isdigit():
+        return ""
+    whole = re.search(r"\d+$", text[: start - 1])
+    return f"a number has a decimal point: write `{whole[0] if whole else ''}.{digits}`"
+
+
 def _named(name: str, declared: Sequence[Argument], written: tree.ArgumentNode, reports: Reports) -> Argument:
     for argument in declared:
         if argument.name == written.name:
@@ -107,8 +117,16 @@ def _named(name: str, declared: Sequence[Argument], written: tree.ArgumentNode, 
         written.span,
         f"`{written.name}`",
         f"`{call_signature(name, declared)}`",
-        did_you_mean(written.name or "", names) if names else f"write `{name}` alone",
+        _one_tensor(name, names, written.name or "")
+        or (did_you_mean(written.name or "", names) if names else f"write `{name}` alone"),
     )
+
+
+def _one_tensor(name: str, names: Sequence[str], wanted: str) -> str:
+    """What to write where a distribution is given location and scale apart, as papers and torch do."""
+    if "params" not in names or wanted.lower() not in {"mu", "loc", "sigma", "std", "logvar", "log_var", "log_sigma"}:
+        return ""
+    return f"mean and raw scale are one tensor, `{name}(concat(a, b))`; `scale = …` says how the raw scale is read"
 
 
 def missing(name: str, argument: Argument, declared: Sequence[Argument], span: Span, reports: Reports) -> Fault:

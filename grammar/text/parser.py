@@ -214,6 +214,14 @@ class Parser:
             return f"a size has no spaces: write `{last.text}x{self.tokens[at + 1].text}`"
         if last is not None and (habit := _habit(last, token, self.tokens[at + 1 : at + 2])):
             return habit
+        if self._in_bare_row(token, at, accepted):
+            return "several statements of a row stand in braces: `8: { h = …; conv(3x3, 16) }`"
+        if token.type == "NUMBER" and last is not None and last.type == "COMMA" and self._is_split_number(at):
+            return f"a number has a decimal point: write `{self.tokens[at - 2].text}.{token.text}`"
+        if token.type == "COLON" and "IS" in accepted:
+            return "write `=`; `:` stands behind the label of a row, and behind the keys of a map in `[ ]`"
+        if token.type == "IS" and "COLON" in accepted:
+            return "a row begins with its resolution and `:`, as in `8: conv(3x3, 16)`"
         if token.type == "IS" and last is not None:
             return "`=` binds a name at the start of a statement; compare with `==`"
         if token.type == STOP and token.text == ";":
@@ -226,6 +234,9 @@ class Parser:
             return "put the inner part in parentheses"
         if token.type in ("EQUAL", "UNEQUAL", "LESS", "MORE", "AT_MOST", "AT_LEAST"):
             return "comparisons do not chain; join them with `and`"
+        following = [token.text for token in self.tokens[at + 1 : at + 2]]
+        if (last is None or last.type == STOP) and (token.text == "//" or (token.text == "/" and following == ["*"])):
+            return "a comment begins with `#`"
         if last is not None and last.type == STOP and token.type in _OPERATORS:
             return "no statement begins with an operator; end the line before with it, or use parentheses"
         if token.type in ("IF", "ELSE") and accepted != {"NAME"}:
@@ -239,6 +250,31 @@ class Parser:
         if "COLON" in accepted and token.type in _VALUE:
             return "a row begins with its resolution and `:`, as in `8: conv(3x3, 16)`"
         return ""
+
+    def _is_split_number(self, at: int) -> bool:
+        """Whether a comma stands where the point of a number belongs: `7,5` without a space."""
+        whole, comma, fraction = self.tokens[at - 2 : at + 1] if at > 1 else (None, None, None)
+        if whole is None or comma is None or fraction is None:
+            return False
+        return whole.type == "NUMBER" and whole.end == comma.start and comma.end == fraction.start
+
+    def _in_bare_row(self, token: Token, at: int, accepted: set[str]) -> bool:
+        """Whether a row without braces goes on here as if it had them: at `h = …`, or behind a `;`."""
+        if token.type != "IS" and "COLON" not in accepted:
+            return False
+        depth = 0
+        for before in reversed(self.tokens[:at]):
+            if before.type in ("RBRACE", "RPAR", "RSQB"):
+                depth += 1
+            elif before.type in ("LBRACE", "LPAR", "LSQB"):
+                if depth == 0:
+                    return False
+                depth -= 1
+            elif depth == 0 and token.type == "IS" and before.type in ("COLON", STOP):
+                return before.type == "COLON"
+            elif depth == 0 and before.type == STOP:
+                return before.text == ";" and self._begun("row") is not None
+        return False
 
     def _accepted(self) -> set[str]:
         """Return the terminals that can stand here: those that survive the reductions they ask for."""

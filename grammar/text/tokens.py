@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -55,7 +56,11 @@ _HABITS = {
     "^": ("**", "POWER"),
     "→": ("->", "ARROW"),
     "\u00d7": ("*", "TIMES"),
-}
+    "\u00f7": ("/", "OVER"),
+    "\u2264": ("<=", "AT_MOST"),
+    "\u2265": (">=", "AT_LEAST"),
+} | dict.fromkeys("\u2212\u2013\u2014", ("-", "MINUS"))  # the minus and the dashes of a typeset page
+_DASHES = str.maketrans("\u2212\u2013\u2014", "---")
 
 
 @record
@@ -118,9 +123,9 @@ def _pattern() -> re.Pattern[str]:
         "OPEN_STRING": r'"[^\n]*',
         "DIM": table.patterns["DIM"],
         "NUMBER": table.patterns["NUMBER"],
-        "BAD_NUMBER": r"\.?[0-9](?:[eE][+-]|[A-Za-z0-9_.])*",
+        "BAD_NUMBER": r"\.?[0-9](?:[eE][+\-\u2212\u2013\u2014]|[A-Za-z0-9_.])*",
         "NAME": table.patterns["NAME"],
-        "HABIT": r":=|&&|\|\||!(?!=)|=>|\|>|\||\^|→|\u00d7",
+        "HABIT": r":=|&&|\|\||!(?!=)|=>|\|>|\||\^|→|[\u00d7\u00f7\u2264\u2265\u2212\u2013\u2014]",
         "SYMBOL": "|".join(map(re.escape, symbols)),
         "STRANGE": r"[^\x00-\x7f]+|.",
     }
@@ -221,6 +226,8 @@ class _Scanner:
         help_ = "names cannot start with a digit; separate a number from what follows it"
         if text.startswith("."):
             help_ = f"write `0{shown}`"
+        elif text != text.translate(_DASHES):
+            help_ = f"the minus sign is another one here: write `{shown.translate(_DASHES)}`"
         elif text.endswith("."):
             help_ = f"write `{shown}0`, or without the point"
         expected = "a number like `12`, `1_000`, `2e-4` or `8GiB`, or a shape like `3x3`"
@@ -235,6 +242,11 @@ class _Scanner:
         self._strange_line = len(self.fragment.text) if line < 0 else line
         if text in "'\u2018\u2019\u201c\u201d":
             help_ = 'strings are written in double quotes: `"…"`'
+        elif text.isspace() or not text.isprintable():
+            help_ = "it looks like a space, or like nothing: write a plain space in its place"
+        elif unicodedata.name(text[0], "").startswith("GREEK"):
+            name = unicodedata.name(text[0]).split()[-1].lower()
+            help_ = f"names are of the letters a to z: write `{name}`"
         if text == "?":
             help_ = "choose by `a if test else b`"
         self._error(codes.STRANGE, f"`{shown}` has no place in a spec", start, end, shown, "", help_)

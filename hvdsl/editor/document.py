@@ -189,7 +189,8 @@ class Document:
             items = [Choice(word, "keyword") for word in ITEMS]
             return items + [Choice(name, "likelihood", doc=entry.summary) for name, entry in LIKELIHOODS.items()]
         own = {d.name: d for d in self.definitions if d.kind not in _LOCAL or self._same_recipe(d.span.start, offset)}
-        used = {d.name: d for t in (_used(self.tree, self.path) if self.tree else ()) for d in _definitions(t)}
+        files = _used(self.tree, self.path) if self.tree else ()
+        used = {d.name: d for file in files for d in _definitions(file) if d.kind not in _LOCAL}
         names = [Choice(d.name, d.kind, d.text) for d in {**used, **own}.values() if d.kind not in ("variant", "prior")]
         public = (o for o in OPERATIONS.values() if o.kind is not OperationKind.INTERNAL)
         operations = [Choice(o.name, "operation", operation_signature(o), o.summary) for o in public]
@@ -239,7 +240,8 @@ class Document:
         if model is None or definition.kind not in ("cell", "group", "shared"):
             return ""
         graphs = (model.graph, *model.priors.values())
-        uses = [(graph, scope) for graph in graphs for scope in _scopes(graph.root) if scope.name == definition.name]
+        scopes = [(graph, scope) for graph in graphs for scope in _scopes(graph.root)]
+        uses = [(graph, scope) for graph, scope in scopes if _is_use(scope, definition)]
         if not uses:
             return "not used"
         graph, first = uses[0]
@@ -328,6 +330,14 @@ def _used(spec: tree.Spec, path: Path, seen: frozenset[Path] = frozenset()) -> I
         if place not in seen:
             yield inner
             yield from _used(inner, place, seen | {place})
+
+
+def _is_use(scope: GraphScope, definition: Definition) -> bool:
+    """Whether a scope is a use of a recipe: one of a library that is used `as` something has another name there."""
+    if definition.kind == "shared" or scope.definition is None:
+        return scope.name == definition.name
+    place = scope.definition[1]
+    return (place.source.name, place.start) == (definition.span.source.name, definition.span.start)
 
 
 def _scopes(scope: GraphScope) -> Iterator[GraphScope]:

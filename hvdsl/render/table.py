@@ -6,37 +6,30 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, TextIO
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-
 from hvdsl.render.numbers import abbreviated, in_bytes
+from hvdsl.render.terminal import TableColumn, Terminal
 
-PLAIN_WIDTH = 140  # where the output is no terminal
-
-
-class _Console(Console):
-    """Leaves a closed pipe (`hvdsl info SPEC | head`) to the command line; rich would exit with 1."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
+COLUMNS = (
+    TableColumn("resolution", words=True),
+    TableColumn("latent", words=True),
+    *(TableColumn(name) for name in ("encoder\nblocks", "groups", "parameters", "MACs", "activations")),
+)
 
 
 def show_info(info: Mapping[str, Any], stream: TextIO) -> None:
     """Print the table of resolutions and the totals; of priors over codes from a file, what these are of."""
-    console = _Console(file=stream, highlight=False, width=None if stream.isatty() else PLAIN_WIDTH)
-    console.print(info["title"] or info["name"], style="bold", markup=False)
+    terminal = Terminal(stream)
+    terminal.lines([info["title"] or info["name"]], style="bold")
     if "levels" in info:
-        console.print()
+        terminal.lines([""])
     else:
-        console.print(_resolutions(info["resolutions"]))
-    for label, value in _of_codes(info) if "levels" in info else _totals(info):
-        console.print(f"{label:<24}{value}", markup=False)
-    for group in info.get("parameter_groups", ()):
-        console.print(f"{'trained apart':<24}{_group(group)}", markup=False)
-    for prior in info["priors"]:
-        label = f"prior of {prior['name']}"
-        console.print(f"{label:<24}{prior['parameters']:,} parameters; {_sight(prior)}", markup=False)
+        terminal.table(COLUMNS, [_cells(row) for row in info["resolutions"]])
+    terminal.pairs(_of_codes(info) if "levels" in info else _totals(info))
+    terminal.pairs(("trained apart", _group(group)) for group in info.get("parameter_groups", ()))
+    terminal.pairs(
+        (f"prior of {prior['name']}", f"{prior['parameters']:,} parameters; {_sight(prior)}")
+        for prior in info["priors"]
+    )
 
 
 def _group(group: Mapping[str, Any]) -> str:
@@ -52,7 +45,7 @@ def info_html(info: Mapping[str, Any]) -> str:
     heading = f"<h4>{escape(info['title'] or info['name'])}</h4>"
     if "levels" in info:
         return f"{heading}\n<table>{''.join(_row('td', pair) for pair in _of_codes(info))}</table>"
-    titles = ("resolution", "latent", "encoder blocks", "groups", "parameters", "MACs", "activations")
+    titles = [column.heading.replace("\n", " ") for column in COLUMNS]
     rows = [_row("th", titles), *(_row("td", _cells(row)) for row in info["resolutions"])]
     totals = "".join(_row("td", pair) for pair in _totals(info))
     return f"{heading}\n<table>{''.join(rows)}</table>\n<table>{totals}</table>"
@@ -72,17 +65,6 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         abbreviated(row["macs"]),
         in_bytes(row["activation_bytes"]),
     )
-
-
-def _resolutions(rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("resolution")
-    table.add_column("latent")
-    for name in ("encoder\nblocks", "groups", "parameters", "MACs", "activations"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(*_cells(row))
-    return table
 
 
 def _totals(info: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -92,7 +92,7 @@ class _Drawing:
 
     def figure(self) -> str:
         chart = self.chart
-        note = "; the highest values of the beginning are cut" if self.beyond else ""
+        note = " (the highest early values are cut off)" if self.beyond else ""
         lines = [
             f"<figure><figcaption>{clean(chart.title)}{note}</figcaption>",
             f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-label="{clean(chart.title)}">',
@@ -255,7 +255,7 @@ def _range(lines: Sequence[Sequence[Point]], cut: bool) -> tuple[float, float, b
 
 def _apart(low: float, high: float) -> tuple[float, float]:
     """Two ends that are not one; a little room around a flat line."""
-    if high - low > 1e-12 * max(abs(low), abs(high), 1e-12):
+    if high - low > 1e-3 * max(abs(low), abs(high), 1e-9):  # labels have four digits: ticks would all read the same
         return low, high
     room = max(abs(low) * 0.05, 1e-6)
     return low - room, high + room

@@ -352,6 +352,7 @@ th {{ font-weight: 600; color: var(--faint); white-space: nowrap; }}
 td {{ overflow-wrap: break-word; max-width: 34em; }}
 .short {{ white-space: nowrap; }}
 .differs td, td.swatch {{ font-weight: 600; }}
+td.swatch {{ white-space: nowrap; }}
 .swatch::before {{ content: ""; display: inline-block; width: 10px; height: 10px; border-radius: 2px;
   margin-right: 7px; background: currentColor; }}
 .notes {{ color: var(--mark); }}

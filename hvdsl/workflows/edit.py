@@ -70,9 +70,10 @@ def edit_images(
         edit(module, data, pixels[i.start : i.stop], some(fields, i), some(changed, i))
         for i in chunks(range(len(pixels)), batch)
     ]
+    own_noise = all(part.own_noise for part in parts)
     return Edits(
         as_pixels(pixels, data),
-        as_pixels(torch.cat([part.reconstruction for part in parts]), data),
-        as_pixels(torch.cat([part.edited for part in parts]), data),
-        all(part.own_noise for part in parts),
+        as_pixels(torch.cat([part.reconstruction for part in parts]), data, mean=True),
+        as_pixels(torch.cat([part.edited for part in parts]), data, mean=not own_noise),
+        own_noise,
     )

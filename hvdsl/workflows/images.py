@@ -210,9 +210,15 @@ def _channels_first(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
     raise DataError(f"images of shape {tuple(pixels.shape)} do not fit the model: it takes {' or '.join(forms)}{help}")
 
 
-def as_pixels(images: Tensor, data: Data) -> Tensor:
-    """Return raw pixel values as whole numbers: uint8, or uint16 above 8 bits; real numbers as float32."""
+def as_pixels(images: Tensor, data: Data, *, mean: bool = False) -> Tensor:
+    """Return raw pixel values as whole numbers: uint8, or uint16 above 8 bits; real numbers as float32.
+
+    Args:
+        mean: they are expected values, which of pixels that are 0 or 1 are float32 between (see `as_mean`).
+    """
+    bits = pixel_bits(data)
     if data.is_real:
         return images.to(torch.float32)
-    bits = pixel_bits(data)
+    if mean and bits == 1:
+        return images.clamp(0, 1).to(torch.float32)
     return images.round().clamp(0, 2**bits - 1).to(torch.uint8 if bits <= 8 else torch.uint16)

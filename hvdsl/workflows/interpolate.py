@@ -64,7 +64,7 @@ def interpolate_images(
         seed=seed,
         fields={name: torch.cat([fields[name] for _, fields in parts]) for name in parts[0][1]},
     )
-    return as_pixels(images, opened.data)
+    return as_pixels(images, opened.data, mean=True)
 
 
 def interpolate(

@@ -265,7 +265,7 @@ def decode_latents(
     fields = values_of(conditions_of(module), given or {}, count, opened.data, names, generating=True)
     factor = own if temperature is None else temperature
     images = decode(module, opened.data, latents, temperature=factor, seed=seed, batch=batch, given=fields)
-    return as_pixels(images, opened.data)
+    return as_pixels(images, opened.data, mean=True)
 
 
 def _source(group: LatentGroup, value: Tensor | None, indices: range) -> Source | Given:

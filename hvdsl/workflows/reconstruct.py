@@ -52,7 +52,7 @@ def reconstruct_images(
             given=some(fields, indices),
         )
         parts.append(row)
-    return as_pixels(torch.cat(parts), opened.data)
+    return as_pixels(torch.cat(parts), opened.data, mean=True)
 
 
 def paint_in(
@@ -75,4 +75,4 @@ def paint_in(
         inpaint(opened.module, opened.data, pixels[i.start : i.stop], hole, some(fields, i), steps)
         for i in chunks(range(len(pixels)), batch)
     ]
-    return as_pixels(torch.cat(parts), opened.data)
+    return as_pixels(torch.cat(parts), opened.data, mean=True)

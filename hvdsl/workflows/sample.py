@@ -18,7 +18,7 @@ from hvdsl.compiler.model import is_drawn_from_codes
 from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.codes.files import read_codes
 from hvdsl.runtime.codes.levels import LABEL, CodesError, check_fit, decode_codes
-from hvdsl.runtime.ground.pixels import as_stored
+from hvdsl.runtime.ground.pixels import as_mean
 from hvdsl.runtime.inference.generate import check_guidance, completed, sample_batch
 from hvdsl.runtime.inference.inference import chunks, some
 from hvdsl.runtime.inference.recalibrate import recalibrate_batch_norm
@@ -108,12 +108,13 @@ def draw_batches(
         raise UsageError(f"{PriorsAlone.WITHOUT_IMAGES}; `sample_codes`, or `hvdsl sample -o codes.npz`, draws codes")
     _check_number(options)
     batches = [indices for indices in chunks(range(options.n), options.batch) if wanted(indices)]
-    if is_drawn_from_codes(opened.spec.model):
+    of_codes = is_drawn_from_codes(opened.spec.model)  # whose pictures are means
+    if of_codes:
         parts = draw_from_codes(opened, options, batches, console)
     else:
         parts = draw_from_latents(opened, options, batches, console)
     for indices, images in parts:
-        yield indices, as_pixels(images, settings.data)
+        yield indices, as_pixels(images, settings.data, mean=options.mean or of_codes)
 
 
 def _check_number(options: SampleOptions) -> None:
@@ -237,7 +238,7 @@ def draw_from_codes(
     for indices, codes, given in _drawn_codes(opened, first, options, batches, console):
         whole = completed(first.module, given, len(indices))
         images = decode_codes(first.module, data, codes, batch=len(indices), given=whole)
-        yield indices, as_stored(images, data)
+        yield indices, as_mean(images, data)
 
 
 def _drawn_codes(

@@ -287,8 +287,7 @@ def _train_autoencoder(
             say(console, f"fields: {fields}")
         if match is not None:
             _begin_from(trainer, match, console)
-        images = f"{len(splits.train):,} images"
-        say(console, f"training {settings.model} on {device}: {images}, run folder {run.folder}")
+        say(console, f"training {settings.model} on {device}: {len(splits.train):,} images, run folder {run.folder}")
     else:
         _go_on(trainer, options, start, run, notes, console)
     if long := long_validation(settings.evaluate.samples, len(splits.validation), len(splits.train)):

@@ -39,8 +39,9 @@ class Trained(CodePriors):
 
     Images go in as raw pixel values in the units of the spec's `data` section, `(N, H, W)`, `(N, H, W, C)` or
     `(N, C, H, W)`, numpy or torch, uint8 (or any whole numbers), or as image files, which go through that section's
-    steps; pixels come out as `(N, C, H, W)` tensors of uint8 (uint16 above 8 bits) on the CPU. Floats are refused:
-    values in [0, 1] would be scored as nearly black. What a model is conditioned on goes in as `given`, by
+    steps; pixels come out as `(N, C, H, W)` tensors of uint8 (uint16 above 8 bits) on the CPU, but means of pixels that
+    are 0 or 1 (`binarize`, one bit) as float32 between. Floats are refused as images: values in [0, 1] would be scored
+    as nearly black. What a model is conditioned on goes in as `given`, by
     name: classes by number or by their folder's name, numbers, each taken in turn, a tensor `(N, …)`, image files, or
     "none". Every random draw is a function of the `seed` given to the
     method; nothing depends on `batch` but memory.

@@ -102,6 +102,8 @@ def _open(
         if name == LABEL:
             return ClassField(images, classes or getattr(images, "classes", None), root)
         held = f"there are {', '.join(arrays)}" if arrays else "there are none"
+        if condition.classes and images.label(0) is not None:
+            held += f"; the classes of the images are the field `{LABEL}`"
         raise DataError(
             f"there is no array `{name}` beside the images ({held}): put it into their .npz, or say where it is, "
             f'`given {name} = … {{ source = "table.csv" }}`'

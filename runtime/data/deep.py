@@ -93,7 +93,7 @@ def read_tiff(source: Path | bytes) -> StoredImage:
 
     try:
         with tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
-            page, pages = file.pages.first, len(file.pages)
+            page: Any = file.pages.first
             header = _header_of(page)
             values = _channels_last(page.asarray(), page.axes)
             if page.photometric.name == "MINISWHITE":
@@ -102,7 +102,7 @@ def read_tiff(source: Path | bytes) -> StoredImage:
                 values = _unmultiplied(values)
             tag = page.tags.get("Orientation")
             upright = _upright(values, int(tag.value) if tag is not None else 1)
-            return StoredImage(upright, header.alpha, frames=pages)
+            return StoredImage(upright, header.alpha, frames=len(file.pages))
     except UnreadableError:
         raise
     except Exception as failure:  # of damaged files it raises almost anything

@@ -18,6 +18,9 @@ _META = 1 << 20  # bytes of AVIF's description of its pictures that are looked a
 _AV1 = b"av1C\x81"  # the head of a picture in AVIF, version 1
 _HIGH, _TWELVE = 0x40, 0x20  # its flags: more than 8 bits, 12 of them
 _BOXES = 1_000
+_HEAD = 1 << 18  # bytes of a JPEG file in which its frame is looked for
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the markers that say bits and size
+_LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF)
 
 
 def tiff_bits(picture: Pillow.Image) -> int:
@@ -67,6 +70,20 @@ def _avif_bits(source: Path | bytes) -> int:
     if not any(flag & _HIGH for flag in flags):
         return 8
     return 12 if any(flag & _TWELVE for flag in flags) else 10
+
+
+def jpeg_kind(source: Path | bytes) -> str | None:
+    """Say of a JPEG file that Pillow does not open what it is: of 12 bits, or lossless; None of others."""
+    with _opened(source) as file:
+        head = file.read(_HEAD)
+    place = 2
+    while head[:2] == b"\xff\xd8" and head[place : place + 1] == b"\xff" and place + 5 <= len(head):
+        marker, bits = head[place + 1], head[place + 4]
+        if marker in _FRAMES:
+            lossless = " and lossless" if marker in _LOSSLESS else ""
+            return f"a JPEG of {bits} bits{lossless}, which is not read: convert it to PNG or TIFF"
+        place += 2 + int.from_bytes(head[place + 2 : place + 4])
+    return None
 
 
 def _opened(source: Path | bytes) -> BinaryIO:

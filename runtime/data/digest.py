@@ -32,7 +32,7 @@ def dataset_digest(dataset: Dataset) -> str:
     if isinstance(images, ImageFiles):
         for record in images.records:
             size = record.header and (record.header.height, record.header.width, record.header.channels)
-            digest.update(f"\0{record.name} {size}".encode())
+            digest.update(f"\0{record.name} {size}".encode(errors="surrogateescape"))
     stored = images.stored if isinstance(images, Arrays) else None
     if stored is not None and stored.nbytes <= WHOLE:
         digest.update(f"\0{stored.dtype.str} {stored.shape}\0".encode())

@@ -166,7 +166,7 @@ class ImageField:
 
     def stamp(self, index: int, name: str) -> bytes:
         path = self._file(name)
-        return b"" if path is None else f"{path.name} {path.stat().st_size}".encode()
+        return b"" if path is None else f"{path.name} {path.stat().st_size}".encode(errors="surrogateescape")
 
 
 class TableField:

@@ -67,6 +67,11 @@ class ImageFiles:
                 self._report(record.path, str(error))
         raise DataError(f"none of the image files in {self.root} can be read")
 
+    @property
+    def damaged(self) -> list[tuple[str, str]]:
+        """Name and reason of the images that turned out damaged as they were decoded."""
+        return [(r.name, self._damaged[r.path]) for r in self.records if r.path in self._damaged]
+
     def label(self, index: int) -> int | None:
         record = self._record(index)
         return None if record is None or record.folder is None else self._places.get(record.folder)

@@ -18,6 +18,8 @@ from hvdsl.runtime.data.names import (
     VALIDATION,
     about_images,
     is_hidden,
+    is_short,
+    is_wrapper,
     part_in,
     part_of,
     places_of,
@@ -25,11 +27,12 @@ from hvdsl.runtime.data.names import (
 from hvdsl.runtime.data.picture import ImageHeader, UnreadableError
 from hvdsl.runtime.data.stored import SUFFIXES, header_of
 
-# Pictures in formats that are not read: counted by name, where other files are only counted.
+# Pictures and arrays in forms that are not read: counted by name, where other files are only counted.
 _OTHER_PICTURES = frozenset(
     ".heic .heif .cr2 .cr3 .nef .arw .dng .raw .exr .hdr .svg .psd .xcf .eps .pdf .dcm .nii .mp4 .avi .mov .ico .dds "  # noqa: SIM905
-    ".jxl .fits .h5 .hdf5 .tfrecord .tfrecords".split()
+    ".jxl .fits .h5 .hdf5 .tfrecord .tfrecords .pkl .pickle .pt .pth".split()
 )
+ARCHIVES = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _LISTS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".lst", ".list")  # which files may be of which part
 _DEEPEST, _MOST = 32, 20_000_000  # folders inside each other; files
 _THREADS, _CHUNK = 16, 256  # that read heads, so many files at a time
@@ -91,7 +94,7 @@ class Listing:
         """`22 images in 2 folders: cat, dog (train 12, test 10); left out: 5 .heic (not read), 2 hidden`."""
         taken = self.taken
         text = f"{len(taken):,} image{'' if len(taken) == 1 else 's'}"
-        if self.classes:
+        if self.classes and not (len(self.classes) == 1 and is_wrapper(self.classes[0])):
             text += f" in {len(self.classes)} {'folder' if len(self.classes) == 1 else 'folders'}"
             text += f": {', '.join(self.classes)}" if len(self.classes) <= _NAMED else ""
         counts = Counter(record.part for record in taken)
@@ -108,7 +111,8 @@ class Listing:
 
     def _doubts(self) -> list[str]:
         """What may be meant otherwise: a class that is called as a part is, files called *test* among others."""
-        doubts = [f"`{name}` is taken for a class" for name in self.classes if part_of(name) is not None]
+        doubtful = [name for name in self.classes if part_of(name) is not None or is_short(name)]
+        doubts = [f"`{name}` is taken for a class" for name in doubtful if len(self.classes) > 1]
         called = (r for r in self.taken if r.part in (ALL, TRAIN) and TEST in r.path.stem.lower())
         tests = [record for record in called if part_in(record.path.stem) == TEST]
         if tests and len(tests) < len(self.taken):
@@ -119,7 +123,19 @@ class Listing:
             doubts.append(
                 f"{lists[0]} may say which images are for testing, and is not read: put them into a folder `test`"
             )
-        return doubts
+        return [*doubts, *self._joined()]
+
+    def _joined(self) -> Iterable[str]:
+        """Parts that are made of folders of several names, as `train_HR` and `train_LR`."""
+        folders: dict[str, set[str]] = {}
+        for part, place in {(record.part, record.name.rpartition("/")[0]) for record in self.taken}:
+            step = next((step for step in place.split("/") if part_in(step) == part), None)
+            if step is not None:
+                folders.setdefault(part, set()).add(step)
+        for part, names in sorted(folders.items()):
+            if len(names) > 1:
+                more = ", …" if len(names) > _NAMED else ""
+                yield f"{part} is of several folders: {', '.join(sorted(names)[:_NAMED])}{more}"
 
 
 def list_files(root: Path) -> Listing:
@@ -188,6 +204,8 @@ def _record(path: Path, name: str, linked: bool) -> FileRecord:
             return FileRecord(path, name, linked=linked)
         reason, kind = ("a link to nothing", "broken links") if path.is_symlink() else ("no file", "no files")
         return FileRecord(path, name, left_out=reason, kind=kind)
+    if suffix in ARCHIVES:
+        return FileRecord(path, name, left_out="packed: it is not looked into", kind=f"{suffix} (packed)")
     if suffix in _OTHER_PICTURES:
         return FileRecord(path, name, left_out=f"{suffix} is not read", kind=f"{suffix} (not read)")
     return FileRecord(path, name, left_out="no picture", kind="other files")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import PurePosixPath
@@ -26,8 +26,12 @@ _ABOUT = frozenset(
     "mask masks label labels annotation annotations segmentation segmentations seg segs gt groundtruth truth trimap "  # noqa: SIM905
     "trimaps matte mattes".split()
 )
+_IMAGE = frozenset("image images img imgs picture pictures photo photos jpeg jpegs rgb".split())  # noqa: SIM905
 _ABOUT_ONE = re.compile(rf"(?i)(.+)[-_. ](?:{'|'.join(sorted(_ABOUT))})")
 _HIDDEN = ("@eadir", "__macosx", "thumbs.db", "desktop.ini", "lost+found", "$recycle.bin", "__pycache__")
+# Parts' names that may as well be something else (`tr` is also Turkish): these only where all folders beside each other
+# are called as parts.
+_SHORT = {"tr": TRAIN, "va": VALIDATION, "vl": VALIDATION, "te": TEST, "ts": TEST}
 _TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _JOINED = re.compile(r"^(train(?:ing)?|val(?:id(?:ation)?)?|dev|test(?:ing)?)(set|data|images|imgs)$")
 _INSIDE = re.compile(r"train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?")  # in a word, as in `mytrain`
@@ -43,7 +47,7 @@ def _tokens(name: str) -> list[str]:
         return ["t10k"]
     name = re.sub(r"(?i)(held|hold)[-_ ]out", r"\1out", name)
     tokens: list[str] = []
-    for token in (found.lower() for found in _TOKEN.findall(name)):
+    for token in (word.lower() for word in _TOKEN.findall(name)):
         joined = _JOINED.match(token)
         tokens += joined.groups() if joined else (token,)
     return tokens
@@ -64,9 +68,9 @@ def part_of(name: str) -> str | None:
     return parts.pop()
 
 
-def parts_of(names: Iterable[str]) -> dict[str, str]:
+def parts_of(names: Collection[str]) -> dict[str, str]:
     """The parts that folders beside each other mean: also of `seg_train` and `seg_test`, or `mytrain` and `mytest`,
-    which are alike but for that word."""
+    which are alike but for that word, and of `tr` and `te` where there are no others."""
     parts = {name: part for name in names if (part := part_of(name)) is not None}
     by_rest: dict[tuple[str, ...], dict[str, str]] = {}
     for name in names:
@@ -80,7 +84,15 @@ def parts_of(names: Iterable[str]) -> dict[str, str]:
     for alike in by_rest.values():
         if len(set(alike.values())) > 1:
             parts |= alike
+    short = {name: _SHORT[name.lower()] for name in names if is_short(name)}
+    if short and len({*parts.values(), *short.values()}) > 1 and len(parts) + len(short) == len(set(names)):
+        parts |= short
     return parts
+
+
+def is_short(name: str) -> bool:
+    """Whether a folder's name may be short for a part: `tr`, `te`."""
+    return name.lower() in _SHORT
 
 
 def part_in(name: str) -> str | None:
@@ -121,11 +133,18 @@ def about_images(names: Sequence[str]) -> list[bool]:
     about = {
         f"{above}{name}/"
         for above, steps in beside.items()
-        if any(not is_about_images(n) and (is_wrapper(n) or part_of(n) is not None) for n in steps)
         for name in steps
-        if is_about_images(name)
+        if is_about_images(name) and any(_is_of_images(other, name) for other in steps)
     }
     return [_is_about_one(name, images) or any(name.startswith(folder) for folder in about) for name in names]
+
+
+def _is_of_images(name: str, about: str) -> bool:
+    """Whether a folder holds the images that one beside it, as `masks`, is about: `images`, `train`, `leftImg8bit`."""
+    if is_about_images(name):
+        return False
+    said = not _IMAGE.isdisjoint(_tokens(name)) and _IMAGE.isdisjoint(_tokens(about))
+    return said or is_wrapper(name) or part_of(name) is not None
 
 
 def _is_about_one(name: str, images: Container[str]) -> bool:

@@ -15,7 +15,7 @@ from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.folder import ImageFiles
 from hvdsl.runtime.data.hub import is_hub_name
 from hvdsl.runtime.data.names import ALL, PARTS, TEST, TRAIN, VALIDATION
-from hvdsl.runtime.data.packed import Lmdb, PictureTable
+from hvdsl.runtime.data.packed import Lmdb, PictureTable, TarShards
 from hvdsl.runtime.data.source import SHIPPED, DataSource, find_source
 
 DEFAULT_HOLDOUT = 0.1
@@ -53,7 +53,7 @@ def open_splits(
         source.classes,
     )
     for images in source.parts.values():
-        if isinstance(images, ImageFiles | Lmdb):
+        if isinstance(images, ImageFiles | Lmdb | TarShards | PictureTable):
             images.check(settings)
     for split in (splits.train, splits.validation, splits.test):
         probe(split, settings, tell, strict=split is splits.train)
@@ -77,7 +77,12 @@ def _three_parts(
     if validation is not None and not settings.holdout:
         return train, validation, parts.get(TEST, validation), False
     if len(train) == 1 and not settings.holdout:
-        raise DataError(f"{path or settings.name} has one training image and none for validation: give more images")
+        frames = train.image(0, 0).frames
+        more = f"; {train.name(0)} has {frames} frames, of which the first is taken: save them as one .npy"
+        raise DataError(
+            f"{path or settings.name} has one training image and none for validation: give more images"
+            f"{more if frames > 1 else ''}"
+        )
     holdout = settings.holdout or max(1, round(DEFAULT_HOLDOUT * len(train)))
     kept, held_indices = holdout_split(len(train), holdout, settings.split_seed)
     validation = Subset(train, held_indices)
@@ -204,14 +209,14 @@ def probe(dataset: Dataset, settings: Data, tell: Teller, *, strict: bool) -> No
     if len(dataset) == 0:
         raise DataError(f"{dataset.name} has no images")
     indices = np.unique(np.linspace(0, len(dataset) - 1, min(_PROBES, len(dataset))).astype(int)).tolist()
-    least, most, depth, brightest = np.inf, -np.inf, 0, 0  # depth: bits of the stored numbers
+    least, most, depth, brightest = np.inf, -np.inf, 0, 0  # depth: bits of the deepest numbers, whose most it is
     for index in indices:
         raster = dataset.images.image(index, 0)
         colours = raster.values[:, :, :-1] if raster.alpha else raster.values
-        if float(colours.max()) > most:
-            most, brightest = float(colours.max()), index
+        bits = 8 * colours.dtype.itemsize if colours.dtype.kind == "u" else 0
+        if (bits, float(colours.max())) > (depth, most):
+            depth, most, brightest = bits, float(colours.max()), index
         least = min(least, float(colours.min()))
-        depth = max(depth, 8 * colours.dtype.itemsize if colours.dtype.kind == "u" else 0)
         dataset.batch([index])
     top, cut = 2**settings.bits - 1, max(0, depth - settings.bits)
     if settings.values == "scaled" and cut and 0 < most <= max(top, 2**cut - 1):
@@ -233,7 +238,8 @@ def probe(dataset: Dataset, settings: Data, tell: Teller, *, strict: bool) -> No
             f"write `values = levels, bits = {int(most).bit_length()}`",
         )
     if least == most:
-        tell("constant", f"{dataset.name}: all {len(indices)} images looked at hold the single value {most:g}")
+        many = "the image" if len(indices) == 1 else f"all {len(indices)} images"
+        tell("constant", f"{dataset.name}: {many} looked at hold{'s' * (len(indices) == 1)} the single value {most:g}")
 
 
 def _check_folders(parts: Mapping[str, Images], classes: int) -> None:

@@ -10,7 +10,6 @@ import os
 import struct
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -19,9 +18,9 @@ import numpy as np
 
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.data.errors import DataError, optional
+from hvdsl.runtime.data.heads import check_sizes, size_of_head
 from hvdsl.runtime.data.names import ALL, PARTS, TRAIN, about_images, is_hidden, part_in, part_of, places_of
 from hvdsl.runtime.data.picture import StoredImage, UnreadableError, read_header, read_picture
-from hvdsl.runtime.data.preprocess import Preprocess
 from hvdsl.runtime.data.stored import SUFFIXES
 
 _log = logging.getLogger(__name__)
@@ -32,6 +31,7 @@ _LARGEST = 8 << 30  # bytes of Parquet, which is held in memory
 _MOST = 20_000_000  # members
 _ARROW_FILE = b"ARROW1"  # how files begin, and streams do not
 _LABEL = 32  # bytes of a `.cls` member
+_HEAD = 1 << 18  # bytes of a member in which its size is looked for
 
 
 class TarShards:
@@ -63,7 +63,7 @@ class TarShards:
                 if len(names) > _MOST:
                     raise DataError(f"{path}: more than {_MOST:,} pictures")
         if not names:
-            raise DataError(f"{', '.join(map(str, paths[:3]))} hold no pictures")
+            raise DataError(f"there are no pictures in {', '.join(map(str, paths[:3]))}")
         about = about_images(names)
         if any(about):
             _log.warning("%s: left out: %s masks or labels of other images", paths[0], f"{sum(about):,}")
@@ -73,17 +73,17 @@ class TarShards:
 
     def divided(self, part: str) -> dict[str, TarShards]:
         """The same pictures by part: all of them `part`, where that is known; else as the folders inside say."""
-        found = places_of(self._names)
-        classes = tuple(sorted({folder for _, folder in found if folder is not None}))
+        places = places_of(self._names)
+        classes = tuple(sorted({folder for _, folder in places if folder is not None}))
         if all(label is None for label in self._labels) and len(classes) > 1:
             self.classes = classes
             numbers = {name: number for number, name in enumerate(classes)}
-            self._labels = [None if folder is None else numbers[folder] for _, folder in found]
-        if part != ALL or {p for p, _ in found} == {ALL}:
+            self._labels = [None if folder is None else numbers[folder] for _, folder in places]
+        if part != ALL or {p for p, _ in places} == {ALL}:
             return {part: self}
-        train = TRAIN if TRAIN not in {p for p, _ in found} else None  # what is in no part, where none is for training
+        train = TRAIN if TRAIN not in {p for p, _ in places} else None  # what is in no part, where none is for training
         by_part: dict[str, list[int]] = {}
-        for index, (p, _) in enumerate(found):
+        for index, (p, _) in enumerate(places):
             if (meant := p if p != ALL else train) is not None:
                 by_part.setdefault(meant, []).append(index)
         return {p: self._only(by_part[p]) for p in PARTS if p in by_part}
@@ -104,6 +104,14 @@ class TarShards:
             return read_picture(_read(self._paths[number], offset, size))
         except UnreadableError as error:
             raise DataError(f"{self.name(index)} cannot be read: {error}") from error
+
+    def check(self, settings: Data) -> None:
+        """Refuse, by the heads of up to 20,000 images evenly spread, what cannot fit the spec. Raises DataError."""
+        check_sizes(self, settings, self._size)
+
+    def _size(self, index: int) -> tuple[int, int] | None:
+        number, offset, size = (int(n) for n in self._places[index])
+        return size_of_head(_read(self._paths[number], offset, min(size, _HEAD)))
 
     def label(self, index: int) -> int | None:
         return self._labels[index]
@@ -176,13 +184,20 @@ class PictureTable:
     def __len__(self) -> int:
         return len(self._images)
 
-    def image(self, index: int, epoch: int) -> StoredImage:
+    def check(self, settings: Data) -> None:
+        """Refuse, by the heads of up to 20,000 images evenly spread, what cannot fit the spec. Raises DataError."""
+        check_sizes(self, settings, lambda index: size_of_head(self._bytes(index)))
+
+    def _bytes(self, index: int) -> bytes:
         value = self._images[index].as_py()
         data = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(data, bytes):
             raise DataError(f"{self.name(index)} holds no bytes of a picture: save the data with its images embedded")
+        return data
+
+    def image(self, index: int, epoch: int) -> StoredImage:
         try:
-            return read_picture(data)
+            return read_picture(self._bytes(index))
         except UnreadableError as error:
             raise DataError(f"{self.name(index)} cannot be read: {error}") from error
 
@@ -282,12 +297,11 @@ def _part(place: Path, file: Path) -> str:
     return part_in(file.stem) or next((part for folder in folders if (part := part_of(folder))), None) or ALL
 
 
-_HEADERS_CHECKED, _HEADER_THREADS = 20_000, 8
 _LMDB_MAGIC = 0xBEEFC0DE
 _LMDB_META = struct.Struct("<II")  # magic, version, after a page's header of 16 bytes
 _LMDB_LAST_PAGE = 16 + 8 + 8 + 8 + 2 * 48  # of a meta page: header, magic, address, size of the map, two tables
 # How encoded pictures begin whose first bytes are unlikely to be pixels.
-_PICTURE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+_PICTURE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\xff\x4f\xff\x51")
 
 
 class Lmdb:
@@ -344,16 +358,7 @@ class Lmdb:
         Raises:
             DataError: it names the first image.
         """
-        preprocess = Preprocess(settings, training=False)
-        indices = np.unique(np.linspace(0, len(self) - 1, min(_HEADERS_CHECKED, len(self))).astype(int)).tolist()
-        with ThreadPoolExecutor(_HEADER_THREADS) as pool:
-            for index, (height, width) in zip(indices, pool.map(self._size, indices), strict=True):
-                if preprocess.size_of(height, width) != settings.shape[1:]:
-                    wanted = "x".join(map(str, settings.shape[1:]))
-                    raise DataError(
-                        f"{self.name(index)} is {height}x{width}, the spec's data section says {wanted}: "
-                        f"change `shape`, or set `resize = {wanted}` (or `crop`, `pad`) in `data`"
-                    )
+        check_sizes(self, settings, self._size)
 
     def _size(self, index: int) -> tuple[int, int]:
         value = self._value(index)

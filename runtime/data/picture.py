@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, ImageOps, UnidentifiedImageError
 from PIL import Image as Pillow
 
-from hvdsl.runtime.data.depth import SIXTEEN, raw_modes, stored_bits, tiff_bits
+from hvdsl.runtime.data.depth import SIXTEEN, jpeg_kind, raw_modes, stored_bits, tiff_bits
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.netpbm import read_netpbm, scaled
 
@@ -138,7 +138,8 @@ def _opened(source: Path | bytes) -> Iterator[Pillow.Image]:
     except FileNotFoundError as error:
         raise UnreadableError("the file is gone") from error
     except UnidentifiedImageError as error:
-        raise UnreadableError("not a picture in a format that is read, or damaged at its start") from error
+        reason = jpeg_kind(source) or "not a picture in a format that is read, or damaged at its start"
+        raise UnreadableError(reason) from error
     except Pillow.DecompressionBombError as error:
         raise UnreadableError("its header states an absurd size") from error
     except MemoryError as error:

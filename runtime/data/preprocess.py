@@ -153,7 +153,7 @@ class Preprocess:
 
     def _opacity(self, raster: StoredImage, name: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """Put the image on its background, or drop the opacity, or keep it beside the colours."""
-        image, background = raster.values, self._settings.background
+        image, background = native(raster.values), self._settings.background
         if not raster.alpha and self._settings.alpha != "channel":
             return image, None
         if not raster.alpha:
@@ -188,6 +188,8 @@ class Preprocess:
                 )
             return image.astype(np.uint8 if settings.bits <= 8 else np.uint16)
         if image.dtype not in (np.uint8, np.uint16):
+            if image.dtype.kind == "f" and not np.isfinite(image).all():
+                raise DataError(f"{name} holds {_unfinite(image)}: replace what is not a finite number")
             raise DataError(f"{name} holds {_range(image)}: {_line_for(image)}")
         if image.dtype == np.uint16:
             return (image >> (16 - max(settings.bits, 8))).astype(np.uint8 if settings.bits <= 8 else np.uint16)
@@ -303,6 +305,11 @@ def _shifted(image: NDArray[Any], most: int, rng: np.random.Generator) -> NDArra
     padded = np.pad(image, ((most, most), (most, most), (0, 0)), mode="edge")
     h, w = image.shape[:2]
     return padded[most - down : most - down + h, most - right : most - right + w]
+
+
+def native(values: NDArray[Any]) -> NDArray[Any]:
+    """The same numbers in this machine's order of bytes."""
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def _count(n: int, what: str) -> str:

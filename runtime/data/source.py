@@ -12,9 +12,10 @@ from hvdsl.runtime.data.dataset import Images
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.folder import ImageFiles
 from hvdsl.runtime.data.hub import hub_folder, is_hub_name
-from hvdsl.runtime.data.listing import Listing, list_file, list_files
+from hvdsl.runtime.data.listing import ARCHIVES, Listing, list_file, list_files
 from hvdsl.runtime.data.names import ALL, PARTS, TEST, TRAIN, VALIDATION, is_hidden, part_in
 from hvdsl.runtime.data.packed import TABLES, TARS, Lmdb, read_packed
+from hvdsl.runtime.data.picture import UnreadableError, read_header
 from hvdsl.runtime.data.published import (
     read_cifar10,
     read_idx_file,
@@ -27,7 +28,22 @@ from hvdsl.runtime.data.shipped_data import digits, photos
 from hvdsl.runtime.data.stored import SUFFIXES
 
 SHIPPED = ("digits", "photos")
-_ARCHIVES = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+# What to do with files that are not read, by their suffixes; of those not named here a folder of images is all to say.
+_NUMPY = "save its arrays with `numpy.save`"
+_PICKLE = f"it may hold a pickle, which would be executed: {_NUMPY}"
+_CONVERT = "convert it to PNG or TIFF"
+_ADVICE = {
+    **dict.fromkeys(ARCHIVES, "unpack it, and give the folder"),
+    **dict.fromkeys((".h5", ".hdf5", ".fits", ".nii"), _NUMPY),
+    **dict.fromkeys((".pkl", ".pickle", ".pt", ".pth"), _PICKLE),
+    **dict.fromkeys((".tfrecord", ".tfrecords"), "write its pictures into a folder, or into tar files"),
+    **dict.fromkeys((".csv", ".tsv"), f"of a table of pixels, {_NUMPY} as (N, H, W); of one beside images, give these"),
+    **dict.fromkeys(
+        (".heic", ".heif", ".dcm", ".dng", ".cr2", ".nef", ".svg", ".pdf", ".jxl", ".exr", ".ico"), _CONVERT
+    ),
+    **dict.fromkeys((".mp4", ".avi", ".mov"), "write its frames into a folder of pictures"),
+}
+_SNIFFED = 3  # files without a suffix that are looked into
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +135,10 @@ def _from_files(name: str, place: Path, channels: int | None) -> DataSource:
         return _from_listing(list_file(place))
     if (published := read_idx_file(place)) is not None:
         return DataSource(dict(published))
-    if suffix in _ARCHIVES:
-        raise DataError(f"{place} is packed: unpack it, and give the folder")
+    if suffix in ARCHIVES:
+        raise DataError(f"{place} is packed: {_ADVICE[suffix]}")
+    if suffix in _ADVICE:
+        raise DataError(f"{place} is not read: {_ADVICE[suffix]}")
     raise DataError(
         f"{place} is neither an image nor an .npy, .npz, .mat or .lmdb file: give one of these, or a folder of images"
     )
@@ -186,7 +204,7 @@ def _from_listing(listing: Listing) -> DataSource:
     if not listing.taken and not damaged:
         raise DataError(
             f"{listing.root} holds no .png, .jpg or other image files{f' ({listing.left})' if listing.left else ''}: "
-            "give the folder that the images are in"
+            f"{_advice(listing)}"
         )
     if not listing.taken:
         raise DataError(
@@ -199,3 +217,20 @@ def _from_listing(listing: Listing) -> DataSource:
         for part in listing.parts
     }
     return DataSource(dict(parts), listing, len(damaged), classes)
+
+
+def _advice(listing: Listing) -> str:
+    """What to do where none of the files of a folder is read."""
+    left = [record for record in listing.records if record.left_out]
+    known = [record for record in left if record.path.suffix.lower() in _ADVICE]
+    if known:
+        return f"as for {known[0].name}, {_ADVICE[known[0].path.suffix.lower()]}"
+    if any(record.kind.startswith("of colour space") for record in left):
+        return "convert them to RGB"
+    for record in [record for record in left if not record.path.suffix and record.path.is_file()][:_SNIFFED]:
+        try:
+            read_header(record.path)
+        except UnreadableError:
+            continue
+        return f"{record.name} is a picture without a suffix: let the names of pictures end in `.png`, `.jpg`, …"
+    return "give the folder that the images are in"

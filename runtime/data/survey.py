@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,15 +19,16 @@ from hvdsl.runtime.data.arrays import Arrays
 from hvdsl.runtime.data.dataset import Dataset, Images
 from hvdsl.runtime.data.errors import DataError
 from hvdsl.runtime.data.folder import ImageFiles
-from hvdsl.runtime.data.names import ALL, TRAIN
+from hvdsl.runtime.data.names import ALL, TRAIN, is_wrapper
 from hvdsl.runtime.data.picture import StoredImage
-from hvdsl.runtime.data.preprocess import Preprocess
+from hvdsl.runtime.data.preprocess import Preprocess, native
 from hvdsl.runtime.data.source import DataSource, find_source
 
 _DECODED = 2_000  # images of each part, evenly spread, whose pixels are looked at
 _SPREAD = 256  # training images, evenly spread, that mean and deviation are of
 _HASHED = 1 << 30  # bytes that are compared to find duplicates
 _THREADS = 8
+_TABLES = (".csv", ".tsv", ".jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +61,14 @@ class Survey:
         sizes: Images of each height, width and number of channels (without opacity); commonest first.
         kinds: By the type of their numbers.
         classes: Training images by class, where folders or labels say them.
-        across: Pairs of images that are the same, byte for byte, in different parts.
+        across: Pairs of images that are the same in different parts: byte for byte, or in all pixels of those decoded.
         within: How many repeat another of their part.
         compared: Whether all images were compared.
         decoded: How many images the statistics are of.
         mean, deviation: Of `v` in up to 256 training images, under the settings of the spec or those suggested.
         left_out: Name and reason of each file that is not taken.
         suggested: Settings that the images fit.
+        notes: What is done with some images that one may not expect, as that only the first frame is taken.
     """
 
     summary: str
@@ -82,6 +84,7 @@ class Survey:
     deviation: float
     left_out: Sequence[tuple[str, str]]
     suggested: Data
+    notes: Sequence[str]
     images: Mapping[str, Images] = field(repr=False)
 
 
@@ -97,20 +100,25 @@ def survey(path: Path, settings: Data | None = None) -> Survey:
     source = find_source(settings or Data(name="images", shape=(3, 1, 1)), path, shaped=settings is not None)
     sizes: Counter[tuple[int, int, int]] = Counter()
     seen: dict[str, _Seen] = {}
-    for images in source.parts.values():
+    pixels: dict[bytes, list[tuple[str, str]]] = {}  # part and name of the images decoded, by their pixels
+    for part, images in source.parts.items():
         indices = np.unique(np.linspace(0, len(images) - 1, min(_DECODED, len(images))).astype(int)).tolist()
-        for raster in _rasters(images, indices):
-            colours = raster.values[:, :, :-1] if raster.alpha else raster.values
+        for index, raster in zip(indices, _rasters(images, indices), strict=True):
+            values = native(raster.values)
+            colours = values[:, :, :-1] if raster.alpha else values
             seen.setdefault(str(colours.dtype), _Seen()).add(raster, colours)
+            if isinstance(images, ImageFiles):
+                pixels.setdefault(_pixel_digest(values), []).append((part, images.name(index)))
             if not isinstance(images, ImageFiles):
                 sizes[colours.shape] += 1
         if isinstance(images, ImageFiles):
             sizes.update((r.header.height, r.header.width, r.header.channels) for r in images.records if r.header)
     kinds = {name: one.kind() for name, one in seen.items()}
     classes = _classes(source)
-    suggested = _suggested(sizes, kinds, classes)
-    mean, deviation = _spread(source, settings or suggested) or _stored_spread(seen, settings or suggested)
-    across, within, compared = _duplicates(source)
+    suggested = _suggested(sizes, kinds, _class_count(source))
+    notes: dict[str, str] = {}
+    mean, deviation = _spread(source, settings or suggested, notes) or _stored_spread(seen, settings or suggested)
+    across, within, compared = _duplicates(source, pixels.values())
     records = source.listing.records if source.listing is not None else ()
     return Survey(
         summary=source.summary,
@@ -124,8 +132,12 @@ def survey(path: Path, settings: Data | None = None) -> Survey:
         decoded=sum(kind.images for kind in kinds.values()),
         mean=mean,
         deviation=deviation,
-        left_out=[(record.name, record.left_out) for record in records if record.left_out],
+        left_out=[
+            *((record.name, record.left_out) for record in records if record.left_out),
+            *(pair for images in source.parts.values() if isinstance(images, ImageFiles) for pair in images.damaged),
+        ],
         suggested=suggested,
+        notes=[*notes.values(), *(_tables(source) if settings is None else ())],
         images=source.parts,
     )
 
@@ -171,15 +183,21 @@ def _rasters(images: Images, indices: Sequence[int]) -> Iterator[StoredImage]:
             yield from pool.map(lambda index: images.image(index, 0), indices[start : start + 4 * _THREADS])
 
 
-def _spread(source: DataSource, settings: Data) -> tuple[float, float] | None:
-    """Mean and deviation of `v` in training images as a model sees them; None where none fits the settings."""
+def _spread(source: DataSource, settings: Data, notes: dict[str, str]) -> tuple[float, float] | None:
+    """Mean and deviation of `v` in training images as a model sees them; None where none fits the settings.
+
+    Args:
+        notes: Takes what was done to them that one may not expect, by kind.
+    """
     images = source.parts.get(TRAIN) or source.parts.get(ALL) or next(iter(source.parts.values()))
-    preprocess = Preprocess(settings, training=False)
+    preprocess = Preprocess(
+        settings, training=False, tell=lambda kind, note: notes.update({kind: notes.get(kind, note)})
+    )
     indices = np.unique(np.linspace(0, len(images) - 1, min(_SPREAD, len(images))).astype(int)).tolist()
     moments = np.zeros(3)
     for index, raster in zip(indices, _rasters(images, indices), strict=True):
         try:
-            values = preprocess(raster, 0, index).astype(np.float64)
+            values = preprocess(raster, 0, index, images.name(index)).astype(np.float64)
         except DataError:  # said by name where the data are opened with the settings
             continue
         moments += np.array([values.size, values.sum(), np.square(values).sum()])
@@ -204,22 +222,37 @@ def _mean_and_deviation(moments: NDArray[np.float64]) -> tuple[float, float]:
     return float(mean), math.sqrt(max(0.0, squares / max(count, 1) - mean**2))
 
 
-def _duplicates(source: DataSource) -> tuple[list[tuple[str, str]], int, bool]:
-    """Pairs in different parts, how many repeat another of their part, and whether all images were compared."""
-    first: dict[bytes, tuple[str, str]] = {}
-    across: list[tuple[str, str]] = []
-    within, budget = 0, _HASHED
-    for part, images in source.parts.items():
-        for name, digest, size in _digests(images, source):
-            budget -= size
-            if budget < 0:
-                return across, within, False
-            seen = first.setdefault(digest, (part, name))
-            if seen[0] != part:
-                across.append((f"{seen[0]}: {seen[1]}", f"{part}: {name}"))
-            elif seen[1] != name:
-                within += 1
-    return across, within, True
+def _duplicates(
+    source: DataSource, alike: Iterable[Sequence[tuple[str, str]]]
+) -> tuple[list[tuple[str, str]], int, bool]:
+    """Pairs in different parts, how many repeat another of their part, and whether all images were compared.
+
+    Args:
+        alike: Part and name of images that are the same in all pixels.
+    """
+    groups: dict[bytes, list[tuple[str, str]]] = {}
+    budget = _HASHED
+    images = ((part, each) for part, images in source.parts.items() for each in _digests(images, source))
+    for part, (name, digest, size) in images:
+        budget -= size
+        if budget < 0:
+            break
+        groups.setdefault(digest, []).append((part, name))
+    across: dict[str, str] = {}  # by the later one
+    within: set[str] = set()
+    for (first_part, first), *others in (*groups.values(), *alike):
+        for part, name in others:
+            if part != first_part:
+                across.setdefault(f"{part}: {name}", f"{first_part}: {first}")
+            elif name != first:
+                within.add(f"{part}: {name}")
+    return [(first, later) for later, first in across.items()], len(within), budget >= 0
+
+
+def _pixel_digest(values: NDArray[Any]) -> bytes:
+    digest = hashlib.blake2b(f"{values.dtype} {values.shape}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(values).data)
+    return digest.digest()
 
 
 def _digests(images: Images, source: DataSource) -> Iterator[tuple[str, bytes, int]]:
@@ -251,17 +284,36 @@ def _size(path: Path) -> int:
 def _classes(source: DataSource) -> dict[str, int]:
     images = source.parts.get(TRAIN) or source.parts.get(ALL)
     if isinstance(images, ImageFiles):
+        if len(images.classes) == 1 and is_wrapper(images.classes[0]):
+            return {}
         counts = Counter(record.folder for record in images.records)
         return {name: counts[name] for name in images.classes}
     if images is None or images.label(0) is None:
         return {}
     labels = Counter(images.label(index) for index in range(len(images)))
-    return {str(label): count for label, count in sorted(labels.items(), key=lambda item: item[0] or 0)}
+    names = dict(enumerate(getattr(images, "classes", ())))  # as tables and folders in tar files have them
+    by_number = sorted(labels.items(), key=lambda item: item[0] or 0)
+    return {names.get(-1 if label is None else label, str(label)): count for label, count in by_number}
 
 
-def _suggested(
-    sizes: Mapping[tuple[int, int, int], int], kinds: Mapping[str, NumberKind], classes: Mapping[str, int]
-) -> Data:
+def _class_count(source: DataSource) -> int:
+    """How many classes a spec has to count: folders, or numbers from 0."""
+    images = source.parts.get(TRAIN) or source.parts.get(ALL)
+    if images is None or isinstance(images, ImageFiles):
+        return 0 if images is None else len(images.classes)
+    labels = [label for index in range(len(images)) if (label := images.label(index)) is not None]
+    return max(labels, default=-1) + 1
+
+
+def _tables(source: DataSource) -> Iterator[str]:
+    """What tables beside the images are for, where nothing reads them."""
+    for record in source.listing.records if source.listing is not None else ():
+        if record.left_out and "/" not in record.name and record.path.suffix.lower() in _TABLES:
+            line = f'given NAME = 10 classes {{ source = "{record.name}" }}'
+            yield f"{record.name} is a table: `{line}` in `data` takes a column of it"
+
+
+def _suggested(sizes: Mapping[tuple[int, int, int], int], kinds: Mapping[str, NumberKind], classes: int) -> Data:
     """The settings that these images need."""
     channels = max(size[2] for size in sizes)
     heights, widths = {size[0] for size in sizes}, {size[1] for size in sizes}
@@ -279,8 +331,8 @@ def _suggested(
             needed |= {"values": "levels", "bits": max(1, most.bit_length())}
         else:
             needed["values"] = "real"
-    if len(classes) > 1:
-        needed["classes"] = len(classes)
+    if classes > 1:
+        needed["classes"] = classes
     if any(kind.clear for kind in kinds.values()):
         needed["alpha"] = "white"
     return Data(name="images", **needed)

@@ -41,13 +41,13 @@ class DiskError(HvdslError):
 
 
 def write_file(path: str | os.PathLike[str], content: str | bytes) -> Path:
-    """Write a whole file, text in UTF-8, making its folder; returns its path.
+    """Write a whole file, text in UTF-8 (names of files in it as their bytes), making its folder; returns its path.
 
     Raises:
         DiskError: There is no space, or it may not be written; an earlier file of that name is as it was.
     """
     with writing(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(content.encode(errors="surrogateescape") if isinstance(content, str) else content)
     return Path(path)
 
 
@@ -111,7 +111,7 @@ def append_line(path: Path, line: str) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         with os.fdopen(descriptor, "ab") as file:
-            file.write(line.encode() + b"\n")
+            file.write(line.encode(errors="surrogateescape") + b"\n")
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise DiskError(f"cannot write {path}: it is a link; put a file in its place", "it is a link") from error
@@ -257,7 +257,7 @@ def disk_error(path: Path, error: OSError) -> DiskError:
 
 def _beside(path: Path, suffix: str) -> Path:
     """A free name in the same folder, hidden, that says of what it is."""
-    name = path.name.encode()[:_LONGEST].decode(errors="ignore")
+    name = os.fsencode(path.name)[:_LONGEST].decode(errors="ignore")
     return path.with_name(f".{name}.{os.urandom(4).hex()}.{suffix}")
 
 

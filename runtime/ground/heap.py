@@ -32,4 +32,4 @@ def keep_freed_memory() -> bool:
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is None:
         return False
-    return set_option(_MMAP_THRESHOLD, _LARGEST) == set_option(_TRIM_THRESHOLD, _NEVER) == 1
+    return bool(set_option(_MMAP_THRESHOLD, _LARGEST) and set_option(_TRIM_THRESHOLD, _NEVER))

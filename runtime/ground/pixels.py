@@ -30,6 +30,14 @@ def as_stored(pixels: Tensor, data: Data) -> Tensor:
     return pixels if data.is_real else pixels.round()
 
 
+def as_mean(pixels: Tensor, data: Data) -> Tensor:
+    """Expected pixel values as they are given out: whole numbers, too, but of pixels that are 0 or 1 what is between.
+
+    Rounded, these would say which value is likelier and no more.
+    """
+    return pixels if pixel_bits(data) == 1 else as_stored(pixels, data)
+
+
 def touched(mask: Tensor, grid: tuple[int, int]) -> Tensor:
     """Which cells of a grid `(H', W')` have a pixel of a mask `(H, W)` under them, bool."""
     return F.adaptive_max_pool2d(mask.float()[None, None], grid)[0, 0] > 0

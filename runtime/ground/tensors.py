@@ -22,6 +22,20 @@ def constants(values: Sequence[float], like: Tensor) -> Tensor:
     return torch.stack([torch.full((), value, dtype=like.dtype, device=like.device) for value in values])
 
 
+def in_layout_of(values: Tensor, like: Tensor) -> Tensor:
+    """`values` with the strides of `like`, which is of their shape and dense; a copy only where they lie otherwise.
+
+    An axis of one element may have any stride: the same layout has several spellings, which operations on lists and
+    fused updates take for different ones.
+    """
+    if values.stride() == like.stride():
+        return values
+    strides = zip(values.shape, values.stride(), like.stride(), strict=True)
+    if all(size == 1 or own == other for size, own, other in strides):
+        return values.as_strided(like.shape, like.stride())
+    return torch.empty_like(like).copy_(values)
+
+
 def require_codes(codes: Tensor, count: int, owner: str) -> None:
     """Refuse what is not a number from 0 to `count` - 1; in a program that is exported the lookup itself does.
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import Data
 from hvdsl.runtime.distributions import Distribution, Flowed
 from hvdsl.runtime.distributions.location_scale import LocationScale
-from hvdsl.runtime.ground.pixels import as_stored
+from hvdsl.runtime.ground.pixels import as_mean, as_stored
 from hvdsl.runtime.inference.inference import inference, to_pixels
 from hvdsl.runtime.latents import LatentGroup, Source, Traversal
 from hvdsl.runtime.latents.conditions import arguments_of, target_of
@@ -69,9 +69,10 @@ def edit(
         else:
             residual = (target_of(model, v, true).to(old[0]) - old[0]) / old[1]
             edited = torch.addcmul(new[0], new[1], residual)
-        images = (vae.likelihood.mean(before), edited)
-        reconstruction, shown = (as_stored(to_pixels(vae, image, data), data).cpu() for image in images)
-    return Edit(reconstruction, shown, own_noise=old is not None)
+        reconstruction = as_mean(to_pixels(vae, vae.likelihood.mean(before), data), data)
+        out = as_mean if old is None else as_stored
+        shown = out(to_pixels(vae, edited, data), data)
+    return Edit(reconstruction.cpu(), shown.cpu(), own_noise=old is not None)
 
 
 class Abduction(Traversal):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.noise import Noise, derive_seed
-from hvdsl.runtime.ground.pixels import as_stored
+from hvdsl.runtime.ground.pixels import as_mean, as_stored
 from hvdsl.runtime.inference.inference import chunks, inference, some, to_pixels
 from hvdsl.runtime.latents import Condition, Given, Source, Traversal
 from hvdsl.runtime.latents.conditions import Rows, absent, arguments_of, blank, conditions_of, without
@@ -37,7 +37,7 @@ def sample(
     given: Mapping[str, Tensor] = MappingProxyType({}),
     guidance: float | None = None,
 ) -> Tensor:
-    """Draw `n` images: raw pixel values `(n, C, H, W)`, whole numbers in float32 on the CPU.
+    """Draw `n` images: raw pixel values `(n, C, H, W)` in float32 on the CPU, whole numbers or as `as_mean` says.
 
     Image i depends on (seed, i) alone, never on `batch` or `n`.
 
@@ -109,7 +109,8 @@ def sample_batch(
             raise HvdslError(str(error)) from error
         params = vae(None, latents, **own)[: len(indices)]  # under guidance the half with conditions
         decoded = decode_image(vae, params, noise, decode)
-        return as_stored(to_pixels(vae, decoded, data), data).cpu()
+        out = as_mean if decode == "mean" else as_stored
+        return out(to_pixels(vae, decoded, data), data).cpu()
 
 
 def completed(model: nn.Module, given: Mapping[str, _Rows], count: int) -> dict[str, _Rows | Tensor]:

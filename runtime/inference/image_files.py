@@ -2,7 +2,8 @@
 
 The one owner of that rule. What is written reads back as the same pixels under the same `data` section: values of
 fewer bits are scaled to the range of 8 or, above 8 bits, of 16 (with `values = levels`, taken as they are), and real
-numbers are real numbers. What a PNG cannot hold, real numbers and other numbers of channels, is an `.npy` per image.
+numbers are real numbers. Means of pixels that are 0 or 1 are grey (with `values = levels`, the likelier of the two).
+What a PNG cannot hold, real numbers and other numbers of channels, is an `.npy` per image.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import Tensor
 from hvdsl.compiler.settings import Data
 from hvdsl.errors import UsageError
 from hvdsl.runtime.ground.disk import writing
-from hvdsl.runtime.ground.pixels import as_stored, pixel_bits, to_bytes
+from hvdsl.runtime.ground.pixels import as_mean, pixel_bits, to_bytes
 
 Form = Literal["folder", ".png", ".npy", ".npz"]
 SHOWN = (1, 3)  # channels of a picture without transparency
@@ -142,10 +143,10 @@ def as_array(images: Tensor, data: Data) -> NDArray[Any]:
     if data.is_real:
         return np.ascontiguousarray(last.to(torch.float32).numpy())
     bits, depth = pixel_bits(data), 8 if pixel_bits(data) <= 8 else DEEP
-    values = as_stored(last.to(torch.float64), data).clamp(0, 2**bits - 1).numpy()
+    values = as_mean(last.to(torch.float64), data).clamp(0, 2**bits - 1).numpy()
     if data.values != "levels":
-        values = np.rint(values * ((2**depth - 1) / (2**bits - 1)))
-    return np.ascontiguousarray(values.astype(np.uint8 if depth == 8 else np.uint16))
+        values = values * ((2**depth - 1) / (2**bits - 1))
+    return np.ascontiguousarray(np.rint(values).astype(np.uint8 if depth == 8 else np.uint16))
 
 
 def file_names(names: Sequence[str], count: int) -> list[str]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hvdsl.compiler.settings import Data
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.distributions.location_scale import Laplace, LocationScale, Logistic, Normal
-from hvdsl.runtime.ground.pixels import as_stored, touched
+from hvdsl.runtime.ground.pixels import as_mean, as_stored, touched
 from hvdsl.runtime.inference.edit import Abduction, Prediction
 from hvdsl.runtime.inference.inference import model_batch, to_pixels
 from hvdsl.runtime.latents import LatentGroup
@@ -57,7 +57,7 @@ def inpaint(
         optimised = _optimise(model, filled, hole, given, kept, steps)
         with torch.no_grad():
             params = _generate(model, given, _joined(model, kept, optimised, hole), len(v))
-            means = as_stored(to_pixels(vae, vae.likelihood.mean(params), data), data)
+            means = as_mean(to_pixels(vae, vae.likelihood.mean(params), data), data)
         return torch.where(hole, means.to(v), v).cpu()
 
 

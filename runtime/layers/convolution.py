@@ -21,7 +21,7 @@ ONEDNN_NUMBERS = 20_480  # that a single image has more of where torch gives its
 _HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
-class _Weighted(Layer):
+class Weighted(Layer):
     """What convolutions and dense layers share: a weight, perhaps its gain, perhaps a bias, and how they start."""
 
     channel_axis = 0  # the weight's axis of output channels
@@ -63,7 +63,7 @@ class _Weighted(Layer):
             self.gain.copy_(self.norm.first_gain(self._direction(), self.channel_axis))
 
 
-class Conv2d(_Weighted):
+class Conv2d(Weighted):
     """Convolution of `(N, in_channels, H, W)`.
 
     Padding `symmetric` is the least that gives H / stride rows where the stride divides H; `tf` gives ceil(H / stride)
@@ -183,7 +183,7 @@ def _in_16_bits(x: Tensor) -> bool:
     return x.device.type == "cpu" and (x.dtype in (torch.bfloat16, torch.float16) or torch.is_autocast_enabled("cpu"))
 
 
-class ConvTranspose2d(_Weighted):
+class ConvTranspose2d(Weighted):
     """Transposed convolution of `(N, in_channels, H, W)` to `(N, out_channels, H · stride, W · stride)`.
 
     It is the adjoint of the convolution with the same kernel, stride and padding (`symmetric`, or `tf`) whose output
@@ -247,7 +247,7 @@ class ConvTranspose2d(_Weighted):
         return f"{in_channels}, {out_channels}, {self.kernel}, stride={self.stride}, padding={self.padding}"
 
 
-class Dense(_Weighted):
+class Dense(Weighted):
     """All channels and positions of `(N, C, H, W)` to `(N, out_features, 1, 1)`; `in_features` is C · H · W."""
 
     def __init__(

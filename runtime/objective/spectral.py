@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from hvdsl.runtime.ground.noise import derive_seed
 from hvdsl.runtime.layers import Conv2d, ConvTranspose2d
 from hvdsl.runtime.layers.own import OwnRoles
+from hvdsl.runtime.layers.stacked import of_rows, rows_of
 from hvdsl.runtime.layers.weights import WeightNorm
 
 FIRST_ITERATIONS = 40  # from a random vector (NVAE's release)
@@ -56,11 +57,11 @@ class SpectralPenalty:
         vectors = [self.vectors[name] for name in names]
         group = Iteration(weights, vectors)
         group.iterate(LATER_ITERATIONS if self._started else FIRST_ITERATIONS)
-        for name, vector, improved in zip(names, vectors, group.left.unbind(), strict=True):
-            if vector.dtype == improved.dtype:
-                vector.copy_(improved)  # in place, where a captured step finds it
-            else:
-                self.vectors[name] = improved.clone()
+        improved = list(group.left.unbind())
+        if all(vector.dtype == group.left.dtype for vector in vectors):
+            torch._foreach_copy_(vectors, improved)  # in place, where a captured step finds them
+        else:
+            self.vectors |= {name: vector.clone() for name, vector in zip(names, improved, strict=True)}
         return group
 
     def _alike(self) -> Iterator[tuple[list[str], list[Weight]]]:
@@ -110,12 +111,11 @@ class Weight(NamedTuple):
         """The masked parameter, which is the direction where there is a gain, as (C_out, rest), in float32 at least."""
         weight = self.parameter if self.mask is None else self.parameter * self.mask
         weight = weight if weight.dtype == torch.float64 else weight.float()
-        return weight.movedim(self.axis, 0).flatten(1)
+        return rows_of(weight, self.parameter, self.axis)
 
     def gradient(self, of_matrix: Tensor) -> Tensor:
         """The parameter's, from the matrix's."""
-        shape = self.parameter.movedim(self.axis, 0).shape
-        of_weight = of_matrix.reshape(shape).movedim(0, self.axis)
+        of_weight = of_rows(of_matrix, self.parameter, self.axis)
         return (of_weight if self.mask is None else of_weight * self.mask).to(self.parameter.dtype)
 
 
@@ -147,13 +147,17 @@ class Iteration:
         self._weights, self._norm = weights, weights[0].norm
         self._directions = [weight.matrix() for weight in weights]
         like, (rows, columns) = self._directions[0], self._directions[0].shape
+        self._stacked = torch.stack(self._directions) if _in_one_product(like.device) else None
         self.left = torch.stack([start.to(like) for start in starts])
         self.right = like.new_empty(len(weights), columns)
         self._unscaled = like.new_empty(len(weights), rows)
         self.scaled, self._scale = self._unscaled, None
         if self._norm is not None:
             gains = torch.stack([weight.gain.flatten() for weight in weights if weight.gain is not None])
-            self._lengths = torch.stack([torch.linalg.vector_norm(v, dim=1) for v in self._directions])
+            if self._stacked is None:
+                self._lengths = torch.stack([torch.linalg.vector_norm(v, dim=1) for v in self._directions])
+            else:
+                self._lengths = torch.linalg.vector_norm(self._stacked, dim=2)
             self._scale = self._norm.factor(self._lengths, gains.to(like))
             self.scaled = torch.empty_like(self._unscaled)
 
@@ -175,9 +179,9 @@ class Iteration:
 
     def _products(self, vectors: Tensor, into: Tensor, transposed: bool) -> list[Product]:
         """V of each with its vector: in one product, but on a CPU one by one, which copies no weight."""
-        if _in_one_product(vectors.device):
-            stacked = torch.stack(self._directions)
-            return [(torch.bmm, stacked.mT if transposed else stacked, vectors.unsqueeze(2), into.unsqueeze(2))]
+        if self._stacked is not None:
+            stacked = self._stacked.mT if transposed else self._stacked
+            return [(torch.bmm, stacked, vectors.unsqueeze(2), into.unsqueeze(2))]
         matrices = [v.t() if transposed else v for v in self._directions]
         return [(torch.mv, *of) for of in zip(matrices, vectors.unbind(), into.unbind(), strict=True)]
 
@@ -197,10 +201,16 @@ class Iteration:
         if self._norm is not None and self._scale is not None:
             projection, left = left * self._unscaled, left * self._scale
             shrink, of_gain = self._norm.row_gradients(projection, self._lengths, self._scale)
+        together = None if self._stacked is None else left.unsqueeze(2) * self.right.unsqueeze(1)
+        if self._norm is not None and self._stacked is not None and together is not None:
+            together.addcmul_(self._stacked, shrink.unsqueeze(2), value=-1)
         for i, weight in enumerate(self._weights):
-            of_matrix = torch.outer(left[i], self.right[i])
-            if self._norm is not None:
-                of_matrix.addcmul_(self._directions[i], shrink[i].unsqueeze(1), value=-1)
+            if together is None:
+                of_matrix = torch.outer(left[i], self.right[i])
+                if self._norm is not None:
+                    of_matrix.addcmul_(self._directions[i], shrink[i].unsqueeze(1), value=-1)
+            else:
+                of_matrix = together[i]
             yield weight.gradient(of_matrix)
             if weight.gain is not None:
                 yield of_gain[i].reshape(weight.gain.shape).to(weight.gain.dtype)

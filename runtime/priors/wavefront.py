@@ -41,6 +41,8 @@ class WavefrontBuffers:
     def fill(self, steps: Steps, choose: Choose, done: Callable[[int, int], None]) -> None:
         """Draw all fronts; `done` is told how many of how many."""
         for u, rows in enumerate(self.rows):
+            if not rows:  # in a map of fewer columns than the fronts fall back
+                continue
             logits = steps(u).view(len(rows), self.batch, -1)
             drawn = torch.stack([choose(logits[n], i, u - self.skew * i) for n, i in enumerate(rows)])
             for n, i in enumerate(rows):
@@ -79,8 +81,11 @@ class WavefrontBuffers:
         if constant.vector is not None:
             return [constant.vector] * self.fronts
         rows = [constant.row(i) for i in range(self.grid[0])]
+        none = rows[0].new_zeros(0, rows[0].shape[2])
         return [
             torch.stack([rows[i][:, u - self.skew * i].expand(self.batch, -1) for i in at]).flatten(0, 1)
+            if at
+            else none
             for u, at in enumerate(self.rows)
         ]
 

@@ -132,8 +132,9 @@ class Quantizer(Layer):
         def of_images(rows: Tensor) -> Tensor:
             return rows.view(batch, -1).mean(1)
 
+        value = found.value.view(batch, height, width, dim).permute(0, 3, 1, 2)
         return Quantized(
-            value=found.value.view(batch, height, width, dim).permute(0, 3, 1, 2).contiguous(),
+            value=value.contiguous() if features.is_contiguous() else value,  # channels last, as the features then are
             codes=found.codes.view(batch, height, width, self.depth).permute(0, 3, 1, 2).contiguous(),
             commitment=of_images(found.commitment),
             codebook=None if found.codebook is None else of_images(found.codebook),

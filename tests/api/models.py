@@ -47,8 +47,27 @@ likelihood mse
 objective { unit = mean_square, commitment = 0.25 }
 """
 
+BLACK_AND_WHITE = """hv 1
+model black_and_white
+data digits { shape = 1x8x8, bits = 4, input = v, target = v, binarize = threshold }
+encoder {
+  8: conv(3x3, 4) -> avg_pool(2)
+  4: tap
+}
+decoder {
+  4: learned(zeros, 4) -> {
+    z ~ normal(conv(1x1, 4)) posterior normal(skip -> conv(1x1, 4))
+    z -> conv(1x1, 4)
+  }
+  8: nearest(2) -> conv(3x3, logits)
+}
+likelihood bernoulli
+objective { unit = nats_per_image }
+"""
+
 MODELS: dict[str, tuple[str | hvdsl.Source, dict[str, int]]] = {
     "families": (hvdsl.Source("families.hv", FAMILIES), {}),
+    "black and white": (hvdsl.Source("black_and_white.hv", BLACK_AND_WHITE), {}),
     "codes": (hvdsl.Source("codes.hv", CODES), {}),
     "vdvae": ("vdvae_digits", {"width": 4, "zdim": 2}),
     "nvae": ("nvae_digits", {"c": 4, "zdim": 2}),

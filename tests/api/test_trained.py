@@ -13,6 +13,7 @@ from torch import Tensor
 
 import hvdsl
 from hvdsl.runtime.inference.generate import reconstruct
+from hvdsl.runtime.inference.image_files import ImageOutput, write_images
 from hvdsl.runtime.protocol import as_vae
 from hvdsl.workflows.images import raw_pixels
 from hvdsl.workflows.latents import decode
@@ -170,6 +171,29 @@ def test_pixels_are_whole_numbers_in_the_units_of_the_data(loaded: Loaded) -> No
     images = pixels_for(trained)
     for pixels in (trained.sample(3), trained.sample(3, mean=True), trained.reconstruct(images, keep=0)):
         assert pixels.dtype == torch.uint8 and pixels.max() <= 15 and pixels.shape == (3, 1, 8, 8)
+
+
+def test_means_of_pixels_that_are_0_or_1_are_what_is_between(loaded: Loaded, tmp_path: Path) -> None:
+    trained = loaded("black and white")
+    data, images = trained.spec.model.settings.data, torch.arange(192).reshape(3, 1, 8, 8) % 2
+    assert trained.sample(3).dtype == torch.uint8
+    codes = trained.encode(images)
+    means = {
+        "sample": trained.sample(3, mean=True),
+        "reconstruct": trained.reconstruct(images),
+        "decode": trained.decode(codes),
+        "interpolate": trained.interpolate(images[:1], images[1:2], steps=3),
+    }
+    for name, mean in means.items():
+        assert mean.dtype == torch.float32 and mean.min() >= 0 and mean.max() <= 1, name
+        assert not torch.equal(mean, mean.round()), name
+    assert torch.equal(means["decode"], means["reconstruct"])
+    mean = means["reconstruct"]
+    write_images(ImageOutput.of(tmp_path / "means"), mean, data)
+    write_images(ImageOutput.of(tmp_path / "means.npy"), mean, data)
+    grey = (mean.double() * 255).round().to(torch.uint8)[:, 0].numpy()  # of 4 bits that were thresholded: one byte
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "means" / "00001.png")), grey[1])
+    assert np.array_equal(np.load(tmp_path / "means.npy")[..., 0], grey)
 
 
 def test_sampling_leaves_the_statistics_of_the_model(loaded: Loaded) -> None:

@@ -65,6 +65,16 @@ variant late { train { batch = 4 } }"""
     assert of_variants(fine) == [] == of_variants(f"{fine}\n{wrong}", variant="thin")  # the one that was chosen
 
 
+def test_a_variant_that_is_right_over_another_is_only_warned_of() -> None:
+    wide = "variant wide { let more = 4 }"
+    over = "variant deep { encoder { 8: conv(3x3, more) -> tap } }"
+    told = of_variants(f"{wide}\n{over}")
+    assert [(code, place) for code, _, place in told] == [("HV0914", "more")]
+    assert "right over `wide`" in told[0][1] and "in variant" not in told[0][1]
+    assert of_variants(f"{wide}\n{over}  # hv: allow HV0914") == []
+    assert [code for code, _, _ in of_variants(over)] == ["HV0301"]  # there is nothing that it could be laid over
+
+
 def test_of_many_variants_none_is_tried_and_that_is_told() -> None:
     bad = "decoder { 8: learned(zeros, 8) -> level -> conv(1x1, 5) }"
     many = [f"variant v{i} {{ {bad} }}" for i in range(pipeline.MOST_VARIANTS + 1)]

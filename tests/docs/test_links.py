@@ -33,6 +33,13 @@ def slug(heading: str) -> str:
     return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip().lower())
 
 
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.name)
+def test_the_site_knows_every_block_of_code_for_one(page: Path) -> None:
+    """GitHub takes any words behind a fence; the site takes a language and options, else the code is prose."""
+    fences = re.findall(r"^```(?!`)(.*)$", page.read_text("utf-8"), flags=re.MULTILINE)
+    assert [fence for fence in fences if not re.fullmatch(r'([a-z]+( title="[^"]+")?)?', fence)] == []
+
+
 def links() -> Iterator[tuple[Path, str]]:
     for page in PAGES:
         for match in LINK.finditer(prose(page)):

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
-BLOCK = re.compile(r"^```python ?([\w-]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r'^```python(?: title="(.*?)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
 def blocks() -> list[tuple[str, str]]:
-    return [(match[1], match[2]) for match in BLOCK.finditer(PAGE.read_text("utf-8"))]
+    return [(match[1] or "", match[2]) for match in BLOCK.finditer(PAGE.read_text("utf-8"))]
 
 
 @pytest.mark.slow
@@ -22,7 +22,7 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for number, (kind, text) in enumerate(blocks()):
-        if kind == "no-run" or (kind == "lightning" and find_spec("lightning") is None):
+        if kind == "with the published file" or (kind == "with lightning" and find_spec("lightning") is None):
             continue
         exec(compile(text, f"{PAGE.name}, block {number + 1}", "exec"), names)
     assert "did you mean `width`" in capsys.readouterr().out
@@ -35,5 +35,5 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_every_block_is_python() -> None:
     assert len(blocks()) > 10
     for kind, text in blocks():
-        assert kind in ("", "lightning", "no-run")
+        assert kind in ("", "with lightning", "with the published file")
         compile(text, PAGE.name, "exec")

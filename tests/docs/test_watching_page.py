@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 PAGE = Path(__file__).parents[2] / "docs" / "watching.md"
-BLOCK = re.compile(r"^```python ?([\w-]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r'^```python(?: title="(.*?)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
 def block(kind: str) -> str:
-    (text,) = [match[2] for match in BLOCK.finditer(PAGE.read_text("utf-8")) if match[1] == kind]
+    (text,) = [match[2] for match in BLOCK.finditer(PAGE.read_text("utf-8")) if (match[1] or "") == kind]
     return text
 
 
@@ -33,7 +33,7 @@ def test_a_sink_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.skipif(find_spec("optuna") is None, reason="Optuna is not installed")
 def test_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    text = block("optuna")
+    text = block("with optuna")
     for written, small in (
         ("steps=1000", "steps=4, batch=16"),
         ('every": 100', 'every": 2'),

@@ -60,6 +60,20 @@ def test_a_name_is_known_where_it_is_used(folder: Path) -> None:
     assert (k.kind, k.span.line) == ("parameter", 6)
 
 
+def test_a_recipe_of_a_library_that_is_used_as_something_is_known_where_it_is_used(folder: Path) -> None:
+    (folder / "cells.hv").write_text("hv 1\ncell wide(k = 3) { gelu -> conv(k, channels) }\n")
+    text = (
+        SPEC.replace('"cells.hv"', '"cells.hv" as c')
+        .replace("wide ->", "c.wide ->")
+        .replace("model small", 'model small\ntitle "\U0001f600"')
+    )
+    document = Document(text.replace("\n", "\r\n"), folder / "small.hv")
+    assert document.checked[1] == ()
+    hover = document.hover(at(document.source.text, "wide ->")) or ""
+    assert "cell wide" in hover and "1 use," in hover
+    assert "k" not in {choice.name for choice in document.completions(at(document.source.text, "wide ->"))}
+
+
 def test_a_rename_changes_every_place_and_no_other(folder: Path) -> None:
     text = SPEC.replace("(k = 3)", "(width = 3)").replace("conv(k, width)", "conv(width, 8)")
     document = Document(text, folder / "small.hv")

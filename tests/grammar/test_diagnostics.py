@@ -82,6 +82,8 @@ def test_codes_are_unique() -> None:
         ("hv 1\nuse «cells»\n", "HV0101", '`"cells"`'),
         ("hv 1\nlet a = 8 /«*» b", "HV0101", "begins with `#`"),
         ("hv 1\nencoder {\n  8 «conv»(1x1, 8)\n}", "HV0101", "as in `8: "),
+        ("hv 1\nencoder {\n  8: conv(1x1, 8); relu «->» tap\n}", "HV0101", "stand in braces"),
+        ("hv 1\nencoder {\n  8: h «=» conv(1x1, 8)\n}", "HV0101", "stand in braces"),
         ("hv 1\ndata d {\n  given age\n«}»", "HV0101", "`given age = 1`"),
         ("«model m»\n", "HV0112", "make `hv 1` the first line"),
     ],

@@ -100,7 +100,7 @@ def _with_more_than_tensors(weights: dict[str, torch.Tensor]) -> dict[str, objec
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "sentence"),
     [
         (_without_one, "lack"),
         (_with_another, "also hold decoder.more.weight"),
@@ -109,12 +109,12 @@ def _with_more_than_tensors(weights: dict[str, torch.Tensor]) -> dict[str, objec
     ],
 )
 def test_other_weights_are_refused_and_no_run_is_made(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], change, told: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change, sentence: str
 ) -> None:
     torch.save(change(published_weights(NAME)), tmp_path / "model.th")
     assert imported(tmp_path / "model.th", tmp_path / "run") == 1
     message = capsys.readouterr().err
-    assert told in message
+    assert sentence in message
     assert message.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
@@ -201,14 +201,14 @@ def test_every_name_of_a_spec_is_free_or_told(source: str) -> None:
     expected = list(rename(source, ours, published).values())
     fixed = {*OPERATIONS, "encoder", "decoder", "prior", "posterior", "codebook"}
     steps = {step for name in ours for step in name.split(".")[:-1] if not re.fullmatch(r"\d+|r\d+(x\d+)?", step)}
-    told = 0
+    compared = 0
     for step in sorted(steps - fixed):
         renamed = {re.sub(rf"\b{step}(?=\.)", f"{step}_too", name): shape for name, shape in ours.items()}
         try:
-            found = list(rename(source, renamed, published).values())
+            tensors = list(rename(source, renamed, published).values())
         except WeightsError as error:
             assert f"`{step}`" in str(error)
-            told += 1
+            compared += 1
         else:
-            assert all(map(torch.equal, found, expected))
-    assert told >= 3
+            assert all(map(torch.equal, tensors, expected))
+    assert compared >= 3

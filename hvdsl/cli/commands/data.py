@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,9 +37,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from hvdsl.cli.output import print_json
     from hvdsl.errors import UsageError
+    from hvdsl.render.terminal import Terminal
     from hvdsl.runtime.data import open_splits
     from hvdsl.runtime.data.open import of_other_images
-    from hvdsl.runtime.data.survey import survey
+    from hvdsl.runtime.data.survey import suggested_lines, survey
     from hvdsl.runtime.inference.image_files import ImageOutput
     from hvdsl.workflows.compiling import checked
     from hvdsl.workflows.conditions import check_fields
@@ -53,11 +55,13 @@ def run(args: argparse.Namespace) -> int:
     if settings is not None and (others := of_other_images(settings)) is not settings:
         print(f"`data {settings.name}` of {args.spec} ships: to train on these, write `data images`", file=sys.stderr)
         settings = others
-    found = survey(args.path, settings)
+    contents = survey(args.path, settings)
     if args.json:
-        print_json(_as_json(found))
+        print_json(_as_json(contents))
     else:
-        print("\n".join(_text(found)))
+        notes = contents.notes if model is None else ()  # with a spec, opening the data tells them
+        Terminal(sys.stdout).lines(_text(contents, notes))
+        print("\n".join(["", "data images {", *(f"  {line}" for line in suggested_lines(contents)), "}"]))
     splits = None
     if model is not None and settings is not None:
         splits = open_splits(settings, args.path)
@@ -65,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         parts = ", ".join(f"{len(getattr(splits, part)):,} {part}" for part in ("train", "validation", "test"))
         print(f"fits {args.spec}: {parts}" + (f"\nfields: {fields}" if fields else ""), file=sys.stderr)
     if output is not None:
-        (_sheet if output.form == ".png" else _folder)(found, settings or found.suggested, output.path)
+        (_sheet if output.form == ".png" else _folder)(contents, settings or contents.suggested, output.path)
     return 0
 
 
@@ -99,9 +103,7 @@ def _sheet(survey: Survey, settings: Data, path: Path) -> None:
     print(f"wrote {path}: {_images(len(names))}, from {names[0]} to {names[-1]}", file=sys.stderr)
 
 
-def _text(survey: Survey) -> list[str]:
-    from hvdsl.runtime.data.survey import suggested_lines
-
+def _text(survey: Survey, notes: Sequence[str]) -> list[str]:
     lines = [survey.summary, _sizes(survey)]
     for name, kind in survey.kinds.items():
         more = [f"{kind.constant:,} of a single value"] if kind.constant else []
@@ -119,8 +121,9 @@ def _text(survey: Survey) -> list[str]:
         lines.append(f"{many} another of the same part")
     if not survey.compared:
         lines.append("too much to compare all images: some that are the same may not have been found")
+    lines += notes
     lines += _list("left out", [f"{name}: {reason}" for name, reason in survey.left_out])
-    return [*lines, "", "data images {", *(f"  {line}" for line in suggested_lines(survey)), "}"]
+    return lines
 
 
 def _sizes(survey: Survey) -> str:
@@ -168,6 +171,7 @@ def _as_json(survey: Survey) -> dict[str, object]:
         "deviation": survey.deviation,
         "decoded": survey.decoded,
         "duplicates": {"across": list(survey.across), "within": survey.within, "all_compared": survey.compared},
+        "notes": list(survey.notes),
         "left_out": [{"name": name, "reason": reason} for name, reason in survey.left_out],
         "lines": suggested_lines(survey),
     }

@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> int:
         pixels, fields = stored_images(trained.model, images, chosen)
         edits = trained.edit(pixels, dict(args.set_given), given=fields, batch=args.batch or 64)
     if output.form == ".png":
-        middle = 2 ** (pixel_bits(data) - 1)
-        difference = (edits.difference / 2 + middle).clamp(0, 2 * middle - 1)
+        top = 2 ** pixel_bits(data) - 1
+        difference = (edits.difference + top) / 2  # no change is grey
         rows = [edits.original, edits.reconstruction, edits.edited, difference]
         labels = ["original", "reconstruction", "edit", "difference"]
         save_png(labelled_rows(rows, labels, pixel_bits(data)), output.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
     from hvdsl.cli.output import print_json
     from hvdsl.draw.charts import check_chart
+    from hvdsl.render.terminal import Terminal
     from hvdsl.workflows.trained import Trained
 
     if args.output is not None:
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(result.as_json())
     else:
-        print(_table(result))
+        Terminal(sys.stdout).lines(_table(result))
     if args.output is not None:
         _write_rates(result, trained, args.output)
     return 0
@@ -80,6 +82,7 @@ def _codes(args: argparse.Namespace, model: Opened, leads: bool) -> int:
     from rich.console import Console
 
     from hvdsl.cli.output import print_json
+    from hvdsl.render.terminal import Terminal
     from hvdsl.workflows.code_priors import evaluate_file_codes
 
     for flag in ("samples", "baselines", "output", "given"):
@@ -90,12 +93,12 @@ def _codes(args: argparse.Namespace, model: Opened, leads: bool) -> int:
     if leads and args.json:
         print_json(codes.as_json() | {"split": args.split})
     elif leads:
-        print("\n".join(_level_lines(codes, images)))
+        Terminal(sys.stdout).lines(_level_lines(codes, images))
     return 0
 
 
-def _table(result: EvaluationResult) -> str:
-    """Return what `hvdsl eval` prints."""
+def _table(result: EvaluationResult) -> list[str]:
+    """Return the lines that `hvdsl eval` prints."""
     codes = result.codes
     lines = (
         _bound_lines(result.bound, result.images) if codes is None else _code_lines(codes, result.bound, result.images)
@@ -103,7 +106,7 @@ def _table(result: EvaluationResult) -> str:
     for name, bits in result.baselines.items():
         coder = name.removesuffix("_bits_per_dim")
         lines.append(f"no {coder}" if bits is None else f"{bits:.4f} bits/dim  by {coder}")
-    return "\n".join(lines)
+    return lines
 
 
 def _write_rates(result: EvaluationResult, trained: Trained, path: Path) -> None:

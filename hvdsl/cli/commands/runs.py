@@ -38,34 +38,28 @@ def run(args: argparse.Namespace) -> int:
 def _show(found: list[RunOverview]) -> None:
     import sys
 
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from rich.text import Text
 
     from hvdsl.render.numbers import in_bytes
-    from hvdsl.render.table import PLAIN_WIDTH
+    from hvdsl.render.terminal import TableColumn, Terminal
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name, justify in (("run", "left"), ("state", "left"), ("step", "right"), ("best validation", "left"),
-                          ("training", "left"), ("changed", "right"), ("size", "right")):  # fmt: skip
-        table.add_column(name, justify="right" if justify == "right" else "left", overflow="fold")
-    for one in found:
-        colour = COLOURS.get(one.state, "")
-        table.add_row(
-            escape(_plain(one.name)),
-            f"[{colour}]{one.state}[/]" if colour else one.state,
+    words = ("run", "state", "best validation", "training")
+    headings = ("run", "state", "step", "best validation", "training", "changed", "size")
+    rows = [
+        (
+            _plain(one.name),
+            Text(one.state, style=COLOURS.get(one.state, "")),
             f"{one.step:,}" if one.steps is None else f"{one.step:,}/{one.steps:,}",
             "" if one.best is None else f"{_figure(one, one.best)} at {one.best_step:,}",
             "" if one.last is None else _figure(one, one.last),
             ago(one.age_seconds),
             in_bytes(one.bytes),
         )
-    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    console.print(table)
-    for one in found:
-        if one.problem:
-            console.print(_plain(f"{one.name}: {one.problem}"), markup=False, soft_wrap=True)
+        for one in found
+    ]
+    terminal = Terminal(sys.stdout)
+    terminal.table([TableColumn(heading, heading in words) for heading in headings], rows)
+    terminal.lines(_plain(f"{one.name}: {one.problem}") for one in found if one.problem)
 
 
 def _figure(one: RunOverview, value: float) -> str:

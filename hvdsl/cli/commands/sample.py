@@ -33,7 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="first measure batch-norm statistics on so many passes of prior samples (default: the spec's; 0: do not)",
     )
     parser.add_argument(
-        "--mean", action="store_true", help="the likelihood's mean, in whole pixel values, not a draw from it"
+        "--mean",
+        action="store_true",
+        help="the likelihood's mean, not a draw from it: whole pixel values, grey where pixels are 0 or 1",
     )
     add_given(parser)
     parser.add_argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
     from hvdsl.cli.output import print_json
     from hvdsl.draw import charts
+    from hvdsl.render.terminal import Terminal
     from hvdsl.workflows.score import check_table
     from hvdsl.workflows.trained import Trained
 
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(_as_json(scored, curves))
     else:
-        print("\n".join(_lines(scored, curves)))
+        Terminal(sys.stdout).lines(_lines(scored, curves))
     return 0
 
 

@@ -38,10 +38,15 @@ class Ema:
         averages: list[Tensor] = list(self.averages.values())
         parameters: list[Tensor] = list(self._model.parameters())
         take = {dtype: applied.to(dtype) * self._take for dtype in {average.dtype for average in averages}}
-        weights = [take[average.dtype] for average in averages]
-        torch._foreach_lerp_(averages, parameters, weights)
-        for name, b in self._own_buffers():
-            self.buffers[name].copy_(b)
+        if applied.device.type == "cpu" or len(take) > 1:
+            torch._foreach_lerp_(averages, parameters, [take[average.dtype] for average in averages])
+        else:  # where weights are tensors of their own, `lerp` of a list launches a kernel for each
+            differences = torch._foreach_sub(parameters, averages)
+            torch._foreach_mul_(differences, next(iter(take.values())))
+            torch._foreach_add_(averages, differences)
+        own = list(self._own_buffers())
+        if own:
+            torch._foreach_copy_([self.buffers[name] for name, _ in own], [buffer for _, buffer in own])
 
     @torch.no_grad()
     def restart(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,23 +17,29 @@ import torch
 from torch import Tensor, nn
 
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.training.step.prepared import PreparedWeights
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 _LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def train_in(model: nn.Module, precision: Precision) -> None:
+def train_in(model: nn.Module, precision: Precision, *, normalise_together: bool = False) -> None:
     """Make the model's forward pass run in mixed precision while it is training; evaluation stays in float32.
 
     Every composite module (a recipe, a section, the model itself) hands on float32: a sum of float32 and a
     low-precision tensor is float32, so once each recipe returns float32 the stream is, and so are the parameters of
     every distribution. The likelihood is computed from the model's output, outside its forward pass.
+
+    Args:
+        normalise_together: Normalise weights of one shape together, whatever the precision: see `PreparedWeights`.
     """
-    if precision not in _LOW:
+    low = _LOW.get(precision)
+    if low is None and not normalise_together:
         return
-    device = next(model.parameters()).device.type
-    model.forward = _autocast_in_training(model, device, _LOW[precision])
+    model.forward = _prepared_in_training(model, low, PreparedWeights(model, low, normalise=normalise_together))
+    if low is None:
+        return
     for module in model.modules():
         if next(module.children(), None) is not None:
             module.register_forward_hook(_to_float32)
@@ -76,12 +82,13 @@ def gradient_scaler(precision: Precision, initial_scale: float, device: torch.de
     return torch.amp.GradScaler(device.type, init_scale=initial_scale, enabled=precision == "fp16")
 
 
-def _autocast_in_training(model: nn.Module, device: str, low: torch.dtype) -> Any:
-    forward = model.forward
+def _prepared_in_training(model: nn.Module, low: torch.dtype | None, weights: PreparedWeights) -> Any:
+    forward, device = model.forward, next(model.parameters()).device.type
 
     @functools.wraps(forward)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        with torch.autocast(device, low, enabled=model.training):
+        cast = nullcontext() if low is None else torch.autocast(device, low, enabled=model.training)
+        with cast, weights.in_use() if model.training else nullcontext():
             return forward(*args, **kwargs)
 
     return wrapped

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hvdsl.compiler.settings import Quantile
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground.tensors import in_layout_of
 
 STREAK_LIMIT = 50
 DOUBTFUL = 3
@@ -23,6 +24,19 @@ WINDOW_SHARE = 0.2
 
 class TrainingStalledError(HvdslError):
     """So many updates are skipped that training goes nowhere."""
+
+
+def add_gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> None:
+    """Add the gradients of `loss`, where it has any, to those that are there: all with one operation."""
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    held, more = [], []
+    for p, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+            held.append(p.grad)
+            more.append(in_layout_of(gradient, p.grad))
+    torch._foreach_add_(held, more)
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:

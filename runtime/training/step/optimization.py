@@ -27,7 +27,13 @@ from hvdsl.runtime.training.schedule import Clock, LearningRate
 from hvdsl.runtime.training.step.averages import Ema, RunningStatistics
 from hvdsl.runtime.training.step.fast_paths import arithmetic, check_precision, gradient_scaler, train_in
 from hvdsl.runtime.training.step.graphs import Capture, CapturedStep, Numbers, Rehearsal, capture
-from hvdsl.runtime.training.step.guard import SkipGuard, TrainingStalledError, clip_gradients, gradient_norm
+from hvdsl.runtime.training.step.guard import (
+    SkipGuard,
+    TrainingStalledError,
+    add_gradients,
+    clip_gradients,
+    gradient_norm,
+)
 from hvdsl.runtime.training.step.optimizer import (
     build_optimizer,
     freeze,
@@ -99,7 +105,7 @@ class Optimization(Generic[P]):
         penalties: Penalties | None = None,
     ) -> None:
         self.model = model
-        if next(model.parameters()).device.type == "cuda":
+        if next(model.parameters()).device.type != "cpu":
             # What convolutions are fastest in there; input comes in the same layout, and maps in between keep it.
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch states fewer
         self._penalties = penalties
@@ -119,7 +125,8 @@ class Optimization(Generic[P]):
         self._precision = train.precision
         self.scaler = gradient_scaler(train.precision, train.initial_scale, self._device)
         agree(model, self.world)
-        train_in(model, train.precision)
+        together = self._device.type != "cpu" and train.checkpointing == "none"
+        train_in(model, train.precision, normalise_together=together)
         self._recomputes = train.checkpointing == "group" and checkpoint_groups(model) > 0
         self._awaits_plan = isinstance(train.checkpointing, Budget)
         if self.world.size > 1:
@@ -407,7 +414,7 @@ class Optimization(Generic[P]):
         penalty, terms = (None, {}) if self._penalties is None else self._penalties(self.step_number)
         if penalty is None:
             return {}
-        torch.autograd.backward(self.scaler.scale(penalty))
+        add_gradients(self.scaler.scale(penalty), self._parameters)
         return {"penalty": penalty.detach(), **terms}
 
     def _exchange(self, last: bool) -> AbstractContextManager[None]:

@@ -5,9 +5,9 @@ Their moments are stored like weights: `exp_avg/decoder.r4.…`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,101 +16,9 @@ from hvdsl.compiler.parameter_groups import grouped
 from hvdsl.compiler.settings import L2, ParameterGroup
 from hvdsl.compiler.settings import Optimizer as OptimizerSettings
 from hvdsl.errors import HvdslError
+from hvdsl.runtime.ground.tensors import in_layout_of
 from hvdsl.runtime.training.folder.checkpoint import CheckpointError
-
-_CACHED = 2**15  # elements, of each of a parameter, its gradient and two moments: 512 KiB in float32
-
-
-class Adamax(torch.optim.Optimizer):
-    """Adamax, with or without bias correction, whose update can be left out on the device.
-
-    `m <- b1 m + (1 - b1) g`, `u <- max(b2 u, |g| + eps)`, `p <- p - lr m / (u (1 - b1^t))`: Kingma & Ba 2015, section
-    7.1. IAF-VAE trains without the division by `1 - b1^t` (Kingma et al. 2016), which makes the first steps as small
-    as the moments still are. Where `found_inf` is 1 nothing changes, as in torch's fused optimizers; torch's own
-    Adamax knows no such thing.
-
-    Args:
-        weight_decay: L2 weight, added to the gradient.
-        bias_correction: Whether to divide.
-
-    Attributes:
-        found_inf: 1 where the next update is left out, 0 where it is made; a scalar on the parameters' device.
-    """
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float | Tensor,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        bias_correction: bool = True,
-    ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
-        self.bias_correction = bias_correction
-        self.found_inf: Tensor | None = None
-
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update from the gradients as they stand, which it uses up."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if parameters:
-                self._update(parameters, group)
-        return loss
-
-    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        first = parameters[0]
-        applied = _applied(self.found_inf, first.device)
-        rates = self._rates(parameters, applied, group)
-        (b1, b2), eps = group["betas"], group["eps"]
-        one, zero = (torch.full((), value, dtype=first.dtype, device=first.device) for value in (1, 0))
-        keep, shrink = torch.where(applied, b1 * one, one), torch.where(applied, b2 * one, one)
-        for chunk in _chunks(parameters):
-            ps, clr = parameters[chunk], rates[chunk]
-            m, u = ([self.state[p][key] for p in ps] for key in ("exp_avg", "exp_inf"))
-            g = [p.grad for p in ps if p.grad is not None]
-            if group["weight_decay"] != 0:
-                torch._foreach_add_(g, ps, alpha=group["weight_decay"])
-            for gradient in g:
-                torch.where(applied, gradient, zero, out=gradient)
-            torch._foreach_mul_(m, keep)
-            torch._foreach_add_(m, g, alpha=1 - b1)
-            torch._foreach_mul_(u, shrink)
-            torch._foreach_abs_(g)
-            torch._foreach_add_(g, eps)
-            torch._foreach_maximum_(u, g)  # of a masked step u or eps, which u is never below
-            torch._foreach_addcmul_(ps, torch._foreach_div(m, u), clr, value=-1)
-
-    def _rates(self, parameters: list[Tensor], applied: Tensor, group: dict[str, Any]) -> list[Tensor]:
-        """What each parameter's m / u is multiplied with, 0 where the update is left out; counts the step."""
-        for p in parameters:
-            state = self.state[p]
-            if not state:
-                if self.bias_correction:
-                    state["step"] = torch.zeros((), device=p.device)
-                state["exp_avg"] = torch.zeros_like(p)
-                state["exp_inf"] = torch.full_like(p, group["eps"])  # never below it
-        first = parameters[0]
-        rate = torch.as_tensor(group["lr"], dtype=torch.float64, device=first.device)
-        rate = torch.where(applied, rate, torch.zeros_like(rate))
-        if not self.bias_correction:
-            return [rate.to(first.dtype)] * len(parameters)
-        counts = [self.state[p]["step"] for p in parameters]
-        torch._foreach_add_(counts, [applied.float()] * len(counts))
-        count = torch.stack(counts).double().clamp_min(1)  # 0 only where nothing was ever applied, and the rate is 0
-        return list((rate / (1 - group["betas"][0] ** count)).to(first.dtype).unbind())
-
+from hvdsl.runtime.training.step.adamax import Adamax, applied_of
 
 Groups = Mapping[str, ParameterGroup]
 """By pattern of parameter names, the first that matches: how these are trained."""
@@ -214,32 +122,12 @@ def update(optimizer: torch.optim.Optimizer, applied: Tensor) -> None:
     optimizer.step()
 
 
-def _applied(found_inf: Tensor | None, device: torch.device) -> Tensor:
-    return torch.ones((), dtype=torch.bool, device=device) if found_inf is None else found_inf == 0
-
-
-def _chunks(parameters: list[Tensor]) -> Iterator[slice]:
-    """Parameters that are updated together: on accelerators all, on a CPU so many as stay in its cache meanwhile."""
-    if parameters[0].device.type != "cpu":
-        yield slice(0, len(parameters))
-        return
-    start, elements = 0, 0
-    for end, p in enumerate(parameters, 1):
-        elements += p.numel()
-        if elements >= _CACHED or end == len(parameters):
-            yield slice(start, end)
-            start, elements = end, 0
-
-
 def _align_gradients(optimizer: torch.optim.Optimizer) -> None:
-    """Spell the strides of gradients as those of their parameters: fused kernels compare them, or read blindly.
-
-    A 1x1 kernel has the same layout under several spellings.
-    """
+    """Give gradients the strides of their parameters: fused kernels compare them, or read blindly."""
     for group in optimizer.param_groups:
         for p in group["params"]:
-            if p.grad is not None and p.grad.stride() != p.stride():
-                p.grad = torch.empty_like(p).copy_(p.grad)
+            if p.grad is not None:
+                p.grad = in_layout_of(p.grad.detach(), p)
 
 
 def _decay(settings: OptimizerSettings) -> tuple[float, bool]:
@@ -276,14 +164,14 @@ def _decouple(optimizer: torch.optim.Optimizer, shrink: list[float]) -> None:
 
     @torch.no_grad()
     def before(optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        applied = _applied(getattr(optimizer, "found_inf", None), optimizer.param_groups[0]["lr"].device)
+        applied = applied_of(getattr(optimizer, "found_inf", None), optimizer.param_groups[0]["lr"].device)
         for group, decay in zip(optimizer.param_groups, shrink, strict=True):
             if decay == 0:
                 continue
             kept = torch.where(applied, 1 - group["lr"] * decay, torch.ones_like(group["lr"]))
-            for p in group["params"]:
-                if p.grad is not None:
-                    p.mul_(kept)
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if parameters:
+                torch._foreach_mul_(parameters, kept)
 
     optimizer.register_step_pre_hook(before)
 

@@ -99,7 +99,7 @@ class Writer(Lines):
         for name, classes, depth, size in discrete:
             field = self.field(size)
             given = {"": field} if field and rng.random() < 0.5 else {}
-            below = [(other, of) for other, _, _, of in discrete if of < size]
+            below = [(other, of) for other, _, _, of in discrete if of < size and (self.square or of > 1)]
             if below and rng.random() < 0.5:
                 other, of = rng.choice(below)
                 given[other] = f"({other} -> nearest({size // of}))"

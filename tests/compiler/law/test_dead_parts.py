@@ -201,6 +201,41 @@ def test_what_something_is_left_of_is_not_told(body: str) -> None:
     assert diagnosed(spec(encoder=f"8: conv(3x3, 8) -> {{ {body} }} -> tap")) == []
 
 
+CODES = """hv 1
+model codes
+data codes {{ levels = [z: codes(4, {grid})] }}
+prior z {{ {body} }}
+train z {{ steps = 2, batch = 2, optimizer = adam(lr = 1e-3) }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("grid", "body", "expected"),
+    [
+        ("2x3", "h = conv(3, 8, mask = causal(exclude)); a = h -> conv(1x1, 4); a = h -> elu -> conv(1x1, 4); a",
+         [("HV0905", "a = h -> conv(1x1, 4)")]),
+        ("1x1", "conv(3, 4, mask = causal(exclude))", [("HV0905", "conv(3, 4, mask = causal(exclude))")]),
+        ("1x4", "a = conv(1x1, 4) -> shift(down = 1); b = conv(1x1, 4) -> shift(right = 1); a + b",
+         [("HV0905", "shift(down = 1)")]),
+        ("2x4", "a = conv(1x1, 4) -> shift(down = 1); b = conv(1x1, 4) -> shift(right = 1); a + b", []),
+        ("2x3", "h = conv(3, 8, mask = causal(exclude)); a, b = h -> conv(1x1, 8) -> chunk(2); a + (b -> gelu)", []),
+    ],
+)  # fmt: skip
+def test_dead_parts_of_priors_are_told(grid: str, body: str, expected: list[tuple[str, str]]) -> None:
+    assert diagnosed(CODES.format(grid=grid, body=body)) == expected
+
+
+def test_an_instance_that_reads_zeros_alone_is_told_where_others_of_its_text_do_not() -> None:
+    cell = "cell masked { conv(3x3, 8, mask = causal(exclude)) }"
+    text = spec(top=cell, encoder="8: conv(3x3, 8) -> masked -> { x + (global_pool -> masked) } -> tap")
+    warnings = check(Source("small.hv", text)).warnings
+    assert [d.message for d in warnings] == ["`conv` reads nothing but zeros in `encoder.r8.masked.1`"]
+    shared = text.replace(
+        "cell masked { conv(3x3, 8, mask = causal(exclude)) }", "shared masked = conv(3x3, 8, mask = causal(exclude))"
+    )
+    assert diagnosed(shared) == []  # its weights learn from the other use
+
+
 def test_one_blind_group_among_others_is_a_warning() -> None:
     blind = "group noise { u ~ normal(conv(1x1, 8)) posterior normal(conv(1x1, 8))\n x + (u -> conv(1x1, 8)) }"
     assert diagnosed(spec(top=blind, decoder="layer -> noise")) == [("HV0907", "normal(conv(1x1, 8))")]

@@ -204,7 +204,7 @@ def test_the_class_of_a_picture_is_its_folder(tmp_path: Path) -> None:
         write_images(tmp_path / name, random_images(count))
     splits = open_splits(settings(classes=3), tmp_path)
     labels = [split.labels(range(len(split))) for split in (splits.train, splits.validation)]
-    assert [found.tolist() for found in labels if found is not None] == [[0, 0, 1, 1, 2], [2, 2]]
+    assert [classes.tolist() for classes in labels if classes is not None] == [[0, 0, 1, 1, 2], [2, 2]]
     with pytest.raises(
         DataError, match=r"`data.classes` is 4, and the images are in 3 folders, one per class, which are ape, bee, cat"
     ):

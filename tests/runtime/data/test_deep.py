@@ -97,16 +97,16 @@ def test_a_damaged_deep_file_is_one_sentence(monkeypatch: pytest.MonkeyPatch) ->
 def test_real_png_files_of_any_orientation(tag: int) -> None:
     pytest.importorskip("imagecodecs")
     raster = read_picture(png(COLOURS, (b"eXIf", orientation(tag))))
-    found = pixels(raster, (3, *raster.values.shape[:2]), bits=16).transpose(1, 2, 0)
-    assert np.array_equal((found >> 8).astype(np.uint8), upright(COLOURS, tag))
+    rendered = pixels(raster, (3, *raster.values.shape[:2]), bits=16).transpose(1, 2, 0)
+    assert np.array_equal((rendered >> 8).astype(np.uint8), upright(COLOURS, tag))
 
 
 @pytest.mark.parametrize("channels", [2, 4])
 def test_real_png_files_with_opacity(channels: int) -> None:
     pytest.importorskip("imagecodecs")
     stored = np.concatenate([COLOURS[:, :, : channels - 1], OPACITY], axis=2)
-    found = pixels(read_picture(png(stored)), (channels, *SIZE), bits=16, alpha="channel")
-    assert np.array_equal(found.transpose(1, 2, 0), stored)
+    rendered = pixels(read_picture(png(stored)), (channels, *SIZE), bits=16, alpha="channel")
+    assert np.array_equal(rendered.transpose(1, 2, 0), stored)
     share = OPACITY.astype(float) / 65535
     shown = pixels(read_picture(png(stored)), (channels - 1, *SIZE), bits=16).transpose(1, 2, 0)
     assert np.abs(shown - (stored[:, :, :-1] * share + 65535 * (1 - share))).max() <= 1
@@ -132,8 +132,8 @@ def test_real_tiff_files(tmp_path: Path, planes: str, compression: str | None, t
     raster, header = read_image(tmp_path / "x.tif"), header_of(tmp_path / "x.tif")
     expected = upright(COLOURS, tag)
     assert (header.height, header.width, header.channels, header.alpha) == (*expected.shape, False)
-    found = pixels(raster, (3, *expected.shape[:2]), bits=16).transpose(1, 2, 0)
-    assert np.array_equal((found >> 8).astype(np.uint8), expected)
+    rendered = pixels(raster, (3, *expected.shape[:2]), bits=16).transpose(1, 2, 0)
+    assert np.array_equal((rendered >> 8).astype(np.uint8), expected)
     assert np.array_equal(pixels(raster, (3, *expected.shape[:2])).transpose(1, 2, 0), expected)
 
 

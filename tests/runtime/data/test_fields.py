@@ -60,8 +60,8 @@ def test_arrays_beside_the_images_follow_them_through_the_holdout(tmp_path: Path
         assert np.array_equal(given["low"], pixels[..., ::2, ::2])
         assert np.array_equal(given["other"], given["low"])
     missing = open_splits(settings(numbers("height")), tmp_path / "x.npz").train
-    told = r"no array `height` beside the images \(there are low, other, age, kind, pose\): .*source = "
-    with pytest.raises(DataError, match=told):
+    message = r"no array `height` beside the images \(there are low, other, age, kind, pose\): .*source = "
+    with pytest.raises(DataError, match=message):
         missing.absent("height")
 
 
@@ -162,7 +162,7 @@ def test_tables_are_matched_by_file_name(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "told"),
+    ("field", "message"),
     [
         (numbers("height", source="t.csv"), "has no column `height`: it has age, kind; `column = …`"),
         (numbers("kind", source="t.csv"), "holds 2 different words, cat, dog, .* write `given kind = 2 classes`"),
@@ -173,12 +173,12 @@ def test_tables_are_matched_by_file_name(tmp_path: Path, name: str) -> None:
         (numbers("age", source="x.npz"), "x.npz is no table"),
     ],
 )
-def test_what_a_table_does_not_hold_is_said(tmp_path: Path, field: ConditionSettings, told: str) -> None:
+def test_what_a_table_does_not_hold_is_said(tmp_path: Path, field: ConditionSettings, message: str) -> None:
     write(tmp_path / "data", pictures())
     table(tmp_path / "t.csv", ROWS)
     np.savez(tmp_path / "x.npz", age=np.arange(3))
     train = open_splits(settings(field), tmp_path / "data").train
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         train.absent(field.name)
 
 
@@ -324,7 +324,7 @@ def test_tables_as_spreadsheets_write_them(tmp_path: Path, encoding: str, end: s
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (
             "file,name,age\n0.png,Müller,1".encode("latin-1"),
@@ -334,9 +334,9 @@ def test_tables_as_spreadsheets_write_them(tmp_path: Path, encoding: str, end: s
         (b"file,age\n0.png,1,2", "more values than there are columns"),
     ],
 )
-def test_tables_that_cannot_be_read(tmp_path: Path, content: bytes, told: str) -> None:
+def test_tables_that_cannot_be_read(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "t.csv").write_bytes(content)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         read_table(tmp_path / "t.csv")
 
 

@@ -88,7 +88,7 @@ def test_only_tables_and_pictures_are_downloaded(calls: list[dict[str, Any]]) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("hf://maker/faces:medium", "has no folder `medium`: it has large, small"),
         ("hf://maker/faces:../../..", r"has no folder `\.\./\.\./\.\.`"),
@@ -101,8 +101,8 @@ def test_only_tables_and_pictures_are_downloaded(calls: list[dict[str, Any]]) ->
         ("hf://a/b/c", "no name of a data set"),
     ],
 )
-def test_what_is_not_there_is_one_sentence(calls: list[dict[str, Any]], name: str, told: str) -> None:
-    with pytest.raises(DataError, match=told):
+def test_what_is_not_there_is_one_sentence(calls: list[dict[str, Any]], name: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         find_source(images(), Path(name))
 
 
@@ -129,8 +129,8 @@ def test_the_library_finds_what_it_has_downloaded(tmp_path: Path, monkeypatch: p
     download = hub.snapshot_download
     offline = {"cache_dir": tmp_path, "local_files_only": True}
     monkeypatch.setattr(hub, "snapshot_download", lambda name, **options: download(name, **(options | offline)))
-    found = hub_folder(Path("hf://maker/faces@main:small"))
-    assert found.name == f"hf://maker/faces@{COMMIT}:small"
+    folder = hub_folder(Path("hf://maker/faces@main:small"))
+    assert folder.name == f"hf://maker/faces@{COMMIT}:small"
     assert len(find_source(images(), Path("hf://maker/faces:small")).parts["train"]) == 10
     with pytest.raises(DataError, match=r"hf://maker/other cannot be downloaded \("):
         hub_folder(Path("hf://maker/other"))

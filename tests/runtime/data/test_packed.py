@@ -168,7 +168,7 @@ def test_an_lmdb_file_may_be_read_twice_at_once(tmp_path: Path) -> None:
     with lmdb.open(str(path), map_size=1 << 20) as env, env.begin(write=True) as transaction:
         for i, image in enumerate(IMAGES):
             transaction.put(str(i).encode(), png(image))
-    found = survey(path, SETTINGS)
+    contents = survey(path, SETTINGS)
     splits = open_splits(SETTINGS, path)
-    assert np.array_equal(found.images["all"].image(3, 0).values, IMAGES[3])
+    assert np.array_equal(contents.images["all"].image(3, 0).values, IMAGES[3])
     assert len(splits.train) == 8

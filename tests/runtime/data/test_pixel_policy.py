@@ -96,9 +96,9 @@ def test_every_mode_in_every_format(tmp_path: Path, form: str, mode: str) -> Non
     expected = shown(mode)
     if channels == 3 and expected.shape[2] == 1:  # palettes of grey arrive as colours
         expected = expected.repeat(3, axis=2)
-    found = pixels(raster, settings((channels, 6, 9)))
+    rendered = pixels(raster, settings((channels, 6, 9)))
     tolerance = 4 if form == "JPEG" else 0
-    assert np.abs(found.transpose(1, 2, 0).astype(int) - expected).max() <= tolerance
+    assert np.abs(rendered.transpose(1, 2, 0).astype(int) - expected).max() <= tolerance
 
 
 @pytest.mark.parametrize("bits", [1, 4, 8, 12, 16])
@@ -106,9 +106,9 @@ def test_every_mode_in_every_format(tmp_path: Path, form: str, mode: str) -> Non
 def test_sixteen_bits_are_kept_or_cut_from_below(tmp_path: Path, form: str, bits: int) -> None:
     path = tmp_path / f"x.{SUFFIX[form]}"
     Pillow.fromarray(DEEP).save(path, form)
-    found = pixels(read_picture(path), settings((1, 6, 9), bits=bits))
-    assert np.array_equal(found[0], DEEP >> (16 - bits))
-    assert found.dtype == (np.uint8 if bits <= 8 else np.uint16)
+    rendered = pixels(read_picture(path), settings((1, 6, 9), bits=bits))
+    assert np.array_equal(rendered[0], DEEP >> (16 - bits))
+    assert rendered.dtype == (np.uint8 if bits <= 8 else np.uint16)
 
 
 def test_eight_bits_do_not_serve_more() -> None:
@@ -144,8 +144,8 @@ def test_a_colour_profile_is_ignored_and_told(tmp_path: Path) -> None:
     Pillow.fromarray(COLOUR).save(tmp_path / "x.png", icc_profile=b"a profile of a camera")
     notes: list[str] = []
     preprocess = Preprocess(settings(), training=False, tell=lambda kind, sentence: notes.append(sentence))
-    found = preprocess(read_picture(tmp_path / "x.png"), 0, 0, "x.png")
-    assert np.array_equal(found.transpose(1, 2, 0), COLOUR)
+    rendered = preprocess(read_picture(tmp_path / "x.png"), 0, 0, "x.png")
+    assert np.array_equal(rendered.transpose(1, 2, 0), COLOUR)
     assert notes == ["x.png has an ICC profile: it is ignored, colours are taken as their numbers stand"]
 
 
@@ -165,10 +165,10 @@ def test_what_is_transparent_shows_the_background(tmp_path: Path, mode: str, alp
         picture.save(path, transparency=colour)
     notes: list[str] = []
     data = settings(alpha=alpha)
-    found = Preprocess(data, training=False, tell=lambda kind, sentence: notes.append(kind))(
+    rendered = Preprocess(data, training=False, tell=lambda kind, sentence: notes.append(kind))(
         read_picture(path), 0, 0, "x.png"
     )
-    assert (found == value).all()
+    assert (rendered == value).all()
     assert "alpha" in notes
 
 
@@ -203,9 +203,9 @@ def test_orientation_tags_are_applied(tmp_path: Path, form: str, orientation: in
     picture.save(path, form, exif=exif, **({"lossless": True} if form == "WEBP" else {}))
     header = read_header(path)
     assert (header.height, header.width) == (6, 9)
-    found = read_picture(path).values[:, :, 0]
-    assert found.shape == (6, 9)
-    assert np.abs(found.astype(int) - scene).max() < 60
+    rendered = read_picture(path).values[:, :, 0]
+    assert rendered.shape == (6, 9)
+    assert np.abs(rendered.astype(int) - scene).max() < 60
 
 
 def test_the_first_frame_of_a_moving_picture(tmp_path: Path) -> None:
@@ -214,10 +214,10 @@ def test_the_first_frame_of_a_moving_picture(tmp_path: Path) -> None:
     frames[0].save(path, save_all=True, append_images=frames[1:])
     notes: list[str] = []
     raster = read_picture(path)
-    found = Preprocess(settings((1, 6, 9)), training=False, tell=lambda kind, sentence: notes.append(sentence))(
+    rendered = Preprocess(settings((1, 6, 9)), training=False, tell=lambda kind, sentence: notes.append(sentence))(
         raster, 0, 0, "x.gif"
     )
-    assert (found == 200).all()
+    assert (rendered == 200).all()
     assert "x.gif has 2 frames: the first is taken" in notes
 
 
@@ -231,17 +231,17 @@ def test_what_is_no_pixel_is_refused_with_the_line_to_write(values: Any) -> None
 
 def test_levels_are_taken_as_they_are() -> None:
     levels = (GREY >> 4)[:, :, None]
-    found = pixels(StoredImage(levels), settings((1, 6, 9), bits=4, values="levels"))
-    assert np.array_equal(found[0], GREY >> 4)
+    rendered = pixels(StoredImage(levels), settings((1, 6, 9), bits=4, values="levels"))
+    assert np.array_equal(rendered[0], GREY >> 4)
     with pytest.raises(DataError, match=r"values up to 255: .* 0 … 15; write `bits = 8`"):
         pixels(StoredImage(GREY[:, :, None]), settings((1, 6, 9), bits=4, values="levels"))
 
 
 def test_real_numbers_stay_what_they_are() -> None:
     values = np.random.default_rng(0).normal(0, 1e6, (6, 9, 5))
-    found = pixels(StoredImage(values), settings((5, 6, 9), values="real"))
-    assert found.dtype == np.float32
-    assert np.array_equal(found, values.transpose(2, 0, 1).astype(np.float32))
+    rendered = pixels(StoredImage(values), settings((5, 6, 9), values="real"))
+    assert rendered.dtype == np.float32
+    assert np.array_equal(rendered, values.transpose(2, 0, 1).astype(np.float32))
     values[2, 3, 1] = np.nan
     with pytest.raises(DataError, match="holds NaN"):
         pixels(StoredImage(values), settings((5, 6, 9), values="real"))

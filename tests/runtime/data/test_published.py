@@ -50,16 +50,16 @@ def test_mnist(tmp_path: Path, folder: str, compressed: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "told"),
+    ("raw", "message"),
     [
         (b"\0\0\x0d\1", "not an IDX file of bytes"),
         (idx(np.zeros((2, 3), np.uint8))[:-1], r"not what its sizes \(2, 3\)"),
     ],
 )
-def test_damaged_idx_files(tmp_path: Path, raw: bytes, told: str) -> None:
+def test_damaged_idx_files(tmp_path: Path, raw: bytes, message: str) -> None:
     path = tmp_path / "x-ubyte"
     path.write_bytes(raw)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         read_idx(path)
     damaged = tmp_path / "x-ubyte.gz"
     damaged.write_bytes(gzip.compress(raw)[:-9])
@@ -129,7 +129,7 @@ def test_matlab_files_in_svhns_form_keep_classes_that_are_not_1_to_10(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("stored", "told"),
+    ("stored", "message"),
     [
         ({"X": np.zeros((8, 8, 3, 4), np.uint8)}, "no `y` with a class for each of the 4 images"),
         ({"X": np.zeros((8, 8, 3, 4), np.uint8), "y": np.ones((3, 1))}, "no `y` with a class for each of the 4"),
@@ -137,9 +137,9 @@ def test_matlab_files_in_svhns_form_keep_classes_that_are_not_1_to_10(tmp_path: 
         ({"features": np.zeros((8, 8))}, "OMNIGLOT's `chardata.mat` is read.*SVHN's"),
     ],
 )
-def test_other_matlab_files_are_one_sentence(tmp_path: Path, stored: dict[str, Any], told: str) -> None:
+def test_other_matlab_files_are_one_sentence(tmp_path: Path, stored: dict[str, Any], message: str) -> None:
     pytest.importorskip("scipy.io").savemat(tmp_path / "train.mat", stored)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         open_splits(published("images", (3, 8, 8)), tmp_path)
 
 
@@ -178,6 +178,10 @@ def encoded(form: str, **options: Any) -> bytes:
 @pytest.mark.parametrize("form", ["png", "jpeg", "webp", "bmp", "gif", "tiff", "ppm", "avif", "jpeg2000"])
 def test_encoded_pictures_are_known_by_their_first_bytes(form: str) -> None:
     assert is_encoded(encoded(form))
+
+
+def test_a_bare_codestream_of_jpeg_2000_is_a_picture() -> None:
+    assert is_encoded(encoded("jpeg2000", no_jp2=True))
 
 
 def test_raw_pixels_are_not_taken_for_pictures() -> None:
@@ -258,8 +262,8 @@ def test_parts_by_the_names_of_arrays(tmp_path: Path, names: tuple[str, ...], sa
     splits = open_splits(settings(holdout=1), tmp_path / "x.npz")
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (5, 1, 3)
     assert np.array_equal(splits.test.batch(range(3)), images[6:].transpose(0, 3, 1, 2))
-    found = splits.test.labels(range(3))
-    assert found is not None and found.tolist() == [6, 7, 8]
+    labels = splits.test.labels(range(3))
+    assert labels is not None and labels.tolist() == [6, 7, 8]
 
 
 def test_damaged_array_files_are_sentences(tmp_path: Path) -> None:

@@ -104,6 +104,12 @@ def test_other_formats_are_read_or_counted(tmp_path: Path) -> None:
         ({"mytrain": 6, "mytest": 4}, (5, 1, 4)),
         ({"trainval": 6, "test": 4}, (5, 1, 4)),
         ({"contest": 6, "latest": 4}, (9, 1, 1)),
+        ({"tr": 6, "te": 4}, (5, 1, 4)),
+        ({"Tr/cat": 3, "Tr/dog": 3, "Va/cat": 2, "Te/cat": 4}, (6, 2, 4)),
+        ({"tr": 6, "test": 4}, (5, 1, 4)),
+        ({"cat/tr": 3, "cat/te": 2, "dog/tr": 3, "dog/te": 2}, (5, 1, 4)),
+        ({"tr": 6, "te": 6, "en": 6}, (16, 2, 2)),  # languages
+        ({"tr": 6, "en": 6}, (11, 1, 1)),
     ],
 )
 def test_parts_by_folders(tmp_path: Path, folders: dict[str, int], expected: tuple[int, int, int]) -> None:
@@ -128,9 +134,15 @@ def test_parts_by_folders(tmp_path: Path, folders: dict[str, int], expected: tup
     ],
 )
 def test_parts_and_classes_by_paths(names: tuple[str, ...], expected: list[str], classes: list[str]) -> None:
-    found = places_of([f"{name}.png" for name in names])
-    assert [part for part, _ in found] == expected
-    assert [folder for _, folder in found if folder is not None] == classes
+    places = places_of([f"{name}.png" for name in names])
+    assert [part for part, _ in places] == expected
+    assert [folder for _, folder in places if folder is not None] == classes
+
+
+def test_classes_whose_names_may_be_short_for_parts_are_told(tmp_path: Path) -> None:
+    for name in ("te", "tr", "en"):
+        write(tmp_path / name)
+    assert list_files(tmp_path).sentence().endswith("; `te` is taken for a class; `tr` is taken for a class")
 
 
 def test_names_that_say_test_among_others_are_told(tmp_path: Path) -> None:
@@ -368,5 +380,5 @@ def test_files_that_say_no_part_beside_others_that_do_are_told(
                     tar.addfile(member, file)
     splits = open_splits(settings(), tmp_path)
     assert sizes(splits) == (8, 1, 8)
-    told = {".npy": "left out: `extra`", ".tar": "left out: 7 images of files", ".mat": "left out: extra.mat"}
-    assert told[suffix] in splits.summary + caplog.text
+    note = {".npy": "left out: `extra`", ".tar": "left out: 7 images of files", ".mat": "left out: extra.mat"}
+    assert note[suffix] in splits.summary + caplog.text

@@ -62,9 +62,9 @@ def test_a_name_with_a_unit_ends_with_it() -> None:
 
 @pytest.mark.parametrize("unit", ["nats_per_image", "nats_per_dim"])
 def test_a_penalty_is_logged_in_the_objectives_unit(unit: str) -> None:
-    found = metric(f"weighted_spectral_{unit}")
-    assert found is not None
-    assert found.name == f"weighted_spectral_{UNIT}"
+    entry = metric(f"weighted_spectral_{unit}")
+    assert entry is not None
+    assert entry.name == f"weighted_spectral_{UNIT}"
     assert find_term(f"weighted_spectral_{unit}") == next(t for t in TERMS if t.name == "spectral")
     assert metric("weighted_of_nothing") is None
 

@@ -195,6 +195,9 @@ def test_two_calls_reproduce_the_recorded_sums_vectors_and_gradients(at_once: bo
             torch.testing.assert_close(penalty.vectors[str(i)], GOLDEN[f"u_after44.{shape}"][at], rtol=1e-4, atol=1e-5)
 
 
+LAST = torch.channels_last
+
+
 class Mixed(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -289,3 +292,29 @@ def test_gains_that_share_the_largest_factor_share_its_gradient() -> None:
         gain.copy_(torch.tensor([0.5, -3.0, 3.0, 2, 0, 0, 0, 0]))
     BatchNormPenalty(model)().backward()
     assert gain.grad.tolist() == [0, -0.5, 0.5, 0, 0, 0, 0, 0]
+
+
+class Doubled(nn.Module):
+    """Two layers of every form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.halves = nn.ModuleList([Mixed(), Mixed()])
+        masked = [Conv2d(4, 4, (3, 3), mask=Causal(at="exclude"), norm=WeightNorm()) for _ in range(2)]
+        self.masked = nn.ModuleList(masked)
+        initialize(self, 1)
+
+
+def test_layers_in_one_product_cost_what_they_cost_one_by_one_in_either_layout(monkeypatch: Any) -> None:
+    results = []
+    for at_once, layout in ((False, torch.contiguous_format), (True, torch.contiguous_format), (True, LAST)):
+        monkeypatch.setattr(spectral, "_in_one_product", lambda _, at_once=at_once: at_once)
+        model = Doubled().double()
+        model.to(memory_format=layout)  # type: ignore[call-overload]  # torch states fewer
+        penalty = SpectralPenalty(model)
+        total = penalty()
+        gradients = torch.autograd.grad(total, list(model.parameters()), allow_unused=True)
+        results.append([total, *penalty.vectors.values(), *(g for g in gradients if g is not None)])
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)

@@ -75,6 +75,12 @@ def is_consistent(prior: StepwisePrior, given: tuple[Tensor, ...] = (), schedule
         return torch.equal((prior.module.eval()(drawn, *given) + noise).argmax(1), drawn) and len(drawn.unique()) > 1
 
 
+def test_a_map_of_fewer_columns_than_its_fronts_fall_back_is_drawn_by_them() -> None:
+    body = f"{FIRST} -> elu -> conv(3, 8, mask = causal(all))"
+    [prior] = priors(check(Source("narrow.hv", SPEC.replace("5x7", "5x1").format(body=body, more=""))))
+    assert is_consistent(prior, schedule="wavefront")
+
+
 @pytest.mark.parametrize("name", BODIES)
 def test_the_drawn_map_is_the_argmax_of_the_full_forward(name: str) -> None:
     prior = build(BODIES[name])

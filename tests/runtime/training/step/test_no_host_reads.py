@@ -12,12 +12,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import hvdsl
+from benchmarks.launches import on_meta
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.noise import JointNoise
 from hvdsl.runtime.ground.world import World
 from hvdsl.runtime.latents.noise import noise_layout
-from hvdsl.runtime.objective import penalties
+from hvdsl.runtime.objective import spectral
 from hvdsl.runtime.objective.elbo import ModelBatch
 from hvdsl.runtime.objective.objective import Objective
 from hvdsl.runtime.protocol import as_vae
@@ -71,19 +72,9 @@ def optimization(model: nn.Module, settings: ModelSettings) -> Optimization[Mode
 
 
 @pytest.fixture
-def fused_on_meta(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """torch's fused updates, which have no form without values: here they take their tensors and do nothing."""
-
-    def nothing(*args: Any, **kwargs: Any) -> None:
-        assert kwargs["lr"].device.type == kwargs["found_inf"].device.type == "meta"
-
-    import torch.optim.optimizer as module
-
-    known: list[str] = vars(module)["_get_fused_kernels_supported_devices"]()
-    monkeypatch.setattr(module, "_get_fused_kernels_supported_devices", lambda: [*known, "meta"])
-    with torch.library._scoped_library("aten", "IMPL") as library:
-        for kernel in ("_fused_adam_", "_fused_adamw_", "_fused_sgd_"):
-            library.impl(f"{kernel}.tensor_lr", nothing, "Meta")
+def fused_on_meta() -> Iterator[None]:
+    """torch's fused updates, which have no form without values: there they take their tensors and do nothing."""
+    with on_meta():
         yield
 
 
@@ -111,7 +102,7 @@ def test_a_read_on_meta_is_an_error() -> None:
 @pytest.mark.usefixtures("fused_on_meta")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_step_of_each_family_reads_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(penalties, "FIRST_ITERATIONS", 1)  # one of them reads what forty do
+    monkeypatch.setattr(spectral, "FIRST_ITERATIONS", 1)  # one of them reads what forty do
     model, settings = built(name)
     updates = optimization(model.to("meta"), settings)
     updates.launch([batch(model, settings, "meta")])

@@ -132,6 +132,8 @@ KINDS: list[dict[str, Any]] = [
     {"kind": "adamax"},
     {"kind": "adamax", "weight_decay": 0.5},
     {"kind": "adamax", "bias_correction": False, "weight_decay": L2(weight=0.5)},
+    {"kind": "adamax", "bias_correction": False, "weight_decay": L2(weight=0.5), "joined": True},
+    {"kind": "adamax", "joined": True},
 ]
 
 
@@ -139,8 +141,11 @@ KINDS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("steps", ["a", "xa", "axa", "aaxxa"])
 def test_an_update_that_is_left_out_leaves_no_trace(settings: dict[str, Any], steps: str) -> None:
     """`a` is an update that is made, `x` one that is left out for its NaN and infinite gradients."""
+    settings, joined = {k: v for k, v in settings.items() if k != "joined"}, "joined" in settings
     seen, spared = (Holder(weight=torch.tensor([[1.0, -2.0]]), bias=torch.tensor([0.5])) for _ in range(2))
     optimizers = [build_optimizer(model, Optimizer(lr=0.1, **settings)) for model in (seen, spared)]
+    for optimizer in optimizers if joined else []:
+        optimizer.joined = True  # type: ignore[attr-defined]  # it is Adamax
     for i, step in enumerate(steps):
         good = {"weight": torch.tensor([[0.3, -0.1 * i]]), "bias": torch.tensor([0.7])}
         bad = {"weight": torch.tensor([[math.nan, math.inf]]), "bias": torch.tensor([1e30])}
@@ -155,6 +160,32 @@ def test_an_update_that_is_left_out_leaves_no_trace(settings: dict[str, Any], st
     memories = [optimizer_tensors(model, made) for model, made in zip((seen, spared), optimizers, strict=True)]
     assert memories[0].keys() == memories[1].keys()
     assert all(torch.equal(value, memories[1][name]) for name, value in memories[0].items())
+
+
+@pytest.mark.parametrize("corrected", [True, False])
+@pytest.mark.parametrize("late", [False, True])
+def test_joined_gradients_give_the_same_adamax(corrected: bool, late: bool) -> None:
+    """In any layout, also where a parameter takes part from the second step on only, and so counts fewer."""
+    random = torch.Generator().manual_seed(0)
+    shapes = {"weight": (4, 3, 3, 3), "one": (4, 3, 1, 1), "bias": (4,), "gain": ()}
+    values = {name: torch.randn(shape, generator=random, dtype=torch.float64) for name, shape in shapes.items()}
+    values["weight"] = values["weight"].contiguous(memory_format=torch.channels_last)
+    settings = Optimizer(kind="adamax", lr=0.1, bias_correction=corrected, weight_decay=L2(weight=0.1))
+    models = [Holder(**values) for _ in range(2)]
+    optimizers: list[Any] = [build_optimizer(model, settings) for model in models]
+    optimizers[1].joined = True
+    for step in range(4):
+        for name, value in values.items():
+            gradient = torch.randn(value.shape, generator=random, dtype=torch.float64)
+            for model in models:
+                model.get_parameter(name).grad = None if late and step == 0 and name == "bias" else gradient.clone()
+        for optimizer in optimizers:
+            update(optimizer, torch.tensor(step != 2))
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-12, atol=1e-14)
+    memories = [optimizer_tensors(*pair) for pair in zip(models, optimizers, strict=True)]
+    for name, value in memories[0].items():
+        torch.testing.assert_close(memories[1][name], value, rtol=1e-12, atol=1e-14)
 
 
 def test_moments_follow_the_layout_of_their_parameters() -> None:
