@@ -190,11 +190,6 @@ def _calls_around(node: Node, calls: dict[int, GraphScope]) -> list[GraphScope]:
         scope = scope.parent
 
 
-def saved_bytes(graph: Graph, nodes: Iterable[Node] | None = None) -> int:
-    """Bytes that the backward pass through `nodes` (by default all) keeps for one image."""
-    return Storages(graph).saved(graph.nodes if nodes is None else list(nodes))
-
-
 class StepMemory:
     """Predicts the memory of a training step, with any of its outermost recipe instances run again."""
 
