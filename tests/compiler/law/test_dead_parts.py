@@ -195,8 +195,8 @@ def test_what_only_arithmetic_empties_is_told(body: str, message: str, at: str) 
         "a = conv(1x1, 8); x + (a -> gelu) - a",
         "a, b = conv(1x1, 16) -> chunk(2); a - b",
         "parallel(3) { conv(1x1, 8) } -> { 1 - x }",
-        "parallel(3, join = mean) { conv(1x1, 8) } -> { -x }",
-        "parallel(3, join = delta) { conv(1x1, 8) } -> { -x }",
+        "parallel(3, join = mean) { conv(1x1, 8) } -> { 1 - x }",
+        "parallel(3, join = delta) { conv(1x1, 8) } -> { 1 - x }",
         "a = conv(1x1, 8); a * x - x * a",  # products are compared by what they are, not by what they give
     ],
 )
@@ -237,6 +237,14 @@ def test_an_instance_that_reads_zeros_alone_is_told_where_others_of_its_text_do_
         "cell masked { conv(3x3, 8, mask = causal(exclude)) }", "shared masked = conv(3x3, 8, mask = causal(exclude))"
     )
     assert diagnosed(shared) == []  # its weights learn from the other use
+
+
+def test_a_tapped_tuple_is_no_sum() -> None:
+    text = spec(
+        encoder="8: { conv(3x3, 8); tap(pair) = (1 - x, x); tap }",
+        posterior="{ a, b = skip(pair); concat(x, skip, a, b) }",
+    )
+    assert diagnosed(text) == []
 
 
 def test_one_blind_group_among_others_is_a_warning() -> None:
