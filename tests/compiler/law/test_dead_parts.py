@@ -239,11 +239,10 @@ def test_an_instance_that_reads_zeros_alone_is_told_where_others_of_its_text_do_
     assert diagnosed(shared) == []  # its weights learn from the other use
 
 
-def test_a_tapped_tuple_is_no_sum() -> None:
-    text = spec(
-        encoder="8: { conv(3x3, 8); tap(pair) = (1 - x, x); tap }",
-        posterior="{ a, b = skip(pair); concat(x, skip, a, b) }",
-    )
+def test_what_is_drawn_on_the_way_up_is_no_sum() -> None:
+    rise = "group rise { u ~ posterior normal(conv(1x1, 8))\n u -> conv(1x1, 8) }"
+    fall = "group fall { u ~ normal(conv(1x1, 8)) posterior skip(u)\n x + (u -> conv(1x1, 8)) }"
+    text = spec(top=f"{rise}\n{fall}", encoder="8: conv(3x3, 8) -> { 1 - x } -> rise -> tap", decoder="layer -> fall")
     assert diagnosed(text) == []
 
 
