@@ -81,19 +81,6 @@ def receptive_fields(graph: Graph) -> Fields:
     )
 
 
-def prior_field(graph: Graph) -> tuple[int, int]:
-    """How many positions of its code map the output of a second-stage prior depends on.
-
-    Raises:
-        ValueError: for a graph without codes.
-    """
-    codes = next((node for node in graph.nodes if node.role is Role.CODES), None)
-    if codes is None:
-        raise ValueError(f"{graph.name} has no codes")
-    seen = _follow(graph, Edge(codes.index), through_latents=False)
-    return _pixels(seen.get(graph.output), codes.shapes[0][1:])
-
-
 def _follow(graph: Graph, source: Edge, *, through_latents: bool) -> dict[Edge, Field]:
     """The field in `source` of every tensor that depends on it."""
     fields: dict[Edge, Field] = {source: POINT}

@@ -179,11 +179,6 @@ def _calls_around(node: Node, calls: dict[int, GraphScope]) -> list[GraphScope]:
         scope = scope.parent
 
 
-def saved_bytes(graph: Graph, nodes: Iterable[Node] | None = None) -> int:
-    """Bytes that the backward pass through `nodes` (by default all) keeps for one image."""
-    return Storages(graph).saved(graph.nodes if nodes is None else list(nodes))
-
-
 def drawn_bytes(nodes: Iterable[Node]) -> int:
     """Bytes that draws and rates keep for one image."""
     return sum(KEPT_PER_DRAW * element_count(n.shapes[0]) * FLOAT32 for n in nodes if n.role is Role.LATENT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 
 from hvdsl.compiler.analysis.zeros import FACTORS, forms, zeros
@@ -159,29 +158,6 @@ def generation(graph: Graph) -> Generation:
             needed.update(value.node for value in _generative_inputs(node))
     order = range(len(graph.nodes))
     return Generation(tuple(i for i in order if i in needed), tuple(i for i in order if i not in needed))
-
-
-def path_past_latents(graph: Graph) -> tuple[int, ...]:
-    """A shortest way from the image to the output past all latents; empty in a model that can generate."""
-    readers: dict[int, list[int]] = {}
-    for node in graph.nodes:
-        for value in _generative_inputs(node):
-            readers.setdefault(value.node, []).append(node.index)
-    start = [node.index for node in graph.nodes if node.role is Role.IMAGE]
-    came_from = dict.fromkeys(start, -1)
-    queue = deque(start)
-    while queue:
-        index = queue.popleft()
-        if index == graph.output.node:
-            way = [index]
-            while came_from[way[-1]] >= 0:
-                way.append(came_from[way[-1]])
-            return tuple(reversed(way))
-        for reader in readers.get(index, ()):
-            if reader not in came_from:
-                came_from[reader] = index
-                queue.append(reader)
-    return ()
 
 
 def latent_structure(graph: Graph) -> LatentStructure:

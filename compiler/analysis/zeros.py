@@ -78,8 +78,10 @@ def _can_cancel(node: Node) -> bool:
 def _factors(node: Node) -> tuple[Fraction, ...] | None:
     """How often a sum, a multiple or what changes nothing takes each operand; None of all else."""
     operation, one = node.operation, Fraction(1)
-    if operation is ADD or operation is SUB:
-        return one, one if operation is ADD else -one
+    if operation is SUB:
+        return one, -one
+    if operation is ADD:  # of two, or of all that `parallel` joins
+        return (one,) * len(node.inputs)
     if operation is MEAN:
         return (one / len(node.inputs),) * len(node.inputs)
     if operation is NEG or operation is NUMBER_SUB:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hvdsl.compiler.catalogue.table import LayerCall
 from hvdsl.compiler.emit.forward.steps import Address, Index, Item
-from hvdsl.compiler.emit.modules.shared import alike, extend
+from hvdsl.compiler.emit.modules.shared import Use, alike, extend
 from hvdsl.compiler.graph import Edge, Graph, GraphScope, Node, Role
 from hvdsl.grammar.record import Record, record
 
@@ -42,19 +42,55 @@ def uses(graph: Graph) -> Uses:
         added = [extend(nodes, several) for nodes in (live, generative) for several in shared]
         if not any(added):
             break
+    while True:
+        _needed_by(graph, number, live, generative, needed)
+        added = [_needed_alike(several, number, live - generative, needed) for several in shared]
+        if not any(added):
+            break
+    return Uses(frozenset(live), frozenset(generative), needed)
+
+
+def _needed_by(
+    graph: Graph, number: dict[int, int], live: set[int], generative: set[int], needed: dict[int, tuple[int, int]]
+) -> None:
+    """Widen the ranges of latents in `needed` to those of what follows; latents that the model has not, count not."""
     for node in reversed(graph.nodes):
         if node.index not in live:
             continue
         own_range = needed.get(node.index)
         if node.index in number:
             own_range = (number[node.index], number[node.index])
-        if own_range is None:
+        if own_range is None or own_range[0] >= len(number):
             continue
+        own_range = own_range[0], min(own_range[1], len(number) - 1)
         for value in node.inputs:
             if value.node not in generative:
                 low, high = needed.get(value.node, own_range)
                 needed[value.node] = min(low, own_range[0]), max(high, own_range[1])
-    return Uses(frozenset(live), frozenset(generative), needed)
+
+
+def _needed_alike(uses: list[Use], number: dict[int, int], parts: set[int], needed: dict[int, tuple[int, int]]) -> bool:
+    """Give the uses of a shared group one range for each part, counted from their own first latent; as `extend`.
+
+    An inference state (DRAW's encoder) is needed by the posteriors of all later steps, of which each step has fewer
+    than the one before it; the last have as many as the first, some of them behind the model's end.
+    """
+    firsts = [
+        min(number[n] for n in use.nodes if n in number) for use in uses if not number.keys().isdisjoint(use.nodes)
+    ]
+    if len(firsts) != len(uses):
+        return False
+    before = dict(needed)
+    for same in zip(*(use.nodes for use in uses), strict=True):
+        ranges = [
+            (needed[n][0] - first, needed[n][1] - first)
+            for n, first in zip(same, firsts, strict=True)
+            if n in needed and n in parts
+        ]
+        if ranges:
+            low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
+            needed |= {n: (first + low, first + high) for n, first in zip(same, firsts, strict=True) if n in parts}
+    return needed != before
 
 
 def is_tap(graph: Graph, value: Edge) -> bool:
@@ -138,6 +174,11 @@ def declares(instance: ModuleInstance, shared: GraphScope) -> bool:
     while scope is not None and scope.kind not in SEPARATE:
         scope = scope.parent
     return scope is instance.scope
+
+
+def in_shared(instance: ModuleInstance | None) -> bool:
+    """Whether an instance is a use of a shared one, or inside one."""
+    return instance is not None and (instance.scope.kind == "shared" or in_shared(instance.parent))
 
 
 def lent(path: str, instance: ModuleInstance) -> Address:

@@ -28,6 +28,7 @@ from hvdsl.compiler.emit.modules.instance import (
     Uses,
     address_of,
     declares,
+    in_shared,
     lent,
     parent_of,
     published,
@@ -76,6 +77,8 @@ class ModuleTree:
         instance.generative = any(n.index in self.uses.generative for n in live)
         if drawn:  # and those further down whose posteriors alone need a part of it
             later = [self.uses.needed[n.index][1] for n in live if n.index in self.uses.needed]
+            if not in_shared(instance):  # uses of which have all as many, some behind the model's end
+                later = [min(latent, len(self.graph.latents) - 1) for latent in later]
             instance.latents = min(drawn), max([*drawn, *(later if instance.generative else ())]) + 1
         sources = any(not n.inputs and n.role not in ENTRIES for n in live)  # they ask for the size of the batch
         instance.takes_latents = bool(drawn) or sources

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hvdsl.compiler.analysis.cost import cost, macs
-from hvdsl.compiler.analysis.memory import StepMemory, saved_bytes
+from hvdsl.compiler.analysis.memory import StepMemory, memory
 from hvdsl.compiler.graph import Graph, Term
 from tests.compiler.analysis.small_graphs import Maker, ladder
 
@@ -82,7 +82,7 @@ def test_counts_and_memory_agree_with_torch() -> None:
     parameters = list(module.parameters())
     assert cost(graph).parameters == sum(p.numel() for p in parameters) == graph.parameter_count()
     assert 2 * cost(graph).macs == counter.get_total_flops()
-    assert saved_bytes(graph) == pytest.approx(measured_bytes(lambda: module(x), parameters), rel=0.02)
+    assert memory(graph).saved == pytest.approx(measured_bytes(lambda: module(x), parameters), rel=0.02)
 
 
 def test_views_keep_the_tensor_that_they_look_at_once() -> None:
@@ -91,7 +91,7 @@ def test_views_keep_the_tensor_that_they_look_at_once() -> None:
     first = m.add("conv", pieces, kernel=(1, 1), out=4)
     second = m.add("conv", type(pieces)(pieces.node, 1), kernel=(1, 1), out=4)
     graph = m.graph(m.add("add", first, second))
-    assert saved_bytes(graph) == 8 * 4 * 4 * 4
+    assert memory(graph).saved == 8 * 4 * 4 * 4
 
 
 def test_checkpointing_saves_memory() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
+import itertools
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -281,6 +283,46 @@ def test_a_shared_step_over_a_state_is_a_loop_though_nothing_reads_the_last_stat
     walk = Traversal.infer(done.build().LATENTS, 2, SampleNoise(0, [0, 1]))  # type: ignore[arg-type]
     done.build()(torch.rand(2, 1, 8, 8), walk)
     assert walk.rates.shape == (3, 2)
+
+
+REMEMBERING = """hv 1
+model remembering
+data digits { shape = 1x8x8, bits = 4, input = v / 15 }
+group step {
+  e, h, canvas = x
+  e = concat(skip, h, e) -> conv(1x1, 3) -> tanh
+  z ~ normal(standard(2)) posterior normal(e -> conv(1x1, 4))
+  h = concat(h, z) -> conv(1x1, 3) -> tanh
+  e, h, canvas + (h -> conv(1x1, 1))
+}
+encoder { 8: conv(1x1, 2) -> tap -> avg_pool(2) -> conv(1x1, 3) -> tap }
+decoder {
+  4: { shared f = step; _, _, canvas = (learned(zeros, 3), learned(zeros, 3), learned(zeros, 1)) -> f * 3; canvas }
+  8: {
+    nearest(2)
+    last ~ normal(standard(1)) posterior normal(skip)
+    x + last
+  }
+}
+likelihood bernoulli
+objective { unit = nats_per_image }
+"""
+
+
+def test_a_shared_step_may_carry_a_state_that_posteriors_alone_read() -> None:
+    """The state of DRAW's encoder: it is computed while any later posterior is, and never when images are drawn."""
+    shared = hvdsl.build(Source("one.hv", REMEMBERING), seed=1)
+    several = hvdsl.build(Source("each.hv", REMEMBERING.replace("shared f = step; ", "").replace("f * 3", "step * 3")))
+    weights = shared.state_dict()
+    with torch.no_grad():
+        for name, weight in several.named_parameters():
+            weight.copy_(weights[re.sub(r"r4\.canvas\.step\.\d", "r4.f.step.0", name)])
+    x = torch.rand(2, 1, 8, 8)
+    for sources in itertools.product((From.POSTERIOR_MEAN, From.PRIOR), repeat=4):
+        walks = [Traversal(m.LATENTS, 2, SampleNoise(0, [0, 1]), sources, 0.0) for m in (shared, several)]  # type: ignore[arg-type]
+        with torch.no_grad():
+            first, second = (m(x, walk) for m, walk in zip((shared, several), walks, strict=True))
+        assert torch.equal(first, second)
 
 
 def test_values_keep_the_names_of_the_spec() -> None:

@@ -194,6 +194,9 @@ def test_what_only_arithmetic_empties_is_told(body: str, message: str, at: str) 
         "a = conv(1x1, 8); x + (a -> dropout(0.1)) - a",
         "a = conv(1x1, 8); x + (a -> gelu) - a",
         "a, b = conv(1x1, 16) -> chunk(2); a - b",
+        "parallel(3) { conv(1x1, 8) } -> { 1 - x }",
+        "parallel(3, join = mean) { conv(1x1, 8) } -> { -x }",
+        "parallel(3, join = delta) { conv(1x1, 8) } -> { -x }",
         "a = conv(1x1, 8); a * x - x * a",  # products are compared by what they are, not by what they give
     ],
 )
