@@ -52,6 +52,6 @@ def test_a_picture_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", [".png", "sub/.npy", "./.NPZ"])
 def test_an_ending_without_a_name_is_refused(name: str) -> None:
-    with pytest.raises(HvdslError, match="an ending without a name: write `.*images"):
+    with pytest.raises(HvdslError, match=r"an ending without a name: write `.*images"):
         ImageOutput.of(name)
     assert ImageOutput.of(f"{name}/").form == "folder"
