@@ -19,7 +19,7 @@ from hvdsl.errors import HvdslError, UsageError
 from hvdsl.runtime.codes.files import read_codes
 from hvdsl.runtime.codes.levels import LABEL, CodesError, check_fit, decode_codes
 from hvdsl.runtime.ground.pixels import as_mean
-from hvdsl.runtime.inference.generate import check_guidance, completed, guided, sample_batch
+from hvdsl.runtime.inference.generate import check_guidance, completed, sample_batch
 from hvdsl.runtime.inference.inference import chunks, some
 from hvdsl.runtime.inference.recalibrate import recalibrate_batch_norm
 from hvdsl.runtime.latents import LatentGroup
@@ -165,8 +165,9 @@ def draw_from_latents(
     passes = settings.sample.recalibrate_batch_norm if options.recalibrate is None else options.recalibrate
     with _own_statistics(module), showing("images", console, done=options.n - sum(map(len, batches))) as show:
         if passes and batches:
-            drawn_under = given if options.guidance is None else guided(module, given, options.guidance)[0]
-            recalibrate_batch_norm(module, passes, temperature=temperature, seed=options.seed, given=drawn_under)
+            left_out = {c.name: absent(c, 1) for c in conditions_of(module) if c.droppable and options.guidance == 0}
+            under = {**given, **left_out}
+            recalibrate_batch_norm(module, passes, temperature=temperature, seed=options.seed, given=under)
         for indices in batches:
             images = sample_batch(
                 module,
