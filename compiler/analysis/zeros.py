@@ -87,7 +87,7 @@ def _factors(node: Node) -> tuple[Fraction, ...] | None:
     if operation is NEG or operation is NUMBER_SUB:
         return (-one,)
     if operation in (ADD_NUMBER, SUB_NUMBER, IDENTITY, TAP):
-        return (one,)
+        return (one,) if len(node.inputs) == 1 else None  # a tap of a draw has its distribution beside it
     if operation is MUL_NUMBER:
         return (Fraction(number(node.args, "number")),)
     if operation is DIV_NUMBER:
