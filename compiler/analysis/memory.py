@@ -260,7 +260,8 @@ class StepMemory:
             own = set(members)
             entering = {self._storages.base(v) for i in members for v in nodes[i].inputs if v.node not in own}
             kept: set[KeptMemory] = set().union(*(self._kept[i] for i in members))
-            freed += sum(k.bytes for k in kept if k.edge not in entering) + self._storages.drawn(nodes[i] for i in members)
+            freed += sum(k.bytes for k in kept if k.edge not in entering)
+            freed += self._storages.drawn(nodes[i] for i in members)
         return freed / max(1, self._macs(path))
 
 
