@@ -217,14 +217,8 @@ def parity(report: Report, quick: bool) -> None:
             apart = max(float((a - b).norm() / a.norm()) for a, b in pairs if a.norm() > 0)
             size = torch.cat([a.reshape(-1) for a, _ in pairs]).norm()
             whole = float(torch.cat([(a - b).reshape(-1) for a, b in pairs]).norm() / size)
-            report.add(
-                "parity",
-                f"{spec:16} loss {loss:.1e}, gradient {whole:.1e} (worst tensor {apart:.1e})",
-                case=spec,
-                loss=loss,
-                gradient=whole,
-                worst=apart,
-            )
+            text = f"{spec:16} loss {loss:.1e}, gradient {whole:.1e} (worst tensor {apart:.1e})"
+            report.add("parity", text, case=spec, loss=loss, gradient=whole, worst=apart)
             if loss > LOSS_LIMIT or whole > GRADIENT_LIMIT:
                 raise AssertionError(f"limits are {LOSS_LIMIT:g} and {GRADIENT_LIMIT:g}")
 

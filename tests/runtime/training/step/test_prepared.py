@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,12 +13,6 @@ from hvdsl.runtime.training.step import fast_paths
 from hvdsl.runtime.training.step.prepared import PreparedWeights
 from tests.cli.conftest import TINY
 from tests.runtime.training.step.test_no_host_reads import FAMILIES, batch, built, optimization
-
-
-class LeftToAutocast(PreparedWeights):
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        yield
 
 
 def trained(spec: str | Source, **overrides: str) -> list[Tensor]:
@@ -36,17 +27,17 @@ def trained(spec: str | Source, **overrides: str) -> list[Tensor]:
 @pytest.mark.parametrize("checkpointing", ["none", "group"])
 def test_steps_are_those_of_autocast(checkpointing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = Source("tiny.hv", TINY)
-    together = trained(tiny, **{"train.checkpointing": checkpointing})
-    monkeypatch.setattr(fast_paths, "PreparedWeights", LeftToAutocast)
-    assert all(map(torch.equal, together, trained(tiny, **{"train.checkpointing": checkpointing})))
+    one_by_one = trained(tiny, **{"train.checkpointing": checkpointing})
+    monkeypatch.setattr(fast_paths, "casts_together", lambda device: True)
+    assert all(map(torch.equal, one_by_one, trained(tiny, **{"train.checkpointing": checkpointing})))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_steps_of_each_family_are_those_of_autocast(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    together = trained(name)
-    monkeypatch.setattr(fast_paths, "PreparedWeights", LeftToAutocast)
-    assert all(map(torch.equal, together, trained(name)))
+    one_by_one = trained(name)
+    monkeypatch.setattr(fast_paths, "casts_together", lambda device: True)
+    assert all(map(torch.equal, one_by_one, trained(name)))
 
 
 def test_weights_normalised_together_give_the_same_gradients_in_any_layout() -> None:
