@@ -4,11 +4,10 @@
 
 Sections, each within its share of the time: `ceilings` (copy bandwidth, matrix peak, launches per second), `parity`
 (the same parameters, pixels and noise on CPU and device, in float32), `steps` (training: images/s, memory, shares of
-the ceilings, how long host and device are busy), `sampling`, `priors`, `kernels` (the ten heaviest of one step).
-Pixels are synthetic. A case that fails is reported as what it is and makes the exit code 1; one that does not fit the
+the ceilings, how long host and device are busy, operations), `sampling`, `priors`, `kernels` (the ten heaviest).
+Pixels are synthetic. A failing case is reported as what it is and makes the exit code 1; one that does not fit the
 time left is listed as left out, and one that runs into the end of all time fails. Runs on a CPU too, and from a plain
 checkout: torch, numpy, pydantic, lark, networkx and rich are all it needs.
-
 The share of the copy bandwidth is of the least traffic: all that a step holds in memory, written and read once.
 """
 
@@ -31,6 +30,7 @@ import torch
 from torch import nn
 
 import hvdsl
+from benchmarks.launches import operations_of
 from hvdsl.compiler.analysis.cost import cost
 from hvdsl.compiler.settings import ModelSettings
 from hvdsl.runtime.ground.noise import SampleNoise
@@ -267,6 +267,11 @@ def steps(report: Report, quick: bool) -> None:
             continue
         with report.case("steps", what):
             _step(report, case, what)
+        if time.monotonic() > report.end:
+            continue
+        with report.case("steps", f"operations of {what}"):
+            n = operations_of(case.spec, case.precision, min(case.level, 1))
+            report.add("steps", f"{what}: {n:,} operations, counted on `meta`", case=what, operations=n)
 
 
 def _step(report: Report, case: Case, what: str) -> None:

@@ -19,6 +19,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from types import TracebackType
 from typing import Any
 from unittest import mock
@@ -326,6 +327,13 @@ def count_step(model: nn.Module, settings: ModelSettings, batch: int) -> Count:
     with counting, _parts(counting, model, steps):
         steps.launch(parts)
     return counting.count
+
+
+@cache
+def operations_of(spec: str, precision: str, level: int) -> int:
+    """How many operations a step of a shipped spec is; of how many images is of no consequence."""
+    alike = {"tf32": "fp32", "fp16": "bf16"}.get(precision, precision)
+    return count_step(*built_on_meta(spec, level, **{"train.precision": alike, "train.accumulate": 1}), 2).total
 
 
 @contextlib.contextmanager

@@ -1,11 +1,12 @@
 """CPU seconds of one training step of a small NVAE (`nvae_step.hv`): forward, penalties, backward, optimizer.
 
-    python -m benchmarks.nvae_step [--repeats 8] [--level 1]
+    python -m benchmarks.nvae_step [--repeats 8] [--level 1] [--give-back]
 
 One torch thread, process CPU time, the best of the repeats, batch 4 of 32x32 RGB in float32. Beside it stands the unit
 that makes machines comparable: the speed of a 1024x1024 matrix product on that thread, best of the same repeats. The
 aim is 0.60 s where that unit is 90 GFLOP/s. Below them stands what the step's convolutions take alone: forward and
-backward of each in turn, on maps of the same sizes and layouts, with nothing before, between or after them.
+backward of each in turn, on maps of the same sizes and layouts, with nothing before, between or after them. The process
+keeps freed memory as `hvdsl train` does; with `--give-back` it leaves that to the C library.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 import hvdsl
 from hvdsl.compiler.settings import ModelSettings, Train
+from hvdsl.runtime.ground.heap import keep_freed_memory
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.layers import Conv2d
 from hvdsl.runtime.layers.convolution import depthwise_conv2d
@@ -139,7 +141,10 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="CPU seconds of one training step of a small NVAE.")
     parser.add_argument("--repeats", type=int, default=8)
     parser.add_argument("--level", type=int, default=1)
+    parser.add_argument("--give-back", action="store_true")
     args = parser.parse_args(arguments)
+    if not args.give_back:
+        keep_freed_memory()
     torch.set_num_threads(1)
     measured = subject(args.level)
     optimizer = build_optimizer(measured.model, measured.train.optimizer)

@@ -84,10 +84,10 @@ def check_variants(
         if over is None:
             wrong += [replace(d, message=f"{d.message}, in variant `{name}`") for d in errors]
             continue
-        first, more = errors[0], f", and {len(errors) - 1} more" if len(errors) > 1 else ""
-        message = f"variant `{name}` is wrong alone ({first.message}{more}), and right over `{over}`"
+        more = f", and {len(errors) - 1} more" if len(errors) > 1 else ""
+        message = f"variant `{name}` is wrong alone ({errors[0].message}{more}), and right over `{over}`"
         help = f"choose it as `@{over}@{name}` behind the name of the file"
-        wrong.append(Diagnostic(VARIANT_OVER_ANOTHER, message, first.span, help=help))
+        wrong.append(Diagnostic(VARIANT_OVER_ANOTHER, message, errors[0].span, help=help))
     return tuple(d for d in wrong if not _allowed(d))
 
 

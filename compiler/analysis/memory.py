@@ -20,6 +20,7 @@ FLOAT32, LOW = 4, 2  # bytes
 # Drawing z and its closed-form rate keep the noise, the scale, the squared ratio of the scales, the
 # difference of the means, the prior's inverse scale, and the product of these two.
 KEPT_PER_DRAW = 6
+KEPT_PER_CODE = 1  # the distance to the code, which commitment costs
 
 
 class KeptMemory(NamedTuple):
@@ -125,13 +126,23 @@ class Storages:
         kept: set[KeptMemory] = set()
         for node in nodes:
             kept |= self.kept(node)
-        return sum(k.bytes for k in kept) + drawn_bytes(nodes)
+        return sum(k.bytes for k in kept) + self.drawn(nodes)
+
+    def drawn(self, nodes: Iterable[Node]) -> int:
+        """Bytes that draws and rates keep for one image."""
+        latents = [node for node in nodes if node.role is Role.LATENT]
+        return sum(self._kept_of(node) * element_count(node.shapes[0]) * FLOAT32 for node in latents)
+
+    def _kept_of(self, latent: Node) -> int:
+        prior = self.graph.nodes[latent.inputs[0].node].operation.distribution
+        quantized = prior is not None and prior.family is not None and prior.family.quantized
+        return KEPT_PER_CODE if quantized else KEPT_PER_DRAW
 
     def _width_of(self, node: Node) -> int:
         """A product gives 16 bits; what works element by element, and views, the widest of its operands."""
         if not self._low or node.role is not Role.OPERATION or not node.inputs:
             return FLOAT32
-        if _is_product(node):
+        if _is_product(node) or node.operation.casts:
             return LOW
         if node.operation.view or node.operation.locality in (Locality.ELEMENT, Locality.PIXEL):
             return max(self._arrives(value, node) for value in node.inputs)
@@ -153,7 +164,7 @@ class Storages:
 
 
 def _is_product(node: Node) -> bool:
-    return node.role is Role.OPERATION and node.operation.macs is not None
+    return node.role is Role.OPERATION and node.operation.is_product
 
 
 def _weights(node: Node) -> int:
@@ -177,11 +188,6 @@ def _calls_around(node: Node, calls: dict[int, GraphScope]) -> list[GraphScope]:
         if scope.parent is None:
             return found
         scope = scope.parent
-
-
-def drawn_bytes(nodes: Iterable[Node]) -> int:
-    """Bytes that draws and rates keep for one image."""
-    return sum(KEPT_PER_DRAW * element_count(n.shapes[0]) * FLOAT32 for n in nodes if n.role is Role.LATENT)
 
 
 class StepMemory:
@@ -211,12 +217,12 @@ class StepMemory:
             entering = {storages.base(v) for i in members for v in nodes[i].inputs if v.node not in own}
             crossing |= {KeptMemory(edge, storages.bytes(edge)) for edge in entering}
             kept: set[KeptMemory] = set().union(*(self._kept[i] for i in members))
-            drawn = drawn_bytes(nodes[i] for i in members)
+            drawn = storages.drawn(nodes[i] for i in members)
             again = max(again, sum(k.bytes for k in kept if k.edge not in entering or k.reader >= 0) + drawn)
             weights_again = max(weights_again, storages.derived(nodes[i] for i in members))
         outside = [node for node in nodes if node.index not in inside]
         remaining = crossing.union(*(self._kept[node.index] for node in outside))
-        saved = sum(k.bytes for k in remaining) + drawn_bytes(outside)
+        saved = sum(k.bytes for k in remaining) + storages.drawn(outside)
         weights = storages.derived(outside) + weights_again + storages.cast()
         return Memory(saved, saved + again + self._beside, weights)
 
@@ -254,7 +260,8 @@ class StepMemory:
             own = set(members)
             entering = {self._storages.base(v) for i in members for v in nodes[i].inputs if v.node not in own}
             kept: set[KeptMemory] = set().union(*(self._kept[i] for i in members))
-            freed += sum(k.bytes for k in kept if k.edge not in entering) + drawn_bytes(nodes[i] for i in members)
+            freed += sum(k.bytes for k in kept if k.edge not in entering)
+            freed += self._storages.drawn(nodes[i] for i in members)
         return freed / max(1, self._macs(path))
 
 

@@ -78,14 +78,16 @@ def _can_cancel(node: Node) -> bool:
 def _factors(node: Node) -> tuple[Fraction, ...] | None:
     """How often a sum, a multiple or what changes nothing takes each operand; None of all else."""
     operation, one = node.operation, Fraction(1)
-    if operation is ADD or operation is SUB:
-        return one, one if operation is ADD else -one
+    if operation is SUB:
+        return one, -one
+    if operation is ADD:  # of two, or of all that `parallel` joins
+        return (one,) * len(node.inputs)
     if operation is MEAN:
         return (one / len(node.inputs),) * len(node.inputs)
     if operation is NEG or operation is NUMBER_SUB:
         return (-one,)
     if operation in (ADD_NUMBER, SUB_NUMBER, IDENTITY, TAP):
-        return (one,)
+        return (one,) if len(node.inputs) == 1 else None  # a tap of a draw has its distribution beside it
     if operation is MUL_NUMBER:
         return (Fraction(number(node.args, "number")),)
     if operation is DIV_NUMBER:

@@ -76,6 +76,7 @@ def _function(name: str, summary: str, saves: Saves, call: str, writes_into: str
         locality=Locality.ELEMENT,
         keeps_zeros=name != "sigmoid",
         writes_into=into(f"{writes_into}({{0}})") if writes_into else None,
+        steady=True,
     )
 
 
@@ -93,10 +94,11 @@ def _with_number(
         locality=Locality.ELEMENT,
         keeps_zeros=name != "softplus",
         writes_into=writes_into,
+        steady=True,
     )
 
 
-GELU = _function("gelu", "x Φ(x), with the exact normal distribution function.", Saves.INPUT, "F.gelu")
+GELU = _function("gelu", "x Φ(x), with the exact normal distribution function.", Saves.INPUT, "gelu")
 SILU = _function("silu", "x sigmoid(x).", Saves.INPUT, "F.silu", "silu")
 SWISH = _function("swish", "x sigmoid(x); another name of `silu`.", Saves.INPUT, "F.silu", "silu")
 ELU = _with_number("elu", "x above 0, alpha (exp(x) - 1) below.", "alpha", 1.0, "minus the limit below", _elu_into)
@@ -130,6 +132,7 @@ CLIP = Operation(
     saves=Saves.INPUT,
     expression=template("torch.clamp({0}, {low}, {high})"),
     locality=Locality.ELEMENT,
+    steady=True,
 )
 IDENTITY = Operation(
     "identity",
@@ -144,6 +147,18 @@ IDENTITY = Operation(
     view=True,
     glyph="",
 )
+LOW_PRECISION = Operation(
+    "low_precision",
+    OperationKind.INTERNAL,
+    "The same map, in bf16 where products run in bf16.",
+    (),
+    same_shape,
+    expression=template("low_precision({0})"),
+    locality=Locality.ELEMENT,
+    at_rest=AtRest.IDENTITY,
+    linear=True,
+    casts=True,
+)
 DROPOUT = Operation(
     "dropout",
     OperationKind.STEP,
@@ -157,4 +172,19 @@ DROPOUT = Operation(
     at_rest=AtRest.IDENTITY,
 )
 
-OPERATIONS = (GELU, SILU, SWISH, ELU, RELU, LEAKY_RELU, SIGMOID, TANH, SOFTPLUS, GLU, CLIP, IDENTITY, DROPOUT)
+OPERATIONS = (
+    GELU,
+    SILU,
+    SWISH,
+    ELU,
+    RELU,
+    LEAKY_RELU,
+    SIGMOID,
+    TANH,
+    SOFTPLUS,
+    GLU,
+    CLIP,
+    IDENTITY,
+    DROPOUT,
+    LOW_PRECISION,
+)

@@ -295,6 +295,8 @@ class Operation(Record):
     bias: str | None = None  # the argument that asks for a bias
     cancels_bias: bool = False  # takes away what a bias before it adds
     layout: Layout = Layout.ANY
+    steady: bool = False  # its values move no further than its input's, to about a tenth: it may be given them rounded
+    casts: bool = False  # into the precision of products
     glyph: str | None = None  # in drawings; None: its name, nothing: not drawn
     block: bool = False  # takes `{ … }`
     role: Role = Role.OPERATION  # of its nodes
@@ -308,6 +310,11 @@ class Operation(Record):
         if self.reads is not None:
             return self.reads(shapes, args)
         return (WHOLE_MAP if self.locality is Locality.MAP else OWN_POSITION,) * len(shapes)
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it multiplies and sums, so that mixed precision computes it in 16 bits."""
+        return self.macs is not None
 
     @property
     def reads_around(self) -> bool:

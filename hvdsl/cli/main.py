@@ -63,6 +63,8 @@ GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
 COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
 COMPILING = frozenset(name for name, _, _ in GROUPS["specs"]) - {"lsp"}
 """Commands that read specs, say something and end."""
+COMPUTING = frozenset(name for group in ("training", "using a model") for name, _, _ in GROUPS[group])
+"""Commands that spend their time in torch."""
 
 
 class Command(Protocol):
@@ -96,6 +98,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.set_threshold(COMPILING_COLLECTS_AFTER if compiles else COLLECT_AFTER)
     if compiles and argv is None:
         atexit.register(gc.freeze)
+    if argv is None and COMPUTING.intersection(arguments[:1]):  # a process of its own
+        from hvdsl.runtime.ground.heap import keep_freed_memory
+
+        keep_freed_memory()
     try:
         return _guarded(arguments)
     finally:

@@ -165,7 +165,9 @@ def draw_from_latents(
     passes = settings.sample.recalibrate_batch_norm if options.recalibrate is None else options.recalibrate
     with _own_statistics(module), showing("images", console, done=options.n - sum(map(len, batches))) as show:
         if passes and batches:
-            recalibrate_batch_norm(module, passes, temperature=temperature, seed=options.seed, given=given)
+            left_out = {c.name: absent(c, 1) for c in conditions_of(module) if c.droppable and options.guidance == 0}
+            under = {**given, **left_out}
+            recalibrate_batch_norm(module, passes, temperature=temperature, seed=options.seed, given=under)
         for indices in batches:
             images = sample_batch(
                 module,

@@ -44,10 +44,12 @@ class ImageOutput:
         """Read a place: what ends in a slash, has no ending or is a folder already is a folder.
 
         Raises:
-            UsageError: it has another ending.
+            UsageError: it has another ending, or is nothing but one.
         """
         name, path = os.fspath(text), Path(text)
         ending = path.suffix.lower()
+        if path.name.lower() in (".png", ".npy", ".npz") and not name.endswith(("/", os.sep)):
+            raise UsageError(f"`{name}` is an ending without a name: write `{path.with_name('images' + path.name)}`")
         if name.endswith(("/", os.sep)) or path.is_dir() or not ending:
             return cls(path, "folder")
         match ending:

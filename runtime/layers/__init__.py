@@ -3,6 +3,7 @@
 Constructors allocate and never initialise; `initialize(module, seed)` does, once and explicitly.
 """
 
+from hvdsl.runtime.layers.activations import gelu, low_precision
 from hvdsl.runtime.layers.convolution import Conv2d, ConvTranspose2d, Dense
 from hvdsl.runtime.layers.functional import (
     Affine,
@@ -60,7 +61,9 @@ __all__ = [
     "fan_in",
     "gated_mix",
     "gaussian",
+    "gelu",
     "initialize",
+    "low_precision",
     "one_hot",
     "ones",
     "orthogonal",

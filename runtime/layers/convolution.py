@@ -284,7 +284,9 @@ def _suits_onednn(x: Tensor) -> bool:
     does for every other kernel. For few positions the product costs less than the call. Torch keeps a small single
     image from oneDNN, and what it then has for a dilation takes three times as long as the product.
     """
-    if x.dtype != torch.float32 or torch.compiler.is_compiling() or (len(x) == 1 and x.numel() <= ONEDNN_NUMBERS):
+    if x.dtype != torch.float32 or _in_16_bits(x) or torch.compiler.is_compiling():
+        return False
+    if len(x) == 1 and x.numel() <= ONEDNN_NUMBERS:
         return False
     return _HAS_ONEDNN and x.shape[0] * x.shape[2] * x.shape[3] >= ONEDNN_POSITIONS
 

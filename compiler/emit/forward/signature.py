@@ -71,7 +71,9 @@ class Signature:
 
     def _input_name(self, value: Edge, taken: set[str]) -> str:
         node = self._graph.nodes[value.node]
-        source = self._graph.nodes[node.inputs[0].node] if len(node.inputs) == 1 else node
+        source = node
+        while len(source.inputs) == 1 and (source is node or source.operation.casts):
+            source = self._graph.nodes[source.inputs[0].node]
         if is_tap(self._graph, value):
             name = self.name_of(value) or tap_key(node)[0]
         elif node.role is Role.GIVEN or (self._instance.is_section and node.role is Role.CODES):

@@ -33,11 +33,24 @@ CLOSE = 1e-3  # relative: a replay that is wrong is wrong by more, and kernels t
 
 
 def capture(run: Callable[[], R]) -> Callable[[], R]:
-    """Record what `run` does on the current device, without doing it; the function returned does it."""
-    graph = torch.cuda.CUDAGraph()
-    # A checkpoint may be on its way to the disk: what its thread does must not end the capture of this one.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        result = run()
+    """Record what `run` does on the current device, without doing it; the function returned does it.
+
+    Raises:
+        RuntimeError: It cannot be recorded. Stream and generator are those of before.
+    """
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    before = generator.clone_state()
+    try:
+        # A checkpoint may be on its way to the disk: what its thread does must not end the capture of this one.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            result = run()
+    except RuntimeError:
+        # torch ends a capture first and then all else, and so nothing else where ending it fails: its own stream stays
+        # the current one, and the generator is captured for good, which the next dropout would end in.
+        torch.cuda.set_stream(stream)
+        generator.graphsafe_set_state(before)
+        raise
 
     def replay() -> R:
         graph.replay()

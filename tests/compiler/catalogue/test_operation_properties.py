@@ -40,6 +40,7 @@ CASES: list[Case] = [
     ("split", [X], {"sizes": (1, 3)}),
     ("chunk", [X], {"n": 2}),
     ("channels_last", [X], {}),
+    ("low_precision", [X], {}),
     conv(),
     conv(groups=2),
     conv(stride=(2, 2), pad=Term("tf")),
@@ -207,6 +208,15 @@ def test_the_argument_that_asks_for_a_bias_makes_one(entry: Operation) -> None:
     for wanted in (True, False):
         parameters = entry.parameters([X], complete(entry.name, **given, **{entry.bias: wanted}))
         assert any(p.role == "bias" for p in parameters) is wanted
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if OPERATIONS[c[0]].steady], ids=lambda c: c[0])
+def test_steady_operations_move_no_further_than_their_inputs(case: Case) -> None:
+    op, inputs, given = case
+    run = function(op, inputs, given)
+    x = 4 * torch.randn(50, *inputs[0], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    [low], [high] = run(x), run(x + 1e-3)
+    assert 0 < (high - low).abs().max() <= 1.15e-3
 
 
 def test_every_operation_that_runs_is_looked_at() -> None:

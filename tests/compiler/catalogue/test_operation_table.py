@@ -15,6 +15,7 @@ from hvdsl.compiler.catalogue.padding import resolve_padding
 from hvdsl.compiler.catalogue.reference import markdown
 from hvdsl.compiler.catalogue.table import Locality, OperationKind
 from hvdsl.compiler.graph import Literal, Role, Shape, Term
+from hvdsl.runtime import layers
 from tests.compiler.catalogue.calls import complete, expression, layer, macs, reads, shape
 
 NOT_EMITTED = frozenset(name for name, o in OPERATIONS.items() if o.role not in (Role.OPERATION, Role.FLOW))
@@ -141,7 +142,9 @@ EXPRESSIONS: list[tuple[str, list[Shape], dict[str, Literal]]] = [
 def run_expression(op: str, operands: list[torch.Tensor], given: dict[str, Literal]) -> torch.Tensor:
     names = [f"t{i}" for i in range(len(operands))]
     text = expression(op, names, *(tuple(t.shape[1:]) for t in operands), **given)
-    result: torch.Tensor = eval(text, {"torch": torch, "F": F, **dict(zip(names, operands, strict=True))})
+    result: torch.Tensor = eval(
+        text, {"torch": torch, "F": F, **vars(layers), **dict(zip(names, operands, strict=True))}
+    )
     return result
 
 

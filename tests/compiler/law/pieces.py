@@ -107,13 +107,13 @@ STATEMENTS = (
 )
 FLOWS = (
     "iaf(shift) { conv(3x3, channels, mask = causal(before)) }",
-    "iaf(affine) { h = conv(3x3, 4, mask = causal(before)) -> elu; h -> conv(1x1, channels, mask = causal(upto)), "
-    "0.1 * (h -> conv(1x1, channels, mask = causal(upto))) }",
+    "iaf(affine) { h = conv(3x3, 2 * channels, mask = causal(before)) -> elu; "
+    "h -> conv(1x1, channels, mask = causal(upto)), 0.1 * (h -> conv(1x1, channels, mask = causal(upto))) }",
     "iaf(gated) { conv(3x3, channels, mask = causal(before)), conv(3x3, channels, mask = causal(before)) }",
     "iaf(shift) { conv(3x3, channels, mask = causal(before, mirror = yes)) -> depthwise(3x3, mask = causal(upto, "
     "mirror = yes)) }",
-    "(iaf(shift) { residual { identity } -> conv(3x3, 4, mask = causal(before)) -> tanh -> conv(1x1, channels, "
-    "mask = causal(upto)) }) * 2",
+    "(iaf(shift) { residual { identity } -> conv(3x3, 2 * channels, mask = causal(before)) -> tanh -> "
+    "conv(1x1, channels, mask = causal(upto)) }) * 2",
 )
 PRIORS = (
     "conv(3, 8, mask = causal(exclude)) -> elu -> conv(1x1, K)",

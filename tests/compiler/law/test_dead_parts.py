@@ -194,6 +194,9 @@ def test_what_only_arithmetic_empties_is_told(body: str, message: str, at: str) 
         "a = conv(1x1, 8); x + (a -> dropout(0.1)) - a",
         "a = conv(1x1, 8); x + (a -> gelu) - a",
         "a, b = conv(1x1, 16) -> chunk(2); a - b",
+        "parallel(3) { conv(1x1, 8) } -> { 1 - x }",
+        "parallel(3, join = mean) { conv(1x1, 8) } -> { 1 - x }",
+        "parallel(3, join = delta) { conv(1x1, 8) } -> { 1 - x }",
         "a = conv(1x1, 8); a * x - x * a",  # products are compared by what they are, not by what they give
     ],
 )
@@ -234,6 +237,13 @@ def test_an_instance_that_reads_zeros_alone_is_told_where_others_of_its_text_do_
         "cell masked { conv(3x3, 8, mask = causal(exclude)) }", "shared masked = conv(3x3, 8, mask = causal(exclude))"
     )
     assert diagnosed(shared) == []  # its weights learn from the other use
+
+
+def test_what_is_drawn_on_the_way_up_is_no_sum() -> None:
+    rise = "group rise { u ~ posterior normal(conv(1x1, 8))\n u -> conv(1x1, 8) }"
+    fall = "group fall { u ~ normal(conv(1x1, 8)) posterior skip(u)\n x + (u -> conv(1x1, 8)) }"
+    text = spec(top=f"{rise}\n{fall}", encoder="8: conv(3x3, 8) -> { 1 - x } -> rise -> tap", decoder="layer -> fall")
+    assert diagnosed(text) == []
 
 
 def test_one_blind_group_among_others_is_a_warning() -> None:

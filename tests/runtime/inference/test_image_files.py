@@ -11,7 +11,7 @@ from PIL import Image
 
 from hvdsl.errors import HvdslError
 from hvdsl.runtime.ground.pixels import to_bytes
-from hvdsl.runtime.inference.image_files import grid, labelled_rows, rate_bars, save_png
+from hvdsl.runtime.inference.image_files import ImageOutput, grid, labelled_rows, rate_bars, save_png
 
 
 def test_raw_pixel_values_span_black_to_white() -> None:
@@ -48,3 +48,10 @@ def test_a_picture_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(HvdslError, match=r"cannot write .*a\.png: .*file is not a folder"):
         save_png(grid(torch.zeros(1, 1, 8, 8), 8), tmp_path / "file" / "a.png")
+
+
+@pytest.mark.parametrize("name", [".png", "sub/.npy", "./.NPZ"])
+def test_an_ending_without_a_name_is_refused(name: str) -> None:
+    with pytest.raises(HvdslError, match=r"an ending without a name: write `.*images"):
+        ImageOutput.of(name)
+    assert ImageOutput.of(f"{name}/").form == "folder"

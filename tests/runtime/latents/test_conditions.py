@@ -30,6 +30,7 @@ from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.latents.conditions import arguments_of, dropped, target_of
 from hvdsl.runtime.likelihoods import DiscretizedLogisticMixture, DiscretizedNormal
 from hvdsl.runtime.training.batches import PixelBatch
+from hvdsl.runtime.training.folder.weights import save_weights
 from hvdsl.runtime.training.schedule import Clock
 from hvdsl.runtime.training.tasks import ImageTask
 from hvdsl.workflows.conditions import rows_of, runtime_condition
@@ -124,6 +125,16 @@ def test_guidance_of_one_is_plain_and_of_none_is_without_conditions(trained: hvd
     assert torch.equal(trained.sample(3, given=given, guidance=1.0), plain)
     assert torch.equal(trained.sample(3, given=given, guidance=0.0), trained.sample(3))
     assert not torch.equal(trained.sample(3, given=given, guidance=4.0), plain)
+
+
+def test_without_conditions_batch_norms_are_recalibrated_without_them(tmp_path: Path) -> None:
+    text = SPEC.replace("x + (z -> conv(3x3, 8))", "x + (z -> conv(3x3, 8, bias = no) -> batch_norm)")
+    compiled = hvdsl.compile(Source("normed.hv", text))
+    save_weights(compiled.build(1), tmp_path / "normed.safetensors", print_text(compiled.model.resolved), step=1)
+    normed = hvdsl.load(tmp_path / "normed.safetensors", device="cpu")
+    plain = normed.sample(3, recalibrate=2)
+    assert torch.equal(normed.sample(3, given={"label": [1, 2, 3]}, guidance=0.0, recalibrate=2), plain)
+    assert not torch.equal(normed.sample(3, given={"label": [1, 2, 3]}, recalibrate=2), plain)
 
 
 def test_unchanged_conditions_give_the_image_back(trained: hvdsl.Trained) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hvdsl.compiler.setting_words import BySize, Duration, Ramp
 from hvdsl.compiler.settings import ObjectiveSettings
 from hvdsl.runtime.latents.noise import set_noise_scheme
 from hvdsl.runtime.training.folder.run import Run
-from hvdsl.runtime.training.step.graphs import WARM_UP
+from hvdsl.runtime.training.step.graphs import WARM_UP, capture
 from hvdsl.runtime.training.step.optimization import Optimization
 from hvdsl.runtime.training.trainer import Trainer
 from tests.runtime.training.tiny_hierarchy import Blobs, TinyHierarchy, settings, tiny
@@ -150,3 +151,34 @@ def test_what_cannot_be_a_graph_says_why(capsys: pytest.CaptureFixture[str]) -> 
     assert reason(tiny(), precision="fp16") == "fp16 adapts its scale to what a step gave"
     Trainer(tiny(), settings(steps=1), Blobs(20), console=Console(width=200), graphs="on").fit()
     assert "graphs (graphs are of CUDA devices)" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_failed_capture_gives_stream_and_generator_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch leaves its capturing stream the current one, and the generator captured, where ending a capture fails."""
+    state: dict[str, Any] = {"stream": "own", "generator": "own"}
+
+    class Generator:
+        def clone_state(self) -> str:
+            return f"copy of {state['generator']}"
+
+        def graphsafe_set_state(self, other: str) -> None:
+            state["generator"] = other
+
+    @contextmanager
+    def failing(graph: object, capture_error_mode: str) -> Iterator[None]:
+        state.update(stream="captured", generator="captured")
+        yield
+        raise RuntimeError("capture was invalidated")
+
+    for name, value in {
+        "CUDAGraph": object,
+        "current_stream": lambda: state["stream"],
+        "set_stream": lambda stream: state.update(stream=stream),
+        "current_device": lambda: 0,
+        "default_generators": [Generator()],
+        "graph": failing,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    with pytest.raises(RuntimeError, match="invalidated"):
+        capture(lambda: None)
+    assert state == {"stream": "own", "generator": "copy of own"}
