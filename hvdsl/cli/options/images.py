@@ -99,7 +99,7 @@ def add_code_options(parser: argparse.ArgumentParser) -> None:
         type=leveled(drawing_order),
         action="append",
         default=[],
-        help="raster: codes one by one (default); wavefront: together the codes that do not see each other (not with attention)",
+        help="raster: codes one by one (default); wavefront: together codes that do not see each other (no attention)",
     )
 
 
