@@ -156,7 +156,7 @@ BLIND_HIERARCHY = Code(
 NO_LATENT_REACHES = Code(
     "HV0318",
     "an output that no latent reaches",
-    "The decoder draws its latents and computes the output without them: every image would come out alike.",
+    "The decoder draws its latents and computes the output without them: every image would come out the same.",
     bad=spec(top=f"group level {{ {Z}; learned(zeros, 8) -> conv(1x1, logits) }}"),
     good=spec(top=GOOD_GROUP),
 )

@@ -127,7 +127,7 @@ UNKNOWN_DATA = Code(
 UNKNOWN_PRIOR = Code(
     "HV0612",
     "`train` of an unknown prior",
-    "`train NAME { … }` says how the prior of that name is trained; without a name it speaks of the model.",
+    "`train NAME { … }` says how the prior of that name is trained; without a name it is about the model.",
     bad=spec(tail=_TRAIN.replace("train", "train z")),
     good=spec(tail=_TRAIN),
 )
@@ -168,8 +168,8 @@ REAL_VALUES = Code(
 SOFT_TARGET = Code(
     "HV0911",
     "a Bernoulli likelihood of grey values",
-    "Grey levels taken as probabilities train well enough, but what is then reported is a cross entropy "
-    "and no density: it is not comparable with results on binarised images.",
+    "Grey levels taken as probabilities train well enough, but the reported value is then a cross entropy "
+    "and no likelihood: it is not comparable with results on binarised images.",
     bad=_GREY,
     good=spec(),
     severity=Severity.WARNING,
