@@ -60,6 +60,7 @@ _OF_ARGUMENT = {
         "a": "`causal(exclude)`, which leaves out the position itself (PixelCNN's mask A)",
         "b": "`causal(upto)`, which takes the position itself as well (PixelCNN's mask B)",
     },
+    "steps": {"epochs": "a setting of its own: `epochs = 2` in place of `steps`"},
 }
 
 

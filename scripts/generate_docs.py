@@ -71,7 +71,7 @@ def objective() -> str:
         for value in term.metrics
     ]
     stories = [f"**`{term.name}`**, {term.title}. {term.story}" for term in TERMS]
-    written = "\n\n".join(["`hvdsl explain NAME` tells of each term.", "\n".join(rows), *stories])
+    written = "\n\n".join(["`hvdsl explain NAME` explains each term.", "\n".join(rows), *stories])
     return f"{before}{start}\n{written}\n\n{end}{rest.partition(end)[2]}"
 
 

@@ -46,7 +46,7 @@ TERMS = (
             names.ERROR_PER_DIM,
         ),
         "How badly the decoder's distribution, given the latents, describes the image. The likelihood of the spec "
-        "says what it is; padding that the likelihood crops counts as no dimension.",
+        "defines it; padding that the likelihood crops is not counted among the dimensions.",
     ),
     ObjectiveTerm(
         "rate",
@@ -59,7 +59,7 @@ TERMS = (
             names.WEIGHTED_RATE_NATS_PER_DIM,
         ),
         "The Kullback-Leibler divergence of a group's posterior from its prior: in closed form, or log q - log p at "
-        "one sample where a flow follows the posterior. Of a discrete group with a uniform prior it is constant. A "
+        "one sample where a flow follows the posterior. For a discrete group with a uniform prior it is constant. A "
         "group whose rate stays at zero is not used.",
     ),
     ObjectiveTerm(
@@ -74,7 +74,7 @@ TERMS = (
         "free",
         "free bits: max(λ, R_l)",
         (),
-        "`free = at_least(…)`: no part of a rate counts for less than λ nats, and below it has no gradient (IAF-VAE, "
+        "`free = at_least(…)`: no part of a rate counts for less than λ nats; a part below λ has no gradient (IAF-VAE, "
         "Kingma et al. 2016). `per` says what a part is (a group, a channel, an element), `take_max` whether the floor "
         "is applied to each image or to the mean of the batch.",
     ),
@@ -92,9 +92,9 @@ TERMS = (
         "-L_K, the importance-weighted bound",
         (names.NEGATIVE_IMPORTANCE_BOUND_NATS_PER_DIM, names.EFFECTIVE_SAMPLE_SIZE),
         "`bound = iwae, samples = K` (Burda, Grosse & Salakhutdinov 2016): L_K = log 1/K Σ w_k, log w = log p(x | z) "
-        "+ log p(z) - log q(z | x), in place of D + Σ R. A first run without gradients finds the weights; then "
-        "Σ w ∇ log w, w normalised, is added up in passes of `chunk` samples. With `bound = elbo` the loss is the mean "
-        "over `samples`. Batch norms move their statistics once.",
+        "+ log p(z) - log q(z | x), in place of D + Σ R. A first pass without gradients computes the weights; then "
+        "Σ w ∇ log w, w normalised, is summed in passes of `chunk` samples. With `bound = elbo` the loss is the mean "
+        "over `samples`. Batch norms update their statistics once.",
     ),
     ObjectiveTerm(
         "spectral",
@@ -105,10 +105,10 @@ TERMS = (
         ),
         "NVAE keeps its rates bounded by penalising the Lipschitz constant of every convolution. σ is the largest "
         "singular value of the weight in use (masked and normalised) of each convolution, as a (C_out, rest) matrix; "
-        "dense layers do not count. Power iteration, 40 turns at first and 4 in each later step, keeps a vector per "
-        "convolution; the gradient is u vᵀ. The vectors are in the checkpoint (`penalties.safetensors`), so that a "
-        "resumed run goes on bit for bit. On the CPU layers are taken one by one, on accelerators those of one shape "
-        "together. The penalty is computed once per step, in float32, however the batch is divided.",
+        "dense layers do not count. Power iteration, 40 iterations at first and 4 in each later step, keeps a vector "
+        "per convolution; the gradient is u vᵀ. The vectors are in the checkpoint (`penalties.safetensors`), so that a "
+        "resumed run continues bit for bit. On the CPU layers are processed one by one, on accelerators those of one "
+        "shape together. The penalty is computed once per step, in float32, however the batch is divided.",
     ),
     ObjectiveTerm(
         "batch_norm_gamma",
@@ -123,8 +123,9 @@ TERMS = (
         "with_beta",
         "a weight that follows β",
         (),
-        "`with_beta(first, last)`: a weight of exp((1 - β) log first + β log last), from `first` while β is 0 to "
-        "`last` once it is 1: of a penalty, or of `commitment`. Refused under an error's unit, which has no β.",
+        "`with_beta(first, last)`: the weight of a penalty or of `commitment` is exp((1 - β) log first + β log last), "
+        "from `first` while β is 0 to `last` once it is 1. Refused with `mean_square` and `mean_absolute`, which have "
+        "no β.",
     ),
     ObjectiveTerm(
         "commitment",
@@ -133,9 +134,9 @@ TERMS = (
             names.COMMITMENT_PER_GROUP_MEAN_SQUARE,
             names.CODEBOOK_LOSS,
         ),
-        "Only with discrete latents (VQ-VAE, van den Oord et al. 2017, equation 3): the mean square distance of what "
-        "is quantized from its code, times `commitment`, and the same towards the code where codebooks learn by "
-        "gradient.",
+        "Only with discrete latents (VQ-VAE, van den Oord et al. 2017, equation 3): the mean square distance between "
+        "each quantized vector and its code, which pulls the vector to the code with weight `commitment`, and, where "
+        "codebooks learn by gradient, the code to the vector with weight 1.",
     ),
 )
 

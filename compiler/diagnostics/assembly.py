@@ -40,8 +40,8 @@ CIRCULAR_USE = Code(
 USED_FILE_HOLDS_MORE = Code(
     "HV0204",
     "a used file that is no library",
-    "A file brought in by `use` holds cells, groups, `let`s and further `use`s, and nothing else: what a "
-    "model is, its own file says. To start from a whole spec, `extends` it.",
+    "A file brought in by `use` holds cells, groups, `let`s and further `use`s, and nothing else: everything about "
+    "the model itself stands in its own file. To start from a whole spec, `extends` it.",
     bad=_WITH_C + "# file: cells.hv\nhv 1\nlikelihood mse\n" + _CELL,
     good=_WITH_C + "# file: cells.hv\n" + _CELL,
 )
@@ -121,7 +121,7 @@ NEEDS_MISSING = Code(
     "HV0214",
     "a used file needs what the spec does not say",
     "A file that others use says in `needs` what it takes from them: names of `let`s or recipes, or settings of a "
-    "`default`. What is reached of it cannot be made without.",
+    "`default`. The recipes that the spec reaches cannot be built without them.",
     bad=_WITH_C + _NEEDY,
     good=_WITH_C.replace('use "cells.hv"', 'use "cells.hv"\nlet width = 8') + _NEEDY,
 )

@@ -23,7 +23,7 @@ REPEATED_TOO_OFTEN = Code(
 NESTED_TOO_DEEP = Code(
     "HV0713",
     "nested too deep",
-    "Recipes that use recipes, blocks within blocks and `let`s made of `let`s may be nested to a depth of 100.",
+    "Recipes that use recipes, blocks within blocks and `let`s made of `let`s may be nested up to a depth of 100.",
     bad=spec(
         top="cell twice(f) { f }\n"
         + "let a0 = relu\n"

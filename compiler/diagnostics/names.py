@@ -52,7 +52,7 @@ NOTHING_FLOWS = Code(
 NO_CONTEXT = Code(
     "HV0306",
     "a context name that says nothing here",
-    "`channels` and `res` speak of what flowed in, `index` and `count` of a recipe, `label` of the data's classes.",
+    "`channels` and `res` describe the incoming tensor, `index` and `count` a recipe, `label` the data's classes.",
     bad=spec(decoder="8: learned(zeros, channels) -> level"),
     good=spec(decoder="8: learned(zeros, 8) -> level"),
 )
@@ -140,15 +140,15 @@ NAMED_TWICE = Code(
 PRIORS_IN_A_CIRCLE = Code(
     "HV0316",
     "priors given each other",
-    "Priors are sampled one after the other, each after those it is given. Of priors that are given each other none "
-    "can be the first.",
+    "Priors are sampled one after the other, each after those it is given. If priors are given each other, none can "
+    "be the first.",
     bad=spec(tail="prior a given b { conv(1x1, 4) }\nprior b given a { conv(1x1, 4) }"),
     good=spec(),
 )
 BLIND_HIERARCHY = Code(
     "HV0317",
     "no posterior sees the image",
-    "Posteriors are what carries an image into its latents. Where none of them depends on what the encoder taps, the "
+    "Only posteriors carry an image into its latents. If none of them depends on what the encoder taps, the "
     "model learns one distribution for all images.",
     bad=spec(top="group level { z ~ normal(standard(4)) posterior normal(learned(zeros, 8)); z -> conv(1x1, logits) }"),
     good=spec(top=GOOD_GROUP),
@@ -156,7 +156,7 @@ BLIND_HIERARCHY = Code(
 NO_LATENT_REACHES = Code(
     "HV0318",
     "an output that no latent reaches",
-    "The decoder draws its latents and computes the output without them: every image would come out alike.",
+    "The decoder draws its latents and computes the output without them: every image would come out the same.",
     bad=spec(top=f"group level {{ {Z}; learned(zeros, 8) -> conv(1x1, logits) }}"),
     good=spec(top=GOOD_GROUP),
 )

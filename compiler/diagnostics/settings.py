@@ -127,23 +127,23 @@ UNKNOWN_DATA = Code(
 UNKNOWN_PRIOR = Code(
     "HV0612",
     "`train` of an unknown prior",
-    "`train NAME { … }` says how the prior of that name is trained; without a name it speaks of the model.",
+    "`train NAME { … }` says how the prior of that name is trained; without a name it is about the model.",
     bad=spec(tail=_TRAIN.replace("train", "train z")),
     good=spec(tail=_TRAIN),
 )
 NOTHING_TO_BALANCE = Code(
     "HV0613",
     "balancing of a single group",
-    "`balance` weights the rates of latent groups against each other; with one group every weight is 1. The objective "
-    "would say something that it does not do.",
+    "`balance` weights the rates of latent groups against each other; with one group every weight is 1. The setting "
+    "would have no effect.",
     bad=spec().replace("unit = nats_per_image", "unit = nats_per_image, balance = by_size(square)"),
     good=spec(),
 )
 RATE_OF_AN_ERROR = Code(
     "HV0614",
     "a rate beside a reconstruction error",
-    "A rate that is learned is in nats and has to be weighed against a distortion in nats. A mean error has "
-    "no scale to weigh it by. Codes of a quantizer cost the same whatever is learned, so that they need no weighing.",
+    "A learned rate is in nats and must be weighed against a distortion in nats; a mean error has no such scale. The "
+    "codes of a quantizer always cost the same, so they need no weighing.",
     bad=_ERROR,
     good=spec(),
 )
@@ -151,8 +151,8 @@ NO_PARAMETER = Code(
     "HV0615",
     "a pattern for no parameter",
     'With `groups = ["encoder": frozen]` in `train`, parameters are treated by their names, as checkpoints have them. '
-    "A pattern that is for none of them is a slip, and so is one whose parameters all belong to earlier patterns; and "
-    "something must be left to train.",
+    "A pattern that matches none of them is an error, and so is one whose parameters all belong to earlier patterns; "
+    "and some parameters must remain trained.",
     bad=_train('groups = ["encodr": frozen]'),
     good=_train('groups = ["encoder": frozen]'),
 )
@@ -160,16 +160,16 @@ REAL_VALUES = Code(
     "HV0620",
     "real numbers where a likelihood wants a grid",
     "`values = real` takes pixels as the numbers they are, in any range: they have no bins to give probabilities to. "
-    "The likelihood must be a density of real numbers, or an error; the target a straight line in `v`, so that means "
-    "and samples can be turned back into numbers of the data.",
+    "The likelihood must be a density of real numbers, or an error, and the target must be affine in `v`, so that "
+    "means and samples can be turned back into numbers of the data.",
     bad=_GREY.replace("bits = 4, input = v / 15", "values = real, input = v / 255"),
     good=_GREY.replace("bits = 4, input = v / 15", "values = real, input = v / 255").replace("bernoulli", "normal"),
 )
 SOFT_TARGET = Code(
     "HV0911",
     "a Bernoulli likelihood of grey values",
-    "Grey levels taken as probabilities train well enough, but what is then reported is a cross entropy "
-    "and no density: it is not comparable with results on binarised images.",
+    "Grey levels taken as probabilities train well enough, but the reported value is then a cross entropy "
+    "and no likelihood: it is not comparable with results on binarised images.",
     bad=_GREY,
     good=spec(),
     severity=Severity.WARNING,

@@ -78,7 +78,7 @@ COUNT_IN_SHAPE = Code(
 OBLONG = Code(
     "HV0410",
     "`res` of an oblong map",
-    "`res` is the one number that height and width of a square map are. Of an oblong map it would have to be two.",
+    "`res` is the side of a square map. An oblong map has two sides, so `res` has no value there.",
     bad=spec(encoder="8x4: conv(3x3, res) -> tap", data="1x8x4", decoder="8x4: learned(zeros, 8) -> level"),
     good=spec(encoder="8x4: conv(3x3, width_px) -> tap", data="1x8x4", decoder="8x4: learned(zeros, 8) -> level"),
 )

@@ -9,8 +9,8 @@ BIAS_BEFORE_BATCH_NORM = Code(
     "HV0901",
     "a bias before batch normalisation",
     "Batch normalisation subtracts the mean, and the bias with it. Its gradient is zero up to rounding, "
-    "which adaptive optimisers turn into full steps: runs that should agree drift apart. `bias = yes`, said in so many "
-    "words, keeps it without a warning, as a model that is published with it needs.",
+    "which adaptive optimisers turn into full steps: runs that should agree drift apart. An explicit `bias = yes` "
+    "keeps the bias without a warning, for models that were published with it.",
     bad=spec(encoder="8: conv(3x3, 8) -> batch_norm -> tap"),
     good=spec(encoder="8: conv(3x3, 8, bias = no) -> batch_norm -> tap"),
     severity=Severity.WARNING,
@@ -28,8 +28,8 @@ UNREAD_DEFINITION = Code(
     "HV0903",
     "a definition that nothing uses",
     "A `let`, cell, group or shared instance of the top level that neither the spec nor one of its variants mentions. "
-    "Its names and shapes are checked all the same: what no input could mend is an error. "
-    "What a used file brings along need not be used; a `needs default` of it that none of its recipes takes is told.",
+    "Its names and shapes are checked all the same: a mistake that no input could mend is an error. Definitions that "
+    "`use` brings in may stay unused; a `needs default` of that file that none of its recipes takes is reported.",
     bad=spec(top="cell block { relu }"),
     good=spec(top="cell block { relu }", encoder="8: conv(3x3, 8) -> block -> tap"),
     severity=Severity.WARNING,
@@ -37,7 +37,7 @@ UNREAD_DEFINITION = Code(
 UNREAD_BINDING = Code(
     "HV0904",
     "a name that nothing reads",
-    "What is bound and not read is computed for nobody, and its parameters are never trained. `_` discards on purpose.",
+    "A binding that is never read has no effect, and its parameters are never trained. `_` discards on purpose.",
     bad=spec(encoder="8: { h = conv(3x3, 8)\n conv(3x3, 8) -> tap }"),
     good=spec(encoder="8: { h = conv(3x3, 8)\n h -> tap }"),
     severity=Severity.WARNING,
@@ -45,9 +45,9 @@ UNREAD_BINDING = Code(
 UNREAD_VALUE = Code(
     "HV0905",
     "a value that reaches nothing",
-    "What reaches neither the output nor a latent, or only as a product with 0, has no effect, and its parameters get "
-    "no gradient. Not said of text of which another instance counts, such as the last of an encoder's cells, above "
-    "which nothing is tapped.",
+    "A value that reaches neither the output nor a latent, or only as a product with 0, has no effect, and its "
+    "parameters get no gradient. There is no warning if another instance of the same text has an effect, such as with "
+    "the last of an encoder's repeated cells, after which nothing is tapped.",
     bad=spec(encoder="8: conv(3x3, 8) -> tap -> conv(3x3, 8)"),
     good=spec(encoder="8: conv(3x3, 8) -> conv(3x3, 8) -> tap"),
     severity=Severity.WARNING,
@@ -70,8 +70,8 @@ UNREAD_LATENT = Code(
 BLIND_POSTERIOR = Code(
     "HV0907",
     "a posterior that does not see the image",
-    "What a posterior is made of but for the image the prior has too, so that it cannot be better than the prior: the "
-    "rate goes to 0 and the latent is noise. It may be meant: a generator may want noise.",
+    "A posterior that does not see the image knows no more than the prior, so it cannot be better: the "
+    "rate goes to 0 and the latent is noise. This may be intended: a generator may want noise.",
     bad=spec(
         top="group level { z ~ normal(standard(4)) posterior normal(skip -> conv(1x1, 8))\n"
         "u ~ normal(standard(2)) posterior normal(z -> conv(1x1, 4))\nconcat(z, u) -> conv(1x1, logits) }"
@@ -96,8 +96,8 @@ LARGE_INPUT = Code(
 UNTRAINED_PRIOR = Code(
     "HV0909",
     "a prior that nothing trains",
-    "Only its rate trains what a prior alone is made of. Without a weight on the rate the model reconstructs, and "
-    "draws samples from a prior that was never trained.",
+    "Parts that only a prior reads are trained by the rate alone. Without a weight on the rate the model reconstructs, "
+    "but draws samples from a prior that was never trained.",
     bad=spec().replace("nats_per_image", "nats_per_image, beta = 0"),
     good=spec().replace("nats_per_image", "nats_per_image, beta = 0.1"),
     severity=Severity.WARNING,
@@ -105,7 +105,7 @@ UNTRAINED_PRIOR = Code(
 STILL_NORM = Code(
     "HV0912",
     "batch normalisation of what never varies",
-    "A learned 1x1 map is alike in every image, so that its mean over the batch is itself: what is left is the bias. "
+    "A learned 1x1 map is the same for every image, so that its mean over the batch is itself: only the bias is left. "
     "Neither the gain nor anything before it gets a gradient.",
     bad=spec(
         top="group level { z ~ normal(conv(1x1, 8)) posterior normal(skip -> conv(1x1, 8))\nx + (z -> conv(1x1, 8)) }",
@@ -122,8 +122,8 @@ STILL_NORM = Code(
 UNCHECKED_VARIANTS = Code(
     "HV0913",
     "variants that were not checked",
-    "`hvdsl check` lays each variant of a spec over it, alone, and tells what is wrong then. It does so with up to 16 "
-    "variants; of more, each is checked where it is chosen: `hvdsl check model.hv@NAME`.",
+    "`hvdsl check` checks each variant of a spec alone, for up to 16 variants. If there are more, a variant is "
+    "checked where it is chosen: `hvdsl check model.hv@NAME`.",
     bad="",  # said by `hvdsl check` alone, of a spec in which nothing need be wrong
     good="",
     severity=Severity.WARNING,
@@ -131,9 +131,9 @@ UNCHECKED_VARIANTS = Code(
 VARIANT_OVER_ANOTHER = Code(
     "HV0914",
     "a variant that is wrong alone",
-    "`hvdsl check` lays each variant of a spec over it, alone. One that is wrong so, but right when it is laid over "
-    "another variant of the spec, is meant to be: `model.hv@wide@deep` is `deep` over `wide`. Chosen alone it is an "
-    "error. `# hv: allow HV0914` behind the line that is shown says that it is meant so.",
+    "`hvdsl check` checks each variant of a spec alone. One that is invalid alone but valid over another variant of "
+    "the spec is probably meant for use over it: `model.hv@wide@deep` is `deep` over `wide`. Chosen alone it is an "
+    "error. `# hv: allow HV0914` at the end of the line that is shown says that this is intended.",
     bad="",  # said by `hvdsl check` alone, of a spec in which nothing need be wrong
     good="",
     severity=Severity.WARNING,

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 _STYLE = """
 body { margin: 0; font: 14px/1.45 Inter, "Helvetica Neue", Helvetica, Arial, sans-serif; color: #1d2226;
        background: #fff; display: flex; height: 100vh; overflow: hidden; }
-main { flex: 1; min-width: 0; position: relative; }
-main > svg { width: 100%; height: 100%; cursor: grab; touch-action: none; user-select: none; }
+main { flex: 1; min-width: 0; display: flex; flex-direction: column-reverse; }
+main > svg { width: 100%; flex: 1; min-height: 0; cursor: grab; touch-action: none; user-select: none; }
 main > svg.moving { cursor: grabbing; }
 .item { cursor: pointer; }
 .item:hover, .item.chosen { filter: brightness(0.94) saturate(1.25); stroke-width: 2.4; }
-#tools { position: absolute; right: 14px; top: 14px; display: flex; gap: 4px; align-items: center; }
+.item:focus-visible, button:focus-visible { outline: 2px solid #1a66d0; outline-offset: 2px; }
+#tools { padding: 10px 14px; display: flex; gap: 4px; align-items: center; justify-content: flex-end; }
 #tools span { color: #68717a; background: #fff; font-size: 12px; padding: 0 6px; }
 button { font: inherit; border: 1px solid #c9ced4; border-radius: 6px; background: #fff; color: #3c434a;
          padding: 3px 10px; cursor: pointer; }
@@ -158,6 +159,14 @@ for (const item of document.querySelectorAll('main .item')) {
   const title = item.querySelector('title');
   const words = title.textContent;
   title.remove();
+  item.tabIndex = 0;
+  item.setAttribute('role', 'button');
+  item.setAttribute('aria-label', words);
+  item.addEventListener('keydown', event => {
+    if (event.key !== 'Enter' && event.key !== ' ') return;
+    event.preventDefault();
+    open(item);
+  });
   item.addEventListener('click', () => { if (!held || !held.moved) open(item); });
   item.addEventListener('mousemove', event => {
     about.textContent = words;
@@ -185,7 +194,7 @@ _PANEL = """<aside id="panel" hidden>
 """
 
 _TOOLS = """<div id="tools">
-<span>drag to move, Ctrl and wheel to zoom, click a piece</span>
+<span>drag to move, Ctrl and wheel to zoom, click a piece (or Tab and Enter)</span>
 <button id="nearer" title="+">+</button>
 <button id="further" title="-">−</button>
 <button id="wide" title="0">width</button>

@@ -143,6 +143,9 @@ def new_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterat
         DiskError: It cannot be made, or what it is to replace is no folder.
     """
     path = Path(path)
+    if path.is_mount() and not any(path.iterdir()):
+        reason = f"it is a mount point, whose place no new folder can take: give a folder in it, such as {path / 'run'}"
+        raise DiskError(f"cannot write {path}: {reason}", reason)
     if not replace and (path.exists() or path.is_symlink()) and not _is_empty(path):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     if replace and (path.is_symlink() or (path.exists() and not path.is_dir())):

@@ -57,4 +57,4 @@ def test_fish_completes_the_same_with_what_each_word_means(hvdsl: Hvdsl, tmp_pat
     done = subprocess.run([str(FISH), "--no-config", "-c", commands], cwd=tmp_path, capture_output=True, text=True)
     words = [line.partition("\t")[0] for line in done.stdout.splitlines()]
     assert words == ["train", "--precision", "bf16", "latents", "vdvae_cifar10", "mine.hv", "bash", "fish", "zsh"]
-    assert "train\tTrain a spec, or go on with a run" in done.stdout.splitlines()
+    assert "train\tTrain a spec, or continue a run" in done.stdout.splitlines()

@@ -309,20 +309,28 @@ def test_the_code_of_a_recipe_in_yaml_is_its_list(hvdsl: Hvdsl, tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-def test_a_click_opens_what_a_piece_is_and_the_buttons_zoom(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "event",
+    ["MouseEvent('click', { bubbles: true })", "KeyboardEvent('keydown', { key: 'Enter', bubbles: true })"],
+    ids=["click", "enter"],
+)
+def test_a_click_or_enter_opens_what_a_piece_is_and_the_buttons_zoom(event: str, tmp_path: Path) -> None:
     script = """<script>
       const before = drawing.viewBox.baseVal.width;
       document.getElementById('nearer').click();
       document.title = 'nearer ' + (drawing.viewBox.baseVal.width < before);
-      [...document.querySelectorAll('main .item')].find(i => known.pieces[i.dataset.key].title.startsWith('layer'))
-        .dispatchEvent(new MouseEvent('click', { bubbles: true }));
+      const items = [...document.querySelectorAll('main .item')];
+      const item = items.find(i => known.pieces[i.dataset.key].title.startsWith('layer'));
+      item.focus();
+      document.title += ' ' + (document.activeElement === item);
+      item.dispatchEvent(new EVENT);
       document.getElementById('details').remove();
-    </script></body>"""
+    </script></body>""".replace("EVENT", event)
     page = draw(model_of("vdvae_digits"), ".html").decode()
     (tmp_path / "page.html").write_text(page.replace("</body>", script), "utf-8")
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
     done = subprocess.run([*command, (tmp_path / "page.html").as_uri()], capture_output=True, text=True, timeout=120)
-    assert "<title>nearer true</title>" in done.stdout
+    assert "<title>nearer true true</title>" in done.stdout
     panel = done.stdout.partition('<aside id="panel">')[2]  # no longer hidden
     assert "group layer(" in panel and "decoder.r1.layer.1" in panel and "<svg" in panel
 

@@ -29,6 +29,7 @@ from tests.compiler.example_specs import SMALL
         ("let width = 8", "let width = [8: 8, else: 4]", "HV0401", "width[res]"),
         ("shape = 1x8x8", "size = 8", "HV0601", "`shape`"),
         ("batch = 8", "batch_size = 8", "HV0601", "`batch`"),
+        ("steps = 100", "steps = epochs(2)", "HV0301", "`epochs = 2` in place of `steps`"),
         ("adam(lr = 1e-3)", "adam(learning_rate = 1e-3)", "HV0601", "`lr`"),
         ("unit = nats_per_dim", "unit = nats_per_dim, kl_weight = 1", "HV0601", "`beta`"),
         ("discretized_logistic_mixture(2)", "dmol(2)", "HV0605", "discretized_logistic_mixture"),

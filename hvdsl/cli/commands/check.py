@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_set(parser)
     parser.add_argument("--format", choices=FORMATS, default="text", help="how to print what is found")
-    parser.add_argument("--strict", action="store_true", help="take warnings for errors: exit with 1 if there are any")
+    parser.add_argument("--strict", action="store_true", help="treat warnings as errors: exit with 1 if there are any")
     add_json(parser)
 
 

@@ -10,7 +10,9 @@ from shlex import quote
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=[*SHELLS], help="the shell to write for; its first line says where it goes")
+    parser.add_argument(
+        "shell", choices=[*SHELLS], help="the shell to write for; the first line of the script says where to put it"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

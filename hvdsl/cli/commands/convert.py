@@ -15,8 +15,10 @@ FORMS = {".hv": "hv", ".yaml": "yaml", ".yml": "yaml"}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("spec", metavar="SPEC", help="a .hv or .yaml file, or the name of a shipped spec")
-    add_output(parser, "where to write; its ending says the form (default: standard output)")
-    parser.add_argument("--to", choices=("hv", "yaml"), help="the form to write (default: by -o, else the other one)")
+    add_output(parser, "where to write; the ending decides the form (default: standard output)")
+    parser.add_argument(
+        "--to", choices=("hv", "yaml"), help="the form to write (default: that of -o, otherwise the other one)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,14 +16,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "latents",
         metavar="LATENTS",
         type=path,
-        help="a file or folder as `hvdsl encode` or `hvdsl codes` writes it; groups that it lacks are drawn",
+        help="a file or folder that `hvdsl encode` or `hvdsl codes` wrote; groups missing from it are drawn",
     )
     add_checkpoint(parser)
     add_image_output(parser, "what to write", required=True)
     parser.add_argument(
-        "--temperature", metavar="T", type=temperature, help="of the groups that are drawn (default: the spec's)"
+        "--temperature",
+        metavar="T",
+        type=temperature,
+        help="temperature of the groups that are drawn (default: the spec's)",
     )
-    add_given(parser, what="what the images are given in place of what was encoded")
+    add_given(parser, what="conditions of the images, instead of the encoded ones")
     add_batch(parser)
     add_machine(parser)
 

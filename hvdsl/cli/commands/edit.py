@@ -13,7 +13,7 @@ from hvdsl.cli.options.shared import add_batch, add_data, add_set, positive_int
 def configure(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_set(parser)
-    add_given(parser, "--set-given", "the conditions as they are to be")
+    add_given(parser, "--set-given", "the new conditions")
     parser.add_argument("-n", "--number", metavar="N", type=positive_int, default=8, help="how many images (default 8)")
     add_split(parser, "test")
     add_image_output(parser, "a page of original, reconstruction, edit and difference, or the edits")

@@ -12,7 +12,7 @@ from hvdsl.cli.options.shared import add_batch, add_data, add_set
 def configure(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_set(parser)
-    add_given(parser, what="what the images are given in place of what they are")
+    add_given(parser, what="conditions of the images, instead of their own")
     add_split(parser, "test")
     parser.add_argument(
         "-o", "--output", metavar="FILE", required=True, help="an .npz file, or a folder of .npy files (`latents/`)"

@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baselines", action="store_true", help="also say what PNG and a histogram need for the same images"
     )
-    add_given(parser, what="what the images are given in place of what they are")
+    add_given(parser, what="conditions of the images, instead of their own")
     add_json(parser)
     add_batch(parser)
     add_data(parser)

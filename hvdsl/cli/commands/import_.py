@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="the published prior of a discrete latent; may be repeated",
     )
-    parser.add_argument("--out", metavar="RUN", type=path, required=True, help="the run folder to make")
+    parser.add_argument("--out", metavar="RUN", type=path, required=True, help="the run folder to create")
     add_data(parser)
     add_set(parser)
 

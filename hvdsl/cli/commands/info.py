@@ -13,10 +13,10 @@ from hvdsl.workflows.compiling import checked, info
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_spec(parser)
-    parser.add_argument("--memory", action="store_true", help="what a training step of one process takes, by purpose")
-    parser.add_argument("--batch", metavar="N", type=positive_int, help="images of that step (default: the spec's)")
+    parser.add_argument("--memory", action="store_true", help="memory of a training step of one process, by purpose")
+    parser.add_argument("--batch", metavar="N", type=positive_int, help="images in that step (default: the spec's)")
     parser.add_argument(
-        "--precision", choices=("fp32", "tf32", "bf16", "fp16"), help="its arithmetic (default: the spec's)"
+        "--precision", choices=("fp32", "tf32", "bf16", "fp16"), help="arithmetic of that step (default: the spec's)"
     )
     add_json(parser)
 

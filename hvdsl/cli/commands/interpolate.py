@@ -14,14 +14,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument("first", metavar="A", type=path, help="an image file")
     parser.add_argument(
-        "second", metavar="B", type=path, nargs="?", help="another; without it the groups go to what their priors draw"
+        "second", metavar="B", type=path, nargs="?", help="another; without it, the groups go to draws of their priors"
     )
     add_set(parser)
     parser.add_argument(
         "--groups",
         metavar="WHICH",
-        help="what goes from A to B, the rest stays A's: places (3 or 0:10), names or resolutions (8x8), by commas "
-        "(default: all)",
+        help="the groups that go from A to B, while the others stay A's: places (3 or 0:10), names or resolutions "
+        "(8x8), separated by commas (default: all)",
     )
     parser.add_argument("--steps", metavar="N", type=positive_int, default=8, help="how many images (default 8)")
     parser.add_argument(
@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="spherical",
         help="on a great circle through each group's values (default), or a straight line",
     )
-    add_given(parser, what="what the images are given in place of what they are, A's and B's")
+    add_given(parser, what="conditions of the images (A's and B's), instead of their own")
     add_image_output(parser, "what to write (default: RUN/pictures/interpolation.png)")
     add_batch(parser)
     add_machine(parser)

@@ -9,7 +9,7 @@ from hvdsl.errors import UsageError
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--stdio", action="store_true", help="speak over standard input and output, which it does anyhow"
+        "--stdio", action="store_true", help="use standard input and output, which is the only way and the default"
     )
 
 

@@ -23,19 +23,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--temperature",
         metavar="T",
         type=temperature,
-        help="of the groups that are not kept (default 0.1)",
+        help="temperature of the groups that are not kept (default 0.1)",
     )
     parser.add_argument(
         "--mask",
         metavar="FILE",
         type=path,
-        help="paint in: a picture of the images' size, black where pixels stay; the rest is what the latents say that "
-        "best explain what stays",
+        help="in-paint: a picture of the images' size, black where pixels are kept; the rest comes from the latents "
+        "that best explain the kept pixels",
     )
     parser.add_argument(
         "--steps", metavar="N", type=positive_int, help="with --mask: updates of the latents (default 100)"
     )
-    add_given(parser, what="what the images are given in place of what they are")
+    add_given(parser, what="conditions of the images, instead of their own")
     add_split(parser, "test")
     add_image_output(parser, "what to write (default: RUN/pictures/reconstructions.png, with several depths)")
     add_batch(parser)

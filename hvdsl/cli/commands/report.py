@@ -11,16 +11,18 @@ from hvdsl.cli.options.shared import add_output, path, temperature
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", metavar="RUN", nargs="+", type=path, help="run folders; the others are compared to it")
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+", type=path, help="run folders; the first is compared with the others"
+    )
     add_output(parser, "the page to write (default: report.html)")
-    parser.add_argument("--no-pictures", action="store_false", dest="pictures", help="open no model: the logs alone")
+    parser.add_argument("--no-pictures", action="store_false", dest="pictures", help="open no model: use only the logs")
     parser.add_argument(
         "--temperature",
         metavar="T",
         type=temperature,
         action="append",
         default=[],
-        help="of a row of samples; may be repeated (default: 0.7, 0.85 and 1)",
+        help="temperature of a row of samples; may be repeated (default: 0.7, 0.85 and 1)",
     )
     add_checkpoint(parser)
     add_machine(parser)

@@ -16,7 +16,12 @@ COLOURS = {"running": "green", "failed": "red", "not begun": "dim", "stopped": "
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "folder", metavar="FOLDER", type=path, nargs="?", default=Path("runs"), help="where they are (default: runs)"
+        "folder",
+        metavar="FOLDER",
+        type=path,
+        nargs="?",
+        default=Path("runs"),
+        help="the folder that holds the runs (default: runs)",
     )
     add_json(parser)
 

@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--recalibrate",
         metavar="PASSES",
         type=natural,
-        help="first measure batch-norm statistics on so many passes of prior samples (default: the spec's; 0: do not)",
+        help="first measure batch-norm statistics on this many passes of prior samples (default: the spec's; 0: none)",
     )
     parser.add_argument(
         "--mean",
@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--guidance",
         metavar="W",
         type=float,
-        help="classifier-free guidance, where training left conditions out (`drop`): 1 is plain, 0 without conditions",
+        help="classifier-free guidance, if training dropped conditions (`drop`): 1 is plain, 0 without conditions",
     )
     add_code_options(parser)
     add_image_output(parser, "what to write (default: RUN/pictures/samples.png; of codes alone .npz or .safetensors)")

@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_set(parser)
-    add_given(parser, what="what the images are given in place of what they are")
+    add_given(parser, what="conditions of the images, instead of their own")
     add_split(parser, "test")
     add_output(parser, "a .csv with a row for each image")
     parser.add_argument(
-        "--against", metavar="PATH", type=path, help="other images: say how well each score tells them from the first"
+        "--against",
+        metavar="PATH",
+        type=path,
+        help="other images: say how well each score separates them from the first",
     )
     parser.add_argument("--roc", metavar="FILE", type=path, help="with --against: draw the ROC, as .png, .svg or .pdf")
     parser.add_argument(

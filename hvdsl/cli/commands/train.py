@@ -25,8 +25,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--stage",
         metavar="STAGE",
         default="autoencoder",
-        help="of a discrete hierarchy: `autoencoder` (the default; of priors over codes from a file, these), a latent "
-        "whose prior to train in the run --out, or `all`",
+        help="what to train of a discrete hierarchy: `autoencoder` (the default), a latent, whose prior is trained in "
+        "the run --out, or `all`; for priors over codes from a file the default is these priors",
     )
     parser.add_argument("--steps", metavar="N", type=positive_int, help="length of the whole run")
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16", "fp16"), help="arithmetic of the network")
@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--graphs",
         choices=("on", "off", "auto"),
         default="auto",
-        help="launch whole steps as CUDA graphs where that can be (default: auto, which is off until it is measured)",
+        help="launch whole steps as CUDA graphs where possible (default: auto, which is off until it is measured)",
     )
     parser.add_argument("--workers", metavar="N", type=natural, default=0, help="threads that read ahead (default 0)")
     parser.add_argument(
@@ -46,8 +46,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         action="append",
         dest="sinks",
-        help="where measurements and pictures go beside the run folder: tensorboard (the default, if it is installed), "
-        "wandb, none, or what another package offers; may be repeated",
+        help="where measurements and pictures go, besides the run folder: tensorboard (the default, if installed), "
+        "wandb, none, or a sink of another package; may be repeated",
     )
     add_machine(parser)
 
@@ -60,17 +60,20 @@ def _add_beginning(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=True,
         default=False,
-        help="go on with the run in --out, bit for bit; with `auto`, begin it where there is none to go on with",
+        help="continue the run in --out, bit for bit; with `auto`, begin it if there is none to continue",
     )
     parser.add_argument(
-        "--checkpoint", metavar="STEP", type=natural, help="with --resume: the checkpoint to go on from (default: last)"
+        "--checkpoint",
+        metavar="STEP",
+        type=natural,
+        help="with --resume: the checkpoint to continue from (default: last)",
     )
     parser.add_argument(
         "--changed",
         metavar="WHAT",
         action="append",
         default=[],
-        help="with --resume: go on although the `data` are others, or the `objective` is; may be repeated",
+        help="with --resume: continue although the `data` or the `objective` has changed; may be repeated",
     )
     parser.add_argument(
         "--from",
@@ -83,10 +86,14 @@ def _add_beginning(parser: argparse.ArgumentParser) -> None:
 
 def _add_dry_run(parser: argparse.ArgumentParser) -> None:
     dry = parser.add_argument_group("before it begins")
-    dry.add_argument("--dry-run", action="store_true", help="say what a process would need and a step costs, and end")
+    dry.add_argument(
+        "--dry-run", action="store_true", help="say what memory a process needs and what a step costs, and end"
+    )
     dry.add_argument("--world-size", metavar="N", type=positive_int, help="with --dry-run: processes (default 1)")
-    dry.add_argument("--device-memory", metavar="SIZE", help="with --dry-run: of each process, as 80GiB")
-    dry.add_argument("--throughput", metavar="N", type=positive_int, help="with --dry-run: images/s, for the time")
+    dry.add_argument("--device-memory", metavar="SIZE", help="with --dry-run: memory of each device, such as 80GiB")
+    dry.add_argument(
+        "--throughput", metavar="N", type=positive_int, help="with --dry-run: images/s, to estimate the time"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

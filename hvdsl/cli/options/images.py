@@ -67,7 +67,7 @@ def add_code_options(parser: argparse.ArgumentParser) -> None:
         type=name_and_file,
         action="append",
         default=[],
-        help="take a group's latents (z.3), or a level's codes, from a file as `hvdsl encode` writes it, draw the rest",
+        help="take a group's latents (z.3), or a level's codes, from a file that `hvdsl encode` wrote; draw the rest",
     )
     group = parser.add_argument_group("models of codes")
     group.add_argument(
@@ -87,9 +87,9 @@ def add_code_options(parser: argparse.ArgumentParser) -> None:
         help="draw from the most probable codes that together reach P",
     )
     group.add_argument(
-        "--label", metavar="CLASS[,…]", type=class_numbers, default=(), help="the classes of the images, taken in turn"
+        "--label", metavar="CLASS[,…]", type=class_numbers, default=(), help="the classes of the images, used in turn"
     )
-    group.add_argument("--keep", metavar="CODES", type=path, help="with --mask: the codes of images to be painted in")
+    group.add_argument("--keep", metavar="CODES", type=path, help="with --mask: the codes of the images to in-paint")
     group.add_argument(
         "--mask", metavar="PICTURE", type=path, help="what to draw anew: everything but black, at the images' size"
     )
@@ -99,7 +99,7 @@ def add_code_options(parser: argparse.ArgumentParser) -> None:
         type=leveled(drawing_order),
         action="append",
         default=[],
-        help="raster: codes one by one (default); wavefront: at once what does not see each other, without attention",
+        help="raster: codes one by one (default); wavefront: together codes that do not see each other (no attention)",
     )
 
 

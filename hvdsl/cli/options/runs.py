@@ -28,7 +28,7 @@ def add_run_folder(parser: argparse.ArgumentParser) -> None:
         "run",
         metavar="RUN",
         type=path,
-        help="a run folder, as `hvdsl train` makes it, a checkpoint in one, or a .safetensors file with its spec",
+        help="a run folder that `hvdsl train` made, a checkpoint in one, or a .safetensors file that holds its spec",
     )
 
 
@@ -111,7 +111,8 @@ def add_given(parser: argparse.ArgumentParser, flag: str = "--given", what: str 
         type=named_value,
         action="append",
         default=[],
-        help=f"{what}: classes by number or name, or numbers, by commas and taken in turn, an image, a folder, or none",
+        help=f"{what}: classes by number or name, or numbers (separated by commas, used in turn), an image, a folder, "
+        "or none",
     )
 
 

@@ -144,6 +144,19 @@ def test_an_empty_folder_is_taken_with_its_permissions(tmp_path: Path, monkeypat
         pass
 
 
+def test_an_empty_mount_point_is_refused_with_what_to_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path / "out")
+    with (
+        pytest.raises(DiskError, match=r"mount point.*give a folder in it, such as .*out/run"),
+        new_folder(tmp_path / "out"),
+    ):
+        pass
+    with new_folder(tmp_path / "out" / "run") as folder:
+        write_file(folder / "a", "ours")
+    assert names(tmp_path / "out") == ["run"]
+
+
 def test_what_is_no_folder_is_never_replaced(tmp_path: Path) -> None:
     write_file(tmp_path / "file", "somebody's")
     (tmp_path / "link").symlink_to(tmp_path)
