@@ -75,6 +75,8 @@ def check_duplicates(items: Iterable[tree.SpecItem], diagnostics: Diagnostics) -
             diagnostics.add(_duplicate(key_text(key_of(item)), _place(item), first.span.line))
         if isinstance(item, tree.SettingsNode | tree.Default):
             _check_settings(item.settings, diagnostics)
+        if isinstance(item, tree.Section):
+            check_duplicates((row for row in item.rows if not isinstance(row, tree.Row)), diagnostics)
         if isinstance(item, tree.Variant):
             check_duplicates(item.items, diagnostics)
 

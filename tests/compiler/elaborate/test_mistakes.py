@@ -103,6 +103,8 @@ def test_a_prior_that_reads_the_encoder_is_a_leak() -> None:
         ("8: conv(3x3, 8) -> residual -> tap", "HV0407", "residual"),
         ("8: conv(3x3, 8) -> tap -> avg_pool(2)\n  2: relu", "HV0505", "2"),
         ("8: conv(3x3, 8) -> tap\n  8: relu", "HV0206", "8"),
+        ("default conv { bias = no }\n  default conv { pad = 1 }\n  8: conv(3x3, 8) -> tap", "HV0206", "conv"),
+        ("let a = 8\n  let a = 4\n  8: conv(3x3, a) -> tap", "HV0206", "a"),
     ],
 )
 def test_each_mistake_has_its_code_and_place(encoder: str, code: str, where: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from datetime import date
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from tests.compiler.law.generate import generate
 from tests.compiler.law.law import judge
 from tests.compiler.law.mutate import mutate
 
-SECONDS = 240.0  # of processor time, for the cases of a day
+SECONDS = 240.0  # of processor time, for all cases
 
 
 def text_of(seed: str, case: int) -> str:
@@ -48,8 +47,12 @@ def test_a_handful_of_specs_keeps_the_law() -> None:
 
 
 @pytest.mark.slow
-def test_the_specs_of_the_day_keep_the_law() -> None:
-    assert keep(date.today().isoformat(), 1000) >= 100
+def test_many_specs_keep_the_law() -> None:
+    """Always the same ones: a suite that depends on the date fails for changes that have nothing to do with it.
+
+    Other seeds are for `scripts/law.py`.
+    """
+    assert keep("2026-11-28", 1000) >= 100
 
 
 FOUND = """hv 1
