@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 
 from hvdsl.compiler.analysis.reach import factors, learning, reaching, sees_image, still_norms, untrained, weighs
 from hvdsl.compiler.analysis.zeros import cancelled, forms, zeros
+from hvdsl.compiler.catalogue.table import Needs
 from hvdsl.compiler.diagnostics import names as errors
 from hvdsl.compiler.diagnostics import warnings as codes
 from hvdsl.compiler.graph import ENTRIES, Edge, Graph, GraphScope, Node, Role
@@ -35,7 +36,7 @@ def _dead_values(
     graph: Graph, alive: frozenset[int], useful: Collection[Span], reported: list[Span]
 ) -> Iterator[Diagnostic]:
     dead = [node for node in graph.nodes if node.index not in alive and node.role not in ENTRIES]
-    read = {edge.node for node in graph.nodes for edge in node.inputs}
+    read = {edge.node for node in dead if node.operation.needs is Needs.VALUES for edge in node.inputs}
     for node in dead:
         if node.index in read:
             continue
@@ -77,6 +78,8 @@ def check_emptied_maps(model: Model) -> Iterator[Diagnostic]:
     """Maps of which nothing is left, and weights that read zeros alone (HV0905), wherever their text stands."""
     empty: dict[Span, str] = {}
     alone: dict[Span, str] = {}  # where another instance of the same text has something: what never learns in this one
+    turns: dict[Span, str] = {}  # the same of maps that a turn empties, where what comes behind it never learns
+    silent = False
     for graph in (model.graph, *model.priors.values()):
         zero = zeros(graph)
         products = {node.index for node, factor in factors(graph) if factor == 0}
@@ -89,7 +92,11 @@ def check_emptied_maps(model: Model) -> Iterator[Diagnostic]:
                 is_so = emptied or (fresh and node.index in zero.deaf)
                 if is_so and node.parameters and node.path not in heard:
                     alone[node.span] = f"{what} in `{node.scope.path}`"
+                elif emptied:
+                    turns.setdefault(node.span, f"{what} in `{node.scope.path}`")
+                silent |= not fresh and node.index in zero.deaf and node.path not in heard
                 empty[node.span] = what if is_so and empty.get(node.span, what) else ""
+    alone = (turns if silent else {}) | alone
     messages = {span: message or alone.get(span, "") for span, message in empty.items()}
     for span, message in ((span, message) for span, message in messages.items() if message):
         yield Diagnostic(

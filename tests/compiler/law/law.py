@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,11 +18,12 @@ from hvdsl.compiler.load import load_module
 from hvdsl.compiler.model import Model
 from hvdsl.compiler.pipeline import check, write
 from hvdsl.draw import draw
+from hvdsl.errors import HvdslError
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.inference.generate import sample
-from hvdsl.runtime.latents.conditions import arguments_of, conditions_of, target_of, weight_of
+from hvdsl.runtime.latents.conditions import arguments_of, conditions_of, target_images, target_of, weight_of
 from hvdsl.runtime.latents.group import CodeMap, Condition
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.objective.elbo import ModelBatch
@@ -166,6 +168,10 @@ def _generates(model: Model, module: nn.Module) -> None:
     guided = any(c.droppable for c in conditions) and not any(group.quantized for group in module.LATENTS)
     guidance = 2.0 if guided else None
     given = {condition.name: fields[condition.name] for condition in conditions}
+    if target_images(module):  # there is no way back from a difference of images
+        with pytest.raises(HvdslError, match="cannot be turned back into pixels"):
+            sample(module, model.settings.data, BATCH, given=given, guidance=guidance)
+        return
     images = sample(module, model.settings.data, BATCH, given=given, guidance=guidance)
     assert images.shape == (BATCH, *model.settings.data.shape), f"images of {tuple(images.shape)}"
 

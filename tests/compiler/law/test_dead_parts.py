@@ -161,6 +161,7 @@ DEAF = "reads nothing but zeros"
     [
         ("shift(down = 4) -> gelu -> shift(down = 4) -> conv(1x1, 8)", ZEROS, "shift(down = 4)"),
         ("shift(down = 8)", ZEROS, "shift(down = 8)"),
+        ("(shift(down = 4)) * 2 -> conv(1x1, 8)", ZEROS, "shift(down = 4)"),
         ("shift(right = 5) -> avg_pool(3x3, stride = 1) -> shift(down = -8)", ZEROS, "shift(down = -8)"),
         ("x * (shift(right = 4) -> conv(1x1, 8, bias = no) -> shift(right = 4))", ZEROS, "shift(right = 4)"),
         ("conv(1x1, 8, mask = causal(exclude))", DEAF, "conv(1x1, 8, mask = causal(exclude))"),
@@ -217,6 +218,9 @@ train z {{ steps = 2, batch = 2, optimizer = adam(lr = 1e-3) }}
     [
         ("2x3", "h = conv(3, 8, mask = causal(exclude)); a = h -> conv(1x1, 4); a = h -> elu -> conv(1x1, 4); a",
          [("HV0905", "a = h -> conv(1x1, 4)")]),
+        ("2x3", "h = conv(3, 8, mask = causal(exclude)); x = h -> conv(1x1, 6);"
+         "h + (coordinates(x) -> conv(1x1, 8)) -> conv(1x1, 4)",
+         [("HV0905", "conv(1x1, 6)")]),  # of which the size alone is read
         ("1x1", "conv(3, 4, mask = causal(exclude))", [("HV0905", "conv(3, 4, mask = causal(exclude))")]),
         ("1x4", "a = conv(1x1, 4) -> shift(down = 1); b = conv(1x1, 4) -> shift(right = 1); a + b",
          [("HV0905", "shift(down = 1)")]),
