@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from hvdsl.compiler.analysis.zeros import FACTORS, forms, zeros
+from hvdsl.compiler.analysis.zeros import FACTORS, find_zeros, linear_forms
 from hvdsl.compiler.catalogue.activations import DROPOUT
 from hvdsl.compiler.catalogue.arithmetic import MUL, MUL_NUMBER, NUMBER_DIV
 from hvdsl.compiler.catalogue.families import LATENT_FAMILIES
@@ -48,7 +48,7 @@ def learning(model: Model) -> frozenset[int]:
     Rates without a weight and quantizers without a commitment give none: what only they read never learns.
     """
     graph, objective = model.graph, model.settings.objective
-    sums, zero = forms(graph), zeros(graph)
+    sums, zero = linear_forms(graph), find_zeros(graph)
     nothing = {node.index for node, factor in factors(graph) if factor == 0} | zero.deaf
     trained: set[int] = set()
 
@@ -102,7 +102,7 @@ def still_norms(graph: Graph) -> Iterator[Node]:
 def untrained(model: Model) -> Iterator[tuple[str, Node]]:
     """Each trained parameter that can get no gradient, by its path, and a node that owns it."""
     graph = model.graph
-    deaf = zeros(graph).deaf
+    deaf = find_zeros(graph).deaf
     trained = {path for i in learning(model) for path in _paths(graph.nodes[i], deaf)}
     for node in graph.nodes:
         for path in _paths(node):

@@ -38,7 +38,7 @@ FACTORS = ("weight", "gain")  # roles of parameters that multiply what comes in
 MOST_TERMS = 256  # of a form: a longer sum counts as a tensor of its own, so that the work is linear
 
 
-def forms(graph: Graph) -> dict[Edge, Form]:
+def linear_forms(graph: Graph) -> dict[Edge, Form]:
     """By sum, the tensors that it adds and how often; what is no sum is left out. Empty where nothing can cancel."""
     if not any(_can_cancel(node) for node in graph.nodes):
         return {}
@@ -107,7 +107,7 @@ class Zeros(Record):
     deaf: frozenset[int]
 
 
-def zeros(graph: Graph) -> Zeros:
+def find_zeros(graph: Graph) -> Zeros:
     """Find what is zero because of where it lies."""
     sources = {node.index for node in graph.nodes if _brings_zeros(node)}
     known: dict[Edge, int] = {}

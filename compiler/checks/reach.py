@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from hvdsl.compiler.analysis.reach import factors, learning, reaching, sees_image, still_norms, untrained, weighs
-from hvdsl.compiler.analysis.zeros import cancelled, forms, zeros
+from hvdsl.compiler.analysis.zeros import cancelled, find_zeros, linear_forms
 from hvdsl.compiler.catalogue.table import Needs
 from hvdsl.compiler.diagnostics import names as errors
 from hvdsl.compiler.diagnostics import warnings as codes
@@ -81,7 +81,7 @@ def check_emptied_maps(model: Model) -> Iterator[Diagnostic]:
     turns: dict[Span, str] = {}  # the same of maps that a turn empties, where what comes behind it never learns
     silent = False
     for graph in (model.graph, *model.priors.values()):
-        zero = zeros(graph)
+        zero = find_zeros(graph)
         products = {node.index for node, factor in factors(graph) if factor == 0}
         heard = {node.path for node in graph.nodes if zero.deaf and node.index not in zero.deaf}
         for node in graph.nodes if zero.empty or zero.deaf else ():
@@ -112,7 +112,7 @@ def check_emptied_maps(model: Model) -> Iterator[Diagnostic]:
 def check_cancelled_terms(model: Model) -> Iterator[Diagnostic]:
     """Tensors that a sum adds and takes away again (HV0905); in a repeat, those that never learn."""
     for graph in (model.graph, *model.priors.values()):
-        sums = forms(graph)
+        sums = linear_forms(graph)
         found = list(cancelled(graph, sums))
         alive = learning(model) if found and graph is model.graph else frozenset()
         places: dict[Span, list[tuple[Node, Edge]]] = {}

@@ -9,7 +9,7 @@ from hvdsl.compiler.diagnostics.emission import UNKNOWN_LEVEL, UNKNOWN_PASS
 from hvdsl.compiler.graph import Graph
 from hvdsl.compiler.passes.channels_last import channels_last
 from hvdsl.compiler.passes.fuse_batch_norm import fuse_batch_norm
-from hvdsl.compiler.passes.low_precision import low_precision
+from hvdsl.compiler.passes.low_precision import cast_before_activations
 from hvdsl.compiler.passes.split_concat import split_concat
 from hvdsl.compiler.suggest import did_you_mean
 from hvdsl.grammar.diagnostics import Diagnostic, SpecError
@@ -31,7 +31,7 @@ PASSES = (
     Pass("split_concat", split_concat, 1),
     Pass("fuse_batch_norm", fuse_batch_norm, 1),
     Pass("channels_last", channels_last, 1),
-    Pass("low_precision", low_precision, 1),
+    Pass("low_precision", cast_before_activations, 1),
 )
 
 

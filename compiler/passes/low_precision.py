@@ -18,7 +18,7 @@ from hvdsl.compiler.graph import Edge, Graph, GraphScope, Node, Role
 from hvdsl.compiler.passes.draft import Draft
 
 
-def low_precision(graph: Graph) -> Graph:
+def cast_before_activations(graph: Graph) -> Graph:
     """Cast the inputs of activations that products of the same recipe alone read."""
     draft = Draft(graph)
     readers = draft.readers()

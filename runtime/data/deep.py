@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvdsl.runtime.data.errors import DataError, optional
-from hvdsl.runtime.data.netpbm import read_netpbm, scaled
+from hvdsl.runtime.data.netpbm import at_full_depth, read_netpbm
 from hvdsl.runtime.data.picture import DeepFile, ImageHeader, StoredImage, UnreadableError, read_picture
 
 _EXTRA = "deep"
@@ -79,7 +79,7 @@ def _read_by_codec(file: DeepFile, imagecodecs: Any, to_16_bits: bool) -> Stored
         raise UnreadableError(f"{values.dtype} of shape {values.shape} is no single image of {file.bits} bits")
     values = values[:, :, None] if values.ndim == 2 else values
     top = (1 << file.bits) - 1
-    values, top = (scaled(values, top), 65535) if to_16_bits else (values, top)
+    values, top = (at_full_depth(values, top), 65535) if to_16_bits else (values, top)
     return StoredImage(_upright(values, file.orientation), alpha=values.shape[2] in (2, 4), top=top)
 
 

@@ -44,7 +44,7 @@ def read_netpbm(source: Path | bytes) -> tuple[NDArray[Any], int] | None:
     return values.astype(np.uint16 if top > 255 else np.uint8).reshape(shape), top
 
 
-def scaled(values: NDArray[Any], top: int) -> NDArray[Any]:
+def at_full_depth(values: NDArray[Any], top: int) -> NDArray[Any]:
     """Whole numbers 0 … top as the whole range of 8 bits, or of 16 where 8 cannot hold `top`."""
     kind = np.uint8 if top <= 255 else np.uint16
     full = int(np.iinfo(kind).max)

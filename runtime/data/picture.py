@@ -21,7 +21,7 @@ from PIL import Image as Pillow
 
 from hvdsl.runtime.data.depth import SIXTEEN, jpeg_kind, raw_modes, stored_bits, tiff_bits
 from hvdsl.runtime.data.errors import DataError
-from hvdsl.runtime.data.netpbm import read_netpbm, scaled
+from hvdsl.runtime.data.netpbm import at_full_depth, read_netpbm
 
 # What Pillow reads in its own process and in bounded time: no PostScript, no documents, no video.
 Pillow.init()
@@ -268,7 +268,7 @@ def _deep_file(picture: Pillow.Image, source: Path | bytes) -> DeepFile | None:
 def _netpbm(source: Path | bytes, values: NDArray[Any], top: int) -> StoredImage:
     """A portable picture, its numbers scaled to 8 or 16 bits."""
     kept = DeepFile(source, "PPM", 1, top.bit_length(), cut=False) if top not in (255, 65535) else None
-    return StoredImage(scaled(values, top), deep=kept)
+    return StoredImage(at_full_depth(values, top), deep=kept)
 
 
 def _refuse_misread(picture: Pillow.Image) -> None:

@@ -24,18 +24,18 @@ def mask_of(layer: Weighted) -> Tensor | None:
 def stacked_weights(layers: Sequence[Weighted]) -> Tensor:
     """The weights in use of layers of one form, one below the other, `(layers · C_out, rest)`.
 
-    Each row is an output channel's, in the order in which its numbers lie in memory: see `rows_of`.
+    Each row is an output channel's, in the order in which its numbers lie in memory: see `weight_rows`.
     """
     axis, norm = layers[0].channel_axis, layers[0].norm
-    rows = torch.cat([rows_of(layer.weight, layer.weight, axis) for layer in layers])
+    rows = torch.cat([weight_rows(layer.weight, layer.weight, axis) for layer in layers])
     masks = [(mask, layer.weight) for layer in layers if (mask := mask_of(layer)) is not None]
     if masks:
-        rows = rows * torch.cat([rows_of(mask.expand_as(weight), weight, axis) for mask, weight in masks])
+        rows = rows * torch.cat([weight_rows(mask.expand_as(weight), weight, axis) for mask, weight in masks])
     gains = [layer.gain.reshape(-1, 1) for layer in layers if layer.gain is not None]
     return rows if norm is None else norm.weight(rows, torch.cat(gains), 0)
 
 
-def rows_of(values: Tensor, like: Tensor, channel_axis: int) -> Tensor:
+def weight_rows(values: Tensor, like: Tensor, channel_axis: int) -> Tensor:
     """Numbers of a weight as `(C_out, rest)`, in the order in which `like` lies in memory."""
     if _has_channels_last(like, channel_axis):
         return values.permute(0, 2, 3, 1).flatten(1)
@@ -43,7 +43,7 @@ def rows_of(values: Tensor, like: Tensor, channel_axis: int) -> Tensor:
 
 
 def of_rows(rows: Tensor, like: Tensor, channel_axis: int) -> Tensor:
-    """What `rows_of` makes of a weight, back in the shape and layout of `like`."""
+    """What `weight_rows` makes of a weight, back in the shape and layout of `like`."""
     if _has_channels_last(like, channel_axis):
         out, channels, height, width = like.shape
         return rows.view(out, height, width, channels).permute(0, 3, 1, 2)

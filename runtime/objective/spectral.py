@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from hvdsl.runtime.ground.noise import derive_seed
 from hvdsl.runtime.layers import Conv2d, ConvTranspose2d
 from hvdsl.runtime.layers.own import OwnRoles
-from hvdsl.runtime.layers.stacked import of_rows, rows_of
+from hvdsl.runtime.layers.stacked import of_rows, weight_rows
 from hvdsl.runtime.layers.weights import WeightNorm
 
 FIRST_ITERATIONS = 40  # from a random vector (NVAE's release)
@@ -111,7 +111,7 @@ class Weight(NamedTuple):
         """The masked parameter, which is the direction where there is a gain, as (C_out, rest), in float32 at least."""
         weight = self.parameter if self.mask is None else self.parameter * self.mask
         weight = weight if weight.dtype == torch.float64 else weight.float()
-        return rows_of(weight, self.parameter, self.axis)
+        return weight_rows(weight, self.parameter, self.axis)
 
     def gradient(self, of_matrix: Tensor) -> Tensor:
         """The parameter's, from the matrix's."""

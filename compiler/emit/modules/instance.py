@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hvdsl.compiler.catalogue.table import LayerCall
 from hvdsl.compiler.emit.forward.steps import Address, Index, Item
-from hvdsl.compiler.emit.modules.shared import Use, alike, extend
+from hvdsl.compiler.emit.modules.shared import Use, extend, uses_alike
 from hvdsl.compiler.graph import Edge, Graph, GraphScope, Node, Role
 from hvdsl.grammar.record import Record, record
 
@@ -30,7 +30,7 @@ def uses(graph: Graph) -> Uses:
     generative: set[int] = {graph.output.node} | set(number)
     live: set[int] = {graph.output.node} | set(number)
     needed: dict[int, tuple[int, int]] = {}
-    shared = alike(graph)
+    shared = uses_alike(graph)
     while True:
         for node in reversed(graph.nodes):
             own = node.index

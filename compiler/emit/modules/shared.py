@@ -21,7 +21,7 @@ class Use(Record):
     nodes: tuple[int, ...]
 
 
-def alike(graph: Graph) -> list[list[Use]]:
+def uses_alike(graph: Graph) -> list[list[Use]]:
     """Return the uses of each shared instance that has several."""
     of_path: dict[str, list[GraphScope]] = defaultdict(list)
     for scope in _shared(graph.root):

@@ -37,7 +37,7 @@ from hvdsl.compiler.emit.modules.instance import (
     used_path,
     uses,
 )
-from hvdsl.compiler.emit.modules.shared import Use, alike, running
+from hvdsl.compiler.emit.modules.shared import Use, running, uses_alike
 from hvdsl.compiler.emit.syntax import Names, Template, abstract, slot
 from hvdsl.compiler.graph import ENTRIES, Direction, Edge, Graph, GraphLatent, GraphScope, Node, Role
 
@@ -168,7 +168,7 @@ class ModuleTree:
                 for value in self._operands(node):
                     carry(self._passed(value, self._instance_of[node.index]), self._instance_of[node.index])
         carry(self.result, self.root)
-        for several in alike(self.graph):
+        for several in uses_alike(self.graph):
             self._same_outputs(several, outputs)
         for key, instance in instances.items():
             order = {Role.GIVEN: 1, Role.TAP: 2}  # the stream first, what comes from elsewhere after it

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hvdsl
+from hvdsl import Compiled
+from hvdsl.grammar.source import Source
+
 HEAD = """hv 1
 model {name}
 let width = 8
@@ -267,3 +271,8 @@ ALL = {
     "families": FAMILIES,
     "own_roles": OWN_ROLES,
 }
+
+
+def compiled(name: str, level: int = 0) -> Compiled:
+    """One of them, by its name in `ALL`."""
+    return hvdsl.compile(Source(f"{name}.hv", ALL[name]), level=level)

@@ -17,8 +17,8 @@ from hvdsl.grammar.source import Source
 from hvdsl.runtime.latents import Source as From
 from hvdsl.runtime.training.step import recipes
 from hvdsl.runtime.training.step.recipes import CompilationError, compile_recipes
-from tests.compiler.emit.emit_specs import HEAD, SHARING
-from tests.compiler.emit.test_emitted_code import assert_same, compiled, images, shaken, walk
+from tests.compiler.emit.emit_specs import HEAD, SHARING, compiled
+from tests.compiler.emit.test_emitted_code import assert_same, images, shaken, walk
 
 # One graph is enough: compilation takes seconds for each.
 ONE_SHAPE = (

@@ -10,8 +10,8 @@ from hvdsl.compiler.passes import PASSES
 from hvdsl.grammar.diagnostics import SpecError
 from hvdsl.grammar.source import Source
 from hvdsl.runtime.latents import Source as From
-from tests.compiler.emit.emit_specs import ALL, VDVAE
-from tests.compiler.emit.test_emitted_code import assert_same, compiled, images, shaken, walk
+from tests.compiler.emit.emit_specs import ALL, VDVAE, compiled
+from tests.compiler.emit.test_emitted_code import assert_same, images, shaken, walk
 
 
 def kept_bytes(module: torch.nn.Module) -> int:

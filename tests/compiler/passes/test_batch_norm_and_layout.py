@@ -13,24 +13,13 @@ from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.layers import Conv2d
+from tests.compiler.passes.frame import FRAME, source
 
 SMALL = Path(__file__).parents[2] / "runtime" / "training" / "small_nvae.hv"
-FRAME = """hv 1
-model m
-data digits {{ shape = 3x8x8, bits = 4, input = v / 7.5 - 1 }}
-{cells}
-encoder {{ 8: conv(3x3, 4) -> {body} -> tap }}
-decoder {{
-  8: learned(zeros, 4) -> {{ z ~ normal(conv(1x1, 4)) posterior normal(skip -> conv(1x1, 4)); x + (z -> conv(1x1, 4)) }}
-  -> conv(1x1, logits)
-}}
-likelihood discretized_logistic_mixture(2)
-objective {{ unit = nats_per_dim }}
-"""
 
 
 def operations(body: Any, cells: Any = "", *passes: Any) -> Any:
-    model = check(Source("m.hv", FRAME.format(body=body, cells=cells)))
+    model = check(source(body, cells))
     return [
         node.operation.name
         for node in optimise(model, passes=passes).graph.nodes

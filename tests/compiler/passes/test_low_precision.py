@@ -8,29 +8,13 @@ from torch import Tensor
 
 import hvdsl
 from hvdsl.compiler.pipeline import check, optimise
-from hvdsl.grammar.source import Source
 from hvdsl.runtime.ground.noise import SampleNoise
 from hvdsl.runtime.latents import Traversal
 from hvdsl.runtime.layers import initialize
 from hvdsl.runtime.training.step.fast_paths import train_in
+from tests.compiler.passes.frame import source
 
-FRAME = """hv 1
-model m
-data digits {{ shape = 1x8x8, bits = 4, input = v / 7.5 - 1 }}
-{cells}
-encoder {{ 8: conv(3x3, 4) -> {body} -> tap }}
-decoder {{
-  8: learned(zeros, 4) -> {{ z ~ normal(conv(1x1, 4)) posterior normal(skip -> conv(1x1, 4)); x + (z -> conv(1x1, 4)) }}
-  -> conv(1x1, logits)
-}}
-likelihood discretized_logistic_mixture(2)
-objective {{ unit = nats_per_dim }}
-"""
 CELL = "cell b {{ {} }}"
-
-
-def source(body: str, cells: str = "") -> Source:
-    return Source("m.hv", FRAME.format(body=body, cells=cells))
 
 
 def operations(body: str, cells: str = "") -> list[str]:
@@ -66,7 +50,7 @@ def test_several_readers_share_one_cast_and_one_activation() -> None:
 
 def test_float32_is_untouched_and_bf16_keeps_rates_parameters_and_stream_in_float32() -> None:
     spec = source("b * 2", CELL.format("x + (gelu -> conv(3x3, 4) -> gelu -> conv(3x3, channels))"))
-    pixels = torch.randint(0, 16, (2, 1, 8, 8), generator=torch.Generator().manual_seed(0)).float()
+    pixels = torch.randint(0, 16, (2, 3, 8, 8), generator=torch.Generator().manual_seed(0)).float()
     streams: list[torch.dtype] = []
 
     def loss(level: int, precision: str) -> Tensor:
